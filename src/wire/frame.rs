@@ -1,0 +1,519 @@
+//! The frames, both ways. Appending a variant is the only change that keeps the version.
+
+use super::{Code, Digest, FRAME_OVERHEAD, varint};
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
+
+/// A producer: whoever numbers its own publications. Sixteen random bytes, kept across
+/// reconnects, so that a publication sent twice is accepted once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProducerId(pub [u8; 16]);
+
+impl fmt::Debug for ProducerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+/// Client to daemon. `request` is a number the client chooses, above all it used before in the
+/// session; an answer repeats it. A subscription goes by the request that began it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClientFrame<'a> {
+    /// First frame of the control stream. Further frames may follow before the answer.
+    Hello {
+        /// [`VERSION`](super::VERSION).
+        version: u32,
+        /// Who numbers the publications of this session.
+        producer: ProducerId,
+        /// Proof of what the client may do, where the daemon asks for one.
+        token: Option<&'a str>,
+        /// Name and version of the client, for logs.
+        agent: &'a str,
+    },
+    /// From here on, in this session, `alias` stands for the topic `name`. Precedes the first use
+    /// on each stream; saying it again with the same name changes nothing.
+    Topic {
+        /// Chosen by the client.
+        alias: u32,
+        /// The topic.
+        name: &'a str,
+    },
+    /// One publication. On a uni stream of the client's, or (`realtime`) in a datagram.
+    Publish {
+        /// The topic.
+        alias: u32,
+        /// 1, 2, 3 … per producer and topic.
+        number: u64,
+        /// The publisher's clock, µs since 1970; 0 is none.
+        stamp: u64,
+        /// What is published.
+        #[serde(borrow, serialize_with = "raw")]
+        payload: &'a [u8],
+    },
+    /// Head of a publication that is sent while it is being made (cut-through), alone on its
+    /// stream; [`Chunk`](Self::Chunk)s and an [`End`](Self::End) follow.
+    Begin {
+        /// The topic.
+        alias: u32,
+        /// As in [`Publish`](Self::Publish).
+        number: u64,
+        /// As in [`Publish`](Self::Publish).
+        stamp: u64,
+        /// Length of the payload, bytes.
+        size: u64,
+    },
+    /// The next bytes of the payload.
+    Chunk {
+        /// At most 64 KiB.
+        #[serde(borrow, serialize_with = "raw")]
+        bytes: &'a [u8],
+    },
+    /// The payload is complete.
+    End {
+        /// Digest of the whole; the daemon refuses a payload that has another.
+        digest: Digest,
+    },
+    /// Asks for the messages of every topic that the filter matches.
+    Subscribe {
+        /// Names the subscription.
+        request: u32,
+        /// The filter.
+        filter: &'a str,
+        /// Where to begin.
+        #[serde(borrow)]
+        start: Start<'a>,
+        /// How to carry them.
+        delivery: Delivery,
+        /// What to do when the client falls behind the cache.
+        lag: Lag,
+        /// `realtime` only: give a message up when it is older than this, ms; 0 is never.
+        deadline: u32,
+    },
+    /// Ends a subscription; answered by [`Ended`](DaemonFrame::Ended).
+    Unsubscribe {
+        /// The subscription's request.
+        subscription: u32,
+    },
+    /// Asks for one message. The answer comes on a uni stream that begins with
+    /// [`For`](DaemonFrame::For), or is [`Failed`](DaemonFrame::Failed).
+    Get {
+        /// Names the answer.
+        request: u32,
+        /// The topic.
+        topic: &'a str,
+        /// Which message.
+        which: Which,
+    },
+    /// Asks for the payloads with the highest counts.
+    Top {
+        /// Names the answer.
+        request: u32,
+        /// The topic.
+        topic: &'a str,
+        /// How many; the daemon keeps 100 a topic.
+        k: u32,
+    },
+    /// Asks for a [`Pong`](DaemonFrame::Pong).
+    Ping {
+        /// Names the answer.
+        request: u32,
+    },
+    /// `realtime`: asks for messages that did not come. On the control stream or in a datagram.
+    Repair {
+        /// The subscription.
+        subscription: u32,
+        /// The topic's id.
+        topic: u64,
+        /// First and last sequence of each hole.
+        holes: Vec<(u64, u64)>,
+    },
+    /// The client leaves.
+    Goodbye {
+        /// Why.
+        code: Code,
+        /// Why, in words.
+        reason: &'a str,
+    },
+}
+
+/// Daemon to client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DaemonFrame<'a> {
+    /// Answer to the hello; first frame on the control stream.
+    Welcome {
+        /// The version spoken from here on.
+        version: u32,
+        /// Names the session in the daemon's logs.
+        session: u64,
+        /// Names the run that positions belong to.
+        run: u64,
+        /// The daemon's clock, µs since 1970.
+        clock: u64,
+        /// What the daemon accepts.
+        limits: Limits,
+        /// Name and version of the daemon, for logs.
+        agent: &'a str,
+    },
+    /// What follows on this stream belongs to the request: a subscription or a get. First frame
+    /// of each of the daemon's uni streams; where one channel carries all (WebSocket, datagrams),
+    /// whenever it changes.
+    For {
+        /// The request.
+        request: u32,
+    },
+    /// From here on, for this request, `id` stands for the topic `name`. Said before the first
+    /// message or gap of the topic, and again when its epoch has changed.
+    Topic {
+        /// Daemon-wide; never used for another topic in the same run.
+        id: u64,
+        /// Names the run of sequences.
+        epoch: u64,
+        /// The first sequence that this subscription will be sent, or told a gap for.
+        next: u64,
+        /// The topic.
+        name: &'a str,
+    },
+    /// One message. The same bytes for every subscriber.
+    Message {
+        /// Topic id.
+        topic: u64,
+        /// Sequence in the topic.
+        sequence: u64,
+        /// Times the payload was published to the topic, this time included.
+        count: u64,
+        /// The publisher's clock, µs since 1970; 0 is none.
+        stamp: u64,
+        /// What was published.
+        #[serde(borrow, serialize_with = "raw")]
+        payload: &'a [u8],
+    },
+    /// Head of a message that is relayed while it arrives (cut-through);
+    /// [`Chunk`](Self::Chunk)s and an [`End`](Self::End) or [`Abort`](Self::Abort) follow.
+    Begin {
+        /// Topic id.
+        topic: u64,
+        /// Sequence in the topic.
+        sequence: u64,
+        /// As in [`Message`](Self::Message).
+        stamp: u64,
+        /// Length of the payload, bytes.
+        size: u64,
+    },
+    /// The next bytes of the payload.
+    Chunk {
+        /// At most 64 KiB.
+        #[serde(borrow, serialize_with = "raw")]
+        bytes: &'a [u8],
+    },
+    /// The message is complete.
+    End {
+        /// As in [`Message`](Self::Message).
+        count: u64,
+        /// Digest of the whole; what does not have it is not to be used.
+        digest: Digest,
+    },
+    /// The message will not be completed: its sequence is a gap.
+    Abort {
+        /// Why.
+        code: Code,
+    },
+    /// The subscription will never be sent these.
+    Gap {
+        /// Topic id.
+        topic: u64,
+        /// First sequence.
+        first: u64,
+        /// Last sequence.
+        last: u64,
+        /// Why.
+        cause: GapCause,
+    },
+    /// `realtime`: the topic's newest sequence, told when a burst ends.
+    Head {
+        /// Topic id.
+        topic: u64,
+        /// The newest sequence.
+        sequence: u64,
+    },
+    /// A publication was accepted, now or when it came before.
+    Receipt {
+        /// As published.
+        alias: u32,
+        /// As published.
+        number: u64,
+        /// The sequence it has.
+        sequence: u64,
+        /// Times the payload was published to the topic, that time included; 0 in a repeated
+        /// receipt whose message has left the cache.
+        count: u64,
+        /// 0: the count covers the whole epoch. Else µs since 1970: publications before then may
+        /// have been forgotten.
+        since: u64,
+        /// Digest of the payload.
+        digest: Digest,
+        /// Whether it had been accepted before, and so was not counted again.
+        duplicate: bool,
+    },
+    /// `realtime`: publications that were accepted, in a datagram.
+    Acknowledge {
+        /// As published.
+        alias: u32,
+        /// Every number up to this was accepted or given up.
+        floor: u64,
+        /// Bit i: number floor + 1 + i was accepted.
+        seen: u64,
+    },
+    /// A publication was refused; the session goes on.
+    Rejected {
+        /// As published.
+        alias: u32,
+        /// As published.
+        number: u64,
+        /// Why.
+        code: Code,
+        /// Why, in words.
+        reason: &'a str,
+    },
+    /// The subscription stands.
+    Subscribed {
+        /// The subscription.
+        request: u32,
+        /// The daemon's position when it began; shown to [`Start::Resume`].
+        position: u64,
+    },
+    /// The subscription has ended; nothing more is sent for it.
+    Ended {
+        /// The subscription.
+        request: u32,
+        /// Why.
+        code: Code,
+        /// Why, in words.
+        reason: &'a str,
+    },
+    /// The payloads with the highest counts, highest first.
+    Top {
+        /// The request.
+        request: u32,
+        /// At most as many as asked for.
+        #[serde(borrow)]
+        entries: Vec<TopEntry<'a>>,
+    },
+    /// Answer to a ping.
+    Pong {
+        /// The request.
+        request: u32,
+        /// The daemon's clock, µs since 1970.
+        clock: u64,
+    },
+    /// A request was refused; the session goes on.
+    Failed {
+        /// The request.
+        request: u32,
+        /// Why.
+        code: Code,
+        /// Why, in words.
+        reason: &'a str,
+    },
+    /// The daemon will stop: go on, but connect elsewhere.
+    Drain {
+        /// How long this session is still served, ms.
+        within: u32,
+        /// Why, in words.
+        reason: &'a str,
+    },
+    /// The daemon closes the session; the last frame on the control stream.
+    Goodbye {
+        /// Why.
+        code: Code,
+        /// What was wrong, and what to do.
+        reason: &'a str,
+        /// Whether to reconnect.
+        retry: bool,
+    },
+}
+
+/// What a daemon accepts, told in the welcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Largest payload, bytes.
+    pub payload: u64,
+    /// Most subscriptions in a session.
+    pub subscriptions: u32,
+    /// How many numbers a publication may be ahead of the oldest one not accepted yet.
+    pub window: u32,
+}
+
+/// Where a subscription begins, in every topic that its filter matches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Start<'a> {
+    /// With the next message.
+    New,
+    /// With the newest message there is.
+    Latest,
+    /// With the oldest message there is.
+    All,
+    /// With the n-th newest message, or the oldest there is.
+    Last(u64),
+    /// With this sequence; a gap tells what has left the cache.
+    Sequence(u64),
+    /// Where an earlier subscription stopped; a gap tells what has left the cache.
+    Resume {
+        /// Where that subscription began: covers the topics it never heard of.
+        since: Position,
+        /// The topics it did hear of.
+        #[serde(borrow)]
+        topics: Vec<Resume<'a>>,
+    },
+}
+
+/// A point in the order in which a daemon accepted everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// From [`Welcome`](DaemonFrame::Welcome).
+    pub run: u64,
+    /// From [`Subscribed`](DaemonFrame::Subscribed).
+    pub position: u64,
+}
+
+/// A cursor as the client shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Its epoch when last heard of.
+    pub epoch: u64,
+    /// The next sequence wanted.
+    pub next: u64,
+}
+
+/// How the messages of a subscription are carried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Delivery {
+    /// On one uni stream, in order.
+    #[default]
+    Ordered,
+    /// On a uni stream each, as they arrive.
+    Unordered,
+    /// In datagrams, repaired from the cache, as they arrive.
+    Realtime,
+}
+
+/// What happens to a subscription whose cursor falls out of the cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lag {
+    /// A gap is told, and it goes on with the oldest message there is.
+    #[default]
+    Oldest,
+    /// A gap is told, and it goes on with the newest.
+    Newest,
+    /// It is ended.
+    Disconnect,
+}
+
+/// Why sequences will never come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GapCause {
+    /// They have left the cache.
+    Evicted,
+    /// They were passed over, as [`Lag::Newest`] asks.
+    Skipped,
+    /// Their publisher went away half-way.
+    Aborted,
+    /// They were older than the subscription's deadline.
+    Late,
+}
+
+/// Which message of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Which {
+    /// The newest.
+    Latest,
+    /// The one with this sequence.
+    Sequence(u64),
+    /// The newest with this payload.
+    Digest(Digest),
+}
+
+/// One payload among the most counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopEntry<'a> {
+    /// Digest of the payload.
+    pub digest: Digest,
+    /// Its count.
+    pub count: u64,
+    /// As in [`Receipt`](DaemonFrame::Receipt).
+    pub since: u64,
+    /// Sequence of its newest publication.
+    pub sequence: u64,
+    /// Length, bytes.
+    pub size: u64,
+    /// The payload, if it is cached and no longer than 1 KiB.
+    #[serde(borrow)]
+    pub payload: Option<&'a [u8]>,
+}
+
+/// Bytes that are not a frame of this version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("these bytes are not a frame of weir/1: see docs/protocol.md")]
+pub struct DecodeError;
+
+// Bytes in one go: serde's own serializer for `&[u8]` goes element by element.
+fn raw<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+fn encode<T: Serialize>(frame: &T, out: &mut Vec<u8>) {
+    // The length in front takes 1 to 5 bytes: write the frame first, then move it up by the rest.
+    let start = out.len();
+    out.push(0);
+    let taken = std::mem::take(out);
+    // Extending a Vec cannot fail, and no frame holds a value that postcard refuses.
+    *out = postcard::to_extend(frame, taken).unwrap_or_default();
+    let body = out.len() - start - 1;
+    let width = varint::len(body as u64);
+    if width > 1 {
+        out.resize(out.len() + width - 1, 0);
+        out.copy_within(start + 1..start + 1 + body, start + width);
+    }
+    let mut prefix = Vec::with_capacity(5);
+    varint::put(&mut prefix, body as u64);
+    out[start..start + width].copy_from_slice(&prefix);
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
+    match postcard::take_from_bytes(bytes) {
+        Ok((frame, [])) => Ok(frame),
+        _ => Err(DecodeError),
+    }
+}
+
+impl<'a> ClientFrame<'a> {
+    /// Appends the frame with its length in front.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        encode(self, out);
+    }
+
+    /// Reads a frame from exactly its bytes, without the length.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        decode(bytes)
+    }
+}
+
+impl<'a> DaemonFrame<'a> {
+    /// Appends the frame with its length in front.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        encode(self, out);
+    }
+
+    /// The frame with its length in front.
+    pub fn to_bytes(&self) -> bytes::Bytes {
+        let mut out = Vec::with_capacity(FRAME_OVERHEAD);
+        self.encode(&mut out);
+        out.into()
+    }
+
+    /// Reads a frame from exactly its bytes, without the length.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        decode(bytes)
+    }
+}

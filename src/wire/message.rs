@@ -1,0 +1,123 @@
+//! A message is encoded once, and its bytes are shared by all who receive it.
+
+use super::varint;
+use bytes::Bytes;
+
+/// Payloads up to this stand in one buffer with their head, so that a small message is one
+/// piece of memory and one piece to send; longer ones are shared, not copied. 4 KiB.
+pub const INLINE: usize = 4096;
+
+/// A frame ready to send: `head`, then `body`, which is empty when the payload stands in `head`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    head: Bytes,
+    body: Bytes,
+    size: u32,
+}
+
+impl Encoded {
+    fn new(kind: u8, fields: &[u64], payload: &Bytes) -> Self {
+        let size = payload.len();
+        let body = 1
+            + fields.iter().map(|field| varint::len(*field)).sum::<usize>()
+            + varint::len(size as u64)
+            + size;
+        let inline = size <= INLINE;
+        let length = varint::len(body as u64) + body - if inline { 0 } else { size };
+        let mut head = Vec::with_capacity(length);
+        varint::put(&mut head, body as u64);
+        head.push(kind);
+        for field in fields {
+            varint::put(&mut head, *field);
+        }
+        varint::put(&mut head, size as u64);
+        if inline {
+            head.extend_from_slice(payload);
+        }
+        debug_assert_eq!(head.len(), length);
+        Self {
+            head: head.into(),
+            body: if inline { Bytes::new() } else { payload.clone() },
+            size: size as u32,
+        }
+    }
+
+    /// The pieces to send, in order; the second may be empty.
+    pub fn pieces(&self) -> (&Bytes, &Bytes) {
+        (&self.head, &self.body)
+    }
+
+    /// The payload, shared.
+    pub fn payload(&self) -> Bytes {
+        if self.body.is_empty() {
+            self.head.slice(self.head.len() - self.size as usize..)
+        } else {
+            self.body.clone()
+        }
+    }
+
+    /// The payload, to look at.
+    pub fn payload_slice(&self) -> &[u8] {
+        if self.body.is_empty() {
+            &self.head[self.head.len() - self.size as usize..]
+        } else {
+            &self.body
+        }
+    }
+
+    /// Length of the payload, bytes.
+    pub fn size(&self) -> usize {
+        self.size as usize
+    }
+
+    /// Length of the frame with its prefix, bytes.
+    pub fn wire_len(&self) -> usize {
+        self.head.len() + self.body.len()
+    }
+}
+
+/// The frame [`DaemonFrame::Message`](super::DaemonFrame::Message).
+pub fn encode_message(topic: u64, sequence: u64, count: u64, stamp: u64, payload: &Bytes) -> Encoded {
+    Encoded::new(3, &[topic, sequence, count, stamp], payload)
+}
+
+/// The frame [`ClientFrame::Publish`](super::ClientFrame::Publish).
+pub fn encode_publish(alias: u32, number: u64, stamp: u64, payload: &Bytes) -> Encoded {
+    Encoded::new(2, &[alias.into(), number, stamp], payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{ClientFrame, DaemonFrame};
+    use proptest::prelude::*;
+
+    fn joined(encoded: &Encoded) -> Vec<u8> {
+        let (head, body) = encoded.pieces();
+        [&head[..], &body[..]].concat()
+    }
+
+    proptest! {
+        #[test]
+        fn equal_to_the_derived_encoding(
+            topic: u64, sequence: u64, count: u64, stamp: u64, alias: u32,
+            payload in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..300),
+                proptest::collection::vec(any::<u8>(), INLINE - 1..INLINE + 2),
+            ],
+        ) {
+            let bytes = Bytes::from(payload);
+            let message = encode_message(topic, sequence, count, stamp, &bytes);
+            let mut derived = Vec::new();
+            DaemonFrame::Message { topic, sequence, count, stamp, payload: &bytes }.encode(&mut derived);
+            prop_assert_eq!(joined(&message), derived);
+            prop_assert_eq!(message.payload(), &bytes);
+            prop_assert_eq!(message.payload_slice(), &bytes[..]);
+
+            let publish = encode_publish(alias, sequence, stamp, &bytes);
+            let mut derived = Vec::new();
+            ClientFrame::Publish { alias, number: sequence, stamp, payload: &bytes }.encode(&mut derived);
+            prop_assert_eq!(joined(&publish), derived);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The protocol `weir/1`: frames, their bytes, names and codes. Pure: no clock, no socket.
+//!
+//! `docs/protocol.md` describes the same for someone who writes a client in another language;
+//! `tests/vectors/` pins the bytes. Everything on a stream, in a datagram or in a WebSocket
+//! message is a sequence of *frames*: a length (LEB128 varint), then that many bytes of postcard,
+//! a [`ClientFrame`] towards the daemon or a [`DaemonFrame`] towards the client.
+//!
+//! Postcard has no schema evolution: variants are only appended, fields never change, and
+//! [`Hello`](ClientFrame::Hello) carries the version.
+
+mod code;
+mod digest;
+mod frame;
+mod message;
+mod name;
+mod reader;
+mod varint;
+
+pub use code::{Code, Refusal};
+pub use digest::Digest;
+pub use frame::{
+    ClientFrame, DaemonFrame, DecodeError, Delivery, GapCause, Lag, Limits, Resume, Start,
+    TopEntry, Which, Position, ProducerId,
+};
+pub use message::{Encoded, INLINE, encode_message, encode_publish};
+pub use name::{Filter, MAX_NAME, MAX_SEGMENTS, NameError, check_topic};
+pub use reader::{FrameError, FrameReader};
+
+/// Protocol version in [`ClientFrame::Hello`]; the major version also stands in the ALPN.
+pub const VERSION: u32 = 1;
+
+/// ALPN protocol name of raw QUIC sessions (RFC 7301).
+pub const ALPN: &[u8] = b"weir/1";
+
+/// Path of the WebTransport (and WebSocket) session.
+pub const PATH: &str = "/weir";
+
+/// Default UDP and TCP port.
+pub const PORT: u16 = 4433;
+
+/// Largest frame that is not a publication or a message: 1 MiB. A subscription that resumes
+/// thousands of topics is the largest there is.
+pub const MAX_CONTROL_FRAME: usize = 1 << 20;
+
+/// What a frame may add to its payload: type, ids, numbers and lengths. 96 bytes.
+pub const FRAME_OVERHEAD: usize = 96;

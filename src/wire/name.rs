@@ -1,0 +1,212 @@
+//! Topics and filters: the grammar.
+
+use super::{Code, Refusal};
+use std::fmt;
+
+/// Longest topic or filter, in bytes of UTF-8.
+pub const MAX_NAME: usize = 255;
+
+/// Most segments of a topic or filter.
+pub const MAX_SEGMENTS: usize = 16;
+
+/// Why a text is not a topic, or not a filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NameError {
+    /// Longer than [`MAX_NAME`].
+    #[error("a topic or filter has at most {MAX_NAME} bytes, this one has {0}")]
+    TooLong(usize),
+    /// More than [`MAX_SEGMENTS`].
+    #[error("a topic or filter has at most {MAX_SEGMENTS} segments between slashes, this one has {0}")]
+    TooManySegments(usize),
+    /// Empty, a slash at either end, or two in a row.
+    #[error("a topic or filter is segments joined by single slashes, such as `demo/a`: none may be empty")]
+    EmptySegment,
+    /// A control character.
+    #[error("a topic or filter may not contain control characters")]
+    Control,
+    /// `*` in a topic.
+    #[error("`*` stands in filters only: publish to one topic, such as `demo/a`")]
+    WildcardInTopic,
+    /// `*` beside other characters, or `**` before the end.
+    #[error("in a filter `*` stands for one whole segment, and `**` for any rest, at the end only")]
+    MisplacedWildcard,
+    /// Below `$weir/`.
+    #[error("topics below `$weir` are the daemon's own: choose another first segment")]
+    Reserved,
+}
+
+impl NameError {
+    fn refusal(self, code: Code) -> Refusal {
+        let code = if self == Self::Reserved { Code::RESERVED } else { code };
+        Refusal::new(code, self.to_string())
+    }
+
+    /// As the refusal of a topic.
+    pub fn of_topic(self) -> Refusal {
+        self.refusal(Code::BAD_TOPIC)
+    }
+
+    /// As the refusal of a filter.
+    pub fn of_filter(self) -> Refusal {
+        self.refusal(Code::BAD_FILTER)
+    }
+}
+
+fn check_shape(name: &str) -> Result<(), NameError> {
+    if name.len() > MAX_NAME {
+        return Err(NameError::TooLong(name.len()));
+    }
+    let mut segments = 0;
+    for segment in name.split('/') {
+        if segment.is_empty() {
+            return Err(NameError::EmptySegment);
+        }
+        segments += 1;
+    }
+    if segments > MAX_SEGMENTS {
+        return Err(NameError::TooManySegments(segments));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(NameError::Control);
+    }
+    Ok(())
+}
+
+/// Whether `name` is a topic that anyone may publish to: 1–16 non-empty UTF-8 segments joined by
+/// `/`, 255 bytes at most, no `*`, no control characters, not below `$weir`.
+pub fn check_topic(name: &str) -> Result<(), NameError> {
+    check_shape(name)?;
+    if name.contains('*') {
+        return Err(NameError::WildcardInTopic);
+    }
+    if is_reserved(name) {
+        return Err(NameError::Reserved);
+    }
+    Ok(())
+}
+
+fn is_reserved(name: &str) -> bool {
+    name.split('/').next() == Some("$weir")
+}
+
+/// A topic in which `*` may stand for any one segment, and a last `**` for any rest, also none:
+/// `a/**` matches `a`, `a/b` and `a/b/c`. A wildcard in the first place does not match `$weir`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Filter(Box<str>);
+
+impl Filter {
+    /// Checks and keeps `text`.
+    pub fn new(text: &str) -> Result<Self, NameError> {
+        check_shape(text)?;
+        let mut segments = text.split('/').peekable();
+        while let Some(segment) = segments.next() {
+            let whole = match segment {
+                "*" => true,
+                "**" => segments.peek().is_none(),
+                other => !other.contains('*'),
+            };
+            if !whole {
+                return Err(NameError::MisplacedWildcard);
+            }
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The text it was made from.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Its segments.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// Whether it names one topic only.
+    pub fn is_exact(&self) -> bool {
+        !self.0.contains('*')
+    }
+
+    /// What every topic that it matches begins with: the segments before the first wildcard.
+    pub fn literal_prefix(&self) -> &str {
+        let end = self.0.find('*').unwrap_or(self.0.len());
+        self.0[..end].trim_end_matches('/')
+    }
+
+    /// Whether `topic` is one of its topics.
+    pub fn matches(&self, topic: &str) -> bool {
+        if is_reserved(topic) && self.0.starts_with('*') {
+            return false;
+        }
+        let mut names = topic.split('/');
+        for segment in self.segments() {
+            if segment == "**" {
+                return true;
+            }
+            match names.next() {
+                Some(name) if segment == "*" || segment == name => {}
+                _ => return false,
+            }
+        }
+        names.next().is_none()
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl std::str::FromStr for Filter {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        Self::new(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics() {
+        for good in ["a", "demo/a", "größe/日本", "a b/c", "$other/x", &"x".repeat(255)] {
+            assert_eq!(check_topic(good), Ok(()), "{good}");
+        }
+        assert_eq!(check_topic(&["s"; 16].join("/")), Ok(()));
+        assert_eq!(check_topic(&["s"; 17].join("/")), Err(NameError::TooManySegments(17)));
+        assert_eq!(check_topic(&"x".repeat(256)), Err(NameError::TooLong(256)));
+        for empty in ["", "/", "/a", "a/", "a//b"] {
+            assert_eq!(check_topic(empty), Err(NameError::EmptySegment), "{empty}");
+        }
+        assert_eq!(check_topic("a/*"), Err(NameError::WildcardInTopic));
+        assert_eq!(check_topic("a\n"), Err(NameError::Control));
+        assert_eq!(check_topic("$weir/stats"), Err(NameError::Reserved));
+    }
+
+    #[test]
+    fn filters() {
+        let hit = |filter: &str, topic: &str| Filter::new(filter).unwrap().matches(topic);
+        assert!(hit("demo/*", "demo/a") && !hit("demo/*", "demo") && !hit("demo/*", "demo/a/b"));
+        assert!(hit("demo/**", "demo") && hit("demo/**", "demo/a/b") && !hit("demo/**", "demos"));
+        assert!(hit("**", "a/b") && !hit("**", "$weir/x") && !hit("*/x", "$weir/x"));
+        assert!(hit("$weir/**", "$weir/x"));
+        assert!(hit("a/*/c", "a/b/c") && !hit("a/*/c", "a/b/d"));
+        for bad in ["a/**/b", "a*", "**a", "a/b*c"] {
+            assert_eq!(Filter::new(bad), Err(NameError::MisplacedWildcard), "{bad}");
+        }
+        assert_eq!(Filter::new("a/b/**").unwrap().literal_prefix(), "a/b");
+        assert_eq!(Filter::new("a/*/c").unwrap().literal_prefix(), "a");
+        assert_eq!(Filter::new("a/b").unwrap().literal_prefix(), "a/b");
+        assert_eq!(Filter::new("**").unwrap().literal_prefix(), "");
+    }
+}
