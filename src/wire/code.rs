@@ -124,7 +124,10 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with its reason.
     pub fn new(code: Code, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, reason: reason.into() }
+        Self {
+            code,
+            reason: reason.into(),
+        }
     }
 }
 

@@ -19,7 +19,10 @@ impl Encoded {
     fn new(kind: u8, fields: &[u64], payload: &Bytes) -> Self {
         let size = payload.len();
         let body = 1
-            + fields.iter().map(|field| varint::len(*field)).sum::<usize>()
+            + fields
+                .iter()
+                .map(|field| varint::len(*field))
+                .sum::<usize>()
             + varint::len(size as u64)
             + size;
         let inline = size <= INLINE;
@@ -37,7 +40,11 @@ impl Encoded {
         debug_assert_eq!(head.len(), length);
         Self {
             head: head.into(),
-            body: if inline { Bytes::new() } else { payload.clone() },
+            body: if inline {
+                Bytes::new()
+            } else {
+                payload.clone()
+            },
             size: size as u32,
         }
     }
@@ -77,7 +84,13 @@ impl Encoded {
 }
 
 /// The frame [`DaemonFrame::Message`](super::DaemonFrame::Message).
-pub fn encode_message(topic: u64, sequence: u64, count: u64, stamp: u64, payload: &Bytes) -> Encoded {
+pub fn encode_message(
+    topic: u64,
+    sequence: u64,
+    count: u64,
+    stamp: u64,
+    payload: &Bytes,
+) -> Encoded {
     Encoded::new(3, &[topic, sequence, count, stamp], payload)
 }
 

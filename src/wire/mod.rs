@@ -19,8 +19,8 @@ mod varint;
 pub use code::{Code, Refusal};
 pub use digest::Digest;
 pub use frame::{
-    ClientFrame, DaemonFrame, DecodeError, Delivery, GapCause, Lag, Limits, Resume, Start,
-    TopEntry, Which, Position, ProducerId,
+    ClientFrame, DaemonFrame, DecodeError, Delivery, GapCause, Lag, Limits, Position, ProducerId,
+    Resume, Start, TopEntry, Which,
 };
 pub use message::{Encoded, INLINE, encode_message, encode_publish};
 pub use name::{Filter, MAX_NAME, MAX_SEGMENTS, NameError, check_topic};

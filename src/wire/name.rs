@@ -17,10 +17,14 @@ pub enum NameError {
     #[error("a topic or filter has at most {MAX_NAME} bytes, this one has {0}")]
     TooLong(usize),
     /// More than [`MAX_SEGMENTS`].
-    #[error("a topic or filter has at most {MAX_SEGMENTS} segments between slashes, this one has {0}")]
+    #[error(
+        "a topic or filter has at most {MAX_SEGMENTS} segments between slashes, this one has {0}"
+    )]
     TooManySegments(usize),
     /// Empty, a slash at either end, or two in a row.
-    #[error("a topic or filter is segments joined by single slashes, such as `demo/a`: none may be empty")]
+    #[error(
+        "a topic or filter is segments joined by single slashes, such as `demo/a`: none may be empty"
+    )]
     EmptySegment,
     /// A control character.
     #[error("a topic or filter may not contain control characters")]
@@ -38,7 +42,11 @@ pub enum NameError {
 
 impl NameError {
     fn refusal(self, code: Code) -> Refusal {
-        let code = if self == Self::Reserved { Code::RESERVED } else { code };
+        let code = if self == Self::Reserved {
+            Code::RESERVED
+        } else {
+            code
+        };
         Refusal::new(code, self.to_string())
     }
 
@@ -179,11 +187,21 @@ mod tests {
 
     #[test]
     fn topics() {
-        for good in ["a", "demo/a", "größe/日本", "a b/c", "$other/x", &"x".repeat(255)] {
+        for good in [
+            "a",
+            "demo/a",
+            "größe/日本",
+            "a b/c",
+            "$other/x",
+            &"x".repeat(255),
+        ] {
             assert_eq!(check_topic(good), Ok(()), "{good}");
         }
         assert_eq!(check_topic(&["s"; 16].join("/")), Ok(()));
-        assert_eq!(check_topic(&["s"; 17].join("/")), Err(NameError::TooManySegments(17)));
+        assert_eq!(
+            check_topic(&["s"; 17].join("/")),
+            Err(NameError::TooManySegments(17))
+        );
         assert_eq!(check_topic(&"x".repeat(256)), Err(NameError::TooLong(256)));
         for empty in ["", "/", "/a", "a/", "a//b"] {
             assert_eq!(check_topic(empty), Err(NameError::EmptySegment), "{empty}");

@@ -34,7 +34,12 @@ pub struct FrameReader {
 impl FrameReader {
     /// A reader that refuses frames longer than `limit` bytes, length prefix not included.
     pub fn new(limit: usize) -> Self {
-        Self { limit, piece: Bytes::new(), partial: BytesMut::new(), wanted: 0 }
+        Self {
+            limit,
+            piece: Bytes::new(),
+            partial: BytesMut::new(),
+            wanted: 0,
+        }
     }
 
     /// Changes the limit, from the next frame on.
@@ -45,7 +50,10 @@ impl FrameReader {
     /// Hands over the next piece. Call [`next_frame`](Self::next_frame) until it gives none before the
     /// next push.
     pub fn push(&mut self, piece: Bytes) {
-        debug_assert!(self.piece.is_empty(), "frames were left in the piece before");
+        debug_assert!(
+            self.piece.is_empty(),
+            "frames were left in the piece before"
+        );
         self.piece = piece;
     }
 
@@ -83,7 +91,10 @@ impl FrameReader {
         match *prefix {
             Prefix::Value(size, width) if size > 0 => {
                 if size > self.limit {
-                    return Err(FrameError::TooLarge { size, limit: self.limit });
+                    return Err(FrameError::TooLarge {
+                        size,
+                        limit: self.limit,
+                    });
                 }
                 Ok((size, width))
             }
@@ -176,7 +187,13 @@ mod tests {
     fn a_frame_above_the_limit_is_refused_by_its_length_alone() {
         let mut reader = FrameReader::new(10);
         reader.push(Bytes::from_static(&[11]));
-        assert_eq!(reader.next_frame(), Err(FrameError::TooLarge { size: 11, limit: 10 }));
+        assert_eq!(
+            reader.next_frame(),
+            Err(FrameError::TooLarge {
+                size: 11,
+                limit: 10
+            })
+        );
         let mut reader = FrameReader::new(10);
         reader.push(Bytes::from_static(&[0]));
         assert_eq!(reader.next_frame(), Err(FrameError::BadLength));

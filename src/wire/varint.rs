@@ -38,7 +38,11 @@ pub(crate) fn prefix(bytes: &[u8]) -> Prefix {
             };
         }
     }
-    if bytes.len() >= 5 { Prefix::Invalid } else { Prefix::Partial }
+    if bytes.len() >= 5 {
+        Prefix::Invalid
+    } else {
+        Prefix::Partial
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,183 @@
+//! Counts that outlive their payloads, and the highest of a topic.
+
+use crate::wire::Digest;
+use foldhash::fast::RandomState;
+use lru::LruCache;
+use std::num::NonZeroUsize;
+
+/// How often a payload was published, and since when that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) count: u64,
+    // 0: since the topic began.
+    pub(crate) since: u64,
+}
+
+/// What a count costs in memory: key, value, links, its share of the table. Bytes.
+pub(crate) const COUNT_COST: usize = 112;
+
+/// The counts of payloads that have left the cache: one LRU for all topics.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    counts: LruCache<(u64, Digest), Count, RandomState>,
+    // Engine position when a count was last lost; 0 is never.
+    lost: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new(capacity: usize) -> Self {
+        let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
+        // Allocated at once: a table that grows under way would stall everyone.
+        Self {
+            counts: LruCache::with_hasher(capacity, RandomState::default()),
+            lost: 0,
+        }
+    }
+
+    pub(crate) fn put(&mut self, topic: u64, digest: Digest, count: Count, position: u64) {
+        if let Some((key, _)) = self.counts.push((topic, digest), count)
+            && key != (topic, digest)
+        {
+            self.lost = position;
+        }
+    }
+
+    pub(crate) fn take(&mut self, topic: u64, digest: Digest) -> Option<Count> {
+        self.counts.pop(&(topic, digest))
+    }
+
+    /// Whether every count of a topic that began at `position` is still known.
+    pub(crate) fn covers(&self, position: u64) -> bool {
+        self.lost == 0 || self.lost < position
+    }
+}
+
+/// Payloads that [`Top`] keeps a topic.
+pub(crate) const TOP: usize = 100;
+
+/// What one of them costs, bytes.
+pub(crate) const TOP_COST: usize = 80;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ranked {
+    pub(crate) digest: Digest,
+    pub(crate) count: Count,
+    pub(crate) sequence: u64,
+    pub(crate) size: u64,
+}
+
+/// The highest counts of a topic, exact as long as the counts are: a payload enters when its
+/// count passes the lowest here, and counts only ever grow by one.
+#[derive(Debug, Default)]
+pub(crate) struct Top {
+    // Highest count first. `hints` runs parallel: the search reads 800 bytes, not 6,400.
+    hints: Vec<u64>,
+    ranked: Vec<Ranked>,
+}
+
+impl Top {
+    fn place(&self, digest: &Digest) -> Option<usize> {
+        let hint = digest.hint();
+        let at = self.hints.iter().position(|other| *other == hint)?;
+        // Two digests that share eight bytes: fall back to the whole.
+        match self.ranked[at].digest == *digest {
+            true => Some(at),
+            false => self
+                .ranked
+                .iter()
+                .position(|ranked| ranked.digest == *digest),
+        }
+    }
+
+    /// The count of a payload that may have fallen out of everything else.
+    pub(crate) fn find(&self, digest: &Digest) -> Option<Count> {
+        self.place(digest).map(|at| self.ranked[at].count)
+    }
+
+    pub(crate) fn update(&mut self, now: Ranked) {
+        let at = match self.ranked.last() {
+            // The common case of a flood of new payloads: not high enough, and so not here.
+            Some(last) if self.ranked.len() == TOP && now.count.count <= last.count.count => return,
+            _ => match self.place(&now.digest) {
+                Some(at) => at,
+                None if self.ranked.len() < TOP => {
+                    self.hints.push(0);
+                    self.ranked.push(now);
+                    self.ranked.len() - 1
+                }
+                None => TOP - 1,
+            },
+        };
+        // Everything with the same count as before the step stands together: change places with
+        // the first of them.
+        let to = self.ranked[..at].partition_point(|other| other.count.count >= now.count.count);
+        self.ranked.swap(at, to);
+        self.hints.swap(at, to);
+        self.ranked[to] = now;
+        self.hints[to] = now.digest.hint();
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Ranked> {
+        self.ranked.iter()
+    }
+
+    pub(crate) fn cost(&self) -> usize {
+        self.ranked.capacity() * TOP_COST
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    proptest! {
+        #[test]
+        fn top_agrees_with_sorting_all_counts(
+            publications in proptest::collection::vec(0_u32..300, 0..3000),
+        ) {
+            let mut top = Top::default();
+            let mut counts: HashMap<u32, u64> = HashMap::new();
+            for (sequence, payload) in publications.into_iter().enumerate() {
+                let count = counts.entry(payload).or_default();
+                *count += 1;
+                top.update(Ranked {
+                    digest: Digest::of(&payload.to_le_bytes()),
+                    count: Count { count: *count, since: 0 },
+                    sequence: sequence as u64,
+                    size: 4,
+                });
+            }
+            let mut all: Vec<u64> = counts.values().copied().collect();
+            all.sort_unstable_by(|a, b| b.cmp(a));
+            all.truncate(TOP);
+            prop_assert_eq!(top.iter().map(|r| r.count.count).collect::<Vec<_>>(), all);
+            for (payload, count) in &counts {
+                if let Some(found) = top.find(&Digest::of(&payload.to_le_bytes())) {
+                    prop_assert_eq!(found.count, *count);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_ledger_forgets_the_oldest_and_says_so() {
+        let mut ledger = Ledger::new(2);
+        let digest = |n: u8| Digest([n; 32]);
+        for n in 1..=3 {
+            ledger.put(
+                7,
+                digest(n),
+                Count {
+                    count: n.into(),
+                    since: 0,
+                },
+                10 + u64::from(n),
+            );
+        }
+        assert_eq!(ledger.take(7, digest(1)), None);
+        assert_eq!(ledger.take(7, digest(3)).map(|count| count.count), Some(3));
+        assert!(!ledger.covers(13) && !ledger.covers(5) && ledger.covers(14));
+    }
+}

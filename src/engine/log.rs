@@ -1,0 +1,172 @@
+//! A topic's ring of messages: sequence → message, without holes, oldest first.
+
+use crate::wire::{Digest, Encoded, ProducerId};
+use std::collections::VecDeque;
+
+/// Where a message was first published: whoever sees it a second time can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The producer.
+    pub producer: ProducerId,
+    /// The producer's number for it: 1, 2, 3 … per topic.
+    pub number: u64,
+}
+
+/// A message as the log keeps it. Its sequence is its place.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) position: u64,
+    pub(crate) origin: Option<Origin>,
+    pub(crate) stamp: u64,
+    pub(crate) count: u64,
+    pub(crate) digest: Digest,
+    pub(crate) encoded: Encoded,
+    // Bytes charged to the budget for it.
+    pub(crate) cost: usize,
+}
+
+// Messages in one piece of memory. A log grows by a piece at a time, so that no publication pays
+// for moving all the others, and memory goes back as the oldest leave.
+const SEGMENT: usize = 64;
+
+/// Messages `first..next`.
+#[derive(Debug)]
+pub(crate) struct Log {
+    segments: VecDeque<Vec<Option<Entry>>>,
+    // Entries already taken from the front segment.
+    taken: usize,
+    first: u64,
+    next: u64,
+    gone: u64,
+}
+
+impl Log {
+    pub(crate) fn new() -> Self {
+        Self {
+            segments: VecDeque::new(),
+            taken: 0,
+            first: 1,
+            next: 1,
+            gone: 0,
+        }
+    }
+
+    /// Sequence of the oldest message; equal to [`next`](Self::next) when there is none.
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Sequence that the next message will have.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Position of the last message that has left; 0 is none.
+    pub(crate) fn gone(&self) -> u64 {
+        self.gone
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> u64 {
+        self.next - self.first
+    }
+
+    fn place(&self, sequence: u64) -> Option<(usize, usize)> {
+        if !(self.first..self.next).contains(&sequence) {
+            return None;
+        }
+        let index = (sequence - self.first) as usize + self.taken;
+        Some((index / SEGMENT, index % SEGMENT))
+    }
+
+    pub(crate) fn get(&self, sequence: u64) -> Option<&Entry> {
+        let (segment, slot) = self.place(sequence)?;
+        self.segments.get(segment)?.get(slot)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, sequence: u64) -> Option<&mut Entry> {
+        let (segment, slot) = self.place(sequence)?;
+        self.segments.get_mut(segment)?.get_mut(slot)?.as_mut()
+    }
+
+    pub(crate) fn newest(&self) -> Option<&Entry> {
+        self.get(self.next - 1)
+    }
+
+    pub(crate) fn oldest(&self) -> Option<&Entry> {
+        self.get(self.first)
+    }
+
+    pub(crate) fn push(&mut self, entry: Entry) {
+        match self.segments.back_mut() {
+            Some(segment) if segment.len() < SEGMENT => segment.push(Some(entry)),
+            _ => {
+                // Small topics stay small: a first segment grows as it fills.
+                let mut segment = match self.segments.is_empty() {
+                    true => Vec::new(),
+                    false => Vec::with_capacity(SEGMENT),
+                };
+                segment.push(Some(entry));
+                self.segments.push_back(segment);
+            }
+        }
+        self.next += 1;
+    }
+
+    pub(crate) fn pop_oldest(&mut self) -> Option<Entry> {
+        let entry = self.segments.front_mut()?.get_mut(self.taken)?.take()?;
+        self.taken += 1;
+        self.first += 1;
+        self.gone = entry.position;
+        if self.first == self.next {
+            self.segments.clear();
+            self.taken = 0;
+        } else if self.taken == SEGMENT {
+            self.segments.pop_front();
+            self.taken = 0;
+        }
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::encode_message;
+    use proptest::prelude::*;
+
+    fn entry(position: u64) -> Entry {
+        Entry {
+            position,
+            origin: None,
+            stamp: 0,
+            count: 1,
+            digest: Digest([0; 32]),
+            encoded: encode_message(1, 1, 1, 0, &bytes::Bytes::new()),
+            cost: 0,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_queue_with_numbers(steps in proptest::collection::vec(0_u8..5, 0..600)) {
+            let mut log = Log::new();
+            let mut model = VecDeque::new();
+            for (position, step) in steps.into_iter().enumerate() {
+                if step < 3 {
+                    log.push(entry(position as u64));
+                    model.push_back(position as u64);
+                } else {
+                    prop_assert_eq!(log.pop_oldest().map(|entry| entry.position), model.pop_front());
+                }
+                prop_assert_eq!(log.len(), model.len() as u64);
+                prop_assert_eq!(log.newest().map(|e| e.position), model.back().copied());
+                for (index, position) in model.iter().enumerate() {
+                    let found = log.get(log.first() + index as u64).map(|e| e.position);
+                    prop_assert_eq!(found, Some(*position));
+                }
+                prop_assert!(log.get(log.next()).is_none() && log.get(log.first() - 1).is_none());
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What decides: topics, cache, counts, logs, cursors, sessions. No I/O, no runtime, no clock.
+//!
+//! # The contract
+//!
+//! An [`Engine`] is plain memory. Whoever owns it (in the daemon: one mutex) calls in, takes the
+//! outputs, and acts on them; nothing here blocks, waits or looks at the time. Time is an
+//! argument: `now` is µs since 1970, and only ever compared.
+//!
+//! - **In.** [`publish`](Engine::publish) accepts a publication once: count, cache, log, and wake
+//!   whoever had everything before. [`subscribe`](Engine::subscribe) and
+//!   [`unsubscribe`](Engine::unsubscribe) begin and end subscriptions.
+//!   [`get`](Engine::get) and [`top`](Engine::top) look.
+//! - **Out.** After every call that may publish, [`take_wakes`](Engine::take_wakes) names the
+//!   subscriptions that have something to read. For each of them call [`read`](Engine::read)
+//!   until it gives nothing: then, and only then, will it be named again. Each is named at most
+//!   once in between, so the list is never longer than the number of subscriptions.
+//! - **Replay is the only operation.** A subscription is a cursor per topic that has moved since
+//!   it began. `read` hands out what lies between cursor and head: live, late, after a
+//!   reconnect or far behind alike. A cursor that has fallen out of the log is told the gap.
+//! - **Order.** A subscription sees messages in the order of their positions, which is the order
+//!   in which they were accepted, over all topics that its filter matches.
+//! - **Bounds.** See [`Limits`]. When the byte budget is exceeded, the topic with the most to
+//!   give up gives up what it used longest ago; each topic's newest message goes last.
+//!
+//! [`Session`] is the same for one remote peer: frames in, frames and actions out.
+
+mod counts;
+mod evict;
+mod filters;
+mod limits;
+mod log;
+mod producers;
+mod publish;
+mod query;
+mod session;
+mod share;
+mod subscription;
+mod topic;
+
+#[cfg(test)]
+mod tests;
+
+pub use limits::Limits;
+pub use log::Origin;
+pub use publish::{Publication, Receipt};
+pub use query::{Found, Ranking};
+
+pub use session::{Action, Channel, Prepared, Publishing, Session, encode_item};
+pub use subscription::{Item, MessageRef, SubscriptionId};
+
+use counts::Ledger;
+use filters::Filters;
+use foldhash::fast::RandomState;
+use lru::LruCache;
+use share::Shares;
+use std::{collections::BTreeMap, sync::Arc};
+use subscription::Subscriptions;
+use topic::Topic;
+
+/// Index into the table of topics; reused after a topic was forgotten.
+type Slot = usize;
+
+/// Topics, cache, counts and cursors of one daemon. See the [module](self) for the contract.
+#[derive(Debug)]
+pub struct Engine {
+    limits: Limits,
+    run: u64,
+    secret: [u8; 32],
+    // Messages accepted so far: the position of the last.
+    position: u64,
+    topics: Vec<Option<Box<Topic>>>,
+    free: Vec<Slot>,
+    // In the order of the last publication; and in the order of names.
+    by_use: LruCache<Arc<str>, Slot, RandomState>,
+    by_name: BTreeMap<Arc<str>, Slot>,
+    next_topic: u64,
+    shares: Shares,
+    ledger: Ledger,
+    // Cost of all topics.
+    bytes: usize,
+    filters: Filters,
+    subscriptions: Subscriptions,
+    next_session: u64,
+}
+
+impl Engine {
+    /// An empty engine. `run` names this run and must not be 0 nor have been used before: the
+    /// start time in µs will do. `secret` makes the keys of the table of counts unguessable.
+    pub fn new(limits: Limits, run: u64, secret: [u8; 32]) -> Self {
+        let limits = limits.applied();
+        Self {
+            limits,
+            run,
+            secret,
+            position: 0,
+            topics: Vec::new(),
+            free: Vec::new(),
+            by_use: LruCache::unbounded_with_hasher(RandomState::default()),
+            by_name: BTreeMap::new(),
+            next_topic: 1,
+            shares: Shares::default(),
+            ledger: Ledger::new(limits.counts()),
+            bytes: 0,
+            filters: Filters::default(),
+            subscriptions: Subscriptions::default(),
+            next_session: 1,
+        }
+    }
+
+    /// The limits as they are applied.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Names this run.
+    pub fn run(&self) -> u64 {
+        self.run
+    }
+
+    /// How many messages were accepted in this run.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Number of topics.
+    pub fn topics(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Bytes charged to the budget: topics and messages, and the part set aside for counts.
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.limits.cache / 4
+    }
+
+    fn topic(&self, slot: Slot) -> Option<&Topic> {
+        self.topics.get(slot)?.as_deref()
+    }
+
+    fn slot(&mut self, name: &str) -> Option<Slot> {
+        self.by_use.peek(name).copied()
+    }
+
+    // A new topic, if there is room or room can be made.
+    fn create(&mut self, name: &str) -> Option<Slot> {
+        if self.by_name.len() >= self.limits.topics {
+            let idlest = self.by_use.iter().rev().map(|(_, slot)| *slot);
+            let idlest = idlest
+                .take(64)
+                .filter(|slot| self.topic(*slot).is_some_and(|topic| topic.behind == 0))
+                // Of those idle longest, one that holds nothing, if there is one.
+                .min_by_key(|slot| self.topic(*slot).is_some_and(|topic| !topic.is_empty()))?;
+            self.forget(idlest);
+        }
+        let name: Arc<str> = name.into();
+        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
+        hasher.update(name.as_bytes());
+        let key = crate::wire::Digest(*hasher.finalize().as_bytes()).hint();
+        let id = self.next_topic;
+        self.next_topic += 1;
+        // Unique: runs are far apart, ids never repeat in one.
+        let epoch = self.run.wrapping_add(id - 1).max(1);
+        let topic = Box::new(Topic::new(name.clone(), id, epoch, key, self.position + 1));
+        self.bytes += topic.cost();
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.topics.push(None);
+            self.topics.len() - 1
+        });
+        self.topics[slot] = Some(topic);
+        self.by_use.put(name.clone(), slot);
+        self.by_name.insert(name, slot);
+        let topics = &mut self.topics;
+        self.shares
+            .insert(slot, |slot, place| set_place(topics, slot, place));
+        Some(slot)
+    }
+
+    // Changes a topic and keeps the accounts.
+    fn change<T>(&mut self, slot: Slot, change: impl FnOnce(&mut Topic) -> T) -> Option<T> {
+        let topic = self.topics.get_mut(slot)?.as_deref_mut()?;
+        let before = topic.cost();
+        let result = change(topic);
+        self.bytes = self.bytes - before + topic.cost();
+        let (place, spare) = (topic.place, topic.spare());
+        let topics = &mut self.topics;
+        self.shares
+            .update(place, spare, |slot, place| set_place(topics, slot, place));
+        Some(result)
+    }
+}
+
+fn set_place(topics: &mut [Option<Box<Topic>>], slot: Slot, place: usize) {
+    if let Some(topic) = &mut topics[slot] {
+        topic.place = place;
+    }
+}

@@ -1,0 +1,193 @@
+//! Publish once: which of a producer's numbers a topic has accepted.
+
+use crate::wire::ProducerId;
+use foldhash::fast::RandomState;
+use lru::LruCache;
+
+/// What to do with a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Not seen before: accept it.
+    Fresh,
+    /// Accepted before.
+    Duplicate,
+    /// So old that nobody knows.
+    Stale,
+}
+
+/// Numbers accepted from one producer. Every number up to `floor` was accepted, or given up when
+/// the window moved past it; `ahead` are those accepted above, in order.
+#[derive(Debug, Default)]
+struct Window {
+    floor: u64,
+    // Numbers up to this may have been given up rather than accepted.
+    given_up: u64,
+    ahead: Vec<u64>,
+    // Highest number accepted, and its sequence: where to look for the others.
+    highest: u64,
+    sequence: u64,
+}
+
+impl Window {
+    fn judge(&self, number: u64) -> Verdict {
+        if number > self.floor {
+            match self.ahead.binary_search(&number) {
+                Ok(_) => Verdict::Duplicate,
+                Err(_) => Verdict::Fresh,
+            }
+        } else if number > self.given_up {
+            Verdict::Duplicate
+        } else {
+            Verdict::Stale
+        }
+    }
+
+    fn accept(&mut self, number: u64, sequence: u64, width: u64) {
+        if number > self.highest {
+            self.highest = number;
+            self.sequence = sequence;
+        }
+        if number == self.floor + 1 && self.ahead.is_empty() {
+            self.floor = number;
+            return;
+        }
+        let at = self.ahead.partition_point(|other| *other < number);
+        self.ahead.insert(at, number);
+        let floor = self.highest.saturating_sub(width);
+        if floor > self.floor {
+            self.floor = floor;
+            self.given_up = floor;
+            let below = self.ahead.partition_point(|other| *other <= floor);
+            self.ahead.drain(..below);
+        }
+        let run = self
+            .ahead
+            .iter()
+            .zip(self.floor + 1..)
+            .take_while(|(a, b)| **a == *b)
+            .count();
+        self.floor += run as u64;
+        self.ahead.drain(..run);
+        if self.ahead.is_empty() {
+            self.ahead = Vec::new();
+        }
+    }
+
+    fn cost(&self) -> usize {
+        PRODUCER_COST + self.ahead.capacity() * 8
+    }
+}
+
+/// What a producer costs a topic, bytes.
+const PRODUCER_COST: usize = 160;
+
+/// The producers of a topic, those heard of last.
+#[derive(Debug)]
+pub(crate) struct Producers {
+    windows: LruCache<ProducerId, Window, RandomState>,
+    cost: usize,
+}
+
+impl Producers {
+    pub(crate) fn new() -> Self {
+        Self {
+            windows: LruCache::unbounded_with_hasher(RandomState::default()),
+            cost: 0,
+        }
+    }
+
+    pub(crate) fn judge(&mut self, producer: ProducerId, number: u64) -> Verdict {
+        self.windows
+            .get(&producer)
+            .map_or(Verdict::Fresh, |window| window.judge(number))
+    }
+
+    pub(crate) fn accept(
+        &mut self,
+        producer: ProducerId,
+        number: u64,
+        sequence: u64,
+        width: u64,
+        most: usize,
+    ) {
+        if !self.windows.contains(&producer) {
+            while self.windows.len() >= most.max(1) {
+                if let Some((_, window)) = self.windows.pop_lru() {
+                    self.cost -= window.cost();
+                }
+            }
+            self.cost += PRODUCER_COST;
+        }
+        let window = self.windows.get_or_insert_mut(producer, Window::default);
+        let before = window.cost();
+        window.accept(number, sequence, width);
+        self.cost = self.cost - before + window.cost();
+    }
+
+    /// Where the sequence of an accepted number would be if no other producer had published
+    /// since, and in any case not before it: the place to begin looking.
+    pub(crate) fn highest(&self, producer: ProducerId) -> Option<(u64, u64)> {
+        self.windows
+            .peek(&producer)
+            .map(|window| (window.highest, window.sequence))
+    }
+
+    pub(crate) fn cost(&self) -> usize {
+        self.cost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashSet;
+
+    const P: ProducerId = ProducerId([7; 16]);
+
+    proptest! {
+        // Against a set of everything ever accepted: nothing twice, and nothing refused that is
+        // within the window.
+        #[test]
+        fn accepts_each_number_once(numbers in proptest::collection::vec(1_u64..400, 0..800)) {
+            let width = 64;
+            let mut producers = Producers::new();
+            let mut accepted = HashSet::new();
+            let mut highest = 0;
+            for number in numbers {
+                match producers.judge(P, number) {
+                    Verdict::Fresh => {
+                        prop_assert!(accepted.insert(number), "{} twice", number);
+                        producers.accept(P, number, number, width, 8);
+                        highest = highest.max(number);
+                    }
+                    Verdict::Duplicate => prop_assert!(accepted.contains(&number)),
+                    Verdict::Stale => prop_assert!(number + width <= highest),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn in_order_numbers_cost_nothing_and_the_least_recent_producer_goes() {
+        let mut producers = Producers::new();
+        for number in 1..=10_000 {
+            producers.accept(P, number, number, 1024, 2);
+        }
+        assert_eq!(producers.cost(), PRODUCER_COST);
+        producers.accept(ProducerId([8; 16]), 1, 1, 1024, 2);
+        assert_eq!(producers.judge(P, 10_000), Verdict::Duplicate);
+        producers.accept(ProducerId([9; 16]), 1, 1, 1024, 2);
+        assert_eq!(producers.judge(ProducerId([8; 16]), 1), Verdict::Fresh);
+        assert_eq!(producers.cost(), 2 * PRODUCER_COST);
+    }
+
+    #[test]
+    fn a_number_from_long_ago_is_stale_not_counted_again() {
+        let mut producers = Producers::new();
+        producers.accept(P, 5000, 1, 1024, 2);
+        assert_eq!(producers.judge(P, 1), Verdict::Stale);
+        assert_eq!(producers.judge(P, 5000 - 1023), Verdict::Fresh);
+        assert_eq!(producers.judge(P, 5000 - 1024), Verdict::Stale);
+    }
+}

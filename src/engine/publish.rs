@@ -1,0 +1,232 @@
+//! Accept once → count → cache → wake whoever stands at the head.
+
+use super::counts::Count;
+use super::log::{Entry, Origin};
+use super::producers::Verdict;
+use super::{Engine, Slot};
+use crate::wire::{Code, Digest, Refusal, check_topic, encode_message};
+use bytes::Bytes;
+
+/// What a publisher hands over.
+#[derive(Debug, Clone, Copy)]
+pub struct Publication<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Opaque bytes. Up to [`INLINE`](crate::wire::INLINE) they are copied, once for everybody;
+    /// longer ones are shared, so hand over a buffer of their own.
+    pub payload: &'a Bytes,
+    /// [`Digest::of`] the payload, made by the caller so that nobody waits for the hashing.
+    pub digest: Digest,
+    /// The publisher's clock, µs since 1970; 0 is none.
+    pub stamp: u64,
+    /// Who published it and under which number; with none, every call counts.
+    pub origin: Option<Origin>,
+}
+
+/// A publication was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its sequence in the topic; 0 in a repeated receipt whose message has left the cache.
+    pub sequence: u64,
+    /// Times the payload was published to the topic, that time included; 0 as above.
+    pub count: u64,
+    /// 0: the count covers everything since the topic began. Else µs since 1970: the counting
+    /// of this payload began then, and what was before may have been forgotten.
+    pub since: u64,
+    /// Digest of the payload.
+    pub digest: Digest,
+    /// Whether it had been accepted before, and so was not counted again.
+    pub duplicate: bool,
+}
+
+// How far back a repeated publication's message is looked for.
+const LOOK_BACK: u64 = 1024;
+
+impl Engine {
+    /// Accepts a publication, once. Refused are bad topics, payloads above the limit, numbers
+    /// out of the window, and new topics when there is no room for one more.
+    pub fn publish(&mut self, now: u64, publication: &Publication<'_>) -> Result<Receipt, Refusal> {
+        let Publication {
+            topic,
+            payload,
+            digest,
+            stamp,
+            origin,
+        } = *publication;
+        if payload.len() > self.limits.payload {
+            return Err(self.too_large(payload.len()));
+        }
+        let slot = match self.by_use.get(topic) {
+            Some(slot) => *slot,
+            None => {
+                check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
+                self.create(topic).ok_or_else(|| self.no_room())?
+            }
+        };
+        if let Some(origin) = origin
+            && let Some(receipt) = self.seen(slot, origin, digest)?
+        {
+            return Ok(receipt);
+        }
+        self.resolve(slot);
+        self.position += 1;
+        let position = self.position;
+        let (window, most) = (u64::from(self.limits.window), self.limits.producers);
+        let ledger = &mut self.ledger;
+        let Some(topic) = self
+            .topics
+            .get_mut(slot)
+            .and_then(|topic| topic.as_deref_mut())
+        else {
+            return Err(self.no_room());
+        };
+        let before = topic.cost();
+        let known = topic.known(&digest);
+        let count = known
+            .as_ref()
+            .map(|known| known.count)
+            .or_else(|| ledger.take(topic.key, digest))
+            .or_else(|| topic.top.find(&digest));
+        let count = match count {
+            Some(Count { count, since }) => Count {
+                count: count + 1,
+                since,
+            },
+            None => Count {
+                count: 1,
+                since: if ledger.covers(topic.born) {
+                    0
+                } else {
+                    now.max(1)
+                },
+            },
+        };
+        let sequence = topic.log.next();
+        let body = known.as_ref().map_or(payload, |known| known.body(payload));
+        let encoded = encode_message(topic.id, sequence, count.count, stamp, body);
+        let cost = 0;
+        let entry = Entry {
+            position,
+            origin,
+            stamp,
+            count: count.count,
+            digest,
+            encoded,
+            cost,
+        };
+        topic.push(entry, count);
+        if let Some(Origin { producer, number }) = origin {
+            topic
+                .producers
+                .accept(producer, number, sequence, window, most);
+        }
+        self.bytes = self.bytes - before + topic.cost();
+        self.settle(slot);
+        self.make_room(slot);
+        self.wake(slot, position);
+        Ok(Receipt {
+            sequence,
+            count: count.count,
+            since: count.since,
+            digest,
+            duplicate: false,
+        })
+    }
+
+    // Tells the heap of shares what the topic could give up now.
+    fn settle(&mut self, slot: Slot) {
+        self.change(slot, |_| ());
+    }
+
+    // Names everybody who had everything before.
+    fn wake(&mut self, slot: Slot, position: u64) {
+        let Some(topic) = self.topics[slot].as_deref_mut() else {
+            return;
+        };
+        topic.behind += topic.waiting.len() as u32;
+        for id in topic.waiting.drain(..) {
+            self.subscriptions.ready(id, slot, position);
+        }
+    }
+
+    // The receipt of a publication that was accepted before.
+    fn seen(
+        &mut self,
+        slot: Slot,
+        origin: Origin,
+        digest: Digest,
+    ) -> Result<Option<Receipt>, Refusal> {
+        let window = self.limits.window;
+        let Some(topic) = self.topics[slot].as_deref_mut() else {
+            return Ok(None);
+        };
+        if origin.number == 0 {
+            return Err(Refusal::new(
+                Code::STALE,
+                "publications are numbered from 1",
+            ));
+        }
+        match topic.producers.judge(origin.producer, origin.number) {
+            Verdict::Fresh => return Ok(None),
+            Verdict::Duplicate => {}
+            Verdict::Stale => {
+                return Err(Refusal::new(
+                    Code::STALE,
+                    format!(
+                        "publication {} is more than {window} behind this producer's newest: \
+                         whether it was counted can no longer be told",
+                        origin.number
+                    ),
+                ));
+            }
+        }
+        // Sole producers have theirs exactly here, and everybody else's is before it.
+        let (highest, sequence) = topic.producers.highest(origin.producer).unwrap_or_default();
+        let guess = sequence.saturating_sub(highest.saturating_sub(origin.number));
+        let back = |from: u64| (from.saturating_sub(LOOK_BACK)..=from).rev();
+        let found = std::iter::once(guess).chain(back(sequence)).find_map(|at| {
+            topic
+                .log
+                .get(at)
+                .filter(|e| e.origin == Some(origin))
+                .map(|e| (at, e))
+        });
+        let mut receipt = Receipt {
+            sequence: 0,
+            count: 0,
+            since: 0,
+            digest,
+            duplicate: true,
+        };
+        if let Some((sequence, entry)) = found {
+            receipt = Receipt {
+                sequence,
+                count: entry.count,
+                digest: entry.digest,
+                ..receipt
+            };
+        }
+        Ok(Some(receipt))
+    }
+
+    pub(crate) fn too_large(&self, size: usize) -> Refusal {
+        Refusal::new(
+            Code::PAYLOAD_TOO_LARGE,
+            format!(
+                "a payload of {size} bytes is above the daemon's limit of {} bytes (limits.payload)",
+                self.limits.payload
+            ),
+        )
+    }
+
+    fn no_room(&self) -> Refusal {
+        Refusal::new(
+            Code::TOO_MANY_TOPICS,
+            format!(
+                "no room for one more topic than {} (limits.topics), and subscribers still read \
+                 all of the idle ones: try again later",
+                self.limits.topics
+            ),
+        )
+    }
+}

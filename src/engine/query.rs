@@ -1,0 +1,120 @@
+//! Looking things up: one message, or the highest counts.
+
+use super::Engine;
+use super::log::Entry;
+use super::subscription::MessageRef;
+use crate::wire::{Code, Digest, Refusal, Which, check_topic};
+
+/// A message that was asked for.
+pub type Found<'a> = MessageRef<'a>;
+
+/// A payload among the most counted of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ranking {
+    /// Digest of the payload.
+    pub digest: Digest,
+    /// Its count.
+    pub count: u64,
+    /// As in [`Receipt::since`](super::Receipt::since).
+    pub since: u64,
+    /// Sequence of its newest publication.
+    pub sequence: u64,
+    /// Length, bytes.
+    pub size: u64,
+    /// The payload, if it is still cached and short enough to come along: 1 KiB.
+    pub payload: Option<bytes::Bytes>,
+}
+
+const COMES_ALONG: usize = 1024;
+
+impl Engine {
+    /// One message of a topic. To ask for a payload is to use it: it moves to the young end of
+    /// the LRU.
+    pub fn get(&mut self, topic: &str, which: Which) -> Result<Found<'_>, Refusal> {
+        check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
+        let position = self.position;
+        let slot = self.slot(topic).ok_or_else(|| no_topic(topic))?;
+        let Some(found) = self.topics[slot].as_deref_mut() else {
+            return Err(no_topic(topic));
+        };
+        let (first, next) = (found.log.first(), found.log.next());
+        let digest = match which {
+            Which::Digest(digest) => digest,
+            Which::Latest => {
+                let newest = found.log.newest().ok_or_else(|| evicted(topic, next - 1))?;
+                newest.digest
+            }
+            Which::Sequence(sequence) => match found.log.get(sequence) {
+                Some(entry) => entry.digest,
+                None if (1..first).contains(&sequence) => return Err(evicted(topic, sequence)),
+                None => return Err(no_sequence(topic, sequence, next)),
+            },
+        };
+        let forgotten = found.top.find(&digest).is_some();
+        let Some((newest, _)) = found.find(&digest, position) else {
+            return Err(match forgotten {
+                true => Refusal::new(
+                    Code::EVICTED,
+                    format!("the payload {digest} of {topic} has left the cache"),
+                ),
+                false => Refusal::new(
+                    Code::NOT_FOUND,
+                    format!("no payload {digest} in the cache of {topic}"),
+                ),
+            });
+        };
+        let found = &*found;
+        let (sequence, entry): (u64, Option<&Entry>) = match which {
+            Which::Sequence(sequence) => (sequence, found.log.get(sequence)),
+            Which::Latest => (next - 1, found.log.newest()),
+            Which::Digest(digest) => (newest, found.peek(&digest)),
+        };
+        let entry = entry.ok_or_else(|| no_topic(topic))?;
+        Ok(MessageRef::new(found, sequence, entry))
+    }
+
+    /// The most counted payloads of a topic, highest first; at most 100.
+    pub fn top(&self, topic: &str, k: usize) -> Result<Vec<Ranking>, Refusal> {
+        check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
+        let slot = self.by_use.peek(topic).copied();
+        let Some(found) = slot.and_then(|slot| self.topic(slot)) else {
+            return Err(no_topic(topic));
+        };
+        let ranking = found.top.iter().take(k).map(|ranked| Ranking {
+            digest: ranked.digest,
+            count: ranked.count.count,
+            since: ranked.count.since,
+            sequence: ranked.sequence,
+            size: ranked.size,
+            payload: found
+                .peek(&ranked.digest)
+                .filter(|entry| entry.encoded.size() <= COMES_ALONG)
+                .map(|entry| entry.encoded.payload()),
+        });
+        Ok(ranking.collect())
+    }
+}
+
+fn no_topic(topic: &str) -> Refusal {
+    Refusal::new(
+        Code::NOT_FOUND,
+        format!("nothing was published to {topic} yet"),
+    )
+}
+
+fn no_sequence(topic: &str, sequence: u64, next: u64) -> Refusal {
+    Refusal::new(
+        Code::NOT_FOUND,
+        format!(
+            "{topic} has no message {sequence}: its newest is {}",
+            next - 1
+        ),
+    )
+}
+
+fn evicted(topic: &str, sequence: u64) -> Refusal {
+    Refusal::new(
+        Code::EVICTED,
+        format!("message {sequence} of {topic} has left the cache"),
+    )
+}
