@@ -1,6 +1,49 @@
-//! Weir: a relay that caches, counts and repairs.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
-#![forbid(unsafe_code)]
+//! Weir: a relay that caches, counts and repairs, for WebTransport and raw QUIC on one port.
+//!
+//! | module | what | feature |
+//! |---|---|---|
+//! | [`engine`] | what decides: topics, cache, counts, cursors; no I/O, no clock | always |
+//! | [`wire`] | the protocol `weir/1`: frames, names, codes | always |
+//! | [`Client`] | a native peer over raw QUIC or WebTransport | `client` |
+//! | [`Daemon`] | the relay inside one's own tokio program | `daemon` |
+//! | binary `weir` | the daemon and its tools on the command line | `cli` (default) |
+//!
+//! `docs/architecture.md` draws the picture; `docs/protocol.md` is the protocol for those who
+//! write a client in another language.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::too_many_lines,
+        reason = "tests panic, and tell stories"
+    )
+)]
 
 pub mod engine;
 pub mod wire;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "cli")]
+pub mod config;
+#[cfg(feature = "daemon")]
+pub mod daemon;
+#[cfg(feature = "client")]
+mod message;
+#[cfg(feature = "client")]
+mod net;
+#[cfg(feature = "client")]
+pub mod state;
+
+#[cfg(feature = "client")]
+pub use client::Client;
+#[cfg(feature = "daemon")]
+pub use daemon::Daemon;
+#[cfg(feature = "client")]
+pub use message::{Event, Gap, Message, ResumePoint, Start, SubscribeOptions};
+#[cfg(feature = "client")]
+pub use net::link::Transport;
+#[cfg(feature = "client")]
+pub use net::tls::{CertificateHash, CertificateHashError, TlsError, Trust};

@@ -67,7 +67,7 @@ pub(crate) struct Ranked {
 }
 
 /// The highest counts of a topic, exact as long as the counts are: a payload enters when its
-/// count passes the lowest here, and counts only ever grow by one.
+/// count passes the lowest here, and a count in here only ever grows by one.
 #[derive(Debug, Default)]
 pub(crate) struct Top {
     // Highest count first. `hints` runs parallel: the search reads 800 bytes, not 6,400.
@@ -80,13 +80,11 @@ impl Top {
         let hint = digest.hint();
         let at = self.hints.iter().position(|other| *other == hint)?;
         // Two digests that share eight bytes: fall back to the whole.
-        match self.ranked[at].digest == *digest {
-            true => Some(at),
-            false => self
-                .ranked
-                .iter()
-                .position(|ranked| ranked.digest == *digest),
+        if self.ranked[at].digest == *digest {
+            return Some(at);
         }
+        let mut ranked = self.ranked.iter();
+        ranked.position(|ranked| ranked.digest == *digest)
     }
 
     /// The count of a payload that may have fallen out of everything else.
@@ -108,11 +106,16 @@ impl Top {
                 None => TOP - 1,
             },
         };
-        // Everything with the same count as before the step stands together: change places with
-        // the first of them.
         let to = self.ranked[..at].partition_point(|other| other.count.count >= now.count.count);
-        self.ranked.swap(at, to);
-        self.hints.swap(at, to);
+        if to < at && self.ranked[to].count.count == self.ranked[at - 1].count.count {
+            // A step of one passes equals only: change places with the first of them.
+            self.ranked.swap(at, to);
+            self.hints.swap(at, to);
+        } else {
+            // A payload that comes back with a count from the ledger passes all sorts.
+            self.ranked[to..=at].rotate_right(1);
+            self.hints[to..=at].rotate_right(1);
+        }
         self.ranked[to] = now;
         self.hints[to] = now.digest.hint();
     }

@@ -1,8 +1,10 @@
 //! Keeping to the byte budget.
 
-use super::counts::Count;
 use super::topic::Topic;
 use super::{Engine, Slot, set_place};
+
+// How many of the topics idle longest are looked at. A subscription may hold that many up.
+const IDLE: usize = 64;
 
 impl Engine {
     /// Makes room until the budget holds. `newest` is the topic published to just now: its new
@@ -12,22 +14,35 @@ impl Engine {
         while self.bytes > budget {
             if let Some(slot) = self.shares.largest() {
                 self.evict(slot);
-            } else if let Some(slot) = self.idlest(newest) {
-                // Every topic is down to its newest message: the topic idle longest goes.
-                match self.topic(slot).is_some_and(|topic| topic.behind == 0) {
-                    true => self.forget(slot),
-                    false => self.evict(slot),
-                }
-            } else {
+                continue;
+            }
+            // Every topic is down to its newest message: what is idle longest goes.
+            let idle = self.by_use.iter().rev().map(|(_, slot)| *slot);
+            let idle = idle.filter(|slot| *slot != newest).take(IDLE);
+            let gives = |topic: &Topic| topic.behind == 0 || !topic.is_empty();
+            let Some(slot) = idle.min_by_key(|slot| !self.topic(*slot).is_some_and(gives)) else {
                 return;
+            };
+            let held = |topic: &Topic| topic.behind > 0 && !topic.is_empty();
+            if self.topic(slot).is_some_and(held) {
+                self.evict(slot);
+            } else {
+                self.forget(slot);
             }
         }
     }
 
-    fn idlest(&self, except: Slot) -> Option<Slot> {
-        let gives = |topic: &Topic| topic.behind == 0 || !topic.is_empty();
-        let mut slots = self.by_use.iter().rev().map(|(_, slot)| *slot);
-        slots.find(|slot| *slot != except && self.topic(*slot).is_some_and(gives))
+    /// Makes room for one more topic.
+    pub(super) fn make_topic_room(&mut self) {
+        while self.by_name.len() >= self.limits.topics {
+            let idle = self.by_use.iter().rev().map(|(_, slot)| *slot).take(IDLE);
+            // Rather one that nobody waits for; of those, rather one that holds nothing.
+            let worth = |topic: &Topic| (topic.behind > 0, !topic.is_empty());
+            let Some(slot) = idle.min_by_key(|slot| self.topic(*slot).map(worth)) else {
+                return;
+            };
+            self.forget(slot);
+        }
     }
 
     fn evict(&mut self, slot: Slot) {
@@ -37,30 +52,22 @@ impl Engine {
         }
     }
 
-    /// Forgets a topic that nobody is behind on. Its counts stay in the ledger while they can.
-    pub(super) fn forget(&mut self, slot: Slot) {
+    /// Forgets a topic. Its counts stay in the ledger while they can; subscriptions that have not
+    /// read all of it are ended.
+    fn forget(&mut self, slot: Slot) {
         while self.topic(slot).is_some_and(|topic| !topic.is_empty()) {
             self.evict(slot);
         }
         let Some(topic) = self.topics.get_mut(slot).and_then(Option::take) else {
             return;
         };
+        if topic.behind > 0 {
+            self.abandon(slot, &topic.name);
+        }
         for ranked in topic.top.iter() {
-            // Counts that only the list of the highest still knew.
-            if self
-                .ledger
-                .take(topic.key, ranked.digest)
-                .is_some_and(|known| known != ranked.count)
-            {
-                debug_assert!(false, "the ledger and the highest counts disagree");
-            }
-            let Count { count, since } = ranked.count;
-            self.ledger.put(
-                topic.key,
-                ranked.digest,
-                Count { count, since },
-                self.position,
-            );
+            // What only the list of the highest still knew.
+            self.ledger
+                .put(topic.key, ranked.digest, ranked.count, self.position);
         }
         self.bytes -= topic.cost();
         let topics = &mut self.topics;

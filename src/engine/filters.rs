@@ -108,6 +108,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn id(index: usize) -> SubscriptionId {
+        SubscriptionId {
+            index: index as u32,
+            birth: 0,
+        }
+    }
+
     fn segment() -> impl Strategy<Value = String> {
         prop_oneof![Just("a"), Just("b"), Just("$weir")].prop_map(String::from)
     }
@@ -131,15 +138,15 @@ mod tests {
         ) {
             let mut tree = Filters::default();
             for (index, filter) in filters.iter().enumerate() {
-                tree.insert(filter, SubscriptionId(index as u32), 1);
+                tree.insert(filter, id(index), 1);
             }
             for (index, filter) in filters.iter().enumerate().filter(|(index, _)| removed[*index]) {
-                tree.remove(filter, SubscriptionId(index as u32));
+                tree.remove(filter, id(index));
             }
             for topic in topics {
                 let topic = topic.join("/");
                 let mut found = Vec::new();
-                tree.matching(&topic, |id, _| found.push(id.0 as usize));
+                tree.matching(&topic, |id, _| found.push(id.index()));
                 found.sort_unstable();
                 let expected: Vec<usize> = (0..filters.len())
                     .filter(|index| !removed[*index] && filters[*index].matches(&topic))
@@ -147,7 +154,7 @@ mod tests {
                 prop_assert_eq!(found, expected, "{}", topic);
             }
             for (index, filter) in filters.iter().enumerate() {
-                tree.remove(filter, SubscriptionId(index as u32));
+                tree.remove(filter, id(index));
             }
             prop_assert!(tree.0.is_empty(), "nodes stay behind");
         }

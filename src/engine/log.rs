@@ -27,7 +27,10 @@ pub(crate) struct Entry {
 
 // Messages in one piece of memory. A log grows by a piece at a time, so that no publication pays
 // for moving all the others, and memory goes back as the oldest leave.
-const SEGMENT: usize = 64;
+const SEGMENT: usize = 32;
+
+/// What a place costs, bytes.
+pub(crate) const PLACE: usize = size_of::<Option<Entry>>();
 
 /// Messages `first..next`.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(crate) struct Log {
     first: u64,
     next: u64,
     gone: u64,
+    // Places in all segments, taken and free ones included.
+    places: usize,
 }
 
 impl Log {
@@ -48,6 +53,7 @@ impl Log {
             first: 1,
             next: 1,
             gone: 0,
+            places: 0,
         }
     }
 
@@ -66,9 +72,13 @@ impl Log {
         self.gone
     }
 
-    #[cfg(test)]
     pub(crate) fn len(&self) -> u64 {
         self.next - self.first
+    }
+
+    /// Bytes of places without a message.
+    pub(crate) fn slack(&self) -> usize {
+        (self.places - self.len() as usize) * PLACE
     }
 
     fn place(&self, sequence: u64) -> Option<(usize, usize)> {
@@ -99,14 +109,20 @@ impl Log {
 
     pub(crate) fn push(&mut self, entry: Entry) {
         match self.segments.back_mut() {
-            Some(segment) if segment.len() < SEGMENT => segment.push(Some(entry)),
+            Some(segment) if segment.len() < SEGMENT => {
+                self.places -= segment.capacity();
+                segment.push(Some(entry));
+                self.places += segment.capacity();
+            }
             _ => {
                 // Small topics stay small: a first segment grows as it fills.
-                let mut segment = match self.segments.is_empty() {
-                    true => Vec::new(),
-                    false => Vec::with_capacity(SEGMENT),
+                let mut segment = if self.segments.is_empty() {
+                    Vec::new()
+                } else {
+                    Vec::with_capacity(SEGMENT)
                 };
                 segment.push(Some(entry));
+                self.places += segment.capacity();
                 self.segments.push_back(segment);
             }
         }
@@ -119,11 +135,16 @@ impl Log {
         self.first += 1;
         self.gone = entry.position;
         if self.first == self.next {
-            self.segments.clear();
+            self.segments = VecDeque::new();
+            self.places = 0;
             self.taken = 0;
         } else if self.taken == SEGMENT {
-            self.segments.pop_front();
+            let segment = self.segments.pop_front();
+            self.places -= segment.map_or(0, |segment| segment.capacity());
             self.taken = 0;
+            if self.segments.len() < self.segments.capacity() / 8 {
+                self.segments.shrink_to(2 * self.segments.len());
+            }
         }
         Some(entry)
     }
@@ -160,6 +181,8 @@ mod tests {
                     prop_assert_eq!(log.pop_oldest().map(|entry| entry.position), model.pop_front());
                 }
                 prop_assert_eq!(log.len(), model.len() as u64);
+                let places: usize = log.segments.iter().map(Vec::capacity).sum();
+                prop_assert_eq!(log.slack(), (places - model.len()) * PLACE);
                 prop_assert_eq!(log.newest().map(|e| e.position), model.back().copied());
                 for (index, position) in model.iter().enumerate() {
                     let found = log.get(log.first() + index as u64).map(|e| e.position);

@@ -20,18 +20,22 @@
 //! - **Order.** A subscription sees messages in the order of their positions, which is the order
 //!   in which they were accepted, over all topics that its filter matches.
 //! - **Bounds.** See [`Limits`]. When the byte budget is exceeded, the topic with the most to
-//!   give up gives up what it used longest ago; each topic's newest message goes last.
+//!   give up gives up what it used longest ago; each topic's newest message goes last, and then
+//!   the topics idle longest are forgotten. A subscription that holds up too many of those ends.
 //!
 //! [`Session`] is the same for one remote peer: frames in, frames and actions out.
 
 mod counts;
 mod evict;
 mod filters;
+mod frames;
+mod item;
 mod limits;
 mod log;
 mod producers;
 mod publish;
 mod query;
+mod replay;
 mod session;
 mod share;
 mod subscription;
@@ -40,13 +44,14 @@ mod topic;
 #[cfg(test)]
 mod tests;
 
+pub use frames::{Channel, Prepared, Publishing, encode_item};
+pub use item::{Item, MessageRef};
 pub use limits::Limits;
 pub use log::Origin;
 pub use publish::{Publication, Receipt};
 pub use query::{Found, Ranking};
-
-pub use session::{Action, Channel, Prepared, Publishing, Session, encode_item};
-pub use subscription::{Item, MessageRef, SubscriptionId};
+pub use session::{Action, Session};
+pub use subscription::SubscriptionId;
 
 use counts::Ledger;
 use filters::Filters;
@@ -140,17 +145,9 @@ impl Engine {
         self.by_use.peek(name).copied()
     }
 
-    // A new topic, if there is room or room can be made.
-    fn create(&mut self, name: &str) -> Option<Slot> {
-        if self.by_name.len() >= self.limits.topics {
-            let idlest = self.by_use.iter().rev().map(|(_, slot)| *slot);
-            let idlest = idlest
-                .take(64)
-                .filter(|slot| self.topic(*slot).is_some_and(|topic| topic.behind == 0))
-                // Of those idle longest, one that holds nothing, if there is one.
-                .min_by_key(|slot| self.topic(*slot).is_some_and(|topic| !topic.is_empty()))?;
-            self.forget(idlest);
-        }
+    // A new topic; the one idle longest gives way when there are too many.
+    fn create(&mut self, name: &str) -> Slot {
+        self.make_topic_room();
         let name: Arc<str> = name.into();
         let mut hasher = blake3::Hasher::new_keyed(&self.secret);
         hasher.update(name.as_bytes());
@@ -171,7 +168,7 @@ impl Engine {
         let topics = &mut self.topics;
         self.shares
             .insert(slot, |slot, place| set_place(topics, slot, place));
-        Some(slot)
+        slot
     }
 
     // Changes a topic and keeps the accounts.
@@ -179,12 +176,20 @@ impl Engine {
         let topic = self.topics.get_mut(slot)?.as_deref_mut()?;
         let before = topic.cost();
         let result = change(topic);
-        self.bytes = self.bytes - before + topic.cost();
+        self.settle(slot, before);
+        Some(result)
+    }
+
+    // The accounts of a topic that has changed: what it costs, and what it could give up now.
+    fn settle(&mut self, slot: Slot, before: usize) {
+        let Some(topic) = self.topic(slot) else {
+            return;
+        };
         let (place, spare) = (topic.place, topic.spare());
+        self.bytes = self.bytes + topic.cost() - before;
         let topics = &mut self.topics;
         self.shares
             .update(place, spare, |slot, place| set_place(topics, slot, place));
-        Some(result)
     }
 }
 

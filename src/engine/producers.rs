@@ -23,7 +23,7 @@ struct Window {
     // Numbers up to this may have been given up rather than accepted.
     given_up: u64,
     ahead: Vec<u64>,
-    // Highest number accepted, and its sequence: where to look for the others.
+    // Highest number accepted; and the sequence of what was accepted last.
     highest: u64,
     sequence: u64,
 }
@@ -43,10 +43,8 @@ impl Window {
     }
 
     fn accept(&mut self, number: u64, sequence: u64, width: u64) {
-        if number > self.highest {
-            self.highest = number;
-            self.sequence = sequence;
-        }
+        self.highest = self.highest.max(number);
+        self.sequence = sequence;
         if number == self.floor + 1 && self.ahead.is_empty() {
             self.floor = number;
             return;
@@ -124,9 +122,8 @@ impl Producers {
         self.cost = self.cost - before + window.cost();
     }
 
-    /// Where the sequence of an accepted number would be if no other producer had published
-    /// since, and in any case not before it: the place to begin looking.
-    pub(crate) fn highest(&self, producer: ProducerId) -> Option<(u64, u64)> {
+    /// The highest number accepted, and the sequence of what was accepted last: none is above it.
+    pub(crate) fn newest(&self, producer: ProducerId) -> Option<(u64, u64)> {
         self.windows
             .peek(&producer)
             .map(|window| (window.highest, window.sequence))

@@ -43,8 +43,8 @@ pub struct Receipt {
 const LOOK_BACK: u64 = 1024;
 
 impl Engine {
-    /// Accepts a publication, once. Refused are bad topics, payloads above the limit, numbers
-    /// out of the window, and new topics when there is no room for one more.
+    /// Accepts a publication, once. Refused are bad topics, payloads above the limit and numbers
+    /// out of the window.
     pub fn publish(&mut self, now: u64, publication: &Publication<'_>) -> Result<Receipt, Refusal> {
         let Publication {
             topic,
@@ -56,12 +56,17 @@ impl Engine {
         if payload.len() > self.limits.payload {
             return Err(self.too_large(payload.len()));
         }
-        let slot = match self.by_use.get(topic) {
-            Some(slot) => *slot,
-            None => {
-                check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
-                self.create(topic).ok_or_else(|| self.no_room())?
-            }
+        if origin.is_some_and(|origin| origin.number == 0) {
+            return Err(Refusal::new(
+                Code::STALE,
+                "publications are numbered from 1",
+            ));
+        }
+        let slot = if let Some(slot) = self.by_use.get(topic) {
+            *slot
+        } else {
+            check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
+            self.create(topic)
         };
         if let Some(origin) = origin
             && let Some(receipt) = self.seen(slot, origin, digest)?
@@ -73,12 +78,8 @@ impl Engine {
         let position = self.position;
         let (window, most) = (u64::from(self.limits.window), self.limits.producers);
         let ledger = &mut self.ledger;
-        let Some(topic) = self
-            .topics
-            .get_mut(slot)
-            .and_then(|topic| topic.as_deref_mut())
-        else {
-            return Err(self.no_room());
+        let Some(topic) = self.topics[slot].as_deref_mut() else {
+            unreachable!("the tables of names point to topics");
         };
         let before = topic.cost();
         let known = topic.known(&digest);
@@ -120,8 +121,7 @@ impl Engine {
                 .producers
                 .accept(producer, number, sequence, window, most);
         }
-        self.bytes = self.bytes - before + topic.cost();
-        self.settle(slot);
+        self.settle(slot, before);
         self.make_room(slot);
         self.wake(slot, position);
         Ok(Receipt {
@@ -131,11 +131,6 @@ impl Engine {
             digest,
             duplicate: false,
         })
-    }
-
-    // Tells the heap of shares what the topic could give up now.
-    fn settle(&mut self, slot: Slot) {
-        self.change(slot, |_| ());
     }
 
     // Names everybody who had everything before.
@@ -160,12 +155,6 @@ impl Engine {
         let Some(topic) = self.topics[slot].as_deref_mut() else {
             return Ok(None);
         };
-        if origin.number == 0 {
-            return Err(Refusal::new(
-                Code::STALE,
-                "publications are numbered from 1",
-            ));
-        }
         match topic.producers.judge(origin.producer, origin.number) {
             Verdict::Fresh => return Ok(None),
             Verdict::Duplicate => {}
@@ -180,8 +169,8 @@ impl Engine {
                 ));
             }
         }
-        // Sole producers have theirs exactly here, and everybody else's is before it.
-        let (highest, sequence) = topic.producers.highest(origin.producer).unwrap_or_default();
+        // A sole producer that numbers in order has it exactly at the guess.
+        let (highest, sequence) = topic.producers.newest(origin.producer).unwrap_or_default();
         let guess = sequence.saturating_sub(highest.saturating_sub(origin.number));
         let back = |from: u64| (from.saturating_sub(LOOK_BACK)..=from).rev();
         let found = std::iter::once(guess).chain(back(sequence)).find_map(|at| {
@@ -202,8 +191,9 @@ impl Engine {
             receipt = Receipt {
                 sequence,
                 count: entry.count,
+                since: topic.since(&entry.digest),
                 digest: entry.digest,
-                ..receipt
+                duplicate: true,
             };
         }
         Ok(Some(receipt))
@@ -215,17 +205,6 @@ impl Engine {
             format!(
                 "a payload of {size} bytes is above the daemon's limit of {} bytes (limits.payload)",
                 self.limits.payload
-            ),
-        )
-    }
-
-    fn no_room(&self) -> Refusal {
-        Refusal::new(
-            Code::TOO_MANY_TOPICS,
-            format!(
-                "no room for one more topic than {} (limits.topics), and subscribers still read \
-                 all of the idle ones: try again later",
-                self.limits.topics
             ),
         )
     }

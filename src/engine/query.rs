@@ -1,8 +1,7 @@
 //! Looking things up: one message, or the highest counts.
 
-use super::Engine;
 use super::log::Entry;
-use super::subscription::MessageRef;
+use super::{Engine, MessageRef};
 use crate::wire::{Code, Digest, Refusal, Which, check_topic};
 
 /// A message that was asked for.
@@ -32,7 +31,7 @@ impl Engine {
     /// the LRU.
     pub fn get(&mut self, topic: &str, which: Which) -> Result<Found<'_>, Refusal> {
         check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
-        let position = self.position;
+        let before = self.position + 1;
         let slot = self.slot(topic).ok_or_else(|| no_topic(topic))?;
         let Some(found) = self.topics[slot].as_deref_mut() else {
             return Err(no_topic(topic));
@@ -51,16 +50,17 @@ impl Engine {
             },
         };
         let forgotten = found.top.find(&digest).is_some();
-        let Some((newest, _)) = found.find(&digest, position) else {
-            return Err(match forgotten {
-                true => Refusal::new(
+        let Some((newest, _)) = found.find(&digest, before) else {
+            return Err(if forgotten {
+                Refusal::new(
                     Code::EVICTED,
                     format!("the payload {digest} of {topic} has left the cache"),
-                ),
-                false => Refusal::new(
+                )
+            } else {
+                Refusal::new(
                     Code::NOT_FOUND,
                     format!("no payload {digest} in the cache of {topic}"),
-                ),
+                )
             });
         };
         let found = &*found;

@@ -3,10 +3,11 @@
 //! A [`Refusal`] returned from here ends the session: say goodbye with it. What concerns one
 //! request or one publication only is answered with a frame instead, and the session goes on.
 
+use super::frames::{Channel, Prepared, Publishing, encode_item};
 use super::{Engine, Item, Origin, Publication, SubscriptionId};
 use crate::wire::{
-    self, ClientFrame, Code, DaemonFrame, Delivery, Digest, Encoded, Filter, MAX_NAME, ProducerId,
-    Refusal, TopEntry, Which,
+    self, ClientFrame, Code, DaemonFrame, Delivery, Encoded, Filter, MAX_NAME, ProducerId, Refusal,
+    TopEntry, Which,
 };
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -15,59 +16,6 @@ use std::sync::Arc;
 
 /// Most topic aliases in a session.
 const ALIASES: usize = 4096;
-
-/// Where a frame came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Channel {
-    /// The control stream: every frame may stand there.
-    Control,
-    /// Another stream of the client's: publications only.
-    Publish,
-}
-
-/// A frame, decoded, and hashed if it is a publication: what needs no engine and no lock.
-#[derive(Debug)]
-pub enum Prepared<'a> {
-    /// A publication.
-    Publish(Publishing),
-    /// Anything else.
-    Other(ClientFrame<'a>),
-}
-
-/// A publication as it came from the peer.
-#[derive(Debug, Clone)]
-pub struct Publishing {
-    alias: u32,
-    number: u64,
-    stamp: u64,
-    payload: Bytes,
-    digest: Digest,
-}
-
-impl<'a> Prepared<'a> {
-    /// Decodes the bytes of one frame, without its length.
-    pub fn new(frame: &'a Bytes) -> Result<Self, Refusal> {
-        Ok(match ClientFrame::decode(frame).map_err(malformed)? {
-            ClientFrame::Publish {
-                alias,
-                number,
-                stamp,
-                payload,
-            } => Self::Publish(Publishing {
-                alias,
-                number,
-                stamp,
-                digest: Digest::of(payload),
-                payload: frame.slice_ref(payload),
-            }),
-            other => Self::Other(other),
-        })
-    }
-}
-
-fn malformed(error: wire::DecodeError) -> Refusal {
-    Refusal::new(Code::MALFORMED, error.to_string())
-}
 
 /// What the shell is to do.
 #[derive(Debug)]
@@ -141,7 +89,7 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<Option<Action>, Refusal> {
         let Some(producer) = self.producer else {
-            return self.hello(engine, now, &frame, out).map(|()| None);
+            return self.hello(engine, now, channel, &frame, out).map(|()| None);
         };
         let frame = match frame {
             Prepared::Publish(publishing) => {
@@ -222,16 +170,20 @@ impl Session {
         &mut self,
         engine: &Engine,
         now: u64,
+        channel: Channel,
         frame: &Prepared<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
-        let Prepared::Other(ClientFrame::Hello {
-            version, producer, ..
-        }) = frame
+        let (
+            Channel::Control,
+            Prepared::Other(ClientFrame::Hello {
+                version, producer, ..
+            }),
+        ) = (channel, frame)
         else {
             return Err(Refusal::new(
                 Code::UNEXPECTED,
-                "the first frame is the hello",
+                "the first frame is the hello, on the control stream",
             ));
         };
         if *version != wire::VERSION {
@@ -397,7 +349,9 @@ impl Session {
     /// Ends everything that the session has in the engine.
     pub fn close(&mut self, engine: &mut Engine) -> impl Iterator<Item = SubscriptionId> {
         let ended: Vec<_> = self.subscriptions.drain().map(|(_, id)| id).collect();
-        ended.iter().for_each(|id| engine.unsubscribe(*id));
+        for id in &ended {
+            engine.unsubscribe(*id);
+        }
         ended.into_iter()
     }
 }
@@ -459,47 +413,5 @@ fn top(engine: &Engine, request: u32, topic: &str, k: u32, out: &mut Vec<u8>) {
             DaemonFrame::Top { request, entries }.encode(out);
         }
         Err(refusal) => fail(out, request, &refusal),
-    }
-}
-
-/// Appends an item's frame. Messages are encoded already: see [`MessageRef::encoded`].
-///
-/// [`MessageRef::encoded`]: super::MessageRef::encoded
-pub fn encode_item(item: &Item<'_>, out: &mut Vec<u8>) {
-    match item {
-        Item::Topic {
-            id,
-            epoch,
-            next,
-            name,
-        } => {
-            DaemonFrame::Topic {
-                id: *id,
-                epoch: *epoch,
-                next: *next,
-                name,
-            }
-            .encode(out);
-        }
-        Item::Gap {
-            id,
-            first,
-            last,
-            cause,
-            ..
-        } => {
-            DaemonFrame::Gap {
-                topic: *id,
-                first: *first,
-                last: *last,
-                cause: *cause,
-            }
-            .encode(out);
-        }
-        Item::Message(message) => {
-            let (head, body) = message.encoded().pieces();
-            out.extend_from_slice(head);
-            out.extend_from_slice(body);
-        }
     }
 }

@@ -97,10 +97,8 @@ mod tests {
                     }
                 }
                 let most = model.iter().flatten().max().copied().unwrap_or(0);
-                match shares.largest() {
-                    Some(topic) => prop_assert_eq!(model[topic], Some(most)),
-                    None => prop_assert_eq!(most, 0),
-                }
+                let largest = shares.largest();
+                prop_assert_eq!(largest.map_or(0, |topic| model[topic].unwrap_or(0)), most);
             }
         }
     }

@@ -2,26 +2,30 @@
 
 use super::SubscriptionId;
 use super::counts::{Count, Ranked, Top};
-use super::log::{Entry, Log};
+use super::log::{Entry, Log, PLACE};
 use super::producers::Producers;
 use crate::wire::{Digest, Encoded, INLINE};
 use foldhash::fast::RandomState;
 use lru::LruCache;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 /// What a message costs beside its bytes: its place in the log and one allocation. Bytes.
-const ENTRY_COST: usize = size_of::<Option<Entry>>() + 16;
+const ENTRY_COST: usize = PLACE + 16;
 /// What a payload costs beside its bytes: its node and its share of the table. Bytes.
 const PAYLOAD_COST: usize = size_of::<(Digest, Payload)>() + 64;
 /// What a topic costs while it holds nothing. Bytes.
 const TOPIC_COST: usize = 1024;
+/// No bound to speak of, and not equal to [`NonZeroUsize::MAX`].
+const UNBOUNDED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(usize::MAX / 2);
 
 /// A payload of the cache. Its bytes are in the log, at its newest publication, unless they
 /// outlived that because somebody asked for them.
 #[derive(Debug)]
 struct Payload {
     newest: u64,
-    // Engine position of its last use: publication or look-up. The LRU is in this order.
+    // Engine position of its last publication, or of whatever is published next after it was
+    // looked up. The LRU is in this order.
     used: u64,
     count: Count,
     kept: Option<Box<(u64, Entry)>>,
@@ -54,6 +58,8 @@ pub(crate) struct Topic {
     pub(crate) producers: Producers,
     pub(crate) top: Top,
     payloads: LruCache<Digest, Payload, RandomState>,
+    // Most payloads since the table was last made smaller.
+    table: usize,
     // Subscriptions that have had everything: the next publication wakes them.
     pub(crate) waiting: Vec<SubscriptionId>,
     // Subscriptions that have not.
@@ -78,6 +84,7 @@ impl Topic {
             producers: Producers::new(),
             top: Top::default(),
             payloads: LruCache::unbounded_with_hasher(RandomState::default()),
+            table: 0,
             waiting: Vec::new(),
             behind: 0,
             resolved: 0,
@@ -88,7 +95,7 @@ impl Topic {
 
     /// Bytes charged for everything here.
     pub(crate) fn cost(&self) -> usize {
-        TOPIC_COST + self.bytes + self.producers.cost() + self.top.cost()
+        TOPIC_COST + self.bytes + self.log.slack() + self.producers.cost() + self.top.cost()
     }
 
     /// Bytes that eviction may take here while other topics need room: all messages but the
@@ -118,33 +125,28 @@ impl Topic {
     /// Appends a message.
     pub(crate) fn push(&mut self, mut entry: Entry, count: Count) {
         let sequence = self.log.next();
-        let own = own_cost(&entry.encoded);
-        let shared = PAYLOAD_COST + shared_cost(&entry.encoded);
-        match self.payloads.get_mut(&entry.digest) {
-            Some(payload) => {
-                // The cost of the payload moves from its publication before to this one.
-                match payload.kept.take() {
-                    Some(kept) => self.bytes -= kept.1.cost,
-                    None => {
-                        if let Some(before) = self.log.get_mut(payload.newest) {
-                            before.cost -= shared;
-                            self.bytes -= shared;
-                        }
-                    }
-                }
-                payload.newest = sequence;
-                payload.used = entry.position;
-                payload.count = count;
+        entry.cost = own_cost(&entry.encoded) + shared_cost(&entry.encoded);
+        if let Some(payload) = self.payloads.get_mut(&entry.digest) {
+            // The cost of the payload moves from its publication before to this one.
+            if let Some(kept) = payload.kept.take() {
+                self.bytes -= kept.1.cost;
+            } else if let Some(before) = self.log.get_mut(payload.newest) {
+                self.bytes -= before.cost;
+                before.cost = own_cost(&before.encoded);
+                self.bytes += before.cost;
             }
-            None => {
-                let payload = Payload {
-                    newest: sequence,
-                    used: entry.position,
-                    count,
-                    kept: None,
-                };
-                self.payloads.put(entry.digest, payload);
-            }
+            payload.newest = sequence;
+            payload.used = entry.position;
+            payload.count = count;
+        } else {
+            let payload = Payload {
+                newest: sequence,
+                used: entry.position,
+                count,
+                kept: None,
+            };
+            self.payloads.put(entry.digest, payload);
+            self.table = self.table.max(self.payloads.len());
         }
         self.top.update(Ranked {
             digest: entry.digest,
@@ -152,31 +154,45 @@ impl Topic {
             sequence,
             size: entry.encoded.size() as u64,
         });
-        entry.cost = own + shared;
         self.bytes += entry.cost;
         self.log.push(entry);
     }
 
-    /// Gives up whatever was used longest ago; the payload that left the cache, with its count.
+    /// Gives up whatever was used longest ago, the newest message last; the payload that left
+    /// the cache, with its count.
     pub(crate) fn evict(&mut self) -> Option<(Digest, Count)> {
-        let oldest = self.log.oldest().map(|entry| entry.position);
-        // A payload that outlived its publication goes when its last use is the longest ago.
-        if let Some((
-            _,
-            Payload {
-                used,
-                kept: Some(kept),
-                ..
-            },
-        )) = self.payloads.peek_lru()
-            && oldest.is_none_or(|position| *used < position)
-        {
-            self.bytes -= kept.1.cost;
-            return self
-                .payloads
-                .pop_lru()
-                .map(|(digest, payload)| (digest, payload.count));
+        let left = self.evict_kept().or_else(|| self.evict_oldest());
+        if self.payloads.len() < self.table / 8 {
+            self.table = self.payloads.len();
+            // To change the capacity is what gives the memory of the table back.
+            let other = match self.payloads.cap() {
+                NonZeroUsize::MAX => UNBOUNDED,
+                _ => NonZeroUsize::MAX,
+            };
+            self.payloads.resize(other);
         }
+        left
+    }
+
+    // A payload that outlived its publication goes when its last use is the longest ago, or when
+    // the newest message is all that is left in the log.
+    fn evict_kept(&mut self) -> Option<(Digest, Count)> {
+        let last = self.log.first() + 1 >= self.log.next();
+        let most = if last { 2 } else { 1 };
+        let oldest = self.log.oldest().map(|entry| entry.position);
+        let mut payloads = self.payloads.iter().rev().take(most);
+        let (digest, cost) = payloads.find_map(|(digest, payload)| {
+            let kept = payload.kept.as_ref()?;
+            let first = last || oldest.is_none_or(|position| payload.used <= position);
+            first.then_some((*digest, kept.1.cost))
+        })?;
+        self.bytes -= cost;
+        self.payloads
+            .pop(&digest)
+            .map(|payload| (digest, payload.count))
+    }
+
+    fn evict_oldest(&mut self) -> Option<(Digest, Count)> {
         let sequence = self.log.first();
         let entry = self.log.pop_oldest()?;
         self.bytes -= entry.cost;
@@ -194,10 +210,11 @@ impl Topic {
             .map(|payload| (entry.digest, payload.count))
     }
 
-    /// The newest message with this payload, and that it was asked for at `position`.
-    pub(crate) fn find(&mut self, digest: &Digest, position: u64) -> Option<(u64, &Entry)> {
+    /// The newest message with this payload, which is used so, before what is published next,
+    /// at `before`.
+    pub(crate) fn find(&mut self, digest: &Digest, before: u64) -> Option<(u64, &Entry)> {
         let payload = self.payloads.get_mut(digest)?;
-        payload.used = position;
+        payload.used = before;
         match &payload.kept {
             Some(kept) => Some((kept.0, &kept.1)),
             None => self
@@ -216,10 +233,10 @@ impl Topic {
         }
     }
 
-    /// Payloads in the cache, used last first.
-    #[cfg(test)]
-    pub(crate) fn payloads(&self) -> Vec<Digest> {
-        self.payloads.iter().map(|(digest, _)| *digest).collect()
+    /// Since when a cached payload is counted.
+    pub(crate) fn since(&self, digest: &Digest) -> u64 {
+        let payload = self.payloads.peek(digest);
+        payload.map_or(0, |payload| payload.count.since)
     }
 }
 
@@ -229,7 +246,40 @@ fn own_cost(encoded: &Encoded) -> usize {
 
 fn shared_cost(encoded: &Encoded) -> usize {
     match encoded.pieces().1.len() {
-        0 => 0,
-        body => body + 16,
+        0 => PAYLOAD_COST,
+        body => PAYLOAD_COST + body + 16,
+    }
+}
+
+#[cfg(test)]
+impl Topic {
+    /// Payloads in the cache, used last first.
+    pub(crate) fn payloads(&self) -> Vec<Digest> {
+        self.payloads.iter().map(|(digest, _)| *digest).collect()
+    }
+
+    /// Recounts the bytes, and looks for payloads without bytes and messages without payload.
+    pub(crate) fn audit(&self) {
+        let entries = || (self.log.first()..self.log.next()).filter_map(|at| self.log.get(at));
+        let mut bytes: usize = entries().map(|entry| entry.cost).sum();
+        for entry in entries() {
+            assert!(self.payloads.contains(&entry.digest));
+        }
+        for (digest, payload) in &self.payloads {
+            let entry = match &payload.kept {
+                Some(kept) => {
+                    bytes += kept.1.cost;
+                    assert!(self.log.get(kept.0).is_none());
+                    &kept.1
+                }
+                None => self.log.get(payload.newest).unwrap(),
+            };
+            assert_eq!(entry.digest, *digest);
+            assert_eq!(
+                entry.cost,
+                own_cost(&entry.encoded) + shared_cost(&entry.encoded)
+            );
+        }
+        assert_eq!(self.bytes, bytes);
     }
 }

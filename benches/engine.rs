@@ -1,0 +1,156 @@
+//! What the engine costs: a publication, a delivery, a subscription. See `docs/performance.md`.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use std::hint::black_box;
+use weir::engine::{Engine, Limits, Origin, Publication, SubscriptionId};
+use weir::wire::{Digest, Filter, Lag, ProducerId, Start};
+
+const CURSORS: u64 = 100;
+
+struct Bench {
+    engine: Engine,
+    next: u64,
+    named: Vec<SubscriptionId>,
+}
+
+impl Bench {
+    fn new(cache: usize) -> Self {
+        Self {
+            engine: Engine::new(Limits::default().with_cache(cache), 1, [7; 32]),
+            next: 0,
+            named: Vec::new(),
+        }
+    }
+
+    /// An engine whose cache is full of payloads of 100 B.
+    fn full(cache: usize) -> Self {
+        let mut bench = Self::new(cache);
+        for _ in 0..cache / 100 {
+            bench.publish_distinct(None);
+        }
+        bench
+    }
+
+    fn subscribed(mut self, filter: &str) -> Self {
+        for _ in 0..CURSORS {
+            let filter = Filter::new(filter).unwrap();
+            self.engine.subscribe(filter, &Start::New, Lag::Oldest);
+        }
+        self
+    }
+
+    // The hash of the payload included.
+    fn publish(&mut self, payload: &Bytes, origin: Option<Origin>) {
+        let publication = Publication {
+            topic: "bench/topic",
+            payload,
+            digest: Digest::of(payload),
+            stamp: 0,
+            origin,
+        };
+        black_box(self.engine.publish(1, &publication)).unwrap();
+    }
+
+    fn publish_distinct(&mut self, producer: Option<ProducerId>) {
+        self.next += 1;
+        let mut payload = [0; 100];
+        payload[..8].copy_from_slice(&self.next.to_le_bytes());
+        let number = self.next;
+        let origin = producer.map(|producer| Origin { producer, number });
+        self.publish(&Bytes::copy_from_slice(&payload), origin);
+    }
+
+    // What the shell does: whoever is named reads until there is nothing.
+    fn deliver(&mut self) {
+        self.engine.take_wakes(&mut self.named);
+        for id in self.named.drain(..) {
+            while self
+                .engine
+                .read(id, 64 << 10, &mut |item| {
+                    black_box(&item);
+                })
+                .unwrap()
+            {}
+        }
+    }
+}
+
+fn publish(c: &mut Criterion) {
+    let mut group = c.benchmark_group("publish 100 B");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("cache not full", |b| {
+        // Begun anew each 100,000: 256 MiB holds more.
+        let mut bench = Bench::new(256 << 20);
+        b.iter(|| {
+            if bench.next == 100_000 {
+                bench = Bench::new(256 << 20);
+            }
+            bench.publish_distinct(None);
+        });
+    });
+    group.bench_function("cache of 16 MiB full", |b| {
+        let mut bench = Bench::full(16 << 20);
+        b.iter(|| bench.publish_distinct(None));
+    });
+    group.bench_function("cache of 256 MiB full", |b| {
+        let mut bench = Bench::full(256 << 20);
+        b.iter(|| bench.publish_distinct(None));
+    });
+    group.bench_function("with a producer", |b| {
+        let mut bench = Bench::full(16 << 20);
+        b.iter(|| bench.publish_distinct(Some(ProducerId([1; 16]))));
+    });
+    group.bench_function("the same again", |b| {
+        let mut bench = Bench::full(16 << 20);
+        let payload = Bytes::from_static(&[9; 100]);
+        b.iter(|| bench.publish(&payload, None));
+    });
+    group.bench_function("hash alone", |b| {
+        let payload = [9; 100];
+        b.iter(|| Digest::of(black_box(&payload)));
+    });
+    group.finish();
+}
+
+fn deliver(c: &mut Criterion) {
+    let mut group = c.benchmark_group("publish 100 B and deliver to 100 (per delivery)");
+    group.throughput(Throughput::Elements(CURSORS));
+    for filter in ["bench/topic", "bench/**"] {
+        group.bench_function(filter, |b| {
+            let mut bench = Bench::full(16 << 20).subscribed(filter);
+            b.iter(|| {
+                bench.publish_distinct(None);
+                bench.deliver();
+            });
+        });
+    }
+    group.finish();
+}
+
+fn subscribe(c: &mut Criterion) {
+    let filter = Filter::new("bench/topic").unwrap();
+    let mut bench = Bench::full(16 << 20).subscribed("bench/topic");
+    c.bench_function("subscribe and unsubscribe", |b| {
+        b.iter_batched(
+            || filter.clone(),
+            |filter| {
+                let id = bench.engine.subscribe(filter, &Start::Latest, Lag::Oldest);
+                bench.engine.unsubscribe(black_box(id));
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+fn config() -> Criterion {
+    let seconds = std::time::Duration::from_secs;
+    Criterion::default()
+        .warm_up_time(seconds(1))
+        .measurement_time(seconds(3))
+        .sample_size(50)
+}
+
+criterion_group! { name = benches; config = config(); targets = publish, deliver, subscribe }
+criterion_main!(benches);

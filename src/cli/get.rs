@@ -1,0 +1,66 @@
+//! `weir get`: one payload from the cache.
+
+use super::Connection;
+use super::output::Output;
+use crate::wire::{Digest, Which};
+use anyhow::Context as _;
+use clap::Args;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir get demo/a                        the newest payload
+  weir get demo/a --sequence 7 --json
+  weir get maps/tile/7 --output tile.png")]
+pub(super) struct Arguments {
+    /// The topic.
+    topic: String,
+    /// The newest message with this payload.
+    #[arg(long, value_name = "HEX", conflicts_with = "sequence")]
+    digest: Option<Digest>,
+    /// The message with this sequence.
+    #[arg(long, value_name = "N")]
+    sequence: Option<u64>,
+    /// Write the payload to this file.
+    #[arg(long, short, value_name = "F")]
+    output: Option<PathBuf>,
+    /// Print the whole message as a JSON object, in place of its payload.
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments {
+        topic,
+        digest,
+        sequence,
+        output,
+        json,
+        connection,
+    } = arguments;
+    let which = match (digest, sequence) {
+        (Some(digest), _) => Which::Digest(digest),
+        (None, Some(sequence)) => Which::Sequence(sequence),
+        (None, None) => Which::Latest,
+    };
+    let client = connection.connect().await?;
+    let message = client.get(&topic, which).await?;
+    match output {
+        Some(file) => {
+            let written = std::fs::write(&file, &message.payload);
+            written.with_context(|| file.display().to_string())?;
+        }
+        None if json => Output::new(true).message(&message)?,
+        None => {
+            let mut out = std::io::stdout().lock();
+            out.write_all(&message.payload)?;
+            out.flush()?;
+        }
+    }
+    client.close().await;
+    Ok(())
+}

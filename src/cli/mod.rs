@@ -1,0 +1,188 @@
+//! The command line: one file per verb.
+
+mod get;
+mod output;
+mod ping;
+mod publish;
+mod serve;
+mod subscribe;
+mod top;
+
+use crate::client::{Builder, Client};
+use crate::config::{Config, ConfigError, DEFAULT};
+use crate::{CertificateHash, Transport, Trust};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A relay that caches, counts and repairs, for WebTransport and raw QUIC on one port.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  weir serve                          a daemon on UDP port 4433
+  weir sub 'demo/*'                   what is published to demo/a, demo/b …
+  weir pub demo/a hello               publish one payload
+  seq 10 | weir pub demo/a --lines    each line as it comes
+  weir sub demo/a --from last:5       the last five, then what follows
+  weir top demo/a                     the most published payloads
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 78 wrong configuration.";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the daemon.
+    Serve(serve::Arguments),
+    /// Publish a payload, or each line of standard input.
+    #[command(name = "pub")]
+    Publish(publish::Arguments),
+    /// Subscribe, and print what comes.
+    #[command(name = "sub")]
+    Subscribe(subscribe::Arguments),
+    /// Fetch one payload from the cache.
+    Get(get::Arguments),
+    /// Show the most published payloads of a topic.
+    Top(top::Arguments),
+    /// Measure round trips to the daemon.
+    Ping(ping::Arguments),
+    /// Check a configuration file, and say what is wrong with it.
+    CheckConfig {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Print a configuration file with every key at its default.
+    DefaultConfig,
+}
+
+/// How to reach the daemon.
+#[derive(Debug, Args)]
+struct Connection {
+    /// The daemon's address; the port is 4433 unless given.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "localhost:4433",
+        env = "WEIR_SERVER"
+    )]
+    server: String,
+    /// How to connect.
+    #[arg(long, value_enum, default_value_t, env = "WEIR_TRANSPORT")]
+    transport: TransportChoice,
+    /// Trust certificates of the authorities in this PEM file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["cert_hash", "insecure"])]
+    ca: Option<PathBuf>,
+    /// Trust the certificate with this SHA-256: `weir serve` prints it. On loopback it is found
+    /// without this.
+    #[arg(long, value_name = "HEX", conflicts_with = "insecure")]
+    cert_hash: Option<CertificateHash>,
+    /// Trust any certificate: for experiments only.
+    #[arg(long)]
+    insecure: bool,
+    /// What to show a daemon that asks who is there.
+    #[arg(long, env = "WEIR_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Where the daemon on this machine keeps its certificate, if not in the usual place.
+    #[arg(long, value_name = "DIR", env = "WEIR_STATE")]
+    state: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum TransportChoice {
+    /// Raw QUIC.
+    #[default]
+    Quic,
+    /// WebTransport, as browsers use it.
+    #[value(name = "webtransport")]
+    WebTransport,
+}
+
+impl Connection {
+    fn builder(&self) -> Builder {
+        let mut builder = Client::builder(&*self.server).transport(match self.transport {
+            TransportChoice::Quic => Transport::Quic,
+            TransportChoice::WebTransport => Transport::WebTransport,
+        });
+        if self.insecure {
+            tracing::warn!("--insecure: anyone on the way can read and change everything");
+            builder = builder.trust(Trust::Insecure);
+        } else if let Some(hash) = self.cert_hash {
+            builder = builder.trust(Trust::Pinned(hash));
+        } else if let Some(file) = &self.ca {
+            builder = builder.trust(Trust::Authority(file.clone()));
+        }
+        if let Some(state) = &self.state {
+            builder = builder.state(state);
+        }
+        if let Some(token) = &self.token {
+            builder = builder.token(token);
+        }
+        builder
+    }
+
+    async fn connect(&self) -> anyhow::Result<Client> {
+        Ok(self.builder().connect().await?)
+    }
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let Cli { verb } = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|_| "warn,weir=info".into()))
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    match run(verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "weir: {error:#}");
+            ExitCode::from(if error.is::<ConfigError>() { 78 } else { 1 })
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn run(verb: Verb) -> anyhow::Result<()> {
+    let runtime = match verb {
+        Verb::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    }
+    .enable_all()
+    .build()?;
+    let result = runtime.block_on(async {
+        match verb {
+            Verb::Serve(arguments) => serve::run(arguments).await,
+            Verb::Publish(arguments) => publish::run(arguments).await,
+            Verb::Subscribe(arguments) => subscribe::run(arguments).await,
+            Verb::Get(arguments) => get::run(arguments).await,
+            Verb::Top(arguments) => top::run(arguments).await,
+            Verb::Ping(arguments) => ping::run(arguments).await,
+            Verb::CheckConfig { file } => {
+                Config::load(Some(&file), [])?;
+                writeln!(std::io::stdout(), "{}: ok", file.display())?;
+                Ok(())
+            }
+            Verb::DefaultConfig => {
+                write!(std::io::stdout(), "{DEFAULT}")?;
+                Ok(())
+            }
+        }
+    });
+    // Standard input may still be read by a thread that cannot be stopped.
+    runtime.shutdown_background();
+    result
+}

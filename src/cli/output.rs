@@ -1,0 +1,189 @@
+//! What is printed: one JSON object a line, flushed, or lines for people.
+
+use crate::wire::{Digest, GapCause};
+use crate::{Gap, Message, client::Receipt};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Map, Value, json};
+use std::io::{self, IsTerminal as _, StdoutLock, Write as _};
+
+/// Payload bytes shown to people on one line.
+const SHOWN: usize = 120;
+
+/// Standard output, for programs or for people.
+pub(super) struct Output {
+    json: bool,
+    colour: bool,
+}
+
+impl Output {
+    pub(super) fn new(json: bool) -> Self {
+        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { json, colour }
+    }
+
+    fn line(
+        &self,
+        value: &Value,
+        text: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.json {
+            serde_json::to_writer(&mut out, value)?;
+        } else {
+            text(&mut out)?;
+        }
+        out.write_all(b"\n")?;
+        out.flush()
+    }
+
+    fn dim(&self, text: &str) -> String {
+        if self.colour {
+            format!("\x1b[2m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    fn bold(&self, text: &str) -> String {
+        if self.colour {
+            format!("\x1b[1m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+
+    pub(super) fn message(&self, message: &Message) -> io::Result<()> {
+        let mut value = json!({
+            "topic": &*message.topic,
+            "sequence": message.sequence,
+            "count": message.count,
+            "digest": message.digest().to_string(),
+            "stamp": message.stamp,
+            "size": message.payload.len(),
+        });
+        if let Value::Object(fields) = &mut value {
+            payload_field(fields, &message.payload);
+        }
+        self.line(&value, |out| {
+            let place = format!("{} #{} ×{}", message.topic, message.sequence, message.count);
+            write!(out, "{} {}", self.dim(&place), shown(&message.payload))
+        })
+    }
+
+    pub(super) fn gap(&self, gap: &Gap) -> io::Result<()> {
+        let Gap {
+            topic,
+            first,
+            last,
+            cause,
+            ..
+        } = gap;
+        let cause = match cause {
+            GapCause::Evicted => "evicted",
+            GapCause::Skipped => "skipped",
+            GapCause::Aborted => "aborted",
+            GapCause::Late => "late",
+        };
+        let value = json!({
+            "event": "gap", "topic": &**topic, "first": first, "last": last, "cause": cause,
+        });
+        self.line(&value, |out| {
+            let text = format!("gap: {topic} #{first} to #{last} will not come ({cause})");
+            write!(out, "{}", self.bold(&text))
+        })
+    }
+
+    pub(super) fn receipt(&self, topic: &str, size: usize, receipt: &Receipt) -> io::Result<()> {
+        let Receipt {
+            sequence,
+            count,
+            since,
+            digest,
+            duplicate,
+        } = receipt;
+        let value = json!({
+            "topic": topic, "sequence": sequence, "count": count, "since": since,
+            "digest": digest.to_string(), "size": size, "duplicate": duplicate,
+        });
+        self.line(&value, |out| {
+            let place = self.bold(&format!("{topic} #{sequence} ×{count}"));
+            write!(out, "{place} {}", self.dim(&digest.to_string()))
+        })
+    }
+
+    pub(super) fn ranking(
+        &self,
+        topic: &str,
+        rank: usize,
+        entry: &crate::client::Ranking,
+    ) -> io::Result<()> {
+        let mut value = json!({
+            "topic": topic, "rank": rank, "count": entry.count, "since": entry.since,
+            "sequence": entry.sequence, "digest": entry.digest.to_string(), "size": entry.size,
+        });
+        if let (Value::Object(fields), Some(payload)) = (&mut value, &entry.payload) {
+            payload_field(fields, payload);
+        }
+        self.line(&value, |out| {
+            let count = self.bold(&format!("{:>8}", entry.count));
+            match &entry.payload {
+                Some(payload) => write!(out, "{count}  {}", shown(payload)),
+                None => write!(
+                    out,
+                    "{count}  {}",
+                    self.dim(&named(&entry.digest, entry.size))
+                ),
+            }
+        })
+    }
+
+    pub(super) fn ping(&self, sequence: u32, took: std::time::Duration) -> io::Result<()> {
+        let ms = took.as_secs_f64() * 1e3;
+        let value = json!({ "ping": sequence, "ms": ms });
+        self.line(&value, |out| write!(out, "ping {sequence}: {ms:.3} ms"))
+    }
+
+    pub(super) fn value(&self, value: &Value, text: &str) -> io::Result<()> {
+        self.line(value, |out| write!(out, "{text}"))
+    }
+}
+
+fn payload_field(fields: &mut Map<String, Value>, payload: &[u8]) {
+    match std::str::from_utf8(payload) {
+        Ok(text) => fields.insert("payload".into(), text.into()),
+        Err(_) => fields.insert("payload_base64".into(), STANDARD.encode(payload).into()),
+    };
+}
+
+fn named(digest: &Digest, size: u64) -> String {
+    format!("{size} bytes, {digest}")
+}
+
+// Text as it is, cut to one line, without what would move the cursor; else the length.
+fn shown(payload: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(payload) else {
+        return format!("({} bytes)", payload.len());
+    };
+    let mut line: String = text
+        .chars()
+        .take(SHOWN)
+        .map(|c| if c.is_control() { '·' } else { c })
+        .collect();
+    if text.chars().nth(SHOWN).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn what_is_shown_stays_on_its_line() {
+        assert_eq!(shown(b"a\x1b[2Jb\n"), "a·[2Jb·");
+        assert_eq!(shown(&[0xff, 0xfe]), "(2 bytes)");
+        assert_eq!(shown("ä".repeat(500).as_bytes()).chars().count(), 121);
+    }
+}

@@ -1,0 +1,51 @@
+//! `weir ping`: round trips through a session.
+
+use super::Connection;
+use super::output::Output;
+use clap::Args;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir ping
+  weir ping --server edge.example:4433 --count 10 --json")]
+pub(super) struct Arguments {
+    /// How many.
+    #[arg(long, short, value_name = "N", default_value_t = 4)]
+    count: u32,
+    /// Print JSON objects, one a line.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Between two pings.
+const PAUSE: Duration = Duration::from_millis(200);
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments {
+        count,
+        json,
+        connection,
+    } = arguments;
+    let output = Output::new(json);
+    let start = Instant::now();
+    let client = connection.connect().await?;
+    let ms = start.elapsed().as_secs_f64() * 1e3;
+    let transport = client.transport();
+    let value = json!({ "event": "connected", "transport": transport.to_string(), "ms": ms });
+    output.value(&value, &format!("connected over {transport} in {ms:.1} ms"))?;
+    let mut every = tokio::time::interval(PAUSE);
+    for sequence in 1..=count {
+        tokio::select! {
+            _ = every.tick() => {}
+            _ = tokio::signal::ctrl_c() => break,
+        }
+        output.ping(sequence, client.ping().await?)?;
+    }
+    client.close().await;
+    Ok(())
+}

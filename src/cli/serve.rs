@@ -1,0 +1,104 @@
+//! `weir serve`: the daemon.
+
+use super::output::Output;
+use crate::Daemon;
+use crate::config::Config;
+use crate::state;
+use anyhow::Context as _;
+use clap::Args;
+use sd_notify::NotifyState;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir serve
+  weir serve --listen 127.0.0.1:4433
+  weir serve --config /etc/weir/weir.toml
+  WEIR_CACHE__BYTES=1GiB weir serve
+
+Every key of the configuration: weir default-config")]
+pub(super) struct Arguments {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE", env = "WEIR_CONFIG")]
+    config: Option<PathBuf>,
+    /// UDP address for raw QUIC and WebTransport; port 0 takes a free one [default: [::]:4433].
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Where the certificate is kept [default: $STATE_DIRECTORY, $XDG_STATE_HOME/weir or
+    /// ~/.local/state/weir].
+    #[arg(long, value_name = "DIR", env = "WEIR_STATE")]
+    state: Option<PathBuf>,
+    /// Say where it listens as a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let mut config = Config::load(arguments.config.as_deref(), variables)?;
+    if let Some(listen) = arguments.listen {
+        config.listen = listen;
+    }
+    let directory = arguments.state.or_else(state::directory).context(
+        "no place for the certificate: give one (--state DIR), or set HOME or XDG_STATE_HOME",
+    )?;
+    // From here on a signal stops the daemon as it should.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let daemon = Daemon::builder()
+        .listen(config.listen)
+        .state(&directory)
+        .limits(config.engine_limits())
+        .spawn()
+        .await?;
+    let hash = daemon.certificate_hash();
+    state::announce(&hash);
+    let (address, directory) = (daemon.local_addr(), directory.display());
+    let value = json!({
+        "event": "ready",
+        "listen": address.to_string(),
+        "certificate_sha256": hash.to_string(),
+        "state": directory.to_string(),
+    });
+    let server = match (
+        address.port(),
+        address.ip().is_unspecified() || address.ip().is_loopback(),
+    ) {
+        (crate::wire::PORT, true) => String::new(),
+        (port, true) => format!(" --server localhost:{port}"),
+        (_, false) => format!(" --server {address}"),
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let text = format!(
+        "weir {version} listens on UDP {address}: raw QUIC (weir/1) and WebTransport (/weir)\n\
+         certificate SHA-256 {hash}, kept in {directory}\n\
+         in other terminals:  weir sub 'demo/*'{server}\n                     \
+         weir pub demo/a hello{server}"
+    );
+    Output::new(arguments.json).value(&value, &text)?;
+    notify(NotifyState::Ready);
+    stop(&mut terminate, &mut interrupt).await;
+    notify(NotifyState::Stopping);
+    tracing::info!("stopping; once more stops at once");
+    tokio::select! {
+        () = daemon.shutdown() => Ok(()),
+        () = stop(&mut terminate, &mut interrupt) => anyhow::bail!("stopped at once"),
+    }
+}
+
+async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+fn notify(state: NotifyState<'_>) {
+    // Not under systemd: nobody to tell.
+    let _ = sd_notify::notify(&[state]);
+}

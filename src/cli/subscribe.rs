@@ -1,0 +1,126 @@
+//! `weir sub`: subscribe, and print what comes.
+
+use super::Connection;
+use super::output::Output;
+use crate::wire::{Delivery, Lag};
+use crate::{Event, Start, SubscribeOptions};
+use clap::{Args, ValueEnum};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir sub 'demo/*'                        new messages of demo/a, demo/b …
+  weir sub 'sensors/**' --json             all below sensors, one JSON object a line
+  weir sub chat/lobby --from last:20       the last twenty, then what follows
+  weir sub demo/a --from all --count 100   the first hundred of the cache, then stop")]
+pub(super) struct Arguments {
+    /// A topic; `*` stands for one segment, a last `**` for any rest.
+    filter: String,
+    /// Where to begin: new, latest, all, last:N, or a sequence.
+    #[arg(long, default_value = "new", value_parser = start)]
+    from: Start,
+    /// How messages are carried.
+    #[arg(long, value_enum, default_value_t)]
+    delivery: DeliveryChoice,
+    /// What to do after falling behind the cache: a gap is told, and it goes on with the oldest
+    /// message there is, or the newest; or it ends.
+    #[arg(long, value_enum, default_value_t)]
+    lag: LagChoice,
+    /// Stop after this many messages.
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Print JSON objects, one a line.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum DeliveryChoice {
+    #[default]
+    Ordered,
+    Unordered,
+    Realtime,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum LagChoice {
+    #[default]
+    Oldest,
+    Newest,
+    Disconnect,
+}
+
+fn start(text: &str) -> Result<Start, String> {
+    match text {
+        "new" => Ok(Start::New),
+        "latest" => Ok(Start::Latest),
+        "all" => Ok(Start::All),
+        _ => match text.strip_prefix("last:") {
+            Some(n) => n.parse().ok().map(Start::Last),
+            None => text.parse().ok().map(Start::Sequence),
+        }
+        .ok_or_else(|| "one of new, latest, all, last:N, or a sequence".into()),
+    }
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments {
+        filter,
+        from,
+        delivery,
+        lag,
+        count,
+        json,
+        connection,
+    } = arguments;
+    let output = Output::new(json);
+    let options = SubscribeOptions {
+        start: from,
+        delivery: match delivery {
+            DeliveryChoice::Ordered => Delivery::Ordered,
+            DeliveryChoice::Unordered => Delivery::Unordered,
+            DeliveryChoice::Realtime => Delivery::Realtime,
+        },
+        lag: match lag {
+            LagChoice::Oldest => Lag::Oldest,
+            LagChoice::Newest => Lag::Newest,
+            LagChoice::Disconnect => Lag::Disconnect,
+        },
+    };
+    let client = connection.connect().await?;
+    let mut subscription = client.subscribe(&filter, &options).await?;
+    tracing::debug!(filter, "subscribed");
+    let mut left = count;
+    while left != Some(0) {
+        let event = tokio::select! {
+            event = subscription.next() => event,
+            _ = tokio::signal::ctrl_c() => break,
+        };
+        match event.transpose()? {
+            Some(Event::Message(message)) => {
+                output.message(&message)?;
+                left = left.map(|left| left - 1);
+            }
+            Some(Event::Gap(gap)) => output.gap(&gap)?,
+            None => break,
+        }
+    }
+    drop(subscription);
+    client.close().await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_written_as_documented() {
+        assert_eq!(start("last:10"), Ok(Start::Last(10)));
+        assert_eq!(start("42"), Ok(Start::Sequence(42)));
+        assert_eq!(start("new"), Ok(Start::New));
+        assert!(start("last:").is_err() && start("-1").is_err() && start("").is_err());
+    }
+}

@@ -1,0 +1,61 @@
+//! `weir top`: the most published payloads.
+
+use super::Connection;
+use super::output::Output;
+use clap::Args;
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir top demo/a
+  weir top demo/a -k 3 --json
+  weir top votes --watch")]
+pub(super) struct Arguments {
+    /// The topic.
+    topic: String,
+    /// How many; the daemon keeps 100.
+    #[arg(short, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    k: u32,
+    /// Again every second.
+    #[arg(long)]
+    watch: bool,
+    /// Print JSON objects, one a line.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments {
+        topic,
+        k,
+        watch,
+        json,
+        connection,
+    } = arguments;
+    let output = Output::new(json);
+    let clear = watch && !json && std::io::stdout().is_terminal();
+    let client = connection.connect().await?;
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            _ = tokio::signal::ctrl_c() => break,
+        }
+        let ranking = client.top(&topic, k).await?;
+        if clear {
+            write!(std::io::stdout(), "\x1b[H\x1b[2J")?;
+        }
+        for (index, entry) in ranking.iter().enumerate() {
+            output.ranking(&topic, index + 1, entry)?;
+        }
+        if !watch {
+            break;
+        }
+    }
+    client.close().await;
+    Ok(())
+}

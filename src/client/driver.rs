@@ -1,0 +1,278 @@
+//! The client's side of the streams: one task that reads and writes, and hands out what comes.
+
+use super::publish::{Outstanding, Receipt};
+use super::request::Answer;
+use super::{Closed, PublishError, Shared};
+use crate::net::link::{ReadError, Rx, Tx, WriteError};
+use crate::wire::{DaemonFrame, FRAME_OVERHEAD, FrameReader, MAX_CONTROL_FRAME, Refusal};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+/// What a subscription is handed.
+pub(super) enum Delivery {
+    /// A stream of its messages.
+    Stream(Incoming),
+    /// It has ended.
+    Ended(Refusal),
+}
+
+/// What waits for the daemon, and what it is told.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) closed: Option<Closed>,
+    pub(super) last_request: u32,
+    pub(super) questions: HashMap<u32, oneshot::Sender<Result<Answer, Refusal>>>,
+    pub(super) subscriptions: HashMap<u32, mpsc::Sender<Delivery>>,
+    pub(super) outstanding: Outstanding,
+}
+
+impl Shared {
+    /// The session is over: everybody who waits is told.
+    pub(super) fn fail(&self, closed: Closed) {
+        let mut state = self.lock();
+        state.closed.get_or_insert(closed);
+        // Whoever waits for a dropped sender asks why the session ended.
+        state.questions.clear();
+        state.subscriptions.clear();
+        state.outstanding.clear();
+        drop(state);
+        self.control.close();
+        self.publications.close();
+        self.receipt.notify_waiters();
+    }
+
+    /// Why the session ended.
+    pub(super) fn why(&self) -> Closed {
+        let closed = self.lock().closed.clone();
+        closed.unwrap_or_else(super::connect::closed_here)
+    }
+}
+
+/// Bytes of a stream, cut into frames.
+pub(super) struct Incoming {
+    pub(super) rx: Rx,
+    pub(super) reader: FrameReader,
+}
+
+impl Incoming {
+    pub(super) fn new(rx: Rx, limit: usize) -> Self {
+        Self {
+            rx,
+            reader: FrameReader::new(limit),
+        }
+    }
+
+    /// The next frame; none at the end of the stream. Losing the future loses nothing.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Closed> {
+        loop {
+            if let Some(frame) = self.reader.next_frame().map_err(broken)? {
+                return Ok(Some(frame));
+            }
+            let mut piece = [Bytes::new()];
+            match self.rx.read(&mut piece).await {
+                Ok(Some(_)) => self.reader.push(std::mem::take(&mut piece[0])),
+                Ok(None) | Err(ReadError::Reset) => return Ok(None),
+                Err(ReadError::Gone(gone)) => return Err(gone.into()),
+            }
+        }
+    }
+}
+
+pub(super) fn broken(error: impl std::fmt::Display) -> Closed {
+    Closed {
+        code: None,
+        reason: format!("the daemon broke the protocol: {error}"),
+    }
+}
+
+/// Serves the session until it ends.
+pub(super) async fn run(shared: Arc<Shared>, mut tx: Tx, rx: Rx, reader: FrameReader) {
+    let closed = tokio::select! {
+        closed = read_control(&shared, Incoming { rx, reader }) => closed,
+        closed = write_control(&shared, &mut tx) => closed,
+        closed = write_publications(&shared) => closed,
+        closed = accept_streams(&shared) => closed,
+        closed = drain_datagrams(&shared) => closed,
+    };
+    shared.fail(closed);
+}
+
+async fn write_control(shared: &Shared, tx: &mut Tx) -> Closed {
+    let mut pieces = Vec::new();
+    loop {
+        shared.control.take(&mut pieces).await;
+        match tx.write(&mut pieces).await {
+            Ok(()) => pieces.clear(),
+            Err(_) => return shared.link.closed().await.into(),
+        }
+    }
+}
+
+// One long-lived stream, opened with the first publication.
+async fn write_publications(shared: &Shared) -> Closed {
+    let mut pieces = Vec::new();
+    let mut stream = None;
+    loop {
+        shared.publications.take(&mut pieces).await;
+        let tx = match &mut stream {
+            Some(tx) => tx,
+            None => match shared.link.open_uni().await {
+                Ok(tx) => stream.insert(tx),
+                Err(gone) => return gone.into(),
+            },
+        };
+        match tx.write(&mut pieces).await {
+            Ok(()) => pieces.clear(),
+            Err(WriteError::Gone(gone)) => return gone.into(),
+            Err(WriteError::Stopped) => return broken("it stopped the stream of publications"),
+        }
+    }
+}
+
+// None are asked for; taken all the same, so that they do not pile up.
+async fn drain_datagrams(shared: &Shared) -> Closed {
+    loop {
+        if let Err(gone) = shared.link.read_datagram().await {
+            return gone.into();
+        }
+    }
+}
+
+async fn accept_streams(shared: &Arc<Shared>) -> Closed {
+    let mut heads = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = shared.link.accept_uni() => match accepted {
+                Ok(rx) => drop(heads.spawn(take_stream(shared.clone(), rx))),
+                Err(gone) => return gone.into(),
+            },
+            Some(_) = heads.join_next() => {}
+        }
+    }
+}
+
+// The first frame says for whom the rest is.
+async fn take_stream(shared: Arc<Shared>, rx: Rx) {
+    let limit = shared.limits.payload as usize + FRAME_OVERHEAD;
+    let mut incoming = Incoming::new(rx, limit.max(MAX_CONTROL_FRAME));
+    let Ok(Some(frame)) = incoming.next().await else {
+        return;
+    };
+    let Ok(DaemonFrame::For { request }) = DaemonFrame::decode(&frame) else {
+        return shared.fail(broken("a stream did not begin by saying what it is for"));
+    };
+    let (subscription, question) = {
+        let mut state = shared.lock();
+        (
+            state.subscriptions.get(&request).cloned(),
+            state.questions.remove(&request),
+        )
+    };
+    if let Some(subscription) = subscription {
+        // Gone if nobody wants it any more; the stream is then stopped by dropping it.
+        let _ = subscription.send(Delivery::Stream(incoming)).await;
+    } else if let Some(question) = question
+        && let Ok(message) = super::request::read_message(&mut incoming).await
+    {
+        let _ = question.send(Ok(Answer::Message(message)));
+    }
+}
+
+async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
+    loop {
+        let frame = match incoming.next().await {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return shared.link.closed().await.into(),
+            Err(closed) => return closed,
+        };
+        let frame = match DaemonFrame::decode(&frame) {
+            Ok(frame) => frame,
+            Err(error) => return broken(error),
+        };
+        match frame {
+            DaemonFrame::Receipt {
+                alias,
+                number,
+                sequence,
+                count,
+                since,
+                digest,
+                duplicate,
+            } => {
+                let since = Some(since).filter(|since| *since > 0);
+                let receipt = Receipt {
+                    sequence,
+                    count,
+                    since,
+                    digest,
+                    duplicate,
+                };
+                shared.lock().outstanding.settle(alias, number, Ok(receipt));
+                shared.receipt.notify_waiters();
+            }
+            DaemonFrame::Rejected {
+                alias,
+                number,
+                code,
+                reason,
+            } => {
+                let refusal = Refusal::new(code, reason.to_owned());
+                let refused = Err(PublishError::Refused(refusal));
+                shared.lock().outstanding.settle(alias, number, refused);
+                shared.receipt.notify_waiters();
+            }
+            DaemonFrame::Subscribed { request, position } => {
+                shared.answer(request, Ok(Answer::Subscribed(position)));
+            }
+            DaemonFrame::Top { request, entries } => {
+                let ranking = entries.iter().map(super::Ranking::from_wire).collect();
+                shared.answer(request, Ok(Answer::Top(ranking)));
+            }
+            DaemonFrame::Pong { request, .. } => {
+                shared.answer(request, Ok(Answer::Pong));
+            }
+            DaemonFrame::Failed {
+                request,
+                code,
+                reason,
+            } => {
+                shared.answer(request, Err(Refusal::new(code, reason.to_owned())));
+            }
+            DaemonFrame::Ended {
+                request,
+                code,
+                reason,
+            } => {
+                let subscription = shared.lock().subscriptions.remove(&request);
+                if let Some(subscription) = subscription {
+                    let refusal = Refusal::new(code, reason.to_owned());
+                    // There is room: a subscription is sent one stream and one end.
+                    let _ = subscription.try_send(Delivery::Ended(refusal));
+                }
+            }
+            DaemonFrame::Drain { within, reason } => {
+                tracing::info!(within, reason, "the daemon is about to stop");
+            }
+            DaemonFrame::Goodbye { code, reason, .. } => {
+                return Closed {
+                    code: Some(code),
+                    reason: reason.into(),
+                };
+            }
+            other => return broken(format!("unexpected on the control stream: {other:?}")),
+        }
+    }
+}
+
+impl Shared {
+    fn answer(&self, request: u32, answer: Result<Answer, Refusal>) {
+        let question = self.lock().questions.remove(&request);
+        if let Some(question) = question {
+            // Nobody waits any more: nothing lost.
+            let _ = question.send(answer);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! A native peer: publish, subscribe, look up, over raw QUIC or WebTransport.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = weir::Client::connect("localhost:4433").await?;
+//! let mut news = client.subscribe("demo/*", &weir::SubscribeOptions::default()).await?;
+//! let receipt = client.publish("demo/a", "hello").await?;
+//! println!("message {}, published {} times", receipt.sequence, receipt.count);
+//! while let Some(event) = news.next().await {
+//!     println!("{:?}", event?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod connect;
+mod driver;
+mod error;
+mod publish;
+mod request;
+mod subscription;
+
+pub use error::{Closed, ConnectError, PublishError, RequestError, SubscribeError};
+pub use publish::{PendingReceipt, Receipt};
+pub use request::Ranking;
+pub use subscription::Subscription;
+
+use crate::net::link::{Link, Transport};
+use crate::net::outbox::Outbox;
+use crate::net::tls::Trust;
+use crate::wire::{Limits, Position, ProducerId};
+use driver::State;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+/// Settings of a client, made by [`Client::builder`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Builder {
+    server: String,
+    transport: Transport,
+    trust: Trust,
+    state: Option<PathBuf>,
+    token: Option<String>,
+    producer: ProducerId,
+}
+
+impl Builder {
+    /// How to connect. Default raw QUIC.
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// How to check the daemon's certificate. Default [`Trust::Auto`].
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Where a daemon on this machine keeps its certificate, for [`Trust::Auto`]. Default: where
+    /// it keeps it by default, or as a service.
+    pub fn state(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.state = Some(directory.into());
+        self
+    }
+
+    /// What to show a daemon that asks who is there. Default nothing.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// Connects; gives up after 5 s for each of the server's addresses.
+    pub async fn connect(self) -> Result<Client, ConnectError> {
+        let dialled = connect::dial(&self).await?;
+        Ok(Client::start(dialled))
+    }
+}
+
+/// A session with a daemon. Clones share it; it ends when the last of them, and the last
+/// subscription, is dropped, or with [`close`](Self::close).
+#[derive(Debug, Clone)]
+pub struct Client {
+    handle: Arc<Handle>,
+}
+
+/// What the client's tasks and its users share.
+struct Shared {
+    link: Link,
+    session: u64,
+    limits: Limits,
+    begin: Position,
+    state: Mutex<State>,
+    // Frames for the control stream, and for the publishing stream.
+    control: Outbox,
+    publications: Outbox,
+    // A receipt came.
+    receipt: Notify,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// The session ends with this.
+struct Handle {
+    shared: Arc<Shared>,
+    endpoint: connect::Endpoint,
+    driver: AbortHandle,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.fail(connect::closed_here());
+        self.shared.link.close(crate::wire::Code::DONE, "");
+        self.driver.abort();
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Shared { session, link, .. } = &*self.shared;
+        write!(
+            f,
+            "session {session} over {} to {}",
+            link.transport(),
+            link.remote_address()
+        )
+    }
+}
+
+impl Client {
+    /// Settings for connecting to `server`: `HOST`, `HOST:PORT` or `[IPV6]:PORT`; the default
+    /// port is 4433.
+    pub fn builder(server: impl Into<String>) -> Builder {
+        Builder {
+            server: server.into(),
+            transport: Transport::Quic,
+            trust: Trust::default(),
+            state: None,
+            token: None,
+            producer: ProducerId(rand::random()),
+        }
+    }
+
+    /// Connects over raw QUIC with the default settings.
+    pub async fn connect(server: impl Into<String>) -> Result<Self, ConnectError> {
+        Self::builder(server).connect().await
+    }
+
+    fn start(dialled: connect::Dialled) -> Self {
+        let connect::Dialled {
+            endpoint,
+            link,
+            tx,
+            rx,
+            reader,
+            session,
+            limits,
+            begin,
+        } = dialled;
+        let shared = Arc::new(Shared {
+            link,
+            session,
+            limits,
+            begin,
+            state: Mutex::new(State::default()),
+            control: Outbox::default(),
+            publications: Outbox::default(),
+            receipt: Notify::new(),
+        });
+        let driver = tokio::spawn(driver::run(shared.clone(), tx, rx, reader)).abort_handle();
+        Self {
+            handle: Arc::new(Handle {
+                shared,
+                endpoint,
+                driver,
+            }),
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
+    }
+
+    /// How it is connected.
+    pub fn transport(&self) -> Transport {
+        self.shared().link.transport()
+    }
+
+    /// The connection's smoothed round-trip time.
+    pub fn rtt(&self) -> Duration {
+        self.shared().link.rtt()
+    }
+
+    /// Largest payload that the daemon takes, bytes.
+    pub fn max_payload(&self) -> u64 {
+        self.shared().limits.payload
+    }
+
+    /// Waits until the session has ended.
+    pub async fn closed(&self) -> Closed {
+        self.shared().link.closed().await.into()
+    }
+
+    /// Waits for the receipts of everything published, then says goodbye.
+    pub async fn close(self) {
+        self.shared().settled().await;
+        self.shared().link.close(crate::wire::Code::DONE, "");
+        self.handle.endpoint.wait_idle().await;
+    }
+}

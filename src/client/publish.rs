@@ -1,0 +1,232 @@
+//! Publishing: numbered, in flight up to a bound, each answered with a receipt.
+
+use super::{Client, PublishError, Shared};
+use crate::wire::{ClientFrame, Code, Digest, check_topic, encode_publish};
+use bytes::Bytes;
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::sync::oneshot;
+
+/// Publications without a receipt in one session, beyond which publishing waits.
+const IN_FLIGHT: usize = 1024;
+
+/// Payloads above this go on a stream of their own and do not delay the others. 64 KiB.
+const OWN_STREAM: usize = 64 << 10;
+
+/// A publication was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its sequence in the topic.
+    pub sequence: u64,
+    /// Times the payload was published to the topic, that time included.
+    pub count: u64,
+    /// Since when the payload has been counted, µs since 1970, if publications before then may
+    /// have been forgotten.
+    pub since: Option<u64>,
+    /// Digest of the payload, as the daemon computed it.
+    pub digest: Digest,
+    /// Whether it had been accepted before, and so was not counted again.
+    pub duplicate: bool,
+}
+
+type Waiting = oneshot::Sender<Result<Receipt, PublishError>>;
+
+struct Topic {
+    alias: u32,
+    last: u64,
+    // Without a receipt, by number.
+    waiting: BTreeMap<u64, Waiting>,
+    // Declared on the long-lived stream.
+    declared: bool,
+}
+
+/// Publications without a receipt.
+#[derive(Default)]
+pub(super) struct Outstanding {
+    topics: HashMap<Arc<str>, u32>,
+    by_alias: Vec<Topic>,
+    count: usize,
+}
+
+impl Outstanding {
+    pub(super) fn settle(
+        &mut self,
+        alias: u32,
+        number: u64,
+        result: Result<Receipt, PublishError>,
+    ) {
+        let topic = self.by_alias.get_mut(alias as usize);
+        if let Some(waiting) = topic.and_then(|topic| topic.waiting.remove(&number)) {
+            self.count -= 1;
+            // Nobody may care for the receipt.
+            let _ = waiting.send(result);
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.by_alias
+            .iter_mut()
+            .for_each(|topic| topic.waiting.clear());
+        self.count = 0;
+    }
+
+    fn topic(&mut self, name: &str) -> &mut Topic {
+        let alias = match self.topics.get(name) {
+            Some(alias) => *alias,
+            None => {
+                let alias = self.by_alias.len() as u32;
+                self.topics.insert(name.into(), alias);
+                let waiting = BTreeMap::new();
+                self.by_alias.push(Topic {
+                    alias,
+                    last: 0,
+                    waiting,
+                    declared: false,
+                });
+                alias
+            }
+        };
+        &mut self.by_alias[alias as usize]
+    }
+}
+
+/// A publication on its way: resolves to its receipt. Dropping it takes nothing back.
+#[derive(Debug)]
+#[must_use = "a publication may be refused: the receipt tells"]
+pub struct PendingReceipt {
+    receipt: oneshot::Receiver<Result<Receipt, PublishError>>,
+    client: Client,
+}
+
+impl Future for PendingReceipt {
+    type Output = Result<Receipt, PublishError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let receipt = ready!(Pin::new(&mut self.receipt).poll(context));
+        Poll::Ready(receipt.unwrap_or_else(|_| Err(self.client.shared().why().into())))
+    }
+}
+
+impl Client {
+    /// Publishes and waits for the receipt.
+    pub async fn publish(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<Receipt, PublishError> {
+        self.send(topic, payload).await?.await
+    }
+
+    /// Publishes and returns as soon as the publication is on its way, in order with others of
+    /// this client to the same topic; waits only while 1,024 have no receipt yet.
+    pub async fn send(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<PendingReceipt, PublishError> {
+        check_topic(topic)?;
+        let payload = payload.into();
+        let limit = self.shared().limits.payload;
+        if payload.len() as u64 > limit {
+            return Err(PublishError::TooLarge {
+                size: payload.len(),
+                limit,
+            });
+        }
+        let (waiting, receipt) = oneshot::channel();
+        let mut waiting = Some(waiting);
+        loop {
+            let settled = self.shared().receipt.notified();
+            self.shared().publications.room().await;
+            if self.shared().begin(topic, &payload, &mut waiting)? {
+                return Ok(PendingReceipt {
+                    receipt,
+                    client: self.clone(),
+                });
+            }
+            settled.await;
+        }
+    }
+}
+
+impl Shared {
+    // Numbers the publication and puts it on its way; false if that has to wait for receipts.
+    fn begin(
+        self: &Arc<Self>,
+        name: &str,
+        payload: &Bytes,
+        waiting: &mut Option<Waiting>,
+    ) -> Result<bool, PublishError> {
+        let mut state = self.lock();
+        if let Some(closed) = &state.closed {
+            return Err(closed.clone().into());
+        }
+        if state.outstanding.count >= IN_FLIGHT {
+            return Ok(false);
+        }
+        let topic = state.outstanding.topic(name);
+        let oldest = topic
+            .waiting
+            .first_key_value()
+            .map_or(topic.last + 1, |(number, _)| *number);
+        if topic.last + 1 >= oldest + u64::from(self.limits.window) {
+            return Ok(false);
+        }
+        let Some(waiting) = waiting.take() else {
+            return Ok(true);
+        };
+        topic.last += 1;
+        topic.waiting.insert(topic.last, waiting);
+        let (alias, number) = (topic.alias, topic.last);
+        let own = payload.len() > OWN_STREAM;
+        let mut pieces = Vec::with_capacity(3);
+        if own || !std::mem::replace(&mut topic.declared, true) {
+            let mut declare = Vec::new();
+            ClientFrame::Topic { alias, name }.encode(&mut declare);
+            pieces.push(declare.into());
+        }
+        let publish = encode_publish(alias, number, crate::net::now(), payload);
+        let (head, body) = publish.pieces();
+        pieces.extend(
+            [head.clone(), body.clone()]
+                .into_iter()
+                .filter(|piece| !piece.is_empty()),
+        );
+        state.outstanding.count += 1;
+        if own {
+            drop(state);
+            tokio::spawn(send_alone(self.clone(), pieces));
+        } else {
+            // Under the lock, so that numbers and stream have one order.
+            self.publications.push(pieces);
+        }
+        Ok(true)
+    }
+
+    /// Waits until every publication has its receipt, or the session is over.
+    pub(super) async fn settled(&self) {
+        loop {
+            let settled = self.receipt.notified();
+            {
+                let state = self.lock();
+                if state.outstanding.count == 0 || state.closed.is_some() {
+                    return;
+                }
+            }
+            settled.await;
+        }
+    }
+}
+
+async fn send_alone(shared: Arc<Shared>, mut pieces: Vec<Bytes>) {
+    // Whoever waits for the receipt is told by the driver when the session is gone.
+    if let Ok(mut tx) = shared.link.open_uni().await {
+        match tx.write(&mut pieces).await {
+            Ok(()) => tx.finish(),
+            Err(_) => tx.reset(Code::DONE),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! A subscription: a stream of events, read straight from its QUIC stream. Nothing is queued
+//! here: who does not read makes the daemon's cursor fall behind, which costs nobody anything.
+
+use super::driver::{Delivery, Incoming};
+use super::request::Answer;
+use super::{Client, SubscribeError};
+use crate::message::{Event, Gap, Message, ResumePoint, Start, SubscribeOptions};
+use crate::wire::{ClientFrame, DaemonFrame, Filter, Position};
+use bytes::Bytes;
+use futures_core::Stream;
+use std::collections::HashMap;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::sync::mpsc;
+
+struct Topic {
+    name: Arc<str>,
+    epoch: u64,
+    next: u64,
+}
+
+/// A running subscription: a [`Stream`] of events; ends after an error. Dropping it ends it.
+pub struct Subscription {
+    client: Client,
+    request: u32,
+    // Where topics that were never heard of are to begin, and all of them if none was.
+    since: Position,
+    start: Start,
+    deliveries: mpsc::Receiver<Delivery>,
+    stream: Option<Incoming>,
+    topics: HashMap<u64, Topic>,
+    ended: bool,
+}
+
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "subscription {} of {:?}", self.request, self.client)
+    }
+}
+
+impl Client {
+    /// Subscribes to every topic that `filter` matches; returns when the subscription stands.
+    pub async fn subscribe(
+        &self,
+        filter: &str,
+        options: &SubscribeOptions,
+    ) -> Result<Subscription, SubscribeError> {
+        let filter = Filter::new(filter)?;
+        // One stream and one end at most.
+        let (sender, deliveries) = mpsc::channel(2);
+        let mut request = 0;
+        let asked = self.ask_with(|number, state, out| {
+            request = number;
+            // Known before it is asked for: the stream may overtake the answer.
+            state.subscriptions.insert(number, sender);
+            ClientFrame::Subscribe {
+                request: number,
+                filter: filter.as_str(),
+                start: options.start.to_wire(),
+                delivery: options.delivery,
+                lag: options.lag,
+                deadline: 0,
+            }
+            .encode(out);
+        });
+        let position = match asked.await? {
+            Ok(Answer::Subscribed(position)) => position,
+            Ok(other) => {
+                return Err(SubscribeError::Protocol(format!(
+                    "{other:?} to a subscribe"
+                )));
+            }
+            Err(refusal) => {
+                self.shared().lock().subscriptions.remove(&request);
+                return Err(SubscribeError::Refused(refusal));
+            }
+        };
+        let since = match &options.start {
+            Start::Resume(point) => point.since,
+            // No run has this name: everything there is.
+            Start::All => Position {
+                run: 0,
+                position: 0,
+            },
+            _ => Position {
+                position,
+                ..self.shared().begin
+            },
+        };
+        Ok(Subscription {
+            client: self.clone(),
+            request,
+            since,
+            start: match &options.start {
+                Start::New => Start::Resume(ResumePoint {
+                    since,
+                    topics: Vec::new(),
+                }),
+                other => other.clone(),
+            },
+            deliveries,
+            stream: None,
+            topics: HashMap::new(),
+            ended: false,
+        })
+    }
+}
+
+impl Subscription {
+    /// The next event; none after an error.
+    pub async fn next(&mut self) -> Option<Result<Event, SubscribeError>> {
+        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+
+    /// How far it has come: subscribe with this start, in this session or another, to go on
+    /// without missing or repeating anything.
+    pub fn resume(&self) -> Start {
+        if self.topics.is_empty() {
+            return self.start.clone();
+        }
+        let topics = self.topics.values();
+        let topics = topics
+            .map(|topic| (topic.name.clone(), topic.epoch, topic.next))
+            .collect();
+        Start::Resume(ResumePoint {
+            since: self.since,
+            topics,
+        })
+    }
+
+    fn take(&mut self, frame: &Bytes) -> Result<Option<Event>, SubscribeError> {
+        let protocol = |what: &str| SubscribeError::Protocol(what.to_owned());
+        let decoded = DaemonFrame::decode(frame);
+        match decoded.map_err(|error| SubscribeError::Protocol(error.to_string()))? {
+            DaemonFrame::Topic {
+                id,
+                epoch,
+                next,
+                name,
+            } => {
+                // A name that comes back has a new id and epoch.
+                self.topics.retain(|_, topic| *topic.name != *name);
+                self.topics.insert(
+                    id,
+                    Topic {
+                        name: name.into(),
+                        epoch,
+                        next,
+                    },
+                );
+                Ok(None)
+            }
+            DaemonFrame::Message {
+                topic,
+                sequence,
+                count,
+                stamp,
+                payload,
+            } => {
+                let topic = self.topics.get_mut(&topic);
+                let topic = topic.ok_or_else(|| protocol("a message of an unknown topic"))?;
+                if sequence != topic.next {
+                    return Err(protocol("a sequence neither sent nor told as a gap"));
+                }
+                topic.next = sequence + 1;
+                Ok(Some(Event::Message(Message {
+                    topic: topic.name.clone(),
+                    epoch: topic.epoch,
+                    sequence,
+                    count,
+                    stamp: Some(stamp).filter(|stamp| *stamp > 0),
+                    payload: frame.slice_ref(payload),
+                })))
+            }
+            DaemonFrame::Gap {
+                topic,
+                first,
+                last,
+                cause,
+            } => {
+                let topic = self.topics.get_mut(&topic);
+                let topic = topic.ok_or_else(|| protocol("a gap of an unknown topic"))?;
+                topic.next = last + 1;
+                let (name, epoch) = (topic.name.clone(), topic.epoch);
+                Ok(Some(Event::Gap(Gap {
+                    topic: name,
+                    epoch,
+                    first,
+                    last,
+                    cause,
+                })))
+            }
+            _ => Err(protocol(
+                "a frame that does not belong on a subscription's stream",
+            )),
+        }
+    }
+
+    fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, SubscribeError>> {
+        loop {
+            let Some(stream) = &mut self.stream else {
+                match ready!(self.deliveries.poll_recv(context)) {
+                    Some(Delivery::Stream(stream)) => self.stream = Some(stream),
+                    Some(Delivery::Ended(refusal)) => {
+                        return Poll::Ready(Err(SubscribeError::Refused(refusal)));
+                    }
+                    None => return Poll::Ready(Err(self.client.shared().why().into())),
+                }
+                continue;
+            };
+            let read = { ready!(pin!(stream.next()).poll(context)) };
+            match read {
+                Ok(Some(frame)) => {
+                    if let Some(event) = self.take(&frame)? {
+                        return Poll::Ready(Ok(event));
+                    }
+                }
+                // It says elsewhere why.
+                Ok(None) => self.stream = None,
+                Err(closed) => return Poll::Ready(Err(closed.into())),
+            }
+        }
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Result<Event, SubscribeError>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let event = ready!(this.poll_event(context));
+        this.ended = event.is_err();
+        Poll::Ready(Some(event))
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let shared = self.client.shared();
+        if shared.lock().subscriptions.remove(&self.request).is_some() {
+            let mut out = Vec::new();
+            ClientFrame::Unsubscribe {
+                subscription: self.request,
+            }
+            .encode(&mut out);
+            shared.control.push([out.into()]);
+        }
+    }
+}

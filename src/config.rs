@@ -1,0 +1,367 @@
+//! `weir.toml`: flag > environment > file > default. Keys that are not known are refused, and an
+//! error names file, line and key.
+
+use crate::engine::Limits;
+use bytesize::ByteSize;
+use serde::Deserialize;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// The file that is shipped, and printed by `weir default-config`: every key at its default.
+pub const DEFAULT: &str = include_str!("../systemd/weir.toml");
+
+/// The daemon's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Config {
+    /// UDP address for raw QUIC and WebTransport. Default `[::]:4433`, which takes IPv4 too.
+    pub listen: SocketAddr,
+    /// `[cache]`.
+    pub cache: CacheConfig,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
+}
+
+/// `[cache]`: what the daemon keeps.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct CacheConfig {
+    /// Bytes for payloads, their logs and indexes, and counts. Default 256 MiB.
+    pub bytes: ByteSize,
+}
+
+/// `[limits]`: what a peer may do.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct LimitsConfig {
+    /// Largest payload. Default 16 MiB.
+    pub payload: ByteSize,
+    /// Most topics. Default 65,536.
+    pub topics: usize,
+    /// Most subscriptions in one session. Default 256.
+    pub subscriptions: u32,
+    /// Producers that a topic remembers. Default 1,024.
+    pub producers: usize,
+    /// How far a producer's numbers may run ahead. Default 1,024.
+    pub window: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: (Ipv6Addr::UNSPECIFIED, crate::wire::PORT).into(),
+            cache: CacheConfig::default(),
+            limits: LimitsConfig::default(),
+        }
+    }
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            bytes: ByteSize(Limits::default().cache as u64),
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        let Limits {
+            payload,
+            topics,
+            subscriptions,
+            producers,
+            window,
+            ..
+        } = Limits::default();
+        let payload = ByteSize(payload as u64);
+        Self {
+            payload,
+            topics,
+            subscriptions,
+            producers,
+            window,
+        }
+    }
+}
+
+/// What is wrong with a configuration, and where.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A line of the file.
+    #[error("{}:{line}: {key}{reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The key with a colon, if it is about one.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A variable of the environment.
+    #[error("environment variable {variable}: {reason}")]
+    Environment {
+        /// Its name.
+        variable: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A value that cannot be, by itself or beside another.
+    #[error("{key}: {reason}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Variables that set flags of the command line, not keys.
+const FLAGS: [&str; 6] = [
+    "WEIR_CONFIG",
+    "WEIR_SERVER",
+    "WEIR_TRANSPORT",
+    "WEIR_TOKEN",
+    "WEIR_STATE",
+    "WEIR_SEED",
+];
+
+impl Config {
+    /// Reads the file, if one is given, and then the variables of the environment.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut table = match file {
+            Some(path) => read(path)?,
+            None => toml::Table::new(),
+        };
+        for (variable, value) in environment {
+            if variable.starts_with("WEIR_") && !FLAGS.contains(&variable.as_str()) {
+                overlay(&mut table, &variable, &value)?;
+            }
+        }
+        // The file by itself was checked; what is wrong here would have been named there.
+        let config: Self =
+            table
+                .try_into()
+                .map_err(|error: toml::de::Error| ConfigError::Environment {
+                    variable: "WEIR_…".into(),
+                    reason: one_line(&error),
+                })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |key, reason: String| Err(ConfigError::Value { key, reason });
+        let limits = &self.limits;
+        if self.cache.bytes < ByteSize::mib(1) {
+            return wrong("cache.bytes", format!("{} is below 1MiB", self.cache.bytes));
+        }
+        if limits.payload.0 == 0 || limits.payload.0 > self.cache.bytes.0 / 4 {
+            return wrong(
+                "limits.payload",
+                format!(
+                    "{} is not between 1 byte and a quarter of cache.bytes, which is {}",
+                    limits.payload, self.cache.bytes
+                ),
+            );
+        }
+        for (key, value, least) in [
+            ("limits.topics", limits.topics, 1),
+            ("limits.producers", limits.producers, 1),
+            ("limits.window", limits.window as usize, 64),
+            ("limits.subscriptions", limits.subscriptions as usize, 1),
+        ] {
+            if value < least {
+                return wrong(key, format!("{value} is below {least}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// As the engine wants it.
+    pub fn engine_limits(&self) -> Limits {
+        Limits {
+            cache: self.cache.bytes.0 as usize,
+            payload: self.limits.payload.0 as usize,
+            topics: self.limits.topics,
+            producers: self.limits.producers,
+            window: self.limits.window,
+            subscriptions: self.limits.subscriptions,
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<toml::Table, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        path: path.into(),
+        source,
+    })?;
+    let located = |error: &toml::de::Error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let (line, key) = locate(&text, start);
+        ConfigError::File {
+            path: path.into(),
+            line,
+            key,
+            reason: one_line(error),
+        }
+    };
+    toml::from_str::<Config>(&text).map_err(|error| located(&error))?;
+    toml::from_str(&text).map_err(|error| located(&error))
+}
+
+// The line at a byte of the file, and the key that stands there.
+fn locate(text: &str, at: usize) -> (usize, String) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count();
+    let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+    let here = text.lines().nth(line).unwrap_or_default();
+    let section = text
+        .lines()
+        .take(line)
+        .filter(|line| line.starts_with('['))
+        .last();
+    let section = section.map(|section| section.trim().trim_matches(['[', ']']));
+    let key = match (section, here.contains('=')) {
+        (Some(section), true) => format!("{section}.{}: ", name(here)),
+        (None, true) => format!("{}: ", name(here)),
+        (_, false) => String::new(),
+    };
+    (line + 1, key)
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    error.message().trim().replace('\n', "; ")
+}
+
+// WEIR_CACHE__BYTES=1GiB: two underscores for a dot.
+fn overlay(table: &mut toml::Table, variable: &str, value: &str) -> Result<(), ConfigError> {
+    let wrong = |reason: String| ConfigError::Environment {
+        variable: variable.into(),
+        reason,
+    };
+    let key = variable.trim_start_matches("WEIR_").to_lowercase();
+    let mut path: Vec<&str> = key.split("__").collect();
+    let last = path.pop().unwrap_or_default().to_owned();
+    let mut alone = toml::Table::new();
+    for table in [&mut *table, &mut alone] {
+        let mut at = table;
+        for part in &path {
+            let inner = at.entry(*part).or_insert_with(|| toml::Table::new().into());
+            at = inner
+                .as_table_mut()
+                .ok_or_else(|| wrong(format!("{part} is not a section")))?;
+        }
+        let number = value.parse::<i64>().map(toml::Value::from);
+        at.insert(last.clone(), number.unwrap_or_else(|_| value.into()));
+    }
+    // By itself, so that the error is about this variable.
+    let checked: Result<Config, toml::de::Error> = alone.try_into();
+    checked
+        .map(|_| ())
+        .map_err(|error| wrong(format!("{}: {}", key.replace("__", "."), one_line(&error))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("weir.toml");
+        std::fs::write(&path, text).unwrap();
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).into(), (*value).into()));
+        let loaded = Config::load(Some(&path), variables);
+        loaded.map_err(|error| {
+            error
+                .to_string()
+                .replace(&format!("{}/", directory.path().display()), "")
+        })
+    }
+
+    #[test]
+    fn the_shipped_file_says_the_defaults() {
+        assert_eq!(load(DEFAULT, &[]), Ok(Config::default()));
+        assert_eq!(load("", &[]), Ok(Config::default()));
+        // Every key stands in it.
+        let keys = DEFAULT.lines().filter(|line| line.contains(" = ")).count();
+        assert_eq!(keys, 7);
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file() {
+        let config = load(
+            "[cache]\nbytes = \"64MiB\"",
+            &[("WEIR_CACHE__BYTES", "1GiB")],
+        )
+        .unwrap();
+        assert_eq!(config.cache.bytes, ByteSize::gib(1));
+        let config = load("", &[("WEIR_LIMITS__TOPICS", "7"), ("OTHER", "x")]).unwrap();
+        assert_eq!(config.limits.topics, 7);
+    }
+
+    #[test]
+    fn errors_name_file_line_and_key() {
+        for (text, variables, expected) in [
+            (
+                "[cache]\nbyts = 1",
+                &[][..],
+                "weir.toml:2: cache.byts: unknown field `byts`",
+            ),
+            (
+                "\n[limits]\ntopics = \"x\"",
+                &[],
+                "weir.toml:3: limits.topics: invalid type",
+            ),
+            (
+                "listen = \"nowhere\"",
+                &[],
+                "weir.toml:1: listen: invalid socket address",
+            ),
+            ("cache = [", &[], "weir.toml:1: "),
+            (
+                "",
+                &[("WEIR_CASHE__BYTES", "1")],
+                "environment variable WEIR_CASHE__BYTES: ",
+            ),
+            (
+                "",
+                &[("WEIR_CACHE__BYTES", "much")],
+                "environment variable WEIR_CACHE__BYTES: ",
+            ),
+            (
+                "[cache]\nbytes = \"32MiB\"",
+                &[],
+                "limits.payload: 16.0 MiB is not between",
+            ),
+            ("[limits]\nwindow = 1", &[], "limits.window: 1 is below 64"),
+        ] {
+            let error = load(text, variables).unwrap_err();
+            assert!(error.starts_with(expected), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+        let missing = Config::load(Some(Path::new("/no/such.toml")), [])
+            .unwrap_err()
+            .to_string();
+        assert!(missing.starts_with("/no/such.toml: "), "{missing}");
+    }
+}

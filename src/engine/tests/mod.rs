@@ -1,0 +1,50 @@
+//! The engine against a model that keeps everything.
+
+mod audit;
+mod examples;
+mod model;
+mod properties;
+mod sessions;
+mod simulation;
+mod subscriber;
+
+use super::{Engine, Limits, Origin, Publication, Receipt};
+use crate::wire::{Digest, ProducerId, Refusal};
+use bytes::Bytes;
+
+/// A small budget, so that eviction is the rule.
+fn small() -> Limits {
+    Limits::default().with_cache(1 << 20)
+}
+
+fn engine(limits: Limits) -> Engine {
+    Engine::new(limits, 1_000_000, [7; 32])
+}
+
+/// Payload number `n`: distinct from all others, and of one of several sizes up to 150 KiB.
+fn payload(n: u32) -> Bytes {
+    let size = [10, 100, 700, 3000, 4096, 5000, 20_000, 150_000][n as usize % 8];
+    let mut bytes = vec![n as u8; size];
+    bytes[..4].copy_from_slice(&n.to_le_bytes());
+    bytes.into()
+}
+
+fn publish(
+    engine: &mut Engine,
+    now: u64,
+    topic: &str,
+    payload: &Bytes,
+    origin: Option<(u8, u64)>,
+) -> Result<Receipt, Refusal> {
+    let publication = Publication {
+        topic,
+        payload,
+        digest: Digest::of(payload),
+        stamp: now,
+        origin: origin.map(|(producer, number)| Origin {
+            producer: ProducerId([producer; 16]),
+            number,
+        }),
+    };
+    engine.publish(now, &publication)
+}

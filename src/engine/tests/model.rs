@@ -1,0 +1,441 @@
+//! An engine together with a model that keeps everything, and compares after each step.
+
+use super::subscriber::{History, Place, Said, Subscriber, head};
+use super::{engine, payload, publish};
+use crate::engine::{Engine, Limits, SubscriptionId};
+use crate::wire::{Code, Digest, Filter, Lag, Position, Resume, Start, Which};
+use std::collections::{BTreeMap, HashSet};
+
+pub(super) const TOPICS: [&str; 8] = ["a", "b", "a/x", "a/y", "a/x/1", "b/x", "c", "d"];
+pub(super) const FILTERS: [&str; 9] = ["a", "a/x", "d", "*", "**", "a/**", "a/*", "*/x", "b/**"];
+
+/// Where a subscription begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum From {
+    New,
+    Latest,
+    All,
+    Last(u64),
+    Sequence(u64),
+}
+
+pub(super) struct World {
+    pub(super) engine: Engine,
+    pub(super) history: History,
+    pub(super) subscribers: Vec<Subscriber>,
+    now: u64,
+    // Payloads in the cache by topic id, used last first.
+    recent: BTreeMap<u64, Vec<Digest>>,
+    named: HashSet<SubscriptionId>,
+}
+
+impl World {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            engine: engine(limits),
+            history: History::new(),
+            subscribers: Vec::new(),
+            now: 100,
+            recent: BTreeMap::new(),
+            named: HashSet::new(),
+        }
+    }
+
+    fn id(&self, name: &str) -> Option<u64> {
+        let slot = self.engine.by_use.peek(name)?;
+        Some(self.engine.topic(*slot)?.id)
+    }
+
+    fn bounds(&self) -> BTreeMap<u64, (u64, u64)> {
+        let topics = self.engine.topics.iter().flatten();
+        topics
+            .map(|topic| (topic.id, (topic.log.first(), topic.log.next())))
+            .collect()
+    }
+
+    /// Publishes, the second time under the same number too.
+    pub(super) fn publish(&mut self, name: &'static str, n: u32, origin: Option<(u8, u64)>) {
+        self.now += 1;
+        let payload = payload(n);
+        let digest = Digest::of(&payload);
+        let (before, known) = (self.bounds(), self.id(name));
+        let earlier = |said: &&Said| origin.is_some() && said.origin == origin;
+        let said = known.and_then(|id| {
+            let mut all = self.history.range((id, 0)..=(id, u64::MAX));
+            all.find(|(_, said)| earlier(said))
+                .map(|(_, said)| said.clone())
+        });
+        let receipt = publish(&mut self.engine, self.now, name, &payload, origin).unwrap();
+        let id = self.id(name).expect("published to and forgotten");
+        assert_eq!(receipt.duplicate, said.is_some());
+        if let Some(said) = said {
+            let original = (said.sequence, said.count, said.since, said.digest);
+            let told = (
+                receipt.sequence,
+                receipt.count,
+                receipt.since,
+                receipt.digest,
+            );
+            let cached = said.sequence >= before[&id].0;
+            assert_eq!(told, if cached { original } else { (0, 0, 0, digest) });
+            return self.check();
+        }
+        let said = Said {
+            name,
+            id,
+            sequence: head(&self.history, id) + 1,
+            position: self.engine.position(),
+            now: self.now,
+            origin,
+            payload,
+            digest,
+            count: receipt.count,
+            since: receipt.since,
+        };
+        assert_eq!((receipt.sequence, receipt.digest), (said.sequence, digest));
+        for subscriber in &mut self.subscribers {
+            let matches = subscriber.filter.matches(name);
+            if matches && !subscriber.is_lost(&self.engine, &self.history) {
+                subscriber
+                    .places
+                    .entry(id)
+                    .or_insert(Place {
+                        name,
+                        epoch: 0,
+                        earliest: said.sequence,
+                        next: said.sequence,
+                        announced: false,
+                    })
+                    .epoch = self.engine.run() + id - 1;
+            }
+        }
+        self.history.insert((id, said.sequence), said);
+        self.check_count(name, digest, receipt.count, receipt.since);
+        self.check_room(&before, id, known.is_none());
+        touch(self.recent.entry(id).or_default(), digest);
+        self.check();
+    }
+
+    // Exact since the publication at `since`, or since the topic began, now or earlier.
+    fn check_count(&self, name: &str, digest: Digest, count: u64, since: u64) {
+        let all = self.history.values().filter(|said| said.name == name);
+        let all: Vec<_> = all.filter(|said| said.digest == digest).collect();
+        let born = self
+            .engine
+            .topics
+            .iter()
+            .flatten()
+            .find(|topic| *topic.name == *name);
+        let nothing_lost = self.engine.ledger.covers(born.unwrap().born);
+        if since > 0 {
+            let known = if count == 1 {
+                nothing_lost
+            } else {
+                self.engine.ledger.covers(1)
+            };
+            assert!(
+                !known,
+                "every count is known, and yet {count} since {since}"
+            );
+            let exact = all.iter().filter(|said| said.now >= since).count();
+            return assert_eq!(count, exact as u64);
+        }
+        if self.engine.ledger.covers(1) {
+            return assert_eq!(count, all.len() as u64, "no count was ever lost");
+        }
+        let since_begin = |id: u64| all.iter().filter(|said| said.id >= id).count() as u64;
+        assert!(
+            all.iter().any(|said| since_begin(said.id) == count),
+            "{count} of {all:?}"
+        );
+    }
+
+    // The budget holds, and nothing went before its turn.
+    fn check_room(&self, before: &BTreeMap<u64, (u64, u64)>, published: u64, created: bool) {
+        let limits = self.engine.limits();
+        assert!(
+            self.engine.bytes() <= limits.cache,
+            "{} bytes",
+            self.engine.bytes()
+        );
+        let after = self.bounds();
+        let nothing_else = self.engine.shares.largest().is_none();
+        let pushed_out = usize::from(created && before.len() == limits.topics);
+        let gone = before.keys().filter(|id| !after.contains_key(id)).count();
+        assert!(
+            gone <= pushed_out || nothing_else,
+            "forgotten, and there was other room"
+        );
+        for (id, (first, next)) in before {
+            let was_empty = first == next;
+            let is_empty = after.get(id).is_some_and(|(first, next)| first == next);
+            assert!(
+                was_empty || !is_empty || nothing_else,
+                "a newest message went early"
+            );
+        }
+        let (first, next) = after[&published];
+        assert!(first < next, "the message published just now is gone");
+    }
+
+    /// Looks a message up.
+    pub(super) fn get(&mut self, name: &'static str, which: Which) {
+        let Some(id) = self.id(name) else {
+            assert_eq!(
+                self.engine.get(name, which).unwrap_err().code,
+                Code::NOT_FOUND
+            );
+            return;
+        };
+        let (first, next) = self.bounds()[&id];
+        let cached = self.recent.get(&id).cloned().unwrap_or_default();
+        let sequence = match which {
+            Which::Latest => next - 1,
+            Which::Sequence(sequence) => sequence,
+            Which::Digest(digest) if cached.contains(&digest) => {
+                let all = self.history.values().filter(|said| said.id == id);
+                all.filter(|said| said.digest == digest)
+                    .map(|said| said.sequence)
+                    .max()
+                    .unwrap()
+            }
+            Which::Digest(_) => 0,
+        };
+        match self.engine.get(name, which) {
+            Ok(found) => {
+                let said = &self.history[&(id, sequence)];
+                assert_eq!((found.sequence(), found.digest()), (sequence, said.digest));
+                assert_eq!(found.payload(), said.payload);
+                touch(self.recent.get_mut(&id).unwrap(), said.digest);
+            }
+            Err(refusal) if matches!(which, Which::Digest(_)) => {
+                assert_eq!(sequence, 0, "{refusal}");
+            }
+            Err(refusal) => {
+                let was = (1..first).contains(&sequence);
+                assert!(was || sequence == 0 || sequence >= next, "{refusal}");
+                assert_eq!(
+                    refusal.code,
+                    if was { Code::EVICTED } else { Code::NOT_FOUND }
+                );
+            }
+        }
+        self.check();
+    }
+
+    /// Compares the most counted with a full sort.
+    pub(super) fn top(&self, name: &'static str, k: usize) {
+        let Some(id) = self.id(name) else { return };
+        let mut newest: BTreeMap<Digest, &Said> = BTreeMap::new();
+        for said in self.history.values().filter(|said| said.id == id) {
+            newest.insert(said.digest, said);
+        }
+        let mut counts: Vec<u64> = newest.values().map(|said| said.count).collect();
+        counts.sort_unstable_by(|a, b| b.cmp(a));
+        counts.truncate(k.min(100));
+        let top = self.engine.top(name, k).unwrap();
+        assert_eq!(
+            top.iter().map(|ranked| ranked.count).collect::<Vec<_>>(),
+            counts
+        );
+        for ranked in top {
+            let said = newest
+                .remove(&ranked.digest)
+                .expect("twice, or never published");
+            assert_eq!((ranked.count, ranked.since), (said.count, said.since));
+            assert_eq!(
+                (ranked.sequence, ranked.size),
+                (said.sequence, said.payload.len() as u64)
+            );
+            let cached = self.recent[&id].contains(&ranked.digest);
+            let offered = cached && said.payload.len() <= 1024;
+            assert_eq!(ranked.payload, offered.then(|| said.payload.clone()));
+        }
+    }
+
+    /// Begins a subscription.
+    pub(super) fn subscribe(&mut self, filter: &str, from: From, lag: Lag) {
+        let start = match from {
+            From::New => Start::New,
+            From::Latest => Start::Latest,
+            From::All => Start::All,
+            From::Last(n) => Start::Last(n),
+            From::Sequence(sequence) => Start::Sequence(sequence),
+        };
+        self.begin(filter, &start, lag, |_, (first, next)| match from {
+            From::New => (next, next),
+            From::Latest => (first.max(next - 1), first.max(next - 1)),
+            From::All => (first, first),
+            From::Last(n) => [first.max(next.saturating_sub(n)); 2].into(),
+            From::Sequence(sequence) => [sequence.clamp(1, next); 2].into(),
+        });
+    }
+
+    /// Ends a subscription, and begins it again where it stopped, as of another run if `foreign`.
+    pub(super) fn resume(&mut self, index: usize, foreign: bool) {
+        let Some(old) = self.end(index) else { return };
+        let heard: BTreeMap<_, _> = old
+            .places
+            .iter()
+            .filter(|(_, place)| place.announced)
+            .collect();
+        let lie = u64::from(foreign);
+        let topics = heard.values().map(|place| Resume {
+            topic: place.name,
+            epoch: place.epoch + lie * 1_000_000,
+            next: place.next,
+        });
+        // A name whose topic was forgotten and began again was heard of twice: the last counts.
+        let topics = topics.rev().collect();
+        let since = Position {
+            run: old.since.run + lie,
+            ..old.since
+        };
+        let history = self.history.clone();
+        let names: HashSet<_> = heard.values().map(|place| place.name).collect();
+        let start = Start::Resume { since, topics };
+        self.begin(
+            old.filter.as_str(),
+            &start,
+            old.lag,
+            |(id, name), (first, next)| {
+                match heard.get(&id) {
+                    Some(place) if !foreign => return (place.next, place.next),
+                    Some(_) => return (1, 1),
+                    None if foreign || names.contains(name) => return (1, 1),
+                    None => {}
+                }
+                let mut all = history.range((id, 0)..=(id, u64::MAX));
+                let needed = all.find(|(_, said)| said.position > since.position);
+                let needed = needed.map_or(next, |((_, sequence), _)| *sequence);
+                // What has left the log may be told from the beginning.
+                if needed < first {
+                    (1, needed)
+                } else {
+                    (needed, needed)
+                }
+            },
+        );
+    }
+
+    fn begin(
+        &mut self,
+        filter: &str,
+        start: &Start<'_>,
+        lag: Lag,
+        place: impl Fn((u64, &'static str), (u64, u64)) -> (u64, u64),
+    ) {
+        let filter = Filter::new(filter).unwrap();
+        let id = self.engine.subscribe(filter.clone(), start, lag);
+        let since = Position {
+            run: self.engine.run(),
+            position: self.engine.position(),
+        };
+        let mut places = BTreeMap::new();
+        for name in TOPICS.into_iter().filter(|name| filter.matches(name)) {
+            let Some(id) = self.id(name) else { continue };
+            let (earliest, next) = place((id, name), self.bounds()[&id]);
+            let epoch = self.engine.run() + id - 1;
+            let place = Place {
+                name,
+                epoch,
+                earliest,
+                next,
+                announced: false,
+            };
+            places.insert(id, place);
+        }
+        self.subscribers.push(Subscriber {
+            id,
+            filter,
+            lag,
+            since,
+            places,
+            position: 0,
+        });
+        self.check();
+    }
+
+    /// Ends a subscription.
+    pub(super) fn end(&mut self, index: usize) -> Option<Subscriber> {
+        if self.subscribers.is_empty() {
+            return None;
+        }
+        let old = self.subscribers.swap_remove(index % self.subscribers.len());
+        self.engine.unsubscribe(old.id);
+        self.named.remove(&old.id);
+        let ended = self.engine.read(old.id, 1, &mut |_| panic!("it has ended"));
+        assert_eq!(ended.unwrap_err().code, Code::DONE);
+        self.check();
+        Some(old)
+    }
+
+    /// Reads once.
+    pub(super) fn read(&mut self, index: usize, budget: usize) {
+        if self.subscribers.is_empty() {
+            return;
+        }
+        let index = index % self.subscribers.len();
+        let subscriber = &mut self.subscribers[index];
+        match subscriber.read(&mut self.engine, &self.history, budget) {
+            Some(true) => {}
+            Some(false) => {
+                self.named.remove(&subscriber.id);
+            }
+            None => {
+                self.end(index);
+            }
+        }
+        self.check();
+    }
+
+    // After each step: wakes, the LRU, and the accounts.
+    fn check(&mut self) {
+        let mut wakes = Vec::new();
+        self.engine.take_wakes(&mut wakes);
+        for id in wakes {
+            let subscriber = self
+                .subscribers
+                .iter()
+                .find(|subscriber| subscriber.id == id);
+            let subscriber = subscriber.expect("a wake for nobody");
+            assert!(
+                self.named.insert(id),
+                "named again before it had read to the end"
+            );
+            let lost = subscriber.is_lost(&self.engine, &self.history);
+            assert!(
+                lost || subscriber.is_behind(&self.engine),
+                "named for nothing"
+            );
+        }
+        for subscriber in &self.subscribers {
+            let lost = subscriber.is_lost(&self.engine, &self.history);
+            let something = lost || subscriber.is_behind(&self.engine);
+            assert!(
+                !something || self.named.contains(&subscriber.id),
+                "not named"
+            );
+        }
+        let ids: HashSet<u64> = self.bounds().into_keys().collect();
+        self.recent.retain(|id, _| ids.contains(id));
+        for topic in self.engine.topics.iter().flatten() {
+            let recent = self.recent.entry(topic.id).or_default();
+            let cached = topic.payloads();
+            let newest = topic.log.newest().map(|entry| entry.digest);
+            // Those used longest ago are gone, but the payload of the newest message.
+            let young = match cached.split_last() {
+                Some((last, young)) if newest == Some(*last) => young,
+                _ => &cached,
+            };
+            assert!(recent.starts_with(young), "{young:?} of {recent:?}");
+            *recent = cached;
+        }
+        self.engine.audit();
+    }
+}
+
+fn touch(recent: &mut Vec<Digest>, digest: Digest) {
+    recent.retain(|other| *other != digest);
+    recent.insert(0, digest);
+}

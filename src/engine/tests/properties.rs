@@ -1,0 +1,132 @@
+//! Random steps, each compared with the model.
+
+use super::model::{FILTERS, From, TOPICS, World};
+use super::{payload, small};
+use crate::engine::counts::Ledger;
+use crate::wire::{Digest, Lag, Which};
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Publish(usize, u32),
+    // Under the number, which may have been used before.
+    Numbered(usize, u32, (u8, u64)),
+    Get(usize, Lookup),
+    Top(usize, usize),
+    Subscribe(usize, From, Lag),
+    Resume(usize, bool),
+    End(usize),
+    Read(usize, usize),
+    ReadAll(usize),
+}
+
+#[derive(Debug, Clone)]
+enum Lookup {
+    Latest,
+    Sequence(u64),
+    Payload(u32),
+}
+
+fn from() -> impl Strategy<Value = From> {
+    prop_oneof![
+        Just(From::New),
+        Just(From::Latest),
+        Just(From::All),
+        (0_u64..9).prop_map(From::Last),
+        (0_u64..60).prop_map(From::Sequence),
+    ]
+}
+
+fn lag() -> impl Strategy<Value = Lag> {
+    prop_oneof![3 => Just(Lag::Oldest), 1 => Just(Lag::Newest), 1 => Just(Lag::Disconnect)]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let topic = 0..TOPICS.len();
+    // Few enough payloads that many come again, also after they were evicted.
+    let payload = prop_oneof![0_u32..12, 0_u32..120];
+    let budget = prop_oneof![
+        Just(0_usize),
+        1_usize..100,
+        1_usize..30_000,
+        1_usize..2_000_000
+    ];
+    let lookup = prop_oneof![
+        Just(Lookup::Latest),
+        (0_u64..60).prop_map(Lookup::Sequence),
+        (0_u32..120).prop_map(Lookup::Payload),
+    ];
+    prop_oneof![
+        30 => (topic.clone(), payload.clone()).prop_map(|(topic, n)| Step::Publish(topic, n)),
+        15 => (topic.clone(), payload, (0_u8..3, 1_u64..40))
+            .prop_map(|(topic, n, origin)| Step::Numbered(topic, n, origin)),
+        10 => (topic.clone(), lookup).prop_map(|(topic, which)| Step::Get(topic, which)),
+        2 => (topic, 0_usize..200).prop_map(|(topic, k)| Step::Top(topic, k)),
+        4 => (0..FILTERS.len(), from(), lag()).prop_map(|(f, from, lag)| Step::Subscribe(f, from, lag)),
+        3 => (any::<usize>(), any::<bool>()).prop_map(|(index, foreign)| Step::Resume(index, foreign)),
+        1 => any::<usize>().prop_map(Step::End),
+        15 => (any::<usize>(), budget).prop_map(|(index, budget)| Step::Read(index, budget)),
+        5 => any::<usize>().prop_map(Step::ReadAll),
+    ]
+}
+
+fn run(world: &mut World, steps: Vec<Step>) {
+    for step in steps {
+        match step {
+            Step::Publish(topic, n) => world.publish(TOPICS[topic], n, None),
+            Step::Numbered(topic, n, origin) => world.publish(TOPICS[topic], n, Some(origin)),
+            Step::Get(topic, Lookup::Latest) => world.get(TOPICS[topic], Which::Latest),
+            Step::Get(topic, Lookup::Sequence(sequence)) => {
+                world.get(TOPICS[topic], Which::Sequence(sequence));
+            }
+            Step::Get(topic, Lookup::Payload(n)) => {
+                world.get(TOPICS[topic], Which::Digest(Digest::of(&payload(n))));
+            }
+            Step::Top(topic, k) => world.top(TOPICS[topic], k),
+            Step::Subscribe(filter, from, lag) => world.subscribe(FILTERS[filter], from, lag),
+            Step::Resume(index, foreign) => world.resume(index, foreign),
+            Step::End(index) => {
+                world.end(index);
+            }
+            Step::Read(index, budget) => world.read(index, budget),
+            Step::ReadAll(index) => (0..40).for_each(|_| world.read(index, 1 << 20)),
+        }
+    }
+    while !world.subscribers.is_empty() {
+        world.end(0);
+    }
+}
+
+// Fewer than usual, since a case is hundreds of steps; PROPTEST_CASES asks for more.
+fn cases() -> u32 {
+    match std::env::var("PROPTEST_CASES") {
+        Ok(_) => ProptestConfig::default().cases,
+        Err(_) => 64,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    /// All topics stay, and no count is lost.
+    #[test]
+    fn the_engine_agrees_with_a_model_that_keeps_everything(
+        steps in proptest::collection::vec(step(), 1..400),
+    ) {
+        run(&mut World::new(small()), steps);
+    }
+
+    /// Topics are forgotten, and so are counts.
+    #[test]
+    fn so_it_does_when_there_is_little_room(
+        steps in proptest::collection::vec(step(), 1..400),
+        topics in 1_usize..8,
+        counts in 1_usize..40,
+    ) {
+        let mut limits = small();
+        limits.topics = topics;
+        let mut world = World::new(limits);
+        world.engine.ledger = Ledger::new(counts);
+        run(&mut world, steps);
+    }
+}

@@ -1,0 +1,190 @@
+//! What one subscription must see, by the rules alone.
+
+use crate::engine::{Engine, Item, SubscriptionId};
+use crate::wire::{DaemonFrame, Digest, Filter, GapCause, Lag, Position};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+
+/// A message as the model keeps it.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    pub(super) name: &'static str,
+    pub(super) id: u64,
+    pub(super) sequence: u64,
+    pub(super) position: u64,
+    pub(super) now: u64,
+    pub(super) origin: Option<(u8, u64)>,
+    pub(super) payload: Bytes,
+    pub(super) digest: Digest,
+    pub(super) count: u64,
+    pub(super) since: u64,
+}
+
+/// Everything that was accepted, by topic id and sequence.
+pub(super) type History = BTreeMap<(u64, u64), Said>;
+
+/// Sequence of the last message ever accepted in a topic; 0 is none.
+pub(super) fn head(history: &History, id: u64) -> u64 {
+    let mut all = history.range((id, 0)..=(id, u64::MAX));
+    all.next_back().map_or(0, |((_, sequence), _)| *sequence)
+}
+
+/// Where a subscription stands in one topic.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) name: &'static str,
+    pub(super) epoch: u64,
+    // Where it may begin at the earliest; and the next it needs, or needs at the latest.
+    pub(super) earliest: u64,
+    pub(super) next: u64,
+    pub(super) announced: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Subscriber {
+    pub(super) id: SubscriptionId,
+    pub(super) filter: Filter,
+    pub(super) lag: Lag,
+    pub(super) since: Position,
+    pub(super) places: BTreeMap<u64, Place>,
+    pub(super) position: u64,
+}
+
+fn log(engine: &Engine, id: u64) -> Option<&crate::engine::log::Log> {
+    let mut topics = engine.topics.iter().flatten();
+    topics.find(|topic| topic.id == id).map(|topic| &topic.log)
+}
+
+impl Subscriber {
+    /// Whether there is something to read.
+    pub(super) fn is_behind(&self, engine: &Engine) -> bool {
+        let behind = |(id, place): (&u64, &Place)| {
+            log(engine, *id).is_some_and(|log| place.next < log.next())
+        };
+        self.places.iter().any(behind)
+    }
+
+    /// Whether a topic was forgotten before all of it was read.
+    pub(super) fn is_lost(&self, engine: &Engine, history: &History) -> bool {
+        self.places
+            .iter()
+            .any(|(id, place)| log(engine, *id).is_none() && place.next <= head(history, *id))
+    }
+
+    /// Whether something it needs has left the log.
+    pub(super) fn has_lagged(&self, engine: &Engine) -> bool {
+        self.places.iter().any(|(id, place)| {
+            log(engine, *id).is_some_and(|log| place.earliest.min(place.next) < log.first())
+        })
+    }
+
+    /// Reads, and checks each item. Says whether there was anything; none when it was ended.
+    pub(super) fn read(
+        &mut self,
+        engine: &mut Engine,
+        history: &History,
+        budget: usize,
+    ) -> Option<bool> {
+        let bounds: BTreeMap<_, _> = engine
+            .topics
+            .iter()
+            .flatten()
+            .map(|topic| (topic.id, (topic.log.first(), topic.log.next())))
+            .collect();
+        let lost = self.is_lost(engine, history);
+        let lagged = self.has_lagged(engine);
+        let (mut items, mut bytes, mut last) = (0, 0, 0);
+        let result = engine.read(self.id, budget, &mut |item| {
+            items += 1;
+            bytes += last;
+            last = self.see(&item, history, &bounds);
+        });
+        assert!(
+            bytes <= budget,
+            "{bytes} bytes before the last item, budget {budget}"
+        );
+        assert!(result.is_err() || !lost, "a topic was forgotten, silently");
+        assert!(result.is_ok() || lost || (lagged && self.lag == Lag::Disconnect));
+        match result {
+            Ok(any) => {
+                assert_eq!(any, items > 0);
+                assert!(any || !self.is_behind(engine), "there was more to read");
+                Some(any)
+            }
+            Err(_) => None,
+        }
+    }
+
+    // Gives the bytes that the item counts for.
+    fn see(
+        &mut self,
+        item: &Item<'_>,
+        history: &History,
+        bounds: &BTreeMap<u64, (u64, u64)>,
+    ) -> usize {
+        match item {
+            Item::Topic {
+                id,
+                epoch,
+                next,
+                name,
+            } => {
+                let place = self.places.get_mut(id).expect("a topic it did not ask for");
+                assert_eq!((place.name, place.epoch), (&***name, *epoch));
+                assert!(!place.announced, "announced twice");
+                assert!(
+                    (place.earliest..=place.next).contains(next),
+                    "{next} {place:?}"
+                );
+                (place.announced, place.earliest, place.next) = (true, *next, *next);
+                0
+            }
+            Item::Gap {
+                id,
+                name,
+                first,
+                last,
+                cause,
+            } => {
+                let place = self.places.get_mut(id).expect("a topic it did not ask for");
+                let (oldest, next) = bounds[id];
+                assert!(place.announced && place.name == &***name);
+                assert_eq!(place.next, *first);
+                assert!(*first < oldest, "a gap, and nothing is missing");
+                let (to, why) = match self.lag {
+                    Lag::Oldest => (oldest, GapCause::Evicted),
+                    Lag::Newest => (oldest.max(next - 1), GapCause::Skipped),
+                    Lag::Disconnect => panic!("a gap instead of the end"),
+                };
+                assert_eq!((*last, *cause), (to - 1, why));
+                (place.earliest, place.next) = (to, to);
+                0
+            }
+            Item::Message(message) => {
+                let place = self.places.get_mut(&message.topic_id());
+                let place = place.expect("a topic it did not ask for");
+                assert!(place.announced);
+                assert_eq!(message.sequence(), place.next);
+                place.next += 1;
+                place.earliest = place.next;
+                let said = &history[&(message.topic_id(), message.sequence())];
+                assert_eq!(message.digest(), said.digest);
+                assert!(said.position > self.position, "out of order");
+                self.position = said.position;
+                let (head, body) = message.encoded().pieces();
+                let frame = [&head[..], &body[..]].concat();
+                let mut expected = Vec::new();
+                DaemonFrame::Message {
+                    topic: said.id,
+                    sequence: said.sequence,
+                    count: said.count,
+                    stamp: said.now,
+                    payload: &said.payload,
+                }
+                .encode(&mut expected);
+                assert!(frame == expected, "other bytes than were published");
+                frame.len()
+            }
+        }
+    }
+}

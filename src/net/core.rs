@@ -1,0 +1,88 @@
+//! The engine behind its lock, and the tasks to wake: lock, call, take the outputs, unlock, wake.
+
+use crate::engine::{Engine, Item, SubscriptionId};
+use crate::wire::Refusal;
+use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+struct Inner {
+    engine: Engine,
+    // By index of the subscription: who reads it, while it has had everything.
+    readers: Vec<Option<Waker>>,
+    named: Vec<SubscriptionId>,
+}
+
+/// The engine, shared.
+pub(crate) struct Core(Mutex<Inner>);
+
+thread_local! {
+    // Taken out under the lock, woken after it; kept, so that waking allocates nothing.
+    static WAKING: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Core {
+    pub(crate) fn new(engine: Engine) -> Self {
+        Self(Mutex::new(Inner {
+            engine,
+            readers: Vec::new(),
+            named: Vec::new(),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls the engine and wakes whoever has something to read after it.
+    pub(crate) fn with<T>(&self, call: impl FnOnce(&mut Engine) -> T) -> T {
+        WAKING.with_borrow_mut(|waking| {
+            let mut inner = self.lock();
+            let Inner {
+                engine,
+                readers,
+                named,
+            } = &mut *inner;
+            let result = call(engine);
+            engine.take_wakes(named);
+            // Who is not here is reading just now, and will find it.
+            let wakers = named
+                .drain(..)
+                .filter_map(|id| readers.get_mut(id.index())?.take());
+            waking.extend(wakers);
+            drop(inner);
+            waking.drain(..).for_each(Waker::wake);
+            result
+        })
+    }
+
+    /// Reads a subscription: ready when there was something, or when it lagged and is to end.
+    pub(crate) fn poll_read(
+        &self,
+        id: SubscriptionId,
+        context: &mut Context<'_>,
+        budget: usize,
+        sink: &mut impl FnMut(Item<'_>),
+    ) -> Poll<Result<(), Refusal>> {
+        let mut inner = self.lock();
+        if inner.engine.read(id, budget, sink)? {
+            return Poll::Ready(Ok(()));
+        }
+        let index = id.index();
+        if inner.readers.len() <= index {
+            inner.readers.resize(index + 1, None);
+        }
+        inner.readers[index] = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    /// Forgets the reader of a subscription that has ended.
+    pub(crate) fn forget(&self, id: SubscriptionId) {
+        let reader = self
+            .lock()
+            .readers
+            .get_mut(id.index())
+            .and_then(Option::take);
+        drop(reader);
+    }
+}

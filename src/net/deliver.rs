@@ -1,0 +1,106 @@
+//! Ordered delivery of one subscription: read what there is, write it to its stream, again.
+
+use super::link::{Tx, WriteError};
+use super::session::Peer;
+use crate::engine::{Item, MessageRef, SubscriptionId, encode_item};
+use crate::wire::{Code, DaemonFrame, Encoded, Refusal};
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::sync::Arc;
+
+/// Bytes read under one lock and handed to the stream at once, 64 KiB: enough to fill packets,
+/// little enough that nobody waits long for the lock.
+const BATCH: usize = 64 << 10;
+
+// A stream that is reset unless it was finished: what was not sent yet is of no use to anyone.
+struct Stream(Option<Tx>);
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Some(tx) = &mut self.0 {
+            tx.reset(Code::DONE);
+        }
+    }
+}
+
+/// Delivers until the subscription or the session ends.
+pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
+    let mut stream = Stream(None);
+    let mut pieces = Vec::new();
+    loop {
+        let read = poll_fn(|context| {
+            peer.core
+                .poll_read(id, context, BATCH, &mut |item| append(&item, &mut pieces))
+        });
+        if let Err(refusal) = read.await {
+            // What was read before it fell behind is still written.
+            let _ = write(&peer, request, &mut stream, &mut pieces).await;
+            if let Some(mut tx) = stream.0.take() {
+                tx.finish();
+            }
+            return peer.end(request, &refusal);
+        }
+        match write(&peer, request, &mut stream, &mut pieces).await {
+            Ok(()) => pieces.clear(),
+            Err(WriteError::Stopped) => {
+                return peer.end(
+                    request,
+                    &Refusal::new(Code::DONE, "the client stopped the stream"),
+                );
+            }
+            // The session sees it too, and ends.
+            Err(WriteError::Gone(_)) => return,
+        }
+    }
+}
+
+async fn write(
+    peer: &Peer,
+    request: u32,
+    stream: &mut Stream,
+    pieces: &mut [Bytes],
+) -> Result<(), WriteError> {
+    let tx = match &mut stream.0 {
+        Some(tx) => tx,
+        None => {
+            let mut tx = peer.link.open_uni().await.map_err(WriteError::Gone)?;
+            tx.write(&mut [DaemonFrame::For { request }.to_bytes()])
+                .await?;
+            stream.0.insert(tx)
+        }
+    };
+    tx.write(pieces).await
+}
+
+fn append(item: &Item<'_>, pieces: &mut Vec<Bytes>) {
+    if let Item::Message(message) = item {
+        append_message(message, pieces);
+    } else {
+        let mut frame = Vec::with_capacity(64);
+        encode_item(item, &mut frame);
+        pieces.push(frame.into());
+    }
+}
+
+fn append_message(message: &MessageRef<'_>, pieces: &mut Vec<Bytes>) {
+    let (head, body) = message.encoded().pieces();
+    pieces.push(head.clone());
+    if !body.is_empty() {
+        pieces.push(body.clone());
+    }
+}
+
+/// Sends the answer to a get on a stream of its own.
+pub(super) async fn answer(peer: Arc<Peer>, head: Bytes, message: Encoded) {
+    let Ok(mut tx) = peer.link.open_uni().await else {
+        return;
+    };
+    let (first, rest) = message.pieces();
+    if tx
+        .write(&mut [head, first.clone(), rest.clone()])
+        .await
+        .is_ok()
+    {
+        tx.finish();
+    }
+}

@@ -1,0 +1,159 @@
+//! One UDP port: accepting connections, and the split by ALPN (RFC 7301).
+
+use super::core::Core;
+use super::identity::Identity;
+use super::link::Link;
+use super::{session, socket, tls, transport};
+use crate::wire::{ALPN, PATH};
+use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use wtransport::endpoint::IncomingSessionFuture;
+
+/// From the first packet to an established session.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Handshakes under way beyond which a peer has to prove its address first (RFC 9000, section
+/// 8.1.2): a flood from forged addresses then costs next to nothing.
+const UNPROVEN: usize = 256;
+
+/// Binds the port.
+pub(crate) fn bind(address: SocketAddr, identity: Identity) -> Result<quinn::Endpoint, BindError> {
+    let at = |source| BindError::Address { address, source };
+    let socket = socket::bind(address).map_err(at)?;
+    socket::report(&socket);
+    let crypto = tls::server(identity.chain, identity.key)?;
+    let crypto = QuicServerConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    config.transport_config(Arc::new(transport::daemon()));
+    let runtime = Arc::new(quinn::TokioRuntime);
+    quinn::Endpoint::new(
+        quinn::EndpointConfig::default(),
+        Some(config),
+        socket,
+        runtime,
+    )
+    .map_err(at)
+}
+
+/// Why the daemon could not take its port.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The address.
+    #[error("{}", address_error(*address, source))]
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+}
+
+fn address_error(address: SocketAddr, source: &io::Error) -> String {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "UDP {address} is taken: another daemon may be running; stop it, or choose another \
+             port (--listen {}:{})",
+            match address.ip() {
+                std::net::IpAddr::V4(ip) => ip.to_string(),
+                std::net::IpAddr::V6(ip) => format!("[{ip}]"),
+            },
+            address.port().wrapping_add(1).max(1024)
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("UDP {address} needs privileges: choose a port above 1023 (--listen)")
+        }
+        _ => format!("UDP {address}: {source}: choose another address (--listen)"),
+    }
+}
+
+/// Accepts until told to stop, and returns when every session has ended.
+pub(crate) async fn run(
+    endpoint: quinn::Endpoint,
+    core: Arc<Core>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut sessions = JoinSet::new();
+    let stopping = stop.clone();
+    loop {
+        tokio::select! {
+            incoming = endpoint.accept() => {
+                let Some(incoming) = incoming else { break };
+                let waiting = endpoint.open_connections().saturating_sub(sessions.len());
+                if waiting > UNPROVEN && incoming.may_retry() {
+                    // It comes again with a token.
+                    let _ = incoming.retry();
+                    continue;
+                }
+                match incoming.accept() {
+                    Ok(connecting) => {
+                        sessions.spawn(greet(connecting, core.clone(), stopping.clone()));
+                    }
+                    Err(error) => tracing::debug!(%error, "handshake"),
+                }
+            }
+            Some(ended) = sessions.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a session's task failed");
+                }
+            }
+            () = session::stopped(&mut stop) => break,
+        }
+    }
+    // Sessions say goodbye by themselves; newcomers are turned away meanwhile.
+    endpoint.set_server_config(None);
+    while sessions.join_next().await.is_some() {}
+    endpoint.wait_idle().await;
+}
+
+async fn greet(connecting: quinn::Connecting, core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+    let established = tokio::select! {
+        established = timeout(HANDSHAKE, establish(connecting)) => established,
+        () = session::stopped(&mut stop) => return,
+    };
+    match established {
+        Ok(Ok(link)) => session::serve(core, link, stop).await,
+        Ok(Err(reason)) => tracing::debug!(reason, "handshake"),
+        Err(_) => tracing::debug!("a handshake took too long"),
+    }
+}
+
+async fn establish(mut connecting: quinn::Connecting) -> Result<Link, String> {
+    let data = connecting
+        .handshake_data()
+        .await
+        .map_err(|error| error.to_string())?;
+    let protocol = data
+        .downcast::<HandshakeData>()
+        .ok()
+        .and_then(|data| data.protocol);
+    if protocol.as_deref() == Some(ALPN) {
+        return connecting
+            .await
+            .map(Link::Quic)
+            .map_err(|error| error.to_string());
+    }
+    // rustls has already refused everything but h3.
+    let request = IncomingSessionFuture::with_quic_connecting(connecting);
+    let request = request.await.map_err(|error| error.to_string())?;
+    let path = request.path();
+    if path.split('?').next() != Some(PATH) {
+        let reason = format!("WebTransport asked for {path}, the path is {PATH}");
+        request.not_found().await;
+        return Err(reason);
+    }
+    request
+        .accept()
+        .await
+        .map(Link::WebTransport)
+        .map_err(|error| error.to_string())
+}

@@ -1,0 +1,37 @@
+//! The shell: sockets, TLS, streams and tasks. It moves bytes between peers and the
+//! [engine](crate::engine), which decides. Nothing outside knows quinn or wtransport.
+//!
+//! | file | what |
+//! |---|---|
+//! | `link` | one session over either transport: the only file that knows both |
+//! | `outbox` | what waits to be written to a stream, bounded |
+//! | `socket` | the UDP socket and its buffers |
+//! | `tls` | configurations, and how a peer's certificate is checked |
+//! | `transport` | QUIC's settings, each with its reason |
+//! | `core` | the engine behind its lock, and who to wake |
+//! | `identity` | the daemon's certificate: made, kept, renewed |
+//! | `endpoint` | accepting, and the split by ALPN |
+//! | `session`, `deliver` | one peer's streams; one subscription's |
+
+pub(crate) mod link;
+pub(crate) mod outbox;
+pub(crate) mod socket;
+pub(crate) mod tls;
+pub(crate) mod transport;
+
+#[cfg(feature = "daemon")]
+pub(crate) mod core;
+#[cfg(feature = "daemon")]
+pub(crate) mod deliver;
+#[cfg(feature = "daemon")]
+pub(crate) mod endpoint;
+#[cfg(feature = "daemon")]
+pub(crate) mod identity;
+#[cfg(feature = "daemon")]
+pub(crate) mod session;
+
+/// µs since 1970: the one place where the shell looks at the time of day.
+pub(crate) fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
+}

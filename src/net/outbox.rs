@@ -1,0 +1,87 @@
+//! What waits to be written to one stream. Whoever fills it waits for room first; one writer
+//! empties it, everything at once.
+
+use bytes::Bytes;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Bytes above which [`Outbox::room`] waits. What is pushed then may go past it, once a producer.
+const FULL: usize = 64 << 10;
+
+#[derive(Debug, Default)]
+struct Waiting {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+    closed: bool,
+}
+
+/// A bounded queue of bytes between many who fill and one who writes.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    waiting: Mutex<Waiting>,
+    filled: Notify,
+    emptied: Notify,
+}
+
+impl Outbox {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is room, or nobody will write any more.
+    pub(crate) async fn room(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            {
+                let waiting = self.lock();
+                if waiting.bytes < FULL || waiting.closed {
+                    return;
+                }
+            }
+            emptied.await;
+        }
+    }
+
+    /// Adds pieces, in order; dropped when nobody will write any more.
+    pub(crate) fn push(&self, pieces: impl IntoIterator<Item = Bytes>) {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return;
+        }
+        for piece in pieces {
+            waiting.bytes += piece.len();
+            waiting.pieces.push(piece);
+        }
+        drop(waiting);
+        self.filled.notify_one();
+    }
+
+    /// Waits for something to write, and moves all of it to `pieces`.
+    pub(crate) async fn take(&self, pieces: &mut Vec<Bytes>) {
+        while !self.try_take(pieces) {
+            self.filled.notified().await;
+        }
+    }
+
+    /// Moves what there is to `pieces`; whether that was anything.
+    pub(crate) fn try_take(&self, pieces: &mut Vec<Bytes>) -> bool {
+        let mut waiting = self.lock();
+        if waiting.pieces.is_empty() {
+            return false;
+        }
+        pieces.append(&mut waiting.pieces);
+        waiting.bytes = 0;
+        drop(waiting);
+        self.emptied.notify_waiters();
+        true
+    }
+
+    /// Nobody will write any more: nobody need wait for room.
+    pub(crate) fn close(&self) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        waiting.pieces.clear();
+        drop(waiting);
+        self.emptied.notify_waiters();
+    }
+}

@@ -1,0 +1,412 @@
+//! One remote peer: its control stream, its publishing streams, its deliveries. All of them end
+//! with the session, and the session with any of them that goes wrong.
+
+use super::core::Core;
+use super::deliver;
+use super::link::{Gone, Link, ReadError, Rx, Tx, WriteError};
+use super::outbox::Outbox;
+use crate::engine::{Action, Channel, Prepared, Session};
+use crate::wire::{
+    Code, DaemonFrame, FRAME_OVERHEAD, FrameError, FrameReader, MAX_CONTROL_FRAME, Refusal,
+};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+
+/// From the connection to the hello.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// How long a goodbye may take to reach the peer.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Pieces taken from a stream at once.
+const PIECES: usize = 32;
+
+/// Answers to gets under way in one session; a further one waits.
+const ANSWERS: usize = 32;
+
+/// A remote peer, shared by the tasks that serve it.
+pub(super) struct Peer {
+    pub(super) core: Arc<Core>,
+    pub(super) link: Link,
+    session: Mutex<Session>,
+    // Frames for the control stream.
+    outbox: Outbox,
+    // Turns true with the hello.
+    open: watch::Sender<bool>,
+}
+
+/// Why a session ends.
+enum End {
+    /// The peer said goodbye, or its connection is gone.
+    Left(String),
+    /// The daemon says goodbye.
+    Refused(Refusal),
+}
+
+impl From<Gone> for End {
+    fn from(gone: Gone) -> Self {
+        Self::Left(gone.reason)
+    }
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<FrameError> for End {
+    fn from(error: FrameError) -> Self {
+        let code = match error {
+            FrameError::TooLarge { .. } => Code::FRAME_TOO_LARGE,
+            _ => Code::MALFORMED,
+        };
+        Self::Refused(Refusal::new(code, error.to_string()))
+    }
+}
+
+/// Serves a peer until it leaves, misbehaves, or the daemon stops.
+pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver<bool>) {
+    let session = core.with(|engine| engine.open_session());
+    let id = session.id();
+    let (transport, address) = (link.transport(), link.remote_address());
+    tracing::debug!(id, %transport, %address, "session");
+    let peer = Arc::new(Peer {
+        core,
+        link,
+        session: Mutex::new(session),
+        outbox: Outbox::default(),
+        open: watch::channel(false).0,
+    });
+    let late = late(&peer, tokio::time::Instant::now() + HELLO);
+    let stopped = async {
+        stopped(&mut stop).await;
+        End::from(stopping())
+    };
+    let early = async {
+        tokio::select! { end = late => end, end = stopped => end }
+    };
+    tokio::pin!(early);
+    let accepted = tokio::select! {
+        accepted = peer.link.accept_bi() => accepted.map_err(End::from),
+        end = &mut early => Err(end),
+    };
+    let (control, end) = match accepted {
+        Ok((tx, rx)) => {
+            let mut writer = ControlWriter {
+                tx,
+                pieces: Vec::new(),
+            };
+            let end = tokio::select! {
+                end = control(&peer, rx) => end,
+                end = publications(&peer) => end,
+                end = writer.run(&peer) => end,
+                end = datagrams(&peer) => end,
+                end = &mut early => end,
+            };
+            (Some(writer), end)
+        }
+        Err(end) => (None, end),
+    };
+    // Nobody is woken for it from here on.
+    let ended: Vec<_> = peer
+        .core
+        .with(|engine| peer.state().close(engine).collect());
+    ended.into_iter().for_each(|id| peer.core.forget(id));
+    match end {
+        End::Left(reason) => {
+            tracing::debug!(id, reason, "the peer left");
+            peer.link.close(Code::DONE, "");
+        }
+        End::Refused(refusal) => {
+            tracing::debug!(id, code = %refusal.code, reason = %refusal.reason, "goodbye");
+            if let Some(writer) = control {
+                let _ = timeout(LINGER, writer.say_goodbye(&peer, &refusal)).await;
+            }
+            peer.link.close(refusal.code, &refusal.reason);
+        }
+    }
+}
+
+/// Waits for the daemon to stop.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the daemon's handle is gone: that is a stop too.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn stopping() -> Refusal {
+    Refusal::new(
+        Code::SHUTTING_DOWN,
+        "the daemon stops: connect again, here or elsewhere",
+    )
+}
+
+// Ends only when the hello did not come in time.
+async fn late(peer: &Peer, deadline: tokio::time::Instant) -> End {
+    if tokio::time::timeout_at(deadline, peer.opened())
+        .await
+        .is_ok()
+    {
+        std::future::pending().await
+    }
+    let seconds = HELLO.as_secs();
+    Refusal::new(
+        Code::TIMED_OUT,
+        format!("no hello within {seconds} s of connecting"),
+    )
+    .into()
+}
+
+// Whatever is being written when the session ends is written out before the goodbye.
+struct ControlWriter {
+    tx: Tx,
+    pieces: Vec<Bytes>,
+}
+
+impl ControlWriter {
+    async fn run(&mut self, peer: &Peer) -> End {
+        loop {
+            peer.outbox.take(&mut self.pieces).await;
+            match self.tx.write(&mut self.pieces).await {
+                Ok(()) => self.pieces.clear(),
+                Err(WriteError::Gone(gone)) => return gone.into(),
+                Err(WriteError::Stopped) => {
+                    return End::Left("it stopped the control stream".into());
+                }
+            }
+        }
+    }
+
+    // The goodbye is the last frame, after everything that was still to be said.
+    async fn say_goodbye(mut self, peer: &Peer, refusal: &Refusal) {
+        let Refusal { code, reason } = refusal;
+        peer.outbox.try_take(&mut self.pieces);
+        let goodbye = DaemonFrame::Goodbye {
+            code: *code,
+            reason,
+            retry: code.retry(),
+        };
+        self.pieces.push(goodbye.to_bytes());
+        if self.tx.write(&mut self.pieces).await.is_ok() {
+            self.tx.finish();
+            self.tx.stopped().await;
+        }
+    }
+}
+
+async fn datagrams(peer: &Peer) -> End {
+    match peer.link.read_datagram().await {
+        Ok(_) => Refusal::new(
+            Code::UNSUPPORTED,
+            "publishing in datagrams is not offered by this daemon: use a stream",
+        )
+        .into(),
+        Err(gone) => gone.into(),
+    }
+}
+
+// Reads frames, as many as have come, and hands them on together.
+struct Frames {
+    rx: Rx,
+    reader: FrameReader,
+    pieces: [Bytes; PIECES],
+    frames: Vec<Bytes>,
+    // What came after the frames that are handed out first.
+    end: Option<End>,
+}
+
+impl Frames {
+    fn new(rx: Rx, limit: usize) -> Self {
+        Self {
+            rx,
+            reader: FrameReader::new(limit),
+            pieces: std::array::from_fn(|_| Bytes::new()),
+            frames: Vec::new(),
+            end: None,
+        }
+    }
+
+    // At least one frame; none at the end of the stream.
+    async fn next(&mut self) -> Result<Option<&[Bytes]>, End> {
+        self.frames.clear();
+        while self.frames.is_empty() {
+            if let Some(end) = self.end.take() {
+                return Err(end);
+            }
+            let read = match self.rx.read(&mut self.pieces).await {
+                Ok(Some(read)) => read,
+                Ok(None) if self.reader.is_partial() => {
+                    return Err(End::Refused(Refusal::new(
+                        Code::MALFORMED,
+                        "a stream ended in the middle of a frame",
+                    )));
+                }
+                Ok(None) | Err(ReadError::Reset) => return Ok(None),
+                Err(ReadError::Gone(gone)) => return Err(gone.into()),
+            };
+            for piece in &mut self.pieces[..read] {
+                self.reader.push(std::mem::take(piece));
+                loop {
+                    match self.reader.next_frame() {
+                        Ok(Some(frame)) => self.frames.push(frame),
+                        Ok(None) => break,
+                        Err(error) => {
+                            self.end = Some(error.into());
+                            break;
+                        }
+                    }
+                }
+                if self.end.is_some() {
+                    break;
+                }
+            }
+        }
+        Ok(Some(&self.frames))
+    }
+}
+
+fn limit(peer: &Peer) -> usize {
+    let payload = peer.core.with(|engine| engine.limits().payload);
+    MAX_CONTROL_FRAME.max(payload + FRAME_OVERHEAD)
+}
+
+async fn control(peer: &Arc<Peer>, rx: Rx) -> End {
+    let mut tasks = JoinSet::new();
+    let mut deliveries: HashMap<u32, AbortHandle> = HashMap::new();
+    let mut frames = Frames::new(rx, MAX_CONTROL_FRAME);
+    let mut actions = Vec::new();
+    loop {
+        let end = match frames.next().await {
+            Ok(Some(frames)) => peer
+                .handle(Channel::Control, frames, &mut actions)
+                .await
+                .err(),
+            Ok(None) => Some(End::Left("closed its control stream".into())),
+            Err(end) => Some(end),
+        };
+        for action in actions.drain(..) {
+            match action {
+                Action::Deliver {
+                    request,
+                    subscription,
+                } => {
+                    let deliver = deliver::deliver(peer.clone(), request, subscription);
+                    deliveries.insert(request, tasks.spawn(deliver));
+                }
+                Action::Stop {
+                    request,
+                    subscription,
+                } => {
+                    if let Some(delivery) = deliveries.remove(&request) {
+                        delivery.abort();
+                    }
+                    peer.core.forget(subscription);
+                }
+                Action::Answer { head, message } => {
+                    while tasks.len() > deliveries.len() + ANSWERS {
+                        tasks.join_next().await;
+                    }
+                    tasks.spawn(deliver::answer(peer.clone(), head, message));
+                }
+                Action::Left(code) => return End::Left(format!("said goodbye: {code}")),
+            }
+        }
+        if let Some(end) = end {
+            return end;
+        }
+        frames.reader.set_limit(limit(peer));
+        while tasks.try_join_next().is_some() {}
+        deliveries.retain(|_, delivery| !delivery.is_finished());
+    }
+}
+
+async fn publications(peer: &Arc<Peer>) -> End {
+    let mut streams = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = peer.link.accept_uni() => match accepted {
+                Ok(rx) => drop(streams.spawn(publish(peer.clone(), rx))),
+                Err(gone) => return gone.into(),
+            },
+            Some(ended) = streams.join_next() => match ended {
+                Ok(Ok(())) => {}
+                Ok(Err(end)) => return end,
+                Err(error) => {
+                    tracing::error!(%error, "a task of the daemon failed");
+                    return Refusal::new(Code::OVERLOADED, "the daemon failed: see its log").into();
+                }
+            },
+        }
+    }
+}
+
+async fn publish(peer: Arc<Peer>, rx: Rx) -> Result<(), End> {
+    // Streams may overtake the control stream: they wait for its hello.
+    peer.opened().await;
+    let mut frames = Frames::new(rx, limit(&peer));
+    while let Some(frames) = frames.next().await? {
+        peer.handle(Channel::Publish, frames, &mut Vec::new())
+            .await?;
+    }
+    Ok(())
+}
+
+impl Peer {
+    fn state(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn opened(&self) {
+        // The sender lives as long as the peer.
+        let _ = self.open.subscribe().wait_for(|open| *open).await;
+    }
+
+    // Hands frames to the session under one lock; what is to be done after it goes to `actions`.
+    async fn handle(
+        &self,
+        channel: Channel,
+        frames: &[Bytes],
+        actions: &mut Vec<Action>,
+    ) -> Result<(), End> {
+        // A peer that does not read its receipts is not read either.
+        self.outbox.room().await;
+        // Decoded and hashed before the lock is taken.
+        let prepared: Vec<_> = frames.iter().map(Prepared::new).collect();
+        let now = super::now();
+        let mut out = Vec::new();
+        let result = self.core.with(|engine| {
+            let mut session = self.state();
+            for frame in prepared {
+                actions.extend(session.handle(engine, now, channel, frame?, &mut out)?);
+            }
+            Ok(session.is_open())
+        });
+        if !out.is_empty() {
+            self.outbox.push([out.into()]);
+        }
+        match result {
+            Ok(open) => self
+                .open
+                .send_if_modified(|was| !std::mem::replace(was, open) && open),
+            Err(refusal) => return Err(End::Refused(refusal)),
+        };
+        Ok(())
+    }
+
+    /// Ends a subscription from within its delivery, and tells the peer.
+    pub(super) fn end(&self, request: u32, why: &Refusal) {
+        let mut out = Vec::new();
+        let ended = self
+            .core
+            .with(|engine| self.state().end(engine, request, why, &mut out));
+        if let Some(Action::Stop { subscription, .. }) = ended {
+            self.core.forget(subscription);
+            self.outbox.push([out.into()]);
+        }
+    }
+}

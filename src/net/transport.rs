@@ -1,0 +1,75 @@
+//! QUIC's settings (RFC 9000, section 18), each with its reason.
+
+use quinn::{IdleTimeout, TransportConfig, VarInt};
+use std::time::Duration;
+
+/// A session that is not heard of for this long is over. Long enough for a phone to change
+/// networks, short enough that a daemon forgets the dead.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How often a client says it is there when there is nothing else to say. Three chances within
+/// [`IDLE`].
+const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(9);
+
+/// The daemon's turn comes only with peers that do not keep themselves alive: browsers.
+#[cfg(feature = "daemon")]
+const DAEMON_KEEP_ALIVE: Duration = Duration::from_secs(14);
+
+/// Unacknowledged bytes that a session may hold in the daemon, 1 MiB: what a slow subscriber can
+/// pin beyond the cache. Caps one session at 1 MiB a round trip, 20 MiB/s at 50 ms.
+#[cfg(feature = "daemon")]
+const DAEMON_SEND_WINDOW: u64 = 1 << 20;
+
+/// Unread bytes that a session may have in the daemon, over all its streams, 4 MiB; and on one
+/// stream, 1 MiB.
+#[cfg(feature = "daemon")]
+const DAEMON_RECEIVE_WINDOW: (u32, u32) = (4 << 20, 1 << 20);
+
+/// Unread bytes on one of a client's streams, 1 MiB: what a subscriber that does not read makes
+/// the daemon send before its cursor begins to fall behind.
+const CLIENT_STREAM_WINDOW: u32 = 1 << 20;
+
+/// Streams that a peer may have open in the daemon at once: one for small publications, one for
+/// each large one under way. quinn reserves memory for each, eagerly.
+#[cfg(feature = "daemon")]
+const DAEMON_UNI_STREAMS: u32 = 100;
+
+/// Streams that the daemon may have open in a client: one for each subscription, of which there
+/// may be 256, and for each answer under way.
+const CLIENT_UNI_STREAMS: u32 = 320;
+
+/// One control stream; WebTransport needs its CONNECT stream and the browser's own besides.
+#[cfg(feature = "daemon")]
+const BI_STREAMS: u32 = 8;
+
+fn base() -> TransportConfig {
+    let mut config = TransportConfig::default();
+    config.max_idle_timeout(IdleTimeout::try_from(IDLE).ok());
+    config
+}
+
+/// The daemon's side.
+#[cfg(feature = "daemon")]
+pub(crate) fn daemon() -> TransportConfig {
+    let mut config = base();
+    let (all, one) = DAEMON_RECEIVE_WINDOW;
+    config
+        .max_concurrent_uni_streams(DAEMON_UNI_STREAMS.into())
+        .max_concurrent_bidi_streams(BI_STREAMS.into())
+        .send_window(DAEMON_SEND_WINDOW)
+        .receive_window(all.into())
+        .stream_receive_window(one.into())
+        .keep_alive_interval(Some(DAEMON_KEEP_ALIVE));
+    config
+}
+
+/// The client's side.
+pub(crate) fn client() -> TransportConfig {
+    let mut config = base();
+    config
+        .max_concurrent_uni_streams(CLIENT_UNI_STREAMS.into())
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .stream_receive_window(CLIENT_STREAM_WINDOW.into())
+        .keep_alive_interval(Some(CLIENT_KEEP_ALIVE));
+    config
+}
