@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 use weir::engine::{Engine, Limits, Origin, Publication, SubscriptionId};
 use weir::wire::{Digest, Filter, Lag, ProducerId, Start};
 
@@ -53,13 +54,18 @@ impl Bench {
         black_box(self.engine.publish(1, &publication)).unwrap();
     }
 
-    fn publish_distinct(&mut self, producer: Option<ProducerId>) {
+    fn distinct(&mut self) -> Bytes {
         self.next += 1;
         let mut payload = [0; 100];
         payload[..8].copy_from_slice(&self.next.to_le_bytes());
+        Bytes::copy_from_slice(&payload)
+    }
+
+    fn publish_distinct(&mut self, producer: Option<ProducerId>) {
+        let payload = self.distinct();
         let number = self.next;
         let origin = producer.map(|producer| Origin { producer, number });
-        self.publish(&Bytes::copy_from_slice(&payload), origin);
+        self.publish(&payload, origin);
     }
 
     // What the shell does: whoever is named reads until there is nothing.
@@ -80,32 +86,39 @@ impl Bench {
 fn publish(c: &mut Criterion) {
     let mut group = c.benchmark_group("publish 100 B");
     group.throughput(Throughput::Elements(1));
+    let mut growing = Bench::new(256 << 20);
     group.bench_function("cache not full", |b| {
-        // Begun anew each 100,000: 256 MiB holds more.
-        let mut bench = Bench::new(256 << 20);
-        b.iter(|| {
-            if bench.next == 100_000 {
-                bench = Bench::new(256 << 20);
+        b.iter_custom(|iterations| {
+            let mut elapsed = Duration::ZERO;
+            for _ in 0..iterations {
+                // 256 MiB hold more.
+                if growing.next == 300_000 {
+                    growing = Bench::new(256 << 20);
+                }
+                let payload = growing.distinct();
+                let start = Instant::now();
+                growing.publish(&payload, None);
+                elapsed += start.elapsed();
             }
-            bench.publish_distinct(None);
+            elapsed
         });
     });
+    drop(growing);
+    let mut small = Bench::full(16 << 20);
     group.bench_function("cache of 16 MiB full", |b| {
-        let mut bench = Bench::full(16 << 20);
-        b.iter(|| bench.publish_distinct(None));
-    });
-    group.bench_function("cache of 256 MiB full", |b| {
-        let mut bench = Bench::full(256 << 20);
-        b.iter(|| bench.publish_distinct(None));
+        b.iter(|| small.publish_distinct(None));
     });
     group.bench_function("with a producer", |b| {
-        let mut bench = Bench::full(16 << 20);
-        b.iter(|| bench.publish_distinct(Some(ProducerId([1; 16]))));
+        b.iter(|| small.publish_distinct(Some(ProducerId([1; 16]))));
     });
     group.bench_function("the same again", |b| {
-        let mut bench = Bench::full(16 << 20);
         let payload = Bytes::from_static(&[9; 100]);
-        b.iter(|| bench.publish(&payload, None));
+        b.iter(|| small.publish(&payload, None));
+    });
+    drop(small);
+    let mut large = Bench::full(256 << 20);
+    group.bench_function("cache of 256 MiB full", |b| {
+        b.iter(|| large.publish_distinct(None));
     });
     group.bench_function("hash alone", |b| {
         let payload = [9; 100];
@@ -118,8 +131,8 @@ fn deliver(c: &mut Criterion) {
     let mut group = c.benchmark_group("publish 100 B and deliver to 100 (per delivery)");
     group.throughput(Throughput::Elements(CURSORS));
     for filter in ["bench/topic", "bench/**"] {
+        let mut bench = Bench::full(16 << 20).subscribed(filter);
         group.bench_function(filter, |b| {
-            let mut bench = Bench::full(16 << 20).subscribed(filter);
             b.iter(|| {
                 bench.publish_distinct(None);
                 bench.deliver();
@@ -145,7 +158,7 @@ fn subscribe(c: &mut Criterion) {
 }
 
 fn config() -> Criterion {
-    let seconds = std::time::Duration::from_secs;
+    let seconds = Duration::from_secs;
     Criterion::default()
         .warm_up_time(seconds(1))
         .measurement_time(seconds(3))

@@ -93,12 +93,12 @@ impl Default for LimitsConfig {
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: std::io::Error,
+        error: std::io::Error,
     },
     /// A line of the file.
     #[error("{}:{line}: {key}{reason}", path.display())]
@@ -209,9 +209,9 @@ impl Config {
 }
 
 fn read(path: &Path) -> Result<toml::Table, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
         path: path.into(),
-        source,
+        error,
     })?;
     let located = |error: &toml::de::Error| {
         let start = error.span().map_or(0, |span| span.start);

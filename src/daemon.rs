@@ -75,9 +75,9 @@ impl Builder {
         let certificate = identity.hash();
         let endpoint = endpoint::bind(self.listen, identity)?;
         let local = endpoint.local_addr();
-        let local = local.map_err(|source| BindError::Address {
+        let local = local.map_err(|error| BindError::Address {
             address: self.listen,
-            source,
+            error,
         })?;
         let core = Arc::new(Core::new(Engine::new(self.limits, now(), rand::random())));
         let (stop, stopping) = watch::channel(false);

@@ -24,7 +24,7 @@ const UNPROVEN: usize = 256;
 
 /// Binds the port.
 pub(crate) fn bind(address: SocketAddr, identity: Identity) -> Result<quinn::Endpoint, BindError> {
-    let at = |source| BindError::Address { address, source };
+    let at = |error| BindError::Address { address, error };
     let socket = socket::bind(address).map_err(at)?;
     socket::report(&socket);
     let crypto = tls::server(identity.chain, identity.key)?;
@@ -46,20 +46,20 @@ pub(crate) fn bind(address: SocketAddr, identity: Identity) -> Result<quinn::End
 #[non_exhaustive]
 pub enum BindError {
     /// The address.
-    #[error("{}", address_error(*address, source))]
+    #[error("{}", address_error(*address, error))]
     Address {
         /// The address.
         address: SocketAddr,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// The certificate.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
 }
 
-fn address_error(address: SocketAddr, source: &io::Error) -> String {
-    match source.kind() {
+fn address_error(address: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "UDP {address} is taken: another daemon may be running; stop it, or choose another \
              port (--listen {}:{})",
@@ -72,7 +72,7 @@ fn address_error(address: SocketAddr, source: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => {
             format!("UDP {address} needs privileges: choose a port above 1023 (--listen)")
         }
-        _ => format!("UDP {address}: {source}: choose another address (--listen)"),
+        _ => format!("UDP {address}: {error}: choose another address (--listen)"),
     }
 }
 

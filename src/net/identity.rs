@@ -34,12 +34,12 @@ pub(crate) struct Identity {
 #[non_exhaustive]
 pub enum IdentityError {
     /// The state directory, or a file in it, cannot be read or written.
-    #[error("{path}: {source}: name a state directory that can be written (--state DIR)")]
+    #[error("{path}: {error}: name a state directory that can be written (--state DIR)")]
     State {
         /// The file or directory.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        error: io::Error,
     },
     /// It could not be made.
     #[error("making a certificate: {0}")]
@@ -68,7 +68,7 @@ impl Identity {
 
     /// The one kept in `directory`, or a new one that is kept there from now on.
     pub(crate) fn kept(directory: &Path) -> Result<Self, IdentityError> {
-        let at = |path: PathBuf| move |source| IdentityError::State { path, source };
+        let at = |path: PathBuf| move |error| IdentityError::State { path, error };
         fs::create_dir_all(directory).map_err(at(directory.into()))?;
         let identity = match Self::read(directory) {
             Some(identity) => identity,

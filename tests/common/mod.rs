@@ -1,0 +1,117 @@
+//! A daemon on a free port, and clients for it.
+#![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+use weir::client::Subscription;
+use weir::engine::Limits;
+use weir::{Client, Daemon, Event, Gap, Message, Transport, Trust};
+
+pub const TRANSPORTS: [Transport; 2] = [Transport::Quic, Transport::WebTransport];
+
+/// Longer than anything takes; a test that waits for this long fails.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub async fn daemon() -> Daemon {
+    daemon_with(Limits::default()).await
+}
+
+pub async fn daemon_with(limits: Limits) -> Daemon {
+    let listen = (Ipv4Addr::LOCALHOST, 0).into();
+    Daemon::builder().listen(listen).limits(limits).spawn().await.unwrap()
+}
+
+pub async fn client(daemon: &Daemon, transport: Transport) -> Client {
+    let trust = Trust::Pinned(daemon.certificate_hash());
+    let builder = Client::builder(daemon.local_addr().to_string());
+    within(builder.transport(transport).trust(trust).connect()).await.unwrap()
+}
+
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
+}
+
+/// The next event, which is to be a message.
+pub async fn message(subscription: &mut Subscription) -> Message {
+    match within(subscription.next()).await.unwrap().unwrap() {
+        Event::Message(message) => message,
+        other => panic!("{other:?} in place of a message"),
+    }
+}
+
+/// The next event, which is to be a gap.
+pub async fn gap(subscription: &mut Subscription) -> Gap {
+    match within(subscription.next()).await.unwrap().unwrap() {
+        Event::Gap(gap) => gap,
+        other => panic!("{other:?} in place of a gap"),
+    }
+}
+
+pub const WEIR: &str = env!("CARGO_BIN_EXE_weir");
+
+/// `weir` with arguments, with its state below `state`.
+pub fn weir(state: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(WEIR);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("WEIR_") {
+            command.env_remove(name);
+        }
+    }
+    command
+        .args(arguments)
+        .env("XDG_STATE_HOME", state)
+        .env_remove("STATE_DIRECTORY")
+        .env_remove("RUST_LOG");
+    command
+}
+
+/// `weir serve` in a process of its own; killed if it was not stopped.
+pub struct Served {
+    pub child: Child,
+    pub server: String,
+    pub hash: String,
+}
+
+impl Served {
+    pub fn start(state: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let arguments = [&["serve", "--listen", "127.0.0.1:0", "--json"], arguments].concat();
+        let mut command = weir(state, &arguments);
+        command.envs(environment.iter().copied()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: serde_json::Value = serde_json::from_str(&line).expect(&line);
+        let text = |key: &str| ready[key].as_str().unwrap().to_owned();
+        Self { child, server: text("listen"), hash: text("certificate_sha256") }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// A line of `/proc/PID/status` in KiB.
+    pub fn kib(&self, key: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(key)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}

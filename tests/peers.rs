@@ -1,0 +1,298 @@
+//! Peers that break the protocol, speak it by hand, or are not there at all.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use bytes::Bytes;
+use common::{TRANSPORTS, client, daemon, message, within};
+use std::sync::Arc;
+use weir::client::ConnectError;
+use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader, ProducerId};
+use weir::{CertificateHash, Client, Daemon, SubscribeOptions, Trust};
+
+/// A peer that writes what it likes.
+struct Raw {
+    connection: quinn::Connection,
+    tx: quinn::SendStream,
+    rx: quinn::RecvStream,
+    reader: FrameReader,
+    _endpoint: quinn::Endpoint,
+}
+
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &[rustls::pki_types::CertificateDer<'_>],
+        _: &rustls::pki_types::ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        vec![rustls::SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
+
+impl Raw {
+    async fn connect(daemon: &Daemon) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![wire::ALPN.to_vec()];
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+        let connecting = endpoint.connect_with(config, daemon.local_addr(), "localhost").unwrap();
+        let connection = within(connecting).await.unwrap();
+        let (tx, rx) = connection.open_bi().await.unwrap();
+        let reader = FrameReader::new(1 << 20);
+        Self { connection, tx, rx, reader, _endpoint: endpoint }
+    }
+
+    async fn greeted(daemon: &Daemon) -> Self {
+        let mut raw = Self::connect(daemon).await;
+        raw.send(&[hello(wire::VERSION)]).await;
+        let frame = raw.frame().await;
+        assert!(matches!(DaemonFrame::decode(&frame), Ok(DaemonFrame::Welcome { .. })));
+        raw
+    }
+
+    async fn send(&mut self, frames: &[ClientFrame<'_>]) {
+        self.tx.write_all(&encoded(frames)).await.unwrap();
+    }
+
+    async fn frame(&mut self) -> Bytes {
+        loop {
+            if let Some(frame) = self.reader.next_frame().unwrap() {
+                return frame;
+            }
+            let chunk = within(self.rx.read_chunk(1 << 16, true)).await.unwrap();
+            self.reader.push(chunk.expect("the control stream ended").bytes);
+        }
+    }
+
+    /// Reads up to the goodbye: its code, and that of the close that follows it.
+    async fn goodbye(&mut self) -> (Code, String) {
+        let (code, reason) = loop {
+            let frame = self.frame().await;
+            if let DaemonFrame::Goodbye { code, reason, retry } = DaemonFrame::decode(&frame).unwrap() {
+                assert_eq!(retry, code.retry());
+                break (code, reason.to_owned());
+            }
+        };
+        match within(self.connection.closed()).await {
+            quinn::ConnectionError::ApplicationClosed(close) => {
+                assert_eq!(close.error_code.into_inner(), u64::from(code.0));
+            }
+            other => panic!("{other}"),
+        }
+        (code, reason)
+    }
+}
+
+fn hello(version: u32) -> ClientFrame<'static> {
+    ClientFrame::Hello { version, producer: ProducerId([7; 16]), token: None, agent: "test" }
+}
+
+fn encoded(frames: &[ClientFrame<'_>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frames.iter().for_each(|frame| frame.encode(&mut out));
+    out
+}
+
+#[tokio::test]
+async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
+    let daemon = daemon().await;
+    let bystander = client(&daemon, TRANSPORTS[0]).await;
+    let options = SubscribeOptions::default();
+    let mut news = bystander.subscribe("demo/a", &options).await.unwrap();
+    let publish = ClientFrame::Publish { alias: 9, number: 1, stamp: 0, payload: b"x" };
+    let topic = |name| ClientFrame::Topic { alias: 1, name };
+    let oversized = [0xff, 0xff, 0xff, 0x7f, 0, 0];
+    let control: [(Vec<u8>, Code, &str); 8] = [
+        (vec![0], Code::MALFORMED, "length"),
+        (vec![3, 0xff, 0xff, 0xff], Code::MALFORMED, "docs/protocol.md"),
+        (oversized.to_vec(), Code::FRAME_TOO_LARGE, "limit"),
+        (encoded(&[hello(1)]), Code::UNEXPECTED, "hello"),
+        (encoded(&[publish.clone()]), Code::BAD_ALIAS, "alias 9"),
+        (encoded(&[topic("a"), topic("b")]), Code::BAD_ALIAS, "already stands for a"),
+        (encoded(&[ClientFrame::Begin { alias: 1, number: 1, stamp: 0, size: 1 }]), Code::UNSUPPORTED, "not offered"),
+        (encoded(&[ClientFrame::Repair { subscription: 1, topic: 1, holes: vec![] }]), Code::UNSUPPORTED, "repair"),
+    ];
+    for (bytes, code, words) in control {
+        let mut raw = Raw::greeted(&daemon).await;
+        raw.tx.write_all(&bytes).await.unwrap();
+        let (told, reason) = raw.goodbye().await;
+        assert_eq!(told, code, "{reason}");
+        assert!(reason.contains(words), "{reason}");
+    }
+    let streams: [(Vec<u8>, Code); 4] = [
+        (vec![5, 1], Code::MALFORMED),
+        (vec![1, 0x63], Code::MALFORMED),
+        (encoded(&[publish]), Code::BAD_ALIAS),
+        (encoded(&[ClientFrame::Ping { request: 1 }]), Code::UNEXPECTED),
+    ];
+    for (bytes, code) in streams {
+        let mut raw = Raw::greeted(&daemon).await;
+        let mut stream = raw.connection.open_uni().await.unwrap();
+        stream.write_all(&bytes).await.unwrap();
+        stream.finish().unwrap();
+        assert_eq!(raw.goodbye().await.0, code);
+    }
+    let mut raw = Raw::greeted(&daemon).await;
+    raw.connection.send_datagram(Bytes::from_static(b"x")).unwrap();
+    assert_eq!(raw.goodbye().await.0, Code::UNSUPPORTED);
+
+    bystander.publish("demo/a", "still here").await.unwrap();
+    assert_eq!(message(&mut news).await.payload, "still here");
+}
+
+#[tokio::test]
+async fn frames_before_a_damaged_one_count() {
+    let daemon = daemon().await;
+    let mut raw = Raw::greeted(&daemon).await;
+    let mut bytes = encoded(&[
+        ClientFrame::Topic { alias: 0, name: "demo/a" },
+        ClientFrame::Publish { alias: 0, number: 1, stamp: 0, payload: b"good" },
+    ]);
+    bytes.push(0);
+    raw.tx.write_all(&bytes).await.unwrap();
+    let receipt = raw.frame().await;
+    assert!(matches!(DaemonFrame::decode(&receipt), Ok(DaemonFrame::Receipt { sequence: 1, .. })));
+    assert_eq!(raw.goodbye().await.0, Code::MALFORMED);
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_spoken_is_named() {
+    let daemon = daemon().await;
+    let mut raw = Raw::connect(&daemon).await;
+    raw.send(&[hello(99)]).await;
+    let (code, reason) = raw.goodbye().await;
+    assert_eq!(code, Code::VERSION);
+    assert!(reason.contains("99"), "{reason}");
+}
+
+#[tokio::test]
+async fn hello_subscribe_and_publish_may_go_out_in_one_breath() {
+    let daemon = daemon().await;
+    let mut raw = Raw::connect(&daemon).await;
+    // The stream of publications overtakes the hello.
+    let mut stream = raw.connection.open_uni().await.unwrap();
+    let publications = encoded(&[
+        ClientFrame::Topic { alias: 0, name: "demo/a" },
+        ClientFrame::Publish { alias: 0, number: 1, stamp: 5, payload: b"early" },
+    ]);
+    stream.write_all(&publications).await.unwrap();
+    raw.send(&[
+        hello(wire::VERSION),
+        ClientFrame::Subscribe {
+            request: 1,
+            filter: "demo/a",
+            start: wire::Start::All,
+            delivery: wire::Delivery::Ordered,
+            lag: wire::Lag::Oldest,
+            deadline: 0,
+        },
+    ])
+    .await;
+    let mut delivered = within(raw.connection.accept_uni()).await.unwrap();
+    let mut reader = FrameReader::new(1 << 20);
+    let mut frames = Vec::new();
+    while frames.len() < 3 {
+        let chunk = within(delivered.read_chunk(1 << 16, true)).await.unwrap().unwrap();
+        reader.push(chunk.bytes);
+        while let Some(frame) = reader.next_frame().unwrap() {
+            frames.push(frame);
+        }
+    }
+    let frames: Vec<_> = frames.iter().map(|frame| DaemonFrame::decode(frame).unwrap()).collect();
+    assert_eq!(frames[0], DaemonFrame::For { request: 1 });
+    assert!(matches!(frames[1], DaemonFrame::Topic { name: "demo/a", next: 1, .. }));
+    assert!(matches!(frames[2], DaemonFrame::Message { sequence: 1, stamp: 5, payload: b"early", .. }));
+}
+
+#[tokio::test]
+async fn a_publication_sent_again_after_a_reconnect_counts_once() {
+    let daemon = daemon().await;
+    let publish = |number, payload| {
+        encoded(&[
+            ClientFrame::Topic { alias: 0, name: "demo/a" },
+            ClientFrame::Publish { alias: 0, number, stamp: 0, payload },
+        ])
+    };
+    let mut receipts = Vec::new();
+    // Three sessions of one producer; the second says the first one's again.
+    for numbers in [&[1_u64, 2][..], &[2, 3], &[1, 3, 4]] {
+        let mut raw = Raw::greeted(&daemon).await;
+        for number in numbers {
+            raw.tx.write_all(&publish(*number, b"same")).await.unwrap();
+            match DaemonFrame::decode(&raw.frame().await).unwrap() {
+                DaemonFrame::Receipt { number, sequence, count, duplicate, .. } => {
+                    receipts.push((number, sequence, count, duplicate));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let new = |n| (n, n, n, false);
+    let old = |n| (n, n, n, true);
+    assert_eq!(receipts, [new(1), new(2), old(2), new(3), old(1), old(3), new(4)]);
+}
+
+#[tokio::test]
+async fn errors_of_connecting_say_what_to_do() {
+    let daemon = daemon().await;
+    let server = daemon.local_addr().to_string();
+    let state = tempfile::tempdir().unwrap();
+    for transport in TRANSPORTS {
+        let builder = |server: &str| Client::builder(server).transport(transport);
+        let wrong = Trust::Pinned(CertificateHash([1; 32]));
+        let error = builder(&server).trust(wrong).connect().await.unwrap_err();
+        assert!(matches!(&error, ConnectError::Certificate { .. }), "{error}");
+        assert!(error.to_string().contains(&daemon.certificate_hash().to_string()), "{error}");
+
+        let authority = state.path().join("none.pem");
+        std::fs::write(&authority, "").unwrap();
+        let error = builder(&server).trust(Trust::Authority(authority)).connect().await.unwrap_err();
+        assert!(error.to_string().contains("none.pem"), "{error}");
+
+        let error = builder(&server).state(state.path()).connect().await.unwrap_err();
+        assert!(matches!(&error, ConnectError::NoCertificate { .. }), "{error}");
+
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = builder(&free.to_string()).trust(Trust::Insecure).connect().await.unwrap_err();
+        assert!(matches!(&error, ConnectError::NotRunning { .. }), "{error}");
+
+        let error = builder("nowhere.invalid").connect().await.unwrap_err();
+        assert!(matches!(&error, ConnectError::Address { .. }), "{error}");
+    }
+}
