@@ -1,9 +1,6 @@
-//! Counts that outlive their payloads, and the highest of a topic.
+//! Counts, and the highest of a topic.
 
 use crate::wire::Digest;
-use foldhash::fast::RandomState;
-use lru::LruCache;
-use std::num::NonZeroUsize;
 
 /// How often a payload was published, and since when that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,45 +8,6 @@ pub(crate) struct Count {
     pub(crate) count: u64,
     // 0: since the topic began.
     pub(crate) since: u64,
-}
-
-/// What a count costs in memory: key, value, links, its share of the table. Bytes.
-pub(crate) const COUNT_COST: usize = 112;
-
-/// The counts of payloads that have left the cache: one LRU for all topics.
-#[derive(Debug)]
-pub(crate) struct Ledger {
-    counts: LruCache<(u64, Digest), Count, RandomState>,
-    // Engine position when a count was last lost; 0 is never.
-    lost: u64,
-}
-
-impl Ledger {
-    pub(crate) fn new(capacity: usize) -> Self {
-        let capacity = NonZeroUsize::new(capacity).unwrap_or(NonZeroUsize::MIN);
-        // Allocated at once: a table that grows under way would stall everyone.
-        Self {
-            counts: LruCache::with_hasher(capacity, RandomState::default()),
-            lost: 0,
-        }
-    }
-
-    pub(crate) fn put(&mut self, topic: u64, digest: Digest, count: Count, position: u64) {
-        if let Some((key, _)) = self.counts.push((topic, digest), count)
-            && key != (topic, digest)
-        {
-            self.lost = position;
-        }
-    }
-
-    pub(crate) fn take(&mut self, topic: u64, digest: Digest) -> Option<Count> {
-        self.counts.pop(&(topic, digest))
-    }
-
-    /// Whether every count of a topic that began at `position` is still known.
-    pub(crate) fn covers(&self, position: u64) -> bool {
-        self.lost == 0 || self.lost < position
-    }
 }
 
 /// Payloads that [`Top`] keeps a topic.
@@ -162,25 +120,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_full_ledger_forgets_the_oldest_and_says_so() {
-        let mut ledger = Ledger::new(2);
-        let digest = |n: u8| Digest([n; 32]);
-        for n in 1..=3 {
-            ledger.put(
-                7,
-                digest(n),
-                Count {
-                    count: n.into(),
-                    since: 0,
-                },
-                10 + u64::from(n),
-            );
-        }
-        assert_eq!(ledger.take(7, digest(1)), None);
-        assert_eq!(ledger.take(7, digest(3)).map(|count| count.count), Some(3));
-        assert!(!ledger.covers(13) && !ledger.covers(5) && ledger.covers(14));
     }
 }

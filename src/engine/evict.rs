@@ -48,7 +48,7 @@ impl Engine {
     fn evict(&mut self, slot: Slot) {
         let left = self.change(slot, |topic| (topic.key, topic.evict()));
         if let Some((key, Some((digest, count)))) = left {
-            self.ledger.put(key, digest, count, self.position);
+            self.ledger.put(key, &digest, count, self.position);
         }
     }
 
@@ -66,8 +66,9 @@ impl Engine {
         }
         for ranked in topic.top.iter() {
             // What only the list of the highest still knew.
+            self.ledger.take(topic.key, &ranked.digest);
             self.ledger
-                .put(topic.key, ranked.digest, ranked.count, self.position);
+                .put(topic.key, &ranked.digest, ranked.count, self.position);
         }
         self.bytes -= topic.cost();
         let topics = &mut self.topics;

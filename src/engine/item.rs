@@ -88,7 +88,7 @@ impl<'a> MessageRef<'a> {
 
     /// Times the payload had been published, this time included.
     pub fn count(&self) -> u64 {
-        self.entry.count
+        self.entry.count.count
     }
 
     /// The publisher's clock, µs since 1970; 0 is none.

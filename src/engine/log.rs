@@ -1,5 +1,6 @@
 //! A topic's ring of messages: sequence → message, without holes, oldest first.
 
+use super::counts::Count;
 use crate::wire::{Digest, Encoded, ProducerId};
 use std::collections::VecDeque;
 
@@ -18,7 +19,7 @@ pub(crate) struct Entry {
     pub(crate) position: u64,
     pub(crate) origin: Option<Origin>,
     pub(crate) stamp: u64,
-    pub(crate) count: u64,
+    pub(crate) count: Count,
     pub(crate) digest: Digest,
     pub(crate) encoded: Encoded,
     // Bytes charged to the budget for it.
@@ -161,7 +162,7 @@ mod tests {
             position,
             origin: None,
             stamp: 0,
-            count: 1,
+            count: Count { count: 1, since: 0 },
             digest: Digest([0; 32]),
             encoded: encode_message(1, 1, 1, 0, &bytes::Bytes::new()),
             cost: 0,

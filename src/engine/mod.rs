@@ -30,6 +30,7 @@ mod evict;
 mod filters;
 mod frames;
 mod item;
+mod ledger;
 mod limits;
 mod log;
 mod producers;
@@ -53,9 +54,9 @@ pub use query::{Found, Ranking};
 pub use session::{Action, Session};
 pub use subscription::SubscriptionId;
 
-use counts::Ledger;
 use filters::Filters;
 use foldhash::fast::RandomState;
+use ledger::Ledger;
 use lru::LruCache;
 use share::Shares;
 use std::{collections::BTreeMap, sync::Arc};

@@ -86,8 +86,12 @@ impl Engine {
         let count = known
             .as_ref()
             .map(|known| known.count)
-            .or_else(|| ledger.take(topic.key, digest))
-            .or_else(|| topic.top.find(&digest));
+            .or_else(|| ledger.take(topic.key, &digest));
+        let complete = ledger.covers(topic.born);
+        let count = match count {
+            None if !complete => topic.top.find(&digest),
+            count => count,
+        };
         let count = match count {
             Some(Count { count, since }) => Count {
                 count: count + 1,
@@ -95,11 +99,7 @@ impl Engine {
             },
             None => Count {
                 count: 1,
-                since: if ledger.covers(topic.born) {
-                    0
-                } else {
-                    now.max(1)
-                },
+                since: if complete { 0 } else { now.max(1) },
             },
         };
         let sequence = topic.log.next();
@@ -110,12 +110,12 @@ impl Engine {
             position,
             origin,
             stamp,
-            count: count.count,
+            count,
             digest,
             encoded,
             cost,
         };
-        topic.push(entry, count);
+        topic.push(entry);
         if let Some(Origin { producer, number }) = origin {
             topic
                 .producers
@@ -190,8 +190,8 @@ impl Engine {
         if let Some((sequence, entry)) = found {
             receipt = Receipt {
                 sequence,
-                count: entry.count,
-                since: topic.since(&entry.digest),
+                count: entry.count.count,
+                since: entry.count.since,
                 digest: entry.digest,
                 duplicate: true,
             };

@@ -6,29 +6,32 @@ use super::log::{Entry, Log, PLACE};
 use super::producers::Producers;
 use crate::wire::{Digest, Encoded, INLINE};
 use foldhash::fast::RandomState;
-use lru::LruCache;
-use std::num::NonZeroUsize;
+use std::collections::{BTreeMap, HashMap, hash_map};
 use std::sync::Arc;
 
 /// What a message costs beside its bytes: its place in the log and one allocation. Bytes.
 const ENTRY_COST: usize = PLACE + 16;
-/// What a payload costs beside its bytes: its node and its share of the table. Bytes.
-const PAYLOAD_COST: usize = size_of::<(Digest, Payload)>() + 64;
+/// What a payload costs beside its bytes: its share of the tables. Bytes.
+const PAYLOAD_COST: usize = 128;
 /// What a topic costs while it holds nothing. Bytes.
 const TOPIC_COST: usize = 1024;
-/// No bound to speak of, and not equal to [`NonZeroUsize::MAX`].
-const UNBOUNDED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(usize::MAX / 2);
 
-/// A payload of the cache. Its bytes are in the log, at its newest publication, unless they
-/// outlived that because somebody asked for them.
+/// Where the bytes of a payload are: at its newest publication in the log, or with those that
+/// were asked for since.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Log(u64),
+    Asked(u64),
+}
+
+/// A payload that was asked for since its newest publication, and may so outlive it.
 #[derive(Debug)]
-struct Payload {
-    newest: u64,
-    // Engine position of its last publication, or of whatever is published next after it was
-    // looked up. The LRU is in this order.
-    used: u64,
-    count: Count,
-    kept: Option<Box<(u64, Entry)>>,
+struct Asked {
+    sequence: u64,
+    // Engine position of whatever was published next.
+    before: u64,
+    // Once it has left the log.
+    kept: Option<Box<Entry>>,
 }
 
 /// Whether a publication found its payload in the cache.
@@ -57,9 +60,11 @@ pub(crate) struct Topic {
     pub(crate) log: Log,
     pub(crate) producers: Producers,
     pub(crate) top: Top,
-    payloads: LruCache<Digest, Payload, RandomState>,
-    // Most payloads since the table was last made smaller.
-    table: usize,
+    // The LRU of payloads has no list of its own: it is the log, and among that, by the number of
+    // the look-up, what was asked for.
+    payloads: HashMap<Digest, Place, RandomState>,
+    asked: BTreeMap<u64, Asked>,
+    lookups: u64,
     // Subscriptions that have had everything: the next publication wakes them.
     pub(crate) waiting: Vec<SubscriptionId>,
     // Subscriptions that have not.
@@ -83,8 +88,9 @@ impl Topic {
             log: Log::new(),
             producers: Producers::new(),
             top: Top::default(),
-            payloads: LruCache::unbounded_with_hasher(RandomState::default()),
-            table: 0,
+            payloads: HashMap::default(),
+            asked: BTreeMap::new(),
+            lookups: 0,
             waiting: Vec::new(),
             behind: 0,
             resolved: 0,
@@ -108,53 +114,56 @@ impl Topic {
         self.bytes == 0
     }
 
-    /// Looks a payload up for publication: it becomes the one used last.
-    pub(crate) fn known(&mut self, digest: &Digest) -> Option<Known> {
-        let payload = self.payloads.get(digest)?;
-        let entry = match &payload.kept {
-            Some(kept) => Some(&kept.1),
-            None => self.log.get(payload.newest),
+    fn at(&self, place: Place) -> Option<(u64, &Entry)> {
+        let sequence = match place {
+            Place::Log(sequence) => sequence,
+            Place::Asked(lookup) => {
+                let asked = self.asked.get(&lookup)?;
+                if let Some(kept) = &asked.kept {
+                    return Some((asked.sequence, kept));
+                }
+                asked.sequence
+            }
         };
-        let body = entry.filter(|entry| entry.encoded.size() > INLINE);
+        Some((sequence, self.log.get(sequence)?))
+    }
+
+    /// Looks a payload up for publication.
+    pub(crate) fn known(&self, digest: &Digest) -> Option<Known> {
+        let entry = self.peek(digest)?;
+        let long = entry.encoded.size() > INLINE;
         Some(Known {
-            count: payload.count,
-            body: body.map(|entry| entry.encoded.payload()),
+            count: entry.count,
+            body: long.then(|| entry.encoded.payload()),
         })
     }
 
     /// Appends a message.
-    pub(crate) fn push(&mut self, mut entry: Entry, count: Count) {
+    pub(crate) fn push(&mut self, mut entry: Entry) {
         let sequence = self.log.next();
         entry.cost = own_cost(&entry.encoded) + shared_cost(&entry.encoded);
-        if let Some(payload) = self.payloads.get_mut(&entry.digest) {
-            // The cost of the payload moves from its publication before to this one.
-            if let Some(kept) = payload.kept.take() {
-                self.bytes -= kept.1.cost;
-            } else if let Some(before) = self.log.get_mut(payload.newest) {
-                self.bytes -= before.cost;
-                before.cost = own_cost(&before.encoded);
-                self.bytes += before.cost;
-            }
-            payload.newest = sequence;
-            payload.used = entry.position;
-            payload.count = count;
-        } else {
-            let payload = Payload {
-                newest: sequence,
-                used: entry.position,
-                count,
-                kept: None,
-            };
-            self.payloads.put(entry.digest, payload);
-            self.table = self.table.max(self.payloads.len());
+        self.bytes += entry.cost;
+        // The cost of the payload moves from its publication before to this one.
+        let before = self.payloads.insert(entry.digest, Place::Log(sequence));
+        let before = match before {
+            Some(Place::Asked(lookup)) => self.asked.remove(&lookup).and_then(|asked| {
+                self.bytes -= asked.kept.as_ref().map_or(0, |kept| kept.cost);
+                asked.kept.is_none().then_some(asked.sequence)
+            }),
+            Some(Place::Log(sequence)) => Some(sequence),
+            None => None,
+        };
+        if let Some(before) = before.and_then(|before| self.log.get_mut(before)) {
+            self.bytes -= before.cost;
+            before.cost = own_cost(&before.encoded);
+            self.bytes += before.cost;
         }
         self.top.update(Ranked {
             digest: entry.digest,
-            count,
+            count: entry.count,
             sequence,
             size: entry.encoded.size() as u64,
         });
-        self.bytes += entry.cost;
         self.log.push(entry);
     }
 
@@ -162,14 +171,8 @@ impl Topic {
     /// the cache, with its count.
     pub(crate) fn evict(&mut self) -> Option<(Digest, Count)> {
         let left = self.evict_kept().or_else(|| self.evict_oldest());
-        if self.payloads.len() < self.table / 8 {
-            self.table = self.payloads.len();
-            // To change the capacity is what gives the memory of the table back.
-            let other = match self.payloads.cap() {
-                NonZeroUsize::MAX => UNBOUNDED,
-                _ => NonZeroUsize::MAX,
-            };
-            self.payloads.resize(other);
+        if self.payloads.len() < self.payloads.capacity() / 8 {
+            self.payloads.shrink_to(2 * self.payloads.len());
         }
         left
     }
@@ -177,66 +180,68 @@ impl Topic {
     // A payload that outlived its publication goes when its last use is the longest ago, or when
     // the newest message is all that is left in the log.
     fn evict_kept(&mut self) -> Option<(Digest, Count)> {
-        let last = self.log.first() + 1 >= self.log.next();
-        let most = if last { 2 } else { 1 };
         let oldest = self.log.oldest().map(|entry| entry.position);
-        let mut payloads = self.payloads.iter().rev().take(most);
-        let (digest, cost) = payloads.find_map(|(digest, payload)| {
-            let kept = payload.kept.as_ref()?;
-            let first = last || oldest.is_none_or(|position| payload.used <= position);
-            first.then_some((*digest, kept.1.cost))
+        let last = self.log.len() <= 1;
+        let mut asked = self.asked.iter().take(if last { 2 } else { 1 });
+        let (lookup, _) = asked.find(|(_, asked)| {
+            asked.kept.is_some() && (last || oldest.is_none_or(|position| asked.before <= position))
         })?;
-        self.bytes -= cost;
-        self.payloads
-            .pop(&digest)
-            .map(|payload| (digest, payload.count))
+        let lookup = *lookup;
+        let kept = self.asked.remove(&lookup)?.kept?;
+        self.payloads.remove(&kept.digest);
+        self.bytes -= kept.cost;
+        Some((kept.digest, kept.count))
     }
 
     fn evict_oldest(&mut self) -> Option<(Digest, Count)> {
         let sequence = self.log.first();
         let entry = self.log.pop_oldest()?;
         self.bytes -= entry.cost;
-        let payload = self.payloads.peek_mut(&entry.digest)?;
-        if payload.newest != sequence {
+        let hash_map::Entry::Occupied(place) = self.payloads.entry(entry.digest) else {
             return None;
+        };
+        match *place.get() {
+            Place::Log(newest) if newest == sequence => {
+                place.remove();
+                return Some((entry.digest, entry.count));
+            }
+            Place::Asked(lookup) => {
+                let asked = self.asked.get_mut(&lookup);
+                if let Some(asked) = asked.filter(|asked| asked.sequence == sequence) {
+                    self.bytes += entry.cost;
+                    asked.kept = Some(Box::new(entry));
+                }
+            }
+            Place::Log(_) => {}
         }
-        if payload.used > entry.position {
-            self.bytes += entry.cost;
-            payload.kept = Some(Box::new((sequence, entry)));
-            return None;
-        }
-        self.payloads
-            .pop(&entry.digest)
-            .map(|payload| (entry.digest, payload.count))
+        None
     }
 
     /// The newest message with this payload, which is used so, before what is published next,
     /// at `before`.
     pub(crate) fn find(&mut self, digest: &Digest, before: u64) -> Option<(u64, &Entry)> {
-        let payload = self.payloads.get_mut(digest)?;
-        payload.used = before;
-        match &payload.kept {
-            Some(kept) => Some((kept.0, &kept.1)),
-            None => self
-                .log
-                .get(payload.newest)
-                .map(|entry| (payload.newest, entry)),
-        }
+        let place = self.payloads.get_mut(digest)?;
+        self.lookups += 1;
+        let earlier = std::mem::replace(place, Place::Asked(self.lookups));
+        let asked = match earlier {
+            Place::Log(sequence) => Asked {
+                sequence,
+                before,
+                kept: None,
+            },
+            Place::Asked(lookup) => Asked {
+                before,
+                ..self.asked.remove(&lookup)?
+            },
+        };
+        self.asked.insert(self.lookups, asked);
+        self.at(Place::Asked(self.lookups))
     }
 
     /// The payload, without counting as a use.
     pub(crate) fn peek(&self, digest: &Digest) -> Option<&Entry> {
-        let payload = self.payloads.peek(digest)?;
-        match &payload.kept {
-            Some(kept) => Some(&kept.1),
-            None => self.log.get(payload.newest),
-        }
-    }
-
-    /// Since when a cached payload is counted.
-    pub(crate) fn since(&self, digest: &Digest) -> u64 {
-        let payload = self.payloads.peek(digest);
-        payload.map_or(0, |payload| payload.count.since)
+        let place = self.payloads.get(digest)?;
+        self.at(*place).map(|(_, entry)| entry)
     }
 }
 
@@ -255,31 +260,38 @@ fn shared_cost(encoded: &Encoded) -> usize {
 impl Topic {
     /// Payloads in the cache, used last first.
     pub(crate) fn payloads(&self) -> Vec<Digest> {
-        self.payloads.iter().map(|(digest, _)| *digest).collect()
+        let mut all: Vec<_> = self.payloads.iter().collect();
+        all.sort_unstable_by_key(|(_, place)| {
+            std::cmp::Reverse(match place {
+                // What was asked for after a publication, and before the next.
+                Place::Log(sequence) => (self.log.get(*sequence).unwrap().position, 0),
+                Place::Asked(lookup) => (self.asked[lookup].before - 1, *lookup),
+            })
+        });
+        all.into_iter().map(|(digest, _)| *digest).collect()
     }
 
     /// Recounts the bytes, and looks for payloads without bytes and messages without payload.
     pub(crate) fn audit(&self) {
         let entries = || (self.log.first()..self.log.next()).filter_map(|at| self.log.get(at));
-        let mut bytes: usize = entries().map(|entry| entry.cost).sum();
-        for entry in entries() {
-            assert!(self.payloads.contains(&entry.digest));
-        }
-        for (digest, payload) in &self.payloads {
-            let entry = match &payload.kept {
-                Some(kept) => {
-                    bytes += kept.1.cost;
-                    assert!(self.log.get(kept.0).is_none());
-                    &kept.1
-                }
-                None => self.log.get(payload.newest).unwrap(),
-            };
-            assert_eq!(entry.digest, *digest);
-            assert_eq!(
-                entry.cost,
-                own_cost(&entry.encoded) + shared_cost(&entry.encoded)
-            );
-        }
+        let kept = || {
+            self.asked
+                .values()
+                .filter_map(|asked| asked.kept.as_deref())
+        };
+        let bytes: usize = entries().chain(kept()).map(|entry| entry.cost).sum();
         assert_eq!(self.bytes, bytes);
+        assert!(entries().all(|entry| self.payloads.contains_key(&entry.digest)));
+        for (digest, place) in &self.payloads {
+            let (_, entry) = self.at(*place).expect("a payload without bytes");
+            assert_eq!(entry.digest, *digest);
+            let cost = own_cost(&entry.encoded) + shared_cost(&entry.encoded);
+            assert_eq!(entry.cost, cost);
+        }
+        let asked = |place: &&Place| matches!(place, Place::Asked(_));
+        assert_eq!(
+            self.payloads.values().filter(asked).count(),
+            self.asked.len()
+        );
     }
 }

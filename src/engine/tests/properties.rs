@@ -2,7 +2,7 @@
 
 use super::model::{FILTERS, From, TOPICS, World};
 use super::{payload, small};
-use crate::engine::counts::Ledger;
+use crate::engine::ledger::Ledger;
 use crate::wire::{Digest, Lag, Which};
 use proptest::prelude::*;
 

@@ -1,0 +1,218 @@
+"""Streams over raw QUIC and over WebTransport, by aioquic. Nothing here knows of frames.
+
+Both classes offer the same: `open`, `write`, `reset` and `stop` for streams, and they call `on_data(stream, data,
+end)`, `on_reset(stream, code)` and `on_closed(code, reason)`. aioquic grants flow control as data arrives, so what is
+received waits in memory.
+"""
+
+import asyncio
+import hashlib
+import socket
+import ssl
+
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.buffer import Buffer, BufferReadError
+from aioquic.h3.connection import H3_ALPN, H3Connection
+from aioquic.h3.events import DataReceived, HeadersReceived, WebTransportStreamDataReceived
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import ConnectionTerminated, StreamDataReceived, StreamReset
+from cryptography.hazmat.primitives.serialization import Encoding
+
+KEEP_ALIVE = 10.0
+CLOSE_SESSION = 0x2843
+"""Capsule CLOSE_WEBTRANSPORT_SESSION: a u32, the code, then the reason."""
+
+FIRST_CODE = 0x52E4A40FA8DB
+"""The HTTP/3 error code that WebTransport's code 0 is sent as."""
+
+
+class QuicTransport(QuicConnectionProtocol):
+    """Streams of a QUIC connection with ALPN `weir/1`."""
+
+    ALPN = ["weir/1"]
+    MAX_DATAGRAM = None
+
+    def __init__(self, quic, host):
+        super().__init__(quic)
+        self.host = host
+        self.on_data = self.on_reset = self.on_closed = lambda *_: None
+        self.ready = self._loop.create_future()
+        self._keep_alive = None
+
+    @classmethod
+    async def dial(cls, host, port, certificate_sha256):
+        """Connects to a daemon whose certificate (DER) has this SHA-256."""
+        family, _, _, _, address = (await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM))[0]
+        configuration = QuicConfiguration(
+            alpn_protocols=cls.ALPN,
+            server_name=host,
+            verify_mode=ssl.CERT_NONE,
+            max_datagram_frame_size=cls.MAX_DATAGRAM,
+        )
+        _, self = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: cls(QuicConnection(configuration=configuration), f"{host}:{port}"),
+            local_addr=("::" if family == socket.AF_INET6 else "0.0.0.0", 0),
+        )
+        self.connect(address)
+        try:
+            await self.wait_connected()
+            found = hashlib.sha256(self._quic.tls._peer_certificate.public_bytes(Encoding.DER)).hexdigest()
+            if found != certificate_sha256:
+                raise ssl.SSLCertVerificationError(f"the daemon's certificate is {found}, not {certificate_sha256}")
+            self._stay_alive()
+            self._begin()
+            await self.ready
+        except BaseException:
+            self.close()
+            self.end()
+            raise
+        return self
+
+    def open(self, unidirectional=True):
+        """A stream of one's own. It is there for the peer once something is written."""
+        stream = self._quic.get_next_available_stream_id(is_unidirectional=unidirectional)
+        self._quic.send_stream_data(stream, b"")
+        return stream
+
+    def write(self, stream, data, end=False):
+        self._quic.send_stream_data(stream, data, end_stream=end)
+        self._transmit_soon()
+
+    def reset(self, stream, code):
+        self._quic.reset_stream(stream, self._code_out(code))
+        self._transmit_soon()
+
+    def stop(self, stream, code):
+        self._quic.stop_stream(stream, self._code_out(code))
+        self._transmit_soon()
+
+    def leave(self, code, reason):
+        """Closes the connection, after what was written."""
+        self.transmit()
+        self.close(error_code=code, reason_phrase=reason)
+
+    def end(self):
+        """Gives up the socket, whatever the peer thinks of it."""
+        for handle in (self._timer, self._keep_alive, self._transmit_task):
+            if handle is not None:
+                handle.cancel()
+        self._transport.close()
+
+    def quic_event_received(self, event):
+        if isinstance(event, ConnectionTerminated):
+            self._closed_by_peer(event.error_code, event.reason_phrase)
+        elif isinstance(event, StreamReset):
+            self.on_reset(event.stream_id, self._code_in(event.error_code))
+        elif isinstance(event, StreamDataReceived):
+            self.on_data(event.stream_id, event.data, event.end_stream)
+
+    def _begin(self):
+        self.ready.set_result(None)
+
+    def _closed_by_peer(self, code, reason):
+        if not self.ready.done():
+            self.ready.set_exception(ConnectionError(f"closed with {code:#x} {reason}"))
+        self.on_closed(code, reason)
+
+    def _stay_alive(self):
+        self._keep_alive = self._loop.call_later(KEEP_ALIVE, self._stay_alive)
+        self._quic.send_ping(0)
+        self._transmit_soon()
+
+    def _code_out(self, code):
+        return code
+
+    def _code_in(self, code):
+        return code
+
+
+class WebTransport(QuicTransport):
+    """Streams of a WebTransport session over HTTP/3, draft 02, at the path `/weir`."""
+
+    ALPN = H3_ALPN
+    MAX_DATAGRAM = 65536
+
+    def _begin(self):
+        self._h3 = H3Connection(self._quic, enable_webtransport=True)
+        self._session = None
+        self._capsules = b""
+        self.status = None
+        self.transmit()
+
+    def open(self, unidirectional=True):
+        return self._h3.create_webtransport_stream(self._session, is_unidirectional=unidirectional)
+
+    def leave(self, code, reason):
+        reason = reason.encode()
+        capsule = Buffer(capacity=len(reason) + 32)
+        capsule.push_uint_var(CLOSE_SESSION)
+        capsule.push_uint_var(4 + len(reason))
+        capsule.push_uint32(code)
+        capsule.push_bytes(reason)
+        self._h3.send_data(self._session, capsule.data, end_stream=True)
+        super().leave(0x100, "")  # H3_NO_ERROR
+
+    def quic_event_received(self, event):
+        if isinstance(event, ConnectionTerminated):
+            return super().quic_event_received(event)
+        if not hasattr(self, "_h3"):
+            return  # still in the handshake
+        for found in self._h3.handle_event(event):
+            if isinstance(found, WebTransportStreamDataReceived):
+                self.on_data(found.stream_id, found.data, found.stream_ended)
+            elif isinstance(found, HeadersReceived) and found.stream_id == self._session:
+                self.status = dict(found.headers).get(b":status", b"").decode()
+                if self.status != "200":
+                    self._closed_by_peer(0, f"the answer to CONNECT is {self.status}")
+            elif isinstance(found, DataReceived) and found.stream_id == self._session:
+                self._read_capsules(found.data, found.stream_ended)
+        if isinstance(event, StreamReset):
+            if event.stream_id == self._session:
+                self._closed_by_peer(event.error_code, "the WebTransport session was reset")
+            else:
+                self.on_reset(event.stream_id, self._code_in(event.error_code))
+        if self._session is None and self._h3.received_settings is not None:
+            self._request()
+
+    def _request(self):
+        """The daemon has told its settings: asks for the session. Streams need not wait for the answer."""
+        if not self._h3.received_settings.get(0x2B603742):  # SETTINGS_ENABLE_WEBTRANSPORT
+            return self._closed_by_peer(0, "the server does not speak WebTransport draft 02")
+        self._session = self._quic.get_next_available_stream_id()
+        headers = {
+            ":method": "CONNECT",
+            ":protocol": "webtransport",
+            ":scheme": "https",
+            ":authority": self.host,
+            ":path": "/weir",
+            "sec-webtransport-http3-draft02": "1",
+        }
+        self._h3.send_headers(self._session, [(name.encode(), value.encode()) for name, value in headers.items()])
+        self._transmit_soon()
+        self.ready.set_result(None)
+
+    def _read_capsules(self, data, ended):
+        self._capsules += data
+        while self._capsules:
+            capsule = Buffer(data=self._capsules)
+            try:
+                kind, length = capsule.pull_uint_var(), capsule.pull_uint_var()
+                body = capsule.pull_bytes(length)
+            except BufferReadError:
+                break
+            self._capsules = self._capsules[capsule.tell() :]
+            if kind == CLOSE_SESSION:
+                return self._closed_by_peer(int.from_bytes(body[:4], "big"), body[4:].decode())
+        if ended:
+            self._closed_by_peer(0, "the WebTransport session ended")
+
+    def _code_out(self, code):
+        return FIRST_CODE + code + code // 0x1E
+
+    def _code_in(self, code):
+        shifted = code - FIRST_CODE
+        return shifted - shifted // 0x1F
+
+
+TRANSPORTS = {"quic": QuicTransport, "webtransport": WebTransport}
