@@ -39,6 +39,8 @@ pub struct CacheConfig {
 pub struct LimitsConfig {
     /// Largest payload. Default 16 MiB.
     pub payload: ByteSize,
+    /// Most sessions at once; further ones are refused. Default 65,536.
+    pub sessions: usize,
     /// Most topics. Default 65,536.
     pub topics: usize,
     /// Most subscriptions in one session. Default 256.
@@ -80,6 +82,7 @@ impl Default for LimitsConfig {
         let payload = ByteSize(payload as u64);
         Self {
             payload,
+            sessions: crate::daemon::SESSIONS,
             topics,
             subscriptions,
             producers,
@@ -183,6 +186,7 @@ impl Config {
             );
         }
         for (key, value, least) in [
+            ("limits.sessions", limits.sessions, 1),
             ("limits.topics", limits.topics, 1),
             ("limits.producers", limits.producers, 1),
             ("limits.window", limits.window as usize, 64),
@@ -304,7 +308,7 @@ mod tests {
         assert_eq!(load("", &[]), Ok(Config::default()));
         // Every key stands in it.
         let keys = DEFAULT.lines().filter(|line| line.contains(" = ")).count();
-        assert_eq!(keys, 7);
+        assert_eq!(keys, 8);
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub use crate::net::endpoint::BindError;
 pub use crate::net::identity::IdentityError;
 use crate::net::tls::CertificateHash;
 
+/// Most sessions at once, by default.
+pub(crate) const SESSIONS: usize = 65_536;
+
 /// Settings of a daemon, made by [`Daemon::builder`].
 #[derive(Debug, Clone)]
 #[must_use]
@@ -28,6 +31,7 @@ pub struct Builder {
     listen: SocketAddr,
     state: Option<PathBuf>,
     limits: Limits,
+    sessions: usize,
 }
 
 /// Why a daemon did not start.
@@ -62,6 +66,12 @@ impl Builder {
         self
     }
 
+    /// Most sessions at once; further ones are refused. Default 65,536.
+    pub fn sessions(mut self, most: usize) -> Self {
+        self.sessions = most;
+        self
+    }
+
     /// Starts the daemon; within a tokio runtime.
     #[expect(
         clippy::unused_async,
@@ -81,7 +91,12 @@ impl Builder {
         })?;
         let core = Arc::new(Core::new(Engine::new(self.limits, now(), rand::random())));
         let (stop, stopping) = watch::channel(false);
-        let running = tokio::spawn(endpoint::run(endpoint, core.clone(), stopping));
+        let running = tokio::spawn(endpoint::run(
+            endpoint,
+            core.clone(),
+            self.sessions,
+            stopping,
+        ));
         Ok(Daemon {
             core,
             local,
@@ -122,6 +137,7 @@ impl Daemon {
             listen: (Ipv6Addr::UNSPECIFIED, crate::wire::PORT).into(),
             state: None,
             limits: Limits::default(),
+            sessions: SESSIONS,
         }
     }
 
@@ -236,7 +252,7 @@ impl Stream for LocalSubscription {
                 ..
             } = this;
             let read = core.poll_read(*id, context, BATCH, &mut |item| {
-                collect(&item, events, epochs)
+                collect(&item, events, epochs);
             });
             if let Err(refusal) = std::task::ready!(read) {
                 this.ended = true;

@@ -74,7 +74,10 @@ fn subscriber(
 fn a_thousand_lines_go_round_in_order_and_a_second_round_counts_two() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
-    let lines: String = (1..=1000).map(|n| format!("{n}\n")).collect();
+    let lines = (1..=1000)
+        .map(|n| n.to_string())
+        .collect::<Vec<_>>()
+        .join("\n");
     for transports in [["quic", "webtransport"], ["webtransport", "quic"]] {
         let topic = format!("{}/a", transports[0]);
         let filter = format!("{}/*", transports[0]);

@@ -174,7 +174,11 @@ async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
         ),
         (oversized.to_vec(), Code::FRAME_TOO_LARGE, "limit"),
         (encoded(&[hello(1)]), Code::UNEXPECTED, "hello"),
-        (encoded(&[publish.clone()]), Code::BAD_ALIAS, "alias 9"),
+        (
+            encoded(std::slice::from_ref(&publish)),
+            Code::BAD_ALIAS,
+            "alias 9",
+        ),
         (
             encoded(&[topic("a"), topic("b")]),
             Code::BAD_ALIAS,

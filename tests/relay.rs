@@ -253,6 +253,26 @@ async fn a_session_has_as_many_subscriptions_as_it_was_told_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_is_full_refuses_and_serves_again_when_it_is_not() {
+    let listen = (std::net::Ipv4Addr::LOCALHOST, 0).into();
+    let daemon = Daemon::builder()
+        .listen(listen)
+        .sessions(1)
+        .spawn()
+        .await
+        .unwrap();
+    let first = client(&daemon, TRANSPORTS[0]).await;
+    let trust = weir::Trust::Pinned(daemon.certificate_hash());
+    let second = weir::Client::builder(daemon.local_addr().to_string()).trust(trust);
+    let error = within(second.clone().connect()).await.unwrap_err();
+    assert!(error.to_string().contains("refused"), "{error}");
+    first.publish("demo/a", "x").await.unwrap();
+    first.close().await;
+    // The daemon takes a moment to see it leave.
+    within(async { while second.clone().connect().await.is_err() {} }).await;
+}
+
+#[tokio::test]
 async fn what_is_not_offered_yet_is_refused_in_words() {
     let daemon = daemon().await;
     let client = client(&daemon, TRANSPORTS[0]).await;

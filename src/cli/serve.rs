@@ -54,6 +54,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .listen(config.listen)
         .state(&directory)
         .limits(config.engine_limits())
+        .sessions(config.limits.sessions)
         .spawn()
         .await?;
     let hash = daemon.certificate_hash();

@@ -228,7 +228,7 @@ async fn refused(address: SocketAddr) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn greet(builder: &Builder, endpoint: Endpoint, link: Link) -> Result<Dialled, Gone> {

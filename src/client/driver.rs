@@ -164,20 +164,13 @@ async fn take_stream(shared: Arc<Shared>, rx: Rx) {
     let Ok(DaemonFrame::For { request }) = DaemonFrame::decode(&frame) else {
         return shared.fail(broken("a stream did not begin by saying what it is for"));
     };
-    let (subscription, question) = {
-        let mut state = shared.lock();
-        (
-            state.subscriptions.get(&request).cloned(),
-            state.questions.remove(&request),
-        )
-    };
+    // The stream of a subscription may come before the answer to its question: that stays.
+    let subscription = shared.lock().subscriptions.get(&request).cloned();
     if let Some(subscription) = subscription {
         // Gone if nobody wants it any more; the stream is then stopped by dropping it.
         let _ = subscription.send(Delivery::Stream(incoming)).await;
-    } else if let Some(question) = question
-        && let Ok(message) = super::request::read_message(&mut incoming).await
-    {
-        let _ = question.send(Ok(Answer::Message(message)));
+    } else if let Ok(message) = super::request::read_message(&mut incoming).await {
+        shared.answer(request, Ok(Answer::Message(message)));
     }
 }
 

@@ -4,22 +4,33 @@ use super::counts::Count;
 use crate::wire::Digest;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 
 /// What a count costs in memory: its place and its share of the table, at worst. Bytes.
 pub(crate) const COUNT_COST: usize = 112;
 
 const NONE: u32 = u32::MAX;
 
-// Sixteen bytes of the digest, mixed with the secret key of the topic: as good as unique.
-type Key = [u64; 2];
+/// A payload of a topic: sixteen bytes of its digest, mixed with the secret key of the topic. As
+/// good as unique, and evenly spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Key(u64, u64);
 
-fn key(topic: u64, digest: &Digest) -> Key {
-    let word = |at: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&digest.0[at..at + 8]);
-        u64::from_le_bytes(bytes)
-    };
-    [word(0) ^ topic, word(8).wrapping_add(topic)]
+impl Key {
+    pub(crate) fn new(topic: u64, digest: &Digest) -> Self {
+        let word = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&digest.0[at..at + 8]);
+            u64::from_le_bytes(bytes)
+        };
+        Self(word(0) ^ topic, word(8).wrapping_add(topic))
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+    }
 }
 
 #[derive(Debug)]
@@ -62,7 +73,7 @@ impl Ledger {
 
     /// Takes a count in that is not here. `position` is the engine's.
     pub(crate) fn put(&mut self, topic: u64, digest: &Digest, count: Count, position: u64) {
-        let key = key(topic, digest);
+        let key = Key::new(topic, digest);
         if self.index.len() >= self.capacity {
             self.lost = position;
             self.index.remove(&self.places[self.oldest as usize].key);
@@ -92,7 +103,7 @@ impl Ledger {
     }
 
     pub(crate) fn take(&mut self, topic: u64, digest: &Digest) -> Option<Count> {
-        let at = self.index.remove(&key(topic, digest))?;
+        let at = self.index.remove(&Key::new(topic, digest))?;
         Some(self.remove(at))
     }
 

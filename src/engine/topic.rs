@@ -2,6 +2,7 @@
 
 use super::SubscriptionId;
 use super::counts::{Count, Ranked, Top};
+use super::ledger::Key;
 use super::log::{Entry, Log, PLACE};
 use super::producers::Producers;
 use crate::wire::{Digest, Encoded, INLINE};
@@ -15,14 +16,6 @@ const ENTRY_COST: usize = PLACE + 16;
 const PAYLOAD_COST: usize = 128;
 /// What a topic costs while it holds nothing. Bytes.
 const TOPIC_COST: usize = 1024;
-
-/// Where the bytes of a payload are: at its newest publication in the log, or with those that
-/// were asked for since.
-#[derive(Debug, Clone, Copy)]
-enum Place {
-    Log(u64),
-    Asked(u64),
-}
 
 /// A payload that was asked for since its newest publication, and may so outlive it.
 #[derive(Debug)]
@@ -60,11 +53,12 @@ pub(crate) struct Topic {
     pub(crate) log: Log,
     pub(crate) producers: Producers,
     pub(crate) top: Top,
-    // The LRU of payloads has no list of its own: it is the log, and among that, by the number of
-    // the look-up, what was asked for.
-    payloads: HashMap<Digest, Place, RandomState>,
+    // Newest publication of each payload in the cache. Their LRU has no list of its own: it is
+    // the log, and among that, by the number of the look-up, what was asked for.
+    payloads: HashMap<Key, u64, RandomState>,
     asked: BTreeMap<u64, Asked>,
-    lookups: u64,
+    lookups: BTreeMap<u64, u64>,
+    lookup: u64,
     // Subscriptions that have had everything: the next publication wakes them.
     pub(crate) waiting: Vec<SubscriptionId>,
     // Subscriptions that have not.
@@ -90,7 +84,8 @@ impl Topic {
             top: Top::default(),
             payloads: HashMap::default(),
             asked: BTreeMap::new(),
-            lookups: 0,
+            lookups: BTreeMap::new(),
+            lookup: 0,
             waiting: Vec::new(),
             behind: 0,
             resolved: 0,
@@ -114,18 +109,16 @@ impl Topic {
         self.bytes == 0
     }
 
-    fn at(&self, place: Place) -> Option<(u64, &Entry)> {
-        let sequence = match place {
-            Place::Log(sequence) => sequence,
-            Place::Asked(lookup) => {
-                let asked = self.asked.get(&lookup)?;
-                if let Some(kept) = &asked.kept {
-                    return Some((asked.sequence, kept));
-                }
-                asked.sequence
-            }
-        };
-        Some((sequence, self.log.get(sequence)?))
+    // The publication with this sequence, if its payload is cached.
+    fn at(&self, sequence: u64) -> Option<&Entry> {
+        self.log.get(sequence).or_else(|| {
+            let asked = self.asked.get(self.lookups.get(&sequence)?)?;
+            asked.kept.as_deref()
+        })
+    }
+
+    fn key(&self, digest: &Digest) -> Key {
+        Key::new(self.key, digest)
     }
 
     /// Looks a payload up for publication.
@@ -143,20 +136,16 @@ impl Topic {
         let sequence = self.log.next();
         entry.cost = own_cost(&entry.encoded) + shared_cost(&entry.encoded);
         self.bytes += entry.cost;
-        // The cost of the payload moves from its publication before to this one.
-        let before = self.payloads.insert(entry.digest, Place::Log(sequence));
-        let before = match before {
-            Some(Place::Asked(lookup)) => self.asked.remove(&lookup).and_then(|asked| {
-                self.bytes -= asked.kept.as_ref().map_or(0, |kept| kept.cost);
-                asked.kept.is_none().then_some(asked.sequence)
-            }),
-            Some(Place::Log(sequence)) => Some(sequence),
-            None => None,
-        };
-        if let Some(before) = before.and_then(|before| self.log.get_mut(before)) {
-            self.bytes -= before.cost;
-            before.cost = own_cost(&before.encoded);
-            self.bytes += before.cost;
+        if let Some(before) = self.payloads.insert(self.key(&entry.digest), sequence) {
+            // The cost of the payload moves from its publication before to this one.
+            if let Some(before) = self.log.get_mut(before) {
+                self.bytes -= before.cost;
+                before.cost = own_cost(&before.encoded);
+                self.bytes += before.cost;
+            }
+            if let Some(kept) = self.answered(before).and_then(|asked| asked.kept) {
+                self.bytes -= kept.cost;
+            }
         }
         self.top.update(Ranked {
             digest: entry.digest,
@@ -186,9 +175,10 @@ impl Topic {
         let (lookup, _) = asked.find(|(_, asked)| {
             asked.kept.is_some() && (last || oldest.is_none_or(|position| asked.before <= position))
         })?;
-        let lookup = *lookup;
-        let kept = self.asked.remove(&lookup)?.kept?;
-        self.payloads.remove(&kept.digest);
+        let kept = self.asked.remove(&{ *lookup })?;
+        self.lookups.remove(&kept.sequence);
+        let kept = kept.kept?;
+        self.payloads.remove(&self.key(&kept.digest));
         self.bytes -= kept.cost;
         Some((kept.digest, kept.count))
     }
@@ -197,51 +187,51 @@ impl Topic {
         let sequence = self.log.first();
         let entry = self.log.pop_oldest()?;
         self.bytes -= entry.cost;
-        let hash_map::Entry::Occupied(place) = self.payloads.entry(entry.digest) else {
+        let key = self.key(&entry.digest);
+        let hash_map::Entry::Occupied(newest) = self.payloads.entry(key) else {
             return None;
         };
-        match *place.get() {
-            Place::Log(newest) if newest == sequence => {
-                place.remove();
-                return Some((entry.digest, entry.count));
-            }
-            Place::Asked(lookup) => {
-                let asked = self.asked.get_mut(&lookup);
-                if let Some(asked) = asked.filter(|asked| asked.sequence == sequence) {
-                    self.bytes += entry.cost;
-                    asked.kept = Some(Box::new(entry));
-                }
-            }
-            Place::Log(_) => {}
+        if *newest.get() != sequence {
+            return None;
         }
-        None
+        if !self.lookups.is_empty()
+            && let Some(lookup) = self.lookups.get(&sequence)
+            && let Some(asked) = self.asked.get_mut(lookup)
+        {
+            self.bytes += entry.cost;
+            asked.kept = Some(Box::new(entry));
+            return None;
+        }
+        newest.remove();
+        Some((entry.digest, entry.count))
     }
 
     /// The newest message with this payload, which is used so, before what is published next,
     /// at `before`.
     pub(crate) fn find(&mut self, digest: &Digest, before: u64) -> Option<(u64, &Entry)> {
-        let place = self.payloads.get_mut(digest)?;
-        self.lookups += 1;
-        let earlier = std::mem::replace(place, Place::Asked(self.lookups));
-        let asked = match earlier {
-            Place::Log(sequence) => Asked {
-                sequence,
-                before,
-                kept: None,
-            },
-            Place::Asked(lookup) => Asked {
-                before,
-                ..self.asked.remove(&lookup)?
-            },
+        self.peek(digest)?;
+        let sequence = *self.payloads.get(&self.key(digest))?;
+        let kept = self.answered(sequence).and_then(|asked| asked.kept);
+        self.lookup += 1;
+        self.lookups.insert(sequence, self.lookup);
+        let asked = Asked {
+            sequence,
+            before,
+            kept,
         };
-        self.asked.insert(self.lookups, asked);
-        self.at(Place::Asked(self.lookups))
+        self.asked.insert(self.lookup, asked);
+        self.at(sequence).map(|entry| (sequence, entry))
+    }
+
+    // Forgets that the payload was asked for.
+    fn answered(&mut self, sequence: u64) -> Option<Asked> {
+        self.asked.remove(&self.lookups.remove(&sequence)?)
     }
 
     /// The payload, without counting as a use.
     pub(crate) fn peek(&self, digest: &Digest) -> Option<&Entry> {
-        let place = self.payloads.get(digest)?;
-        self.at(*place).map(|(_, entry)| entry)
+        let entry = self.at(*self.payloads.get(&self.key(digest))?);
+        entry.filter(|entry| entry.digest == *digest)
     }
 }
 
@@ -260,15 +250,15 @@ fn shared_cost(encoded: &Encoded) -> usize {
 impl Topic {
     /// Payloads in the cache, used last first.
     pub(crate) fn payloads(&self) -> Vec<Digest> {
-        let mut all: Vec<_> = self.payloads.iter().collect();
-        all.sort_unstable_by_key(|(_, place)| {
-            std::cmp::Reverse(match place {
-                // What was asked for after a publication, and before the next.
-                Place::Log(sequence) => (self.log.get(*sequence).unwrap().position, 0),
-                Place::Asked(lookup) => (self.asked[lookup].before - 1, *lookup),
-            })
-        });
-        all.into_iter().map(|(digest, _)| *digest).collect()
+        let used = |sequence: &u64| match self.lookups.get(sequence) {
+            // After a publication, and before the next.
+            Some(lookup) => (self.asked[lookup].before - 1, *lookup),
+            None => (self.at(*sequence).unwrap().position, 0),
+        };
+        let mut all: Vec<_> = self.payloads.values().collect();
+        all.sort_unstable_by_key(|sequence| std::cmp::Reverse(used(sequence)));
+        let digest = |sequence: &u64| self.at(*sequence).unwrap().digest;
+        all.into_iter().map(digest).collect()
     }
 
     /// Recounts the bytes, and looks for payloads without bytes and messages without payload.
@@ -281,17 +271,19 @@ impl Topic {
         };
         let bytes: usize = entries().chain(kept()).map(|entry| entry.cost).sum();
         assert_eq!(self.bytes, bytes);
-        assert!(entries().all(|entry| self.payloads.contains_key(&entry.digest)));
-        for (digest, place) in &self.payloads {
-            let (_, entry) = self.at(*place).expect("a payload without bytes");
-            assert_eq!(entry.digest, *digest);
+        let cached = |entry: &Entry| self.payloads.contains_key(&self.key(&entry.digest));
+        assert!(entries().chain(kept()).all(cached));
+        for (key, sequence) in &self.payloads {
+            let entry = self.at(*sequence).expect("a payload without bytes");
+            assert_eq!(self.key(&entry.digest), *key);
             let cost = own_cost(&entry.encoded) + shared_cost(&entry.encoded);
             assert_eq!(entry.cost, cost);
         }
-        let asked = |place: &&Place| matches!(place, Place::Asked(_));
-        assert_eq!(
-            self.payloads.values().filter(asked).count(),
-            self.asked.len()
-        );
+        assert_eq!(self.asked.len(), self.lookups.len());
+        for (sequence, lookup) in &self.lookups {
+            let asked = &self.asked[lookup];
+            assert_eq!(asked.sequence, *sequence);
+            assert_eq!(asked.kept.is_some(), self.log.get(*sequence).is_none());
+        }
     }
 }

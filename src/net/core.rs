@@ -36,24 +36,24 @@ impl Core {
 
     /// Calls the engine and wakes whoever has something to read after it.
     pub(crate) fn with<T>(&self, call: impl FnOnce(&mut Engine) -> T) -> T {
-        WAKING.with_borrow_mut(|waking| {
-            let mut inner = self.lock();
-            let Inner {
-                engine,
-                readers,
-                named,
-            } = &mut *inner;
-            let result = call(engine);
-            engine.take_wakes(named);
-            // Who is not here is reading just now, and will find it.
-            let wakers = named
-                .drain(..)
-                .filter_map(|id| readers.get_mut(id.index())?.take());
-            waking.extend(wakers);
-            drop(inner);
-            waking.drain(..).for_each(Waker::wake);
-            result
-        })
+        let mut waking = WAKING.take();
+        let mut inner = self.lock();
+        let Inner {
+            engine,
+            readers,
+            named,
+        } = &mut *inner;
+        let result = call(engine);
+        engine.take_wakes(named);
+        // Who is not here is reading just now, and will find it.
+        let wakers = named
+            .drain(..)
+            .filter_map(|id| readers.get_mut(id.index())?.take());
+        waking.extend(wakers);
+        drop(inner);
+        waking.drain(..).for_each(Waker::wake);
+        WAKING.set(waking);
+        result
     }
 
     /// Reads a subscription: ready when there was something, or when it lagged and is to end.
@@ -72,7 +72,10 @@ impl Core {
         if inner.readers.len() <= index {
             inner.readers.resize(index + 1, None);
         }
-        inner.readers[index] = Some(context.waker().clone());
+        // What a waker drops may call in here: not under the lock.
+        let before = inner.readers[index].replace(context.waker().clone());
+        drop(inner);
+        drop(before);
         Poll::Pending
     }
 

@@ -80,23 +80,35 @@ fn address_error(address: SocketAddr, error: &io::Error) -> String {
 pub(crate) async fn run(
     endpoint: quinn::Endpoint,
     core: Arc<Core>,
+    most: usize,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut sessions = JoinSet::new();
     let stopping = stop.clone();
+    // One clone for each handshake under way.
+    let handshakes = Arc::new(());
+    let mut full = false;
     loop {
         tokio::select! {
             incoming = endpoint.accept() => {
                 let Some(incoming) = incoming else { break };
-                let waiting = endpoint.open_connections().saturating_sub(sessions.len());
-                if waiting > UNPROVEN && incoming.may_retry() {
+                if sessions.len() >= most {
+                    if !std::mem::replace(&mut full, true) {
+                        tracing::warn!(most, "no more sessions (limits.sessions): refusing");
+                    }
+                    incoming.refuse();
+                    continue;
+                }
+                full = false;
+                if Arc::strong_count(&handshakes) > UNPROVEN && incoming.may_retry() {
                     // It comes again with a token.
                     let _ = incoming.retry();
                     continue;
                 }
                 match incoming.accept() {
                     Ok(connecting) => {
-                        sessions.spawn(greet(connecting, core.clone(), stopping.clone()));
+                        let (core, stop) = (core.clone(), stopping.clone());
+                        sessions.spawn(greet(connecting, handshakes.clone(), core, stop));
                     }
                     Err(error) => tracing::debug!(%error, "handshake"),
                 }
@@ -115,11 +127,17 @@ pub(crate) async fn run(
     endpoint.wait_idle().await;
 }
 
-async fn greet(connecting: quinn::Connecting, core: Arc<Core>, mut stop: watch::Receiver<bool>) {
+async fn greet(
+    connecting: quinn::Connecting,
+    handshake: Arc<()>,
+    core: Arc<Core>,
+    mut stop: watch::Receiver<bool>,
+) {
     let established = tokio::select! {
         established = timeout(HANDSHAKE, establish(connecting)) => established,
         () = session::stopped(&mut stop) => return,
     };
+    drop(handshake);
     match established {
         Ok(Ok(link)) => session::serve(core, link, stop).await,
         Ok(Err(reason)) => tracing::debug!(reason, "handshake"),

@@ -88,6 +88,7 @@ impl Link {
         }
     }
 
+    #[cfg(feature = "daemon")]
     pub(crate) async fn accept_bi(&self) -> Result<(Tx, Rx), Gone> {
         match self {
             Self::Quic(connection) => {
@@ -213,6 +214,7 @@ impl Tx {
     }
 
     /// Waits until the peer has everything, or wants no more.
+    #[cfg(feature = "daemon")]
     pub(crate) async fn stopped(&mut self) {
         let _ = self.stream().stopped().await;
     }

@@ -36,6 +36,8 @@ pub(super) struct Peer {
     session: Mutex<Session>,
     // Frames for the control stream.
     outbox: Outbox,
+    // Publications may stand on every stream.
+    frame_limit: usize,
     // Turns true with the hello.
     open: watch::Sender<bool>,
 }
@@ -72,7 +74,7 @@ impl From<FrameError> for End {
 
 /// Serves a peer until it leaves, misbehaves, or the daemon stops.
 pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver<bool>) {
-    let session = core.with(|engine| engine.open_session());
+    let (session, limits) = core.with(|engine| (engine.open_session(), engine.limits()));
     let id = session.id();
     let (transport, address) = (link.transport(), link.remote_address());
     tracing::debug!(id, %transport, %address, "session");
@@ -81,6 +83,7 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
         link,
         session: Mutex::new(session),
         outbox: Outbox::default(),
+        frame_limit: MAX_CONTROL_FRAME.max(limits.payload + FRAME_OVERHEAD),
         open: watch::channel(false).0,
     });
     let late = late(&peer, tokio::time::Instant::now() + HELLO);
@@ -152,7 +155,7 @@ async fn late(peer: &Peer, deadline: tokio::time::Instant) -> End {
         .await
         .is_ok()
     {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
     let seconds = HELLO.as_secs();
     Refusal::new(
@@ -270,15 +273,10 @@ impl Frames {
     }
 }
 
-fn limit(peer: &Peer) -> usize {
-    let payload = peer.core.with(|engine| engine.limits().payload);
-    MAX_CONTROL_FRAME.max(payload + FRAME_OVERHEAD)
-}
-
 async fn control(peer: &Arc<Peer>, rx: Rx) -> End {
     let mut tasks = JoinSet::new();
     let mut deliveries: HashMap<u32, AbortHandle> = HashMap::new();
-    let mut frames = Frames::new(rx, MAX_CONTROL_FRAME);
+    let mut frames = Frames::new(rx, peer.frame_limit);
     let mut actions = Vec::new();
     loop {
         let end = match frames.next().await {
@@ -319,7 +317,6 @@ async fn control(peer: &Arc<Peer>, rx: Rx) -> End {
         if let Some(end) = end {
             return end;
         }
-        frames.reader.set_limit(limit(peer));
         while tasks.try_join_next().is_some() {}
         deliveries.retain(|_, delivery| !delivery.is_finished());
     }
@@ -348,7 +345,7 @@ async fn publications(peer: &Arc<Peer>) -> End {
 async fn publish(peer: Arc<Peer>, rx: Rx) -> Result<(), End> {
     // Streams may overtake the control stream: they wait for its hello.
     peer.opened().await;
-    let mut frames = Frames::new(rx, limit(&peer));
+    let mut frames = Frames::new(rx, peer.frame_limit);
     while let Some(frames) = frames.next().await? {
         peer.handle(Channel::Publish, frames, &mut Vec::new())
             .await?;

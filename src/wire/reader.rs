@@ -42,11 +42,6 @@ impl FrameReader {
         }
     }
 
-    /// Changes the limit, from the next frame on.
-    pub fn set_limit(&mut self, limit: usize) {
-        self.limit = limit;
-    }
-
     /// Hands over the next piece. Call [`next_frame`](Self::next_frame) until it gives none before the
     /// next push.
     pub fn push(&mut self, piece: Bytes) {

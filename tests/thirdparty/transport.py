@@ -136,12 +136,15 @@ class WebTransport(QuicTransport):
     def _begin(self):
         self._h3 = H3Connection(self._quic, enable_webtransport=True)
         self._session = None
+        self._own = set()
         self._capsules = b""
         self.status = None
         self.transmit()
 
     def open(self, unidirectional=True):
-        return self._h3.create_webtransport_stream(self._session, is_unidirectional=unidirectional)
+        stream = self._h3.create_webtransport_stream(self._session, is_unidirectional=unidirectional)
+        self._own.add(stream)
+        return stream
 
     def leave(self, code, reason):
         reason = reason.encode()
@@ -158,6 +161,9 @@ class WebTransport(QuicTransport):
             return super().quic_event_received(event)
         if not hasattr(self, "_h3"):
             return  # still in the handshake
+        if isinstance(event, StreamDataReceived) and event.stream_id in self._own:
+            # What comes back has no header; aioquic takes it for a request's answer and closes the connection.
+            return self.on_data(event.stream_id, event.data, event.end_stream)
         for found in self._h3.handle_event(event):
             if isinstance(found, WebTransportStreamDataReceived):
                 self.on_data(found.stream_id, found.data, found.stream_ended)

@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Runs the commands of README.md, and compares what they print: tests/readme.py path/to/weir
+
+In a ```console block a line that begins with "$ " is a command, and the lines below it are what it
+prints: "…" stands for anything, and a line that is only "…" for any number of lines. `cargo run
+--release -- X` is run as `weir X`. The daemon and subscriptions without --count run to the end;
+their lines are the first ones that they print.
+
+The table of limits has to have every key of the configuration, with its default.
+
+Every daemon here has a free port and a state directory of its own; the text of README.md is what
+it says on the default port.
+"""
+
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PATIENCE = 20  # seconds
+
+
+def commands(text):
+    """(command, expected lines), in order."""
+    found = []
+    for block in re.findall(r"^```console\n(.*?)^```", text, re.M | re.S):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append((line[2:], []))
+            else:
+                found[-1][1].append(line)
+    return found
+
+
+def pattern(lines, whole):
+    parts = []
+    for line in lines:
+        if line == "…":
+            parts.append(r"(?:.*\n)*?")
+        else:
+            parts.append(re.escape(line).replace("…", ".*") + r"\n")
+    return re.compile("".join(parts) + (r"\Z" if whole else ""))
+
+
+def check_limits(text, configuration):
+    """Every `key = value` of the configuration stands in a row of README's table."""
+    section = ""
+    for line in configuration.splitlines():
+        if line.startswith("["):
+            section = line.strip("[]") + "."
+        elif " = " in line and not line.startswith("#"):
+            key, value = line.split(" = ")
+            row = re.search(rf"^\|.*\| `{re.escape(section + key)}` \| (.*) \|$", text, re.M)
+            shown = re.sub(r"[ ,`]", "", row[1]) if row else "nothing"
+            if not shown.startswith(value.strip('"')):
+                sys.exit(f"FAILED: the default of {section}{key} is {value}, README.md says {shown}")
+
+
+def wait(what, ready):
+    end = time.monotonic() + PATIENCE
+    while not ready():
+        if time.monotonic() > end:
+            sys.exit(f"FAILED: {what}")
+        time.sleep(0.02)
+
+
+def main():
+    weir = pathlib.Path(sys.argv[1]).resolve(strict=True)
+    running = []
+    readme = (ROOT / "README.md").read_text()
+    said = subprocess.run([weir, "default-config"], check=True, capture_output=True, text=True)
+    check_limits(readme, said.stdout)
+    with tempfile.TemporaryDirectory() as work:
+        work = pathlib.Path(work)
+        (work / "bin").mkdir()
+        (work / "bin/weir").symlink_to(weir)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
+        environment |= {
+            "PATH": f"{work}/bin:{os.environ['PATH']}",
+            "HOME": str(work),
+            "XDG_STATE_HOME": str(work),
+            "WEIR_LISTEN": "127.0.0.1:0",
+            "RUST_LOG": "weir=debug",
+            "NO_COLOR": "1",
+        }
+        environment.pop("STATE_DIRECTORY", None)
+        address = None
+
+        def normal(text):
+            if address:
+                port = address.rsplit(":", 1)[1]
+                text = text.replace(address, "[::]:4433").replace(f" --server localhost:{port}", "")
+            return text
+
+        def check(command, expected, printed, whole):
+            if not pattern(expected, whole).match(printed):
+                sys.exit(f"FAILED: {command}\nREADME.md says:\n" + "\n".join(expected) + f"\nit prints:\n{printed}")
+
+        try:
+            for number, (command, expected) in enumerate(commands(readme)):
+                command = command.replace("cargo run --release -- ", "weir ")
+                words = shlex.split(command)
+                stays = words[:2] == ["weir", "serve"] or (
+                    words[:2] == ["weir", "sub"] and "--count" not in words
+                )
+                print("  $", command, flush=True)
+                if stays:
+                    out, err = work / f"{number}.out", work / f"{number}.err"
+                    process = subprocess.Popen(
+                        words, cwd=ROOT, env=environment, stdout=out.open("w"), stderr=err.open("w")
+                    )
+                    running.append((command, expected, process, out, err))
+                    if words[1] == "serve":
+                        wait("the daemon does not say where it listens", lambda: "UDP " in out.read_text())
+                        address = re.search(r"UDP (\S+):", out.read_text())[1]
+                        environment["WEIR_SERVER"] = address
+                        del environment["WEIR_LISTEN"]
+                    else:
+                        wait(f"no subscription: {command}", lambda: "subscribed" in err.read_text())
+                    continue
+                done = subprocess.run(
+                    ["bash", "-euo", "pipefail", "-c", command],
+                    cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE,
+                )
+                if done.returncode != 0:
+                    sys.exit(f"FAILED: {command}\n{done.stderr.decode()}")
+                printed = done.stdout.decode()
+                if printed and not printed.endswith("\n"):
+                    printed += "\n"
+                check(command, expected, printed, whole=True)
+            for command, expected, process, out, _ in reversed(running):
+                wait(
+                    f"{command} printed\n{out.read_text()}, not\n" + "\n".join(expected),
+                    lambda: pattern(expected, whole=False).match(normal(out.read_text())),
+                )
+                if process.poll() is not None:
+                    sys.exit(f"FAILED: {command} has ended, exit code {process.returncode}")
+            print(f"  all {len(commands((ROOT / 'README.md').read_text()))} commands print what README.md says")
+        finally:
+            for _, _, process, _, _ in reversed(running):
+                process.terminate()
+                process.wait()
+
+
+if __name__ == "__main__":
+    main()
