@@ -1,4 +1,5 @@
 //! The engine and the wire codec decide purely: no runtime, no sockets, no clock, no shell.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The client's side of the streams: one task that reads and writes, and hands out what comes.
 
-use super::publish::{Outstanding, Receipt};
+use super::publish::{Large, Outstanding, Receipt, send_alone};
 use super::request::Answer;
 use super::{Closed, PublishError, Shared};
 use crate::net::link::{ReadError, Rx, Tx, WriteError};
@@ -27,6 +27,7 @@ pub(super) struct State {
     pub(super) questions: HashMap<u32, oneshot::Sender<Result<Answer, Refusal>>>,
     pub(super) subscriptions: HashMap<u32, mpsc::Sender<Delivery>>,
     pub(super) outstanding: Outstanding,
+    pub(super) sending: Vec<Large>,
 }
 
 impl Shared {
@@ -38,10 +39,12 @@ impl Shared {
         state.questions.clear();
         state.subscriptions.clear();
         state.outstanding.clear();
+        state.sending.clear();
         drop(state);
         self.control.close();
         self.publications.close();
         self.receipt.notify_waiters();
+        self.large.close();
     }
 
     /// Why the session ended.
@@ -94,6 +97,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut tx: Tx, rx: Rx, reader: FrameRe
         closed = read_control(&shared, Incoming { rx, reader }) => closed,
         closed = write_control(&shared, &mut tx) => closed,
         closed = write_publications(&shared) => closed,
+        closed = write_large(&shared) => closed,
         closed = accept_streams(&shared) => closed,
         closed = drain_datagrams(&shared) => closed,
     };
@@ -128,6 +132,22 @@ async fn write_publications(shared: &Shared) -> Closed {
             Ok(()) => pieces.clear(),
             Err(WriteError::Gone(gone)) => return gone.into(),
             Err(WriteError::Stopped) => return broken("it stopped the stream of publications"),
+        }
+    }
+}
+
+// A stream for each publication above a size.
+async fn write_large(shared: &Arc<Shared>) -> Closed {
+    let mut streams = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = shared.sending.notified() => {
+                let handed = std::mem::take(&mut shared.lock().sending);
+                for large in handed {
+                    streams.spawn(send_alone(shared.clone(), large));
+                }
+            }
+            Some(_) = streams.join_next() => {}
         }
     }
 }

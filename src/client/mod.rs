@@ -33,7 +33,7 @@ use driver::State;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 
 /// Settings of a client, made by [`Client::builder`].
@@ -100,6 +100,9 @@ struct Shared {
     publications: Outbox,
     // A receipt came.
     receipt: Notify,
+    // Room for publications with a stream of their own; one was handed over.
+    large: Arc<Semaphore>,
+    sending: Notify,
 }
 
 impl Shared {
@@ -174,6 +177,8 @@ impl Client {
             control: Outbox::default(),
             publications: Outbox::default(),
             receipt: Notify::new(),
+            large: Arc::new(Semaphore::new(publish::OWN_STREAMS)),
+            sending: Notify::new(),
         });
         let driver = tokio::spawn(driver::run(shared.clone(), tx, rx, reader)).abort_handle();
         Self {

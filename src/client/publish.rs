@@ -8,13 +8,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Publications without a receipt in one session, beyond which publishing waits.
 const IN_FLIGHT: usize = 1024;
 
 /// Payloads above this go on a stream of their own and do not delay the others. 64 KiB.
 const OWN_STREAM: usize = 64 << 10;
+
+/// Such payloads on their way at once; publishing a further one waits. The daemon allows 100.
+pub(super) const OWN_STREAMS: usize = 16;
 
 /// A publication was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,8 +123,9 @@ impl Client {
         self.send(topic, payload).await?.await
     }
 
-    /// Publishes and returns as soon as the publication is on its way, in order with others of
-    /// this client to the same topic; waits only while 1,024 have no receipt yet.
+    /// Publishes and returns as soon as the publication is on its way; waits only while 1,024
+    /// have no receipt yet. Publications to a topic keep their order, except that small ones may
+    /// overtake those above 64 KiB, of which 16 are on their way at once.
     pub async fn send(
         &self,
         topic: &str,
@@ -138,10 +142,18 @@ impl Client {
         }
         let (waiting, receipt) = oneshot::channel();
         let mut waiting = Some(waiting);
+        let mut permit = None;
+        if payload.len() > OWN_STREAM {
+            let large = self.shared().large.clone().acquire_owned();
+            permit = Some(large.await.map_err(|_| self.shared().why())?);
+        }
         loop {
             let settled = self.shared().receipt.notified();
             self.shared().publications.room().await;
-            if self.shared().begin(topic, &payload, &mut waiting)? {
+            if self
+                .shared()
+                .begin(topic, &payload, &mut waiting, &mut permit)?
+            {
                 return Ok(PendingReceipt {
                     receipt,
                     client: self.clone(),
@@ -159,6 +171,7 @@ impl Shared {
         name: &str,
         payload: &Bytes,
         waiting: &mut Option<Waiting>,
+        permit: &mut Option<OwnedSemaphorePermit>,
     ) -> Result<bool, PublishError> {
         let mut state = self.lock();
         if let Some(closed) = &state.closed {
@@ -181,9 +194,9 @@ impl Shared {
         topic.last += 1;
         topic.waiting.insert(topic.last, waiting);
         let (alias, number) = (topic.alias, topic.last);
-        let own = payload.len() > OWN_STREAM;
+        let permit = permit.take();
         let mut pieces = Vec::with_capacity(3);
-        if own || !std::mem::replace(&mut topic.declared, true) {
+        if permit.is_some() || !std::mem::replace(&mut topic.declared, true) {
             let mut declare = Vec::new();
             ClientFrame::Topic { alias, name }.encode(&mut declare);
             pieces.push(declare.into());
@@ -196,12 +209,13 @@ impl Shared {
                 .filter(|piece| !piece.is_empty()),
         );
         state.outstanding.count += 1;
-        if own {
-            drop(state);
-            tokio::spawn(send_alone(self.clone(), pieces));
-        } else {
+        match permit {
+            Some(permit) => {
+                state.sending.push(Large { pieces, permit });
+                self.sending.notify_one();
+            }
             // Under the lock, so that numbers and stream have one order.
-            self.publications.push(pieces);
+            None => self.publications.push(pieces),
         }
         Ok(true)
     }
@@ -221,12 +235,20 @@ impl Shared {
     }
 }
 
-async fn send_alone(shared: Arc<Shared>, mut pieces: Vec<Bytes>) {
-    // Whoever waits for the receipt is told by the driver when the session is gone.
+/// A publication that gets a stream of its own.
+pub(super) struct Large {
+    pieces: Vec<Bytes>,
+    permit: OwnedSemaphorePermit,
+}
+
+/// Sends it. Whoever waits for the receipt is told by the driver when the session is gone.
+pub(super) async fn send_alone(shared: Arc<Shared>, large: Large) {
+    let Large { mut pieces, permit } = large;
     if let Ok(mut tx) = shared.link.open_uni().await {
         match tx.write(&mut pieces).await {
             Ok(()) => tx.finish(),
             Err(_) => tx.reset(Code::DONE),
         }
     }
+    drop(permit);
 }

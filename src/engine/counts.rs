@@ -78,7 +78,7 @@ impl Top {
         self.hints[to] = now.digest.hint();
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Ranked> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Ranked> {
         self.ranked.iter()
     }
 

@@ -64,8 +64,8 @@ impl Engine {
         if topic.behind > 0 {
             self.abandon(slot, &topic.name);
         }
-        for ranked in topic.top.iter() {
-            // What only the list of the highest still knew.
+        for ranked in topic.top.iter().rev() {
+            // What only the list of the highest still knew; the highest are to stay longest.
             self.ledger.take(topic.key, &ranked.digest);
             self.ledger
                 .put(topic.key, &ranked.digest, ranked.count, self.position);

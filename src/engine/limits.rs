@@ -7,16 +7,19 @@ use super::ledger::COUNT_COST;
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes for payloads, their logs and indexes, and counts, over all topics. A quarter is set
-    /// aside for counts. Default 256 MiB; at least 1 MiB is used.
+    /// aside for counts. Exceeded only while one topic's producers alone take more than the rest.
+    /// Default 256 MiB; at least 1 MiB is used.
     pub cache: usize,
     /// Largest payload, bytes. Default 16 MiB; never more than a quarter of `cache`, so that one
     /// payload cannot empty it.
     pub payload: usize,
-    /// Most topics. Beyond it the one idle longest is forgotten. Default 65,536.
+    /// Most topics. Beyond it the one idle longest is forgotten, with its messages and producers;
+    /// its counts stay while they can. Default 65,536.
     pub topics: usize,
     /// Producers a topic remembers for publishing once. Default 1,024.
     pub producers: usize,
-    /// How far a producer's numbers may run ahead of the oldest one missing. Default 1,024.
+    /// How far a producer's numbers may run ahead of the oldest one missing; from 64 to 65,536.
+    /// Default 1,024.
     pub window: u32,
     /// Most subscriptions in one session. Default 256.
     pub subscriptions: u32,
@@ -56,7 +59,7 @@ impl Limits {
         self.payload = self.payload.clamp(1, self.cache / 4);
         self.topics = self.topics.max(1);
         self.producers = self.producers.max(1);
-        self.window = self.window.max(64);
+        self.window = self.window.clamp(64, 1 << 16);
         self
     }
 

@@ -16,24 +16,46 @@ pub(crate) enum Verdict {
 }
 
 /// Numbers accepted from one producer. Every number up to `floor` was accepted, or given up when
-/// the window moved past it; `ahead` are those accepted above, in order.
+/// the window moved past it.
 #[derive(Debug, Default)]
 struct Window {
     floor: u64,
     // Numbers up to this may have been given up rather than accepted.
     given_up: u64,
-    ahead: Vec<u64>,
+    // A ring of bits for the numbers above the floor, those accepted set; none while none is.
+    ahead: Box<[u64]>,
+    accepted_ahead: u32,
     // Highest number accepted; and the sequence of what was accepted last.
     highest: u64,
     sequence: u64,
 }
 
 impl Window {
+    // Word and mask of a number's bit.
+    fn bit(&self, number: u64) -> (usize, u64) {
+        let word = (number / 64) as usize % self.ahead.len().max(1);
+        (word, 1 << (number % 64))
+    }
+
+    fn is_ahead(&self, number: u64) -> bool {
+        let (word, mask) = self.bit(number);
+        number <= self.highest && self.ahead.get(word).is_some_and(|bits| bits & mask != 0)
+    }
+
+    fn clear(&mut self, number: u64) {
+        if self.is_ahead(number) {
+            let (word, mask) = self.bit(number);
+            self.ahead[word] &= !mask;
+            self.accepted_ahead -= 1;
+        }
+    }
+
     fn judge(&self, number: u64) -> Verdict {
         if number > self.floor {
-            match self.ahead.binary_search(&number) {
-                Ok(_) => Verdict::Duplicate,
-                Err(_) => Verdict::Fresh,
+            if self.is_ahead(number) {
+                Verdict::Duplicate
+            } else {
+                Verdict::Fresh
             }
         } else if number > self.given_up {
             Verdict::Duplicate
@@ -42,37 +64,40 @@ impl Window {
         }
     }
 
+    // A fresh number, from 1.
     fn accept(&mut self, number: u64, sequence: u64, width: u64) {
-        self.highest = self.highest.max(number);
         self.sequence = sequence;
-        if number == self.floor + 1 && self.ahead.is_empty() {
+        if number - 1 == self.floor && self.accepted_ahead == 0 {
+            self.highest = number;
             self.floor = number;
             return;
         }
-        let at = self.ahead.partition_point(|other| *other < number);
-        self.ahead.insert(at, number);
-        let floor = self.highest.saturating_sub(width);
+        let floor = number.saturating_sub(width);
         if floor > self.floor {
+            for passed in self.floor + 1..=floor.min(self.highest) {
+                self.clear(passed);
+            }
             self.floor = floor;
             self.given_up = floor;
-            let below = self.ahead.partition_point(|other| *other <= floor);
-            self.ahead.drain(..below);
         }
-        let run = self
-            .ahead
-            .iter()
-            .zip(self.floor + 1..)
-            .take_while(|(a, b)| **a == *b)
-            .count();
-        self.floor += run as u64;
-        self.ahead.drain(..run);
         if self.ahead.is_empty() {
-            self.ahead = Vec::new();
+            self.ahead = vec![0; width.div_ceil(64) as usize + 1].into();
+        }
+        self.highest = self.highest.max(number);
+        let (word, mask) = self.bit(number);
+        self.ahead[word] |= mask;
+        self.accepted_ahead += 1;
+        while self.is_ahead(self.floor.saturating_add(1)) {
+            self.floor += 1;
+            self.clear(self.floor);
+        }
+        if self.accepted_ahead == 0 {
+            self.ahead = Box::default();
         }
     }
 
     fn cost(&self) -> usize {
-        PRODUCER_COST + self.ahead.capacity() * 8
+        PRODUCER_COST + self.ahead.len() * 8
     }
 }
 
@@ -146,8 +171,11 @@ mod tests {
         // Against a set of everything ever accepted: nothing twice, and nothing refused that is
         // within the window.
         #[test]
-        fn accepts_each_number_once(numbers in proptest::collection::vec(1_u64..400, 0..800)) {
-            let width = 64;
+        fn accepts_each_number_once(
+            numbers in proptest::collection::vec(
+                prop_oneof![9 => 1_u64..400, 1 => 1_u64..4000], 0..800),
+            width in 64_u64..200,
+        ) {
             let mut producers = Producers::new();
             let mut accepted = HashSet::new();
             let mut highest = 0;
@@ -177,6 +205,19 @@ mod tests {
         producers.accept(ProducerId([9; 16]), 1, 1, 1024, 2);
         assert_eq!(producers.judge(ProducerId([8; 16]), 1), Verdict::Fresh);
         assert_eq!(producers.cost(), 2 * PRODUCER_COST);
+    }
+
+    #[test]
+    fn the_highest_numbers_there_are_are_numbers_too() {
+        let mut producers = Producers::new();
+        for number in (u64::MAX - 200..=u64::MAX).rev() {
+            assert_eq!(producers.judge(P, number), Verdict::Fresh);
+            producers.accept(P, number, 1, 256, 2);
+            assert_eq!(producers.judge(P, number), Verdict::Duplicate);
+        }
+        (u64::MAX - 255..u64::MAX - 200).for_each(|number| producers.accept(P, number, 1, 256, 2));
+        assert_eq!(producers.judge(P, u64::MAX), Verdict::Duplicate);
+        assert_eq!(producers.judge(P, u64::MAX - 256), Verdict::Stale);
     }
 
     #[test]

@@ -71,13 +71,7 @@ impl Subscriptions {
             cursor.waiting = None;
         }
         subscription.ready.push(Reverse((position, slot)));
-        self.name(id);
-    }
-
-    fn name(&mut self, id: SubscriptionId) {
-        let subscription = self.get_mut(id);
-        if let Some(subscription) = subscription.filter(|found| !found.woken) {
-            subscription.woken = true;
+        if !std::mem::replace(&mut subscription.woken, true) {
             self.wakes.push(id);
         }
     }
@@ -229,7 +223,8 @@ impl Engine {
         table.free.push(id.index);
     }
 
-    /// Ends what subscriptions have that have not read all of a topic that has to go.
+    /// Ends what subscriptions have that have not read all of a topic that has to go. They are
+    /// named already, since they have something to read.
     pub(super) fn abandon(&mut self, slot: Slot, name: &Arc<str>) {
         for index in 0..self.subscriptions.all.len() {
             let Some(subscription) = &mut self.subscriptions.all[index] else {
@@ -243,7 +238,6 @@ impl Engine {
             if cursor.is_some_and(|cursor| cursor.waiting.is_none()) {
                 subscription.lost = Some(name.clone());
                 self.detach(id);
-                self.subscriptions.name(id);
             }
         }
     }

@@ -261,6 +261,11 @@ impl Topic {
         all.into_iter().map(digest).collect()
     }
 
+    /// Payloads that the table has room for.
+    pub(crate) fn table(&self) -> usize {
+        self.payloads.capacity()
+    }
+
     /// Recounts the bytes, and looks for payloads without bytes and messages without payload.
     pub(crate) fn audit(&self) {
         let entries = || (self.log.first()..self.log.next()).filter_map(|at| self.log.get(at));
@@ -273,11 +278,17 @@ impl Topic {
         assert_eq!(self.bytes, bytes);
         let cached = |entry: &Entry| self.payloads.contains_key(&self.key(&entry.digest));
         assert!(entries().chain(kept()).all(cached));
+        for entry in entries() {
+            // Only its newest publication pays for the payload.
+            let newest = self.peek(&entry.digest).map(|newest| newest.position);
+            let own = own_cost(&entry.encoded);
+            let shared = shared_cost(&entry.encoded);
+            let is_newest = newest == Some(entry.position);
+            assert_eq!(entry.cost, if is_newest { own + shared } else { own });
+        }
         for (key, sequence) in &self.payloads {
             let entry = self.at(*sequence).expect("a payload without bytes");
             assert_eq!(self.key(&entry.digest), *key);
-            let cost = own_cost(&entry.encoded) + shared_cost(&entry.encoded);
-            assert_eq!(entry.cost, cost);
         }
         assert_eq!(self.asked.len(), self.lookups.len());
         for (sequence, lookup) in &self.lookups {

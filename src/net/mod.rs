@@ -11,7 +11,7 @@
 //! | `core` | the engine behind its lock, and who to wake |
 //! | `identity` | the daemon's certificate: made, kept, renewed |
 //! | `endpoint` | accepting, and the split by ALPN |
-//! | `session`, `deliver` | one peer's streams; one subscription's |
+//! | `session`, `frames`, `deliver` | one peer; its streams, in; one subscription, out |
 
 pub(crate) mod link;
 pub(crate) mod outbox;
@@ -25,6 +25,8 @@ pub(crate) mod core;
 pub(crate) mod deliver;
 #[cfg(feature = "daemon")]
 pub(crate) mod endpoint;
+#[cfg(feature = "daemon")]
+pub(crate) mod frames;
 #[cfg(feature = "daemon")]
 pub(crate) mod identity;
 #[cfg(feature = "daemon")]

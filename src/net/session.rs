@@ -3,12 +3,11 @@
 
 use super::core::Core;
 use super::deliver;
-use super::link::{Gone, Link, ReadError, Rx, Tx, WriteError};
+use super::frames::{End, Frames};
+use super::link::{Link, Rx, Tx, WriteError};
 use super::outbox::Outbox;
 use crate::engine::{Action, Channel, Prepared, Session};
-use crate::wire::{
-    Code, DaemonFrame, FRAME_OVERHEAD, FrameError, FrameReader, MAX_CONTROL_FRAME, Refusal,
-};
+use crate::wire::{Code, DaemonFrame, FRAME_OVERHEAD, MAX_CONTROL_FRAME, Refusal};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,9 +21,6 @@ const HELLO: Duration = Duration::from_secs(10);
 
 /// How long a goodbye may take to reach the peer.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Pieces taken from a stream at once.
-const PIECES: usize = 32;
 
 /// Answers to gets under way in one session; a further one waits.
 const ANSWERS: usize = 32;
@@ -40,36 +36,6 @@ pub(super) struct Peer {
     frame_limit: usize,
     // Turns true with the hello.
     open: watch::Sender<bool>,
-}
-
-/// Why a session ends.
-enum End {
-    /// The peer said goodbye, or its connection is gone.
-    Left(String),
-    /// The daemon says goodbye.
-    Refused(Refusal),
-}
-
-impl From<Gone> for End {
-    fn from(gone: Gone) -> Self {
-        Self::Left(gone.reason)
-    }
-}
-
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<FrameError> for End {
-    fn from(error: FrameError) -> Self {
-        let code = match error {
-            FrameError::TooLarge { .. } => Code::FRAME_TOO_LARGE,
-            _ => Code::MALFORMED,
-        };
-        Self::Refused(Refusal::new(code, error.to_string()))
-    }
 }
 
 /// Serves a peer until it leaves, misbehaves, or the daemon stops.
@@ -210,66 +176,6 @@ async fn datagrams(peer: &Peer) -> End {
         )
         .into(),
         Err(gone) => gone.into(),
-    }
-}
-
-// Reads frames, as many as have come, and hands them on together.
-struct Frames {
-    rx: Rx,
-    reader: FrameReader,
-    pieces: [Bytes; PIECES],
-    frames: Vec<Bytes>,
-    // What came after the frames that are handed out first.
-    end: Option<End>,
-}
-
-impl Frames {
-    fn new(rx: Rx, limit: usize) -> Self {
-        Self {
-            rx,
-            reader: FrameReader::new(limit),
-            pieces: std::array::from_fn(|_| Bytes::new()),
-            frames: Vec::new(),
-            end: None,
-        }
-    }
-
-    // At least one frame; none at the end of the stream.
-    async fn next(&mut self) -> Result<Option<&[Bytes]>, End> {
-        self.frames.clear();
-        while self.frames.is_empty() {
-            if let Some(end) = self.end.take() {
-                return Err(end);
-            }
-            let read = match self.rx.read(&mut self.pieces).await {
-                Ok(Some(read)) => read,
-                Ok(None) if self.reader.is_partial() => {
-                    return Err(End::Refused(Refusal::new(
-                        Code::MALFORMED,
-                        "a stream ended in the middle of a frame",
-                    )));
-                }
-                Ok(None) | Err(ReadError::Reset) => return Ok(None),
-                Err(ReadError::Gone(gone)) => return Err(gone.into()),
-            };
-            for piece in &mut self.pieces[..read] {
-                self.reader.push(std::mem::take(piece));
-                loop {
-                    match self.reader.next_frame() {
-                        Ok(Some(frame)) => self.frames.push(frame),
-                        Ok(None) => break,
-                        Err(error) => {
-                            self.end = Some(error.into());
-                            break;
-                        }
-                    }
-                }
-                if self.end.is_some() {
-                    break;
-                }
-            }
-        }
-        Ok(Some(&self.frames))
     }
 }
 

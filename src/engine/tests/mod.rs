@@ -1,8 +1,10 @@
 //! The engine against a model that keeps everything.
 
 mod audit;
+mod damage;
 mod examples;
 mod model;
+mod peer;
 mod properties;
 mod sessions;
 mod simulation;

@@ -1,118 +1,11 @@
 //! Frames in, frames out.
 
+use super::peer::{Peer, code, decode, hello, said, subscribe, topic};
 use super::{engine, small};
-use crate::engine::{Action, Channel, Engine, Prepared, Session, encode_item};
+use crate::engine::{Action, Channel, Item, encode_item};
 use crate::wire::{
-    ClientFrame, Code, DaemonFrame, Delivery, Digest, FrameReader, Lag, ProducerId, Refusal, Start,
-    VERSION, Which,
+    ClientFrame, Code, DaemonFrame, Digest, FrameReader, ProducerId, Start, VERSION, Which,
 };
-use bytes::Bytes;
-use proptest::prelude::*;
-
-/// A peer that says whatever the test wants.
-pub(super) struct Peer {
-    pub(super) session: Session,
-    pub(super) replies: FrameReader,
-}
-
-impl Peer {
-    pub(super) fn new(engine: &mut Engine) -> Self {
-        Self {
-            session: engine.open_session(),
-            replies: FrameReader::new(1 << 24),
-        }
-    }
-
-    /// One that has said hello.
-    pub(super) fn open(engine: &mut Engine, producer: u8) -> Self {
-        let mut peer = Self::new(engine);
-        peer.say(engine, &hello(producer)).unwrap();
-        assert!(matches!(decode(&peer.reply()), DaemonFrame::Welcome { .. }));
-        peer
-    }
-
-    pub(super) fn say(
-        &mut self,
-        engine: &mut Engine,
-        frame: &ClientFrame<'_>,
-    ) -> Result<Option<Action>, Refusal> {
-        self.say_on(engine, Channel::Control, frame)
-    }
-
-    fn say_on(
-        &mut self,
-        engine: &mut Engine,
-        channel: Channel,
-        frame: &ClientFrame<'_>,
-    ) -> Result<Option<Action>, Refusal> {
-        let mut bytes = Vec::new();
-        frame.encode(&mut bytes);
-        let mut reader = FrameReader::new(1 << 24);
-        reader.push(bytes.into());
-        self.take(engine, channel, &reader.next_frame().unwrap().unwrap())
-    }
-
-    fn take(
-        &mut self,
-        engine: &mut Engine,
-        channel: Channel,
-        frame: &Bytes,
-    ) -> Result<Option<Action>, Refusal> {
-        let mut out = Vec::new();
-        let result = Prepared::new(frame)
-            .and_then(|frame| self.session.handle(engine, 77, channel, frame, &mut out));
-        self.replies.push(out.into());
-        result
-    }
-
-    /// The one frame that was answered.
-    pub(super) fn reply(&mut self) -> Bytes {
-        let reply = self.replies.next_frame().unwrap().expect("an answer");
-        assert_eq!(self.replies.next_frame(), Ok(None), "more than one answer");
-        reply
-    }
-}
-
-pub(super) fn decode(frame: &Bytes) -> DaemonFrame<'_> {
-    DaemonFrame::decode(frame).unwrap()
-}
-
-pub(super) fn hello(producer: u8) -> ClientFrame<'static> {
-    ClientFrame::Hello {
-        version: VERSION,
-        producer: ProducerId([producer; 16]),
-        token: None,
-        agent: "test",
-    }
-}
-
-pub(super) fn subscribe<'a>(request: u32, filter: &'a str, start: Start<'a>) -> ClientFrame<'a> {
-    ClientFrame::Subscribe {
-        request,
-        filter,
-        start,
-        delivery: Delivery::Ordered,
-        lag: Lag::Oldest,
-        deadline: 0,
-    }
-}
-
-fn said(number: u64, payload: &[u8]) -> ClientFrame<'_> {
-    ClientFrame::Publish {
-        alias: 1,
-        number,
-        stamp: 5,
-        payload,
-    }
-}
-
-fn topic(alias: u32, name: &str) -> ClientFrame<'_> {
-    ClientFrame::Topic { alias, name }
-}
-
-fn code(result: Result<Option<Action>, Refusal>) -> Code {
-    result.unwrap_err().code
-}
 
 #[test]
 fn the_hello_comes_first_and_once() {
@@ -272,7 +165,7 @@ fn subscriptions_begin_deliver_and_end() {
     assert_eq!(named, [subscription]);
 
     let mut out = Vec::new();
-    let sink = &mut |item: super::super::Item<'_>| encode_item(&item, &mut out);
+    let sink = &mut |item: Item<'_>| encode_item(&item, &mut out);
     assert_eq!(engine.read(subscription, 1, sink), Ok(true));
     assert_eq!(engine.read(subscription, 1, sink), Ok(false));
     peer.replies.push(out.into());
@@ -462,60 +355,4 @@ fn gets_tops_and_pings_are_answered() {
         peer.say(engine, &bye),
         Ok(Some(Action::Left(Code::DONE)))
     ));
-}
-
-proptest! {
-    /// Whatever one peer sends, the others notice nothing.
-    #[test]
-    fn damaged_frames_end_their_own_session_at_most(
-        damage in proptest::collection::vec(
-            (0_usize..16, any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..60),
-        noise in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..40), 0..20),
-    ) {
-        let digest = Digest([1; 32]);
-        let frames = [
-            hello(2), topic(1, "a"), said(1, b"abc"), said(1 << 40, b"abc"),
-            ClientFrame::Begin { alias: 1, number: 3, stamp: 0, size: 9 },
-            ClientFrame::Chunk { bytes: b"abc" }, ClientFrame::End { digest },
-            subscribe(1, "**", Start::All), subscribe(2, "a", Start::Sequence(u64::MAX)),
-            subscribe(3, "a", Start::Last(u64::MAX)),
-            ClientFrame::Unsubscribe { subscription: 1 },
-            ClientFrame::Get { request: 1, topic: "a", which: Which::Sequence(u64::MAX) },
-            ClientFrame::Top { request: 1, topic: "a", k: u32::MAX },
-            ClientFrame::Ping { request: 1 },
-            ClientFrame::Repair { subscription: 1, topic: 1, holes: vec![(5, 1)] },
-            ClientFrame::Goodbye { code: Code::DONE, reason: "x" },
-        ];
-        let engine = &mut engine(small());
-        let mut good = Peer::open(engine, 1);
-        good.say(engine, &topic(1, "good")).unwrap();
-        good.say(engine, &subscribe(1, "good", Start::New)).unwrap();
-        good.reply();
-        let mut bad = Peer::open(engine, 2);
-        bad.say(engine, &topic(1, "a")).unwrap();
-        let damaged = damage.into_iter().map(|(kind, at, bits, whole)| {
-            let mut bytes = Vec::new();
-            frames[kind].encode(&mut bytes);
-            let prefix = 1 + usize::from(bytes[0] >= 0x80);
-            let at = prefix + at.index(bytes.len() - prefix);
-            if whole { bytes[at] ^= bits } else { bytes.truncate(at) }
-            bytes.split_off(prefix)
-        });
-        for (number, bytes) in damaged.chain(noise).enumerate() {
-            while bad.replies.next_frame().unwrap().is_some() {}
-            if bad.take(engine, Channel::Control, &bytes.into()).is_err() {
-                prop_assert!(bad.session.close(engine).count() < 60);
-                bad = Peer::open(engine, 2);
-            }
-            good.say(engine, &said(number as u64 + 1, b"still here")).unwrap();
-            let reply = good.reply();
-            let received = matches!(
-                decode(&reply),
-                DaemonFrame::Receipt { sequence, count, duplicate: false, .. }
-                    if sequence == number as u64 + 1 && count == sequence
-            );
-            prop_assert!(received, "{:?}", reply);
-            engine.audit();
-        }
-    }
 }

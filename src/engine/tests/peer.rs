@@ -1,0 +1,112 @@
+//! A remote peer, without a network.
+
+use crate::engine::{Action, Channel, Engine, Prepared, Session};
+use crate::wire::{
+    ClientFrame, Code, DaemonFrame, Delivery, FrameReader, Lag, ProducerId, Refusal, Start, VERSION,
+};
+use bytes::Bytes;
+
+/// A peer that says whatever the test wants.
+pub(super) struct Peer {
+    pub(super) session: Session,
+    pub(super) replies: FrameReader,
+}
+
+impl Peer {
+    pub(super) fn new(engine: &mut Engine) -> Self {
+        Self {
+            session: engine.open_session(),
+            replies: FrameReader::new(1 << 24),
+        }
+    }
+
+    /// One that has said hello.
+    pub(super) fn open(engine: &mut Engine, producer: u8) -> Self {
+        let mut peer = Self::new(engine);
+        peer.say(engine, &hello(producer)).unwrap();
+        assert!(matches!(decode(&peer.reply()), DaemonFrame::Welcome { .. }));
+        peer
+    }
+
+    pub(super) fn say(
+        &mut self,
+        engine: &mut Engine,
+        frame: &ClientFrame<'_>,
+    ) -> Result<Option<Action>, Refusal> {
+        self.say_on(engine, Channel::Control, frame)
+    }
+
+    pub(super) fn say_on(
+        &mut self,
+        engine: &mut Engine,
+        channel: Channel,
+        frame: &ClientFrame<'_>,
+    ) -> Result<Option<Action>, Refusal> {
+        let mut bytes = Vec::new();
+        frame.encode(&mut bytes);
+        let mut reader = FrameReader::new(1 << 24);
+        reader.push(bytes.into());
+        self.take(engine, channel, &reader.next_frame().unwrap().unwrap())
+    }
+
+    pub(super) fn take(
+        &mut self,
+        engine: &mut Engine,
+        channel: Channel,
+        frame: &Bytes,
+    ) -> Result<Option<Action>, Refusal> {
+        let mut out = Vec::new();
+        let result = Prepared::new(frame)
+            .and_then(|frame| self.session.handle(engine, 77, channel, frame, &mut out));
+        self.replies.push(out.into());
+        result
+    }
+
+    /// The one frame that was answered.
+    pub(super) fn reply(&mut self) -> Bytes {
+        let reply = self.replies.next_frame().unwrap().expect("an answer");
+        assert_eq!(self.replies.next_frame(), Ok(None), "more than one answer");
+        reply
+    }
+}
+
+pub(super) fn decode(frame: &Bytes) -> DaemonFrame<'_> {
+    DaemonFrame::decode(frame).unwrap()
+}
+
+pub(super) fn hello(producer: u8) -> ClientFrame<'static> {
+    ClientFrame::Hello {
+        version: VERSION,
+        producer: ProducerId([producer; 16]),
+        token: None,
+        agent: "test",
+    }
+}
+
+pub(super) fn subscribe<'a>(request: u32, filter: &'a str, start: Start<'a>) -> ClientFrame<'a> {
+    ClientFrame::Subscribe {
+        request,
+        filter,
+        start,
+        delivery: Delivery::Ordered,
+        lag: Lag::Oldest,
+        deadline: 0,
+    }
+}
+
+pub(super) fn said(number: u64, payload: &[u8]) -> ClientFrame<'_> {
+    ClientFrame::Publish {
+        alias: 1,
+        number,
+        stamp: 5,
+        payload,
+    }
+}
+
+pub(super) fn topic(alias: u32, name: &str) -> ClientFrame<'_> {
+    ClientFrame::Topic { alias, name }
+}
+
+pub(super) fn code(result: Result<Option<Action>, Refusal>) -> Code {
+    result.unwrap_err().code
+}

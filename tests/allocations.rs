@@ -1,0 +1,72 @@
+//! What a publication allocates: the frame, and nothing else for long.
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
+
+use allocation_counter::measure;
+use bytes::Bytes;
+use weir::engine::{Engine, Limits, Publication};
+use weir::wire::{Digest, Filter, Lag, Start};
+
+const MESSAGES: u32 = 10_000;
+
+fn payload(n: u32) -> Bytes {
+    let mut bytes = [7; 100];
+    bytes[..4].copy_from_slice(&n.to_le_bytes());
+    Bytes::copy_from_slice(&bytes)
+}
+
+fn publish(engine: &mut Engine, payload: &Bytes) {
+    let publication = Publication {
+        topic: "a/b",
+        payload,
+        digest: Digest::of(payload),
+        stamp: 0,
+        origin: None,
+    };
+    engine.publish(1, &publication).unwrap();
+}
+
+/// Allocations a publication, over many.
+fn allocations(payloads: &[Bytes], mut publish: impl FnMut(&Bytes)) -> f64 {
+    let counted = measure(|| payloads.iter().for_each(&mut publish));
+    counted.count_total as f64 / payloads.len() as f64
+}
+
+#[test]
+fn a_publication_allocates_its_frame_only() {
+    let mut engine = Engine::new(Limits::default().with_cache(4 << 20), 1, [7; 32]);
+    let distinct: Vec<_> = (0..MESSAGES).map(payload).collect();
+    let growing = allocations(&distinct, |payload| publish(&mut engine, payload));
+    // Full by now, and so are its tables.
+    (MESSAGES..6 * MESSAGES).for_each(|n| publish(&mut engine, &payload(n)));
+    let distinct: Vec<_> = (6 * MESSAGES..7 * MESSAGES).map(payload).collect();
+    let full = allocations(&distinct, |payload| publish(&mut engine, payload));
+    let same = vec![payload(0); MESSAGES as usize];
+    let repeated = allocations(&same, |payload| publish(&mut engine, payload));
+    println!("allocations a publication: growing {growing}, full {full}, repeated {repeated}");
+    // A piece of the log for every 32 messages.
+    let bound = 1.0 + 1.0 / 32.0;
+    assert!(growing <= bound + 0.01 && full <= bound + 0.001 && repeated <= bound + 0.001);
+}
+
+#[test]
+fn a_delivery_allocates_nothing() {
+    let mut engine = Engine::new(Limits::default().with_cache(4 << 20), 1, [7; 32]);
+    for filter in ["a/b", "a/*", "**"] {
+        engine.subscribe(Filter::new(filter).unwrap(), &Start::New, Lag::Oldest);
+    }
+    let mut named = Vec::new();
+    let mut delivered = 0;
+    let mut step = |payload: &Bytes| {
+        publish(&mut engine, payload);
+        engine.take_wakes(&mut named);
+        for id in named.drain(..) {
+            while engine.read(id, 4096, &mut |_| delivered += 1).unwrap() {}
+        }
+    };
+    (0..6 * MESSAGES).for_each(|n| step(&payload(n)));
+    let distinct: Vec<_> = (6 * MESSAGES..7 * MESSAGES).map(payload).collect();
+    let counted = allocations(&distinct, &mut step);
+    println!("allocations a publication and three deliveries: {counted}");
+    assert!(counted <= 1.0 + 1.0 / 32.0 + 0.001);
+    assert!(delivered >= 3 * 7 * MESSAGES);
+}
