@@ -47,3 +47,7 @@ pub use message::{Event, Gap, Message, ResumePoint, Start, SubscribeOptions};
 pub use net::link::Transport;
 #[cfg(feature = "client")]
 pub use net::tls::{CertificateHash, CertificateHashError, TlsError, Trust};
+
+#[cfg(all(doctest, feature = "cli"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

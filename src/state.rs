@@ -31,11 +31,10 @@ pub(crate) fn places(state: Option<&Path>) -> Vec<PathBuf> {
     }
 }
 
-/// The hash of the certificate of the daemon on this machine.
-pub(crate) fn local_hash(places: &[PathBuf]) -> Option<CertificateHash> {
-    places
-        .iter()
-        .find_map(|place| std::fs::read_to_string(place.join(HASH)).ok()?.parse().ok())
+/// The hashes of the certificates of daemons on this machine.
+pub(crate) fn local_hashes(places: &[PathBuf]) -> Vec<CertificateHash> {
+    let hash = |place: &PathBuf| std::fs::read_to_string(place.join(HASH)).ok()?.parse().ok();
+    places.iter().filter_map(hash).collect()
 }
 
 /// Leaves the hash for everybody on the machine, where a service has a place for it.
@@ -46,5 +45,27 @@ pub(crate) fn announce(hash: &CertificateHash) {
         if let Err(error) = std::fs::write(&path, format!("{hash}\n")) {
             tracing::warn!(%error, ?path, "clients on this machine will have to be given the hash");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Who had once run a daemon of their own could not connect to the service of the same
+    // machine: the hash in their own state directory was found first, and was another.
+    #[test]
+    fn the_service_is_known_beside_a_daemon_of_ones_own() {
+        let (own, service) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let hashes = [1, 2].map(|n| CertificateHash([n; 32]));
+        let places = [
+            own.path().to_owned(),
+            "/no/such".into(),
+            service.path().to_owned(),
+        ];
+        std::fs::write(own.path().join(HASH), format!("{}\n", hashes[0])).unwrap();
+        std::fs::write(service.path().join(HASH), hashes[1].to_string()).unwrap();
+        assert_eq!(local_hashes(&places), hashes);
+        assert_eq!(super::places(Some(own.path())), [own.path()]);
     }
 }

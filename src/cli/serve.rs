@@ -75,8 +75,17 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         (_, false) => format!(" --server {address}"),
     };
     let version = env!("CARGO_PKG_VERSION");
+    let open = if address.ip().is_loopback() {
+        String::new()
+    } else {
+        let port = address.port();
+        format!(
+            "open to whoever can reach it; --listen 127.0.0.1:{port} keeps it to this machine\n"
+        )
+    };
     let text = format!(
         "weir {version} listens on UDP {address}: raw QUIC (weir/1) and WebTransport (/weir)\n\
+         {open}\
          certificate SHA-256 {hash}, kept in {directory}\n\
          in other terminals:  weir sub 'demo/*'{server}\n                     \
          weir pub demo/a hello{server}"

@@ -2,7 +2,7 @@
 
 use super::{Builder, Closed, ConnectError};
 use crate::net::link::{Gone, Link, ReadError, Rx, Transport, Tx};
-use crate::net::tls::{self, Complaint, Trust};
+use crate::net::tls::{self, Complaint, Expect, Trust};
 use crate::net::{socket, transport};
 use crate::state;
 use crate::wire::{
@@ -102,19 +102,22 @@ async fn dial_one(
     address: SocketAddr,
 ) -> Result<Dialled, ConnectError> {
     let server = &builder.server;
-    let trust = match &builder.trust {
+    let expect = match &builder.trust {
         Trust::Auto if address.ip().is_loopback() => {
             let places = state::places(builder.state.as_deref());
-            match state::local_hash(&places) {
-                Some(hash) => Trust::Pinned(hash),
-                None => return Err(ConnectError::NoCertificate { places }),
+            match state::local_hashes(&places) {
+                hashes if hashes.is_empty() => return Err(ConnectError::NoCertificate { places }),
+                hashes => Expect::Hashes(hashes),
             }
         }
-        other => other.clone(),
+        Trust::Auto | Trust::System => Expect::System,
+        Trust::Authority(path) => Expect::Authority(path),
+        Trust::Pinned(hash) => Expect::Hashes(vec![*hash]),
+        Trust::Insecure => Expect::Anything,
     };
     let complaint = Complaint::default();
     let connected = tokio::select! {
-        connected = connect(builder.transport, &trust, host, address, &complaint) => connected,
+        connected = connect(builder.transport, &expect, host, address, &complaint) => connected,
         () = refused(address) => {
             return Err(ConnectError::NotRunning { server: server.clone() });
         }
@@ -154,7 +157,7 @@ impl<E: Into<ConnectError>> From<E> for Failure {
 
 async fn connect(
     kind: Transport,
-    trust: &Trust,
+    expect: &Expect<'_>,
     host: &str,
     address: SocketAddr,
     complaint: &Complaint,
@@ -166,7 +169,7 @@ async fn connect(
     let socket = socket::bind(local)?;
     match kind {
         Transport::Quic => {
-            let crypto = tls::client(trust, ALPN, complaint)?;
+            let crypto = tls::client(expect, ALPN, complaint)?;
             let crypto =
                 QuicClientConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
             let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -184,14 +187,14 @@ async fn connect(
             Ok((Endpoint::Quic(endpoint), Link::Quic(connection)))
         }
         Transport::WebTransport => {
-            let crypto = tls::client(trust, b"h3", complaint)?;
+            let crypto = tls::client(expect, b"h3", complaint)?;
             let config = wtransport::ClientConfig::builder()
                 .with_bind_socket(socket)
                 .with_custom_tls_and_transport(crypto, transport::client());
             let endpoint = wtransport::Endpoint::client(config.build())?;
             // By name only where a name is checked.
-            let authority = match trust {
-                Trust::System | Trust::Authority(_)
+            let authority = match expect {
+                Expect::System | Expect::Authority(_)
                     if host.parse::<std::net::IpAddr>().is_err() =>
                 {
                     format!("{host}:{}", address.port())

@@ -7,7 +7,7 @@ use super::{session, socket, tls, transport};
 use crate::wire::{ALPN, PATH};
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -25,7 +25,18 @@ const UNPROVEN: usize = 256;
 /// Binds the port.
 pub(crate) fn bind(address: SocketAddr, identity: Identity) -> Result<quinn::Endpoint, BindError> {
     let at = |error| BindError::Address { address, error };
-    let socket = socket::bind(address).map_err(at)?;
+    let mut socket = socket::bind(address);
+    if address.ip() == Ipv6Addr::UNSPECIFIED
+        && let Err(error) = &socket
+        && !matches!(
+            error.kind(),
+            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+        )
+    {
+        tracing::warn!(%error, "no IPv6 on this machine: listening on IPv4 only");
+        socket = socket::bind((Ipv4Addr::UNSPECIFIED, address.port()).into());
+    }
+    let socket = socket.map_err(at)?;
     socket::report(&socket);
     let crypto = tls::server(identity.chain, identity.key)?;
     let crypto = QuicServerConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
@@ -69,7 +80,7 @@ fn address_error(address: SocketAddr, error: &io::Error) -> String {
             },
             address.port().wrapping_add(1).max(1024)
         ),
-        io::ErrorKind::PermissionDenied => {
+        io::ErrorKind::PermissionDenied if (1..1024).contains(&address.port()) => {
             format!("UDP {address} needs privileges: choose a port above 1023 (--listen)")
         }
         _ => format!("UDP {address}: {error}: choose another address (--listen)"),

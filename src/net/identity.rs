@@ -47,15 +47,18 @@ pub enum IdentityError {
 }
 
 impl Identity {
-    /// A new one, in memory only.
+    /// A new one, in memory only; and as PEM files.
     pub(crate) fn make() -> Result<(Self, String, String), IdentityError> {
+        Self::made_at(OffsetDateTime::now_utc())
+    }
+
+    fn made_at(now: OffsetDateTime) -> Result<(Self, String, String), IdentityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
         let mut params = CertificateParams::new(names)?;
         let mut name = DistinguishedName::new();
         name.push(DnType::CommonName, "weir");
         params.distinguished_name = name;
-        let now = OffsetDateTime::now_utc();
         params.not_before = now - BACKDATED;
         params.not_after = now + VALIDITY;
         let certificate = params.self_signed(&key)?;
@@ -90,18 +93,11 @@ impl Identity {
 
     fn read(directory: &Path) -> Option<Self> {
         let certificate = directory.join(CERTIFICATE);
-        // The file's age stands for the certificate's: both are written once.
-        let made = fs::metadata(&certificate)
-            .and_then(|meta| meta.modified())
-            .ok()?;
-        let left = OffsetDateTime::from(made) + VALIDITY - OffsetDateTime::now_utc();
-        if left < LEFT {
-            tracing::info!("the kept certificate is about to run out: making a new one");
+        if !certificate.exists() {
             return None;
         }
         let chain = CertificateDer::pem_file_iter(&certificate)
-            .ok()?
-            .collect::<Result<Vec<_>, _>>();
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let key = PrivateKeyDer::from_pem_file(directory.join(KEY));
         let (Ok(chain), Ok(key)) = (chain, key) else {
             tracing::warn!(
@@ -110,7 +106,13 @@ impl Identity {
             );
             return None;
         };
-        (!chain.is_empty()).then_some(Self { chain, key })
+        let (_, parsed) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
+        let until = parsed.validity().not_after.timestamp();
+        if until < (OffsetDateTime::now_utc() + LEFT).unix_timestamp() {
+            tracing::info!("the kept certificate is about to run out: making a new one");
+            return None;
+        }
+        Some(Self { chain, key })
     }
 
     pub(crate) fn hash(&self) -> CertificateHash {
@@ -149,14 +151,15 @@ mod tests {
         assert_eq!(hash.parse(), Ok(first));
 
         let path = directory.path().join(CERTIFICATE);
-        let long_ago =
-            std::time::SystemTime::now() - std::time::Duration::from_secs(11 * 24 * 3600);
-        fs::File::options()
-            .append(true)
-            .open(&path)
-            .unwrap()
-            .set_modified(long_ago)
-            .unwrap();
+        let (_, certificate, key) =
+            Identity::made_at(OffsetDateTime::now_utc() - VALIDITY + LEFT - Duration::MINUTE)
+                .unwrap();
+        fs::write(&path, certificate).unwrap();
+        fs::write(directory.path().join(KEY), key).unwrap();
+        assert!(
+            Identity::read(directory.path()).is_none(),
+            "less than three days are left"
+        );
         assert_ne!(Identity::kept(directory.path()).unwrap().hash(), first);
 
         fs::write(&path, "damaged").unwrap();

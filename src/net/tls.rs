@@ -55,8 +55,8 @@ impl FromStr for CertificateHash {
 /// How a client checks the daemon's certificate.
 #[derive(Debug, Clone, Default)]
 pub enum Trust {
-    /// On loopback by the hash that a daemon on this machine left in its state directory; else
-    /// as [`System`](Self::System).
+    /// On loopback it has a hash that a daemon on this machine left in a state directory; with
+    /// none there, connecting fails. Elsewhere as [`System`](Self::System).
     #[default]
     Auto,
     /// Against the certificate authorities that the system trusts, and the host's name.
@@ -101,9 +101,18 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 /// What a client found wrong with a certificate; the errors of QUIC and WebTransport do not say.
 pub(crate) type Complaint = Arc<OnceLock<String>>;
 
+/// [`Trust`], once the address is known.
+#[derive(Debug)]
+pub(crate) enum Expect<'a> {
+    System,
+    Authority(&'a PathBuf),
+    Hashes(Vec<CertificateHash>),
+    Anything,
+}
+
 /// A client's configuration for one application protocol.
 pub(crate) fn client(
-    trust: &Trust,
+    expect: &Expect<'_>,
     alpn: &[u8],
     complaint: &Complaint,
 ) -> Result<rustls::ClientConfig, TlsError> {
@@ -117,11 +126,11 @@ pub(crate) fn client(
             .map(Method::Authorities)
             .map_err(|_| TlsError::NoSystemAuthorities)
     };
-    let method = match trust {
-        Trust::Auto | Trust::System => authorities(system_roots()?)?,
-        Trust::Authority(path) => authorities(roots_in(path)?)?,
-        Trust::Pinned(hash) => Method::Hash(*hash),
-        Trust::Insecure => Method::None,
+    let method = match expect {
+        Expect::System => authorities(system_roots()?)?,
+        Expect::Authority(path) => authorities(roots_in(path)?)?,
+        Expect::Hashes(hashes) => Method::Hashes(hashes.clone()),
+        Expect::Anything => Method::None,
     };
     let check = Check {
         method,
@@ -170,7 +179,7 @@ fn roots_in(path: &PathBuf) -> Result<RootCertStore, TlsError> {
 #[derive(Debug)]
 enum Method {
     Authorities(Arc<WebPkiServerVerifier>),
-    Hash(CertificateHash),
+    Hashes(Vec<CertificateHash>),
     None,
 }
 
@@ -180,6 +189,11 @@ struct Check {
     method: Method,
     algorithms: WebPkiSupportedAlgorithms,
     complaint: Complaint,
+}
+
+fn list(hashes: &[CertificateHash]) -> String {
+    let hashes: Vec<_> = hashes.iter().map(ToString::to_string).collect();
+    hashes.join(" or ")
 }
 
 impl ServerCertVerifier for Check {
@@ -195,10 +209,11 @@ impl ServerCertVerifier for Check {
             Method::Authorities(verifier) => {
                 verifier.verify_server_cert(certificate, intermediates, name, ocsp, now)
             }
-            Method::Hash(wanted) => match CertificateHash::of(certificate) {
-                hash if hash == *wanted => Ok(ServerCertVerified::assertion()),
+            Method::Hashes(hashes) => match CertificateHash::of(certificate) {
+                hash if hashes.contains(&hash) => Ok(ServerCertVerified::assertion()),
                 hash => Err(rustls::Error::General(format!(
-                    "its hash is {hash}, not {wanted}"
+                    "its hash is {hash}, not {}",
+                    list(hashes)
                 ))),
             },
             Method::None => Ok(ServerCertVerified::assertion()),

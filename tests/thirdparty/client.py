@@ -132,6 +132,10 @@ class Subscription:
         if isinstance(item, Exception):
             self._queue.put_nowait(item)
             raise item
+        if item.kind == "Topic":
+            self.topics[item.name] = Record("Resume", topic=item.name, epoch=item.epoch, next=item.next)
+        else:
+            self.topics[item.name]["next"] = (item.last if item.kind == "Gap" else item.sequence) + 1
         return item
 
     async def message(self, what="a message"):
@@ -147,15 +151,14 @@ class Subscription:
         return self._queue.empty()
 
     def resume(self):
-        """The start with which another session goes on exactly here."""
-        topics = [Record("Resume", topic=name, epoch=t.epoch, next=t.next) for name, t in self.topics.items()]
-        return Record("Resume", since=self.since, topics=topics)
+        """The start with which another session goes on exactly after what `next` has returned."""
+        return Record("Resume", since=self.since, topics=[Record("Resume", **t) for t in self.topics.values()])
 
     def take(self, frame):
         if frame.kind == "Topic":
             if frame.id in self._by_id:
                 raise Defect(f"{frame} comes twice")
-            self._by_id[frame.id] = self.topics[frame.name] = Record("Topic", **frame)
+            self._by_id[frame.id] = Record("Topic", **frame)
         elif frame.kind in ("Message", "Gap"):
             if frame.topic not in self._by_id:
                 raise Defect(f"{frame} before its topic")

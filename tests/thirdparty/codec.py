@@ -196,7 +196,8 @@ class Struct:
 
     def __init__(self, fields, kind=None):
         self.kind = kind
-        self.fields = [(name, parse(text)) for name, text in re.findall(r"(\w+): ((?:[^,<(\[]|<.*?>|\(.*?\)|\[.*?\])+)", fields)]
+        parts = re.findall(r"(\w+): ((?:[^,<(]|<.*?>|\(.*?\))+)", fields)
+        self.fields = [(name, parse(text)) for name, text in parts]
 
     def encode(self, out, value):
         if set(value) != {name for name, _ in self.fields}:

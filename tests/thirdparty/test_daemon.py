@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import names
-from client import Producer, Refused, Stream, digest
+from client import Client, Producer, Refused, Stream, digest
 from codec import CONTROL_LIMIT, PAYLOAD_OVERHEAD, U32, Record, encode
 
 LONGEST = 60
@@ -73,14 +73,12 @@ async def test_the_welcome(daemon, transport):
         welcome = client.welcome.result()
         assert welcome.version == 1
         assert welcome.run != 0
-        assert welcome.limits == Record("Limits", payload=16 << 20, subscriptions=256, window=1024)
+        assert welcome.limits == Record(None, payload=16 << 20, subscriptions=256, window=1024)
         assert welcome.agent.startswith("weir/")
 
 
 @scenario
 async def test_another_certificate_is_refused(daemon, transport):
-    from client import Client
-
     with pytest.raises(ssl.SSLCertVerificationError):
         async with Client.connect(daemon.host, daemon.port, "00" * 32, transport):
             pass
@@ -320,20 +318,28 @@ async def test_what_has_left_the_cache(start, transport, topic):
     async with start(WEIR_CACHE__BYTES="1MiB", WEIR_LIMITS__PAYLOAD="128KiB").connect(transport) as client:
         for n in range(count):
             await client.publish(topic, bytes([n]) * size)
-        subscription = await client.subscribe(topic, "All")
+        oldest = await client.subscribe(topic, "All")
+        oldest = (await oldest.message("the oldest message")).sequence
+        assert oldest > 1
+        subscription = await client.subscribe(topic, sequence(1))
         announced = await subscription.next("the Topic")
         gap = await subscription.next("the Gap")
-        assert (announced.next, gap.kind, gap.first, gap.cause.kind) == (1, "Gap", 1, "Evicted")
+        assert (announced.next, gap.kind, gap.first, gap.last) == (1, "Gap", 1, oldest - 1)
+        assert gap.cause.kind == "Evicted"
         for n in range(gap.last + 1, count + 1):
             assert (await subscription.message(f"message {n}")).payload == bytes([n - 1]) * size
         await refused("EVICTED", client.get(topic, sequence(1)))
         assert (await client.get(topic, sequence(count))).payload == bytes([count - 1]) * size
+        resumed = await client.subscribe(topic, subscription.resume())
+        await client.publish(topic, b"one more")
+        assert (await resumed.message()).sequence == count + 1
         ends, _ = client.subscribe_now(topic, sequence(1), lag="Disconnect")
         assert (await client.wait("Ended", ends.ended)).code == 0x50
         newest = await client.subscribe(topic, sequence(1), lag="Newest")
         assert (await newest.next()).next == 1
-        assert ((gap := await newest.next()).kind, gap.last) == ("Gap", count - 1)
-        assert (await newest.message()).sequence == count
+        assert ((gap := await newest.next()).kind, gap.last) == ("Gap", count)
+        assert gap.cause.kind == "Skipped"
+        assert (await newest.message()).sequence == count + 1
 
 
 # Resuming.
@@ -341,22 +347,269 @@ async def test_what_has_left_the_cache(start, transport, topic):
 
 @scenario
 async def test_resume_exactly_where_it_stopped(daemon, transport, topic):
+    pattern = f"{topic}/*"
     async with daemon.connect(transport) as publisher:
+        await publisher.publish(f"{topic}/0", b"before")
         async with daemon.connect(transport) as first:
-            subscription = await first.subscribe(f"{topic}/*", "New")
+            subscription = await first.subscribe(pattern, "New")
             for n in range(1, 11):
                 await publisher.publish(f"{topic}/{n % 2}", str(n).encode())
             for n in range(1, 8):
-                assert (await subscription.message()).payload == str(n).encode()
-            wanted = [8, 9, 10]
-            state = subscription.resume()
-            while len(wanted) and any(t.next > 4 + n for n, t in enumerate(())):
-                pass
-        state = resumed_after(state, {f"{topic}/1": 5, f"{topic}/0": 4})
+                assert (await subscription.message(f"message {n}")).payload == str(n).encode()
         for n in range(11, 16):
             await publisher.publish(f"{topic}/{n % 3}", str(n).encode())
         async with daemon.connect(OTHER[transport]) as second:
-            subscription = await second.subscribe(f"{topic}/*", state)
+            again = await second.subscribe(pattern, subscription.resume())
             await publisher.publish(f"{topic}/end", b"16")
             for n in range(8, 17):
-                assert (await subscription.message(f"message {n}")).payload == str(n).encode()
+                assert (await again.message(f"message {n}")).payload == str(n).encode()
+            for name, known in subscription.topics.items():
+                assert again.topics[name].epoch == known.epoch
+
+
+@scenario
+async def test_resume_before_anything_came(daemon, transport, topic):
+    """With nothing but a position, all that was accepted after it comes, of all topics."""
+    async with daemon.connect(transport) as publisher:
+        await publisher.publish(f"{topic}/a", b"before")
+        async with daemon.connect(transport) as first:
+            subscription = await first.subscribe(f"{topic}/*", "New")
+        await publisher.publish(f"{topic}/a", b"after")
+        await publisher.publish(f"{topic}/b", b"new")
+        async with daemon.connect(transport) as second:
+            again = await second.subscribe(f"{topic}/*", subscription.resume())
+            assert [(await again.message()).payload for _ in range(2)] == [b"after", b"new"]
+
+
+@scenario
+async def test_resume_at_a_daemon_that_knows_nothing(daemon, start, transport, topic):
+    """Another run and another epoch: all there is, from sequence 1, and the epoch says so."""
+    async with daemon.connect(transport) as client:
+        subscription = await client.subscribe(topic, "All")
+        await fill(client, topic, 3)
+        for _ in range(3):
+            await subscription.message()
+    async with start().connect(transport) as client:
+        await fill(client, topic, 2)
+        again = await client.subscribe(topic, subscription.resume())
+        announced = await again.next("the Topic")
+        assert announced.next == 1
+        assert announced.epoch != subscription.topics[topic].epoch
+        assert [(await again.message()).payload for _ in range(2)] == [b"1", b"2"]
+
+
+# Get, Top, Ping.
+
+
+@scenario
+async def test_get(daemon, transport, topic):
+    async with daemon.connect(transport) as client:
+        for payload in (b"a", b"b", b"a", b"c"):
+            await client.publish(topic, payload)
+        for which, number, payload in [
+            ("Latest", 4, b"c"),
+            (sequence(1), 1, b"a"),
+            (sequence(2), 2, b"b"),
+            (Record("Digest", value=digest(b"a")), 3, b"a"),
+        ]:
+            message = await client.get(topic, which)
+            assert (message.sequence, message.payload) == (number, payload)
+        await refused("NOT_FOUND", client.get(topic, sequence(5)))
+        await refused("NOT_FOUND", client.get(topic, Record("Digest", value=bytes(32))))
+        await refused("NOT_FOUND", client.get(topic + "/none"))
+        await refused("BAD_TOPIC", client.get("*"))
+        await refused("RESERVED", client.get("$weir/stats"))
+
+
+@scenario
+async def test_top(daemon, transport, topic):
+    async with daemon.connect(transport) as client:
+        large = secrets.token_bytes(1025)
+        for payload in (b"twice", b"thrice", large, b"thrice", b"twice", b"thrice"):
+            await client.publish(topic, payload)
+        entries = [
+            Record(None, digest=digest(p), count=count, since=0, sequence=at, size=len(p), payload=shown)
+            for p, count, at, shown in [(b"thrice", 3, 6, b"thrice"), (b"twice", 2, 5, b"twice"), (large, 1, 3, None)]
+        ]
+        assert await client.top(topic) == entries
+        assert await client.top(topic, 2) == entries[:2]
+        await refused("NOT_FOUND", client.top(topic + "/none"))
+        for n in range(110):
+            client.publish_now(topic + "/many", str(n).encode())
+        await client.publish(topic + "/many", b"last")
+        assert len(await client.top(topic + "/many", 1000)) == 100
+
+
+@scenario
+async def test_ping(daemon, transport):
+    async with daemon.connect(transport) as client:
+        clocks = [client.welcome.result().clock] + [(await client.ping()).clock for _ in range(3)]
+        assert clocks == sorted(clocks) and clocks[0] > 0
+
+
+# Names and limits that are refused, and the session goes on.
+
+
+@scenario
+async def test_bad_topics_and_filters(daemon, transport, topic):
+    async with daemon.connect(transport) as client:
+        for bad in NAMES["topics"]["bad"]:
+            code = "RESERVED" if bad["code"] == names.RESERVED else "BAD_TOPIC"
+            await refused(code, client.get(bad["name"]))
+            if len(bad["name"].encode()) <= 255:  # a longer one is no alias
+                await refused(code, client.publish(bad["name"], b""))
+        for bad in NAMES["filters"]["bad"]:
+            await refused("BAD_FILTER", client.subscribe(bad["name"]))
+        for good in NAMES["filters"]["good"]:
+            await client.subscribe(good)
+        assert (await client.publish(topic, b"still here")).sequence == 1
+
+
+@scenario
+async def test_a_payload_above_the_limit(start, transport, topic):
+    limit = 64 * 1024
+    daemon = start(WEIR_LIMITS__PAYLOAD=str(limit))
+    async with daemon.connect(transport) as client:
+        assert client.welcome.result().limits.payload == limit
+        await refused("PAYLOAD_TOO_LARGE", client.publish(topic, bytes(limit + 1)))
+        receipt = await client.publish(topic, bytes(limit), number=1)
+        assert (receipt.sequence, receipt.count) == (1, 1)
+
+
+# What ends a session, and no other.
+
+
+@scenario
+async def test_bytes_that_are_no_frame_end_their_session_alone(daemon, transport, topic):
+    """Each invalid vector, on the control stream and on one of its own, while another session goes on."""
+    async with daemon.connect(OTHER[transport]) as bystander:
+        subscription = await bystander.subscribe(topic)
+        damages = [v for v in INVALID if v["to"] == "daemon" and v["kind"] in ("prefix", "frame", "end")]
+        for n, vector in enumerate(damages, 1):
+            async with daemon.connect(transport) as client:
+                stream = client.control if n % 2 and vector["kind"] != "end" else Stream(client.transport)
+                stream.write(bytes.fromhex(vector["hex"]), end=vector["kind"] == "end")
+                await sent_away(client, "MALFORMED")
+            receipt = await bystander.publish(topic, vector["name"].encode())
+            assert receipt.sequence == n
+            assert (await subscription.message()).payload == vector["name"].encode()
+
+
+@scenario
+async def test_a_damaged_frame_before_the_hello(daemon, transport):
+    async with daemon.connect(transport, hello=False) as client:
+        client.control.write(b"\xff" * 5)
+        await sent_away(client, "MALFORMED")
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["control", "publish"])
+@scenario
+async def test_a_frame_above_the_limit(daemon, transport, own):
+    """Refused by its length alone, as nothing else of it ever comes."""
+    async with daemon.connect(transport) as client:
+        length = bytearray()
+        limit = max(client.welcome.result().limits.payload + PAYLOAD_OVERHEAD, CONTROL_LIMIT)
+        U32.encode(length, limit + 1)
+        (Stream(client.transport) if own else client.control).write(bytes(length))
+        await sent_away(client, "FRAME_TOO_LARGE")
+
+
+@scenario
+async def test_another_version(daemon, transport):
+    async with daemon.connect(transport, hello=False) as client:
+        client.hello_now(version=2)
+        await sent_away(client, "VERSION")
+
+
+@scenario
+async def test_another_frame_instead_of_the_hello(daemon, transport):
+    async with daemon.connect(transport, hello=False) as client:
+        client.control.send("Ping", request=1)
+        await sent_away(client, "UNEXPECTED")
+
+
+def on_control(kind, **fields):
+    return lambda client: client.control.send(kind, **fields)
+
+
+def on_publish_stream(kind, **fields):
+    return lambda client: Stream(client.transport).send(kind, **fields)
+
+
+def subscribe_twice(client):
+    for _ in range(2):
+        client.control.send(
+            "Subscribe", request=7, filter="a", start="New", delivery="Ordered", lag="Oldest", deadline=0
+        )
+    client._wait_for(7)
+
+
+def rename_an_alias(client):
+    for name in ("a", "a", "b"):
+        client.control.send("Topic", alias=1, name=name)
+
+
+@pytest.mark.parametrize(
+    "code, act",
+    [
+        ("UNEXPECTED", lambda client: client.hello_now()),
+        ("UNEXPECTED", on_publish_stream("Ping", request=1)),
+        ("BAD_ALIAS", on_control("Publish", alias=9, number=1, stamp=0, payload=b"")),
+        ("BAD_ALIAS", on_control("Topic", alias=1, name="x" * 256)),
+        ("BAD_ALIAS", rename_an_alias),
+        ("BAD_REQUEST", subscribe_twice),
+        ("UNSUPPORTED", on_control("Begin", alias=1, number=1, stamp=0, size=1)),
+        ("UNSUPPORTED", on_publish_stream("Chunk", bytes=b"")),
+        ("UNSUPPORTED", on_publish_stream("End", digest=bytes(32))),
+        ("UNSUPPORTED", on_control("Repair", subscription=1, topic=1, holes=[])),
+    ],
+    ids=[
+        "second hello",
+        "ping on a publish stream",
+        "unknown alias",
+        "endless alias",
+        "renamed alias",
+        "request in use",
+        "begin",
+        "chunk",
+        "end",
+        "repair",
+    ],
+)
+@scenario
+async def test_what_ends_a_session(daemon, transport, code, act):
+    async with daemon.connect(transport) as client:
+        act(client)
+        await sent_away(client, code)
+
+
+# The end.
+
+
+@pytest.mark.parametrize("how", ["goodbye", "finish", "reset"])
+@scenario
+async def test_a_client_that_leaves(daemon, transport, how):
+    """The daemon closes at once, without a word."""
+    async with daemon.connect(transport) as client:
+        match how:
+            case "goodbye":
+                client.control.send("Goodbye", code=0, reason="")
+            case "finish":
+                client.control.write(b"", end=True)
+            case "reset":
+                client.control.reset()
+        gone = await client.wait("the close", client.gone)
+        assert gone.code == "DONE"
+
+
+@scenario
+async def test_the_daemon_stops(start, transport, topic):
+    daemon = start()
+    async with daemon.connect(transport) as client, daemon.connect(OTHER[transport]) as other:
+        subscription = await client.subscribe(topic)
+        await client.publish(topic, b"last")
+        assert (await subscription.message()).payload == b"last"
+        daemon.terminate()
+        for session in (client, other):
+            await sent_away(session, "SHUTTING_DOWN", retry=True)
+    assert await asyncio.to_thread(daemon.exit_code) == 0

@@ -64,7 +64,6 @@ class QuicTransport(QuicConnectionProtocol):
             self._begin()
             await self.ready
         except BaseException:
-            self.close()
             self.end()
             raise
         return self
@@ -93,7 +92,8 @@ class QuicTransport(QuicConnectionProtocol):
         self.close(error_code=code, reason_phrase=reason)
 
     def end(self):
-        """Gives up the socket, whatever the peer thinks of it."""
+        """Closes the connection, if that has not happened yet, and gives up the socket."""
+        self.close()
         for handle in (self._timer, self._keep_alive, self._transmit_task):
             if handle is not None:
                 handle.cancel()
