@@ -233,6 +233,11 @@ async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
         .unwrap();
     assert_eq!(raw.goodbye().await.0, Code::UNSUPPORTED);
 
+    let mut raw = Raw::greeted(&daemon).await;
+    let (mut second, _rx) = raw.connection.open_bi().await.unwrap();
+    second.write_all(&encoded(&[hello(1)])).await.unwrap();
+    assert_eq!(raw.goodbye().await.0, Code::UNEXPECTED);
+
     bystander.publish("demo/a", "still here").await.unwrap();
     assert_eq!(message(&mut news).await.payload, "still here");
 }

@@ -76,6 +76,7 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
                 end = publications(&peer) => end,
                 end = writer.run(&peer) => end,
                 end = datagrams(&peer) => end,
+                end = second_control(&peer) => end,
                 end = &mut early => end,
             };
             (Some(writer), end)
@@ -165,6 +166,17 @@ impl ControlWriter {
             self.tx.finish();
             self.tx.stopped().await;
         }
+    }
+}
+
+async fn second_control(peer: &Peer) -> End {
+    match peer.link.accept_bi().await {
+        Ok(_) => Refusal::new(
+            Code::UNEXPECTED,
+            "a session has one bidirectional stream: publications go on unidirectional ones",
+        )
+        .into(),
+        Err(gone) => gone.into(),
     }
 }
 
