@@ -1,4 +1,4 @@
-//! What the engine costs: a publication, a delivery, a subscription. See `docs/performance.md`.
+//! What the engine costs: a publication, a delivery, a subscription. See `docs/benchmarks.md`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use bytes::Bytes;
@@ -159,10 +159,7 @@ fn subscribe(c: &mut Criterion) {
 
 fn config() -> Criterion {
     let seconds = Duration::from_secs;
-    Criterion::default()
-        .warm_up_time(seconds(1))
-        .measurement_time(seconds(3))
-        .sample_size(50)
+    Criterion::default().warm_up_time(seconds(1)).measurement_time(seconds(3)).sample_size(50)
 }
 
 criterion_group! { name = benches; config = config(); targets = publish, deliver, subscribe }

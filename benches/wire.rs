@@ -45,14 +45,7 @@ fn message(payload: usize) -> Vec<u8> {
     let payload = &vec![7; payload];
     let (topic, sequence, count, stamp) = (3, 70_000, 2, 1_700_000_000_000_000);
     let mut out = Vec::new();
-    DaemonFrame::Message {
-        topic,
-        sequence,
-        count,
-        stamp,
-        payload,
-    }
-    .encode(&mut out);
+    DaemonFrame::Message { topic, sequence, count, stamp, payload }.encode(&mut out);
     body(&out)
 }
 
@@ -70,13 +63,8 @@ fn decode(c: &mut Criterion) {
     });
     let mut out = Vec::new();
     let payload = &[7; 100];
-    ClientFrame::Publish {
-        alias: 3,
-        number: 70_000,
-        stamp: 1_700_000_000_000_000,
-        payload,
-    }
-    .encode(&mut out);
+    ClientFrame::Publish { alias: 3, number: 70_000, stamp: 1_700_000_000_000_000, payload }
+        .encode(&mut out);
     let publish = body(&out);
     group.bench_function("client frame, publish 100 B", |b| {
         b.iter(|| ClientFrame::decode(black_box(&publish)).unwrap());
@@ -121,10 +109,7 @@ fn decode(c: &mut Criterion) {
 
 fn config() -> Criterion {
     let seconds = std::time::Duration::from_secs;
-    Criterion::default()
-        .warm_up_time(seconds(1))
-        .measurement_time(seconds(2))
-        .sample_size(50)
+    Criterion::default().warm_up_time(seconds(1)).measurement_time(seconds(2)).sample_size(50)
 }
 
 criterion_group! { name = benches; config = config(); targets = encode, decode }

@@ -19,11 +19,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .limits(Limits::default().with_cache(64 << 20))
         .spawn()
         .await?;
-    println!(
-        "listening on {}, certificate {}",
-        daemon.local_addr(),
-        daemon.certificate_hash()
-    );
+    println!("listening on {}, certificate {}", daemon.local_addr(), daemon.certificate_hash());
 
     // In process: no socket, no copy of the payload.
     let mut orders = daemon.subscribe("orders/*", &SubscribeOptions::default())?;

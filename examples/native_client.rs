@@ -16,15 +16,9 @@ use weir::{Client, Event, Start, SubscribeOptions};
 async fn main() -> Result<(), Box<dyn Error>> {
     // 1. Connect. On this machine the daemon's certificate is found and checked by itself; for
     //    another, see `Client::builder(…).trust(…)`.
-    let server = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "localhost:4433".into());
+    let server = std::env::args().nth(1).unwrap_or_else(|| "localhost:4433".into());
     let client = Client::connect(server).await?;
-    println!(
-        "connected over {}, round trip {:?}",
-        client.transport(),
-        client.rtt()
-    );
+    println!("connected over {}, round trip {:?}", client.transport(), client.rtt());
 
     // 2. Subscribe. A filter is a topic in which `*` stands for one segment and a last `**` for
     //    any rest. `Start::New` begins with what comes next; `Start::Last(10)` would begin with
@@ -36,20 +30,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     //    message has in its topic, and how often this payload has been published there.
     for payload in ["do", "re", "mi", "do"] {
         let receipt = client.publish("lesson/notes", payload).await?;
-        println!(
-            "published {payload}: message {}, ×{}",
-            receipt.sequence, receipt.count
-        );
+        println!("published {payload}: message {}, ×{}", receipt.sequence, receipt.count);
     }
 
     // 4. Many at once: `send` does not wait for the receipt, and keeps the order.
     let mut pending = Vec::new();
     for n in 0..100_u32 {
-        pending.push(
-            client
-                .send("lesson/numbers", n.to_be_bytes().to_vec())
-                .await?,
-        );
+        pending.push(client.send("lesson/numbers", n.to_be_bytes().to_vec()).await?);
     }
     for receipt in pending {
         receipt.await?;
@@ -64,10 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 messages += 1;
                 if &*message.topic == "lesson/notes" {
                     let text = String::from_utf8_lossy(&message.payload);
-                    println!(
-                        "got {text}: message {}, ×{}",
-                        message.sequence, message.count
-                    );
+                    println!("got {text}: message {}, ×{}", message.sequence, message.count);
                 }
             }
             Some(Ok(Event::Gap(gap))) => println!("missed {} to {}", gap.first, gap.last),
@@ -84,20 +68,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     client.publish("lesson/notes", "fa").await?;
     let mut again = client.subscribe("lesson/**", &resume).await?;
     if let Some(Event::Message(message)) = again.next().await.transpose()? {
-        println!(
-            "after resuming: {}",
-            String::from_utf8_lossy(&message.payload)
-        );
+        println!("after resuming: {}", String::from_utf8_lossy(&message.payload));
     }
 
     // 7. Ask the cache.
     let newest = client.get("lesson/notes", Which::Latest).await?;
     println!("the newest note is message {}", newest.sequence);
     for entry in client.top("lesson/notes", 1).await? {
-        println!(
-            "the most published note was published {} times",
-            entry.count
-        );
+        println!("the most published note was published {} times", entry.count);
     }
 
     // 8. Say goodbye: waits for receipts that are still under way.

@@ -63,22 +63,13 @@ impl Default for Config {
 
 impl Default for CacheConfig {
     fn default() -> Self {
-        Self {
-            bytes: ByteSize(Limits::default().cache as u64),
-        }
+        Self { bytes: ByteSize(Limits::default().cache as u64) }
     }
 }
 
 impl Default for LimitsConfig {
     fn default() -> Self {
-        let Limits {
-            payload,
-            topics,
-            subscriptions,
-            producers,
-            window,
-            ..
-        } = Limits::default();
+        let Limits { payload, topics, subscriptions, producers, window, .. } = Limits::default();
         let payload = ByteSize(payload as u64);
         Self {
             payload,
@@ -134,14 +125,8 @@ pub enum ConfigError {
 }
 
 /// Variables that set flags of the command line, not keys.
-const FLAGS: [&str; 6] = [
-    "WEIR_CONFIG",
-    "WEIR_SERVER",
-    "WEIR_TRANSPORT",
-    "WEIR_TOKEN",
-    "WEIR_STATE",
-    "WEIR_SEED",
-];
+const FLAGS: [&str; 6] =
+    ["WEIR_CONFIG", "WEIR_SERVER", "WEIR_TRANSPORT", "WEIR_TOKEN", "WEIR_STATE", "WEIR_SEED"];
 
 impl Config {
     /// Reads the file, if one is given, and then the variables of the environment.
@@ -159,13 +144,9 @@ impl Config {
             }
         }
         // The file by itself was checked; what is wrong here would have been named there.
-        let config: Self =
-            table
-                .try_into()
-                .map_err(|error: toml::de::Error| ConfigError::Environment {
-                    variable: "WEIR_…".into(),
-                    reason: one_line(&error),
-                })?;
+        let config: Self = table.try_into().map_err(|error: toml::de::Error| {
+            ConfigError::Environment { variable: "WEIR_…".into(), reason: one_line(&error) }
+        })?;
         config.check()?;
         Ok(config)
     }
@@ -213,19 +194,12 @@ impl Config {
 }
 
 fn read(path: &Path) -> Result<toml::Table, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
-        path: path.into(),
-        error,
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Unreadable { path: path.into(), error })?;
     let located = |error: &toml::de::Error| {
         let start = error.span().map_or(0, |span| span.start);
         let (line, key) = locate(&text, start);
-        ConfigError::File {
-            path: path.into(),
-            line,
-            key,
-            reason: one_line(error),
-        }
+        ConfigError::File { path: path.into(), line, key, reason: one_line(error) }
     };
     toml::from_str::<Config>(&text).map_err(|error| located(&error))?;
     toml::from_str(&text).map_err(|error| located(&error))
@@ -237,11 +211,7 @@ fn locate(text: &str, at: usize) -> (usize, String) {
     let line = before.matches('\n').count();
     let name = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
     let here = text.lines().nth(line).unwrap_or_default();
-    let section = text
-        .lines()
-        .take(line)
-        .filter(|line| line.starts_with('['))
-        .last();
+    let section = text.lines().take(line).filter(|line| line.starts_with('[')).last();
     let section = section.map(|section| section.trim().trim_matches(['[', ']']));
     let key = match (section, here.contains('=')) {
         (Some(section), true) => format!("{section}.{}: ", name(here)),
@@ -257,10 +227,7 @@ fn one_line(error: &toml::de::Error) -> String {
 
 // WEIR_CACHE__BYTES=1GiB: two underscores for a dot.
 fn overlay(table: &mut toml::Table, variable: &str, value: &str) -> Result<(), ConfigError> {
-    let wrong = |reason: String| ConfigError::Environment {
-        variable: variable.into(),
-        reason,
-    };
+    let wrong = |reason: String| ConfigError::Environment { variable: variable.into(), reason };
     let key = variable.trim_start_matches("WEIR_").to_lowercase();
     let mut path: Vec<&str> = key.split("__").collect();
     let last = path.pop().unwrap_or_default().to_owned();
@@ -269,9 +236,7 @@ fn overlay(table: &mut toml::Table, variable: &str, value: &str) -> Result<(), C
         let mut at = table;
         for part in &path {
             let inner = at.entry(*part).or_insert_with(|| toml::Table::new().into());
-            at = inner
-                .as_table_mut()
-                .ok_or_else(|| wrong(format!("{part} is not a section")))?;
+            at = inner.as_table_mut().ok_or_else(|| wrong(format!("{part} is not a section")))?;
         }
         let number = value.parse::<i64>().map(toml::Value::from);
         at.insert(last.clone(), number.unwrap_or_else(|_| value.into()));
@@ -291,14 +256,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("weir.toml");
         std::fs::write(&path, text).unwrap();
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).into(), (*value).into()));
+        let variables = variables.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         let loaded = Config::load(Some(&path), variables);
         loaded.map_err(|error| {
-            error
-                .to_string()
-                .replace(&format!("{}/", directory.path().display()), "")
+            error.to_string().replace(&format!("{}/", directory.path().display()), "")
         })
     }
 
@@ -313,11 +274,7 @@ mod tests {
 
     #[test]
     fn the_environment_wins_over_the_file() {
-        let config = load(
-            "[cache]\nbytes = \"64MiB\"",
-            &[("WEIR_CACHE__BYTES", "1GiB")],
-        )
-        .unwrap();
+        let config = load("[cache]\nbytes = \"64MiB\"", &[("WEIR_CACHE__BYTES", "1GiB")]).unwrap();
         assert_eq!(config.cache.bytes, ByteSize::gib(1));
         let config = load("", &[("WEIR_LIMITS__TOPICS", "7"), ("OTHER", "x")]).unwrap();
         assert_eq!(config.limits.topics, 7);
@@ -326,46 +283,20 @@ mod tests {
     #[test]
     fn errors_name_file_line_and_key() {
         for (text, variables, expected) in [
-            (
-                "[cache]\nbyts = 1",
-                &[][..],
-                "weir.toml:2: cache.byts: unknown field `byts`",
-            ),
-            (
-                "\n[limits]\ntopics = \"x\"",
-                &[],
-                "weir.toml:3: limits.topics: invalid type",
-            ),
-            (
-                "listen = \"nowhere\"",
-                &[],
-                "weir.toml:1: listen: invalid socket address",
-            ),
+            ("[cache]\nbyts = 1", &[][..], "weir.toml:2: cache.byts: unknown field `byts`"),
+            ("\n[limits]\ntopics = \"x\"", &[], "weir.toml:3: limits.topics: invalid type"),
+            ("listen = \"nowhere\"", &[], "weir.toml:1: listen: invalid socket address"),
             ("cache = [", &[], "weir.toml:1: "),
-            (
-                "",
-                &[("WEIR_CASHE__BYTES", "1")],
-                "environment variable WEIR_CASHE__BYTES: ",
-            ),
-            (
-                "",
-                &[("WEIR_CACHE__BYTES", "much")],
-                "environment variable WEIR_CACHE__BYTES: ",
-            ),
-            (
-                "[cache]\nbytes = \"32MiB\"",
-                &[],
-                "limits.payload: 16.0 MiB is not between",
-            ),
+            ("", &[("WEIR_CASHE__BYTES", "1")], "environment variable WEIR_CASHE__BYTES: "),
+            ("", &[("WEIR_CACHE__BYTES", "much")], "environment variable WEIR_CACHE__BYTES: "),
+            ("[cache]\nbytes = \"32MiB\"", &[], "limits.payload: 16.0 MiB is not between"),
             ("[limits]\nwindow = 1", &[], "limits.window: 1 is below 64"),
         ] {
             let error = load(text, variables).unwrap_err();
             assert!(error.starts_with(expected), "{error}");
             assert!(!error.contains('\n'), "{error}");
         }
-        let missing = Config::load(Some(Path::new("/no/such.toml")), [])
-            .unwrap_err()
-            .to_string();
+        let missing = Config::load(Some(Path::new("/no/such.toml")), []).unwrap_err().to_string();
         assert!(missing.starts_with("/no/such.toml: "), "{missing}");
     }
 }

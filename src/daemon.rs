@@ -73,10 +73,7 @@ impl Builder {
     }
 
     /// Starts the daemon; within a tokio runtime.
-    #[expect(
-        clippy::unused_async,
-        reason = "what starts later will have to be waited for"
-    )]
+    #[expect(clippy::unused_async, reason = "what starts later will have to be waited for")]
     pub async fn spawn(self) -> Result<Daemon, SpawnError> {
         let identity = match &self.state {
             Some(directory) => Identity::kept(directory)?,
@@ -85,25 +82,11 @@ impl Builder {
         let certificate = identity.hash();
         let endpoint = endpoint::bind(self.listen, identity)?;
         let local = endpoint.local_addr();
-        let local = local.map_err(|error| BindError::Address {
-            address: self.listen,
-            error,
-        })?;
+        let local = local.map_err(|error| BindError::Address { address: self.listen, error })?;
         let core = Arc::new(Core::new(Engine::new(self.limits, now(), rand::random())));
         let (stop, stopping) = watch::channel(false);
-        let running = tokio::spawn(endpoint::run(
-            endpoint,
-            core.clone(),
-            self.sessions,
-            stopping,
-        ));
-        Ok(Daemon {
-            core,
-            local,
-            certificate,
-            stop,
-            running,
-        })
+        let running = tokio::spawn(endpoint::run(endpoint, core.clone(), self.sessions, stopping));
+        Ok(Daemon { core, local, certificate, stop, running })
     }
 }
 
@@ -169,13 +152,7 @@ impl Daemon {
         let payload = payload.into();
         let digest = Digest::of(&payload);
         let stamp = now();
-        let publication = Publication {
-            topic,
-            payload: &payload,
-            digest,
-            stamp,
-            origin: None,
-        };
+        let publication = Publication { topic, payload: &payload, digest, stamp, origin: None };
         self.core.with(|engine| engine.publish(stamp, &publication))
     }
 
@@ -185,22 +162,10 @@ impl Daemon {
         filter: &str,
         options: &SubscribeOptions,
     ) -> Result<LocalSubscription, NameError> {
-        let SubscribeOptions {
-            start,
-            lag,
-            delivery: Delivery::Ordered | _,
-        } = options;
+        let SubscribeOptions { start, lag, delivery: Delivery::Ordered | _ } = options;
         let filter = Filter::new(filter)?;
-        let id = self
-            .core
-            .with(|engine| engine.subscribe(filter, &start.to_wire(), *lag));
-        Ok(LocalSubscription {
-            core: self.core.clone(),
-            id,
-            epochs: VecDeque::new(),
-            events: VecDeque::new(),
-            ended: false,
-        })
+        let id = self.core.with(|engine| engine.subscribe(filter, &start.to_wire(), *lag));
+        Ok(LocalSubscription { core: self.core.clone(), id, events: VecDeque::new(), ended: false })
     }
 
     /// Stops: sessions are told goodbye and to reconnect, and have a second each to hear it.
@@ -215,8 +180,6 @@ impl Daemon {
 pub struct LocalSubscription {
     core: Arc<Core>,
     id: SubscriptionId,
-    // Topics that gaps were told for: their epochs.
-    epochs: VecDeque<(u64, u64)>,
     // At most what one read hands out.
     events: VecDeque<Event>,
     ended: bool,
@@ -244,16 +207,8 @@ impl Stream for LocalSubscription {
             if this.ended {
                 return Poll::Ready(None);
             }
-            let Self {
-                core,
-                id,
-                events,
-                epochs,
-                ..
-            } = this;
-            let read = core.poll_read(*id, context, BATCH, &mut |item| {
-                collect(&item, events, epochs);
-            });
+            let Self { core, id, events, .. } = this;
+            let read = core.poll_read(*id, context, BATCH, &mut |item| events.extend(event(&item)));
             if let Err(refusal) = std::task::ready!(read) {
                 this.ended = true;
                 return Poll::Ready(Some(Err(refusal)));
@@ -262,14 +217,10 @@ impl Stream for LocalSubscription {
     }
 }
 
-fn collect(item: &Item<'_>, events: &mut VecDeque<Event>, epochs: &mut VecDeque<(u64, u64)>) {
+fn event(item: &Item<'_>) -> Option<Event> {
     match item {
-        // A gap does not name its epoch: remember those of the topics read last.
-        Item::Topic { id, epoch, .. } => {
-            epochs.truncate(1023);
-            epochs.push_front((*id, *epoch));
-        }
-        Item::Message(message) => events.push_back(Event::Message(Message {
+        Item::Topic { .. } => None,
+        Item::Message(message) => Some(Event::Message(Message {
             topic: message.topic().clone(),
             epoch: message.epoch(),
             sequence: message.sequence(),
@@ -277,18 +228,9 @@ fn collect(item: &Item<'_>, events: &mut VecDeque<Event>, epochs: &mut VecDeque<
             stamp: Some(message.stamp()).filter(|stamp| *stamp > 0),
             payload: message.payload(),
         })),
-        Item::Gap {
-            id,
-            name,
-            first,
-            last,
-            cause,
-        } => events.push_back(Event::Gap(Gap {
+        Item::Gap { name, epoch, first, last, cause, .. } => Some(Event::Gap(Gap {
             topic: (*name).clone(),
-            epoch: epochs
-                .iter()
-                .find(|(topic, _)| topic == id)
-                .map_or(0, |(_, epoch)| *epoch),
+            epoch: *epoch,
             first: *first,
             last: *last,
             cause: *cause,

@@ -12,11 +12,7 @@
 //! write a client in another language.
 #![cfg_attr(
     test,
-    allow(
-        clippy::unwrap_used,
-        clippy::too_many_lines,
-        reason = "tests panic, and tell stories"
-    )
+    allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests panic, and tell stories")
 )]
 
 pub mod engine;

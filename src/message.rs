@@ -68,10 +68,7 @@ pub struct SubscribeOptions {
 impl SubscribeOptions {
     /// The default with another start.
     pub fn from(start: Start) -> Self {
-        Self {
-            start,
-            ..Self::default()
-        }
+        Self { start, ..Self::default() }
     }
 }
 
@@ -114,11 +111,7 @@ impl Start {
                 topics: point
                     .topics
                     .iter()
-                    .map(|(topic, epoch, next)| wire::Resume {
-                        topic,
-                        epoch: *epoch,
-                        next: *next,
-                    })
+                    .map(|(topic, epoch, next)| wire::Resume { topic, epoch: *epoch, next: *next })
                     .collect(),
             },
         }

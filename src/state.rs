@@ -58,11 +58,7 @@ mod tests {
     fn the_service_is_known_beside_a_daemon_of_ones_own() {
         let (own, service) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let hashes = [1, 2].map(|n| CertificateHash([n; 32]));
-        let places = [
-            own.path().to_owned(),
-            "/no/such".into(),
-            service.path().to_owned(),
-        ];
+        let places = [own.path().to_owned(), "/no/such".into(), service.path().to_owned()];
         std::fs::write(own.path().join(HASH), format!("{}\n", hashes[0])).unwrap();
         std::fs::write(service.path().join(HASH), hashes[1].to_string()).unwrap();
         assert_eq!(local_hashes(&places), hashes);

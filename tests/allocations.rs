@@ -15,13 +15,8 @@ fn payload(n: u32) -> Bytes {
 }
 
 fn publish(engine: &mut Engine, payload: &Bytes) {
-    let publication = Publication {
-        topic: "a/b",
-        payload,
-        digest: Digest::of(payload),
-        stamp: 0,
-        origin: None,
-    };
+    let publication =
+        Publication { topic: "a/b", payload, digest: Digest::of(payload), stamp: 0, origin: None };
     engine.publish(1, &publication).unwrap();
 }
 

@@ -13,10 +13,7 @@ use tempfile::tempdir;
 
 /// Runs to the end with something on standard input.
 fn run_with(mut command: Command, input: &[u8]) -> Output {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
     child.wait_with_output().unwrap()
@@ -32,16 +29,11 @@ fn ok(output: &Output) -> String {
 }
 
 fn objects(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).expect(line))
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
 }
 
 fn numbers(objects: &[Value], key: &str) -> Vec<u64> {
-    objects
-        .iter()
-        .map(|object| object[key].as_u64().unwrap())
-        .collect()
+    objects.iter().map(|object| object[key].as_u64().unwrap()).collect()
 }
 
 /// A subscriber that stands: it has been sent a first message.
@@ -54,16 +46,9 @@ fn subscriber(
     let first = filter.replace('*', "first");
     let published = run(state, &["pub", &first, "first", "--server", &served.server]);
     ok(&published);
-    let arguments = [
-        &["sub"],
-        arguments,
-        &["--json", "--from", "all", "--server", &served.server],
-    ]
-    .concat();
-    let mut child = weir(state, &arguments)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let arguments =
+        [&["sub"], arguments, &["--json", "--from", "all", "--server", &served.server]].concat();
+    let mut child = weir(state, &arguments).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut objects = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
     assert_eq!(objects.next().unwrap()["payload"], "first");
@@ -74,29 +59,16 @@ fn subscriber(
 fn a_thousand_lines_go_round_in_order_and_a_second_round_counts_two() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
-    let lines = (1..=1000)
-        .map(|n| n.to_string())
-        .collect::<Vec<_>>()
-        .join("\n");
+    let lines = (1..=1000).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
     for transports in [["quic", "webtransport"], ["webtransport", "quic"]] {
         let topic = format!("{}/a", transports[0]);
         let filter = format!("{}/*", transports[0]);
         let on = ["--transport", transports[1], "--count", "1001"];
         let (mut child, received) =
             subscriber(&served, state.path(), &[&[&*filter], &on[..]].concat());
-        let publish = [
-            "pub",
-            &topic,
-            "--lines",
-            "--json",
-            "--server",
-            &served.server,
-        ];
+        let publish = ["pub", &topic, "--lines", "--json", "--server", &served.server];
         let publish = [&publish[..], &["--transport", transports[0]]].concat();
-        let receipts = objects(&ok(&run_with(
-            weir(state.path(), &publish),
-            lines.as_bytes(),
-        )));
+        let receipts = objects(&ok(&run_with(weir(state.path(), &publish), lines.as_bytes())));
         let received: Vec<_> = received.collect();
         assert!(child.wait().unwrap().success());
         let sequences: Vec<u64> = (1..=1000).collect();
@@ -109,36 +81,17 @@ fn a_thousand_lines_go_round_in_order_and_a_second_round_counts_two() {
             assert_eq!(message["digest"], receipt["digest"]);
             assert!(message["stamp"].is_u64());
         }
-        let again = objects(&ok(&run_with(
-            weir(state.path(), &publish),
-            lines.as_bytes(),
-        )));
+        let again = objects(&ok(&run_with(weir(state.path(), &publish), lines.as_bytes())));
         assert!(numbers(&again, "count").iter().all(|count| *count == 2));
 
         let top = ok(&run(
             state.path(),
-            &[
-                "top",
-                &topic,
-                "-k",
-                "3",
-                "--json",
-                "--server",
-                &served.server,
-            ],
+            &["top", &topic, "-k", "3", "--json", "--server", &served.server],
         ));
         assert_eq!(numbers(&objects(&top), "count"), [2, 2, 2]);
-        let late = [
-            "sub", &topic, "--from", "last:10", "--count", "10", "--json",
-        ];
-        let late = ok(&run(
-            state.path(),
-            &[&late[..], &["--server", &served.server]].concat(),
-        ));
-        assert_eq!(
-            numbers(&objects(&late), "sequence"),
-            (1991..=2000).collect::<Vec<_>>()
-        );
+        let late = ["sub", &topic, "--from", "last:10", "--count", "10", "--json"];
+        let late = ok(&run(state.path(), &[&late[..], &["--server", &served.server]].concat()));
+        assert_eq!(numbers(&objects(&late), "sequence"), (1991..=2000).collect::<Vec<_>>());
     }
 }
 
@@ -146,53 +99,28 @@ fn a_thousand_lines_go_round_in_order_and_a_second_round_counts_two() {
 fn files_go_round_unchanged_and_one_byte_too_many_is_refused() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
-    let big: Vec<u8> = (0..16_u32 << 20)
-        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
+    let big: Vec<u8> =
+        (0..16_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let (file, back) = (state.path().join("big"), state.path().join("back"));
     std::fs::write(&file, &big).unwrap();
     let (file, back) = (file.to_str().unwrap(), back.to_str().unwrap());
     for transport in ["quic", "webtransport"] {
         let on = ["--server", &served.server, "--transport", transport];
-        ok(&run(
-            state.path(),
-            &[&["pub", "demo/big", "--file", file], &on[..]].concat(),
-        ));
-        ok(&run(
-            state.path(),
-            &[&["get", "demo/big", "--output", back], &on[..]].concat(),
-        ));
+        ok(&run(state.path(), &[&["pub", "demo/big", "--file", file], &on[..]].concat()));
+        ok(&run(state.path(), &[&["get", "demo/big", "--output", back], &on[..]].concat()));
         assert!(std::fs::read(back).unwrap() == big);
         let got = run(state.path(), &[&["get", "demo/big"], &on[..]].concat());
         assert!(got.stdout == big);
     }
     std::fs::write(file, [&big[..], &[0]].concat()).unwrap();
-    let refused = run(
-        state.path(),
-        &[
-            "pub",
-            "demo/big",
-            "--file",
-            file,
-            "--server",
-            &served.server,
-        ],
-    );
+    let refused =
+        run(state.path(), &["pub", "demo/big", "--file", file, "--server", &served.server]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(stderr(&refused).contains("16777217 bytes is above the daemon's limit of 16777216"));
 
     let binary = [0, 0xff, 0xfe, b'\n'];
-    ok(&run_with(
-        weir(
-            state.path(),
-            &["pub", "demo/bin", "--server", &served.server],
-        ),
-        &binary,
-    ));
-    let got = ok(&run(
-        state.path(),
-        &["get", "demo/bin", "--json", "--server", &served.server],
-    ));
+    ok(&run_with(weir(state.path(), &["pub", "demo/bin", "--server", &served.server]), &binary));
+    let got = ok(&run(state.path(), &["get", "demo/bin", "--json", "--server", &served.server]));
     assert_eq!(objects(&got)[0]["payload_base64"], "AP/+Cg==");
 }
 
@@ -200,22 +128,10 @@ fn files_go_round_unchanged_and_one_byte_too_many_is_refused() {
 fn json_has_its_fields_in_the_documented_order() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
-    ok(&run(
-        state.path(),
-        &["pub", "demo/a", "x", "--server", &served.server],
-    ));
-    let got = ok(&run(
-        state.path(),
-        &["get", "demo/a", "--json", "--server", &served.server],
-    ));
-    let keys: Vec<_> = [
-        "topic", "sequence", "count", "digest", "stamp", "size", "payload",
-    ]
-    .into();
-    let places: Vec<_> = keys
-        .iter()
-        .map(|key| got.find(&format!("\"{key}\":")).unwrap())
-        .collect();
+    ok(&run(state.path(), &["pub", "demo/a", "x", "--server", &served.server]));
+    let got = ok(&run(state.path(), &["get", "demo/a", "--json", "--server", &served.server]));
+    let keys: Vec<_> = ["topic", "sequence", "count", "digest", "stamp", "size", "payload"].into();
+    let places: Vec<_> = keys.iter().map(|key| got.find(&format!("\"{key}\":")).unwrap()).collect();
     assert!(places.is_sorted(), "{got}");
 }
 
@@ -224,11 +140,7 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let at = ["--server", &served.server];
-    let free = std::net::UdpSocket::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let other = "a".repeat(64);
     let empty = tempdir().unwrap();
     let missing = empty.path().to_str().unwrap();
@@ -236,62 +148,18 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
     std::fs::write(&config, "[cache]\nbyts = 1\n").unwrap();
     let config = config.to_str().unwrap();
     for (arguments, code, words) in [
-        (
-            &["serve", "--listen", &*served.server][..],
-            1,
-            &["is taken", "--listen"][..],
-        ),
-        (
-            &["ping", "--server", &free],
-            1,
-            &["no daemon at", "weir serve"],
-        ),
-        (
-            &["ping", at[0], at[1], "--cert-hash", &other],
-            1,
-            &["not trusted", "--cert-hash"],
-        ),
-        (
-            &["ping", at[0], at[1], "--state", missing],
-            1,
-            &["weir serve", "--cert-hash"],
-        ),
-        (
-            &["ping", at[0], at[1], "--ca", "/dev/null"],
-            1,
-            &["/dev/null", "PEM"],
-        ),
+        (&["serve", "--listen", &*served.server][..], 1, &["is taken", "--listen"][..]),
+        (&["ping", "--server", &free], 1, &["no daemon at", "weir serve"]),
+        (&["ping", at[0], at[1], "--cert-hash", &other], 1, &["not trusted", "--cert-hash"]),
+        (&["ping", at[0], at[1], "--state", missing], 1, &["weir serve", "--cert-hash"]),
+        (&["ping", at[0], at[1], "--ca", "/dev/null"], 1, &["/dev/null", "PEM"]),
         (&["sub", "a**", at[0], at[1]], 1, &["one whole segment"]),
-        (
-            &["pub", "demo/*", "x", at[0], at[1]],
-            1,
-            &["`*` stands in filters only"],
-        ),
-        (
-            &["pub", "$weir/x", "x", at[0], at[1]],
-            1,
-            &["choose another first segment"],
-        ),
-        (
-            &["get", "demo/none", at[0], at[1]],
-            1,
-            &["nothing was published"],
-        ),
-        (
-            &["sub", "a", "--delivery", "realtime", at[0], at[1]],
-            1,
-            &["not offered"],
-        ),
-        (
-            &["serve", "--config", config],
-            78,
-            &["bad.toml:2", "cache.byts", "unknown field"],
-        ),
-        (
-            &["serve", "--config", "/no/such.toml"],
-            78,
-            &["/no/such.toml"],
-        ),
+        (&["pub", "demo/*", "x", at[0], at[1]], 1, &["`*` stands in filters only"]),
+        (&["pub", "$weir/x", "x", at[0], at[1]], 1, &["choose another first segment"]),
+        (&["get", "demo/none", at[0], at[1]], 1, &["nothing was published"]),
+        (&["sub", "a", "--delivery", "realtime", at[0], at[1]], 1, &["not offered"]),
+        (&["serve", "--config", config], 78, &["bad.toml:2", "cache.byts", "unknown field"]),
+        (&["serve", "--config", "/no/such.toml"], 78, &["/no/such.toml"]),
         (&["check-config", config], 78, &["bad.toml:2"]),
     ] {
         let output = run(state.path(), arguments);
@@ -304,17 +172,10 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
         }
     }
     // Wrong usage.
-    for arguments in [
-        &["sub"][..],
-        &["pub", "a", "b", "--lines"],
-        &["sub", "a", "--from", "x"],
-        &["no"],
-    ] {
-        assert_eq!(
-            run(state.path(), arguments).status.code(),
-            Some(2),
-            "{arguments:?}"
-        );
+    for arguments in
+        [&["sub"][..], &["pub", "a", "b", "--lines"], &["sub", "a", "--from", "x"], &["no"]]
+    {
+        assert_eq!(run(state.path(), arguments).status.code(), Some(2), "{arguments:?}");
     }
 }
 
@@ -325,10 +186,7 @@ fn the_shipped_configuration_is_the_default_and_is_accepted() {
     assert_eq!(printed, weir::config::DEFAULT);
     let file = state.path().join("weir.toml");
     std::fs::write(&file, printed).unwrap();
-    ok(&run(
-        state.path(),
-        &["check-config", file.to_str().unwrap()],
-    ));
+    ok(&run(state.path(), &["check-config", file.to_str().unwrap()]));
 }
 
 #[test]

@@ -38,9 +38,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
 /// The code of a file: without comments, and without the unit tests at its end.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or("");
-    let lines = text
-        .lines()
-        .map(|line| line.split("//").next().unwrap_or(""));
+    let lines = text.lines().map(|line| line.split("//").next().unwrap_or(""));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -59,13 +57,8 @@ fn own_modules(code: &str) -> Vec<&str> {
     let mut found = Vec::new();
     for (at, path) in code.match_indices("crate::") {
         let rest = code[at + path.len()..].trim_start();
-        let list = rest
-            .strip_prefix('{')
-            .and_then(|rest| rest.split('}').next());
-        let names = list
-            .unwrap_or(rest)
-            .split(',')
-            .take(if list.is_some() { 99 } else { 1 });
+        let list = rest.strip_prefix('{').and_then(|rest| rest.split('}').next());
+        let names = list.unwrap_or(rest).split(',').take(if list.is_some() { 99 } else { 1 });
         found.extend(names.filter_map(|name| {
             let name = name.trim_start();
             let end = name.find(|c: char| !c.is_alphanumeric() && c != '_');
@@ -86,9 +79,7 @@ fn trespasses(module: &str, allowed: &[&str], text: &str) -> Vec<String> {
 }
 
 fn check(module: &str, allowed: &[&str]) {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("src")
-        .join(module);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(module);
     let mut files = Vec::new();
     sources(&root, &mut files);
     assert!(files.len() > 3, "no sources below {}", root.display());
@@ -117,10 +108,7 @@ fn the_wire_uses_nothing_of_ours() {
 fn the_check_sees_what_it_should() {
     let found = |text: &str| trespasses("engine", &["wire"], text);
     assert_eq!(found("use tokio::sync::Notify;"), ["tokio"]);
-    assert_eq!(
-        found("let now = std::time::Instant::now();"),
-        ["std::time", "Instant"]
-    );
+    assert_eq!(found("let now = std::time::Instant::now();"), ["std::time", "Instant"]);
     assert_eq!(found("use crate::{net::Link, wire};"), ["crate::net"]);
     assert_eq!(found("use crate::daemon::Daemon;"), ["crate::daemon"]);
     assert!(found("// tokio\nuse crate::wire::Code; // Instant").is_empty());

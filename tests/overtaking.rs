@@ -29,10 +29,7 @@ fn staged() -> (quinn::Endpoint, CertificateHash) {
     tls.alpn_protocols = vec![wire::ALPN.to_vec()];
     let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
     let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    (
-        quinn::Endpoint::server(config, ([127, 0, 0, 1], 0).into()).unwrap(),
-        hash,
-    )
+    (quinn::Endpoint::server(config, ([127, 0, 0, 1], 0).into()).unwrap(), hash)
 }
 
 async fn frame(rx: &mut quinn::RecvStream, reader: &mut FrameReader) -> Bytes {
@@ -40,13 +37,7 @@ async fn frame(rx: &mut quinn::RecvStream, reader: &mut FrameReader) -> Bytes {
         if let Some(frame) = reader.next_frame().unwrap() {
             return frame;
         }
-        reader.push(
-            within(rx.read_chunk(1 << 16, true))
-                .await
-                .unwrap()
-                .unwrap()
-                .bytes,
-        );
+        reader.push(within(rx.read_chunk(1 << 16, true)).await.unwrap().unwrap().bytes);
     }
 }
 
@@ -62,24 +53,10 @@ async fn a_subscriptions_first_message_may_overtake_the_answer_to_its_question()
         let (mut tx, mut rx) = connection.accept_bi().await.unwrap();
         let mut reader = FrameReader::new(1 << 20);
         let hello = frame(&mut rx, &mut reader).await;
-        assert!(matches!(
-            ClientFrame::decode(&hello),
-            Ok(ClientFrame::Hello { .. })
-        ));
-        let limits = wire::Limits {
-            payload: 1000,
-            subscriptions: 1,
-            window: 64,
-        };
+        assert!(matches!(ClientFrame::decode(&hello), Ok(ClientFrame::Hello { .. })));
+        let limits = wire::Limits { payload: 1000, subscriptions: 1, window: 64 };
         let (version, session, run, clock, agent) = (wire::VERSION, 1, 1, 1, "staged");
-        let welcome = DaemonFrame::Welcome {
-            version,
-            session,
-            run,
-            clock,
-            limits,
-            agent,
-        };
+        let welcome = DaemonFrame::Welcome { version, session, run, clock, limits, agent };
         tx.write_chunk(welcome.to_bytes()).await.unwrap();
         let subscribe = frame(&mut rx, &mut reader).await;
         let Ok(ClientFrame::Subscribe { request, .. }) = ClientFrame::decode(&subscribe) else {
@@ -89,37 +66,19 @@ async fn a_subscriptions_first_message_may_overtake_the_answer_to_its_question()
         let mut stream = connection.open_uni().await.unwrap();
         for frame in [
             DaemonFrame::For { request },
-            DaemonFrame::Topic {
-                id: 1,
-                epoch: 1,
-                next: 1,
-                name: "demo/a",
-            },
-            DaemonFrame::Message {
-                topic: 1,
-                sequence: 1,
-                count: 1,
-                stamp: 0,
-                payload: b"early",
-            },
+            DaemonFrame::Topic { id: 1, epoch: 1, next: 1, name: "demo/a" },
+            DaemonFrame::Message { topic: 1, sequence: 1, count: 1, stamp: 0, payload: b"early" },
         ] {
             stream.write_chunk(frame.to_bytes()).await.unwrap();
         }
         stream.finish().unwrap();
         // The client has all of it before the answer goes out.
         stream.stopped().await.unwrap();
-        let subscribed = DaemonFrame::Subscribed {
-            request,
-            position: 1,
-        };
+        let subscribed = DaemonFrame::Subscribed { request, position: 1 };
         tx.write_chunk(subscribed.to_bytes()).await.unwrap();
         connection.closed().await
     });
-    let client = Client::builder(server)
-        .trust(Trust::Pinned(hash))
-        .connect()
-        .await
-        .unwrap();
+    let client = Client::builder(server).trust(Trust::Pinned(hash)).connect().await.unwrap();
     let options = SubscribeOptions::default();
     let mut subscription = within(client.subscribe("demo/a", &options)).await.unwrap();
     assert_eq!(message(&mut subscription).await.payload, "early");

@@ -71,29 +71,18 @@ impl Raw {
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(crypto));
         let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-        let connecting = endpoint
-            .connect_with(config, daemon.local_addr(), "localhost")
-            .unwrap();
+        let connecting = endpoint.connect_with(config, daemon.local_addr(), "localhost").unwrap();
         let connection = within(connecting).await.unwrap();
         let (tx, rx) = connection.open_bi().await.unwrap();
         let reader = FrameReader::new(1 << 20);
-        Self {
-            connection,
-            tx,
-            rx,
-            reader,
-            _endpoint: endpoint,
-        }
+        Self { connection, tx, rx, reader, _endpoint: endpoint }
     }
 
     async fn greeted(daemon: &Daemon) -> Self {
         let mut raw = Self::connect(daemon).await;
         raw.send(&[hello(wire::VERSION)]).await;
         let frame = raw.frame().await;
-        assert!(matches!(
-            DaemonFrame::decode(&frame),
-            Ok(DaemonFrame::Welcome { .. })
-        ));
+        assert!(matches!(DaemonFrame::decode(&frame), Ok(DaemonFrame::Welcome { .. })));
         raw
     }
 
@@ -107,8 +96,7 @@ impl Raw {
                 return frame;
             }
             let chunk = within(self.rx.read_chunk(1 << 16, true)).await.unwrap();
-            self.reader
-                .push(chunk.expect("the control stream ended").bytes);
+            self.reader.push(chunk.expect("the control stream ended").bytes);
         }
     }
 
@@ -116,11 +104,8 @@ impl Raw {
     async fn goodbye(&mut self) -> (Code, String) {
         let (code, reason) = loop {
             let frame = self.frame().await;
-            if let DaemonFrame::Goodbye {
-                code,
-                reason,
-                retry,
-            } = DaemonFrame::decode(&frame).unwrap()
+            if let DaemonFrame::Goodbye { code, reason, retry } =
+                DaemonFrame::decode(&frame).unwrap()
             {
                 assert_eq!(retry, code.retry());
                 break (code, reason.to_owned());
@@ -137,12 +122,7 @@ impl Raw {
 }
 
 fn hello(version: u32) -> ClientFrame<'static> {
-    ClientFrame::Hello {
-        version,
-        producer: ProducerId([7; 16]),
-        token: None,
-        agent: "test",
-    }
+    ClientFrame::Hello { version, producer: ProducerId([7; 16]), token: None, agent: "test" }
 }
 
 fn encoded(frames: &[ClientFrame<'_>]) -> Vec<u8> {
@@ -157,49 +137,23 @@ async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
     let bystander = client(&daemon, TRANSPORTS[0]).await;
     let options = SubscribeOptions::default();
     let mut news = bystander.subscribe("demo/a", &options).await.unwrap();
-    let publish = ClientFrame::Publish {
-        alias: 9,
-        number: 1,
-        stamp: 0,
-        payload: b"x",
-    };
+    let publish = ClientFrame::Publish { alias: 9, number: 1, stamp: 0, payload: b"x" };
     let topic = |name| ClientFrame::Topic { alias: 1, name };
     let oversized = [0xff, 0xff, 0xff, 0x7f, 0, 0];
     let control: [(Vec<u8>, Code, &str); 8] = [
         (vec![0], Code::MALFORMED, "length"),
-        (
-            vec![3, 0xff, 0xff, 0xff],
-            Code::MALFORMED,
-            "docs/protocol.md",
-        ),
+        (vec![3, 0xff, 0xff, 0xff], Code::MALFORMED, "docs/protocol.md"),
         (oversized.to_vec(), Code::FRAME_TOO_LARGE, "limit"),
         (encoded(&[hello(1)]), Code::UNEXPECTED, "hello"),
+        (encoded(std::slice::from_ref(&publish)), Code::BAD_ALIAS, "alias 9"),
+        (encoded(&[topic("a"), topic("b")]), Code::BAD_ALIAS, "already stands for a"),
         (
-            encoded(std::slice::from_ref(&publish)),
-            Code::BAD_ALIAS,
-            "alias 9",
-        ),
-        (
-            encoded(&[topic("a"), topic("b")]),
-            Code::BAD_ALIAS,
-            "already stands for a",
-        ),
-        (
-            encoded(&[ClientFrame::Begin {
-                alias: 1,
-                number: 1,
-                stamp: 0,
-                size: 1,
-            }]),
+            encoded(&[ClientFrame::Begin { alias: 1, number: 1, stamp: 0, size: 1 }]),
             Code::UNSUPPORTED,
             "not offered",
         ),
         (
-            encoded(&[ClientFrame::Repair {
-                subscription: 1,
-                topic: 1,
-                holes: vec![],
-            }]),
+            encoded(&[ClientFrame::Repair { subscription: 1, topic: 1, holes: vec![] }]),
             Code::UNSUPPORTED,
             "repair",
         ),
@@ -215,10 +169,7 @@ async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
         (vec![5, 1], Code::MALFORMED),
         (vec![1, 0x63], Code::MALFORMED),
         (encoded(&[publish]), Code::BAD_ALIAS),
-        (
-            encoded(&[ClientFrame::Ping { request: 1 }]),
-            Code::UNEXPECTED,
-        ),
+        (encoded(&[ClientFrame::Ping { request: 1 }]), Code::UNEXPECTED),
     ];
     for (bytes, code) in streams {
         let mut raw = Raw::greeted(&daemon).await;
@@ -228,9 +179,7 @@ async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
         assert_eq!(raw.goodbye().await.0, code);
     }
     let mut raw = Raw::greeted(&daemon).await;
-    raw.connection
-        .send_datagram(Bytes::from_static(b"x"))
-        .unwrap();
+    raw.connection.send_datagram(Bytes::from_static(b"x")).unwrap();
     assert_eq!(raw.goodbye().await.0, Code::UNSUPPORTED);
 
     let mut raw = Raw::greeted(&daemon).await;
@@ -247,24 +196,13 @@ async fn frames_before_a_damaged_one_count() {
     let daemon = daemon().await;
     let mut raw = Raw::greeted(&daemon).await;
     let mut bytes = encoded(&[
-        ClientFrame::Topic {
-            alias: 0,
-            name: "demo/a",
-        },
-        ClientFrame::Publish {
-            alias: 0,
-            number: 1,
-            stamp: 0,
-            payload: b"good",
-        },
+        ClientFrame::Topic { alias: 0, name: "demo/a" },
+        ClientFrame::Publish { alias: 0, number: 1, stamp: 0, payload: b"good" },
     ]);
     bytes.push(0);
     raw.tx.write_all(&bytes).await.unwrap();
     let receipt = raw.frame().await;
-    assert!(matches!(
-        DaemonFrame::decode(&receipt),
-        Ok(DaemonFrame::Receipt { sequence: 1, .. })
-    ));
+    assert!(matches!(DaemonFrame::decode(&receipt), Ok(DaemonFrame::Receipt { sequence: 1, .. })));
     assert_eq!(raw.goodbye().await.0, Code::MALFORMED);
 }
 
@@ -285,16 +223,8 @@ async fn hello_subscribe_and_publish_may_go_out_in_one_breath() {
     // The stream of publications overtakes the hello.
     let mut stream = raw.connection.open_uni().await.unwrap();
     let publications = encoded(&[
-        ClientFrame::Topic {
-            alias: 0,
-            name: "demo/a",
-        },
-        ClientFrame::Publish {
-            alias: 0,
-            number: 1,
-            stamp: 5,
-            payload: b"early",
-        },
+        ClientFrame::Topic { alias: 0, name: "demo/a" },
+        ClientFrame::Publish { alias: 0, number: 1, stamp: 5, payload: b"early" },
     ]);
     stream.write_all(&publications).await.unwrap();
     raw.send(&[
@@ -313,36 +243,18 @@ async fn hello_subscribe_and_publish_may_go_out_in_one_breath() {
     let mut reader = FrameReader::new(1 << 20);
     let mut frames = Vec::new();
     while frames.len() < 3 {
-        let chunk = within(delivered.read_chunk(1 << 16, true))
-            .await
-            .unwrap()
-            .unwrap();
+        let chunk = within(delivered.read_chunk(1 << 16, true)).await.unwrap().unwrap();
         reader.push(chunk.bytes);
         while let Some(frame) = reader.next_frame().unwrap() {
             frames.push(frame);
         }
     }
-    let frames: Vec<_> = frames
-        .iter()
-        .map(|frame| DaemonFrame::decode(frame).unwrap())
-        .collect();
+    let frames: Vec<_> = frames.iter().map(|frame| DaemonFrame::decode(frame).unwrap()).collect();
     assert_eq!(frames[0], DaemonFrame::For { request: 1 });
-    assert!(matches!(
-        frames[1],
-        DaemonFrame::Topic {
-            name: "demo/a",
-            next: 1,
-            ..
-        }
-    ));
+    assert!(matches!(frames[1], DaemonFrame::Topic { name: "demo/a", next: 1, .. }));
     assert!(matches!(
         frames[2],
-        DaemonFrame::Message {
-            sequence: 1,
-            stamp: 5,
-            payload: b"early",
-            ..
-        }
+        DaemonFrame::Message { sequence: 1, stamp: 5, payload: b"early", .. }
     ));
 }
 
@@ -351,16 +263,8 @@ async fn a_publication_sent_again_after_a_reconnect_counts_once() {
     let daemon = daemon().await;
     let publish = |number, payload| {
         encoded(&[
-            ClientFrame::Topic {
-                alias: 0,
-                name: "demo/a",
-            },
-            ClientFrame::Publish {
-                alias: 0,
-                number,
-                stamp: 0,
-                payload,
-            },
+            ClientFrame::Topic { alias: 0, name: "demo/a" },
+            ClientFrame::Publish { alias: 0, number, stamp: 0, payload },
         ])
     };
     let mut receipts = Vec::new();
@@ -370,13 +274,7 @@ async fn a_publication_sent_again_after_a_reconnect_counts_once() {
         for number in numbers {
             raw.tx.write_all(&publish(*number, b"same")).await.unwrap();
             match DaemonFrame::decode(&raw.frame().await).unwrap() {
-                DaemonFrame::Receipt {
-                    number,
-                    sequence,
-                    count,
-                    duplicate,
-                    ..
-                } => {
+                DaemonFrame::Receipt { number, sequence, count, duplicate, .. } => {
                     receipts.push((number, sequence, count, duplicate));
                 }
                 other => panic!("{other:?}"),
@@ -385,10 +283,7 @@ async fn a_publication_sent_again_after_a_reconnect_counts_once() {
     }
     let new = |n| (n, n, n, false);
     let old = |n| (n, n, n, true);
-    assert_eq!(
-        receipts,
-        [new(1), new(2), old(2), new(3), old(1), old(3), new(4)]
-    );
+    assert_eq!(receipts, [new(1), new(2), old(2), new(3), old(1), old(3), new(4)]);
 }
 
 #[tokio::test]
@@ -400,45 +295,20 @@ async fn errors_of_connecting_say_what_to_do() {
         let builder = |server: &str| Client::builder(server).transport(transport);
         let wrong = Trust::Pinned(CertificateHash([1; 32]));
         let error = builder(&server).trust(wrong).connect().await.unwrap_err();
-        assert!(
-            matches!(&error, ConnectError::Certificate { .. }),
-            "{error}"
-        );
-        assert!(
-            error
-                .to_string()
-                .contains(&daemon.certificate_hash().to_string()),
-            "{error}"
-        );
+        assert!(matches!(&error, ConnectError::Certificate { .. }), "{error}");
+        assert!(error.to_string().contains(&daemon.certificate_hash().to_string()), "{error}");
 
         let authority = state.path().join("none.pem");
         std::fs::write(&authority, "").unwrap();
-        let error = builder(&server)
-            .trust(Trust::Authority(authority))
-            .connect()
-            .await
-            .unwrap_err();
+        let error =
+            builder(&server).trust(Trust::Authority(authority)).connect().await.unwrap_err();
         assert!(error.to_string().contains("none.pem"), "{error}");
 
-        let error = builder(&server)
-            .state(state.path())
-            .connect()
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(&error, ConnectError::NoCertificate { .. }),
-            "{error}"
-        );
+        let error = builder(&server).state(state.path()).connect().await.unwrap_err();
+        assert!(matches!(&error, ConnectError::NoCertificate { .. }), "{error}");
 
-        let free = std::net::UdpSocket::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let error = builder(&free.to_string())
-            .trust(Trust::Insecure)
-            .connect()
-            .await
-            .unwrap_err();
+        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = builder(&free.to_string()).trust(Trust::Insecure).connect().await.unwrap_err();
         assert!(matches!(&error, ConnectError::NotRunning { .. }), "{error}");
 
         let error = builder("nowhere.invalid").connect().await.unwrap_err();

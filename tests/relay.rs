@@ -83,24 +83,17 @@ async fn a_reconnect_misses_and_repeats_nothing() {
         let mut subscription = client.subscribe("chat/**", &options).await.unwrap();
         let topics = ["chat/a", "chat/b", "chat/b/c"];
         for n in 0..9 {
-            daemon
-                .publish(topics[n % 3], format!("{round} {n}"))
-                .unwrap();
+            daemon.publish(topics[n % 3], format!("{round} {n}")).unwrap();
         }
         // Leaves in the middle of things; the first time before it has heard anything.
-        let read = if round == 5 {
-            54 - seen.len()
-        } else {
-            round as usize * 2
-        };
+        let read = if round == 5 { 54 - seen.len() } else { round as usize * 2 };
         for _ in 0..read {
             seen.push(message(&mut subscription).await.payload);
         }
         start = subscription.resume();
     }
-    let all: Vec<_> = (0..6)
-        .flat_map(|round| (0..9).map(move |n| format!("{round} {n}")))
-        .collect();
+    let all: Vec<_> =
+        (0..6).flat_map(|round| (0..9).map(move |n| format!("{round} {n}"))).collect();
     assert_eq!(seen, all);
 }
 
@@ -114,19 +107,12 @@ async fn binary_and_large_payloads_come_back_unchanged() {
         let mut subscription = client.subscribe("big", &options).await.unwrap();
         for size in [0, 1, 255, 4096, 4097, 65_536, 65_537, 1 << 20, limit] {
             let payload: Vec<u8> = (0..size).map(|n| (n * 31 % 251) as u8).collect();
-            let receipt = within(client.publish("big", payload.clone()))
-                .await
-                .unwrap();
+            let receipt = within(client.publish("big", payload.clone())).await.unwrap();
             assert_eq!(receipt.digest, Digest::of(&payload));
             let message = message(&mut subscription).await;
             assert!(message.payload == payload, "{size} bytes are not the same");
-            let got = within(client.get("big", Which::Digest(receipt.digest)))
-                .await
-                .unwrap();
-            assert!(
-                got.payload == payload,
-                "{size} bytes are not the same when asked for"
-            );
+            let got = within(client.get("big", Which::Digest(receipt.digest))).await.unwrap();
+            assert!(got.payload == payload, "{size} bytes are not the same when asked for");
         }
         let error = client.publish("big", vec![0; limit + 1]).await.unwrap_err();
         let text = error.to_string();
@@ -152,9 +138,7 @@ async fn what_fell_out_of_the_cache_is_told_as_a_gap() {
     let limits = Limits::default().with_cache(1 << 20).with_payload(64 << 10);
     let daemon = daemon_with(limits).await;
     for n in 0..1000_u32 {
-        daemon
-            .publish("flood", [&n.to_le_bytes()[..], &[0; 4096]].concat())
-            .unwrap();
+        daemon.publish("flood", [&n.to_le_bytes()[..], &[0; 4096]].concat()).unwrap();
     }
     let client = client(&daemon, TRANSPORTS[1]).await;
     let mut options = SubscribeOptions::from(Start::Sequence(1));
@@ -167,10 +151,7 @@ async fn what_fell_out_of_the_cache_is_told_as_a_gap() {
     options.lag = Lag::Newest;
     let mut subscription = client.subscribe("flood", &options).await.unwrap();
     let skipped = gap(&mut subscription).await;
-    assert_eq!(
-        (skipped.first, skipped.last, skipped.cause),
-        (1, 999, GapCause::Skipped)
-    );
+    assert_eq!((skipped.first, skipped.last, skipped.cause), (1, 999, GapCause::Skipped));
     assert_eq!(message(&mut subscription).await.sequence, 1000);
 
     options.lag = Lag::Disconnect;
@@ -181,10 +162,7 @@ async fn what_fell_out_of_the_cache_is_told_as_a_gap() {
     }
     assert!(subscription.next().await.is_none());
     let error = client.get("flood", Which::Sequence(1)).await.unwrap_err();
-    assert!(
-        matches!(&error, RequestError::Refused(why) if why.code == Code::EVICTED),
-        "{error}"
-    );
+    assert!(matches!(&error, RequestError::Refused(why) if why.code == Code::EVICTED), "{error}");
 }
 
 #[tokio::test]
@@ -196,31 +174,17 @@ async fn questions_are_answered() {
     for transport in TRANSPORTS {
         let client = client(&daemon, transport).await;
         let top = within(client.top("votes", 2)).await.unwrap();
-        let top: Vec<_> = top
-            .iter()
-            .map(|entry| (entry.count, entry.payload.clone().unwrap()))
-            .collect();
+        let top: Vec<_> =
+            top.iter().map(|entry| (entry.count, entry.payload.clone().unwrap())).collect();
         assert_eq!(top, [(3, "a".into()), (2, "b".into())]);
-        assert_eq!(
-            client.get("votes", Which::Latest).await.unwrap().sequence,
-            6
-        );
+        assert_eq!(client.get("votes", Which::Latest).await.unwrap().sequence, 6);
         let third = client.get("votes", Which::Sequence(3)).await.unwrap();
         assert_eq!((third.payload, third.count), ("a".into(), 2));
-        let by_digest = client
-            .get("votes", Which::Digest(Digest::of(b"a")))
-            .await
-            .unwrap();
+        let by_digest = client.get("votes", Which::Digest(Digest::of(b"a"))).await.unwrap();
         assert_eq!((by_digest.sequence, by_digest.count), (5, 3));
         for (error, code) in [
-            (
-                client.get("votes", Which::Sequence(7)).await.unwrap_err(),
-                Code::NOT_FOUND,
-            ),
-            (
-                client.get("none", Which::Latest).await.unwrap_err(),
-                Code::NOT_FOUND,
-            ),
+            (client.get("votes", Which::Sequence(7)).await.unwrap_err(), Code::NOT_FOUND),
+            (client.get("none", Which::Latest).await.unwrap_err(), Code::NOT_FOUND),
         ] {
             let why = error.to_string();
             assert!(
@@ -255,12 +219,7 @@ async fn a_session_has_as_many_subscriptions_as_it_was_told_and_no_more() {
 #[tokio::test]
 async fn a_daemon_that_is_full_refuses_and_serves_again_when_it_is_not() {
     let listen = (std::net::Ipv4Addr::LOCALHOST, 0).into();
-    let daemon = Daemon::builder()
-        .listen(listen)
-        .sessions(1)
-        .spawn()
-        .await
-        .unwrap();
+    let daemon = Daemon::builder().listen(listen).sessions(1).spawn().await.unwrap();
     let first = client(&daemon, TRANSPORTS[0]).await;
     let trust = weir::Trust::Pinned(daemon.certificate_hash());
     let second = weir::Client::builder(daemon.local_addr().to_string()).trust(trust);
@@ -276,18 +235,12 @@ async fn a_daemon_that_is_full_refuses_and_serves_again_when_it_is_not() {
 async fn what_is_not_offered_yet_is_refused_in_words() {
     let daemon = daemon().await;
     let client = client(&daemon, TRANSPORTS[0]).await;
-    let options = SubscribeOptions {
-        delivery: Delivery::Realtime,
-        ..SubscribeOptions::default()
-    };
+    let options = SubscribeOptions { delivery: Delivery::Realtime, ..SubscribeOptions::default() };
     match client.subscribe("demo/a", &options).await {
         Err(SubscribeError::Refused(why)) => assert_eq!(why.code, Code::UNSUPPORTED),
         other => panic!("{other:?}"),
     }
-    client
-        .publish("demo/a", "the session goes on")
-        .await
-        .unwrap();
+    client.publish("demo/a", "the session goes on").await.unwrap();
 }
 
 #[tokio::test]
@@ -323,21 +276,12 @@ async fn subscribing_in_process_is_the_same() {
     for (topic, payload) in [("demo/a", "first"), ("demo/b", "second")] {
         match within(subscription.next()).await.unwrap().unwrap() {
             Event::Message(message) => {
-                assert_eq!(
-                    (&*message.topic, &message.payload[..]),
-                    (topic, payload.as_bytes())
-                );
+                assert_eq!((&*message.topic, &message.payload[..]), (topic, payload.as_bytes()));
             }
             other => panic!("{other:?}"),
         }
     }
     assert!(daemon.subscribe("a**", &options).is_err());
-    assert_eq!(
-        daemon.publish("a/*", "x").unwrap_err().code,
-        Code::BAD_TOPIC
-    );
-    assert_eq!(
-        daemon.publish("$weir/x", "x").unwrap_err().code,
-        Code::RESERVED
-    );
+    assert_eq!(daemon.publish("a/*", "x").unwrap_err().code, Code::BAD_TOPIC);
+    assert_eq!(daemon.publish("$weir/x", "x").unwrap_err().code, Code::RESERVED);
 }

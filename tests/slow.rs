@@ -16,9 +16,7 @@ const BUDGET_MIB: u64 = 64;
 
 async fn connect(served: &Served, transport: Transport) -> Client {
     let trust = Trust::Pinned(served.hash.parse().unwrap());
-    let builder = Client::builder(&*served.server)
-        .trust(trust)
-        .transport(transport);
+    let builder = Client::builder(&*served.server).trust(trust).transport(transport);
     within(builder.connect()).await.unwrap()
 }
 
@@ -60,18 +58,8 @@ async fn memory_stays_within_its_bound_and_the_others_lose_nothing() {
     let mut idle = Vec::new();
     let mut busy = Vec::new();
     for transport in TRANSPORTS {
-        idle.push(
-            connect(&served, transport)
-                .await
-                .subscribe("flood", &options)
-                .await
-                .unwrap(),
-        );
-        let reader = connect(&served, transport)
-            .await
-            .subscribe("flood", &options)
-            .await
-            .unwrap();
+        idle.push(connect(&served, transport).await.subscribe("flood", &options).await.unwrap());
+        let reader = connect(&served, transport).await.subscribe("flood", &options).await.unwrap();
         let progress = Arc::new(AtomicU64::new(0));
         busy.push((progress.clone(), tokio::spawn(read(reader, progress))));
     }
@@ -93,11 +81,7 @@ async fn memory_stays_within_its_bound_and_the_others_lose_nothing() {
         }
     }
     for (_, task) in busy {
-        assert_eq!(
-            within(task).await.unwrap(),
-            (MESSAGES, 0),
-            "who reads loses nothing"
-        );
+        assert_eq!(within(task).await.unwrap(), (MESSAGES, 0), "who reads loses nothing");
     }
     let bound = BUDGET_MIB * 1024 * 5 / 4 + 32 * 1024;
     let (peak, now) = (served.kib("VmHWM"), served.kib("VmRSS"));

@@ -17,12 +17,8 @@ const LIMIT: usize = 4096;
 
 // Every golden frame, both ways, with its length in front.
 static GOLDEN: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let client = frames::client()
-        .into_iter()
-        .map(|(_, frame)| client_bytes(&frame));
-    let daemon = frames::daemon()
-        .into_iter()
-        .map(|(_, frame)| frame.to_bytes().to_vec());
+    let client = frames::client().into_iter().map(|(_, frame)| client_bytes(&frame));
+    let daemon = frames::daemon().into_iter().map(|(_, frame)| frame.to_bytes().to_vec());
     client.chain(daemon).collect()
 });
 
@@ -117,10 +113,8 @@ impl Damage {
 
 fn damage() -> impl Strategy<Value = Damage> {
     // Bytes that mean something to a varint, a bool or an option more often than others.
-    let byte = prop_oneof![
-        any::<u8>(),
-        prop::sample::select(vec![0, 1, 2, 0x0f, 0x10, 0x7f, 0x80, 0xff])
-    ];
+    let byte =
+        prop_oneof![any::<u8>(), prop::sample::select(vec![0, 1, 2, 0x0f, 0x10, 0x7f, 0x80, 0xff])];
     let index = any::<Index>;
     prop_oneof![
         (index(), any::<u8>()).prop_map(|(at, bit)| Damage::Flip(at, bit)),

@@ -32,11 +32,8 @@ fn read(name: &str) -> String {
 }
 
 fn vectors(name: &str) -> Value {
-    let text = if name == "frames.json" {
-        frames_json()
-    } else {
-        &read(&format!("tests/vectors/{name}"))
-    };
+    let text =
+        if name == "frames.json" { frames_json() } else { &read(&format!("tests/vectors/{name}")) };
     serde_json::from_str(text).unwrap()
 }
 
@@ -58,9 +55,7 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 }
 
 fn string<'a>(value: &'a Value, key: &str) -> &'a str {
-    value[key]
-        .as_str()
-        .unwrap_or_else(|| panic!("no text {key} in {value}"))
+    value[key].as_str().unwrap_or_else(|| panic!("no text {key} in {value}"))
 }
 
 // Cuts a stream that holds exactly one frame.
@@ -100,16 +95,9 @@ fn frames_are_the_golden_bytes() {
     let want = golden();
     let have = frames_json();
     for (have, want) in have.lines().zip(want.lines()) {
-        assert_eq!(
-            have, want,
-            "frames.json differs: see the head of tests/wire_vectors.rs"
-        );
+        assert_eq!(have, want, "frames.json differs: see the head of tests/wire_vectors.rs");
     }
-    assert_eq!(
-        have.len(),
-        want.len(),
-        "frames.json is longer or shorter than frames.rs"
-    );
+    assert_eq!(have.len(), want.len(), "frames.json is longer or shorter than frames.rs");
 }
 
 // From the file's side: its bytes decode to the frame that encodes to them, whatever the text of
@@ -127,13 +115,7 @@ fn golden_bytes_are_the_frames() {
             "daemon" => {
                 let frame = ClientFrame::decode(&body).unwrap();
                 frame.encode(&mut again);
-                if let ClientFrame::Publish {
-                    alias,
-                    number,
-                    stamp,
-                    payload,
-                } = frame
-                {
+                if let ClientFrame::Publish { alias, number, stamp, payload } = frame {
                     let payload = Bytes::copy_from_slice(payload);
                     let shared = encode_publish(alias, number, stamp, &payload);
                     assert_eq!([&shared.pieces().0[..], shared.pieces().1].concat(), stream);
@@ -143,14 +125,7 @@ fn golden_bytes_are_the_frames() {
             "client" => {
                 let frame = DaemonFrame::decode(&body).unwrap();
                 frame.encode(&mut again);
-                if let DaemonFrame::Message {
-                    topic,
-                    sequence,
-                    count,
-                    stamp,
-                    payload,
-                } = frame
-                {
+                if let DaemonFrame::Message { topic, sequence, count, stamp, payload } = frame {
                     let payload = Bytes::copy_from_slice(payload);
                     let shared = encode_message(topic, sequence, count, stamp, &payload);
                     assert_eq!([&shared.pieces().0[..], shared.pieces().1].concat(), stream);
@@ -161,11 +136,7 @@ fn golden_bytes_are_the_frames() {
         };
         assert_eq!(hex(&again), string(vector, "hex"), "{name}");
         assert_eq!(frame, string(vector, "frame"), "{name}");
-        assert_eq!(
-            serde_json::from_str::<Value>(&fields).unwrap(),
-            vector["fields"],
-            "{name}"
-        );
+        assert_eq!(serde_json::from_str::<Value>(&fields).unwrap(), vector["fields"], "{name}");
     }
 }
 
@@ -220,11 +191,7 @@ fn the_document_has_every_variant_and_describes_every_byte() {
     // The tables alone turn the JSON fields of every vector into its bytes.
     let mut met = Met::new();
     for vector in vectors("frames.json").as_array().unwrap() {
-        let kind = if vector["to"] == "daemon" {
-            "ClientFrame"
-        } else {
-            "DaemonFrame"
-        };
+        let kind = if vector["to"] == "daemon" { "ClientFrame" } else { "DaemonFrame" };
         let bytes = schema.encode(kind, string(vector, "frame"), &vector["fields"], &mut met);
         assert_eq!(hex(&bytes), string(vector, "hex"), "{}", vector["name"]);
     }
@@ -235,10 +202,7 @@ fn the_document_has_every_variant_and_describes_every_byte() {
             continue;
         };
         for (variant, _) in variants {
-            assert!(
-                met.contains(&(name.clone(), variant.clone())),
-                "no vector: {name}::{variant}"
-            );
+            assert!(met.contains(&(name.clone(), variant.clone())), "no vector: {name}::{variant}");
         }
     }
 }
@@ -246,32 +210,19 @@ fn the_document_has_every_variant_and_describes_every_byte() {
 #[test]
 fn the_examples_of_the_document_are_vectors() {
     let known = vectors("frames.json");
-    let known: BTreeSet<_> = known
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|vector| string(vector, "hex"))
-        .collect();
+    let known: BTreeSet<_> =
+        known.as_array().unwrap().iter().map(|vector| string(vector, "hex")).collect();
     let examples = doc::examples(&read("docs/protocol.md"));
-    assert!(
-        examples.len() >= 8,
-        "{} examples are too few",
-        examples.len()
-    );
+    assert!(examples.len() >= 8, "{} examples are too few", examples.len());
     for example in examples {
-        assert!(
-            known.contains(&example[..]),
-            "docs/protocol.md: {example} is not in frames.json"
-        );
+        assert!(known.contains(&example[..]), "docs/protocol.md: {example} is not in frames.json");
     }
 }
 
 #[test]
 fn the_document_has_the_codes() {
-    let want: Vec<_> = Code::ALL
-        .iter()
-        .map(|code| (code.0, code.name().to_owned(), code.retry()))
-        .collect();
+    let want: Vec<_> =
+        Code::ALL.iter().map(|code| (code.0, code.name().to_owned(), code.retry())).collect();
     assert_eq!(doc::codes(&read("docs/protocol.md")), want);
 }
 
@@ -280,24 +231,11 @@ fn names() {
     let names = vectors("names.json");
     let outcome = |value: &Value, result: Result<(), weir::wire::NameError>, topic: bool| {
         let name = string(value, "name");
-        let Err(error) = result else {
-            panic!("{name:?} is bad: {}", value["why"])
-        };
+        let Err(error) = result else { panic!("{name:?} is bad: {}", value["why"]) };
         let variant = format!("{error:?}");
-        let refusal = if topic {
-            error.of_topic()
-        } else {
-            error.of_filter()
-        };
-        assert!(
-            variant.starts_with(string(value, "why")),
-            "{name:?}: {variant}"
-        );
-        assert_eq!(
-            u64::from(refusal.code.0),
-            value["code"].as_u64().unwrap(),
-            "{name:?}"
-        );
+        let refusal = if topic { error.of_topic() } else { error.of_filter() };
+        assert!(variant.starts_with(string(value, "why")), "{name:?}: {variant}");
+        assert_eq!(u64::from(refusal.code.0), value["code"].as_u64().unwrap(), "{name:?}");
     };
     for good in list(&names["topics"], "good") {
         let good = good.as_str().unwrap();
@@ -331,9 +269,7 @@ fn invalid_bytes_are_refused() {
     for vector in vectors("invalid.json").as_array().unwrap() {
         let (kind, to) = (string(vector, "kind"), string(vector, "to"));
         kinds.insert(kind.to_owned());
-        let limit = vector["limit"]
-            .as_u64()
-            .map_or(1 << 20, |limit| limit as usize);
+        let limit = vector["limit"].as_u64().map_or(1 << 20, |limit| limit as usize);
         let mut reader = FrameReader::new(limit);
         reader.push(unhex(string(vector, "hex")).into());
         let frame = reader.next_frame();

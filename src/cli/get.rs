@@ -34,14 +34,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments {
-        topic,
-        digest,
-        sequence,
-        output,
-        json,
-        connection,
-    } = arguments;
+    let Arguments { topic, digest, sequence, output, json, connection } = arguments;
     let which = match (digest, sequence) {
         (Some(digest), _) => Which::Digest(digest),
         (None, Some(sequence)) => Which::Sequence(sequence),

@@ -64,12 +64,7 @@ enum Verb {
 #[derive(Debug, Args)]
 struct Connection {
     /// The daemon's address; the port is 4433 unless given.
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "localhost:4433",
-        env = "WEIR_SERVER"
-    )]
+    #[arg(long, value_name = "HOST:PORT", default_value = "localhost:4433", env = "WEIR_SERVER")]
     server: String,
     /// How to connect.
     #[arg(long, value_enum, default_value_t, env = "WEIR_TRANSPORT")]

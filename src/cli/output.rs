@@ -38,19 +38,11 @@ impl Output {
     }
 
     fn dim(&self, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[2m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\x1b[2m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     fn bold(&self, text: &str) -> String {
-        if self.colour {
-            format!("\x1b[1m{text}\x1b[0m")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
     }
 
     pub(super) fn message(&self, message: &Message) -> io::Result<()> {
@@ -72,13 +64,7 @@ impl Output {
     }
 
     pub(super) fn gap(&self, gap: &Gap) -> io::Result<()> {
-        let Gap {
-            topic,
-            first,
-            last,
-            cause,
-            ..
-        } = gap;
+        let Gap { topic, first, last, cause, .. } = gap;
         let cause = match cause {
             GapCause::Evicted => "evicted",
             GapCause::Skipped => "skipped",
@@ -95,13 +81,7 @@ impl Output {
     }
 
     pub(super) fn receipt(&self, topic: &str, size: usize, receipt: &Receipt) -> io::Result<()> {
-        let Receipt {
-            sequence,
-            count,
-            since,
-            digest,
-            duplicate,
-        } = receipt;
+        let Receipt { sequence, count, since, digest, duplicate } = receipt;
         let value = json!({
             "topic": topic, "sequence": sequence, "count": count, "since": since,
             "digest": digest.to_string(), "size": size, "duplicate": duplicate,
@@ -129,11 +109,7 @@ impl Output {
             let count = self.bold(&format!("{:>8}", entry.count));
             match &entry.payload {
                 Some(payload) => write!(out, "{count}  {}", shown(payload)),
-                None => write!(
-                    out,
-                    "{count}  {}",
-                    self.dim(&named(&entry.digest, entry.size))
-                ),
+                None => write!(out, "{count}  {}", self.dim(&named(&entry.digest, entry.size))),
             }
         })
     }
@@ -165,11 +141,8 @@ fn shown(payload: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(payload) else {
         return format!("({} bytes)", payload.len());
     };
-    let mut line: String = text
-        .chars()
-        .take(SHOWN)
-        .map(|c| if c.is_control() { '·' } else { c })
-        .collect();
+    let mut line: String =
+        text.chars().take(SHOWN).map(|c| if c.is_control() { '·' } else { c }).collect();
     if text.chars().nth(SHOWN).is_some() {
         line.push('…');
     }

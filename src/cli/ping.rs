@@ -26,11 +26,7 @@ pub(super) struct Arguments {
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments {
-        count,
-        json,
-        connection,
-    } = arguments;
+    let Arguments { count, json, connection } = arguments;
     let output = Output::new(json);
     let start = Instant::now();
     let client = connection.connect().await?;

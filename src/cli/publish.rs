@@ -40,14 +40,7 @@ pub(super) struct Arguments {
 const AHEAD: usize = 1024;
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments {
-        topic,
-        payload,
-        file,
-        lines,
-        json,
-        connection,
-    } = arguments;
+    let Arguments { topic, payload, file, lines, json, connection } = arguments;
     let output = Output::new(json);
     if lines {
         return publish_lines(&topic, &output, &connection).await;

@@ -66,10 +66,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         "certificate_sha256": hash.to_string(),
         "state": directory.to_string(),
     });
-    let server = match (
-        address.port(),
-        address.ip().is_unspecified() || address.ip().is_loopback(),
-    ) {
+    let server = match (address.port(), address.ip().is_unspecified() || address.ip().is_loopback())
+    {
         (crate::wire::PORT, true) => String::new(),
         (port, true) => format!(" --server localhost:{port}"),
         (_, false) => format!(" --server {address}"),

@@ -66,15 +66,7 @@ fn start(text: &str) -> Result<Start, String> {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments {
-        filter,
-        from,
-        delivery,
-        lag,
-        count,
-        json,
-        connection,
-    } = arguments;
+    let Arguments { filter, from, delivery, lag, count, json, connection } = arguments;
     let output = Output::new(json);
     let options = SubscribeOptions {
         start: from,

@@ -29,13 +29,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments {
-        topic,
-        k,
-        watch,
-        json,
-        connection,
-    } = arguments;
+    let Arguments { topic, k, watch, json, connection } = arguments;
     let output = Output::new(json);
     let clear = watch && !json && std::io::stdout().is_terminal();
     let client = connection.connect().await?;

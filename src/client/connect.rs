@@ -50,15 +50,10 @@ pub(super) struct Dialled {
 /// Dials each address of the server until one answers.
 pub(super) async fn dial(builder: &Builder) -> Result<Dialled, ConnectError> {
     let server = &builder.server;
-    let unknown = |reason: String| ConnectError::Address {
-        server: server.clone(),
-        reason,
-    };
+    let unknown = |reason: String| ConnectError::Address { server: server.clone(), reason };
     let (host, port) = split(server).ok_or_else(|| unknown("not an address".into()))?;
     let addresses = tokio::net::lookup_host((host, port)).await;
-    let addresses: Vec<_> = addresses
-        .map_err(|error| unknown(error.to_string()))?
-        .collect();
+    let addresses: Vec<_> = addresses.map_err(|error| unknown(error.to_string()))?.collect();
     let mut last = unknown("no address".into());
     for address in addresses {
         match timeout(DIAL, dial_one(builder, host, address)).await {
@@ -68,12 +63,7 @@ pub(super) async fn dial(builder: &Builder) -> Result<Dialled, ConnectError> {
                 return Err(error);
             }
             Ok(Err(error)) => last = error,
-            Err(_) => {
-                last = ConnectError::NoAnswer {
-                    server: server.clone(),
-                    after: DIAL,
-                }
-            }
+            Err(_) => last = ConnectError::NoAnswer { server: server.clone(), after: DIAL },
         }
     }
     Err(last)
@@ -123,18 +113,14 @@ async fn dial_one(
         }
     };
     let gone = |gone: Gone| match (complaint.get(), gone.code) {
-        (Some(reason), _) => ConnectError::Certificate {
-            server: server.clone(),
-            reason: reason.clone(),
-        },
+        (Some(reason), _) => {
+            ConnectError::Certificate { server: server.clone(), reason: reason.clone() }
+        }
         (None, Some(code)) => ConnectError::Refused {
             server: server.clone(),
             refusal: Refusal::new(code, gone.reason),
         },
-        (None, None) => ConnectError::Transport {
-            server: server.clone(),
-            reason: gone.reason,
-        },
+        (None, None) => ConnectError::Transport { server: server.clone(), reason: gone.reason },
     };
     let (endpoint, link) = match connected {
         Ok(connected) => connected,
@@ -181,9 +167,7 @@ async fn connect(
             let connecting = endpoint
                 .connect_with(config, address, host)
                 .map_err(|error| gone(error.to_string()))?;
-            let connection = connecting
-                .await
-                .map_err(|error| Failure::Gone(error.into()))?;
+            let connection = connecting.await.map_err(|error| Failure::Gone(error.into()))?;
             Ok((Endpoint::Quic(endpoint), Link::Quic(connection)))
         }
         Transport::WebTransport => {
@@ -202,16 +186,9 @@ async fn connect(
                 _ => address.to_string(),
             };
             let connected = endpoint.connect(format!("https://{authority}{PATH}")).await;
-            let connection = connected.map_err(|error| {
-                Failure::Gone(Gone {
-                    code: None,
-                    reason: error.to_string(),
-                })
-            })?;
-            Ok((
-                Endpoint::WebTransport(Box::new(endpoint)),
-                Link::WebTransport(connection),
-            ))
+            let connection = connected
+                .map_err(|error| Failure::Gone(Gone { code: None, reason: error.to_string() }))?;
+            Ok((Endpoint::WebTransport(Box::new(endpoint)), Link::WebTransport(connection)))
         }
     }
 }
@@ -249,17 +226,9 @@ async fn greet(builder: &Builder, endpoint: Endpoint, link: Link) -> Result<Dial
     let mut reader = FrameReader::new(MAX_CONTROL_FRAME);
     loop {
         let broken = |reason: String| Gone { code: None, reason };
-        if let Some(frame) = reader
-            .next_frame()
-            .map_err(|error| broken(error.to_string()))?
-        {
+        if let Some(frame) = reader.next_frame().map_err(|error| broken(error.to_string()))? {
             return match DaemonFrame::decode(&frame).map_err(|error| broken(error.to_string()))? {
-                DaemonFrame::Welcome {
-                    session,
-                    run,
-                    limits,
-                    ..
-                } => Ok(Dialled {
+                DaemonFrame::Welcome { session, run, limits, .. } => Ok(Dialled {
                     endpoint,
                     link,
                     tx,
@@ -269,10 +238,9 @@ async fn greet(builder: &Builder, endpoint: Endpoint, link: Link) -> Result<Dial
                     limits,
                     begin: Position { run, position: 0 },
                 }),
-                DaemonFrame::Goodbye { code, reason, .. } => Err(Gone {
-                    code: Some(code),
-                    reason: reason.into(),
-                }),
+                DaemonFrame::Goodbye { code, reason, .. } => {
+                    Err(Gone { code: Some(code), reason: reason.into() })
+                }
                 _ => Err(broken("the daemon did not begin with a welcome".into())),
             };
         }
@@ -287,10 +255,7 @@ async fn greet(builder: &Builder, endpoint: Endpoint, link: Link) -> Result<Dial
 
 /// As the client was closed by its own program.
 pub(super) fn closed_here() -> Closed {
-    Closed {
-        code: Some(Code::DONE),
-        reason: "closed by this client".into(),
-    }
+    Closed { code: Some(Code::DONE), reason: "closed by this client".into() }
 }
 
 #[cfg(test)]

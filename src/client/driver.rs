@@ -62,10 +62,7 @@ pub(super) struct Incoming {
 
 impl Incoming {
     pub(super) fn new(rx: Rx, limit: usize) -> Self {
-        Self {
-            rx,
-            reader: FrameReader::new(limit),
-        }
+        Self { rx, reader: FrameReader::new(limit) }
     }
 
     /// The next frame; none at the end of the stream. Losing the future loses nothing.
@@ -85,10 +82,7 @@ impl Incoming {
 }
 
 pub(super) fn broken(error: impl std::fmt::Display) -> Closed {
-    Closed {
-        code: None,
-        reason: format!("the daemon broke the protocol: {error}"),
-    }
+    Closed { code: None, reason: format!("the daemon broke the protocol: {error}") }
 }
 
 /// Serves the session until it ends.
@@ -206,32 +200,13 @@ async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
             Err(error) => return broken(error),
         };
         match frame {
-            DaemonFrame::Receipt {
-                alias,
-                number,
-                sequence,
-                count,
-                since,
-                digest,
-                duplicate,
-            } => {
+            DaemonFrame::Receipt { alias, number, sequence, count, since, digest, duplicate } => {
                 let since = Some(since).filter(|since| *since > 0);
-                let receipt = Receipt {
-                    sequence,
-                    count,
-                    since,
-                    digest,
-                    duplicate,
-                };
+                let receipt = Receipt { sequence, count, since, digest, duplicate };
                 shared.lock().outstanding.settle(alias, number, Ok(receipt));
                 shared.receipt.notify_waiters();
             }
-            DaemonFrame::Rejected {
-                alias,
-                number,
-                code,
-                reason,
-            } => {
+            DaemonFrame::Rejected { alias, number, code, reason } => {
                 let refusal = Refusal::new(code, reason.to_owned());
                 let refused = Err(PublishError::Refused(refusal));
                 shared.lock().outstanding.settle(alias, number, refused);
@@ -247,18 +222,10 @@ async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
             DaemonFrame::Pong { request, .. } => {
                 shared.answer(request, Ok(Answer::Pong));
             }
-            DaemonFrame::Failed {
-                request,
-                code,
-                reason,
-            } => {
+            DaemonFrame::Failed { request, code, reason } => {
                 shared.answer(request, Err(Refusal::new(code, reason.to_owned())));
             }
-            DaemonFrame::Ended {
-                request,
-                code,
-                reason,
-            } => {
+            DaemonFrame::Ended { request, code, reason } => {
                 let subscription = shared.lock().subscriptions.remove(&request);
                 if let Some(subscription) = subscription {
                     let refusal = Refusal::new(code, reason.to_owned());
@@ -270,10 +237,7 @@ async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
                 tracing::info!(within, reason, "the daemon is about to stop");
             }
             DaemonFrame::Goodbye { code, reason, .. } => {
-                return Closed {
-                    code: Some(code),
-                    reason: reason.into(),
-                };
+                return Closed { code: Some(code), reason: reason.into() };
             }
             other => return broken(format!("unexpected on the control stream: {other:?}")),
         }

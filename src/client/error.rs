@@ -19,10 +19,7 @@ pub struct Closed {
 impl From<Gone> for Closed {
     fn from(Gone { code, reason }: Gone) -> Self {
         match (code, reason.is_empty()) {
-            (Some(code), true) => Self {
-                code: Some(code),
-                reason: code.to_string(),
-            },
+            (Some(code), true) => Self { code: Some(code), reason: code.to_string() },
             (code, _) => Self { code, reason },
         }
     }
@@ -105,10 +102,7 @@ pub enum ConnectError {
 }
 
 fn list(places: &[PathBuf]) -> String {
-    let places: Vec<_> = places
-        .iter()
-        .map(|place| place.display().to_string())
-        .collect();
+    let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
     places.join(" or ")
 }
 

@@ -129,12 +129,7 @@ impl Drop for Handle {
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Shared { session, link, .. } = &*self.shared;
-        write!(
-            f,
-            "session {session} over {} to {}",
-            link.transport(),
-            link.remote_address()
-        )
+        write!(f, "session {session} over {} to {}", link.transport(), link.remote_address())
     }
 }
 
@@ -158,16 +153,7 @@ impl Client {
     }
 
     fn start(dialled: connect::Dialled) -> Self {
-        let connect::Dialled {
-            endpoint,
-            link,
-            tx,
-            rx,
-            reader,
-            session,
-            limits,
-            begin,
-        } = dialled;
+        let connect::Dialled { endpoint, link, tx, rx, reader, session, limits, begin } = dialled;
         let shared = Arc::new(Shared {
             link,
             session,
@@ -181,13 +167,7 @@ impl Client {
             sending: Notify::new(),
         });
         let driver = tokio::spawn(driver::run(shared.clone(), tx, rx, reader)).abort_handle();
-        Self {
-            handle: Arc::new(Handle {
-                shared,
-                endpoint,
-                driver,
-            }),
-        }
+        Self { handle: Arc::new(Handle { shared, endpoint, driver }) }
     }
 
     fn shared(&self) -> &Arc<Shared> {

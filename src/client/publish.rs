@@ -70,9 +70,7 @@ impl Outstanding {
     }
 
     pub(super) fn clear(&mut self) {
-        self.by_alias
-            .iter_mut()
-            .for_each(|topic| topic.waiting.clear());
+        self.by_alias.iter_mut().for_each(|topic| topic.waiting.clear());
         self.count = 0;
     }
 
@@ -83,12 +81,7 @@ impl Outstanding {
                 let alias = self.by_alias.len() as u32;
                 self.topics.insert(name.into(), alias);
                 let waiting = BTreeMap::new();
-                self.by_alias.push(Topic {
-                    alias,
-                    last: 0,
-                    waiting,
-                    declared: false,
-                });
+                self.by_alias.push(Topic { alias, last: 0, waiting, declared: false });
                 alias
             }
         };
@@ -135,10 +128,7 @@ impl Client {
         let payload = payload.into();
         let limit = self.shared().limits.payload;
         if payload.len() as u64 > limit {
-            return Err(PublishError::TooLarge {
-                size: payload.len(),
-                limit,
-            });
+            return Err(PublishError::TooLarge { size: payload.len(), limit });
         }
         let (waiting, receipt) = oneshot::channel();
         let mut waiting = Some(waiting);
@@ -150,14 +140,8 @@ impl Client {
         loop {
             let settled = self.shared().receipt.notified();
             self.shared().publications.room().await;
-            if self
-                .shared()
-                .begin(topic, &payload, &mut waiting, &mut permit)?
-            {
-                return Ok(PendingReceipt {
-                    receipt,
-                    client: self.clone(),
-                });
+            if self.shared().begin(topic, &payload, &mut waiting, &mut permit)? {
+                return Ok(PendingReceipt { receipt, client: self.clone() });
             }
             settled.await;
         }
@@ -181,10 +165,7 @@ impl Shared {
             return Ok(false);
         }
         let topic = state.outstanding.topic(name);
-        let oldest = topic
-            .waiting
-            .first_key_value()
-            .map_or(topic.last + 1, |(number, _)| *number);
+        let oldest = topic.waiting.first_key_value().map_or(topic.last + 1, |(number, _)| *number);
         if topic.last + 1 >= oldest + u64::from(self.limits.window) {
             return Ok(false);
         }
@@ -203,11 +184,7 @@ impl Shared {
         }
         let publish = encode_publish(alias, number, crate::net::now(), payload);
         let (head, body) = publish.pieces();
-        pieces.extend(
-            [head.clone(), body.clone()]
-                .into_iter()
-                .filter(|piece| !piece.is_empty()),
-        );
+        pieces.extend([head.clone(), body.clone()].into_iter().filter(|piece| !piece.is_empty()));
         state.outstanding.count += 1;
         match permit {
             Some(permit) => {

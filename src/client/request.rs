@@ -53,24 +53,11 @@ pub(super) async fn read_message(incoming: &mut Incoming) -> Result<Message, Clo
     while let Some(frame) = incoming.next().await? {
         match DaemonFrame::decode(&frame).map_err(broken)? {
             DaemonFrame::Topic { epoch, name, .. } => topic = Some((name.into(), epoch)),
-            DaemonFrame::Message {
-                sequence,
-                count,
-                stamp,
-                payload,
-                ..
-            } => {
+            DaemonFrame::Message { sequence, count, stamp, payload, .. } => {
                 let (topic, epoch) = topic.ok_or_else(|| broken("a message without its topic"))?;
                 let stamp = Some(stamp).filter(|stamp| *stamp > 0);
                 let payload = frame.slice_ref(payload);
-                return Ok(Message {
-                    topic,
-                    epoch,
-                    sequence,
-                    count,
-                    stamp,
-                    payload,
-                });
+                return Ok(Message { topic, epoch, sequence, count, stamp, payload });
             }
             other => return Err(broken(format!("unexpected: {other:?}"))),
         }
@@ -106,12 +93,7 @@ impl Client {
     pub async fn get(&self, topic: &str, which: Which) -> Result<Message, RequestError> {
         check_topic(topic)?;
         let asked = self.ask_with(|request, _, out| {
-            ClientFrame::Get {
-                request,
-                topic,
-                which,
-            }
-            .encode(out);
+            ClientFrame::Get { request, topic, which }.encode(out);
         });
         match asked.await?.map_err(RequestError::Refused)? {
             Answer::Message(message) => Ok(message),

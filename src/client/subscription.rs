@@ -67,9 +67,7 @@ impl Client {
         let position = match asked.await? {
             Ok(Answer::Subscribed(position)) => position,
             Ok(other) => {
-                return Err(SubscribeError::Protocol(format!(
-                    "{other:?} to a subscribe"
-                )));
+                return Err(SubscribeError::Protocol(format!("{other:?} to a subscribe")));
             }
             Err(refusal) => {
                 self.shared().lock().subscriptions.remove(&request);
@@ -79,24 +77,15 @@ impl Client {
         let since = match &options.start {
             Start::Resume(point) => point.since,
             // No run has this name: everything there is.
-            Start::All => Position {
-                run: 0,
-                position: 0,
-            },
-            _ => Position {
-                position,
-                ..self.shared().begin
-            },
+            Start::All => Position { run: 0, position: 0 },
+            _ => Position { position, ..self.shared().begin },
         };
         Ok(Subscription {
             client: self.clone(),
             request,
             since,
             start: match &options.start {
-                Start::New => Start::Resume(ResumePoint {
-                    since,
-                    topics: Vec::new(),
-                }),
+                Start::New => Start::Resume(ResumePoint { since, topics: Vec::new() }),
                 other => other.clone(),
             },
             deliveries,
@@ -120,44 +109,21 @@ impl Subscription {
             return self.start.clone();
         }
         let topics = self.topics.values();
-        let topics = topics
-            .map(|topic| (topic.name.clone(), topic.epoch, topic.next))
-            .collect();
-        Start::Resume(ResumePoint {
-            since: self.since,
-            topics,
-        })
+        let topics = topics.map(|topic| (topic.name.clone(), topic.epoch, topic.next)).collect();
+        Start::Resume(ResumePoint { since: self.since, topics })
     }
 
     fn take(&mut self, frame: &Bytes) -> Result<Option<Event>, SubscribeError> {
         let protocol = |what: &str| SubscribeError::Protocol(what.to_owned());
         let decoded = DaemonFrame::decode(frame);
         match decoded.map_err(|error| SubscribeError::Protocol(error.to_string()))? {
-            DaemonFrame::Topic {
-                id,
-                epoch,
-                next,
-                name,
-            } => {
+            DaemonFrame::Topic { id, epoch, next, name } => {
                 // A name that comes back has a new id and epoch.
                 self.topics.retain(|_, topic| *topic.name != *name);
-                self.topics.insert(
-                    id,
-                    Topic {
-                        name: name.into(),
-                        epoch,
-                        next,
-                    },
-                );
+                self.topics.insert(id, Topic { name: name.into(), epoch, next });
                 Ok(None)
             }
-            DaemonFrame::Message {
-                topic,
-                sequence,
-                count,
-                stamp,
-                payload,
-            } => {
+            DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
                 let topic = self.topics.get_mut(&topic);
                 let topic = topic.ok_or_else(|| protocol("a message of an unknown topic"))?;
                 if sequence != topic.next {
@@ -173,27 +139,14 @@ impl Subscription {
                     payload: frame.slice_ref(payload),
                 })))
             }
-            DaemonFrame::Gap {
-                topic,
-                first,
-                last,
-                cause,
-            } => {
+            DaemonFrame::Gap { topic, first, last, cause } => {
                 let topic = self.topics.get_mut(&topic);
                 let topic = topic.ok_or_else(|| protocol("a gap of an unknown topic"))?;
                 topic.next = last + 1;
                 let (name, epoch) = (topic.name.clone(), topic.epoch);
-                Ok(Some(Event::Gap(Gap {
-                    topic: name,
-                    epoch,
-                    first,
-                    last,
-                    cause,
-                })))
+                Ok(Some(Event::Gap(Gap { topic: name, epoch, first, last, cause })))
             }
-            _ => Err(protocol(
-                "a frame that does not belong on a subscription's stream",
-            )),
+            _ => Err(protocol("a frame that does not belong on a subscription's stream")),
         }
     }
 
@@ -243,10 +196,7 @@ impl Drop for Subscription {
         let shared = self.client.shared();
         if shared.lock().subscriptions.remove(&self.request).is_some() {
             let mut out = Vec::new();
-            ClientFrame::Unsubscribe {
-                subscription: self.request,
-            }
-            .encode(&mut out);
+            ClientFrame::Unsubscribe { subscription: self.request }.encode(&mut out);
             shared.control.push([out.into()]);
         }
     }

@@ -67,13 +67,11 @@ impl Engine {
         for ranked in topic.top.iter().rev() {
             // What only the list of the highest still knew; the highest are to stay longest.
             self.ledger.take(topic.key, &ranked.digest);
-            self.ledger
-                .put(topic.key, &ranked.digest, ranked.count, self.position);
+            self.ledger.put(topic.key, &ranked.digest, ranked.count, self.position);
         }
         self.bytes -= topic.cost();
         let topics = &mut self.topics;
-        self.shares
-            .remove(topic.place, |slot, place| set_place(topics, slot, place));
+        self.shares.remove(topic.place, |slot, place| set_place(topics, slot, place));
         self.by_use.pop(&topic.name);
         self.by_name.remove(&topic.name);
         for id in &topic.waiting {

@@ -30,11 +30,7 @@ impl Node {
             None => self.here.push(member),
             Some("**") => self.rest.push(member),
             Some("*") => self.star.get_or_insert_default().insert(segments, member),
-            Some(name) => self
-                .literal
-                .entry(name.into())
-                .or_default()
-                .insert(segments, member),
+            Some(name) => self.literal.entry(name.into()).or_default().insert(segments, member),
         }
     }
 
@@ -98,8 +94,7 @@ impl Filters {
     /// Calls `found` with each subscription whose filter matches, and when it was born.
     pub(crate) fn matching(&self, topic: &str, mut found: impl FnMut(SubscriptionId, u64)) {
         let own = topic == "$weir" || topic.starts_with("$weir/");
-        self.0
-            .visit(Some(topic), !own, &mut |(id, born)| found(id, born));
+        self.0.visit(Some(topic), !own, &mut |(id, born)| found(id, born));
     }
 }
 
@@ -109,10 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn id(index: usize) -> SubscriptionId {
-        SubscriptionId {
-            index: index as u32,
-            birth: 0,
-        }
+        SubscriptionId { index: index as u32, birth: 0 }
     }
 
     fn segment() -> impl Strategy<Value = String> {

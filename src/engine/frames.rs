@@ -36,12 +36,7 @@ impl<'a> Prepared<'a> {
     /// Decodes the bytes of one frame, without its length.
     pub fn new(frame: &'a Bytes) -> Result<Self, Refusal> {
         Ok(match ClientFrame::decode(frame).map_err(malformed)? {
-            ClientFrame::Publish {
-                alias,
-                number,
-                stamp,
-                payload,
-            } => Self::Publish(Publishing {
+            ClientFrame::Publish { alias, number, stamp, payload } => Self::Publish(Publishing {
                 alias,
                 number,
                 stamp,
@@ -62,34 +57,11 @@ fn malformed(error: DecodeError) -> Refusal {
 /// [`MessageRef::encoded`]: super::MessageRef::encoded
 pub fn encode_item(item: &Item<'_>, out: &mut Vec<u8>) {
     match item {
-        Item::Topic {
-            id,
-            epoch,
-            next,
-            name,
-        } => {
-            DaemonFrame::Topic {
-                id: *id,
-                epoch: *epoch,
-                next: *next,
-                name,
-            }
-            .encode(out);
+        Item::Topic { id, epoch, next, name } => {
+            DaemonFrame::Topic { id: *id, epoch: *epoch, next: *next, name }.encode(out);
         }
-        Item::Gap {
-            id,
-            first,
-            last,
-            cause,
-            ..
-        } => {
-            DaemonFrame::Gap {
-                topic: *id,
-                first: *first,
-                last: *last,
-                cause: *cause,
-            }
-            .encode(out);
+        Item::Gap { id, first, last, cause, .. } => {
+            DaemonFrame::Gap { topic: *id, first: *first, last: *last, cause: *cause }.encode(out);
         }
         Item::Message(message) => {
             let (head, body) = message.encoded().pieces();

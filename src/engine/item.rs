@@ -6,7 +6,7 @@ use crate::wire::{Digest, Encoded, GapCause};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// What [`Engine::read`] hands out.
+/// What [`Engine::read`](super::Engine::read) hands out.
 #[derive(Debug)]
 pub enum Item<'a> {
     /// A topic's first message or gap follows.
@@ -26,6 +26,8 @@ pub enum Item<'a> {
     Gap {
         /// Daemon-wide id of the topic.
         id: u64,
+        /// Names the run of sequences.
+        epoch: u64,
         /// The topic.
         name: &'a Arc<str>,
         /// First sequence.
@@ -59,11 +61,7 @@ pub struct MessageRef<'a> {
 
 impl<'a> MessageRef<'a> {
     pub(super) fn new(topic: &'a Topic, sequence: u64, entry: &'a Entry) -> Self {
-        Self {
-            topic,
-            sequence,
-            entry,
-        }
+        Self { topic, sequence, entry }
     }
 
     /// The topic.

@@ -52,12 +52,7 @@ impl Ledger {
         let capacity = (most / 2).max(1);
         // Allocated at once: a table that grows under way would stall everyone.
         let table = || Counts::with_capacity_and_hasher(capacity, RandomState::default());
-        Self {
-            capacity,
-            young: table(),
-            old: table(),
-            lost: 0,
-        }
+        Self { capacity, young: table(), old: table(), lost: 0 }
     }
 
     /// Takes a count in. `position` is the engine's.

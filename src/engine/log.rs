@@ -31,7 +31,13 @@ pub(crate) struct Entry {
 const SEGMENT: usize = 32;
 
 /// What a place costs, bytes.
-pub(crate) const PLACE: usize = size_of::<Option<Entry>>();
+pub(crate) const PLACE: usize = allocated(SEGMENT * size_of::<Option<Entry>>()) / SEGMENT;
+
+/// What allocators give for so many bytes: four sizes between one power of two and the next.
+pub(crate) const fn allocated(bytes: usize) -> usize {
+    let step = bytes.next_power_of_two() / 8;
+    bytes.next_multiple_of(if step < 16 { 16 } else { step })
+}
 
 /// Messages `first..next`.
 #[derive(Debug)]
@@ -48,14 +54,7 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new() -> Self {
-        Self {
-            segments: VecDeque::new(),
-            taken: 0,
-            first: 1,
-            next: 1,
-            gone: 0,
-            places: 0,
-        }
+        Self { segments: VecDeque::new(), taken: 0, first: 1, next: 1, gone: 0, places: 0 }
     }
 
     /// Sequence of the oldest message; equal to [`next`](Self::next) when there is none.
@@ -117,11 +116,8 @@ impl Log {
             }
             _ => {
                 // Small topics stay small: a first segment grows as it fills.
-                let mut segment = if self.segments.is_empty() {
-                    Vec::new()
-                } else {
-                    Vec::with_capacity(SEGMENT)
-                };
+                let mut segment =
+                    if self.segments.is_empty() { Vec::new() } else { Vec::with_capacity(SEGMENT) };
                 segment.push(Some(entry));
                 self.places += segment.capacity();
                 self.segments.push_back(segment);

@@ -167,8 +167,7 @@ impl Engine {
         self.by_use.put(name.clone(), slot);
         self.by_name.insert(name, slot);
         let topics = &mut self.topics;
-        self.shares
-            .insert(slot, |slot, place| set_place(topics, slot, place));
+        self.shares.insert(slot, |slot, place| set_place(topics, slot, place));
         slot
     }
 
@@ -189,8 +188,7 @@ impl Engine {
         let (place, spare) = (topic.place, topic.spare());
         self.bytes = self.bytes + topic.cost() - before;
         let topics = &mut self.topics;
-        self.shares
-            .update(place, spare, |slot, place| set_place(topics, slot, place));
+        self.shares.update(place, spare, |slot, place| set_place(topics, slot, place));
     }
 }
 

@@ -52,11 +52,7 @@ impl Window {
 
     fn judge(&self, number: u64) -> Verdict {
         if number > self.floor {
-            if self.is_ahead(number) {
-                Verdict::Duplicate
-            } else {
-                Verdict::Fresh
-            }
+            if self.is_ahead(number) { Verdict::Duplicate } else { Verdict::Fresh }
         } else if number > self.given_up {
             Verdict::Duplicate
         } else {
@@ -113,16 +109,11 @@ pub(crate) struct Producers {
 
 impl Producers {
     pub(crate) fn new() -> Self {
-        Self {
-            windows: LruCache::unbounded_with_hasher(RandomState::default()),
-            cost: 0,
-        }
+        Self { windows: LruCache::unbounded_with_hasher(RandomState::default()), cost: 0 }
     }
 
     pub(crate) fn judge(&mut self, producer: ProducerId, number: u64) -> Verdict {
-        self.windows
-            .get(&producer)
-            .map_or(Verdict::Fresh, |window| window.judge(number))
+        self.windows.get(&producer).map_or(Verdict::Fresh, |window| window.judge(number))
     }
 
     pub(crate) fn accept(
@@ -149,9 +140,7 @@ impl Producers {
 
     /// The highest number accepted, and the sequence of what was accepted last: none is above it.
     pub(crate) fn newest(&self, producer: ProducerId) -> Option<(u64, u64)> {
-        self.windows
-            .peek(&producer)
-            .map(|window| (window.highest, window.sequence))
+        self.windows.peek(&producer).map(|window| (window.highest, window.sequence))
     }
 
     pub(crate) fn cost(&self) -> usize {

@@ -46,21 +46,12 @@ impl Engine {
     /// Accepts a publication, once. Refused are bad topics, payloads above the limit and numbers
     /// out of the window.
     pub fn publish(&mut self, now: u64, publication: &Publication<'_>) -> Result<Receipt, Refusal> {
-        let Publication {
-            topic,
-            payload,
-            digest,
-            stamp,
-            origin,
-        } = *publication;
+        let Publication { topic, payload, digest, stamp, origin } = *publication;
         if payload.len() > self.limits.payload {
             return Err(self.too_large(payload.len()));
         }
         if origin.is_some_and(|origin| origin.number == 0) {
-            return Err(Refusal::new(
-                Code::STALE,
-                "publications are numbered from 1",
-            ));
+            return Err(Refusal::new(Code::STALE, "publications are numbered from 1"));
         }
         let slot = if let Some(slot) = self.by_use.get(topic) {
             *slot
@@ -83,54 +74,30 @@ impl Engine {
         };
         let before = topic.cost();
         let known = topic.known(&digest);
-        let count = known
-            .as_ref()
-            .map(|known| known.count)
-            .or_else(|| ledger.take(topic.key, &digest));
+        let count =
+            known.as_ref().map(|known| known.count).or_else(|| ledger.take(topic.key, &digest));
         let complete = ledger.covers(topic.born);
         let count = match count {
             None if !complete => topic.top.find(&digest),
             count => count,
         };
         let count = match count {
-            Some(Count { count, since }) => Count {
-                count: count + 1,
-                since,
-            },
-            None => Count {
-                count: 1,
-                since: if complete { 0 } else { now.max(1) },
-            },
+            Some(Count { count, since }) => Count { count: count + 1, since },
+            None => Count { count: 1, since: if complete { 0 } else { now.max(1) } },
         };
         let sequence = topic.log.next();
         let body = known.as_ref().map_or(payload, |known| known.body(payload));
         let encoded = encode_message(topic.id, sequence, count.count, stamp, body);
         let cost = 0;
-        let entry = Entry {
-            position,
-            origin,
-            stamp,
-            count,
-            digest,
-            encoded,
-            cost,
-        };
+        let entry = Entry { position, origin, stamp, count, digest, encoded, cost };
         topic.push(entry);
         if let Some(Origin { producer, number }) = origin {
-            topic
-                .producers
-                .accept(producer, number, sequence, window, most);
+            topic.producers.accept(producer, number, sequence, window, most);
         }
         self.settle(slot, before);
         self.make_room(slot);
         self.wake(slot, position);
-        Ok(Receipt {
-            sequence,
-            count: count.count,
-            since: count.since,
-            digest,
-            duplicate: false,
-        })
+        Ok(Receipt { sequence, count: count.count, since: count.since, digest, duplicate: false })
     }
 
     // Names everybody who had everything before.
@@ -173,20 +140,10 @@ impl Engine {
         let (highest, sequence) = topic.producers.newest(origin.producer).unwrap_or_default();
         let guess = sequence.saturating_sub(highest.saturating_sub(origin.number));
         let back = |from: u64| (from.saturating_sub(LOOK_BACK)..=from).rev();
-        let found = std::iter::once(guess).chain(back(sequence)).find_map(|at| {
-            topic
-                .log
-                .get(at)
-                .filter(|e| e.origin == Some(origin))
-                .map(|e| (at, e))
-        });
-        let mut receipt = Receipt {
-            sequence: 0,
-            count: 0,
-            since: 0,
-            digest,
-            duplicate: true,
-        };
+        let found = std::iter::once(guess)
+            .chain(back(sequence))
+            .find_map(|at| topic.log.get(at).filter(|e| e.origin == Some(origin)).map(|e| (at, e)));
+        let mut receipt = Receipt { sequence: 0, count: 0, since: 0, digest, duplicate: true };
         if let Some((sequence, entry)) = found {
             receipt = Receipt {
                 sequence,

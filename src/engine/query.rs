@@ -96,25 +96,16 @@ impl Engine {
 }
 
 fn no_topic(topic: &str) -> Refusal {
-    Refusal::new(
-        Code::NOT_FOUND,
-        format!("nothing was published to {topic} yet"),
-    )
+    Refusal::new(Code::NOT_FOUND, format!("nothing was published to {topic} yet"))
 }
 
 fn no_sequence(topic: &str, sequence: u64, next: u64) -> Refusal {
     Refusal::new(
         Code::NOT_FOUND,
-        format!(
-            "{topic} has no message {sequence}: its newest is {}",
-            next - 1
-        ),
+        format!("{topic} has no message {sequence}: its newest is {}", next - 1),
     )
 }
 
 fn evicted(topic: &str, sequence: u64) -> Refusal {
-    Refusal::new(
-        Code::EVICTED,
-        format!("message {sequence} of {topic} has left the cache"),
-    )
+    Refusal::new(Code::EVICTED, format!("message {sequence} of {topic} has left the cache"))
 }

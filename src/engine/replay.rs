@@ -91,6 +91,7 @@ fn replay(
         left = left.saturating_sub(NOTICE);
         sink(Item::Gap {
             id: topic.id,
+            epoch: topic.epoch,
             name: &topic.name,
             first: cursor.next,
             last: to - 1,

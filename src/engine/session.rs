@@ -45,7 +45,7 @@ pub enum Action {
     Left(Code),
 }
 
-/// The state of one remote peer. See the [module](self).
+/// The state of one remote peer: its aliases and its subscriptions.
 #[derive(Debug)]
 pub struct Session {
     id: u64,
@@ -100,9 +100,9 @@ impl Session {
         };
         match frame {
             ClientFrame::Topic { alias, name } => self.declare(alias, name).map(|()| None),
-            ClientFrame::Begin { .. } | ClientFrame::Chunk { .. } | ClientFrame::End { .. } => Err(
-                unsupported("publications that are relayed while they arrive"),
-            ),
+            ClientFrame::Begin { .. } | ClientFrame::Chunk { .. } | ClientFrame::End { .. } => {
+                Err(unsupported("publications that are relayed while they arrive"))
+            }
             _ if channel == Channel::Publish => Err(Refusal::new(
                 Code::UNEXPECTED,
                 "a uni stream carries publications only; everything else goes on the control stream",
@@ -110,30 +110,16 @@ impl Session {
             ClientFrame::Hello { .. } | ClientFrame::Publish { .. } => {
                 Err(Refusal::new(Code::UNEXPECTED, "a second hello"))
             }
-            ClientFrame::Subscribe {
-                request,
-                filter,
-                start,
-                delivery,
-                lag,
-                deadline: _,
-            } => {
+            ClientFrame::Subscribe { request, filter, start, delivery, lag, deadline: _ } => {
                 if delivery != Delivery::Ordered {
-                    fail(
-                        out,
-                        request,
-                        &unsupported("unordered and realtime delivery"),
-                    );
+                    fail(out, request, &unsupported("unordered and realtime delivery"));
                     return Ok(None);
                 }
                 match self.subscribe(engine, request, filter, &start, lag)? {
                     Ok(subscription) => {
                         let position = engine.position();
                         DaemonFrame::Subscribed { request, position }.encode(out);
-                        Ok(Some(Action::Deliver {
-                            request,
-                            subscription,
-                        }))
+                        Ok(Some(Action::Deliver { request, subscription }))
                     }
                     Err(refusal) => {
                         fail(out, request, &refusal);
@@ -144,21 +130,15 @@ impl Session {
             ClientFrame::Unsubscribe { subscription } => {
                 Ok(self.end(engine, subscription, &Refusal::new(Code::DONE, ""), out))
             }
-            ClientFrame::Get {
-                request,
-                topic,
-                which,
-            } => Ok(answer(engine, request, topic, which, out)),
+            ClientFrame::Get { request, topic, which } => {
+                Ok(answer(engine, request, topic, which, out))
+            }
             ClientFrame::Top { request, topic, k } => {
                 top(engine, request, topic, k, out);
                 Ok(None)
             }
             ClientFrame::Ping { request } => {
-                DaemonFrame::Pong {
-                    request,
-                    clock: now,
-                }
-                .encode(out);
+                DaemonFrame::Pong { request, clock: now }.encode(out);
                 Ok(None)
             }
             ClientFrame::Repair { .. } => Err(unsupported("repair")),
@@ -174,12 +154,8 @@ impl Session {
         frame: &Prepared<'_>,
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
-        let (
-            Channel::Control,
-            Prepared::Other(ClientFrame::Hello {
-                version, producer, ..
-            }),
-        ) = (channel, frame)
+        let (Channel::Control, Prepared::Other(ClientFrame::Hello { version, producer, .. })) =
+            (channel, frame)
         else {
             return Err(Refusal::new(
                 Code::UNEXPECTED,
@@ -239,13 +215,7 @@ impl Session {
         publishing: &Publishing,
         out: &mut Vec<u8>,
     ) -> Result<(), Refusal> {
-        let Publishing {
-            alias,
-            number,
-            stamp,
-            payload,
-            digest,
-        } = publishing;
+        let Publishing { alias, number, stamp, payload, digest } = publishing;
         let (alias, number) = (*alias, *number);
         let topic = self.aliases.get(&alias).ok_or_else(|| {
             Refusal::new(
@@ -272,13 +242,7 @@ impl Session {
             }
             .encode(out),
             Err(Refusal { code, reason }) => {
-                DaemonFrame::Rejected {
-                    alias,
-                    number,
-                    code,
-                    reason: &reason,
-                }
-                .encode(out);
+                DaemonFrame::Rejected { alias, number, code, reason: &reason }.encode(out);
             }
         }
         Ok(())
@@ -305,13 +269,11 @@ impl Session {
                 format!("a session has at most {most} subscriptions: end one, or use a wildcard"),
             )));
         }
-        Ok(Filter::new(filter)
-            .map_err(wire::NameError::of_filter)
-            .map(|filter| {
-                let id = engine.subscribe(filter, start, lag);
-                self.subscriptions.insert(request, id);
-                id
-            }))
+        Ok(Filter::new(filter).map_err(wire::NameError::of_filter).map(|filter| {
+            let id = engine.subscribe(filter, start, lag);
+            self.subscriptions.insert(request, id);
+            id
+        }))
     }
 
     /// Ends a subscription, for the reason given, and tells the peer.
@@ -325,25 +287,12 @@ impl Session {
         let Some(subscription) = self.subscriptions.remove(&request) else {
             // It may have ended by itself while the request was under way.
             let reason = "there is no such subscription";
-            DaemonFrame::Failed {
-                request,
-                code: Code::BAD_REQUEST,
-                reason,
-            }
-            .encode(out);
+            DaemonFrame::Failed { request, code: Code::BAD_REQUEST, reason }.encode(out);
             return None;
         };
         engine.unsubscribe(subscription);
-        DaemonFrame::Ended {
-            request,
-            code: why.code,
-            reason: &why.reason,
-        }
-        .encode(out);
-        Some(Action::Stop {
-            request,
-            subscription,
-        })
+        DaemonFrame::Ended { request, code: why.code, reason: &why.reason }.encode(out);
+        Some(Action::Stop { request, subscription })
     }
 
     /// Ends everything that the session has in the engine.
@@ -357,19 +306,11 @@ impl Session {
 }
 
 fn unsupported(what: &str) -> Refusal {
-    Refusal::new(
-        Code::UNSUPPORTED,
-        format!("{what}: not offered by this daemon"),
-    )
+    Refusal::new(Code::UNSUPPORTED, format!("{what}: not offered by this daemon"))
 }
 
 fn fail(out: &mut Vec<u8>, request: u32, refusal: &Refusal) {
-    DaemonFrame::Failed {
-        request,
-        code: refusal.code,
-        reason: &refusal.reason,
-    }
-    .encode(out);
+    DaemonFrame::Failed { request, code: refusal.code, reason: &refusal.reason }.encode(out);
 }
 
 fn answer(
@@ -384,10 +325,7 @@ fn answer(
             let mut head = Vec::with_capacity(wire::FRAME_OVERHEAD);
             DaemonFrame::For { request }.encode(&mut head);
             encode_item(&Item::topic_of(&found), &mut head);
-            Some(Action::Answer {
-                head: head.into(),
-                message: found.encoded().clone(),
-            })
+            Some(Action::Answer { head: head.into(), message: found.encoded().clone() })
         }
         Err(refusal) => {
             fail(out, request, &refusal);

@@ -62,10 +62,7 @@ impl Shares {
 
     /// The topic that could give up most, if any could.
     pub(crate) fn largest(&self) -> Option<usize> {
-        self.heap
-            .first()
-            .filter(|(bytes, _)| *bytes > 0)
-            .map(|(_, topic)| *topic)
+        self.heap.first().filter(|(bytes, _)| *bytes > 0).map(|(_, topic)| *topic)
     }
 }
 

@@ -94,14 +94,7 @@ impl Subscriptions {
         if let Some(subscription) = self.get_mut(id) {
             let waiting = Some(topic.waiting.len() as u32);
             topic.waiting.push(id);
-            subscription.cursors.insert(
-                slot,
-                Cursor {
-                    next,
-                    announced,
-                    waiting,
-                },
-            );
+            subscription.cursors.insert(slot, Cursor { next, announced, waiting });
         }
     }
 }
@@ -230,10 +223,7 @@ impl Engine {
             let Some(subscription) = &mut self.subscriptions.all[index] else {
                 continue;
             };
-            let id = SubscriptionId {
-                index: index as u32,
-                birth: subscription.birth,
-            };
+            let id = SubscriptionId { index: index as u32, birth: subscription.birth };
             let cursor = subscription.cursors.get(&slot);
             if cursor.is_some_and(|cursor| cursor.waiting.is_none()) {
                 subscription.lost = Some(name.clone());
@@ -283,9 +273,7 @@ impl Engine {
         let table = &mut self.subscriptions;
         self.filters.matching(&name, |id, born| {
             let new = born > resolved
-                && table
-                    .get_mut(id)
-                    .is_some_and(|found| !found.cursors.contains_key(&slot));
+                && table.get_mut(id).is_some_and(|found| !found.cursors.contains_key(&slot));
             if new {
                 table.wait(id, slot, topic, next, false);
             }

@@ -3,15 +3,15 @@
 use super::SubscriptionId;
 use super::counts::{Count, Ranked, Top};
 use super::ledger::Key;
-use super::log::{Entry, Log, PLACE};
+use super::log::{Entry, Log, PLACE, allocated};
 use super::producers::Producers;
 use crate::wire::{Digest, Encoded, INLINE};
 use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashMap, hash_map};
 use std::sync::Arc;
 
-/// What a message costs beside its bytes: its place in the log and one allocation. Bytes.
-const ENTRY_COST: usize = PLACE + 16;
+/// What a message costs beside its bytes: its place in the log. Bytes.
+const ENTRY_COST: usize = PLACE;
 /// What a payload costs beside its bytes: its share of the tables. Bytes.
 const PAYLOAD_COST: usize = 128;
 /// What a topic costs while it holds nothing. Bytes.
@@ -125,10 +125,7 @@ impl Topic {
     pub(crate) fn known(&self, digest: &Digest) -> Option<Known> {
         let entry = self.peek(digest)?;
         let long = entry.encoded.size() > INLINE;
-        Some(Known {
-            count: entry.count,
-            body: long.then(|| entry.encoded.payload()),
-        })
+        Some(Known { count: entry.count, body: long.then(|| entry.encoded.payload()) })
     }
 
     /// Appends a message.
@@ -214,11 +211,7 @@ impl Topic {
         let kept = self.answered(sequence).and_then(|asked| asked.kept);
         self.lookup += 1;
         self.lookups.insert(sequence, self.lookup);
-        let asked = Asked {
-            sequence,
-            before,
-            kept,
-        };
+        let asked = Asked { sequence, before, kept };
         self.asked.insert(self.lookup, asked);
         self.at(sequence).map(|entry| (sequence, entry))
     }
@@ -236,13 +229,13 @@ impl Topic {
 }
 
 fn own_cost(encoded: &Encoded) -> usize {
-    ENTRY_COST + encoded.pieces().0.len()
+    ENTRY_COST + allocated(encoded.pieces().0.len())
 }
 
 fn shared_cost(encoded: &Encoded) -> usize {
     match encoded.pieces().1.len() {
         0 => PAYLOAD_COST,
-        body => PAYLOAD_COST + body + 16,
+        body => PAYLOAD_COST + allocated(body),
     }
 }
 
@@ -269,11 +262,7 @@ impl Topic {
     /// Recounts the bytes, and looks for payloads without bytes and messages without payload.
     pub(crate) fn audit(&self) {
         let entries = || (self.log.first()..self.log.next()).filter_map(|at| self.log.get(at));
-        let kept = || {
-            self.asked
-                .values()
-                .filter_map(|asked| asked.kept.as_deref())
-        };
+        let kept = || self.asked.values().filter_map(|asked| asked.kept.as_deref());
         let bytes: usize = entries().chain(kept()).map(|entry| entry.cost).sum();
         assert_eq!(self.bytes, bytes);
         let cached = |entry: &Entry| self.payloads.contains_key(&self.key(&entry.digest));

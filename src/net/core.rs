@@ -23,11 +23,7 @@ thread_local! {
 
 impl Core {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self(Mutex::new(Inner {
-            engine,
-            readers: Vec::new(),
-            named: Vec::new(),
-        }))
+        Self(Mutex::new(Inner { engine, readers: Vec::new(), named: Vec::new() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -38,17 +34,11 @@ impl Core {
     pub(crate) fn with<T>(&self, call: impl FnOnce(&mut Engine) -> T) -> T {
         let mut waking = WAKING.take();
         let mut inner = self.lock();
-        let Inner {
-            engine,
-            readers,
-            named,
-        } = &mut *inner;
+        let Inner { engine, readers, named } = &mut *inner;
         let result = call(engine);
         engine.take_wakes(named);
         // Who is not here is reading just now, and will find it.
-        let wakers = named
-            .drain(..)
-            .filter_map(|id| readers.get_mut(id.index())?.take());
+        let wakers = named.drain(..).filter_map(|id| readers.get_mut(id.index())?.take());
         waking.extend(wakers);
         drop(inner);
         waking.drain(..).for_each(Waker::wake);
@@ -81,11 +71,7 @@ impl Core {
 
     /// Forgets the reader of a subscription that has ended.
     pub(crate) fn forget(&self, id: SubscriptionId) {
-        let reader = self
-            .lock()
-            .readers
-            .get_mut(id.index())
-            .and_then(Option::take);
+        let reader = self.lock().readers.get_mut(id.index()).and_then(Option::take);
         drop(reader);
     }
 }

@@ -29,8 +29,7 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
     let mut pieces = Vec::new();
     loop {
         let read = poll_fn(|context| {
-            peer.core
-                .poll_read(id, context, BATCH, &mut |item| append(&item, &mut pieces))
+            peer.core.poll_read(id, context, BATCH, &mut |item| append(&item, &mut pieces))
         });
         if let Err(refusal) = read.await {
             // What was read before it fell behind is still written.
@@ -38,15 +37,17 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
             if let Some(mut tx) = stream.0.take() {
                 tx.finish();
             }
-            return peer.end(request, &refusal);
+            // DONE: it was ended while it was read.
+            if refusal.code != Code::DONE {
+                peer.end(request, &refusal);
+            }
+            return;
         }
         match write(&peer, request, &mut stream, &mut pieces).await {
             Ok(()) => pieces.clear(),
             Err(WriteError::Stopped) => {
-                return peer.end(
-                    request,
-                    &Refusal::new(Code::DONE, "the client stopped the stream"),
-                );
+                return peer
+                    .end(request, &Refusal::new(Code::DONE, "the client stopped the stream"));
             }
             // The session sees it too, and ends.
             Err(WriteError::Gone(_)) => return,
@@ -64,8 +65,7 @@ async fn write(
         Some(tx) => tx,
         None => {
             let mut tx = peer.link.open_uni().await.map_err(WriteError::Gone)?;
-            tx.write(&mut [DaemonFrame::For { request }.to_bytes()])
-                .await?;
+            tx.write(&mut [DaemonFrame::For { request }.to_bytes()]).await?;
             stream.0.insert(tx)
         }
     };
@@ -96,11 +96,7 @@ pub(super) async fn answer(peer: Arc<Peer>, head: Bytes, message: Encoded) {
         return;
     };
     let (first, rest) = message.pieces();
-    if tx
-        .write(&mut [head, first.clone(), rest.clone()])
-        .await
-        .is_ok()
-    {
+    if tx.write(&mut [head, first.clone(), rest.clone()]).await.is_ok() {
         tx.finish();
     }
 }

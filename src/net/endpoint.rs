@@ -28,10 +28,7 @@ pub(crate) fn bind(address: SocketAddr, identity: Identity) -> Result<quinn::End
     let mut socket = socket::bind(address);
     if address.ip() == Ipv6Addr::UNSPECIFIED
         && let Err(error) = &socket
-        && !matches!(
-            error.kind(),
-            io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
-        )
+        && !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
     {
         tracing::warn!(%error, "no IPv6 on this machine: listening on IPv4 only");
         socket = socket::bind((Ipv4Addr::UNSPECIFIED, address.port()).into());
@@ -43,13 +40,8 @@ pub(crate) fn bind(address: SocketAddr, identity: Identity) -> Result<quinn::End
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport::daemon()));
     let runtime = Arc::new(quinn::TokioRuntime);
-    quinn::Endpoint::new(
-        quinn::EndpointConfig::default(),
-        Some(config),
-        socket,
-        runtime,
-    )
-    .map_err(at)
+    quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(config), socket, runtime)
+        .map_err(at)
 }
 
 /// Why the daemon could not take its port.
@@ -157,19 +149,10 @@ async fn greet(
 }
 
 async fn establish(mut connecting: quinn::Connecting) -> Result<Link, String> {
-    let data = connecting
-        .handshake_data()
-        .await
-        .map_err(|error| error.to_string())?;
-    let protocol = data
-        .downcast::<HandshakeData>()
-        .ok()
-        .and_then(|data| data.protocol);
+    let data = connecting.handshake_data().await.map_err(|error| error.to_string())?;
+    let protocol = data.downcast::<HandshakeData>().ok().and_then(|data| data.protocol);
     if protocol.as_deref() == Some(ALPN) {
-        return connecting
-            .await
-            .map(Link::Quic)
-            .map_err(|error| error.to_string());
+        return connecting.await.map(Link::Quic).map_err(|error| error.to_string());
     }
     // rustls has already refused everything but h3.
     let request = IncomingSessionFuture::with_quic_connecting(connecting);
@@ -180,9 +163,5 @@ async fn establish(mut connecting: quinn::Connecting) -> Result<Link, String> {
         request.not_found().await;
         return Err(reason);
     }
-    request
-        .accept()
-        .await
-        .map(Link::WebTransport)
-        .map_err(|error| error.to_string())
+    request.accept().await.map(Link::WebTransport).map_err(|error| error.to_string())
 }

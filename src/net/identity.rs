@@ -100,10 +100,7 @@ impl Identity {
             .and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let key = PrivateKeyDer::from_pem_file(directory.join(KEY));
         let (Ok(chain), Ok(key)) = (chain, key) else {
-            tracing::warn!(
-                ?directory,
-                "the kept certificate cannot be read: making a new one"
-            );
+            tracing::warn!(?directory, "the kept certificate cannot be read: making a new one");
             return None;
         };
         let (_, parsed) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
@@ -116,11 +113,7 @@ impl Identity {
     }
 
     pub(crate) fn hash(&self) -> CertificateHash {
-        CertificateHash::of(
-            self.chain
-                .first()
-                .map_or(&[][..], |certificate| certificate),
-        )
+        CertificateHash::of(self.chain.first().map_or(&[][..], |certificate| certificate))
     }
 }
 
@@ -128,11 +121,7 @@ impl Identity {
 fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let beside = path.with_extension("new");
     let _ = fs::remove_file(&beside);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&beside)?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&beside, path)
@@ -156,10 +145,7 @@ mod tests {
                 .unwrap();
         fs::write(&path, certificate).unwrap();
         fs::write(directory.path().join(KEY), key).unwrap();
-        assert!(
-            Identity::read(directory.path()).is_none(),
-            "less than three days are left"
-        );
+        assert!(Identity::read(directory.path()).is_none(), "less than three days are left");
         assert_ne!(Identity::kept(directory.path()).unwrap().hash(), first);
 
         fs::write(&path, "damaged").unwrap();
@@ -172,18 +158,13 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
         Identity::kept(directory.path()).unwrap();
-        let mode = fs::metadata(directory.path().join(KEY))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = fs::metadata(directory.path().join(KEY)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]
     fn a_state_directory_that_cannot_be_is_named() {
-        let error = Identity::kept(Path::new("/dev/null/weir"))
-            .map(|_| ())
-            .unwrap_err();
+        let error = Identity::kept(Path::new("/dev/null/weir")).map(|_| ()).unwrap_err();
         assert!(error.to_string().starts_with("/dev/null/weir: "), "{error}");
     }
 }

@@ -40,10 +40,7 @@ impl From<quinn::ConnectionError> for Gone {
                 code: u32::try_from(close.error_code.into_inner()).ok().map(Code),
                 reason: String::from_utf8_lossy(&close.reason).into_owned(),
             },
-            other => Self {
-                code: None,
-                reason: other.to_string(),
-            },
+            other => Self { code: None, reason: other.to_string() },
         }
     }
 }
@@ -81,10 +78,7 @@ impl Link {
     fn gone(&self, error: &impl fmt::Display) -> Gone {
         match self.quic().close_reason() {
             Some(reason) => reason.into(),
-            None => Gone {
-                code: None,
-                reason: error.to_string(),
-            },
+            None => Gone { code: None, reason: error.to_string() },
         }
     }
 
@@ -140,18 +134,14 @@ impl Link {
         match self {
             Self::Quic(connection) => Ok(connection.read_datagram().await?),
             Self::WebTransport(connection) => {
-                let datagram = connection
-                    .receive_datagram()
-                    .await
-                    .map_err(|e| self.gone(&e))?;
+                let datagram = connection.receive_datagram().await.map_err(|e| self.gone(&e))?;
                 Ok(datagram.payload())
             }
         }
     }
 
     pub(crate) fn close(&self, code: Code, reason: &str) {
-        self.quic()
-            .close(VarInt::from_u32(code.0), reason.as_bytes());
+        self.quic().close(VarInt::from_u32(code.0), reason.as_bytes());
     }
 
     /// Waits until the connection is gone.
@@ -252,13 +242,10 @@ impl Rx {
     /// Reads what there is, at least one piece, into the front of `pieces`; none at the end.
     /// Losing the future loses nothing.
     pub(crate) async fn read(&mut self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
-        self.stream()
-            .read_chunks(pieces)
-            .await
-            .map_err(|error| match error {
-                quinn::ReadError::ConnectionLost(error) => ReadError::Gone(error.into()),
-                _ => ReadError::Reset,
-            })
+        self.stream().read_chunks(pieces).await.map_err(|error| match error {
+            quinn::ReadError::ConnectionLost(error) => ReadError::Gone(error.into()),
+            _ => ReadError::Reset,
+        })
     }
 }
 

@@ -67,10 +67,7 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
     };
     let (control, end) = match accepted {
         Ok((tx, rx)) => {
-            let mut writer = ControlWriter {
-                tx,
-                pieces: Vec::new(),
-            };
+            let mut writer = ControlWriter { tx, pieces: Vec::new() };
             let end = tokio::select! {
                 end = control(&peer, rx) => end,
                 end = publications(&peer) => end,
@@ -84,9 +81,7 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
         Err(end) => (None, end),
     };
     // Nobody is woken for it from here on.
-    let ended: Vec<_> = peer
-        .core
-        .with(|engine| peer.state().close(engine).collect());
+    let ended: Vec<_> = peer.core.with(|engine| peer.state().close(engine).collect());
     ended.into_iter().for_each(|id| peer.core.forget(id));
     match end {
         End::Left(reason) => {
@@ -110,26 +105,16 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 fn stopping() -> Refusal {
-    Refusal::new(
-        Code::SHUTTING_DOWN,
-        "the daemon stops: connect again, here or elsewhere",
-    )
+    Refusal::new(Code::SHUTTING_DOWN, "the daemon stops: connect again, here or elsewhere")
 }
 
 // Ends only when the hello did not come in time.
 async fn late(peer: &Peer, deadline: tokio::time::Instant) -> End {
-    if tokio::time::timeout_at(deadline, peer.opened())
-        .await
-        .is_ok()
-    {
+    if tokio::time::timeout_at(deadline, peer.opened()).await.is_ok() {
         std::future::pending::<()>().await;
     }
     let seconds = HELLO.as_secs();
-    Refusal::new(
-        Code::TIMED_OUT,
-        format!("no hello within {seconds} s of connecting"),
-    )
-    .into()
+    Refusal::new(Code::TIMED_OUT, format!("no hello within {seconds} s of connecting")).into()
 }
 
 // Whatever is being written when the session ends is written out before the goodbye.
@@ -156,11 +141,7 @@ impl ControlWriter {
     async fn say_goodbye(mut self, peer: &Peer, refusal: &Refusal) {
         let Refusal { code, reason } = refusal;
         peer.outbox.try_take(&mut self.pieces);
-        let goodbye = DaemonFrame::Goodbye {
-            code: *code,
-            reason,
-            retry: code.retry(),
-        };
+        let goodbye = DaemonFrame::Goodbye { code: *code, reason, retry: code.retry() };
         self.pieces.push(goodbye.to_bytes());
         if self.tx.write(&mut self.pieces).await.is_ok() {
             self.tx.finish();
@@ -198,26 +179,17 @@ async fn control(peer: &Arc<Peer>, rx: Rx) -> End {
     let mut actions = Vec::new();
     loop {
         let end = match frames.next().await {
-            Ok(Some(frames)) => peer
-                .handle(Channel::Control, frames, &mut actions)
-                .await
-                .err(),
+            Ok(Some(frames)) => peer.handle(Channel::Control, frames, &mut actions).await.err(),
             Ok(None) => Some(End::Left("closed its control stream".into())),
             Err(end) => Some(end),
         };
         for action in actions.drain(..) {
             match action {
-                Action::Deliver {
-                    request,
-                    subscription,
-                } => {
+                Action::Deliver { request, subscription } => {
                     let deliver = deliver::deliver(peer.clone(), request, subscription);
                     deliveries.insert(request, tasks.spawn(deliver));
                 }
-                Action::Stop {
-                    request,
-                    subscription,
-                } => {
+                Action::Stop { request, subscription } => {
                     if let Some(delivery) = deliveries.remove(&request) {
                         delivery.abort();
                     }
@@ -265,8 +237,7 @@ async fn publish(peer: Arc<Peer>, rx: Rx) -> Result<(), End> {
     peer.opened().await;
     let mut frames = Frames::new(rx, peer.frame_limit);
     while let Some(frames) = frames.next().await? {
-        peer.handle(Channel::Publish, frames, &mut Vec::new())
-            .await?;
+        peer.handle(Channel::Publish, frames, &mut Vec::new()).await?;
     }
     Ok(())
 }
@@ -305,9 +276,7 @@ impl Peer {
             self.outbox.push([out.into()]);
         }
         match result {
-            Ok(open) => self
-                .open
-                .send_if_modified(|was| !std::mem::replace(was, open) && open),
+            Ok(open) => self.open.send_if_modified(|was| !std::mem::replace(was, open) && open),
             Err(refusal) => return Err(End::Refused(refusal)),
         };
         Ok(())
@@ -316,9 +285,7 @@ impl Peer {
     /// Ends a subscription from within its delivery, and tells the peer.
     pub(super) fn end(&self, request: u32, why: &Refusal) {
         let mut out = Vec::new();
-        let ended = self
-            .core
-            .with(|engine| self.state().end(engine, request, why, &mut out));
+        let ended = self.core.with(|engine| self.state().end(engine, request, why, &mut out));
         if let Some(Action::Stop { subscription, .. }) = ended {
             self.core.forget(subscription);
             self.outbox.push([out.into()]);

@@ -121,10 +121,7 @@ pub(crate) fn client(
     let authorities = |roots| {
         let builder =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        builder
-            .build()
-            .map(Method::Authorities)
-            .map_err(|_| TlsError::NoSystemAuthorities)
+        builder.build().map(Method::Authorities).map_err(|_| TlsError::NoSystemAuthorities)
     };
     let method = match expect {
         Expect::System => authorities(system_roots()?)?,
@@ -132,11 +129,7 @@ pub(crate) fn client(
         Expect::Hashes(hashes) => Method::Hashes(hashes.clone()),
         Expect::Anything => Method::None,
     };
-    let check = Check {
-        method,
-        algorithms,
-        complaint: complaint.clone(),
-    };
+    let check = Check { method, algorithms, complaint: complaint.clone() };
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -149,26 +142,17 @@ pub(crate) fn client(
 fn system_roots() -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        Err(TlsError::NoSystemAuthorities)
-    } else {
-        Ok(roots)
-    }
+    if roots.is_empty() { Err(TlsError::NoSystemAuthorities) } else { Ok(roots) }
 }
 
 fn roots_in(path: &PathBuf) -> Result<RootCertStore, TlsError> {
-    let wrong = |reason: String| TlsError::Authority {
-        path: path.clone(),
-        reason,
-    };
+    let wrong = |reason: String| TlsError::Authority { path: path.clone(), reason };
     let certificates = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| wrong(error.to_string()))?;
     let mut roots = RootCertStore::empty();
     for certificate in certificates {
-        roots
-            .add(certificate)
-            .map_err(|error| wrong(error.to_string()))?;
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
     }
     if roots.is_empty() {
         return Err(wrong("no certificate in it".into()));
@@ -211,10 +195,9 @@ impl ServerCertVerifier for Check {
             }
             Method::Hashes(hashes) => match CertificateHash::of(certificate) {
                 hash if hashes.contains(&hash) => Ok(ServerCertVerified::assertion()),
-                hash => Err(rustls::Error::General(format!(
-                    "its hash is {hash}, not {}",
-                    list(hashes)
-                ))),
+                hash => {
+                    Err(rustls::Error::General(format!("its hash is {hash}, not {}", list(hashes))))
+                }
             },
             Method::None => Ok(ServerCertVerified::assertion()),
         };
@@ -272,10 +255,7 @@ mod tests {
     fn hashes_are_read_as_tools_print_them() {
         let hash = CertificateHash::of(b"der");
         let plain = hash.to_string();
-        let colons = plain
-            .as_bytes()
-            .chunks(2)
-            .map(|pair| std::str::from_utf8(pair).unwrap());
+        let colons = plain.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
         let colons = colons.collect::<Vec<_>>().join(":").to_uppercase();
         assert_eq!(plain.parse(), Ok(hash));
         assert_eq!(colons.parse(), Ok(hash));
@@ -284,9 +264,7 @@ mod tests {
 
     #[test]
     fn an_empty_or_missing_file_of_authorities_is_named() {
-        let error = roots_in(&"/does/not/exist.pem".into())
-            .unwrap_err()
-            .to_string();
+        let error = roots_in(&"/does/not/exist.pem".into()).unwrap_err().to_string();
         assert!(error.starts_with("/does/not/exist.pem: "), "{error}");
     }
 }

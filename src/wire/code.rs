@@ -75,8 +75,6 @@ codes! {
     BAD_REQUEST = 0x25, "bad_request", false;
     /// More subscriptions in one session than its limit.
     TOO_MANY_SUBSCRIPTIONS = 0x26, "too_many_subscriptions", false;
-    /// No room for a further topic.
-    TOO_MANY_TOPICS = 0x27, "too_many_topics", true;
     /// A publication whose number fell out of the producer's window: whether it was counted
     /// before can no longer be told, so it was not counted again.
     STALE = 0x28, "stale", false;
@@ -93,7 +91,8 @@ codes! {
     /// Too fast for the limits.
     RATE_LIMITED = 0x42, "rate_limited", true;
 
-    /// A subscription that asked to be ended when it falls out of the cache did.
+    /// A subscription that asked to be ended when it falls out of the cache did; or one held up
+    /// topics that had to make room.
     LAGGED = 0x50, "lagged", true;
     /// The publisher went away half-way through a payload.
     PUBLISHER_GONE = 0x51, "publisher_gone", true;
@@ -124,10 +123,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with its reason.
     pub fn new(code: Code, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            code,
-            reason: reason.into(),
-        }
+        Self { code, reason: reason.into() }
     }
 }
 

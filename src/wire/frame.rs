@@ -475,9 +475,7 @@ fn encode<T: Serialize>(frame: &T, out: &mut Vec<u8>) {
         out.resize(out.len() + width - 1, 0);
         out.copy_within(start + 1..start + 1 + body, start + width);
     }
-    let mut prefix = Vec::with_capacity(5);
-    varint::put(&mut prefix, body as u64);
-    out[start..start + width].copy_from_slice(&prefix);
+    varint::write(&mut out[start..start + width], body as u64);
 }
 
 fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, DecodeError> {

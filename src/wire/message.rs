@@ -19,10 +19,7 @@ impl Encoded {
     fn new(kind: u8, fields: &[u64], payload: &Bytes) -> Self {
         let size = payload.len();
         let body = 1
-            + fields
-                .iter()
-                .map(|field| varint::len(*field))
-                .sum::<usize>()
+            + fields.iter().map(|field| varint::len(*field)).sum::<usize>()
             + varint::len(size as u64)
             + size;
         let inline = size <= INLINE;
@@ -40,11 +37,7 @@ impl Encoded {
         debug_assert_eq!(head.len(), length);
         Self {
             head: head.into(),
-            body: if inline {
-                Bytes::new()
-            } else {
-                payload.clone()
-            },
+            body: if inline { Bytes::new() } else { payload.clone() },
             size: size as u32,
         }
     }

@@ -42,11 +42,7 @@ pub enum NameError {
 
 impl NameError {
     fn refusal(self, code: Code) -> Refusal {
-        let code = if self == Self::Reserved {
-            Code::RESERVED
-        } else {
-            code
-        };
+        let code = if self == Self::Reserved { Code::RESERVED } else { code };
         Refusal::new(code, self.to_string())
     }
 
@@ -187,21 +183,11 @@ mod tests {
 
     #[test]
     fn topics() {
-        for good in [
-            "a",
-            "demo/a",
-            "größe/日本",
-            "a b/c",
-            "$other/x",
-            &"x".repeat(255),
-        ] {
+        for good in ["a", "demo/a", "größe/日本", "a b/c", "$other/x", &"x".repeat(255)] {
             assert_eq!(check_topic(good), Ok(()), "{good}");
         }
         assert_eq!(check_topic(&["s"; 16].join("/")), Ok(()));
-        assert_eq!(
-            check_topic(&["s"; 17].join("/")),
-            Err(NameError::TooManySegments(17))
-        );
+        assert_eq!(check_topic(&["s"; 17].join("/")), Err(NameError::TooManySegments(17)));
         assert_eq!(check_topic(&"x".repeat(256)), Err(NameError::TooLong(256)));
         for empty in ["", "/", "/a", "a/", "a//b"] {
             assert_eq!(check_topic(empty), Err(NameError::EmptySegment), "{empty}");

@@ -1,5 +1,6 @@
 //! Cuts a byte stream into frames, whatever pieces it arrives in.
 
+use super::INLINE;
 use super::varint::{self, Prefix};
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -20,8 +21,9 @@ pub enum FrameError {
     },
 }
 
-/// Cuts frames out of pieces. A frame that lies whole in one piece is not copied; of the others
-/// at most one is held, in a buffer of exactly its length.
+/// Cuts frames out of pieces. A frame that lies whole in one piece is not copied, unless it is
+/// longer than [`INLINE`], and so would be kept as it is and the rest of the piece with it. Of
+/// the others at most one is held, in a buffer of exactly its length.
 #[derive(Debug)]
 pub struct FrameReader {
     limit: usize,
@@ -34,21 +36,13 @@ pub struct FrameReader {
 impl FrameReader {
     /// A reader that refuses frames longer than `limit` bytes, length prefix not included.
     pub fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            piece: Bytes::new(),
-            partial: BytesMut::new(),
-            wanted: 0,
-        }
+        Self { limit, piece: Bytes::new(), partial: BytesMut::new(), wanted: 0 }
     }
 
     /// Hands over the next piece. Call [`next_frame`](Self::next_frame) until it gives none before the
     /// next push.
     pub fn push(&mut self, piece: Bytes) {
-        debug_assert!(
-            self.piece.is_empty(),
-            "frames were left in the piece before"
-        );
+        debug_assert!(self.piece.is_empty(), "frames were left in the piece before");
         self.piece = piece;
     }
 
@@ -73,7 +67,9 @@ impl FrameReader {
                     let (size, width) = self.check(&prefix)?;
                     self.piece.advance(width);
                     if self.piece.len() >= size {
-                        return Ok(Some(self.piece.split_to(size)));
+                        let frame = self.piece.split_to(size);
+                        let pins = size > INLINE && !self.piece.is_empty();
+                        return Ok(Some(if pins { Bytes::copy_from_slice(&frame) } else { frame }));
                     }
                     self.begin(size);
                 }
@@ -86,10 +82,7 @@ impl FrameReader {
         match *prefix {
             Prefix::Value(size, width) if size > 0 => {
                 if size > self.limit {
-                    return Err(FrameError::TooLarge {
-                        size,
-                        limit: self.limit,
-                    });
+                    return Err(FrameError::TooLarge { size, limit: self.limit });
                 }
                 Ok((size, width))
             }
@@ -182,13 +175,7 @@ mod tests {
     fn a_frame_above_the_limit_is_refused_by_its_length_alone() {
         let mut reader = FrameReader::new(10);
         reader.push(Bytes::from_static(&[11]));
-        assert_eq!(
-            reader.next_frame(),
-            Err(FrameError::TooLarge {
-                size: 11,
-                limit: 10
-            })
-        );
+        assert_eq!(reader.next_frame(), Err(FrameError::TooLarge { size: 11, limit: 10 }));
         let mut reader = FrameReader::new(10);
         reader.push(Bytes::from_static(&[0]));
         assert_eq!(reader.next_frame(), Err(FrameError::BadLength));

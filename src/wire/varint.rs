@@ -14,6 +14,16 @@ pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// Writes `value` over `out`, which is exactly as long as it.
+pub(crate) fn write(out: &mut [u8], mut value: u64) {
+    let last = out.len() - 1;
+    for byte in &mut out[..last] {
+        *byte = value as u8 | 0x80;
+        value >>= 7;
+    }
+    out[last] = value as u8;
+}
+
 /// Outcome of reading a length prefix from bytes that may not all have arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Prefix {
@@ -38,11 +48,7 @@ pub(crate) fn prefix(bytes: &[u8]) -> Prefix {
             };
         }
     }
-    if bytes.len() >= 5 {
-        Prefix::Invalid
-    } else {
-        Prefix::Partial
-    }
+    if bytes.len() >= 5 { Prefix::Invalid } else { Prefix::Partial }
 }
 
 #[cfg(test)]
@@ -57,6 +63,9 @@ mod tests {
             put(&mut ours, value);
             prop_assert_eq!(&ours, &postcard::to_allocvec(&value).unwrap());
             prop_assert_eq!(ours.len(), len(value));
+            let mut written = vec![0; len(value)];
+            write(&mut written, value);
+            prop_assert_eq!(written, ours);
         }
 
         #[test]

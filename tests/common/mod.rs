@@ -21,26 +21,17 @@ pub async fn daemon() -> Daemon {
 
 pub async fn daemon_with(limits: Limits) -> Daemon {
     let listen = (Ipv4Addr::LOCALHOST, 0).into();
-    Daemon::builder()
-        .listen(listen)
-        .limits(limits)
-        .spawn()
-        .await
-        .unwrap()
+    Daemon::builder().listen(listen).limits(limits).spawn().await.unwrap()
 }
 
 pub async fn client(daemon: &Daemon, transport: Transport) -> Client {
     let trust = Trust::Pinned(daemon.certificate_hash());
     let builder = Client::builder(daemon.local_addr().to_string());
-    within(builder.transport(transport).trust(trust).connect())
-        .await
-        .unwrap()
+    within(builder.transport(transport).trust(trust).connect()).await.unwrap()
 }
 
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .expect("it takes too long")
+    tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
 }
 
 /// The next event, which is to be a message.
@@ -88,32 +79,18 @@ impl Served {
     pub fn start(state: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let arguments = [&["serve", "--listen", "127.0.0.1:0", "--json"], arguments].concat();
         let mut command = weir(state, &arguments);
-        command
-            .envs(environment.iter().copied())
-            .stdout(Stdio::piped());
+        command.envs(environment.iter().copied()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: serde_json::Value = serde_json::from_str(&line).expect(&line);
         let text = |key: &str| ready[key].as_str().unwrap().to_owned();
-        Self {
-            child,
-            server: text("listen"),
-            hash: text("certificate_sha256"),
-        }
+        Self { child, server: text("listen"), hash: text("certificate_sha256") }
     }
 
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-s", name, &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     /// A line of `/proc/PID/status` in KiB.

@@ -38,7 +38,6 @@ CODES = {
     "BAD_ALIAS": 0x24,
     "BAD_REQUEST": 0x25,
     "TOO_MANY_SUBSCRIPTIONS": 0x26,
-    "TOO_MANY_TOPICS": 0x27,
     "STALE": 0x28,
     "NOT_FOUND": 0x30,
     "EVICTED": 0x31,

@@ -33,15 +33,8 @@ pub(crate) struct Parts {
 pub(crate) fn parts() -> impl Strategy<Value = Parts> {
     let n = [number(), number(), number(), number(), number(), number()];
     let text = [".{0,200}", ".{0,20}"];
-    (n, text, vec(any::<u8>(), 0..300), 0_usize..5, 0_usize..1000).prop_map(
-        |(n, text, bytes, many, pick)| Parts {
-            n,
-            text,
-            bytes,
-            many,
-            pick,
-        },
-    )
+    (n, text, vec(any::<u8>(), 0..300), 0_usize..5, 0_usize..1000)
+        .prop_map(|(n, text, bytes, many, pick)| Parts { n, text, bytes, many, pick })
 }
 
 impl Parts {
@@ -58,56 +51,25 @@ impl Parts {
             3 => Start::Last(a),
             4 => Start::Sequence(b),
             _ => Start::Resume {
-                since: Position {
-                    run: a,
-                    position: b,
-                },
-                topics: vec![
-                    Resume {
-                        topic: &self.text[1],
-                        epoch: c,
-                        next: d
-                    };
-                    self.many
-                ],
+                since: Position { run: a, position: b },
+                topics: vec![Resume { topic: &self.text[1], epoch: c, next: d }; self.many],
             },
         }
     }
 
     pub(crate) fn client(&self, index: usize) -> ClientFrame<'_> {
         use ClientFrame as F;
-        let Self {
-            n: [a, b, c, d, ..],
-            text: [name, text],
-            bytes,
-            many,
-            pick,
-        } = self;
+        let Self { n: [a, b, c, d, ..], text: [name, text], bytes, many, pick } = self;
         let (digest, short, stamp, size) = (self.digest(), *a as u32, *c, *d);
         match index {
             0 => {
                 let token = pick.is_multiple_of(2).then_some(&name[..]);
                 let producer = ProducerId(u128::from(*b).to_be_bytes());
-                F::Hello {
-                    version: short,
-                    producer,
-                    token,
-                    agent: text,
-                }
+                F::Hello { version: short, producer, token, agent: text }
             }
             1 => F::Topic { alias: short, name },
-            2 => F::Publish {
-                alias: short,
-                number: *b,
-                stamp,
-                payload: bytes,
-            },
-            3 => F::Begin {
-                alias: short,
-                number: *b,
-                stamp,
-                size,
-            },
+            2 => F::Publish { alias: short, number: *b, stamp, payload: bytes },
+            3 => F::Begin { alias: short, number: *b, stamp, size },
             4 => F::Chunk { bytes },
             5 => F::End { digest },
             6 => F::Subscribe {
@@ -118,95 +80,40 @@ impl Parts {
                 lag: [Lag::Oldest, Lag::Newest, Lag::Disconnect][pick / 3 % 3],
                 deadline: *b as u32,
             },
-            7 => F::Unsubscribe {
-                subscription: short,
-            },
+            7 => F::Unsubscribe { subscription: short },
             8 => {
                 let which = [Which::Latest, Which::Sequence(*b), Which::Digest(digest)][pick % 3];
-                F::Get {
-                    request: short,
-                    topic: name,
-                    which,
-                }
+                F::Get { request: short, topic: name, which }
             }
-            9 => F::Top {
-                request: short,
-                topic: name,
-                k: *b as u32,
-            },
+            9 => F::Top { request: short, topic: name, k: *b as u32 },
             10 => F::Ping { request: short },
-            11 => F::Repair {
-                subscription: short,
-                topic: *b,
-                holes: vec![(*c, *d); *many],
-            },
-            12 => F::Goodbye {
-                code: Code(short),
-                reason: name,
-            },
+            11 => F::Repair { subscription: short, topic: *b, holes: vec![(*c, *d); *many] },
+            12 => F::Goodbye { code: Code(short), reason: name },
             other => panic!("ClientFrame has no {other}"),
         }
     }
 
     pub(crate) fn daemon(&self, index: usize) -> DaemonFrame<'_> {
         use DaemonFrame as F;
-        let Self {
-            n: [a, b, c, d, e, f],
-            text: [name, text],
-            bytes,
-            many,
-            pick,
-        } = self;
+        let Self { n: [a, b, c, d, e, f], text: [name, text], bytes, many, pick } = self;
         let (digest, odd, short) = (self.digest(), pick % 2 == 1, *a as u32);
         let (code, topic, sequence, stamp, size) = (Code(*b as u32), *b, *c, *d, *e);
         match index {
             0 => {
-                let limits = Limits {
-                    payload: *e,
-                    subscriptions: *f as u32,
-                    window: *b as u32,
-                };
-                F::Welcome {
-                    version: short,
-                    session: *b,
-                    run: *c,
-                    clock: *d,
-                    limits,
-                    agent: name,
-                }
+                let limits = Limits { payload: *e, subscriptions: *f as u32, window: *b as u32 };
+                F::Welcome { version: short, session: *b, run: *c, clock: *d, limits, agent: name }
             }
             1 => F::For { request: short },
-            2 => F::Topic {
-                id: *a,
-                epoch: *b,
-                next: *c,
-                name,
-            },
-            3 => F::Message {
-                topic,
-                sequence,
-                count: *f,
-                stamp,
-                payload: bytes,
-            },
-            4 => F::Begin {
-                topic,
-                sequence,
-                stamp,
-                size,
-            },
+            2 => F::Topic { id: *a, epoch: *b, next: *c, name },
+            3 => F::Message { topic, sequence, count: *f, stamp, payload: bytes },
+            4 => F::Begin { topic, sequence, stamp, size },
             5 => F::Chunk { bytes },
             6 => F::End { count: *f, digest },
             7 => F::Abort { code },
             8 => {
                 use GapCause::{Aborted, Evicted, Late, Skipped};
                 let cause = [Evicted, Skipped, Aborted, Late][pick % 4];
-                F::Gap {
-                    topic,
-                    first: *c,
-                    last: *d,
-                    cause,
-                }
+                F::Gap { topic, first: *c, last: *d, cause }
             }
             9 => F::Head { topic, sequence },
             10 => F::Receipt {
@@ -218,59 +125,19 @@ impl Parts {
                 digest,
                 duplicate: odd,
             },
-            11 => F::Acknowledge {
-                alias: short,
-                floor: *b,
-                seen: *c,
-            },
-            12 => F::Rejected {
-                alias: short,
-                number: *c,
-                code,
-                reason: text,
-            },
-            13 => F::Subscribed {
-                request: short,
-                position: *b,
-            },
-            14 => F::Ended {
-                request: short,
-                code,
-                reason: text,
-            },
+            11 => F::Acknowledge { alias: short, floor: *b, seen: *c },
+            12 => F::Rejected { alias: short, number: *c, code, reason: text },
+            13 => F::Subscribed { request: short, position: *b },
+            14 => F::Ended { request: short, code, reason: text },
             15 => {
                 let (count, since, payload) = (*f, *a, odd.then_some(&bytes[..]));
-                let entry = TopEntry {
-                    digest,
-                    count,
-                    since,
-                    sequence,
-                    size,
-                    payload,
-                };
-                F::Top {
-                    request: short,
-                    entries: vec![entry; *many],
-                }
+                let entry = TopEntry { digest, count, since, sequence, size, payload };
+                F::Top { request: short, entries: vec![entry; *many] }
             }
-            16 => F::Pong {
-                request: short,
-                clock: *b,
-            },
-            17 => F::Failed {
-                request: short,
-                code,
-                reason: name,
-            },
-            18 => F::Drain {
-                within: short,
-                reason: name,
-            },
-            19 => F::Goodbye {
-                code,
-                reason: name,
-                retry: odd,
-            },
+            16 => F::Pong { request: short, clock: *b },
+            17 => F::Failed { request: short, code, reason: name },
+            18 => F::Drain { within: short, reason: name },
+            19 => F::Goodbye { code, reason: name, retry: odd },
             other => panic!("DaemonFrame has no {other}"),
         }
     }

@@ -23,11 +23,7 @@ fn quoted(cell: &str) -> Vec<&str> {
 }
 
 fn cells(line: &str) -> Vec<&str> {
-    line.trim()
-        .trim_matches('|')
-        .split('|')
-        .map(str::trim)
-        .collect()
+    line.trim().trim_matches('|').split('|').map(str::trim).collect()
 }
 
 impl Schema {
@@ -36,9 +32,7 @@ impl Schema {
         let mut heading = None;
         for line in document.lines() {
             if line.starts_with('#') {
-                let name = line
-                    .strip_prefix("### `")
-                    .and_then(|rest| rest.strip_suffix('`'));
+                let name = line.strip_prefix("### `").and_then(|rest| rest.strip_suffix('`'));
                 heading = name.map(str::to_owned);
                 continue;
             }
@@ -48,31 +42,18 @@ impl Schema {
             let cells = cells(line);
             if let Ok(index) = cells[0].parse::<usize>() {
                 let fields =
-                    quoted(cells[2])
-                        .into_iter()
-                        .map(|field| match field.split_once(": ") {
-                            Some((name, kind)) => (Some(name.to_owned()), kind.to_owned()),
-                            None => (None, field.to_owned()),
-                        });
+                    quoted(cells[2]).into_iter().map(|field| match field.split_once(": ") {
+                        Some((name, kind)) => (Some(name.to_owned()), kind.to_owned()),
+                        None => (None, field.to_owned()),
+                    });
                 let shape = types.entry(name.clone()).or_insert(Shape::Enum(vec![]));
-                let Shape::Enum(variants) = shape else {
-                    panic!("{name} is two things")
-                };
-                assert_eq!(
-                    variants.len(),
-                    index,
-                    "{name}: the indices do not count up from 0"
-                );
+                let Shape::Enum(variants) = shape else { panic!("{name} is two things") };
+                assert_eq!(variants.len(), index, "{name}: the indices do not count up from 0");
                 variants.push((quoted(cells[1])[0].to_owned(), fields.collect()));
             } else if cells[0].starts_with('`') {
                 let shape = types.entry(name.clone()).or_insert(Shape::Struct(vec![]));
-                let Shape::Struct(fields) = shape else {
-                    panic!("{name} is two things")
-                };
-                fields.push((
-                    Some(quoted(cells[0])[0].to_owned()),
-                    quoted(cells[1])[0].to_owned(),
-                ));
+                let Shape::Struct(fields) = shape else { panic!("{name} is two things") };
+                fields.push((Some(quoted(cells[0])[0].to_owned()), quoted(cells[1])[0].to_owned()));
             }
         }
         Self(types)
@@ -132,13 +113,7 @@ impl Schema {
                 let number = value.as_u64().expect("a number");
                 varint(u32::try_from(number).expect("32 bits").into(), out);
             }
-            "u64" => varint(
-                value
-                    .as_str()
-                    .and_then(|text| text.parse().ok())
-                    .expect("u64"),
-                out,
-            ),
+            "u64" => varint(value.as_str().and_then(|text| text.parse().ok()).expect("u64"), out),
             "str" => put_bytes(value.as_str().expect("a string").as_bytes(), out),
             "bytes" => put_bytes(&unhex(value.as_str().expect("hex")), out),
             name => match self.0.get(name) {

@@ -33,30 +33,14 @@ macro_rules! frames {
 pub(crate) fn client() -> Vec<(&'static str, ClientFrame<'static>)> {
     let hello = Digest::of(b"hello");
     let resume = Start::Resume {
-        since: Position {
-            run: RUN,
-            position: 300,
-        },
+        since: Position { run: RUN, position: 300 },
         topics: vec![
-            Resume {
-                topic: "demo/a",
-                epoch: EPOCH,
-                next: 9,
-            },
-            Resume {
-                topic: "demo/größe",
-                epoch: u64::MAX,
-                next: 1,
-            },
+            Resume { topic: "demo/a", epoch: EPOCH, next: 9 },
+            Resume { topic: "demo/größe", epoch: u64::MAX, next: 1 },
         ],
     };
-    let resume_none = Start::Resume {
-        since: Position {
-            run: 0,
-            position: u64::MAX,
-        },
-        topics: vec![],
-    };
+    let resume_none =
+        Start::Resume { since: Position { run: 0, position: u64::MAX }, topics: vec![] };
     frames! { ClientFrame;
         "client.hello": Hello { version: VERSION, producer: PRODUCER, token: None, agent: "example/1" }
         "client.hello.token": Hello {
@@ -152,11 +136,7 @@ pub(crate) fn client() -> Vec<(&'static str, ClientFrame<'static>)> {
 /// What the daemon sends.
 pub(crate) fn daemon() -> Vec<(&'static str, DaemonFrame<'static>)> {
     let hello = Digest::of(b"hello");
-    let limits = |payload, subscriptions, window| Limits {
-        payload,
-        subscriptions,
-        window,
-    };
+    let limits = |payload, subscriptions, window| Limits { payload, subscriptions, window };
     let entry = |digest, count, since, sequence, size, payload| TopEntry {
         digest,
         count,

@@ -16,10 +16,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn unhex(text: &str) -> Vec<u8> {
-    assert!(
-        text.len().is_multiple_of(2),
-        "an odd number of hex digits: {text}"
-    );
+    assert!(text.len().is_multiple_of(2), "an odd number of hex digits: {text}");
     let digit = |c: u8| char::from(c).to_digit(16).expect("a hex digit");
     let byte = |pair: &[u8]| (digit(pair[0]) * 16 + digit(pair[1])) as u8;
     text.as_bytes().chunks(2).map(byte).collect()

@@ -43,10 +43,8 @@ fn publish(
         payload,
         digest: Digest::of(payload),
         stamp: now,
-        origin: origin.map(|(producer, number)| Origin {
-            producer: ProducerId([producer; 16]),
-            number,
-        }),
+        origin: origin
+            .map(|(producer, number)| Origin { producer: ProducerId([producer; 16]), number }),
     };
     engine.publish(now, &publication)
 }

@@ -48,9 +48,7 @@ impl World {
 
     fn bounds(&self) -> BTreeMap<u64, (u64, u64)> {
         let topics = self.engine.topics.iter().flatten();
-        topics
-            .map(|topic| (topic.id, (topic.log.first(), topic.log.next())))
-            .collect()
+        topics.map(|topic| (topic.id, (topic.log.first(), topic.log.next()))).collect()
     }
 
     /// Publishes, the second time under the same number too.
@@ -62,20 +60,14 @@ impl World {
         let earlier = |said: &&Said| origin.is_some() && said.origin == origin;
         let said = known.and_then(|id| {
             let mut all = self.history.range((id, 0)..=(id, u64::MAX));
-            all.find(|(_, said)| earlier(said))
-                .map(|(_, said)| said.clone())
+            all.find(|(_, said)| earlier(said)).map(|(_, said)| said.clone())
         });
         let receipt = publish(&mut self.engine, self.now, name, &payload, origin).unwrap();
         let id = self.id(name).expect("published to and forgotten");
         assert_eq!(receipt.duplicate, said.is_some());
         if let Some(said) = said {
             let original = (said.sequence, said.count, said.since, said.digest);
-            let told = (
-                receipt.sequence,
-                receipt.count,
-                receipt.since,
-                receipt.digest,
-            );
+            let told = (receipt.sequence, receipt.count, receipt.since, receipt.digest);
             let cached = said.sequence >= before[&id].0;
             assert_eq!(told, if cached { original } else { (0, 0, 0, digest) });
             return self.check();
@@ -120,23 +112,11 @@ impl World {
     fn check_count(&self, name: &str, digest: Digest, count: u64, since: u64) {
         let all = self.history.values().filter(|said| said.name == name);
         let all: Vec<_> = all.filter(|said| said.digest == digest).collect();
-        let born = self
-            .engine
-            .topics
-            .iter()
-            .flatten()
-            .find(|topic| *topic.name == *name);
+        let born = self.engine.topics.iter().flatten().find(|topic| *topic.name == *name);
         let nothing_lost = self.engine.ledger.covers(born.unwrap().born);
         if since > 0 {
-            let known = if count == 1 {
-                nothing_lost
-            } else {
-                self.engine.ledger.covers(1)
-            };
-            assert!(
-                !known,
-                "every count is known, and yet {count} since {since}"
-            );
+            let known = if count == 1 { nothing_lost } else { self.engine.ledger.covers(1) };
+            assert!(!known, "every count is known, and yet {count} since {since}");
             let exact = all.iter().filter(|said| said.now >= since).count();
             return assert_eq!(count, exact as u64);
         }
@@ -144,35 +124,22 @@ impl World {
             return assert_eq!(count, all.len() as u64, "no count was ever lost");
         }
         let since_begin = |id: u64| all.iter().filter(|said| said.id >= id).count() as u64;
-        assert!(
-            all.iter().any(|said| since_begin(said.id) == count),
-            "{count} of {all:?}"
-        );
+        assert!(all.iter().any(|said| since_begin(said.id) == count), "{count} of {all:?}");
     }
 
     // The budget holds, and nothing went before its turn.
     fn check_room(&self, before: &BTreeMap<u64, (u64, u64)>, published: u64, created: bool) {
         let limits = self.engine.limits();
-        assert!(
-            self.engine.bytes() <= limits.cache,
-            "{} bytes",
-            self.engine.bytes()
-        );
+        assert!(self.engine.bytes() <= limits.cache, "{} bytes", self.engine.bytes());
         let after = self.bounds();
         let nothing_else = self.engine.shares.largest().is_none();
         let pushed_out = usize::from(created && before.len() == limits.topics);
         let gone = before.keys().filter(|id| !after.contains_key(id)).count();
-        assert!(
-            gone <= pushed_out || nothing_else,
-            "forgotten, and there was other room"
-        );
+        assert!(gone <= pushed_out || nothing_else, "forgotten, and there was other room");
         for (id, (first, next)) in before {
             let was_empty = first == next;
             let is_empty = after.get(id).is_some_and(|(first, next)| first == next);
-            assert!(
-                was_empty || !is_empty || nothing_else,
-                "a newest message went early"
-            );
+            assert!(was_empty || !is_empty || nothing_else, "a newest message went early");
         }
         let (first, next) = after[&published];
         assert!(first < next, "the message published just now is gone");
@@ -181,10 +148,7 @@ impl World {
     /// Looks a message up.
     pub(super) fn get(&mut self, name: &'static str, which: Which) {
         let Some(id) = self.id(name) else {
-            assert_eq!(
-                self.engine.get(name, which).unwrap_err().code,
-                Code::NOT_FOUND
-            );
+            assert_eq!(self.engine.get(name, which).unwrap_err().code, Code::NOT_FOUND);
             return;
         };
         let (first, next) = self.bounds()[&id];
@@ -194,10 +158,7 @@ impl World {
             Which::Sequence(sequence) => sequence,
             Which::Digest(digest) if cached.contains(&digest) => {
                 let all = self.history.values().filter(|said| said.id == id);
-                all.filter(|said| said.digest == digest)
-                    .map(|said| said.sequence)
-                    .max()
-                    .unwrap()
+                all.filter(|said| said.digest == digest).map(|said| said.sequence).max().unwrap()
             }
             Which::Digest(_) => 0,
         };
@@ -214,10 +175,7 @@ impl World {
             Err(refusal) => {
                 let was = (1..first).contains(&sequence);
                 assert!(was || sequence == 0 || sequence >= next, "{refusal}");
-                assert_eq!(
-                    refusal.code,
-                    if was { Code::EVICTED } else { Code::NOT_FOUND }
-                );
+                assert_eq!(refusal.code, if was { Code::EVICTED } else { Code::NOT_FOUND });
             }
         }
         self.check();
@@ -234,19 +192,11 @@ impl World {
         counts.sort_unstable_by(|a, b| b.cmp(a));
         counts.truncate(k.min(100));
         let top = self.engine.top(name, k).unwrap();
-        assert_eq!(
-            top.iter().map(|ranked| ranked.count).collect::<Vec<_>>(),
-            counts
-        );
+        assert_eq!(top.iter().map(|ranked| ranked.count).collect::<Vec<_>>(), counts);
         for ranked in top {
-            let said = newest
-                .remove(&ranked.digest)
-                .expect("twice, or never published");
+            let said = newest.remove(&ranked.digest).expect("twice, or never published");
             assert_eq!((ranked.count, ranked.since), (said.count, said.since));
-            assert_eq!(
-                (ranked.sequence, ranked.size),
-                (said.sequence, said.payload.len() as u64)
-            );
+            assert_eq!((ranked.sequence, ranked.size), (said.sequence, said.payload.len() as u64));
             let cached = self.recent[&id].contains(&ranked.digest);
             let offered = cached && said.payload.len() <= 1024;
             assert_eq!(ranked.payload, offered.then(|| said.payload.clone()));
@@ -274,11 +224,8 @@ impl World {
     /// Ends a subscription, and begins it again where it stopped, as of another run if `foreign`.
     pub(super) fn resume(&mut self, index: usize, foreign: bool) {
         let Some(old) = self.end(index) else { return };
-        let heard: BTreeMap<_, _> = old
-            .places
-            .iter()
-            .filter(|(_, place)| place.announced)
-            .collect();
+        let heard: BTreeMap<_, _> =
+            old.places.iter().filter(|(_, place)| place.announced).collect();
         let lie = u64::from(foreign);
         let topics = heard.values().map(|place| Resume {
             topic: place.name,
@@ -287,35 +234,23 @@ impl World {
         });
         // A name whose topic was forgotten and began again was heard of twice: the last counts.
         let topics = topics.rev().collect();
-        let since = Position {
-            run: old.since.run + lie,
-            ..old.since
-        };
+        let since = Position { run: old.since.run + lie, ..old.since };
         let history = self.history.clone();
         let names: HashSet<_> = heard.values().map(|place| place.name).collect();
         let start = Start::Resume { since, topics };
-        self.begin(
-            old.filter.as_str(),
-            &start,
-            old.lag,
-            |(id, name), (first, next)| {
-                match heard.get(&id) {
-                    Some(place) if !foreign => return (place.next, place.next),
-                    Some(_) => return (1, 1),
-                    None if foreign || names.contains(name) => return (1, 1),
-                    None => {}
-                }
-                let mut all = history.range((id, 0)..=(id, u64::MAX));
-                let needed = all.find(|(_, said)| said.position > since.position);
-                let needed = needed.map_or(next, |((_, sequence), _)| *sequence);
-                // What has left the log may be told from the beginning.
-                if needed < first {
-                    (1, needed)
-                } else {
-                    (needed, needed)
-                }
-            },
-        );
+        self.begin(old.filter.as_str(), &start, old.lag, |(id, name), (first, next)| {
+            match heard.get(&id) {
+                Some(place) if !foreign => return (place.next, place.next),
+                Some(_) => return (1, 1),
+                None if foreign || names.contains(name) => return (1, 1),
+                None => {}
+            }
+            let mut all = history.range((id, 0)..=(id, u64::MAX));
+            let needed = all.find(|(_, said)| said.position > since.position);
+            let needed = needed.map_or(next, |((_, sequence), _)| *sequence);
+            // What has left the log may be told from the beginning.
+            if needed < first { (1, needed) } else { (needed, needed) }
+        });
     }
 
     fn begin(
@@ -327,32 +262,16 @@ impl World {
     ) {
         let filter = Filter::new(filter).unwrap();
         let id = self.engine.subscribe(filter.clone(), start, lag);
-        let since = Position {
-            run: self.engine.run(),
-            position: self.engine.position(),
-        };
+        let since = Position { run: self.engine.run(), position: self.engine.position() };
         let mut places = BTreeMap::new();
         for name in TOPICS.into_iter().filter(|name| filter.matches(name)) {
             let Some(id) = self.id(name) else { continue };
             let (earliest, next) = place((id, name), self.bounds()[&id]);
             let epoch = self.engine.run() + id - 1;
-            let place = Place {
-                name,
-                epoch,
-                earliest,
-                next,
-                announced: false,
-            };
+            let place = Place { name, epoch, earliest, next, announced: false };
             places.insert(id, place);
         }
-        self.subscribers.push(Subscriber {
-            id,
-            filter,
-            lag,
-            since,
-            places,
-            position: 0,
-        });
+        self.subscribers.push(Subscriber { id, filter, lag, since, places, position: 0 });
         self.check();
     }
 
@@ -394,28 +313,16 @@ impl World {
         let mut wakes = Vec::new();
         self.engine.take_wakes(&mut wakes);
         for id in wakes {
-            let subscriber = self
-                .subscribers
-                .iter()
-                .find(|subscriber| subscriber.id == id);
+            let subscriber = self.subscribers.iter().find(|subscriber| subscriber.id == id);
             let subscriber = subscriber.expect("a wake for nobody");
-            assert!(
-                self.named.insert(id),
-                "named again before it had read to the end"
-            );
+            assert!(self.named.insert(id), "named again before it had read to the end");
             let lost = subscriber.is_lost(&self.engine, &self.history);
-            assert!(
-                lost || subscriber.is_behind(&self.engine),
-                "named for nothing"
-            );
+            assert!(lost || subscriber.is_behind(&self.engine), "named for nothing");
         }
         for subscriber in &self.subscribers {
             let lost = subscriber.is_lost(&self.engine, &self.history);
             let something = lost || subscriber.is_behind(&self.engine);
-            assert!(
-                !something || self.named.contains(&subscriber.id),
-                "not named"
-            );
+            assert!(!something || self.named.contains(&subscriber.id), "not named");
         }
         let ids: HashSet<u64> = self.bounds().into_keys().collect();
         self.recent.retain(|id, _| ids.contains(id));

@@ -14,10 +14,7 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(engine: &mut Engine) -> Self {
-        Self {
-            session: engine.open_session(),
-            replies: FrameReader::new(1 << 24),
-        }
+        Self { session: engine.open_session(), replies: FrameReader::new(1 << 24) }
     }
 
     /// One that has said hello.
@@ -95,12 +92,7 @@ pub(super) fn subscribe<'a>(request: u32, filter: &'a str, start: Start<'a>) -> 
 }
 
 pub(super) fn said(number: u64, payload: &[u8]) -> ClientFrame<'_> {
-    ClientFrame::Publish {
-        alias: 1,
-        number,
-        stamp: 5,
-        payload,
-    }
+    ClientFrame::Publish { alias: 1, number, stamp: 5, payload }
 }
 
 pub(super) fn topic(alias: u32, name: &str) -> ClientFrame<'_> {

@@ -45,12 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
     let topic = 0..TOPICS.len();
     // Few enough payloads that many come again, also after they were evicted.
     let payload = prop_oneof![0_u32..12, 0_u32..120];
-    let budget = prop_oneof![
-        Just(0_usize),
-        1_usize..100,
-        1_usize..30_000,
-        1_usize..2_000_000
-    ];
+    let budget = prop_oneof![Just(0_usize), 1_usize..100, 1_usize..30_000, 1_usize..2_000_000];
     let lookup = prop_oneof![
         Just(Lookup::Latest),
         (0_u64..60).prop_map(Lookup::Sequence),
@@ -84,10 +79,7 @@ fn run(world: &mut World, spread: usize, steps: Vec<Step>) {
                 world.get(names[topic % spread], Which::Sequence(sequence));
             }
             Step::Get(topic, Lookup::Payload(n)) => {
-                world.get(
-                    names[topic % spread],
-                    Which::Digest(Digest::of(&payload(n))),
-                );
+                world.get(names[topic % spread], Which::Digest(Digest::of(&payload(n))));
             }
             Step::Top(topic, k) => world.top(names[topic % spread], k),
             Step::Subscribe(filter, from, lag) => world.subscribe(FILTERS[filter], from, lag),

@@ -12,15 +12,9 @@ fn the_hello_comes_first_and_once() {
     let engine = &mut engine(small());
     let mut peer = Peer::new(engine);
     assert!(!peer.session.is_open());
-    assert_eq!(
-        code(peer.say(engine, &ClientFrame::Ping { request: 1 })),
-        Code::UNEXPECTED
-    );
+    assert_eq!(code(peer.say(engine, &ClientFrame::Ping { request: 1 })), Code::UNEXPECTED);
     assert_eq!(code(peer.say(engine, &said(1, b"x"))), Code::UNEXPECTED);
-    assert_eq!(
-        code(peer.say_on(engine, Channel::Publish, &hello(1))),
-        Code::UNEXPECTED
-    );
+    assert_eq!(code(peer.say_on(engine, Channel::Publish, &hello(1))), Code::UNEXPECTED);
     let newer = ClientFrame::Hello {
         version: VERSION + 1,
         producer: ProducerId([1; 16]),
@@ -31,21 +25,11 @@ fn the_hello_comes_first_and_once() {
     assert!(!peer.session.is_open() && peer.replies.next_frame() == Ok(None));
 
     peer.say(engine, &hello(1)).unwrap();
-    let DaemonFrame::Welcome {
-        version,
-        session,
-        run,
-        clock,
-        limits,
-        ..
-    } = decode(&peer.reply())
+    let DaemonFrame::Welcome { version, session, run, clock, limits, .. } = decode(&peer.reply())
     else {
         panic!("no welcome");
     };
-    assert_eq!(
-        (version, session, run, clock),
-        (VERSION, peer.session.id(), 1_000_000, 77)
-    );
+    assert_eq!((version, session, run, clock), (VERSION, peer.session.id(), 1_000_000, 77));
     assert_eq!(limits.payload, 256 << 10, "a quarter of the cache");
     assert!(peer.session.is_open());
     assert_eq!(code(peer.say(engine, &hello(1))), Code::UNEXPECTED);
@@ -57,11 +41,9 @@ fn publications_are_received_rejected_or_end_the_session() {
     let mut peer = Peer::open(engine, 1);
     assert_eq!(code(peer.say(engine, &said(1, b"x"))), Code::BAD_ALIAS);
     peer.say(engine, &topic(1, "a/b")).unwrap();
-    peer.say_on(engine, Channel::Publish, &topic(1, "a/b"))
-        .unwrap();
+    peer.say_on(engine, Channel::Publish, &topic(1, "a/b")).unwrap();
     for (number, duplicate) in [(1, false), (1, true), (2, false)] {
-        peer.say_on(engine, Channel::Publish, &said(number, b"x"))
-            .unwrap();
+        peer.say_on(engine, Channel::Publish, &said(number, b"x")).unwrap();
         let expected = DaemonFrame::Receipt {
             alias: 1,
             number,
@@ -84,31 +66,18 @@ fn publications_are_received_rejected_or_end_the_session() {
         }
     };
     assert_eq!(rejected(&said(0, b"x")), Code::STALE);
-    assert_eq!(
-        rejected(&said(3, &vec![0; (256 << 10) + 1])),
-        Code::PAYLOAD_TOO_LARGE
-    );
+    assert_eq!(rejected(&said(3, &vec![0; (256 << 10) + 1])), Code::PAYLOAD_TOO_LARGE);
     assert_eq!(engine.topics(), 1);
     for (alias, name, expected) in [(2, "a/*", Code::BAD_TOPIC), (3, "$weir/x", Code::RESERVED)] {
         peer.say(engine, &topic(alias, name)).unwrap();
-        let frame = ClientFrame::Publish {
-            alias,
-            number: 1,
-            stamp: 0,
-            payload: b"",
-        };
+        let frame = ClientFrame::Publish { alias, number: 1, stamp: 0, payload: b"" };
         peer.say(engine, &frame).unwrap();
         let reply = peer.reply();
-        let DaemonFrame::Rejected { code, .. } = decode(&reply) else {
-            panic!("accepted")
-        };
+        let DaemonFrame::Rejected { code, .. } = decode(&reply) else { panic!("accepted") };
         assert_eq!(code, expected);
     }
     assert_eq!(code(peer.say(engine, &topic(1, "other"))), Code::BAD_ALIAS);
-    assert_eq!(
-        code(peer.say(engine, &topic(9, &"x".repeat(256)))),
-        Code::BAD_ALIAS
-    );
+    assert_eq!(code(peer.say(engine, &topic(9, &"x".repeat(256)))), Code::BAD_ALIAS);
 }
 
 #[test]
@@ -127,15 +96,9 @@ fn a_publishing_stream_carries_publications_only() {
     let engine = &mut engine(small());
     let mut peer = Peer::open(engine, 1);
     let ping = ClientFrame::Ping { request: 1 };
-    assert_eq!(
-        code(peer.say_on(engine, Channel::Publish, &ping)),
-        Code::UNEXPECTED
-    );
+    assert_eq!(code(peer.say_on(engine, Channel::Publish, &ping)), Code::UNEXPECTED);
     let frame = subscribe(1, "a", Start::New);
-    assert_eq!(
-        code(peer.say_on(engine, Channel::Publish, &frame)),
-        Code::UNEXPECTED
-    );
+    assert_eq!(code(peer.say_on(engine, Channel::Publish, &frame)), Code::UNEXPECTED);
 }
 
 #[test]
@@ -146,20 +109,8 @@ fn subscriptions_begin_deliver_and_end() {
     peer.say(engine, &said(1, b"x")).unwrap();
     peer.reply();
     let begun = peer.say(engine, &subscribe(9, "a/*", Start::All)).unwrap();
-    let Some(Action::Deliver {
-        request: 9,
-        subscription,
-    }) = begun
-    else {
-        panic!("{begun:?}")
-    };
-    assert_eq!(
-        decode(&peer.reply()),
-        DaemonFrame::Subscribed {
-            request: 9,
-            position: 1
-        }
-    );
+    let Some(Action::Deliver { request: 9, subscription }) = begun else { panic!("{begun:?}") };
+    assert_eq!(decode(&peer.reply()), DaemonFrame::Subscribed { request: 9, position: 1 });
     let mut named = Vec::new();
     engine.take_wakes(&mut named);
     assert_eq!(named, [subscription]);
@@ -170,47 +121,21 @@ fn subscriptions_begin_deliver_and_end() {
     assert_eq!(engine.read(subscription, 1, sink), Ok(false));
     peer.replies.push(out.into());
     let first = peer.replies.next_frame().unwrap().unwrap();
-    let expected = DaemonFrame::Topic {
-        id: 1,
-        epoch: 1_000_000,
-        next: 1,
-        name: "a/b",
-    };
+    let expected = DaemonFrame::Topic { id: 1, epoch: 1_000_000, next: 1, name: "a/b" };
     assert_eq!(decode(&first), expected);
-    let expected = DaemonFrame::Message {
-        topic: 1,
-        sequence: 1,
-        count: 1,
-        stamp: 5,
-        payload: b"x",
-    };
+    let expected =
+        DaemonFrame::Message { topic: 1, sequence: 1, count: 1, stamp: 5, payload: b"x" };
     assert_eq!(decode(&peer.reply()), expected);
 
-    assert_eq!(
-        code(peer.say(engine, &subscribe(9, "c", Start::New))),
-        Code::BAD_REQUEST
-    );
+    assert_eq!(code(peer.say(engine, &subscribe(9, "c", Start::New))), Code::BAD_REQUEST);
     let frame = ClientFrame::Unsubscribe { subscription: 9 };
     let ended = peer.say(engine, &frame).unwrap();
     assert!(matches!(ended, Some(Action::Stop { request: 9, .. })));
-    let expected = DaemonFrame::Ended {
-        request: 9,
-        code: Code::DONE,
-        reason: "",
-    };
+    let expected = DaemonFrame::Ended { request: 9, code: Code::DONE, reason: "" };
     assert_eq!(decode(&peer.reply()), expected);
-    assert!(
-        peer.say(engine, &frame).unwrap().is_none(),
-        "unknown by now"
-    );
+    assert!(peer.say(engine, &frame).unwrap().is_none(), "unknown by now");
     let reply = peer.reply();
-    assert!(matches!(
-        decode(&reply),
-        DaemonFrame::Failed {
-            code: Code::BAD_REQUEST,
-            ..
-        }
-    ));
+    assert!(matches!(decode(&reply), DaemonFrame::Failed { code: Code::BAD_REQUEST, .. }));
     engine.audit();
 }
 
@@ -227,23 +152,14 @@ fn refused_subscriptions_leave_the_session_alone() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(
-        failed(&subscribe(1, "a/**/b", Start::New)),
-        Code::BAD_FILTER
-    );
+    assert_eq!(failed(&subscribe(1, "a/**/b", Start::New)), Code::BAD_FILTER);
     for request in 1..=2 {
-        peer.say(engine, &subscribe(request, "a", Start::New))
-            .unwrap();
+        peer.say(engine, &subscribe(request, "a", Start::New)).unwrap();
         peer.reply();
     }
     peer.say(engine, &subscribe(3, "a", Start::New)).unwrap();
     let reply = peer.reply();
-    let DaemonFrame::Failed {
-        request: 3, code, ..
-    } = decode(&reply)
-    else {
-        panic!("{reply:?}")
-    };
+    let DaemonFrame::Failed { request: 3, code, .. } = decode(&reply) else { panic!("{reply:?}") };
     assert_eq!(code, Code::TOO_MANY_SUBSCRIPTIONS);
     assert_eq!(peer.session.close(engine).count(), 2);
     assert_eq!(engine.subscriptions.all.iter().flatten().count(), 0);
@@ -260,30 +176,17 @@ fn gets_tops_and_pings_are_answered() {
         peer.reply();
     }
     let digest = Digest::of(b"x");
-    for (which, sequence) in [
-        (Which::Latest, 3),
-        (Which::Sequence(1), 1),
-        (Which::Digest(digest), 3),
-    ] {
-        let get = ClientFrame::Get {
-            request: 4,
-            topic: "a",
-            which,
-        };
+    for (which, sequence) in
+        [(Which::Latest, 3), (Which::Sequence(1), 1), (Which::Digest(digest), 3)]
+    {
+        let get = ClientFrame::Get { request: 4, topic: "a", which };
         let action = peer.say(engine, &get).unwrap();
-        let Some(Action::Answer { head, message }) = action else {
-            panic!("{action:?}")
-        };
+        let Some(Action::Answer { head, message }) = action else { panic!("{action:?}") };
         let mut reader = FrameReader::new(1000);
         reader.push(head);
         let (first, second) = (reader.next_frame().unwrap(), reader.next_frame().unwrap());
         assert_eq!(decode(&first.unwrap()), DaemonFrame::For { request: 4 });
-        let expected = DaemonFrame::Topic {
-            id: 1,
-            epoch: 1_000_000,
-            next: sequence,
-            name: "a",
-        };
+        let expected = DaemonFrame::Topic { id: 1, epoch: 1_000_000, next: sequence, name: "a" };
         assert_eq!(decode(&second.unwrap()), expected);
         assert_eq!(message.payload(), &b"x"[..]);
     }
@@ -294,65 +197,19 @@ fn gets_tops_and_pings_are_answered() {
         ("a//b", Which::Latest, Code::BAD_TOPIC),
     ] {
         assert!(
-            peer.say(
-                engine,
-                &ClientFrame::Get {
-                    request: 5,
-                    topic,
-                    which
-                }
-            )
-            .unwrap()
-            .is_none()
+            peer.say(engine, &ClientFrame::Get { request: 5, topic, which }).unwrap().is_none()
         );
         let reply = peer.reply();
-        let DaemonFrame::Failed {
-            request: 5, code, ..
-        } = decode(&reply)
-        else {
-            panic!()
-        };
+        let DaemonFrame::Failed { request: 5, code, .. } = decode(&reply) else { panic!() };
         assert_eq!(code, expected);
     }
-    peer.say(
-        engine,
-        &ClientFrame::Top {
-            request: 6,
-            topic: "a",
-            k: 1,
-        },
-    )
-    .unwrap();
+    peer.say(engine, &ClientFrame::Top { request: 6, topic: "a", k: 1 }).unwrap();
     let reply = peer.reply();
-    let DaemonFrame::Top {
-        request: 6,
-        entries,
-    } = decode(&reply)
-    else {
-        panic!()
-    };
-    assert_eq!(
-        (entries.len(), entries[0].digest, entries[0].count),
-        (1, digest, 2)
-    );
-    assert_eq!(
-        (entries[0].sequence, entries[0].payload),
-        (3, Some(&b"x"[..]))
-    );
+    let DaemonFrame::Top { request: 6, entries } = decode(&reply) else { panic!() };
+    assert_eq!((entries.len(), entries[0].digest, entries[0].count), (1, digest, 2));
+    assert_eq!((entries[0].sequence, entries[0].payload), (3, Some(&b"x"[..])));
     peer.say(engine, &ClientFrame::Ping { request: 7 }).unwrap();
-    assert_eq!(
-        decode(&peer.reply()),
-        DaemonFrame::Pong {
-            request: 7,
-            clock: 77
-        }
-    );
-    let bye = ClientFrame::Goodbye {
-        code: Code::DONE,
-        reason: "",
-    };
-    assert!(matches!(
-        peer.say(engine, &bye),
-        Ok(Some(Action::Left(Code::DONE)))
-    ));
+    assert_eq!(decode(&peer.reply()), DaemonFrame::Pong { request: 7, clock: 77 });
+    let bye = ClientFrame::Goodbye { code: Code::DONE, reason: "" };
+    assert!(matches!(peer.say(engine, &bye), Ok(Some(Action::Left(Code::DONE)))));
 }

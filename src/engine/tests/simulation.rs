@@ -71,8 +71,7 @@ impl Client {
         let mut peer = Peer::open(engine, self.producer);
         for (alias, name) in TOPICS.into_iter().enumerate() {
             let alias = alias as u32;
-            peer.say(engine, &ClientFrame::Topic { alias, name })
-                .unwrap();
+            peer.say(engine, &ClientFrame::Topic { alias, name }).unwrap();
         }
         for (request, view) in self.views.iter_mut().enumerate() {
             let topics = view.heard.iter();
@@ -85,13 +84,9 @@ impl Client {
             };
             let frame = subscribe(request as u32, view.filter, start);
             let action = peer.say(engine, &frame).unwrap();
-            let Some(Action::Deliver { subscription, .. }) = action else {
-                panic!("{action:?}")
-            };
+            let Some(Action::Deliver { subscription, .. }) = action else { panic!("{action:?}") };
             let reply = peer.reply();
-            let DaemonFrame::Subscribed { position, .. } = decode(&reply) else {
-                panic!()
-            };
+            let DaemonFrame::Subscribed { position, .. } = decode(&reply) else { panic!() };
             view.since.get_or_insert(Position { run, position });
             view.subscription = Some(subscription);
         }
@@ -122,15 +117,8 @@ impl Client {
         let Some(frame) = self.to_client.pop_front() else {
             return;
         };
-        let DaemonFrame::Receipt {
-            alias,
-            number,
-            sequence,
-            count,
-            since,
-            digest,
-            ..
-        } = decode(&frame)
+        let DaemonFrame::Receipt { alias, number, sequence, count, since, digest, .. } =
+            decode(&frame)
         else {
             panic!("{frame:?}");
         };
@@ -166,33 +154,21 @@ impl View {
         self.reader.push(piece);
         while let Some(frame) = self.reader.next_frame().unwrap() {
             match decode(&frame) {
-                DaemonFrame::Topic {
-                    id,
-                    epoch,
-                    next,
-                    name,
-                } => {
+                DaemonFrame::Topic { id, epoch, next, name } => {
                     let before = self.heard.insert(name.to_owned(), (id, epoch, next));
                     if let Some((_, known, wanted)) = before {
                         let expected = if known == epoch { wanted } else { 1 };
                         assert_eq!(next, expected, "resumed somewhere else");
                     }
                 }
-                DaemonFrame::Message {
-                    topic,
-                    sequence,
-                    payload: got,
-                    ..
-                } => {
+                DaemonFrame::Message { topic, sequence, payload: got, .. } => {
                     let (epoch, next) = place(&mut self.heard, topic);
                     assert_eq!(sequence, *next, "missed or repeated");
                     *next += 1;
                     let n = oracle.accepted[epoch][sequence as usize - 1];
                     assert!(got == payload(n), "another payload");
                 }
-                DaemonFrame::Gap {
-                    topic, first, last, ..
-                } => {
+                DaemonFrame::Gap { topic, first, last, .. } => {
                     let (epoch, next) = place(&mut self.heard, topic);
                     assert!(first == *next && last >= first);
                     assert!(last <= oracle.accepted[epoch].len() as u64);
@@ -229,14 +205,7 @@ impl World {
         let clients = clients.collect();
         let engine = engine(small());
         let (run, oracle, named) = (engine.run(), Oracle::default(), BTreeSet::new());
-        Self {
-            random,
-            engine,
-            run,
-            oracle,
-            clients,
-            named,
-        }
+        Self { random, engine, run, oracle, clients, named }
     }
 
     fn step(&mut self) {
@@ -290,18 +259,9 @@ impl World {
         };
         let payload = payload(n);
         let (alias, stamp, payload) = (topic as u32, 0, &payload[..]);
-        let frame = ClientFrame::Publish {
-            alias,
-            number,
-            stamp,
-            payload,
-        };
+        let frame = ClientFrame::Publish { alias, number, stamp, payload };
         peer.say(&mut self.engine, &frame).unwrap();
-        if self
-            .oracle
-            .distinct
-            .insert((client.producer, topic, number))
-        {
+        if self.oracle.distinct.insert((client.producer, topic, number)) {
             let slot = self.engine.by_use.peek(TOPICS[topic]).unwrap();
             let epoch = self.engine.topic(*slot).unwrap().epoch;
             self.oracle.accepted.entry(epoch).or_default().push(n);
@@ -378,24 +338,11 @@ impl World {
             let since = view.since.unwrap();
             let filter: Filter = view.filter.parse().unwrap();
             for topic in topics().filter(|topic| filter.matches(&topic.name)) {
-                let heard = view
-                    .heard
-                    .get(&*topic.name)
-                    .filter(|heard| heard.1 == topic.epoch);
+                let heard = view.heard.get(&*topic.name).filter(|heard| heard.1 == topic.epoch);
                 let nothing_new = since.run == self.run
-                    && topic
-                        .log
-                        .newest()
-                        .is_none_or(|entry| entry.position <= since.position);
-                assert!(
-                    heard.is_some() || nothing_new,
-                    "never told of {}",
-                    topic.name
-                );
-                assert!(
-                    heard.is_none_or(|heard| heard.2 == topic.log.next()),
-                    "not at the end"
-                );
+                    && topic.log.newest().is_none_or(|entry| entry.position <= since.position);
+                assert!(heard.is_some() || nothing_new, "never told of {}", topic.name);
+                assert!(heard.is_none_or(|heard| heard.2 == topic.log.next()), "not at the end");
             }
         }
     }
@@ -415,9 +362,7 @@ impl Drop for Seed {
 
 #[test]
 fn everybody_gets_everything_once_or_is_told_the_gap() {
-    let replay = std::env::var("WEIR_SEED")
-        .ok()
-        .map(|seed| seed.parse().unwrap());
+    let replay = std::env::var("WEIR_SEED").ok().map(|seed| seed.parse().unwrap());
     let first = replay.unwrap_or_else(|| RandomState::new().hash_one(0));
     for seed in (0..if replay.is_some() { 1 } else { 16 }).map(|n| first.wrapping_add(n)) {
         let seed = Seed(seed);

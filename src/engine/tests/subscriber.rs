@@ -99,10 +99,7 @@ impl Subscriber {
             bytes += last;
             last = self.see(&item, history, &bounds);
         });
-        assert!(
-            bytes <= budget,
-            "{bytes} bytes before the last item, budget {budget}"
-        );
+        assert!(bytes <= budget, "{bytes} bytes before the last item, budget {budget}");
         assert!(result.is_err() || !lost, "a topic was forgotten, silently");
         assert!(result.is_ok() || lost || (lagged && self.lag == Lag::Disconnect));
         match result {
@@ -123,32 +120,19 @@ impl Subscriber {
         bounds: &BTreeMap<u64, (u64, u64)>,
     ) -> usize {
         match item {
-            Item::Topic {
-                id,
-                epoch,
-                next,
-                name,
-            } => {
+            Item::Topic { id, epoch, next, name } => {
                 let place = self.places.get_mut(id).expect("a topic it did not ask for");
                 assert_eq!((place.name, place.epoch), (&***name, *epoch));
                 assert!(!place.announced, "announced twice");
-                assert!(
-                    (place.earliest..=place.next).contains(next),
-                    "{next} {place:?}"
-                );
+                assert!((place.earliest..=place.next).contains(next), "{next} {place:?}");
                 (place.announced, place.earliest, place.next) = (true, *next, *next);
                 0
             }
-            Item::Gap {
-                id,
-                name,
-                first,
-                last,
-                cause,
-            } => {
+            Item::Gap { id, epoch, name, first, last, cause } => {
                 let place = self.places.get_mut(id).expect("a topic it did not ask for");
                 let (oldest, next) = bounds[id];
-                assert!(place.announced && place.name == &***name);
+                assert!(place.announced);
+                assert_eq!((place.name, place.epoch), (&***name, *epoch));
                 assert_eq!(place.next, *first);
                 assert!(*first < oldest, "a gap, and nothing is missing");
                 let (to, why) = match self.lag {
