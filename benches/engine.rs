@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 use weir::engine::{Engine, Limits, Origin, Publication, SubscriptionId};
 use weir::wire::{Digest, Filter, Lag, ProducerId, Start};
 
+// As the daemon has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const CURSORS: u64 = 100;
 
 struct Bench {
