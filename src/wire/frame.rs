@@ -1,19 +1,8 @@
 //! The frames, both ways. Appending a variant is the only change that keeps the version.
 
+use super::parts::{Delivery, GapCause, Lag, Limits, ProducerId, Start, TopEntry, Which};
 use super::{Code, Digest, FRAME_OVERHEAD, varint};
 use serde::{Deserialize, Serialize, Serializer};
-use std::fmt;
-
-/// A producer: whoever numbers its own publications. Sixteen random bytes, kept across
-/// reconnects, so that a publication sent twice is accepted once.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ProducerId(pub [u8; 16]);
-
-impl fmt::Debug for ProducerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
-}
 
 /// Client to daemon. `request` is a number the client chooses, above all it used before in the
 /// session; an answer repeats it. A subscription goes by the request that began it.
@@ -330,126 +319,6 @@ pub enum DaemonFrame<'a> {
         /// Whether to reconnect.
         retry: bool,
     },
-}
-
-/// What a daemon accepts, told in the welcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Largest payload, bytes.
-    pub payload: u64,
-    /// Most subscriptions in a session.
-    pub subscriptions: u32,
-    /// How many numbers a publication may be ahead of the oldest one not accepted yet.
-    pub window: u32,
-}
-
-/// Where a subscription begins, in every topic that its filter matches.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Start<'a> {
-    /// With the next message.
-    New,
-    /// With the newest message there is.
-    Latest,
-    /// With the oldest message there is.
-    All,
-    /// With the n-th newest message, or the oldest there is.
-    Last(u64),
-    /// With this sequence; a gap tells what has left the cache.
-    Sequence(u64),
-    /// Where an earlier subscription stopped; a gap tells what has left the cache.
-    Resume {
-        /// Where that subscription began: covers the topics it never heard of.
-        since: Position,
-        /// The topics it did hear of.
-        #[serde(borrow)]
-        topics: Vec<Resume<'a>>,
-    },
-}
-
-/// A point in the order in which a daemon accepted everything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// From [`Welcome`](DaemonFrame::Welcome).
-    pub run: u64,
-    /// From [`Subscribed`](DaemonFrame::Subscribed).
-    pub position: u64,
-}
-
-/// A cursor as the client shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resume<'a> {
-    /// The topic.
-    pub topic: &'a str,
-    /// Its epoch when last heard of.
-    pub epoch: u64,
-    /// The next sequence wanted.
-    pub next: u64,
-}
-
-/// How the messages of a subscription are carried.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Delivery {
-    /// On one uni stream, in order.
-    #[default]
-    Ordered,
-    /// On a uni stream each, as they arrive.
-    Unordered,
-    /// In datagrams, repaired from the cache, as they arrive.
-    Realtime,
-}
-
-/// What happens to a subscription whose cursor falls out of the cache.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Lag {
-    /// A gap is told, and it goes on with the oldest message there is.
-    #[default]
-    Oldest,
-    /// A gap is told, and it goes on with the newest.
-    Newest,
-    /// It is ended.
-    Disconnect,
-}
-
-/// Why sequences will never come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum GapCause {
-    /// They have left the cache.
-    Evicted,
-    /// They were passed over, as [`Lag::Newest`] asks.
-    Skipped,
-    /// Their publisher went away half-way.
-    Aborted,
-    /// They were older than the subscription's deadline.
-    Late,
-}
-
-/// Which message of a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Which {
-    /// The newest.
-    Latest,
-    /// The one with this sequence.
-    Sequence(u64),
-    /// The newest with this payload.
-    Digest(Digest),
-}
-
-/// One payload among the most counted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TopEntry<'a> {
-    /// Digest of the payload.
-    pub digest: Digest,
-    /// Its count.
-    pub count: u64,
-    /// As in [`Receipt`](DaemonFrame::Receipt).
-    pub since: u64,
-    /// Sequence of its newest publication.
-    pub sequence: u64,
-    /// Length, bytes.
-    pub size: u64,
-    /// The payload, if it is cached and no longer than 1 KiB.
-    #[serde(borrow)]
-    pub payload: Option<&'a [u8]>,
 }
 
 /// Bytes that are not a frame of this version.

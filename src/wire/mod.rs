@@ -13,17 +13,18 @@ mod digest;
 mod frame;
 mod message;
 mod name;
+mod parts;
 mod reader;
 mod varint;
 
 pub use code::{Code, Refusal};
 pub use digest::Digest;
-pub use frame::{
-    ClientFrame, DaemonFrame, DecodeError, Delivery, GapCause, Lag, Limits, Position, ProducerId,
-    Resume, Start, TopEntry, Which,
-};
+pub use frame::{ClientFrame, DaemonFrame, DecodeError};
 pub use message::{Encoded, INLINE, encode_message, encode_publish};
 pub use name::{Filter, MAX_NAME, MAX_SEGMENTS, NameError, check_topic};
+pub use parts::{
+    Delivery, GapCause, Lag, Limits, Position, ProducerId, Resume, Start, TopEntry, Which,
+};
 pub use reader::{FrameError, FrameReader};
 
 /// Protocol version in [`ClientFrame::Hello`]; the major version also stands in the ALPN.
