@@ -1,0 +1,93 @@
+//! A crowd that publishes, listens, goes away without a word and comes back: everybody sees
+//! everything once, and all see it in one order.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use bytes::Bytes;
+use common::{TRANSPORTS, client, daemon, within};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use weir::{Daemon, Event, Start, SubscribeOptions};
+
+const PEERS: usize = 24;
+const EACH: usize = 60;
+
+/// One peer's view of the world: topic, sequence, payload, in the order of arrival.
+type View = Vec<(Arc<str>, u64, Bytes)>;
+
+/// Publishes `EACH` messages and reads until it has seen everybody's; between, it drops its
+/// session without a word and goes on in a new one, on either transport.
+async fn peer(daemon: Arc<Daemon>, accepted: Arc<AtomicUsize>, number: usize, seed: u64) -> View {
+    let mut random = StdRng::seed_from_u64(seed ^ (number as u64) << 32);
+    let (mut view, mut start, mut published) = (View::new(), Start::All, 0);
+    while view.len() < PEERS * EACH {
+        let client = client(&daemon, TRANSPORTS[random.random_range(0..2)]).await;
+        let options = SubscribeOptions::from(start);
+        let mut subscription = within(client.subscribe("crowd/**", &options)).await.unwrap();
+        let steps = random.random_range(20..400);
+        for _ in 0..steps {
+            // Nobody waits for what is not under way while it has something to say.
+            let all_seen = view.len() >= accepted.load(Relaxed);
+            if published < EACH && (all_seen || random.random_bool(0.3)) {
+                let topic =
+                    ["crowd/a", "crowd/b", "crowd/b/c", "crowd/d"][random.random_range(0..4)];
+                let size = [8, 100, 3000, 70_000][random.random_range(0..4)];
+                let mut payload = vec![number as u8; size];
+                payload[..8].copy_from_slice(&(published as u64).to_le_bytes());
+                // Its receipt is waited for: what was under way when a session is dropped may
+                // have been counted or not.
+                within(client.publish(topic, payload)).await.unwrap();
+                published += 1;
+                accepted.fetch_add(1, Relaxed);
+            } else if view.len() == PEERS * EACH {
+                break;
+            } else {
+                match within(subscription.next()).await.unwrap().unwrap() {
+                    Event::Message(message) => {
+                        view.push((message.topic, message.sequence, message.payload));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            if published == EACH && view.len() == PEERS * EACH {
+                break;
+            }
+        }
+        start = subscription.resume();
+    }
+    view
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_see_everything_once_and_in_one_order() {
+    let seed =
+        std::env::var("WEIR_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    println!("WEIR_SEED={seed}");
+    let daemon = Arc::new(daemon().await);
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let peers: Vec<_> = (0..PEERS)
+        .map(|number| tokio::spawn(peer(daemon.clone(), accepted.clone(), number, seed)))
+        .collect();
+    let mut views = Vec::new();
+    for peer in peers {
+        views.push(within(peer).await.unwrap());
+    }
+    let (first, others) = views.split_first().unwrap();
+    for (number, view) in others.iter().enumerate() {
+        let differ = first.iter().zip(view).position(|(a, b)| a != b);
+        assert_eq!(differ, None, "seed {seed}: peers 0 and {} see another order", number + 1);
+        assert_eq!(view.len(), first.len());
+    }
+    let mut all: Vec<_> = first.iter().map(|(topic, sequence, _)| (topic, sequence)).collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), PEERS * EACH, "seed {seed}: something came twice");
+    for topic in ["crowd/a", "crowd/b", "crowd/b/c", "crowd/d"] {
+        let sequences: Vec<_> = all.iter().filter(|(name, _)| &***name == topic).collect();
+        assert!(sequences.iter().zip(1..).all(|((_, sequence), n)| **sequence == n));
+    }
+}
