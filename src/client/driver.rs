@@ -4,7 +4,7 @@ use super::publish::{Large, Outstanding, Receipt, send_alone};
 use super::request::Answer;
 use super::{Closed, PublishError, Shared};
 use crate::net::link::{ReadError, Rx, Tx, WriteError};
-use crate::wire::{DaemonFrame, FRAME_OVERHEAD, FrameReader, MAX_CONTROL_FRAME, Refusal};
+use crate::wire::{Code, DaemonFrame, FRAME_OVERHEAD, FrameReader, MAX_CONTROL_FRAME, Refusal};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -95,6 +95,10 @@ pub(super) async fn run(shared: Arc<Shared>, mut tx: Tx, rx: Rx, reader: FrameRe
         closed = accept_streams(&shared) => closed,
         closed = drain_datagrams(&shared) => closed,
     };
+    if closed.code.is_none() {
+        // The daemon broke the protocol; or it is gone, and does not hear this.
+        shared.link.close(Code::MALFORMED, &closed.reason);
+    }
     shared.fail(closed);
 }
 

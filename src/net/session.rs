@@ -22,8 +22,9 @@ const HELLO: Duration = Duration::from_secs(10);
 /// How long a goodbye may take to reach the peer.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Answers to gets under way in one session; a further one waits.
-const ANSWERS: usize = 32;
+/// Answers to gets under way in one session; a further one waits. Each holds its payload, also
+/// when that has left the cache.
+const ANSWERS: usize = 8;
 
 /// A remote peer, shared by the tasks that serve it.
 pub(super) struct Peer {
