@@ -30,6 +30,8 @@ pub struct Subscription {
     deliveries: mpsc::Receiver<Delivery>,
     stream: Option<Incoming>,
     topics: HashMap<u64, Topic>,
+    // Topics that it was resumed with and has not heard of since: epoch and next sequence.
+    earlier: HashMap<Arc<str>, (u64, u64)>,
     ended: bool,
 }
 
@@ -74,8 +76,13 @@ impl Client {
                 return Err(SubscribeError::Refused(refusal));
             }
         };
+        let mut earlier = HashMap::new();
         let since = match &options.start {
-            Start::Resume(point) => point.since,
+            Start::Resume(point) => {
+                let topics = point.topics.iter();
+                earlier.extend(topics.map(|(name, epoch, next)| (name.clone(), (*epoch, *next))));
+                point.since
+            }
             // No run has this name: everything there is.
             Start::All => Position { run: 0, position: 0 },
             _ => Position { position, ..self.shared().begin },
@@ -91,6 +98,7 @@ impl Client {
             deliveries,
             stream: None,
             topics: HashMap::new(),
+            earlier,
             ended: false,
         })
     }
@@ -108,9 +116,11 @@ impl Subscription {
         if self.topics.is_empty() {
             return self.start.clone();
         }
-        let topics = self.topics.values();
-        let topics = topics.map(|topic| (topic.name.clone(), topic.epoch, topic.next)).collect();
-        Start::Resume(ResumePoint { since: self.since, topics })
+        let heard = self.topics.values();
+        let heard = heard.map(|topic| (topic.name.clone(), topic.epoch, topic.next));
+        let earlier = self.earlier.iter();
+        let earlier = earlier.map(|(name, (epoch, next))| (name.clone(), *epoch, *next));
+        Start::Resume(ResumePoint { since: self.since, topics: heard.chain(earlier).collect() })
     }
 
     fn take(&mut self, frame: &Bytes) -> Result<Option<Event>, SubscribeError> {
@@ -120,6 +130,7 @@ impl Subscription {
             DaemonFrame::Topic { id, epoch, next, name } => {
                 // A name that comes back has a new id and epoch.
                 self.topics.retain(|_, topic| *topic.name != *name);
+                self.earlier.remove(name);
                 self.topics.insert(id, Topic { name: name.into(), epoch, next });
                 Ok(None)
             }
