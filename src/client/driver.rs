@@ -96,7 +96,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut tx: Tx, rx: Rx, reader: FrameRe
         closed = drain_datagrams(&shared) => closed,
     };
     if closed.code.is_none() {
-        // The daemon broke the protocol; or it is gone, and does not hear this.
+        // The daemon broke the protocol; or it is gone, and does not hear this. After its goodbye
+        // it closes, and what has come before may still be read.
         shared.link.close(Code::MALFORMED, &closed.reason);
     }
     shared.fail(closed);

@@ -191,7 +191,8 @@ impl Client {
 
     /// Waits until the session has ended.
     pub async fn closed(&self) -> Closed {
-        self.shared().link.closed().await.into()
+        self.shared().ended().await;
+        self.shared().why()
     }
 
     /// Waits for the receipts of everything published, then says goodbye.

@@ -1,5 +1,6 @@
 //! Publishing: numbered, in flight up to a bound, each answered with a receipt.
 
+use super::driver::State;
 use super::{Client, PublishError, Shared};
 use crate::wire::{ClientFrame, Code, Digest, check_topic, encode_publish};
 use bytes::Bytes;
@@ -199,11 +200,20 @@ impl Shared {
 
     /// Waits until every publication has its receipt, or the session is over.
     pub(super) async fn settled(&self) {
+        self.until(|state| state.outstanding.count == 0).await;
+    }
+
+    /// Waits until the session is over.
+    pub(super) async fn ended(&self) {
+        self.until(|_| false).await;
+    }
+
+    async fn until(&self, done: impl Fn(&State) -> bool) {
         loop {
             let settled = self.receipt.notified();
             {
                 let state = self.lock();
-                if state.outstanding.count == 0 || state.closed.is_some() {
+                if done(&state) || state.closed.is_some() {
                     return;
                 }
             }

@@ -12,13 +12,14 @@ use std::sync::Arc;
 /// little enough that nobody waits long for the lock.
 const BATCH: usize = 64 << 10;
 
-// A stream that is reset unless it was finished: what was not sent yet is of no use to anyone.
+// A stream that is finished however its delivery ends: what was written before still arrives,
+// perhaps with a frame cut short at its end.
 struct Stream(Option<Tx>);
 
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(tx) = &mut self.0 {
-            tx.reset(Code::DONE);
+            tx.finish();
         }
     }
 }
@@ -34,9 +35,7 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
         if let Err(refusal) = read.await {
             // What was read before it fell behind is still written.
             let _ = write(&peer, request, &mut stream, &mut pieces).await;
-            if let Some(mut tx) = stream.0.take() {
-                tx.finish();
-            }
+            drop(stream);
             // DONE: it was ended while it was read.
             if refusal.code != Code::DONE {
                 peer.end(request, &refusal);

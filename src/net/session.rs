@@ -4,7 +4,7 @@
 use super::core::Core;
 use super::deliver;
 use super::frames::{End, Frames};
-use super::link::{Link, Rx, Tx, WriteError};
+use super::link::{Link, Rx, Transport, Tx, WriteError};
 use super::outbox::Outbox;
 use crate::engine::{Action, Channel, Prepared, Session};
 use crate::wire::{Code, DaemonFrame, FRAME_OVERHEAD, MAX_CONTROL_FRAME, Refusal};
@@ -147,6 +147,11 @@ impl ControlWriter {
         if self.tx.write(&mut self.pieces).await.is_ok() {
             self.tx.finish();
             self.tx.stopped().await;
+            // A browser has it then, and forgets it when the connection closes before the page
+            // has read it: closing is up to the page.
+            if peer.link.transport() == Transport::WebTransport {
+                peer.link.closed().await;
+            }
         }
     }
 }

@@ -400,6 +400,8 @@ class Client:
                 self._subscriptions[frame.request].ended.set_result(frame)
             case "Goodbye":
                 self.goodbye = frame
+                if self.transport.client_closes:
+                    self.transport.leave(CODES["DONE"], "")
 
 
 def digest(payload):

@@ -32,6 +32,7 @@ class QuicTransport(QuicConnectionProtocol):
 
     ALPN = ["weir/1"]
     MAX_DATAGRAM = None
+    client_closes = False  # after a Goodbye
 
     def __init__(self, quic, host):
         super().__init__(quic)
@@ -132,6 +133,7 @@ class WebTransport(QuicTransport):
 
     ALPN = H3_ALPN
     MAX_DATAGRAM = 65536
+    client_closes = True
 
     def _begin(self):
         self._h3 = H3Connection(self._quic, enable_webtransport=True)
