@@ -97,6 +97,20 @@ async fn a_reconnect_misses_and_repeats_nothing() {
     assert_eq!(seen, all);
 }
 
+// A builder that was used twice gave both sessions the same producer, and both number from 1: what
+// the second published was taken for what the first had.
+#[tokio::test]
+async fn sessions_of_one_builder_are_producers_of_their_own() {
+    let daemon = daemon().await;
+    let trust = weir::Trust::Pinned(daemon.certificate_hash());
+    let builder = weir::Client::builder(daemon.local_addr().to_string()).trust(trust);
+    for sequence in 1..=3 {
+        let client = within(builder.clone().connect()).await.unwrap();
+        let receipt = within(client.publish("demo/a", "x")).await.unwrap();
+        assert_eq!((receipt.sequence, receipt.duplicate), (sequence, false));
+    }
+}
+
 // Found by a crowd of peers that came and went: a topic that did not move during a session was
 // left out of the next resume, and came again from its beginning.
 #[tokio::test]

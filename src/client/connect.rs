@@ -7,7 +7,7 @@ use crate::net::{socket, transport};
 use crate::state;
 use crate::wire::{
     ALPN, ClientFrame, Code, DaemonFrame, FrameReader, Limits, MAX_CONTROL_FRAME, PATH, PORT,
-    Position, Refusal,
+    Position, ProducerId, Refusal,
 };
 use bytes::Bytes;
 use quinn::crypto::rustls::QuicClientConfig;
@@ -215,7 +215,8 @@ async fn greet(builder: &Builder, endpoint: Endpoint, link: Link) -> Result<Dial
     let (mut tx, mut rx) = link.open_bi().await?;
     let hello = ClientFrame::Hello {
         version: crate::wire::VERSION,
-        producer: builder.producer,
+        // Of this session alone: its numbers begin at 1.
+        producer: ProducerId(rand::random()),
         token: builder.token.as_deref(),
         agent: concat!("weir-rust/", env!("CARGO_PKG_VERSION")),
     };

@@ -28,7 +28,7 @@ pub use subscription::Subscription;
 use crate::net::link::{Link, Transport};
 use crate::net::outbox::Outbox;
 use crate::net::tls::Trust;
-use crate::wire::{Limits, Position, ProducerId};
+use crate::wire::{Limits, Position};
 use driver::State;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,7 +45,6 @@ pub struct Builder {
     trust: Trust,
     state: Option<PathBuf>,
     token: Option<String>,
-    producer: ProducerId,
 }
 
 impl Builder {
@@ -143,7 +142,6 @@ impl Client {
             trust: Trust::default(),
             state: None,
             token: None,
-            producer: ProducerId(rand::random()),
         }
     }
 
