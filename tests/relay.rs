@@ -97,6 +97,24 @@ async fn a_reconnect_misses_and_repeats_nothing() {
     assert_eq!(seen, all);
 }
 
+// The daemon ends a session that declares more topics than it may: the client does not let it come
+// to that.
+#[tokio::test]
+async fn one_topic_too_many_is_refused_and_the_session_goes_on() {
+    let daemon = daemon().await;
+    let client = client(&daemon, TRANSPORTS[0]).await;
+    let mut pending = Vec::new();
+    for n in 0..weir::wire::MAX_ALIASES {
+        pending.push(within(client.send(&format!("many/{n}"), "x")).await.unwrap());
+    }
+    for receipt in pending {
+        within(receipt).await.unwrap();
+    }
+    let error = client.publish("one/more", "x").await.unwrap_err();
+    assert!(error.to_string().contains("4096 topics"), "{error}");
+    assert_eq!(within(client.publish("many/0", "x")).await.unwrap().sequence, 2);
+}
+
 // A builder that was used twice gave both sessions the same producer, and both number from 1: what
 // the second published was taken for what the first had.
 #[tokio::test]

@@ -47,6 +47,15 @@ impl Shared {
         self.large.close();
     }
 
+    /// Ends the session, and tells a daemon that broke the protocol. One that said goodbye closes
+    /// by itself, and what came before may still be read; one that is gone does not hear this.
+    fn break_off(&self, closed: Closed) {
+        if closed.code.is_none() {
+            self.link.close(Code::MALFORMED, &closed.reason);
+        }
+        self.fail(closed);
+    }
+
     /// Why the session ended.
     pub(super) fn why(&self) -> Closed {
         let closed = self.lock().closed.clone();
@@ -95,12 +104,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut tx: Tx, rx: Rx, reader: FrameRe
         closed = accept_streams(&shared) => closed,
         closed = drain_datagrams(&shared) => closed,
     };
-    if closed.code.is_none() {
-        // The daemon broke the protocol; or it is gone, and does not hear this. After its goodbye
-        // it closes, and what has come before may still be read.
-        shared.link.close(Code::MALFORMED, &closed.reason);
-    }
-    shared.fail(closed);
+    shared.break_off(closed);
 }
 
 async fn write_control(shared: &Shared, tx: &mut Tx) -> Closed {
@@ -181,15 +185,22 @@ async fn take_stream(shared: Arc<Shared>, rx: Rx) {
         return;
     };
     let Ok(DaemonFrame::For { request }) = DaemonFrame::decode(&frame) else {
-        return shared.fail(broken("a stream did not begin by saying what it is for"));
+        return shared.break_off(broken("a stream did not begin by saying what it is for"));
     };
     // The stream of a subscription may come before the answer to its question: that stays.
     let subscription = shared.lock().subscriptions.get(&request).cloned();
     if let Some(subscription) = subscription {
         // Gone if nobody wants it any more; the stream is then stopped by dropping it.
         let _ = subscription.send(Delivery::Stream(incoming)).await;
-    } else if let Ok(message) = super::request::read_message(&mut incoming).await {
-        shared.answer(request, Ok(Answer::Message(message)));
+        return;
+    }
+    match super::request::read_message(&mut incoming).await {
+        Ok(Some(message)) => shared.answer(request, Ok(Answer::Message(message))),
+        // The daemon ends the session, and the control stream says why.
+        Ok(None) => {}
+        // Of a subscription that was dropped meanwhile: nobody waits.
+        Err(_) if !shared.lock().questions.contains_key(&request) => {}
+        Err(closed) => shared.break_off(closed),
     }
 }
 

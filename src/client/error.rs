@@ -2,7 +2,7 @@
 
 use crate::net::link::Gone;
 use crate::net::tls::TlsError;
-use crate::wire::{Code, NameError, Refusal};
+use crate::wire::{Code, MAX_ALIASES, NameError, Refusal};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -123,6 +123,9 @@ pub enum PublishError {
         /// Bytes.
         limit: u64,
     },
+    /// One more topic than a session may publish to.
+    #[error("a session publishes to {MAX_ALIASES} topics at most: connect once more for others")]
+    TooManyTopics,
     /// The daemon refused it.
     #[error("{0}")]
     Refused(Refusal),

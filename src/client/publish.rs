@@ -2,7 +2,7 @@
 
 use super::driver::State;
 use super::{Client, PublishError, Shared};
-use crate::wire::{ClientFrame, Code, Digest, check_topic, encode_publish};
+use crate::wire::{ClientFrame, Code, Digest, MAX_ALIASES, check_topic, encode_publish};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -75,9 +75,11 @@ impl Outstanding {
         self.count = 0;
     }
 
-    fn topic(&mut self, name: &str) -> &mut Topic {
+    // None when the session has as many as it may.
+    fn topic(&mut self, name: &str) -> Option<&mut Topic> {
         let alias = match self.topics.get(name) {
             Some(alias) => *alias,
+            None if self.by_alias.len() >= MAX_ALIASES => return None,
             None => {
                 let alias = self.by_alias.len() as u32;
                 self.topics.insert(name.into(), alias);
@@ -86,7 +88,7 @@ impl Outstanding {
                 alias
             }
         };
-        &mut self.by_alias[alias as usize]
+        self.by_alias.get_mut(alias as usize)
     }
 }
 
@@ -165,7 +167,7 @@ impl Shared {
         if state.outstanding.count >= IN_FLIGHT {
             return Ok(false);
         }
-        let topic = state.outstanding.topic(name);
+        let topic = state.outstanding.topic(name).ok_or(PublishError::TooManyTopics)?;
         let oldest = topic.waiting.first_key_value().map_or(topic.last + 1, |(number, _)| *number);
         if topic.last + 1 >= oldest + u64::from(self.limits.window) {
             return Ok(false);

@@ -47,8 +47,8 @@ impl Ranking {
     }
 }
 
-/// Reads the one message of a stream.
-pub(super) async fn read_message(incoming: &mut Incoming) -> Result<Message, Closed> {
+/// Reads the one message of a stream; none if the stream ends before it.
+pub(super) async fn read_message(incoming: &mut Incoming) -> Result<Option<Message>, Closed> {
     let mut topic = None;
     while let Some(frame) = incoming.next().await? {
         match DaemonFrame::decode(&frame).map_err(broken)? {
@@ -57,12 +57,12 @@ pub(super) async fn read_message(incoming: &mut Incoming) -> Result<Message, Clo
                 let (topic, epoch) = topic.ok_or_else(|| broken("a message without its topic"))?;
                 let stamp = Some(stamp).filter(|stamp| *stamp > 0);
                 let payload = frame.slice_ref(payload);
-                return Ok(Message { topic, epoch, sequence, count, stamp, payload });
+                return Ok(Some(Message { topic, epoch, sequence, count, stamp, payload }));
             }
             other => return Err(broken(format!("unexpected: {other:?}"))),
         }
     }
-    Err(broken("a stream without its message"))
+    Ok(None)
 }
 
 impl Client {

@@ -50,7 +50,7 @@ pub use item::{Item, MessageRef};
 pub use limits::Limits;
 pub use log::Origin;
 pub use publish::{Publication, Receipt};
-pub use query::{Found, Ranking};
+pub use query::Ranking;
 pub use session::{Action, Session};
 pub use subscription::SubscriptionId;
 
@@ -142,7 +142,7 @@ impl Engine {
         self.topics.get(slot)?.as_deref()
     }
 
-    fn slot(&mut self, name: &str) -> Option<Slot> {
+    fn slot(&self, name: &str) -> Option<Slot> {
         self.by_use.peek(name).copied()
     }
 

@@ -129,7 +129,7 @@ impl Engine {
                 return Err(Refusal::new(
                     Code::STALE,
                     format!(
-                        "publication {} is more than {window} behind this producer's newest: \
+                        "publication {} is {window} or more behind this producer's newest: \
                          whether it was counted can no longer be told",
                         origin.number
                     ),

@@ -4,9 +4,6 @@ use super::log::Entry;
 use super::{Engine, MessageRef};
 use crate::wire::{Code, Digest, Refusal, Which, check_topic};
 
-/// A message that was asked for.
-pub type Found<'a> = MessageRef<'a>;
-
 /// A payload among the most counted of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ranking {
@@ -29,7 +26,7 @@ const COMES_ALONG: usize = 1024;
 impl Engine {
     /// One message of a topic. To ask for a payload is to use it: it moves to the young end of
     /// the LRU.
-    pub fn get(&mut self, topic: &str, which: Which) -> Result<Found<'_>, Refusal> {
+    pub fn get(&mut self, topic: &str, which: Which) -> Result<MessageRef<'_>, Refusal> {
         check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
         let before = self.position + 1;
         let slot = self.slot(topic).ok_or_else(|| no_topic(topic))?;

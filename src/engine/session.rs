@@ -6,16 +6,13 @@
 use super::frames::{Channel, Prepared, Publishing, encode_item};
 use super::{Engine, Item, Origin, Publication, SubscriptionId};
 use crate::wire::{
-    self, ClientFrame, Code, DaemonFrame, Delivery, Encoded, Filter, MAX_NAME, ProducerId, Refusal,
-    TopEntry, Which,
+    self, ClientFrame, Code, DaemonFrame, Delivery, Encoded, Filter, MAX_ALIASES, MAX_NAME,
+    ProducerId, Refusal, TopEntry, Which,
 };
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// Most topic aliases in a session.
-const ALIASES: usize = 4096;
 
 /// What the shell is to do.
 #[derive(Debug)]
@@ -196,10 +193,14 @@ impl Session {
                 Code::BAD_ALIAS,
                 format!("topic alias {alias} already stands for {known}: choose another number"),
             )),
-            None if self.aliases.len() >= ALIASES || name.len() > MAX_NAME => Err(Refusal::new(
-                Code::BAD_ALIAS,
-                format!("a session has at most {ALIASES} topic aliases, of {MAX_NAME} bytes each"),
-            )),
+            None if self.aliases.len() >= MAX_ALIASES || name.len() > MAX_NAME => {
+                Err(Refusal::new(
+                    Code::BAD_ALIAS,
+                    format!(
+                        "a session has at most {MAX_ALIASES} topic aliases, of {MAX_NAME} bytes each"
+                    ),
+                ))
+            }
             None => {
                 self.aliases.insert(alias, name.into());
                 Ok(())

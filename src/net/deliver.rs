@@ -27,14 +27,17 @@ impl Drop for Stream {
 /// Delivers until the subscription or the session ends.
 pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
     let mut stream = Stream(None);
-    let mut pieces = Vec::new();
+    // What the stream begins with, once there is something to send on it.
+    let mut pieces = vec![DaemonFrame::For { request }.to_bytes()];
     loop {
         let read = poll_fn(|context| {
             peer.core.poll_read(id, context, BATCH, &mut |item| append(&item, &mut pieces))
         });
         if let Err(refusal) = read.await {
             // What was read before it fell behind is still written.
-            let _ = write(&peer, request, &mut stream, &mut pieces).await;
+            if stream.0.is_some() || pieces.len() > 1 {
+                let _ = write(&peer, &mut stream, &mut pieces).await;
+            }
             drop(stream);
             // DONE: it was ended while it was read.
             if refusal.code != Code::DONE {
@@ -42,7 +45,7 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
             }
             return;
         }
-        match write(&peer, request, &mut stream, &mut pieces).await {
+        match write(&peer, &mut stream, &mut pieces).await {
             Ok(()) => pieces.clear(),
             Err(WriteError::Stopped) => {
                 return peer
@@ -54,19 +57,10 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
     }
 }
 
-async fn write(
-    peer: &Peer,
-    request: u32,
-    stream: &mut Stream,
-    pieces: &mut [Bytes],
-) -> Result<(), WriteError> {
+async fn write(peer: &Peer, stream: &mut Stream, pieces: &mut [Bytes]) -> Result<(), WriteError> {
     let tx = match &mut stream.0 {
         Some(tx) => tx,
-        None => {
-            let mut tx = peer.link.open_uni().await.map_err(WriteError::Gone)?;
-            tx.write(&mut [DaemonFrame::For { request }.to_bytes()]).await?;
-            stream.0.insert(tx)
-        }
+        None => stream.0.insert(peer.link.open_uni().await.map_err(WriteError::Gone)?),
     };
     tx.write(pieces).await
 }
