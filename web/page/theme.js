@@ -16,8 +16,8 @@
     root.dataset.theme = theme;
     const button = document.getElementById("theme");
     if (button) {
-      button.textContent = theme === "dark" ? "Light" : "Dark";
       button.setAttribute("aria-label", theme === "dark" ? "Light colours" : "Dark colours");
+      button.title = button.getAttribute("aria-label");
     }
   }
 

@@ -1,9 +1,9 @@
 // What the page says: numbers, times and errors, in words.
 
-/** Milliseconds, as short as the size allows. */
-export function milliseconds(ms) {
-  if (ms >= 100) return String(Math.round(ms));
-  if (ms >= 10) return ms.toFixed(1);
+/** Milliseconds, as short as their size allows, and no finer than the clock's `step`. */
+export function milliseconds(ms, step = 0) {
+  if (ms >= 100 || step >= 0.95) return String(Math.round(ms));
+  if (ms >= 10 || step >= 0.095) return ms.toFixed(1);
   return ms.toFixed(2);
 }
 
@@ -21,7 +21,8 @@ export function several(n, one, many = `${one}s`) {
 
 /** How long something took, in words. */
 export function duration(ms) {
-  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (ms < 1000) return "less than 1 s";
+  const seconds = Math.round(ms / 1000);
   if (seconds < 120) return `${seconds} s`;
   if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
   return `${Math.round(seconds / 3600)} h`;
@@ -75,11 +76,11 @@ export function explain(error) {
 /** Why this page cannot have WebTransport at all; null if it can. */
 export function whyNoWebTransport() {
   if (!globalThis.isSecureContext) {
-    return "This page is not in a secure context, so the browser offers no WebTransport. " +
+    return "this page is not in a secure context, so the browser offers no WebTransport. " +
       "Open it with https://, or as http://localhost on the daemon's machine.";
   }
   if (!("WebTransport" in globalThis)) {
-    return "This browser has no WebTransport.";
+    return "this browser has no WebTransport.";
   }
   return null;
 }
