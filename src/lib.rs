@@ -27,7 +27,6 @@ pub mod config;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 #[cfg(feature = "daemon")]
-#[allow(dead_code, unused_imports, reason = "the listeners come next")]
 mod http;
 #[cfg(feature = "client")]
 mod message;

@@ -11,6 +11,7 @@
 //! | `origin` | whose pages may ask, and under which names of this host |
 //! | `problem` | every refusal, as `application/problem+json` |
 //! | `page` | the files of `web/` |
+//! | `listen` | the listeners: TLS on the daemon's port, and plain beside it |
 //!
 //! `docs/http.md` and `web/openapi.json` describe it to its users. Delivery and publishing once
 //! stay in the engine.
@@ -19,6 +20,7 @@ mod api;
 mod body;
 mod events;
 mod json;
+pub(crate) mod listen;
 mod name;
 mod origin;
 mod page;
@@ -28,7 +30,8 @@ mod resume;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use origin::{OriginError, Origins};
+pub use origin::OriginError;
+pub(crate) use origin::Origins;
 pub(crate) use problem::Problem;
 
 use crate::engine::Keys;

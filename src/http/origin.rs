@@ -41,7 +41,7 @@ pub(crate) struct Origins {
     "{0:?} is no origin: write it as browsers do, https://example.org or http://host:3000, without \
      a path; \"*\" for every site, \"null\" for pages without an origin"
 )]
-pub(crate) struct OriginError(pub(crate) String);
+pub struct OriginError(String);
 
 impl Origins {
     /// Takes a list of `scheme://host[:port]`, `"*"` and `"null"`.
