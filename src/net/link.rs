@@ -383,8 +383,8 @@ impl Rx {
         matches!(self, Self::WebSocket(_))
     }
 
-    /// Whether its end is not the peer's: it was not read fast enough.
-    pub(crate) fn is_routed(&self) -> bool {
+    /// Whether its end, once it has been read, is not the peer's: it was not read fast enough.
+    pub(crate) fn is_cut_short(&self) -> bool {
         matches!(self, Self::Routed(_))
     }
 }
