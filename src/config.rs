@@ -4,7 +4,7 @@
 use crate::engine::Limits;
 use bytesize::ByteSize;
 use serde::Deserialize;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// The file that is shipped, and printed by `weir default-config`: every key at its default.
@@ -15,13 +15,61 @@ pub const DEFAULT: &str = include_str!("../systemd/weir.toml");
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// UDP address for raw QUIC and WebTransport. Default `[::]:4433`, which takes IPv4 too.
+    /// Address for raw QUIC and WebTransport (UDP), HTTPS and WebSocket (TCP). Default
+    /// `[::]:4433`, which takes IPv4 too.
     pub listen: SocketAddr,
+    /// `[http]`.
+    pub http: HttpConfig,
     /// `[cache]`.
     pub cache: CacheConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
 }
+
+/// `[http]`: the TCP side.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct HttpConfig {
+    /// Address for HTTP and WebSocket without TLS. Default `127.0.0.1:8080`.
+    pub listen: Plain,
+}
+
+/// An address, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Plain(pub Option<SocketAddr>);
+
+impl std::str::FromStr for Plain {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let address = text.parse().map_err(|_| {
+            format!("{text:?} is neither an address such as 127.0.0.1:8080 nor off")
+        })?;
+        Ok(Self(Some(address)))
+    }
+}
+
+impl TryFrom<String> for Plain {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: Plain(Some((Ipv4Addr::LOCALHOST, HTTP_PORT).into())) }
+    }
+}
+
+/// Port of HTTP without TLS.
+const HTTP_PORT: u16 = 8080;
 
 /// `[cache]`: what the daemon keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -55,6 +103,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: (Ipv6Addr::UNSPECIFIED, crate::wire::PORT).into(),
+            http: HttpConfig::default(),
             cache: CacheConfig::default(),
             limits: LimitsConfig::default(),
         }
@@ -269,7 +318,7 @@ mod tests {
         assert_eq!(load("", &[]), Ok(Config::default()));
         // Every key stands in it.
         let keys = DEFAULT.lines().filter(|line| line.contains(" = ")).count();
-        assert_eq!(keys, 8);
+        assert_eq!(keys, 9);
     }
 
     #[test]

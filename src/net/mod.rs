@@ -10,8 +10,10 @@
 //! | `tls` | configurations, and how a peer's certificate is checked |
 //! | `transport` | QUIC's settings, each with its reason |
 //! | `core` | the engine behind its lock, and who to wake |
-//! | `identity` | the daemon's certificate: made, kept, renewed |
-//! | `endpoint` | accepting, and the split by ALPN |
+//! | `identity` | the daemon's certificates: made, kept, renewed while it runs |
+//! | `ports` | one number for UDP and TCP |
+//! | `doors` | what every way in shares: the engine, places for sessions, the stop |
+//! | `endpoint` | the UDP side: accepting, and the split by ALPN |
 //! | `session`, `frames`, `deliver` | one peer; its streams, in; one subscription, out |
 
 mod demux;
@@ -28,11 +30,15 @@ pub(crate) mod core;
 #[cfg(feature = "daemon")]
 pub(crate) mod deliver;
 #[cfg(feature = "daemon")]
+pub(crate) mod doors;
+#[cfg(feature = "daemon")]
 pub(crate) mod endpoint;
 #[cfg(feature = "daemon")]
 pub(crate) mod frames;
 #[cfg(feature = "daemon")]
 pub(crate) mod identity;
+#[cfg(feature = "daemon")]
+pub(crate) mod ports;
 #[cfg(feature = "daemon")]
 pub(crate) mod session;
 

@@ -109,7 +109,7 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
 }
 
 /// Waits for the daemon to stop.
-pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that the daemon's handle is gone: that is a stop too.
     let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -1,0 +1,3 @@
+//! The TCP side: page, API, events, WebSocket.
+
+pub(crate) mod listen;
