@@ -1356,6 +1356,8 @@ const race = (target) => new Promise((resolve, reject) => {
     const url = new URL(path ?? "/weir", base);
     url.protocol = "https:";
     url.port = target.port ?? port ?? base.port;
+    // Chromium takes ::1 for localhost and looks no further; the daemon may have IPv4 only.
+    if (hashes.length && url.hostname === "localhost") url.hostname = "127.0.0.1";
     try {
       return await greet((session) => overWebTransport(url.href, hashes, session));
     } catch (error) {
