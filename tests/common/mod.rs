@@ -10,7 +10,8 @@ use weir::client::Subscription;
 use weir::engine::Limits;
 use weir::{Client, Daemon, Event, Gap, Message, Transport, Trust};
 
-pub const TRANSPORTS: [Transport; 2] = [Transport::Quic, Transport::WebTransport];
+pub const TRANSPORTS: [Transport; 3] =
+    [Transport::Quic, Transport::WebTransport, Transport::WebSocket];
 
 /// Longer than anything takes; a test that waits for this long fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
