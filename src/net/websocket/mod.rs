@@ -139,6 +139,15 @@ impl WebSocket {
         }
     }
 
+    /// The daemon has said that it sends no more for `request`.
+    pub(super) fn end_of(&self, request: u32) {
+        let mut wake = Vec::new();
+        if let Some(demux) = &self.0.demux {
+            locked(demux).end(request, &mut wake);
+        }
+        wake.into_iter().for_each(Waker::wake);
+    }
+
     /// Waits until the connection is gone; while waiting, finds out whether it is.
     pub(super) async fn watch(&self) -> Gone {
         let mut gone = self.0.gone.subscribe();
@@ -256,7 +265,12 @@ pub(crate) struct Routed {
 }
 
 impl Routed {
-    /// Reads what there is, at least one piece; none after the last of a request that was cut.
+    /// Whether it was not read fast enough, and so ends before its end.
+    pub(super) fn is_cut(&self) -> bool {
+        self.channel.0.demux.as_ref().is_some_and(|demux| locked(demux).is_cut(self.request))
+    }
+
+    /// Reads what there is, at least one piece; none at the end.
     pub(super) async fn read(&self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
         let Shared { demux: Some(demux), .. } = &*self.channel.0 else {
             return Ok(None);
