@@ -2,6 +2,7 @@
 
 use crate::engine::{Engine, Item, Limits, Publication, Receipt, SubscriptionId};
 use crate::http::listen::{self, Connections, Listener};
+use crate::http::{self, CertificateFacts, Origins};
 use crate::message::{Event, Gap, Message, SubscribeOptions};
 use crate::net::core::Core;
 use crate::net::doors::Doors;
@@ -20,6 +21,7 @@ use std::task::{Context, Poll};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use crate::http::OriginError;
 pub use crate::net::identity::IdentityError;
 pub use crate::net::ports::BindError;
 use crate::net::tls::CertificateHash;
@@ -33,6 +35,7 @@ pub(crate) const SESSIONS: usize = 65_536;
 pub struct Builder {
     listen: SocketAddr,
     http: Option<SocketAddr>,
+    origins: Vec<String>,
     state: Option<PathBuf>,
     announce: Option<PathBuf>,
     limits: Limits,
@@ -49,6 +52,9 @@ pub enum SpawnError {
     /// Its ports.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The origins that it was given.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
 }
 
 impl Builder {
@@ -64,6 +70,14 @@ impl Builder {
     /// loopback, or behind a proxy that does TLS. Default none.
     pub fn http(mut self, address: impl Into<Option<SocketAddr>>) -> Self {
         self.http = address.into();
+        self
+    }
+
+    /// Sites whose pages may ask over HTTP, beside those of the daemon's own host, as browsers
+    /// write them: `https://example.org`, `http://localhost:3000`; `*` for every site. Default
+    /// none.
+    pub fn origins<T: Into<String>>(mut self, origins: impl IntoIterator<Item = T>) -> Self {
+        self.origins = origins.into_iter().map(Into::into).collect();
         self
     }
 
@@ -95,6 +109,7 @@ impl Builder {
     /// Starts the daemon; within a tokio runtime.
     #[expect(clippy::unused_async, reason = "what starts later will have to be waited for")]
     pub async fn spawn(self) -> Result<Daemon, SpawnError> {
+        let origins = Origins::parse(self.origins)?;
         let identities = Arc::new(Identities::open(self.state, self.announce)?);
         let (udp, tcp) = ports::pair(self.listen)?;
         let plain = self.http.map(ports::http).transpose()?;
@@ -107,8 +122,15 @@ impl Builder {
         listeners.extend(plain.map(|plain| Listener::plain(plain, &connections)));
         let core = Arc::new(Core::new(Engine::new(self.limits, now(), rand::random())));
         let (stop, stopping) = watch::channel(false);
-        let doors = Doors::new(core.clone(), self.sessions, stopping);
-        let running = tokio::spawn(run(endpoint, listeners, doors, identities.clone()));
+        let doors = Doors::new(core.clone(), self.sessions, origins.clone(), stopping);
+        let facts = identities.clone();
+        let facts = move || {
+            let [current, next] = facts.hashes();
+            CertificateFacts { pinning: true, current, next: Some(next) }
+        };
+        let shared =
+            http::Shared::new(doors.core().clone(), origins, facts, local.port(), doors.stop());
+        let running = tokio::spawn(run(endpoint, listeners, shared, doors, identities.clone()));
         Ok(Daemon { core, local, http, identities, stop, running })
     }
 }
@@ -117,12 +139,13 @@ impl Builder {
 async fn run(
     endpoint: quinn::Endpoint,
     listeners: Vec<Listener>,
+    shared: http::Shared,
     doors: Doors,
     identities: Arc<Identities>,
 ) {
     let handle = axum_server::Handle::new();
     let mut serving = JoinSet::new();
-    let app = axum::Router::new();
+    let app = http::router(Arc::new(shared), http::websocket::routes(doors.clone()));
     for listener in listeners {
         serving.spawn(listener.run(app.clone(), handle.clone()));
     }
@@ -176,6 +199,7 @@ impl Daemon {
         Builder {
             listen: (Ipv6Addr::UNSPECIFIED, crate::wire::PORT).into(),
             http: None,
+            origins: Vec::new(),
             state: None,
             announce: None,
             limits: Limits::default(),

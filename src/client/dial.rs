@@ -165,4 +165,3 @@ pub(super) async fn refused(kind: Transport, address: SocketAddr) {
     }
     std::future::pending::<()>().await;
 }
-

@@ -53,7 +53,9 @@ pub(super) fn failure(error: &Error) -> ReadError {
                 format!("a WebSocket message of {size} bytes is above the limit of {max_size}"),
             ))
         }
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => ReadError::Gone(lost(error)),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            ReadError::Gone(lost(error))
+        }
         Error::Protocol(_) | Error::Utf8(_) | Error::AttackAttempt | Error::Capacity(_) => {
             broken(Code::MALFORMED)
         }
@@ -70,7 +72,11 @@ mod tests {
         for code in Code::ALL {
             let frame = close_frame(*code, "why");
             let number = u16::from(frame.code);
-            assert!(if *code == Code::DONE { number == 1000 } else { number == 4000 + code.0 as u16 });
+            assert!(if *code == Code::DONE {
+                number == 1000
+            } else {
+                number == 4000 + code.0 as u16
+            });
             let gone = closed(Some(frame));
             assert_eq!((gone.code, &*gone.reason), (Some(*code), "why"));
         }

@@ -317,11 +317,8 @@ mod tests {
     fn what_is_broken_is_refused() {
         let refused = |bytes: &[u8]| {
             let mut demux = Demux::default();
-            let taken = demux.take(
-                &Bytes::copy_from_slice(bytes),
-                &mut VecDeque::new(),
-                &mut Vec::new(),
-            );
+            let taken =
+                demux.take(&Bytes::copy_from_slice(bytes), &mut VecDeque::new(), &mut Vec::new());
             taken.unwrap_err().code
         };
         assert_eq!(refused(&[5, 1]), Code::MALFORMED);

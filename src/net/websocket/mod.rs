@@ -213,9 +213,7 @@ impl WebSocket {
     pub(super) async fn write(&self, pieces: &mut [Bytes], whose: bool) -> Result<(), WriteError> {
         let mut writer = self.0.writer.lock().await;
         let written = writer.write(pieces, whose).await;
-        written.map_err(|error| {
-            WriteError::Gone(self.0.gone().unwrap_or_else(|| lost(&error)))
-        })
+        written.map_err(|error| WriteError::Gone(self.0.gone().unwrap_or_else(|| lost(&error))))
     }
 
     /// Reads what there is for control, at least one piece.
@@ -275,13 +273,15 @@ impl Routed {
         let Shared { demux: Some(demux), .. } = &*self.channel.0 else {
             return Ok(None);
         };
-        let mut read = |context: &mut Context<'_>| {
-            match locked(demux).poll_read(self.request, pieces, context) {
-                Poll::Ready(read) => Poll::Ready(Ok(read)),
-                Poll::Pending => {
-                    let gone = self.channel.0.gone();
-                    gone.map_or(Poll::Pending, |gone| Poll::Ready(Err(ReadError::Gone(gone))))
-                }
+        let mut read = |context: &mut Context<'_>| match locked(demux).poll_read(
+            self.request,
+            pieces,
+            context,
+        ) {
+            Poll::Ready(read) => Poll::Ready(Ok(read)),
+            Poll::Pending => {
+                let gone = self.channel.0.gone();
+                gone.map_or(Poll::Pending, |gone| Poll::Ready(Err(ReadError::Gone(gone))))
             }
         };
         poll_fn(|context| read(context)).await
