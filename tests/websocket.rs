@@ -9,13 +9,14 @@ use common::{client, daemon, daemon_with, message, tls, within};
 use futures_util::{SinkExt as _, StreamExt as _};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+use weir::client::ConnectError;
 use weir::engine::Limits;
 use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader, ProducerId, Which};
-use weir::{Daemon, SubscribeOptions, Transport};
+use weir::{CertificateHash, Client, Daemon, SubscribeOptions, Transport, Trust};
 
 /// A peer that sends what it likes.
 struct Raw {
@@ -259,4 +260,81 @@ async fn a_slow_subscription_holds_nobody_up_and_misses_nothing() {
     }
     daemon.publish("flood/a", "and then").unwrap();
     assert_eq!(message(&mut slow).await.payload, "and then");
+}
+
+/// A port whose UDP side drops everything, or refuses it, and whose TCP side is the daemon's.
+async fn without_quic(daemon: &Daemon, udp: Udp) -> (String, Option<UdpSocket>) {
+    // A port that is free on both sides.
+    let (tcp, silent) = loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()).await {
+            break (tcp, udp);
+        }
+    };
+    let (here, there) = (tcp.local_addr().unwrap(), daemon.local_addr());
+    tokio::spawn(async move {
+        while let Ok((mut ours, _)) = tcp.accept().await {
+            let mut theirs = TcpStream::connect(there).await.unwrap();
+            tokio::spawn(async move {
+                let _ = tokio::io::copy_bidirectional(&mut ours, &mut theirs).await;
+            });
+        }
+    });
+    (here.to_string(), matches!(udp, Udp::Silent).then_some(silent))
+}
+
+#[derive(Clone, Copy)]
+enum Udp {
+    Silent,
+    Refused,
+}
+
+fn auto(daemon: &Daemon, server: impl Into<String>) -> weir::client::Builder {
+    Client::builder(server).trust(Trust::Pinned(daemon.certificate_hash())).auto()
+}
+
+#[tokio::test]
+async fn auto_takes_quic_where_it_is_and_websocket_where_it_is_not() {
+    let daemon = daemon().await;
+    let client = within(auto(&daemon, daemon.local_addr().to_string()).connect()).await.unwrap();
+    assert_eq!(client.transport(), Transport::Quic);
+    for udp in [Udp::Silent, Udp::Refused] {
+        let (server, _held) = without_quic(&daemon, udp).await;
+        let client = within(auto(&daemon, server).connect()).await.unwrap();
+        assert_eq!(client.transport(), Transport::WebSocket);
+        assert_eq!(client.rtt(), None);
+        client.publish("demo/a", "x").await.unwrap();
+        client.close().await;
+    }
+    assert_eq!(daemon.publish("demo/a", "y").unwrap().sequence, 3);
+}
+
+#[tokio::test]
+async fn auto_asks_no_second_time_whom_it_does_not_trust_and_says_what_both_ways_came_to() {
+    let daemon = daemon().await;
+    let wrong = Trust::Pinned(CertificateHash([1; 32]));
+    let here = daemon.local_addr().to_string();
+    let error = within(auto(&daemon, here).trust(wrong).connect()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Certificate { .. }), "{error}");
+
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = within(auto(&daemon, free.to_string()).connect()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::NotRunning { .. }), "{error}");
+
+    let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let here = silent.local_addr().unwrap().to_string();
+    let error = within(auto(&daemon, here).connect()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Neither { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("may UDP pass") && text.contains("over websocket: no daemon"), "{text}");
+}
+
+#[tokio::test]
+async fn what_is_no_daemon_is_named() {
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let here = tcp.local_addr().unwrap().to_string();
+    tokio::spawn(async move { while tcp.accept().await.is_ok() {} });
+    let builder = Client::builder(here).trust(Trust::Insecure).transport(Transport::WebSocket);
+    let error = within(builder.connect()).await.unwrap_err();
+    assert!(matches!(error, ConnectError::Transport { .. }), "{error}");
 }

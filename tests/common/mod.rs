@@ -130,7 +130,8 @@ pub struct Served {
 
 impl Served {
     pub fn start(state: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let arguments = [&["serve", "--listen", "127.0.0.1:0", "--json"], arguments].concat();
+        let listen = ["serve", "--listen", "127.0.0.1:0", "--http", "off", "--json"];
+        let arguments = [&listen, arguments].concat();
         let mut command = weir(state, &arguments);
         command.envs(environment.iter().copied()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -78,7 +78,7 @@ pub(crate) fn served(socket: axum::extract::ws::WebSocket, remote: SocketAddr) -
 
 /// A socket that this end has dialled.
 pub(crate) fn dialled(socket: WebSocketStream<Box<dyn Io>>, remote: SocketAddr) -> Link {
-    let socket = Socket::Dialled(Box::new(socket));
+    let socket = Socket::Dialled(socket);
     let demux = Some(Mutex::default());
     Link::WebSocket(WebSocket::new(socket, remote, DIALLED_PING, demux))
 }

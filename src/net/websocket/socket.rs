@@ -53,7 +53,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub(super) enum Socket {
     #[cfg(feature = "daemon")]
     Served(axum::extract::ws::WebSocket),
-    Dialled(Box<WebSocketStream<Box<dyn Io>>>),
+    Dialled(WebSocketStream<Box<dyn Io>>),
 }
 
 #[cfg(feature = "daemon")]

@@ -16,9 +16,8 @@ async fn channel(role: Role, buffer: usize) -> (WebSocket, DuplexStream) {
     let (ours, theirs) = duplex(buffer);
     let ours: Box<dyn Io> = Box::new(ours);
     let socket = WebSocketStream::from_raw_socket(ours, role, Some(dialled_config())).await;
-    let socket = Socket::Dialled(Box::new(socket));
     let remote = ([127, 0, 0, 1], 1).into();
-    (WebSocket::new(socket, remote, DIALLED_PING, None), theirs)
+    (WebSocket::new(Socket::Dialled(socket), remote, DIALLED_PING, None), theirs)
 }
 
 /// A daemon's channel, and a client at its other end.
