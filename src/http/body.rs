@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 /// A body of which nothing comes for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// What is too large is read and dropped for so long, so that its sender gets to read why.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Room for a body whose length is not said, until it needs more. Bytes.
@@ -48,7 +48,7 @@ pub(super) async fn read(
     };
     let mut body = body;
     let mut bytes = Vec::with_capacity(length.map_or(GUESS, |length| length as usize));
-    while let Some(piece) = next(&mut body).await? {
+    while let Some(piece) = next(&mut body, shared.patience).await? {
         if bytes.len() + piece.len() > shared.payload {
             drain(body, shared.payload).await;
             return Err(too_large(shared.payload));
@@ -59,10 +59,10 @@ pub(super) async fn read(
     Ok(bytes.into())
 }
 
-async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+async fn next(body: &mut Body, patience: Duration) -> Result<Option<Bytes>, Problem> {
     loop {
         let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
-        match tokio::time::timeout(PATIENCE, frame).await {
+        match tokio::time::timeout(patience, frame).await {
             Ok(None) => return Ok(None),
             Ok(Some(Ok(frame))) => {
                 // Trailers say nothing here.
@@ -76,7 +76,7 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
             Err(_) => {
                 return Err(Problem::of(
                     Code::TIMED_OUT,
-                    format!("nothing of the body came for {} s", PATIENCE.as_secs()),
+                    format!("nothing of the body came for {patience:?}: send it again"),
                 ));
             }
         }
@@ -87,7 +87,7 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
 async fn drain(mut body: Body, most: usize) {
     let drain = async {
         let mut dropped = 0;
-        while let Ok(Some(piece)) = next(&mut body).await {
+        while let Ok(Some(piece)) = next(&mut body, DRAIN).await {
             dropped += piece.len();
             if dropped > most.saturating_mul(2) {
                 return;

@@ -45,6 +45,7 @@ use axum::routing::get;
 use axum::{Json, Router, middleware};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
 /// Most streams of events at once, over all clients. A stream that is not read holds a cursor and
@@ -76,6 +77,8 @@ pub(crate) struct Shared {
     // KiB of bodies under way.
     bodies: Semaphore,
     streams: Arc<Semaphore>,
+    // How long the next piece of a body may take.
+    patience: Duration,
 }
 
 impl Shared {
@@ -98,6 +101,7 @@ impl Shared {
             payload: limits.payload,
             bodies: Semaphore::new(body::budget(&limits)),
             streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
+            patience: body::PATIENCE,
         }
     }
 
