@@ -127,6 +127,7 @@ pub(crate) fn router(shared: Arc<Shared>, others: Router<Arc<Shared>>) -> Router
         .fallback_service(page::service())
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), guard))
+        .layer(middleware::from_fn_with_state(shared.clone(), lend))
         .with_state(shared)
 }
 
@@ -178,6 +179,23 @@ async fn guard(
         next.run(request).await
     };
     finish(response, allowed)
+}
+
+// Everything is answered once its body has come, or no more of it is to be waited for.
+async fn lend(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: middleware::Next,
+) -> Response {
+    // A client that asks first is told before it sends.
+    let asks = request.headers().contains_key(header::EXPECT);
+    let (head, body) = request.into_parts();
+    let (body, returned) = body::Lent::lend(body);
+    let response = next.run(Request::from_parts(head, body)).await;
+    if !asks {
+        body::drain(&shared, returned).await;
+    }
+    response
 }
 
 fn finish(mut response: Response, allowed: Option<HeaderValue>) -> Response {

@@ -1,6 +1,7 @@
 //! A small HTTP/1.1 client that hides nothing: one connection for each request.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -39,7 +40,7 @@ pub fn ask(to: SocketAddr, method: &str, target: &str) -> Ask {
 }
 
 impl Ask {
-    pub fn header(mut self, name: &str, value: impl ToString) -> Self {
+    pub fn header(mut self, name: &str, value: impl std::fmt::Display) -> Self {
         self.headers.push((name.to_owned(), value.to_string()));
         self
     }
@@ -61,10 +62,10 @@ impl Ask {
             head += "host: localhost\r\n";
         }
         if !self.has("content-length") && (!self.body.is_empty() || self.method == "POST") {
-            head += &format!("content-length: {}\r\n", self.body.len());
+            let _ = write!(head, "content-length: {}\r\n", self.body.len());
         }
         for (name, value) in &self.headers {
-            head += &format!("{name}: {value}\r\n");
+            let _ = write!(head, "{name}: {value}\r\n");
         }
         head += "connection: close\r\n\r\n";
         // The daemon may answer, and close, before it has read all.
