@@ -33,6 +33,8 @@ pub struct Config {
 pub struct HttpConfig {
     /// Address for HTTP and WebSocket without TLS. Default `127.0.0.1:8080`.
     pub listen: Plain,
+    /// Origins of other hosts whose pages may connect. Default none.
+    pub origins: Vec<String>,
 }
 
 /// An address, or `off`.
@@ -64,7 +66,7 @@ impl TryFrom<String> for Plain {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: Plain(Some((Ipv4Addr::LOCALHOST, HTTP_PORT).into())) }
+        Self { listen: Plain(Some((Ipv4Addr::LOCALHOST, HTTP_PORT).into())), origins: Vec::new() }
     }
 }
 
@@ -206,6 +208,9 @@ impl Config {
         if self.cache.bytes < ByteSize::mib(1) {
             return wrong("cache.bytes", format!("{} is below 1MiB", self.cache.bytes));
         }
+        if let Err(error) = crate::http::Origins::parse(&self.http.origins) {
+            return wrong("http.origins", error.to_string());
+        }
         if limits.payload.0 == 0 || limits.payload.0 > self.cache.bytes.0 / 4 {
             return wrong(
                 "limits.payload",
@@ -287,14 +292,22 @@ fn overlay(table: &mut toml::Table, variable: &str, value: &str) -> Result<(), C
             let inner = at.entry(*part).or_insert_with(|| toml::Table::new().into());
             at = inner.as_table_mut().ok_or_else(|| wrong(format!("{part} is not a section")))?;
         }
-        let number = value.parse::<i64>().map(toml::Value::from);
-        at.insert(last.clone(), number.unwrap_or_else(|_| value.into()));
+        at.insert(last.clone(), variable_value(value));
     }
     // By itself, so that the error is about this variable.
     let checked: Result<Config, toml::de::Error> = alone.try_into();
     checked
         .map(|_| ())
         .map_err(|error| wrong(format!("{}: {}", key.replace("__", "."), one_line(&error))))
+}
+
+// A number, a list as it would stand in the file, or text.
+fn variable_value(text: &str) -> toml::Value {
+    if let Ok(number) = text.parse::<i64>() {
+        return number.into();
+    }
+    let list = || format!("list = {text}").parse::<toml::Table>().ok()?.remove("list");
+    text.starts_with('[').then(list).flatten().unwrap_or_else(|| text.into())
 }
 
 #[cfg(test)]
@@ -318,7 +331,7 @@ mod tests {
         assert_eq!(load("", &[]), Ok(Config::default()));
         // Every key stands in it.
         let keys = DEFAULT.lines().filter(|line| line.contains(" = ")).count();
-        assert_eq!(keys, 9);
+        assert_eq!(keys, 10);
     }
 
     #[test]
@@ -327,6 +340,11 @@ mod tests {
         assert_eq!(config.cache.bytes, ByteSize::gib(1));
         let config = load("", &[("WEIR_LIMITS__TOPICS", "7"), ("OTHER", "x")]).unwrap();
         assert_eq!(config.limits.topics, 7);
+        let origins = r#"["https://a.example", "http://b.example:3000"]"#;
+        let variables = [("WEIR_HTTP__ORIGINS", origins), ("WEIR_HTTP__LISTEN", "off")];
+        let config = load("", &variables).unwrap();
+        assert_eq!(config.http.origins, ["https://a.example", "http://b.example:3000"]);
+        assert_eq!(config.http.listen, Plain(None));
     }
 
     #[test]
@@ -339,6 +357,8 @@ mod tests {
             ("", &[("WEIR_CASHE__BYTES", "1")], "environment variable WEIR_CASHE__BYTES: "),
             ("", &[("WEIR_CACHE__BYTES", "much")], "environment variable WEIR_CACHE__BYTES: "),
             ("[cache]\nbytes = \"32MiB\"", &[], "limits.payload: 16.0 MiB is not between"),
+            ("[http]\nlisten = \"8080\"", &[], "weir.toml:2: http.listen: \"8080\" is neither"),
+            ("[http]\norigins = [\"evil\"]", &[], "http.origins: \"evil\" is no origin"),
             ("[limits]\nwindow = 1", &[], "limits.window: 1 is below 64"),
         ] {
             let error = load(text, variables).unwrap_err();

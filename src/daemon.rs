@@ -122,7 +122,7 @@ impl Builder {
         listeners.extend(plain.map(|plain| Listener::plain(plain, &connections)));
         let core = Arc::new(Core::new(Engine::new(self.limits, now(), rand::random())));
         let (stop, stopping) = watch::channel(false);
-        let doors = Doors::new(core.clone(), self.sessions, stopping);
+        let doors = Doors::new(core.clone(), self.sessions, origins.clone(), stopping);
         let facts = identities.clone();
         let facts = move || {
             let [current, next] = facts.hashes();
@@ -145,7 +145,7 @@ async fn run(
 ) {
     let handle = axum_server::Handle::new();
     let mut serving = JoinSet::new();
-    let app = http::router(Arc::new(shared), axum::Router::new());
+    let app = http::router(Arc::new(shared), http::websocket::routes(doors.clone()));
     for listener in listeners {
         serving.spawn(listener.run(app.clone(), handle.clone()));
     }

@@ -60,6 +60,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut builder = Daemon::builder()
         .listen(config.listen)
         .http(config.http.listen.0)
+        .origins(config.http.origins.clone())
         .state(&directory)
         .limits(config.engine_limits())
         .sessions(config.limits.sessions);

@@ -11,6 +11,7 @@
 //! | `origin` | whose pages may ask, and under which names of this host |
 //! | `problem` | every refusal, as `application/problem+json` |
 //! | `page` | the files of `web/` |
+//! | `websocket` | the upgrade to a session |
 //! | `listen` | the listeners: TLS on the daemon's port, and plain beside it |
 //!
 //! `docs/http.md` and `web/openapi.json` describe it to its users. Delivery and publishing once
@@ -26,12 +27,13 @@ mod origin;
 mod page;
 mod problem;
 mod resume;
+pub(crate) mod websocket;
 
 #[cfg(test)]
 mod tests;
 
 pub use origin::OriginError;
-pub(crate) use origin::Origins;
+pub(crate) use origin::{Asked, Origins};
 pub(crate) use problem::Problem;
 
 use crate::engine::Keys;
@@ -159,7 +161,7 @@ async fn guard(
     next: middleware::Next,
 ) -> Response {
     let public = is_public(request.uri().path());
-    let asked = match origin::Asked::of(&request) {
+    let asked = match Asked::of(&request) {
         Ok(asked) => asked,
         Err(problem) => return finish(problem.into_response(), None),
     };

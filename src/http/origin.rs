@@ -1,8 +1,9 @@
 //! Whose pages may ask, and under which names this host may be asked.
 //!
 //! A browser says with `Origin` (RFC 6454) whose page a request is from. Allowed are pages of the
-//! host that is asked, on any port and scheme, and those that `http.origins` lists. A request
-//! without `Origin` is no other site's to read.
+//! host that is asked, on any port and scheme, and those that `http.origins` lists. The names of
+//! this machine, such as localhost and 127.0.0.1, are one host. A request without `Origin` is no
+//! other site's to read.
 //!
 //! A peer on this machine, moreover, must ask for a name that can only mean this machine: else any
 //! site could have its own name resolved to 127.0.0.1, and its pages would be of the host asked
@@ -69,7 +70,9 @@ impl Origins {
         let Some(origin) = asked.origin.filter(|_| !public) else {
             return Ok(());
         };
-        let same = host_of(origin).is_some_and(|host| host == asked.host);
+        let same = host_of(origin).is_some_and(|host| {
+            host == asked.host || (is_loopback(&host) && is_loopback(&asked.host))
+        });
         if same || (self.any && origin != "null") || self.lists(origin) {
             return Ok(());
         }
@@ -89,7 +92,7 @@ impl Origins {
 
     fn check_host(&self, asked: &Asked<'_>) -> Result<(), Problem> {
         let host = &*asked.host;
-        let ours = host == "localhost" || host.ends_with(".localhost") || is_address(host);
+        let ours = is_loopback(host) || is_address(host);
         let listed = || self.listed.iter().any(|origin| host_of(origin).as_deref() == Some(host));
         if !asked.local || ours || self.any || listed() {
             return Ok(());
@@ -167,6 +170,14 @@ fn without_port(authority: &str) -> Option<String> {
     good.then(|| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
 }
 
+// Whether the name can only be one of this machine (RFC 6761, section 6.3).
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || address.is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
 fn is_address(host: &str) -> bool {
     host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }
@@ -217,6 +228,10 @@ mod tests {
             (NONE, Some("http://edge.example:3000"), "edge.example", 200),
             (NONE, Some("http://192.0.2.1:8000"), "192.0.2.1:4433", 200),
             (NONE, Some("http://[2001:db8::1]"), "[2001:db8::1]:4433", 200),
+            (NONE, Some("http://localhost:8080"), "127.0.0.1:4433", 200),
+            (NONE, Some("http://127.0.0.1:8080"), "[::1]:4433", 200),
+            (NONE, Some("http://localhost:8080"), "192.0.2.1:4433", 403),
+            (NONE, Some("http://192.0.2.1"), "localhost:4433", 403),
             // Somebody else's.
             (NONE, Some("https://evil.example"), "edge.example", 403),
             (NONE, Some("https://edge.example.evil.example"), "edge.example", 403),

@@ -65,6 +65,9 @@ fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
         (header::CACHE_CONTROL, "no-cache"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::REFERRER_POLICY, "no-referrer"),
+        // A page that nothing else shares a process with has a finer clock: 5 µs, not 100 µs.
+        (header::HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (header::HeaderName::from_static("cross-origin-embedder-policy"), "require-corp"),
         (
             header::HeaderName::from_static("cross-origin-resource-policy"),
             if anywhere { "cross-origin" } else { "same-origin" },
@@ -91,6 +94,7 @@ fn content_type(path: &str) -> &'static str {
         "wasm" => "application/wasm",
         "woff2" => "font/woff2",
         "txt" | "md" => "text/plain; charset=utf-8",
+        "" => "text/plain; charset=utf-8", // LICENSE
         _ => "application/octet-stream",
     }
 }

@@ -40,6 +40,12 @@ impl Problem {
     }
 }
 
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}
+
 /// 405; the router adds what is allowed.
 pub(super) fn method_not_allowed(method: &Method) -> Problem {
     Problem::new(

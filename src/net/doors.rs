@@ -3,6 +3,7 @@
 use super::core::Core;
 use super::link::Link;
 use super::session;
+use crate::http::Origins;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -18,20 +19,31 @@ struct Inner {
     core: Arc<Core>,
     places: Arc<Semaphore>,
     most: u32,
+    origins: Origins,
     // Said when the last place goes, once until one is free again.
     full: AtomicBool,
     stop: watch::Receiver<bool>,
 }
 
 impl Doors {
-    pub(crate) fn new(core: Arc<Core>, most: usize, stop: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        most: usize,
+        origins: Origins,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
         let most = u32::try_from(most).unwrap_or(u32::MAX).min(u32::MAX >> 3);
         let places = Arc::new(Semaphore::new(most as usize));
-        Self(Arc::new(Inner { core, places, most, full: AtomicBool::new(false), stop }))
+        Self(Arc::new(Inner { core, places, most, origins, full: AtomicBool::new(false), stop }))
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.0.core
+    }
+
+    /// Whose pages may come in.
+    pub(crate) fn origins(&self) -> &Origins {
+        &self.0.origins
     }
 
     /// Turns true, or loses its sender, when the daemon stops.

@@ -5,6 +5,7 @@ use super::identity::Identities;
 use super::link::Link;
 use super::ports::BindError;
 use super::{session, tls, transport};
+use crate::http::Asked;
 use crate::wire::{ALPN, PATH};
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use std::net::UdpSocket;
@@ -80,7 +81,7 @@ pub(crate) async fn run(endpoint: quinn::Endpoint, doors: Doors) {
 async fn greet(connecting: quinn::Connecting, handshake: Arc<()>, place: Place, doors: Doors) {
     let mut stop = doors.stop();
     let established = tokio::select! {
-        established = timeout(HANDSHAKE, establish(connecting)) => established,
+        established = timeout(HANDSHAKE, establish(connecting, &doors)) => established,
         () = session::stopped(&mut stop) => return,
     };
     drop(handshake);
@@ -91,13 +92,14 @@ async fn greet(connecting: quinn::Connecting, handshake: Arc<()>, place: Place, 
     }
 }
 
-async fn establish(mut connecting: quinn::Connecting) -> Result<Link, String> {
+async fn establish(mut connecting: quinn::Connecting, doors: &Doors) -> Result<Link, String> {
     let data = connecting.handshake_data().await.map_err(|error| error.to_string())?;
     let protocol = data.downcast::<HandshakeData>().ok().and_then(|data| data.protocol);
     if protocol.as_deref() == Some(ALPN) {
         return connecting.await.map(Link::Quic).map_err(|error| error.to_string());
     }
     // rustls has already refused everything but h3.
+    let peer = connecting.remote_address().ip();
     let request = IncomingSessionFuture::with_quic_connecting(connecting);
     let request = request.await.map_err(|error| error.to_string())?;
     let path = request.path();
@@ -105,6 +107,12 @@ async fn establish(mut connecting: quinn::Connecting) -> Result<Link, String> {
         let reason = format!("WebTransport asked for {path}, the path is {PATH}");
         request.not_found().await;
         return Err(reason);
+    }
+    let asked = Asked::new(request.origin(), request.authority(), Some(peer));
+    if let Err(problem) = asked.and_then(|asked| doors.origins().check(&asked, false)) {
+        tracing::info!(%problem, "WebTransport from a page that may not");
+        request.forbidden().await;
+        return Err(problem.to_string());
     }
     request.accept().await.map(Link::WebTransport).map_err(|error| error.to_string())
 }

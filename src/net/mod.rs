@@ -1,9 +1,10 @@
 //! The shell: sockets, TLS, streams and tasks. It moves bytes between peers and the
-//! [engine](crate::engine), which decides. Nothing outside knows quinn or wtransport.
+//! [engine](crate::engine), which decides. Nothing outside knows quinn, wtransport or tungstenite.
 //!
 //! | file | what |
 //! |---|---|
-//! | `link` | one session over either transport: the only file that knows both |
+//! | `link` | one session over any transport: the only file that knows them all |
+//! | `websocket`, `demux`, `upgraded` | one channel for everything; taken apart; the libraries' types |
 //! | `outbox` | what waits to be written to a stream, bounded |
 //! | `socket` | the UDP socket and its buffers |
 //! | `tls` | configurations, and how a peer's certificate is checked |
@@ -15,11 +16,14 @@
 //! | `endpoint` | the UDP side: accepting, and the split by ALPN |
 //! | `session`, `frames`, `deliver` | one peer; its streams, in; one subscription, out |
 
+mod demux;
 pub(crate) mod link;
 pub(crate) mod outbox;
 pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod transport;
+mod upgraded;
+pub(crate) mod websocket;
 
 #[cfg(feature = "daemon")]
 pub(crate) mod core;
