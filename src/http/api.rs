@@ -37,7 +37,7 @@ pub(super) async fn publish(
     no_query(&head.uri)?;
     let stamp = stamp(&head.headers)?;
     let origin = key(&head.headers)?.map(|key| shared.keys.origin(key));
-    let payload = body::read(&shared, &head.headers, body).await?;
+    let payload = body::read(&shared, body).await?;
     let size = payload.len();
     let digest = Digest::of(&payload);
     let publication = Publication { topic: &topic, payload: &payload, digest, stamp, origin };
