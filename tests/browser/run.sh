@@ -22,7 +22,7 @@ need() { command -v "$1" >/dev/null || missing+=("${@:2}"); }
 need chromium chromium
 need firefox-esr firefox-esr
 [ -n "$(find /usr/share/fonts -name '*.ttf' -print -quit 2>/dev/null)" ] || missing+=(fonts-dejavu-core)
-if ! node -e 'process.exit(parseInt(process.versions.node) < 18)' 2>/dev/null; then
+if ! node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null; then
     missing+=(nodejs npm)
 fi
 need npm npm
