@@ -33,8 +33,10 @@ const firefoxPreferences = {
   "extensions.getAddons.cache.enabled": false,
   "network.captive-portal-service.enabled": false,
   "network.connectivity-service.enabled": false,
-  "services.settings.server": "data:,#",
+  "services.settings.server": "data:,#remote-settings-dummy/v1",
 };
+// Without it the last one is ignored.
+const firefoxEnvironment = { ...process.env, MOZ_REMOTE_SETTINGS_DEVTOOLS: "1" };
 
 export async function launch(name) {
   const open = { chromium: launchChromium, firefox: launchFirefox }[name];
@@ -66,6 +68,7 @@ async function launchFirefox() {
     browser: "firefox",
     executablePath: process.env.WEIR_FIREFOX ?? "/usr/bin/firefox-esr",
     headless: true,
+    env: firefoxEnvironment,
     extraPrefsFirefox: { ...firefoxPreferences, "browser.download.dir": downloads },
     timeout: 45_000,
     protocolTimeout: 120_000,

@@ -27,6 +27,7 @@ export class Files {
     files.called = [];
     files.server = createServer((request, response) => files.answer(request, response));
     await new Promise((resolve) => files.server.listen(0, "127.0.0.1", resolve));
+    files.server.unref();
     files.port = files.server.address().port;
     files.url = `http://127.0.0.1:${files.port}`;
     return files;
