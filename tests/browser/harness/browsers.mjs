@@ -18,13 +18,14 @@ import { own, tree, until, within } from "./process.mjs";
 export const browsers = (process.env.WEIR_BROWSERS ?? "chromium firefox").split(" ");
 
 // No test needs the network, and none must wait for one that swallows what it is sent: no name but
-// localhost is looked up. Most of what a browser asks for by itself is switched off by the drivers.
+// localhost is looked up; rebind.test is this machine too. Most of what a browser asks for by itself is switched off by the drivers.
 const chromiumFlags = [
   "--no-sandbox", // the tests run as root, on pages of their own
   "--disable-gpu",
-  "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1",
+  "--host-resolver-rules=MAP rebind.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1",
 ];
 const firefoxPreferences = {
+  "network.dns.localDomains": "rebind.test",
   "app.update.enabled": false,
   "browser.shell.checkDefaultBrowser": false,
   "browser.download.folderList": 2,
@@ -157,7 +158,8 @@ class Tab {
     };
     page.on("console", (message) => {
       const type = message.type();
-      note(`console.${type}`, message.text(), type === "error");
+      const { url = "" } = message.location?.() ?? {};
+      note(`console.${type}`, `${message.text()} ${url}`.trim(), type === "error");
     });
     page.on("pageerror", (error) => note("uncaught", error?.message ?? error, true));
     page.on("crash", () => note("crash", "", true));
@@ -170,6 +172,22 @@ class Tab {
 
   async goto(url, { timeout = 20_000 } = {}) {
     await this.#page.goto(url, { timeout, waitUntil: "load" });
+  }
+
+  /** Goes where there may be no page. `shown`, `download`, or what the browser says of it. */
+  async visit(url) {
+    try {
+      await this.goto(url);
+      return "shown";
+    } catch (error) {
+      return /download|ERR_ABORTED|NS_BINDING_ABORTED|aborted/i.test(error.message) ? "download" : error.message;
+    }
+  }
+
+  /** Runs the function in every page that this tab goes to from here on, before its scripts. */
+  async before(call) {
+    if (this.#page.addInitScript) await this.#page.addInitScript(call);
+    else await this.#page.evaluateOnNewDocument(call);
   }
 
   async reload() {

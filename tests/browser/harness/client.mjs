@@ -5,10 +5,11 @@
  * with the weir.js that it has, instead of the daemon's. `spy`: see the function of that name.
  */
 export async function connected(browser, daemon, options = {}, { files, spy = false } = {}) {
-  if (process.env.OLD) { files = process.env.OLD; files = { url: (await (await import("./files.mjs")).Files.start()).url }; options = { ...options, certificateHashes: [daemon.hash], webTransportPort: daemon.port }; }
   const tab = await browser.tab(files ? files.url : `${daemon.url}/weir.js`);
+  // Chromium looks for the icon of whatever it shows.
+  tab.expect(/favicon\.ico/);
   if (spy) await tab.evaluate(spyOnTransports);
-  const url = process.env.OLD ? `http://${daemon.listen}` : files ? daemon.url : undefined;
+  const url = files ? daemon.url : undefined;
   await tab.evaluate(
     async ({ module, url, options }) => {
       const weir = await import(module);
