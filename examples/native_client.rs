@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     //    another, see `Client::builder(…).trust(…)`.
     let server = std::env::args().nth(1).unwrap_or_else(|| "localhost:4433".into());
     let client = Client::connect(server).await?;
-    println!("connected over {}, round trip {:?}", client.transport(), client.rtt());
+    println!("connected over {}, round trip {:?}", client.transport(), client.ping().await?);
 
     // 2. Subscribe. A filter is a topic in which `*` stands for one segment and a last `**` for
     //    any rest. `Start::New` begins with what comes next; `Start::Last(10)` would begin with

@@ -4,7 +4,7 @@
 use crate::engine::Limits;
 use bytesize::ByteSize;
 use serde::Deserialize;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// The file that is shipped, and printed by `weir default-config`: every key at its default.
@@ -15,13 +15,63 @@ pub const DEFAULT: &str = include_str!("../systemd/weir.toml");
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// UDP address for raw QUIC and WebTransport. Default `[::]:4433`, which takes IPv4 too.
+    /// Address for raw QUIC and WebTransport (UDP), HTTPS and WebSocket (TCP). Default
+    /// `[::]:4433`, which takes IPv4 too.
     pub listen: SocketAddr,
+    /// `[http]`.
+    pub http: HttpConfig,
     /// `[cache]`.
     pub cache: CacheConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
 }
+
+/// `[http]`: the TCP side.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct HttpConfig {
+    /// Address for HTTP and WebSocket without TLS. Default `127.0.0.1:8080`.
+    pub listen: Plain,
+    /// Origins of other hosts whose pages may connect. Default none.
+    pub origins: Vec<String>,
+}
+
+/// An address, or `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Plain(pub Option<SocketAddr>);
+
+impl std::str::FromStr for Plain {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        let address = text.parse().map_err(|_| {
+            format!("{text:?} is neither an address such as 127.0.0.1:8080 nor off")
+        })?;
+        Ok(Self(Some(address)))
+    }
+}
+
+impl TryFrom<String> for Plain {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { listen: Plain(Some((Ipv4Addr::LOCALHOST, HTTP_PORT).into())), origins: Vec::new() }
+    }
+}
+
+/// Port of HTTP without TLS.
+const HTTP_PORT: u16 = 8080;
 
 /// `[cache]`: what the daemon keeps.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -55,6 +105,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: (Ipv6Addr::UNSPECIFIED, crate::wire::PORT).into(),
+            http: HttpConfig::default(),
             cache: CacheConfig::default(),
             limits: LimitsConfig::default(),
         }
@@ -157,6 +208,9 @@ impl Config {
         if self.cache.bytes < ByteSize::mib(1) {
             return wrong("cache.bytes", format!("{} is below 1MiB", self.cache.bytes));
         }
+        if let Err(error) = crate::http::Origins::parse(&self.http.origins) {
+            return wrong("http.origins", error.to_string());
+        }
         if limits.payload.0 == 0 || limits.payload.0 > self.cache.bytes.0 / 4 {
             return wrong(
                 "limits.payload",
@@ -238,14 +292,22 @@ fn overlay(table: &mut toml::Table, variable: &str, value: &str) -> Result<(), C
             let inner = at.entry(*part).or_insert_with(|| toml::Table::new().into());
             at = inner.as_table_mut().ok_or_else(|| wrong(format!("{part} is not a section")))?;
         }
-        let number = value.parse::<i64>().map(toml::Value::from);
-        at.insert(last.clone(), number.unwrap_or_else(|_| value.into()));
+        at.insert(last.clone(), variable_value(value));
     }
     // By itself, so that the error is about this variable.
     let checked: Result<Config, toml::de::Error> = alone.try_into();
     checked
         .map(|_| ())
         .map_err(|error| wrong(format!("{}: {}", key.replace("__", "."), one_line(&error))))
+}
+
+// A number, a list as it would stand in the file, or text.
+fn variable_value(text: &str) -> toml::Value {
+    if let Ok(number) = text.parse::<i64>() {
+        return number.into();
+    }
+    let list = || format!("list = {text}").parse::<toml::Table>().ok()?.remove("list");
+    text.starts_with('[').then(list).flatten().unwrap_or_else(|| text.into())
 }
 
 #[cfg(test)]
@@ -269,7 +331,7 @@ mod tests {
         assert_eq!(load("", &[]), Ok(Config::default()));
         // Every key stands in it.
         let keys = DEFAULT.lines().filter(|line| line.contains(" = ")).count();
-        assert_eq!(keys, 8);
+        assert_eq!(keys, 10);
     }
 
     #[test]
@@ -278,6 +340,11 @@ mod tests {
         assert_eq!(config.cache.bytes, ByteSize::gib(1));
         let config = load("", &[("WEIR_LIMITS__TOPICS", "7"), ("OTHER", "x")]).unwrap();
         assert_eq!(config.limits.topics, 7);
+        let origins = r#"["https://a.example", "http://b.example:3000"]"#;
+        let variables = [("WEIR_HTTP__ORIGINS", origins), ("WEIR_HTTP__LISTEN", "off")];
+        let config = load("", &variables).unwrap();
+        assert_eq!(config.http.origins, ["https://a.example", "http://b.example:3000"]);
+        assert_eq!(config.http.listen, Plain(None));
     }
 
     #[test]
@@ -290,6 +357,8 @@ mod tests {
             ("", &[("WEIR_CASHE__BYTES", "1")], "environment variable WEIR_CASHE__BYTES: "),
             ("", &[("WEIR_CACHE__BYTES", "much")], "environment variable WEIR_CACHE__BYTES: "),
             ("[cache]\nbytes = \"32MiB\"", &[], "limits.payload: 16.0 MiB is not between"),
+            ("[http]\nlisten = \"8080\"", &[], "weir.toml:2: http.listen: \"8080\" is neither"),
+            ("[http]\norigins = [\"evil\"]", &[], "http.origins: \"evil\" is no origin"),
             ("[limits]\nwindow = 1", &[], "limits.window: 1 is below 64"),
         ] {
             let error = load(text, variables).unwrap_err();

@@ -1,10 +1,14 @@
 //! The daemon inside one's own program: a builder, and a handle to publish, subscribe and stop.
 
 use crate::engine::{Engine, Item, Limits, Publication, Receipt, SubscriptionId};
+use crate::http::listen::{self, Connections, Listener};
+use crate::http::{self, CertificateFacts, Origins};
 use crate::message::{Event, Gap, Message, SubscribeOptions};
 use crate::net::core::Core;
-use crate::net::identity::Identity;
-use crate::net::{endpoint, now};
+use crate::net::doors::Doors;
+use crate::net::identity::Identities;
+use crate::net::session::stopped;
+use crate::net::{endpoint, now, ports};
 use crate::wire::{Delivery, Digest, Filter, NameError, Refusal};
 use bytes::Bytes;
 use futures_core::Stream;
@@ -15,10 +19,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
-pub use crate::net::endpoint::BindError;
+pub use crate::http::OriginError;
 pub use crate::net::identity::IdentityError;
+pub use crate::net::ports::BindError;
 use crate::net::tls::CertificateHash;
 
 /// Most sessions at once, by default.
@@ -29,7 +34,10 @@ pub(crate) const SESSIONS: usize = 65_536;
 #[must_use]
 pub struct Builder {
     listen: SocketAddr,
+    http: Option<SocketAddr>,
+    origins: Vec<String>,
     state: Option<PathBuf>,
+    announce: Option<PathBuf>,
     limits: Limits,
     sessions: usize,
 }
@@ -41,22 +49,47 @@ pub enum SpawnError {
     /// Its certificate.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// Its port.
+    /// Its ports.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The origins that it was given.
+    #[error(transparent)]
+    Origin(#[from] OriginError),
 }
 
 impl Builder {
-    /// The UDP address for raw QUIC and WebTransport; port 0 lets the system choose. Default
-    /// `[::]:4433`, which takes IPv4 too.
+    /// The address for raw QUIC and WebTransport (UDP) and for HTTPS and WebSocket (TCP, the same
+    /// port number); port 0 lets the system choose. Default `[::]:4433`, which takes IPv4 too.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = address;
         self
     }
 
-    /// Where the certificate is kept. Default: nowhere; every start makes a new one.
+    /// An address for the same HTTP and WebSocket without TLS; browsers treat pages from
+    /// `http://localhost` as secure. Anybody who can reach it can read along, so keep it on
+    /// loopback, or behind a proxy that does TLS. Default none.
+    pub fn http(mut self, address: impl Into<Option<SocketAddr>>) -> Self {
+        self.http = address.into();
+        self
+    }
+
+    /// Sites whose pages may ask over HTTP, beside those of the daemon's own host, as browsers
+    /// write them: `https://example.org`, `http://localhost:3000`; `*` for every site. Default
+    /// none.
+    pub fn origins<T: Into<String>>(mut self, origins: impl IntoIterator<Item = T>) -> Self {
+        self.origins = origins.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Where the certificates are kept. Default: nowhere; every start makes new ones.
     pub fn state(mut self, directory: impl Into<PathBuf>) -> Self {
         self.state = Some(directory.into());
+        self
+    }
+
+    /// Where else the certificates' hashes are left, for clients on this machine. Default nowhere.
+    pub fn announce(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.announce = Some(directory.into());
         self
     }
 
@@ -66,7 +99,8 @@ impl Builder {
         self
     }
 
-    /// Most sessions at once; further ones are refused. Default 65,536.
+    /// Most sessions at once, over all transports, and most TCP connections; further ones are
+    /// refused. Default 65,536.
     pub fn sessions(mut self, most: usize) -> Self {
         self.sessions = most;
         self
@@ -75,18 +109,63 @@ impl Builder {
     /// Starts the daemon; within a tokio runtime.
     #[expect(clippy::unused_async, reason = "what starts later will have to be waited for")]
     pub async fn spawn(self) -> Result<Daemon, SpawnError> {
-        let identity = match &self.state {
-            Some(directory) => Identity::kept(directory)?,
-            None => Identity::make()?.0,
-        };
-        let certificate = identity.hash();
-        let endpoint = endpoint::bind(self.listen, identity)?;
-        let local = endpoint.local_addr();
-        let local = local.map_err(|error| BindError::Address { address: self.listen, error })?;
+        let origins = Origins::parse(self.origins)?;
+        let identities = Arc::new(Identities::open(self.state, self.announce)?);
+        let (udp, tcp) = ports::pair(self.listen)?;
+        let plain = self.http.map(ports::http).transpose()?;
+        let local = udp.local_addr().map_err(|error| BindError::Endpoint { error })?;
+        let http = plain.as_ref().map(std::net::TcpListener::local_addr).transpose();
+        let http = http.map_err(|error| BindError::Endpoint { error })?;
+        let endpoint = endpoint::open(udp, identities.clone())?;
+        let connections = Connections::new(self.sessions);
+        let mut listeners = vec![Listener::tls(tcp, identities.clone(), &connections)?];
+        listeners.extend(plain.map(|plain| Listener::plain(plain, &connections)));
         let core = Arc::new(Core::new(Engine::new(self.limits, now(), rand::random())));
         let (stop, stopping) = watch::channel(false);
-        let running = tokio::spawn(endpoint::run(endpoint, core.clone(), self.sessions, stopping));
-        Ok(Daemon { core, local, certificate, stop, running })
+        let doors = Doors::new(core.clone(), self.sessions, origins.clone(), stopping);
+        let facts = identities.clone();
+        let facts = move || {
+            let [current, next] = facts.hashes();
+            CertificateFacts { pinning: true, current, next: Some(next) }
+        };
+        let shared =
+            http::Shared::new(doors.core().clone(), origins, facts, local.port(), doors.stop());
+        let running = tokio::spawn(run(endpoint, listeners, shared, doors, identities.clone()));
+        Ok(Daemon { core, local, http, identities, stop, running })
+    }
+}
+
+// Returns when every session has ended.
+async fn run(
+    endpoint: quinn::Endpoint,
+    listeners: Vec<Listener>,
+    shared: http::Shared,
+    doors: Doors,
+    identities: Arc<Identities>,
+) {
+    let handle = axum_server::Handle::new();
+    let mut serving = JoinSet::new();
+    let app = http::router(Arc::new(shared), http::websocket::routes(doors.clone()));
+    for listener in listeners {
+        serving.spawn(listener.run(app.clone(), handle.clone()));
+    }
+    let mut stop = doors.stop();
+    let tcp = async {
+        tokio::select! {
+            () = stopped(&mut stop) => {}
+            Some(ended) = serving.join_next() => {
+                tracing::error!(?ended, "a listener failed: no HTTP and WebSocket any more");
+            }
+        }
+        listen::stop(&handle);
+        while serving.join_next().await.is_some() {}
+        doors.ended().await;
+    };
+    let udp = endpoint::run(endpoint, doors.clone());
+    let served = async { tokio::join!(tcp, udp) };
+    tokio::select! {
+        _ = served => {}
+        () = identities.renewing() => {}
     }
 }
 
@@ -96,7 +175,8 @@ impl Builder {
 pub struct Daemon {
     core: Arc<Core>,
     local: SocketAddr,
-    certificate: CertificateHash,
+    http: Option<SocketAddr>,
+    identities: Arc<Identities>,
     stop: watch::Sender<bool>,
     running: JoinHandle<()>,
 }
@@ -118,20 +198,34 @@ impl Daemon {
     pub fn builder() -> Builder {
         Builder {
             listen: (Ipv6Addr::UNSPECIFIED, crate::wire::PORT).into(),
+            http: None,
+            origins: Vec::new(),
             state: None,
+            announce: None,
             limits: Limits::default(),
             sessions: SESSIONS,
         }
     }
 
-    /// The UDP address it listens on.
+    /// The address it listens on, UDP and TCP.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
-    /// SHA-256 of its certificate: what clients pin.
+    /// The address of HTTP without TLS, if there is one.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// SHA-256 of the certificate in use: what clients pin.
     pub fn certificate_hash(&self) -> CertificateHash {
-        self.certificate
+        self.identities.hashes()[0]
+    }
+
+    /// SHA-256 of the certificate in use and of the one after it, which takes over when the first
+    /// has three days left. Clients that pin both get through the change.
+    pub fn certificate_hashes(&self) -> [CertificateHash; 2] {
+        self.identities.hashes()
     }
 
     /// The limits as they are applied.

@@ -26,6 +26,8 @@ pub mod client;
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod daemon;
+#[cfg(feature = "daemon")]
+mod http;
 #[cfg(feature = "client")]
 mod message;
 #[cfg(feature = "client")]

@@ -3,7 +3,8 @@
 use crate::net::tls::CertificateHash;
 use std::path::{Path, PathBuf};
 
-/// Name of the file that holds the certificate's hash.
+/// Name of the file that holds the hashes of the daemon's certificates, one a line: the one in
+/// use, and the one after it.
 pub(crate) const HASH: &str = "certificate.sha256";
 
 /// Where a daemon that runs as a service leaves the hash for everybody on the machine.
@@ -33,19 +34,9 @@ pub(crate) fn places(state: Option<&Path>) -> Vec<PathBuf> {
 
 /// The hashes of the certificates of daemons on this machine.
 pub(crate) fn local_hashes(places: &[PathBuf]) -> Vec<CertificateHash> {
-    let hash = |place: &PathBuf| std::fs::read_to_string(place.join(HASH)).ok()?.parse().ok();
-    places.iter().filter_map(hash).collect()
-}
-
-/// Leaves the hash for everybody on the machine, where a service has a place for it.
-#[cfg(feature = "cli")]
-pub(crate) fn announce(hash: &CertificateHash) {
-    if let Some(directory) = std::env::var_os("RUNTIME_DIRECTORY") {
-        let path = Path::new(&directory).join(HASH);
-        if let Err(error) = std::fs::write(&path, format!("{hash}\n")) {
-            tracing::warn!(%error, ?path, "clients on this machine will have to be given the hash");
-        }
-    }
+    let texts = places.iter().filter_map(|place| std::fs::read_to_string(place.join(HASH)).ok());
+    let hashes = |text: String| text.lines().filter_map(|hash| hash.parse().ok()).collect();
+    texts.flat_map(|text| -> Vec<_> { hashes(text) }).collect()
 }
 
 #[cfg(test)]

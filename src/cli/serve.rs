@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use crate::Daemon;
-use crate::config::Config;
+use crate::config::{Config, Plain};
 use crate::state;
 use anyhow::Context as _;
 use clap::Args;
@@ -25,9 +25,13 @@ pub(super) struct Arguments {
     /// Configuration file.
     #[arg(long, value_name = "FILE", env = "WEIR_CONFIG")]
     config: Option<PathBuf>,
-    /// UDP address for raw QUIC and WebTransport; port 0 takes a free one [default: [::]:4433].
+    /// Address for raw QUIC and WebTransport (UDP), HTTPS and WebSocket (TCP); port 0 takes a
+    /// free one [default: [::]:4433].
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
+    /// Address for the page, HTTP and WebSocket without TLS, or off [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDR")]
+    http: Option<Plain>,
     /// Where the certificate is kept [default: $STATE_DIRECTORY, $XDG_STATE_HOME/weir or
     /// ~/.local/state/weir].
     #[arg(long, value_name = "DIR", env = "WEIR_STATE")]
@@ -44,26 +48,35 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(listen) = arguments.listen {
         config.listen = listen;
     }
+    if let Some(http) = arguments.http {
+        config.http.listen = http;
+    }
     let directory = arguments.state.or_else(state::directory).context(
         "no place for the certificate: give one (--state DIR), or set HOME or XDG_STATE_HOME",
     )?;
     // From here on a signal stops the daemon as it should.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let daemon = Daemon::builder()
+    let mut builder = Daemon::builder()
         .listen(config.listen)
+        .http(config.http.listen.0)
+        .origins(config.http.origins.clone())
         .state(&directory)
         .limits(config.engine_limits())
-        .sessions(config.limits.sessions)
-        .spawn()
-        .await?;
-    let hash = daemon.certificate_hash();
-    state::announce(&hash);
+        .sessions(config.limits.sessions);
+    // A service has a place for what everybody on the machine may know.
+    if let Some(runtime) = std::env::var_os("RUNTIME_DIRECTORY") {
+        builder = builder.announce(runtime);
+    }
+    let daemon = builder.spawn().await?;
+    let [hash, next] = daemon.certificate_hashes();
     let (address, directory) = (daemon.local_addr(), directory.display());
     let value = json!({
         "event": "ready",
         "listen": address.to_string(),
+        "http": daemon.http_addr().map(|address| address.to_string()),
         "certificate_sha256": hash.to_string(),
+        "next_certificate_sha256": next.to_string(),
         "state": directory.to_string(),
     });
     let server = match (address.port(), address.ip().is_unspecified() || address.ip().is_loopback())
@@ -81,11 +94,17 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             "open to whoever can reach it; --listen 127.0.0.1:{port} keeps it to this machine\n"
         )
     };
+    let page = daemon.http_addr().map_or_else(String::new, |http| {
+        let host = if http.ip().is_loopback() { "localhost".into() } else { http.ip().to_string() };
+        format!("in a browser:         http://{host}:{}\n", http.port())
+    });
     let text = format!(
-        "weir {version} listens on UDP {address}: raw QUIC (weir/1) and WebTransport (/weir)\n\
+        "weir {version} listens on {address}: raw QUIC and WebTransport (UDP), WebSocket and \
+         HTTPS (TCP)\n\
          {open}\
          certificate SHA-256 {hash}, kept in {directory}\n\
-         in other terminals:  weir sub 'demo/*'{server}\n                     \
+         {page}\
+         in other terminals:   weir sub 'demo/*'{server}\n                      \
          weir pub demo/a hello{server}"
     );
     Output::new(arguments.json).value(&value, &text)?;

@@ -1,28 +1,33 @@
-//! Dialling: address, certificate, transport, hello.
+//! Connecting: address, certificate, which transport, hello.
 
-use super::{Builder, Closed, ConnectError};
+use super::dial::{Failure, connect, refused};
+use super::{Builder, Closed, ConnectError, Way};
 use crate::net::link::{Gone, Link, ReadError, Rx, Transport, Tx};
-use crate::net::tls::{self, Complaint, Expect, Trust};
-use crate::net::{socket, transport};
+use crate::net::tls::{Complaint, Expect, Trust};
 use crate::state;
 use crate::wire::{
-    ALPN, ClientFrame, Code, DaemonFrame, FrameReader, Limits, MAX_CONTROL_FRAME, PATH, PORT,
-    Position, ProducerId, Refusal,
+    ClientFrame, Code, DaemonFrame, FrameReader, Limits, MAX_CONTROL_FRAME, PORT, Position,
+    ProducerId, Refusal,
 };
 use bytes::Bytes;
-use quinn::crypto::rustls::QuicClientConfig;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// From the first packet to the welcome.
 const DIAL: Duration = Duration::from_secs(5);
+
+/// How long raw QUIC is tried alone before WebSocket is tried beside it. QUIC is the one to have:
+/// streams of their own, no waiting behind what was lost, datagrams later. Where it works it has
+/// answered by then, over a path of up to a third of this; where UDP is dropped, which nobody is
+/// told, this is what it costs. RFC 8305 does the same between IPv6 and IPv4, with 250 ms.
+const HEAD_START: Duration = Duration::from_secs(1);
 
 /// Keeps the socket open for as long as the session.
 pub(super) enum Endpoint {
     Quic(quinn::Endpoint),
     WebTransport(Box<wtransport::Endpoint<wtransport::endpoint::endpoint_side::Client>>),
+    WebSocket,
 }
 
 impl Endpoint {
@@ -31,6 +36,8 @@ impl Endpoint {
         match self {
             Self::Quic(endpoint) => endpoint.wait_idle().await,
             Self::WebTransport(endpoint) => endpoint.wait_idle().await,
+            // The link waits.
+            Self::WebSocket => {}
         }
     }
 }
@@ -56,17 +63,90 @@ pub(super) async fn dial(builder: &Builder) -> Result<Dialled, ConnectError> {
     let addresses: Vec<_> = addresses.map_err(|error| unknown(error.to_string()))?.collect();
     let mut last = unknown("no address".into());
     for address in addresses {
-        match timeout(DIAL, dial_one(builder, host, address)).await {
-            Ok(Ok(dialled)) => return Ok(dialled),
+        let dialled = match builder.way {
+            Way::Only(kind) => attempt(builder, kind, host, address, Instant::now() + DIAL).await,
+            Way::Auto => dial_either(builder, host, address).await,
+        };
+        match dialled {
             // The same daemon at its other address would say the same.
-            Ok(Err(error @ (ConnectError::Certificate { .. } | ConnectError::Refused { .. }))) => {
-                return Err(error);
-            }
-            Ok(Err(error)) => last = error,
-            Err(_) => last = ConnectError::NoAnswer { server: server.clone(), after: DIAL },
+            Err(error) if !is_last_word(&error) => last = error,
+            done => return done,
         }
     }
     Err(last)
+}
+
+// The daemon has spoken: there is no use in asking it in another way.
+fn is_last_word(error: &ConnectError) -> bool {
+    matches!(error, ConnectError::Certificate { .. } | ConnectError::Refused { .. })
+}
+
+// Raw QUIC, and WebSocket too if that fails or is slow to answer; whichever is welcomed first.
+async fn dial_either(
+    builder: &Builder,
+    host: &str,
+    address: SocketAddr,
+) -> Result<Dialled, ConnectError> {
+    let start = Instant::now();
+    let quic = attempt(builder, Transport::Quic, host, address, start + DIAL);
+    tokio::pin!(quic);
+    let mut quic_failed = match timeout(HEAD_START, &mut quic).await {
+        Ok(Err(error)) if !is_last_word(&error) => Some(error),
+        Ok(done) => return done,
+        Err(_) => None,
+    };
+    let websocket = attempt(builder, Transport::WebSocket, host, address, start + DIAL);
+    tokio::pin!(websocket);
+    let mut websocket_failed = None;
+    loop {
+        tokio::select! {
+            done = &mut quic, if quic_failed.is_none() => match done {
+                Err(error) if !is_last_word(&error) => quic_failed = Some(error),
+                done => return done,
+            },
+            // Nothing that goes wrong here is the last word: what stands between may be at fault.
+            done = &mut websocket, if websocket_failed.is_none() => match done {
+                Err(error) => websocket_failed = Some(error),
+                Ok(dialled) => {
+                    let why = quic_failed.map_or_else(
+                        || format!("no answer within {HEAD_START:?}"),
+                        |error| error.to_string(),
+                    );
+                    tracing::info!(server = builder.server, why, "WebSocket in place of raw QUIC");
+                    return Ok(dialled);
+                }
+            },
+        }
+        (quic_failed, websocket_failed) = match (quic_failed, websocket_failed) {
+            (Some(quic), Some(websocket)) => return Err(neither(quic, websocket)),
+            one => one,
+        };
+    }
+}
+
+fn neither(quic: ConnectError, websocket: ConnectError) -> ConnectError {
+    match (quic, websocket) {
+        (error @ ConnectError::NotRunning { .. }, ConnectError::NotRunning { .. }) => error,
+        // Found before anything was sent, and the same for both.
+        (error @ (ConnectError::NoCertificate { .. } | ConnectError::Tls(_)), _) => error,
+        (quic, websocket) => {
+            ConnectError::Neither { quic: quic.into(), websocket: websocket.into() }
+        }
+    }
+}
+
+async fn attempt(
+    builder: &Builder,
+    kind: Transport,
+    host: &str,
+    address: SocketAddr,
+    deadline: Instant,
+) -> Result<Dialled, ConnectError> {
+    let after = deadline.saturating_duration_since(Instant::now());
+    let dialled = timeout_at(deadline, dial_one(builder, kind, host, address)).await;
+    dialled.unwrap_or_else(|_| {
+        Err(ConnectError::NoAnswer { server: builder.server.clone(), transport: kind, after })
+    })
 }
 
 // HOST, HOST:PORT, [V6], [V6]:PORT or a bare V6 address.
@@ -88,6 +168,7 @@ fn split(server: &str) -> Option<(&str, u16)> {
 
 async fn dial_one(
     builder: &Builder,
+    kind: Transport,
     host: &str,
     address: SocketAddr,
 ) -> Result<Dialled, ConnectError> {
@@ -107,8 +188,8 @@ async fn dial_one(
     };
     let complaint = Complaint::default();
     let connected = tokio::select! {
-        connected = connect(builder.transport, &expect, host, address, &complaint) => connected,
-        () = refused(address) => {
+        connected = connect(kind, &expect, host, address, &complaint) => connected,
+        () = refused(kind, address) => {
             return Err(ConnectError::NotRunning { server: server.clone() });
         }
     };
@@ -126,89 +207,11 @@ async fn dial_one(
         Ok(connected) => connected,
         Err(Failure::Gone(error)) => return Err(gone(error)),
         Err(Failure::Other(error)) => return Err(error),
+        Err(Failure::NotRunning) => {
+            return Err(ConnectError::NotRunning { server: server.clone() });
+        }
     };
     greet(builder, endpoint, link).await.map_err(gone)
-}
-
-enum Failure {
-    Gone(Gone),
-    Other(ConnectError),
-}
-
-impl<E: Into<ConnectError>> From<E> for Failure {
-    fn from(error: E) -> Self {
-        Self::Other(error.into())
-    }
-}
-
-async fn connect(
-    kind: Transport,
-    expect: &Expect<'_>,
-    host: &str,
-    address: SocketAddr,
-    complaint: &Complaint,
-) -> Result<(Endpoint, Link), Failure> {
-    let local: SocketAddr = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = socket::bind(local)?;
-    match kind {
-        Transport::Quic => {
-            let crypto = tls::client(expect, ALPN, complaint)?;
-            let crypto =
-                QuicClientConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
-            let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-            config.transport_config(Arc::new(transport::client()));
-            let runtime = Arc::new(quinn::TokioRuntime);
-            let endpoint =
-                quinn::Endpoint::new(quinn::EndpointConfig::default(), None, socket, runtime)?;
-            let gone = |reason: String| Failure::Gone(Gone { code: None, reason });
-            let connecting = endpoint
-                .connect_with(config, address, host)
-                .map_err(|error| gone(error.to_string()))?;
-            let connection = connecting.await.map_err(|error| Failure::Gone(error.into()))?;
-            Ok((Endpoint::Quic(endpoint), Link::Quic(connection)))
-        }
-        Transport::WebTransport => {
-            let crypto = tls::client(expect, b"h3", complaint)?;
-            let config = wtransport::ClientConfig::builder()
-                .with_bind_socket(socket)
-                .with_custom_tls_and_transport(crypto, transport::client());
-            let endpoint = wtransport::Endpoint::client(config.build())?;
-            // By name only where a name is checked.
-            let authority = match expect {
-                Expect::System | Expect::Authority(_)
-                    if host.parse::<std::net::IpAddr>().is_err() =>
-                {
-                    format!("{host}:{}", address.port())
-                }
-                _ => address.to_string(),
-            };
-            let connected = endpoint.connect(format!("https://{authority}{PATH}")).await;
-            let connection = connected
-                .map_err(|error| Failure::Gone(Gone { code: None, reason: error.to_string() }))?;
-            Ok((Endpoint::WebTransport(Box::new(endpoint)), Link::WebTransport(connection)))
-        }
-    }
-}
-
-// Comes back only when nothing listens at a loopback address: the system tells a connected
-// socket, and would not tell QUIC's.
-async fn refused(address: SocketAddr) {
-    let probe = async {
-        let socket = tokio::net::UdpSocket::bind((address.ip(), 0)).await?;
-        socket.connect(address).await?;
-        socket.send(&[0]).await?;
-        socket.recv(&mut [0; 1]).await
-    };
-    if address.ip().is_loopback()
-        && let Err(error) = probe.await
-        && error.kind() == std::io::ErrorKind::ConnectionRefused
-    {
-        return;
-    }
-    std::future::pending::<()>().await;
 }
 
 async fn greet(builder: &Builder, endpoint: Endpoint, link: Link) -> Result<Dialled, Gone> {
@@ -249,6 +252,7 @@ async fn greet(builder: &Builder, endpoint: Endpoint, link: Link) -> Result<Dial
         match rx.read(&mut pieces).await {
             Ok(Some(_)) => reader.push(std::mem::take(&mut pieces[0])),
             Ok(None) | Err(ReadError::Reset) => return Err(link.closed().await),
+            Err(ReadError::Broken(refusal)) => return Err(broken(refusal.to_string())),
             Err(ReadError::Gone(gone)) => return Err(gone),
         }
     }

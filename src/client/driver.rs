@@ -3,13 +3,20 @@
 use super::publish::{Large, Outstanding, Receipt, send_alone};
 use super::request::Answer;
 use super::{Closed, PublishError, Shared};
-use crate::net::link::{ReadError, Rx, Tx, WriteError};
-use crate::wire::{Code, DaemonFrame, FRAME_OVERHEAD, FrameReader, MAX_CONTROL_FRAME, Refusal};
+use crate::net::link::{Gone, ReadError, Rx, Tx, WriteError};
+use crate::wire::{
+    ClientFrame, Code, DaemonFrame, FRAME_OVERHEAD, FrameReader, MAX_CONTROL_FRAME, Refusal,
+};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// How long the daemon may take to hear that the session is over.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What a subscription is handed.
 pub(super) enum Delivery {
@@ -50,8 +57,9 @@ impl Shared {
     /// Ends the session, and tells a daemon that broke the protocol. One that said goodbye closes
     /// by itself, and what came before may still be read; one that is gone does not hear this.
     fn break_off(&self, closed: Closed) {
-        if closed.code.is_none() {
-            self.link.close(Code::MALFORMED, &closed.reason);
+        match closed.code {
+            None => self.link.close(Code::MALFORMED, &closed.reason),
+            code => self.link.end(Gone { code, reason: closed.reason.clone() }),
         }
         self.fail(closed);
     }
@@ -84,6 +92,7 @@ impl Incoming {
             match self.rx.read(&mut piece).await {
                 Ok(Some(_)) => self.reader.push(std::mem::take(&mut piece[0])),
                 Ok(None) | Err(ReadError::Reset) => return Ok(None),
+                Err(ReadError::Broken(refusal)) => return Err(broken(refusal)),
                 Err(ReadError::Gone(gone)) => return Err(gone.into()),
             }
         }
@@ -103,8 +112,22 @@ pub(super) async fn run(shared: Arc<Shared>, mut tx: Tx, rx: Rx, reader: FrameRe
         closed = write_large(&shared) => closed,
         closed = accept_streams(&shared) => closed,
         closed = drain_datagrams(&shared) => closed,
+        closed = cut_off(&shared) => closed,
     };
     shared.break_off(closed);
+    let _ = timeout(LINGER, shared.link.leave(Code::DONE, "")).await;
+    shared.link.set_left();
+}
+
+// The daemon is to send no more for a subscription whose reader does not keep up with a channel
+// that it shares. The reader, when it comes to the end of what it has, asks for the rest.
+async fn cut_off(shared: &Shared) -> Closed {
+    loop {
+        let subscription = shared.link.cut().await;
+        let mut out = Vec::new();
+        ClientFrame::Unsubscribe { subscription }.encode(&mut out);
+        shared.control.push([out.into()]);
+    }
 }
 
 async fn write_control(shared: &Shared, tx: &mut Tx) -> Closed {
@@ -133,7 +156,8 @@ async fn write_publications(shared: &Shared) -> Closed {
         };
         match tx.write(&mut pieces).await {
             Ok(()) => pieces.clear(),
-            Err(WriteError::Gone(gone)) => return gone.into(),
+            // Who reads may know better why.
+            Err(WriteError::Gone(_)) => return shared.link.closed().await.into(),
             Err(WriteError::Stopped) => return broken("it stopped the stream of publications"),
         }
     }
@@ -194,11 +218,15 @@ async fn take_stream(shared: Arc<Shared>, rx: Rx) {
         let _ = subscription.send(Delivery::Stream(incoming)).await;
         return;
     }
+    // Of a subscription that was dropped meanwhile: nobody waits.
+    if !shared.lock().questions.contains_key(&request) {
+        return;
+    }
     match super::request::read_message(&mut incoming).await {
         Ok(Some(message)) => shared.answer(request, Ok(Answer::Message(message))),
         // The daemon ends the session, and the control stream says why.
         Ok(None) => {}
-        // Of a subscription that was dropped meanwhile: nobody waits.
+        // Nobody waits any more.
         Err(_) if !shared.lock().questions.contains_key(&request) => {}
         Err(closed) => shared.break_off(closed),
     }

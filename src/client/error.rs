@@ -1,6 +1,6 @@
 //! What can go wrong for a client, by operation. Each message is one line that says what to do.
 
-use crate::net::link::Gone;
+use crate::net::link::{Gone, Transport};
 use crate::net::tls::TlsError;
 use crate::wire::{Code, MAX_ALIASES, NameError, Refusal};
 use std::path::PathBuf;
@@ -47,14 +47,26 @@ pub enum ConnectError {
     },
     /// No answer.
     #[error(
-        "no answer from {server} within {} s: is the daemon running there, and may UDP pass to it?",
-        after.as_secs()
+        "no answer from {server} over {transport} within {:.0} s: is the daemon running there, \
+         and may {}",
+        after.as_secs_f64(),
+        passage(*transport)
     )]
     NoAnswer {
         /// As given.
         server: String,
+        /// What was tried.
+        transport: Transport,
         /// How long it was waited for.
         after: Duration,
+    },
+    /// Neither transport that was tried.
+    #[error("{quic}; and over websocket: {websocket}")]
+    Neither {
+        /// What became of raw QUIC.
+        quic: Box<ConnectError>,
+        /// What became of WebSocket.
+        websocket: Box<ConnectError>,
     },
     /// On loopback, and no certificate to expect.
     #[error(
@@ -99,6 +111,15 @@ pub enum ConnectError {
     /// The local socket.
     #[error("opening a UDP socket: {0}")]
     Socket(#[from] std::io::Error),
+}
+
+fn passage(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Quic | Transport::WebTransport => {
+            "UDP pass to it? (--transport auto tries TCP as well)"
+        }
+        Transport::WebSocket => "TCP pass to it?",
+    }
 }
 
 fn list(places: &[PathBuf]) -> String {

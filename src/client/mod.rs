@@ -1,4 +1,4 @@
-//! A native peer: publish, subscribe, look up, over raw QUIC or WebTransport.
+//! A native peer: publish, subscribe, look up, over raw QUIC, WebTransport or WebSocket.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -14,6 +14,7 @@
 //! ```
 
 mod connect;
+mod dial;
 mod driver;
 mod error;
 mod publish;
@@ -34,23 +35,41 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::AbortHandle;
 
 /// Settings of a client, made by [`Client::builder`].
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Builder {
     server: String,
-    transport: Transport,
+    way: Way,
     trust: Trust,
     state: Option<PathBuf>,
     token: Option<String>,
 }
 
+/// How to connect.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Only(Transport),
+    Auto,
+}
+
 impl Builder {
-    /// How to connect. Default raw QUIC.
+    /// How to connect: so and not otherwise. Default raw QUIC.
     pub fn transport(mut self, transport: Transport) -> Self {
-        self.transport = transport;
+        self.way = Way::Only(transport);
+        self
+    }
+
+    /// Connects over raw QUIC where that is possible, else over WebSocket; undoes
+    /// [`transport`](Self::transport). WebSocket is tried as soon as QUIC has failed, and beside
+    /// it when it has not answered within a second; the first that the daemon welcomes is taken.
+    /// QUIC has this head start because it is the better one to have where both work. A daemon
+    /// that refuses the session, or whose certificate is not trusted, is not asked twice.
+    ///
+    /// [`Client::transport`] says which it is; falling back is also logged, with the reason.
+    pub fn auto(mut self) -> Self {
+        self.way = Way::Auto;
         self
     }
 
@@ -114,14 +133,13 @@ impl Shared {
 struct Handle {
     shared: Arc<Shared>,
     endpoint: connect::Endpoint,
-    driver: AbortHandle,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
         self.shared.fail(connect::closed_here());
+        // The driver sees it, and ends.
         self.shared.link.close(crate::wire::Code::DONE, "");
-        self.driver.abort();
     }
 }
 
@@ -138,7 +156,7 @@ impl Client {
     pub fn builder(server: impl Into<String>) -> Builder {
         Builder {
             server: server.into(),
-            transport: Transport::Quic,
+            way: Way::Only(Transport::Quic),
             trust: Trust::default(),
             state: None,
             token: None,
@@ -164,8 +182,8 @@ impl Client {
             large: Arc::new(Semaphore::new(publish::OWN_STREAMS)),
             sending: Notify::new(),
         });
-        let driver = tokio::spawn(driver::run(shared.clone(), tx, rx, reader)).abort_handle();
-        Self { handle: Arc::new(Handle { shared, endpoint, driver }) }
+        tokio::spawn(driver::run(shared.clone(), tx, rx, reader));
+        Self { handle: Arc::new(Handle { shared, endpoint }) }
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -177,8 +195,9 @@ impl Client {
         self.shared().link.transport()
     }
 
-    /// The connection's smoothed round-trip time.
-    pub fn rtt(&self) -> Duration {
+    /// The connection's smoothed round-trip time; none over WebSocket, where
+    /// [`ping`](Self::ping) measures one.
+    pub fn rtt(&self) -> Option<Duration> {
         self.shared().link.rtt()
     }
 
@@ -198,5 +217,6 @@ impl Client {
         self.shared().settled().await;
         self.shared().link.close(crate::wire::Code::DONE, "");
         self.handle.endpoint.wait_idle().await;
+        self.shared().link.left().await;
     }
 }

@@ -17,6 +17,9 @@ pub(super) enum Answer {
     Pong,
 }
 
+/// An answer on its way; lost when the session is.
+pub(super) type Answering = oneshot::Receiver<Result<Answer, Refusal>>;
+
 /// A payload among the most counted of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ranking {
@@ -71,22 +74,28 @@ impl Client {
         &self,
         encode: impl FnOnce(u32, &mut State, &mut Vec<u8>),
     ) -> Result<Result<Answer, Refusal>, Closed> {
+        self.shared().control.room().await;
+        self.begin_asking(encode)?.await.map_err(|_| self.shared().why())
+    }
+
+    /// Asks without waiting, not even for room: for what is asked once.
+    pub(super) fn begin_asking(
+        &self,
+        encode: impl FnOnce(u32, &mut State, &mut Vec<u8>),
+    ) -> Result<Answering, Closed> {
         let shared = self.shared();
-        shared.control.room().await;
         let (question, answer) = oneshot::channel();
-        {
-            let mut state = shared.lock();
-            if let Some(closed) = &state.closed {
-                return Err(closed.clone());
-            }
-            state.last_request += 1;
-            let request = state.last_request;
-            state.questions.insert(request, question);
-            let mut out = Vec::new();
-            encode(request, &mut state, &mut out);
-            shared.control.push([out.into()]);
+        let mut state = shared.lock();
+        if let Some(closed) = &state.closed {
+            return Err(closed.clone());
         }
-        answer.await.map_err(|_| shared.why())
+        state.last_request += 1;
+        let request = state.last_request;
+        state.questions.insert(request, question);
+        let mut out = Vec::new();
+        encode(request, &mut state, &mut out);
+        shared.control.push([out.into()]);
+        Ok(answer)
     }
 
     /// One message of a topic: the newest, or by sequence, or by its payload's digest.

@@ -1,11 +1,17 @@
 //! A subscription: a stream of events, read straight from its QUIC stream. Nothing is queued
 //! here: who does not read makes the daemon's cursor fall behind, which costs nobody anything.
+//!
+//! Over WebSocket there are no streams that could hold back by themselves. There a subscription
+//! that is not read is [cut](crate::net::link::Link::cut), and asks again from where it stands
+//! when what it had has been read: to whoever reads it there is no difference.
 
 use super::driver::{Delivery, Incoming};
-use super::request::Answer;
+use super::request::{Answer, Answering};
 use super::{Client, SubscribeError};
 use crate::message::{Event, Gap, Message, ResumePoint, Start, SubscribeOptions};
-use crate::wire::{ClientFrame, DaemonFrame, Filter, Position};
+use crate::wire::{
+    ClientFrame, Code, DaemonFrame, Filter, FrameError, MAX_CONTROL_FRAME, Position, Refusal,
+};
 use bytes::Bytes;
 use futures_core::Stream;
 use std::collections::HashMap;
@@ -23,12 +29,18 @@ struct Topic {
 /// A running subscription: a [`Stream`] of events; ends after an error. Dropping it ends it.
 pub struct Subscription {
     client: Client,
+    filter: Filter,
+    options: SubscribeOptions,
     request: u32,
     // Where topics that were never heard of are to begin, and all of them if none was.
     since: Position,
     start: Start,
     deliveries: mpsc::Receiver<Delivery>,
     stream: Option<Incoming>,
+    // What came was not read fast enough, and the rest has to be asked for.
+    cut: bool,
+    // It has been asked for.
+    asked: Option<Answering>,
     topics: HashMap<u64, Topic>,
     // Topics that it was resumed with and has not heard of since: epoch and next sequence.
     earlier: HashMap<Arc<str>, (u64, u64)>,
@@ -49,24 +61,10 @@ impl Client {
         options: &SubscribeOptions,
     ) -> Result<Subscription, SubscribeError> {
         let filter = Filter::new(filter)?;
-        // One stream and one end at most.
-        let (sender, deliveries) = mpsc::channel(2);
-        let mut request = 0;
-        let asked = self.ask_with(|number, state, out| {
-            request = number;
-            // Known before it is asked for: the stream may overtake the answer.
-            state.subscriptions.insert(number, sender);
-            ClientFrame::Subscribe {
-                request: number,
-                filter: filter.as_str(),
-                start: options.start.to_wire(),
-                delivery: options.delivery,
-                lag: options.lag,
-                deadline: 0,
-            }
-            .encode(out);
-        });
-        let position = match asked.await? {
+        self.shared().control.room().await;
+        let (request, deliveries, asked) = self.begin_subscribing(&filter, options)?;
+        let asked = asked.await.map_err(|_| self.shared().why());
+        let position = match asked? {
             Ok(Answer::Subscribed(position)) => position,
             Ok(other) => {
                 return Err(SubscribeError::Protocol(format!("{other:?} to a subscribe")));
@@ -76,6 +74,8 @@ impl Client {
                 return Err(SubscribeError::Refused(refusal));
             }
         };
+        // What it begins with is kept apart.
+        let kept = SubscribeOptions { start: Start::New, ..*options };
         let mut earlier = HashMap::new();
         let since = match &options.start {
             Start::Resume(point) => {
@@ -89,6 +89,8 @@ impl Client {
         };
         Ok(Subscription {
             client: self.clone(),
+            filter,
+            options: kept,
             request,
             since,
             start: match &options.start {
@@ -97,10 +99,44 @@ impl Client {
             },
             deliveries,
             stream: None,
+            cut: false,
+            asked: None,
             topics: HashMap::new(),
             earlier,
             ended: false,
         })
+    }
+
+    fn begin_subscribing(
+        &self,
+        filter: &Filter,
+        options: &SubscribeOptions,
+    ) -> Result<(u32, mpsc::Receiver<Delivery>, Answering), SubscribeError> {
+        // One stream and one end at most.
+        let (sender, deliveries) = mpsc::channel(2);
+        let frame = |request| ClientFrame::Subscribe {
+            request,
+            filter: filter.as_str(),
+            start: options.start.to_wire(),
+            delivery: options.delivery,
+            lag: options.lag,
+            deadline: 0,
+        };
+        let mut bytes = Vec::new();
+        frame(u32::MAX).encode(&mut bytes);
+        if bytes.len() > MAX_CONTROL_FRAME {
+            let error = FrameError::TooLarge { size: bytes.len(), limit: MAX_CONTROL_FRAME };
+            let reason = format!("too many topics to resume at once: {error}");
+            return Err(SubscribeError::Refused(Refusal::new(Code::FRAME_TOO_LARGE, reason)));
+        }
+        let mut request = 0;
+        let asked = self.begin_asking(|number, state, out| {
+            request = number;
+            // Known before it is asked for: the stream may overtake the answer.
+            state.subscriptions.insert(number, sender);
+            frame(number).encode(out);
+        });
+        Ok((request, deliveries, asked?))
     }
 }
 
@@ -121,6 +157,25 @@ impl Subscription {
         let earlier = self.earlier.iter();
         let earlier = earlier.map(|(name, (epoch, next))| (name.clone(), *epoch, *next));
         Start::Resume(ResumePoint { since: self.since, topics: heard.chain(earlier).collect() })
+    }
+
+    // Asks for what comes after what was read, as somebody would who comes back.
+    fn ask_again(&mut self) -> Result<(), SubscribeError> {
+        if !matches!(self.start, Start::Resume(_) | Start::All) {
+            // Some of what it was to begin with may belong to topics that it has not been told of
+            // yet. It gets more of these than it asked for, as it must not get less.
+            self.since = Position { run: 0, position: 0 };
+        }
+        let start = self.resume();
+        let stood = self.topics.drain().map(|(_, topic)| (topic.name, (topic.epoch, topic.next)));
+        self.earlier.extend(stood);
+        self.start = start.clone();
+        let options = SubscribeOptions { start, ..self.options };
+        let (request, deliveries, asked) = self.client.begin_subscribing(&self.filter, &options)?;
+        tracing::debug!(self.request, request, "not read fast enough: asked for the rest again");
+        (self.request, self.deliveries, self.asked) = (request, deliveries, Some(asked));
+        self.cut = false;
+        Ok(())
     }
 
     fn take(&mut self, frame: &Bytes) -> Result<Option<Event>, SubscribeError> {
@@ -163,9 +218,20 @@ impl Subscription {
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, SubscribeError>> {
         loop {
+            if let Some(asked) = &mut self.asked {
+                match ready!(pin!(asked).poll(context)) {
+                    Ok(Ok(_)) => self.asked = None,
+                    Ok(Err(refusal)) => return Poll::Ready(Err(SubscribeError::Refused(refusal))),
+                    Err(_) => return Poll::Ready(Err(self.client.shared().why().into())),
+                }
+            }
             let Some(stream) = &mut self.stream else {
                 match ready!(self.deliveries.poll_recv(context)) {
                     Some(Delivery::Stream(stream)) => self.stream = Some(stream),
+                    // As the daemon was told to.
+                    Some(Delivery::Ended(refusal)) if self.cut && refusal.code == Code::DONE => {
+                        self.ask_again()?;
+                    }
                     Some(Delivery::Ended(refusal)) => {
                         return Poll::Ready(Err(SubscribeError::Refused(refusal)));
                     }
@@ -181,7 +247,10 @@ impl Subscription {
                     }
                 }
                 // It says elsewhere why.
-                Ok(None) => self.stream = None,
+                Ok(None) => {
+                    self.cut = stream.rx.is_cut_short();
+                    self.stream = None;
+                }
                 Err(closed) => return Poll::Ready(Err(closed.into())),
             }
         }

@@ -84,6 +84,13 @@ impl<'a> MessageRef<'a> {
         self.sequence
     }
 
+    /// Its place in the order in which the engine accepted everything in this run: a subscription
+    /// that has had this message and [resumes](crate::wire::Start::Resume) since this position
+    /// goes on with the next.
+    pub fn position(&self) -> u64 {
+        self.entry.position
+    }
+
     /// Times the payload had been published, this time included.
     pub fn count(&self) -> u64 {
         self.entry.count.count

@@ -7,10 +7,18 @@ use std::collections::VecDeque;
 /// Where a message was first published: whoever sees it a second time can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// The producer.
+    /// The producer; or, where the number is 0, what stands for a key.
     pub producer: ProducerId,
-    /// The producer's number for it: 1, 2, 3 … per topic.
+    /// The producer's number for it: 1, 2, 3 … per topic. 0 is a publication under a key of its
+    /// own: see [`Engine::keys`](super::Engine::keys).
     pub number: u64,
+}
+
+impl Origin {
+    /// Whether this is a key, and not a producer's number.
+    pub fn is_key(&self) -> bool {
+        self.number == 0
+    }
 }
 
 /// A message as the log keeps it. Its sequence is its place.

@@ -30,6 +30,7 @@ mod evict;
 mod filters;
 mod frames;
 mod item;
+mod keys;
 mod ledger;
 mod limits;
 mod log;
@@ -47,6 +48,7 @@ mod tests;
 
 pub use frames::{Channel, Prepared, Publishing, encode_item};
 pub use item::{Item, MessageRef};
+pub use keys::Keys;
 pub use limits::Limits;
 pub use log::Origin;
 pub use publish::{Publication, Receipt};
@@ -131,6 +133,13 @@ impl Engine {
     /// Number of topics.
     pub fn topics(&self) -> usize {
         self.by_name.len()
+    }
+
+    /// Makes the origins of publications under keys: text that a publisher chooses for one
+    /// publication, so that a repetition is recognised. A topic remembers as many keys as
+    /// [producers](Limits::producers), apart from these, each with its receipt.
+    pub fn keys(&self) -> Keys {
+        Keys::new(self.secret)
     }
 
     /// Bytes charged to the budget: topics and messages, and the part set aside for counts.

@@ -19,14 +19,16 @@ pub struct Publication<'a> {
     pub digest: Digest,
     /// The publisher's clock, µs since 1970; 0 is none.
     pub stamp: u64,
-    /// Who published it and under which number; with none, every call counts.
+    /// Who published it and under which number, or under which [key](super::Keys); with none,
+    /// every call counts.
     pub origin: Option<Origin>,
 }
 
 /// A publication was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// Its sequence in the topic; 0 in a repeated receipt whose message has left the cache.
+    /// Its sequence in the topic; 0 in a repeated receipt whose message has left the cache. That
+    /// of a key is kept with the key.
     pub sequence: u64,
     /// Times the payload was published to the topic, that time included; 0 as above.
     pub count: u64,
@@ -49,9 +51,6 @@ impl Engine {
         let Publication { topic, payload, digest, stamp, origin } = *publication;
         if payload.len() > self.limits.payload {
             return Err(self.too_large(payload.len()));
-        }
-        if origin.is_some_and(|origin| origin.number == 0) {
-            return Err(Refusal::new(Code::STALE, "publications are numbered from 1"));
         }
         let slot = if let Some(slot) = self.by_use.get(topic) {
             *slot
@@ -91,13 +90,19 @@ impl Engine {
         let cost = 0;
         let entry = Entry { position, origin, stamp, count, digest, encoded, cost };
         topic.push(entry);
-        if let Some(Origin { producer, number }) = origin {
-            topic.producers.accept(producer, number, sequence, window, most);
+        let Count { count, since } = count;
+        let receipt = Receipt { sequence, count, since, digest, duplicate: false };
+        match origin {
+            Some(key) if key.is_key() => topic.keys.put(key.producer, receipt, most),
+            Some(Origin { producer, number }) => {
+                topic.producers.accept(producer, number, sequence, window, most);
+            }
+            None => {}
         }
         self.settle(slot, before);
         self.make_room(slot);
         self.wake(slot, position);
-        Ok(Receipt { sequence, count: count.count, since: count.since, digest, duplicate: false })
+        Ok(receipt)
     }
 
     // Names everybody who had everything before.
@@ -122,6 +127,10 @@ impl Engine {
         let Some(topic) = self.topics[slot].as_deref_mut() else {
             return Ok(None);
         };
+        if origin.is_key() {
+            let known = topic.keys.get(origin.producer);
+            return Ok(known.map(|receipt| Receipt { duplicate: true, ..receipt }));
+        }
         match topic.producers.judge(origin.producer, origin.number) {
             Verdict::Fresh => return Ok(None),
             Verdict::Duplicate => {}

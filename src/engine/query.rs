@@ -70,6 +70,13 @@ impl Engine {
         Ok(MessageRef::new(found, sequence, entry))
     }
 
+    /// The epoch of a topic, and the sequence that its next message will have; none before its
+    /// first.
+    pub fn head(&self, topic: &str) -> Option<(u64, u64)> {
+        let found = self.topic(self.slot(topic)?)?;
+        Some((found.epoch, found.log.next()))
+    }
+
     /// The most counted payloads of a topic, highest first; at most 100.
     pub fn top(&self, topic: &str, k: usize) -> Result<Vec<Ranking>, Refusal> {
         check_topic(topic).map_err(crate::wire::NameError::of_topic)?;

@@ -231,7 +231,13 @@ impl Session {
             stamp: *stamp,
             origin: Some(Origin { producer, number }),
         };
-        match engine.publish(now, &publication) {
+        // To the engine, number 0 is a key; a peer has none.
+        let receipt = if number == 0 {
+            Err(Refusal::new(Code::STALE, "publications are numbered from 1"))
+        } else {
+            engine.publish(now, &publication)
+        };
+        match receipt {
             Ok(receipt) => DaemonFrame::Receipt {
                 alias,
                 number,

@@ -186,8 +186,9 @@ impl Engine {
             return 1;
         }
         if topic.log.gone() > since.position {
-            // Some have left the log, and where they began is not known: the gap told is from 1.
-            return 1;
+            // Some have left the log, and where they began is not known. They are no more than
+            // the positions they had.
+            return topic.log.first().saturating_sub(topic.log.gone() - since.position).max(1);
         }
         let (mut low, mut high) = (topic.log.first(), topic.log.next());
         while low < high {

@@ -2,6 +2,7 @@
 
 use super::SubscriptionId;
 use super::counts::{Count, Ranked, Top};
+use super::keys;
 use super::ledger::Key;
 use super::log::{Entry, Log, PLACE, allocated};
 use super::producers::Producers;
@@ -52,6 +53,7 @@ pub(crate) struct Topic {
     pub(crate) born: u64,
     pub(crate) log: Log,
     pub(crate) producers: Producers,
+    pub(crate) keys: keys::Known,
     pub(crate) top: Top,
     // Newest publication of each payload in the cache. Their LRU has no list of its own: it is
     // the log, and among that, by the number of the look-up, what was asked for.
@@ -81,6 +83,7 @@ impl Topic {
             born,
             log: Log::new(),
             producers: Producers::new(),
+            keys: keys::Known::default(),
             top: Top::default(),
             payloads: HashMap::default(),
             asked: BTreeMap::new(),
@@ -96,7 +99,8 @@ impl Topic {
 
     /// Bytes charged for everything here.
     pub(crate) fn cost(&self) -> usize {
-        TOPIC_COST + self.bytes + self.log.slack() + self.producers.cost() + self.top.cost()
+        let memory = self.producers.cost() + self.keys.cost();
+        TOPIC_COST + self.bytes + self.log.slack() + memory + self.top.cost()
     }
 
     /// Bytes that eviction may take here while other topics need room: all messages but the

@@ -27,15 +27,16 @@ impl Drop for Stream {
 /// Delivers until the subscription or the session ends.
 pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
     let mut stream = Stream(None);
-    // What the stream begins with, once there is something to send on it.
-    let mut pieces = vec![DaemonFrame::For { request }.to_bytes()];
+    // Stands before whatever is written; what the peer knows is left out there.
+    let whose = DaemonFrame::For { request }.to_bytes();
+    let mut pieces = vec![whose.clone()];
     loop {
         let read = poll_fn(|context| {
             peer.core.poll_read(id, context, BATCH, &mut |item| append(&item, &mut pieces))
         });
         if let Err(refusal) = read.await {
             // What was read before it fell behind is still written.
-            if stream.0.is_some() || pieces.len() > 1 {
+            if pieces.len() > 1 {
                 let _ = write(&peer, &mut stream, &mut pieces).await;
             }
             drop(stream);
@@ -46,7 +47,10 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
             return;
         }
         match write(&peer, &mut stream, &mut pieces).await {
-            Ok(()) => pieces.clear(),
+            Ok(()) => {
+                pieces.clear();
+                pieces.push(whose.clone());
+            }
             Err(WriteError::Stopped) => {
                 return peer
                     .end(request, &Refusal::new(Code::DONE, "the client stopped the stream"));
@@ -62,7 +66,7 @@ async fn write(peer: &Peer, stream: &mut Stream, pieces: &mut [Bytes]) -> Result
         Some(tx) => tx,
         None => stream.0.insert(peer.link.open_uni().await.map_err(WriteError::Gone)?),
     };
-    tx.write(pieces).await
+    tx.write_for(pieces).await
 }
 
 fn append(item: &Item<'_>, pieces: &mut Vec<Bytes>) {
@@ -83,13 +87,14 @@ fn append_message(message: &MessageRef<'_>, pieces: &mut Vec<Bytes>) {
     }
 }
 
-/// Sends the answer to a get on a stream of its own.
+/// Sends the answer to a get, on a stream of its own where there are streams. `head` begins by
+/// saying whom it is for.
 pub(super) async fn answer(peer: Arc<Peer>, head: Bytes, message: Encoded) {
     let Ok(mut tx) = peer.link.open_uni().await else {
         return;
     };
     let (first, rest) = message.pieces();
-    if tx.write(&mut [head, first.clone(), rest.clone()]).await.is_ok() {
+    if tx.write_for(&mut [head, first.clone(), rest.clone()]).await.is_ok() {
         tx.finish();
     }
 }

@@ -1,11 +1,19 @@
 //! A peer's streams, read frame by frame.
 
 use super::link::{Gone, ReadError, Rx};
-use crate::wire::{Code, FrameError, FrameReader, Refusal};
+use crate::wire::{Code, FrameError, FrameReader, INLINE, Refusal};
 use bytes::Bytes;
 
 /// Pieces taken from a stream at once.
 const PIECES: usize = 32;
+
+/// Frames handed out at once. A message of a WebSocket may hold a million.
+const FRAMES: usize = 256;
+
+/// Frames above this are kept as they came in a WebSocket message: the memory around them is then
+/// small beside them. What is between this and [`INLINE`] is copied, so that no payload keeps a
+/// read buffer that it is a small part of. 64 KiB.
+const KEPT: usize = 64 << 10;
 
 /// Why a session ends.
 pub(super) enum End {
@@ -42,6 +50,8 @@ pub(super) struct Frames {
     rx: Rx,
     reader: FrameReader,
     pieces: [Bytes; PIECES],
+    // Those of `pieces` that hold something not read yet.
+    unread: std::ops::Range<usize>,
     frames: Vec<Bytes>,
     // What came after the frames that are handed out first.
     end: Option<End>,
@@ -53,6 +63,7 @@ impl Frames {
             rx,
             reader: FrameReader::new(limit),
             pieces: std::array::from_fn(|_| Bytes::new()),
+            unread: 0..0,
             frames: Vec::new(),
             end: None,
         }
@@ -62,6 +73,7 @@ impl Frames {
     /// out first.
     pub(super) async fn next(&mut self) -> Result<Option<&[Bytes]>, End> {
         self.frames.clear();
+        self.cut();
         while self.frames.is_empty() {
             if let Some(end) = self.end.take() {
                 return Err(end);
@@ -75,25 +87,36 @@ impl Frames {
                     )));
                 }
                 Ok(None) | Err(ReadError::Reset) => return Ok(None),
+                Err(ReadError::Broken(refusal)) => return Err(refusal.into()),
                 Err(ReadError::Gone(gone)) => return Err(gone.into()),
             };
-            for piece in &mut self.pieces[..read] {
-                self.reader.push(std::mem::take(piece));
-                loop {
-                    match self.reader.next_frame() {
-                        Ok(Some(frame)) => self.frames.push(frame),
-                        Ok(None) => break,
-                        Err(error) => {
-                            self.end = Some(error.into());
-                            break;
-                        }
-                    }
-                }
-                if self.end.is_some() {
-                    break;
-                }
-            }
+            self.unread = 0..read;
+            self.cut();
         }
         Ok(Some(&self.frames))
+    }
+
+    /// Cuts frames out of what was read, until that is all or there are enough.
+    fn cut(&mut self) {
+        let messages = self.rx.is_messages();
+        while self.end.is_none() && self.frames.len() < FRAMES {
+            match self.reader.next_frame() {
+                Ok(Some(frame)) if messages && (INLINE..KEPT).contains(&frame.len()) => {
+                    self.frames.push(Bytes::copy_from_slice(&frame));
+                }
+                Ok(Some(frame)) => self.frames.push(frame),
+                Ok(None) if messages && self.reader.is_partial() => {
+                    self.end = Some(End::Refused(Refusal::new(
+                        Code::MALFORMED,
+                        "a WebSocket message ended in the middle of a frame",
+                    )));
+                }
+                Ok(None) => match self.unread.next() {
+                    Some(piece) => self.reader.push(std::mem::take(&mut self.pieces[piece])),
+                    None => return,
+                },
+                Err(error) => self.end = Some(error.into()),
+            }
+        }
     }
 }

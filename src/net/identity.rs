@@ -1,33 +1,36 @@
-//! The daemon's certificate: self-signed, P-256, 13 days, as browsers want it for pinning.
+//! The daemon's certificates: self-signed, P-256, 13 days each, as browsers want them for pinning.
+//!
+//! There are two: the one in use, and the one that follows it, already made, so that its hash can
+//! be told before it is used. Whoever pins both gets through a change without being told again.
 
-use super::tls::CertificateHash;
+use super::tls::{CertificateHash, provider};
 use crate::state::HASH;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use std::fs;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use time::{Duration, OffsetDateTime};
 
 /// How long a certificate is valid. `serverCertificateHashes` allows 14 days at most.
 const VALIDITY: Duration = Duration::days(13);
 
-/// Before now: clocks differ.
+/// Before its first use: clocks differ.
 const BACKDATED: Duration = Duration::hours(1);
 
-/// A kept certificate is used again while it has at least this long to go.
+/// A certificate makes way for the next one while it has this long to go.
 const LEFT: Duration = Duration::days(3);
 
-/// Names of the files in the state directory.
-const CERTIFICATE: &str = "certificate.pem";
-const KEY: &str = "key.pem";
+/// How often it is looked whether it is time.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(600);
 
-/// A certificate and its key.
-pub(crate) struct Identity {
-    pub(crate) chain: Vec<CertificateDer<'static>>,
-    pub(crate) key: PrivateKeyDer<'static>,
-}
+/// Names of the files in the state directory.
+const CURRENT: [&str; 2] = ["certificate.pem", "key.pem"];
+const NEXT: [&str; 2] = ["next-certificate.pem", "next-key.pem"];
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -44,127 +47,309 @@ pub enum IdentityError {
     /// It could not be made.
     #[error("making a certificate: {0}")]
     Making(#[from] rcgen::Error),
+    /// It cannot be used.
+    #[error("a certificate that cannot be used: {0}")]
+    Unfit(#[from] rustls::Error),
+}
+
+/// A certificate and its key.
+struct Identity {
+    certified: Arc<CertifiedKey>,
+    hash: CertificateHash,
+    from: OffsetDateTime,
+    until: OffsetDateTime,
+    // As PEM files.
+    pem: [String; 2],
 }
 
 impl Identity {
-    /// A new one, in memory only; and as PEM files.
-    pub(crate) fn make() -> Result<(Self, String, String), IdentityError> {
-        Self::made_at(OffsetDateTime::now_utc())
-    }
-
-    fn made_at(now: OffsetDateTime) -> Result<(Self, String, String), IdentityError> {
+    // To be used from `from` on.
+    fn make(from: OffsetDateTime) -> Result<Self, IdentityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
         let mut params = CertificateParams::new(names)?;
         let mut name = DistinguishedName::new();
         name.push(DnType::CommonName, "weir");
         params.distinguished_name = name;
-        params.not_before = now - BACKDATED;
-        params.not_after = now + VALIDITY;
+        params.not_before = from - BACKDATED;
+        params.not_after = from + VALIDITY;
         let certificate = params.self_signed(&key)?;
-        let identity = Self {
-            chain: vec![certificate.der().clone()],
-            key: PrivateKeyDer::Pkcs8(key.serialize_der().into()),
-        };
-        Ok((identity, certificate.pem(), key.serialize_pem()))
+        Self::new([certificate.pem(), key.serialize_pem()]).map_err(|reason| match reason {
+            Unread::Unfit(error) => error.into(),
+            _ => rcgen::Error::CouldNotParseCertificate.into(),
+        })
     }
 
-    /// The one kept in `directory`, or a new one that is kept there from now on.
-    pub(crate) fn kept(directory: &Path) -> Result<Self, IdentityError> {
-        let at = |path: PathBuf| move |error| IdentityError::State { path, error };
-        fs::create_dir_all(directory).map_err(at(directory.into()))?;
-        let identity = match Self::read(directory) {
-            Some(identity) => identity,
-            None => {
-                let (identity, certificate, key) = Self::make()?;
-                let (certificate_path, key_path) =
-                    (directory.join(CERTIFICATE), directory.join(KEY));
-                // The key first: a certificate without its key is not used.
-                write(&key_path, &key, 0o600).map_err(at(key_path.clone()))?;
-                write(&certificate_path, &certificate, 0o644)
-                    .map_err(at(certificate_path.clone()))?;
-                identity
-            }
-        };
-        let path = directory.join(HASH);
-        write(&path, &format!("{}\n", identity.hash()), 0o644).map_err(at(path.clone()))?;
-        Ok(identity)
+    fn new(pem: [String; 2]) -> Result<Self, Unread> {
+        let chain = CertificateDer::pem_slice_iter(pem[0].as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| Unread::Damaged)?;
+        let key = PrivateKeyDer::from_pem_slice(pem[1].as_bytes()).map_err(|_| Unread::Damaged)?;
+        let first = chain.first().ok_or(Unread::Damaged)?;
+        let hash = CertificateHash::of(first);
+        let (_, parsed) =
+            x509_parser::parse_x509_certificate(first).map_err(|_| Unread::Damaged)?;
+        let validity = parsed.validity();
+        let [from, until] = [validity.not_before, validity.not_after].map(|at| at.to_datetime());
+        let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(Unread::Unfit)?;
+        Ok(Self { certified: Arc::new(certified), hash, from, until, pem })
     }
 
-    fn read(directory: &Path) -> Option<Self> {
-        let certificate = directory.join(CERTIFICATE);
+    fn read(directory: &Path, names: [&str; 2]) -> Option<Self> {
+        let [certificate, key] = names.map(|name| directory.join(name));
         if !certificate.exists() {
             return None;
         }
-        let chain = CertificateDer::pem_file_iter(&certificate)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        let key = PrivateKeyDer::from_pem_file(directory.join(KEY));
-        let (Ok(chain), Ok(key)) = (chain, key) else {
-            tracing::warn!(?directory, "the kept certificate cannot be read: making a new one");
-            return None;
-        };
-        let (_, parsed) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
-        let until = parsed.validity().not_after.timestamp();
-        if until < (OffsetDateTime::now_utc() + LEFT).unix_timestamp() {
-            tracing::info!("the kept certificate is about to run out: making a new one");
-            return None;
+        let read = |path: &Path| fs::read_to_string(path).map_err(|_| Unread::Damaged);
+        let identity = read(&certificate)
+            .and_then(|certificate| Ok([certificate, read(&key)?]))
+            .and_then(Self::new);
+        if identity.is_err() {
+            tracing::warn!(?certificate, "the kept certificate cannot be read: making a new one");
         }
-        Some(Self { chain, key })
+        identity.ok()
     }
 
-    pub(crate) fn hash(&self) -> CertificateHash {
-        CertificateHash::of(self.chain.first().map_or(&[][..], |certificate| certificate))
+    fn write(&self, directory: &Path, names: [&str; 2]) -> Result<(), IdentityError> {
+        // The key first: a certificate without its key is not used.
+        for (index, mode) in [(1, 0o600), (0, 0o644)] {
+            write(&directory.join(names[index]), &self.pem[index], mode)?;
+        }
+        Ok(())
+    }
+
+    // When the next one takes its place.
+    fn replaced(&self) -> OffsetDateTime {
+        self.until - LEFT
+    }
+}
+
+enum Unread {
+    Damaged,
+    Unfit(rustls::Error),
+}
+
+/// The certificate in use and the one after it; what TLS asks for them.
+pub(crate) struct Identities {
+    // Where they are kept, and who else is told the hashes.
+    directory: Option<PathBuf>,
+    announce: Option<PathBuf>,
+    // Read for each handshake, written every ten days.
+    pair: RwLock<Pair>,
+}
+
+struct Pair {
+    current: Identity,
+    next: Identity,
+}
+
+impl std::fmt::Debug for Identities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Identities").field(&self.hashes()).finish()
+    }
+}
+
+impl Identities {
+    /// Those kept in `directory`, or new ones; new ones are kept there from now on. The hashes
+    /// are also left in `announce`.
+    pub(crate) fn open(
+        directory: Option<PathBuf>,
+        announce: Option<PathBuf>,
+    ) -> Result<Self, IdentityError> {
+        Self::open_at(directory, announce, OffsetDateTime::now_utc())
+    }
+
+    fn open_at(
+        directory: Option<PathBuf>,
+        announce: Option<PathBuf>,
+        now: OffsetDateTime,
+    ) -> Result<Self, IdentityError> {
+        if let Some(directory) = &directory {
+            fs::create_dir_all(directory)
+                .map_err(|error| IdentityError::State { path: directory.clone(), error })?;
+        }
+        let read = |names| directory.as_deref().and_then(|path| Identity::read(path, names));
+        let (current, next) = (read(CURRENT), read(NEXT));
+        let fresh = current.filter(|current| current.replaced() > now);
+        let (current, next) = match (fresh, next) {
+            (Some(current), next) => (current, next),
+            // It was to take over while no daemon ran.
+            (None, Some(next)) if next.from <= now && next.replaced() > now => (next, None),
+            // Not its turn yet: browsers look at the dates too.
+            (None, next @ Some(_)) => (Identity::make(now)?, next),
+            (None, None) => (Identity::make(now)?, None),
+        };
+        let next = match next {
+            Some(next) if next.from < current.replaced() && next.until > current.until => next,
+            _ => Identity::make(current.replaced())?,
+        };
+        let pair = RwLock::new(Pair { current, next });
+        let this = Self { directory, announce, pair };
+        this.keep()?;
+        Ok(this)
+    }
+
+    fn keep(&self) -> Result<(), IdentityError> {
+        let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
+        let text = format!("{}\n{}\n", pair.current.hash, pair.next.hash);
+        if let Some(directory) = &self.directory {
+            pair.current.write(directory, CURRENT)?;
+            pair.next.write(directory, NEXT)?;
+            write(&directory.join(HASH), &text, 0o644)?;
+        }
+        if let Some(directory) = &self.announce
+            && let Err(error) = write(&directory.join(HASH), &text, 0o644)
+        {
+            tracing::warn!(%error, "clients on this machine will have to be given the hash");
+        }
+        Ok(())
+    }
+
+    /// Of the certificate in use, and of the one after it.
+    pub(crate) fn hashes(&self) -> [CertificateHash; 2] {
+        let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
+        [pair.current.hash, pair.next.hash]
+    }
+
+    // Whether the next one took over.
+    fn renew(&self, now: OffsetDateTime) -> Result<bool, IdentityError> {
+        {
+            let mut pair = self.pair.write().unwrap_or_else(PoisonError::into_inner);
+            if pair.current.replaced() > now {
+                return Ok(false);
+            }
+            // The machine may have slept for longer than a certificate lives.
+            if pair.next.replaced() <= now {
+                pair.next = Identity::make(now)?;
+            }
+            let after = Identity::make(pair.next.replaced())?;
+            pair.current = std::mem::replace(&mut pair.next, after);
+        }
+        self.keep()?;
+        Ok(true)
+    }
+
+    /// Changes certificates when it is time; sessions that stand keep theirs.
+    pub(crate) async fn renewing(&self) {
+        // By the time of day, which goes on while the machine sleeps.
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            look.tick().await;
+            match self.renew(OffsetDateTime::now_utc()) {
+                Ok(false) => {}
+                Ok(true) => {
+                    let [current, next] = self.hashes();
+                    tracing::info!(%current, %next, "the next certificate is in use");
+                }
+                Err(error) => tracing::error!(%error, "renewing the certificate"),
+            }
+        }
+    }
+}
+
+impl ResolvesServerCert for Identities {
+    // One certificate for every name: clients go by its hash.
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
+        Some(pair.current.certified.clone())
     }
 }
 
 // Whole or not at all: written beside, then renamed.
-fn write(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let _ = fs::remove_file(&beside);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
+    let write = || {
+        if fs::read_to_string(path).is_ok_and(|there| there == text) {
+            return Ok(());
+        }
+        let beside = path.with_extension("new");
+        let _ = fs::remove_file(&beside);
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    write().map_err(|error| IdentityError::State { path: path.into(), error })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn open(directory: &Path, now: OffsetDateTime) -> Identities {
+        Identities::open_at(Some(directory.into()), None, now).unwrap()
+    }
+
     #[test]
-    fn a_certificate_is_kept_and_used_again_until_it_runs_out() {
+    fn certificates_are_kept_and_follow_each_other() {
         let directory = tempfile::tempdir().unwrap();
-        let first = Identity::kept(directory.path()).unwrap().hash();
-        assert_eq!(Identity::kept(directory.path()).unwrap().hash(), first);
-        let hash = fs::read_to_string(directory.path().join(HASH)).unwrap();
-        assert_eq!(hash.parse(), Ok(first));
+        let now = OffsetDateTime::now_utc();
+        let first = open(directory.path(), now).hashes();
+        assert_ne!(first[0], first[1]);
+        assert_eq!(open(directory.path(), now).hashes(), first);
+        let told = fs::read_to_string(directory.path().join(HASH)).unwrap();
+        let told: Vec<CertificateHash> = told.lines().map(|hash| hash.parse().unwrap()).collect();
+        assert_eq!(told, first);
 
-        let path = directory.path().join(CERTIFICATE);
-        let (_, certificate, key) =
-            Identity::made_at(OffsetDateTime::now_utc() - VALIDITY + LEFT - Duration::MINUTE)
-                .unwrap();
-        fs::write(&path, certificate).unwrap();
-        fs::write(directory.path().join(KEY), key).unwrap();
-        assert!(Identity::read(directory.path()).is_none(), "less than three days are left");
-        assert_ne!(Identity::kept(directory.path()).unwrap().hash(), first);
+        // Ten days on, whether or not a daemon ran meanwhile.
+        let identities = open(directory.path(), now);
+        assert!(!identities.renew(now + Duration::days(9)).unwrap());
+        assert!(identities.renew(now + Duration::days(10)).unwrap());
+        let second = identities.hashes();
+        assert_eq!(second[0], first[1], "the one that was told before");
+        assert_ne!(second[1], first[1]);
+        assert_eq!(open(directory.path(), now + Duration::days(11)).hashes(), second);
+        assert_eq!(open(directory.path(), now + Duration::days(21)).hashes()[0], second[1]);
 
-        fs::write(&path, "damaged").unwrap();
-        let after = Identity::kept(directory.path()).unwrap().hash();
-        assert_eq!(Identity::kept(directory.path()).unwrap().hash(), after);
+        // Nobody was here for months.
+        let late = open(directory.path(), now + Duration::days(100)).hashes();
+        assert!(!late.contains(&second[1]));
+        let identities = open(directory.path(), now + Duration::days(100));
+        assert!(identities.renew(now + Duration::days(200)).unwrap());
+    }
+
+    #[test]
+    fn every_certificate_is_valid_when_it_is_used_and_for_less_than_a_fortnight() {
+        let now = OffsetDateTime::now_utc();
+        let identities = Identities::open_at(None, None, now).unwrap();
+        for day in 0..60 {
+            let today = now + Duration::days(day);
+            identities.renew(today).unwrap();
+            let pair = identities.pair.read().unwrap();
+            let der = &pair.current.certified.cert[0];
+            let (_, parsed) = x509_parser::parse_x509_certificate(der).unwrap();
+            let [from, until] = [parsed.validity().not_before, parsed.validity().not_after];
+            let [from, until] = [from, until].map(|time| time.to_datetime());
+            assert!(from < today && today + Duration::days(2) < until, "day {day}");
+            assert!(until - from < Duration::days(14));
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let first = open(directory.path(), now).hashes();
+        fs::write(directory.path().join(CURRENT[0]), "damaged").unwrap();
+        let after = open(directory.path(), now).hashes();
+        assert!(!first.contains(&after[0]), "the next one is not valid yet");
+        assert_eq!(open(directory.path(), now).hashes(), after);
     }
 
     #[test]
     fn the_key_is_the_daemons_alone() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
-        Identity::kept(directory.path()).unwrap();
-        let mode = fs::metadata(directory.path().join(KEY)).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        open(directory.path(), OffsetDateTime::now_utc());
+        for key in [CURRENT[1], NEXT[1]] {
+            let mode = fs::metadata(directory.path().join(key)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
     }
 
     #[test]
     fn a_state_directory_that_cannot_be_is_named() {
-        let error = Identity::kept(Path::new("/dev/null/weir")).map(|_| ()).unwrap_err();
+        let error = Identities::open(Some("/dev/null/weir".into()), None).unwrap_err();
         assert!(error.to_string().starts_with("/dev/null/weir: "), "{error}");
     }
 }

@@ -1,34 +1,44 @@
 //! The shell: sockets, TLS, streams and tasks. It moves bytes between peers and the
-//! [engine](crate::engine), which decides. Nothing outside knows quinn or wtransport.
+//! [engine](crate::engine), which decides. Nothing outside knows quinn, wtransport or tungstenite.
 //!
 //! | file | what |
 //! |---|---|
-//! | `link` | one session over either transport: the only file that knows both |
+//! | `link` | one session over any transport: the only file that knows them all |
+//! | `websocket`, `demux`, `upgraded` | one channel for everything; taken apart; the libraries' types |
 //! | `outbox` | what waits to be written to a stream, bounded |
 //! | `socket` | the UDP socket and its buffers |
 //! | `tls` | configurations, and how a peer's certificate is checked |
 //! | `transport` | QUIC's settings, each with its reason |
 //! | `core` | the engine behind its lock, and who to wake |
-//! | `identity` | the daemon's certificate: made, kept, renewed |
-//! | `endpoint` | accepting, and the split by ALPN |
+//! | `identity` | the daemon's certificates: made, kept, renewed while it runs |
+//! | `ports` | one number for UDP and TCP |
+//! | `doors` | what every way in shares: the engine, places for sessions, the stop |
+//! | `endpoint` | the UDP side: accepting, and the split by ALPN |
 //! | `session`, `frames`, `deliver` | one peer; its streams, in; one subscription, out |
 
+mod demux;
 pub(crate) mod link;
 pub(crate) mod outbox;
 pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod transport;
+mod upgraded;
+pub(crate) mod websocket;
 
 #[cfg(feature = "daemon")]
 pub(crate) mod core;
 #[cfg(feature = "daemon")]
 pub(crate) mod deliver;
 #[cfg(feature = "daemon")]
+pub(crate) mod doors;
+#[cfg(feature = "daemon")]
 pub(crate) mod endpoint;
 #[cfg(feature = "daemon")]
 pub(crate) mod frames;
 #[cfg(feature = "daemon")]
 pub(crate) mod identity;
+#[cfg(feature = "daemon")]
+pub(crate) mod ports;
 #[cfg(feature = "daemon")]
 pub(crate) mod session;
 

@@ -1,10 +1,10 @@
-//! One remote peer: its control stream, its publishing streams, its deliveries. All of them end
+//! One remote peer, however it is connected: its control stream, its publishing streams, its deliveries. All of them end
 //! with the session, and the session with any of them that goes wrong.
 
 use super::core::Core;
 use super::deliver;
 use super::frames::{End, Frames};
-use super::link::{Link, Rx, Transport, Tx, WriteError};
+use super::link::{Link, Rx, Tx, WriteError};
 use super::outbox::Outbox;
 use crate::engine::{Action, Channel, Prepared, Session};
 use crate::wire::{Code, DaemonFrame, FRAME_OVERHEAD, MAX_CONTROL_FRAME, Refusal};
@@ -25,6 +25,10 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Answers to gets under way in one session; a further one waits. Each holds its payload, also
 /// when that has left the cache.
 const ANSWERS: usize = 8;
+
+/// Bytes of answers after which a peer's further frames wait for room: a frame of ten bytes may ask
+/// for a hundred KiB. 64 KiB.
+const ANSWERED: usize = 64 << 10;
 
 /// A remote peer, shared by the tasks that serve it.
 pub(super) struct Peer {
@@ -84,23 +88,28 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
     // Nobody is woken for it from here on.
     let ended: Vec<_> = peer.core.with(|engine| peer.state().close(engine).collect());
     ended.into_iter().for_each(|id| peer.core.forget(id));
-    match end {
+    let (goodbye, farewell) = match end {
         End::Left(reason) => {
             tracing::debug!(id, reason, "the peer left");
-            peer.link.close(Code::DONE, "");
+            (None, Refusal::new(Code::DONE, ""))
         }
         End::Refused(refusal) => {
             tracing::debug!(id, code = %refusal.code, reason = %refusal.reason, "goodbye");
-            if let Some(writer) = control {
-                let _ = timeout(LINGER, writer.say_goodbye(&peer, &refusal)).await;
-            }
-            peer.link.close(refusal.code, &refusal.reason);
+            (control, refusal)
         }
-    }
+    };
+    let leave = async {
+        if let Some(writer) = goodbye {
+            writer.say_goodbye(&peer, &farewell).await;
+        }
+        peer.link.leave(farewell.code, &farewell.reason).await;
+    };
+    let _ = timeout(LINGER, leave).await;
+    peer.link.close(farewell.code, &farewell.reason);
 }
 
 /// Waits for the daemon to stop.
-pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
     // An error means that the daemon's handle is gone: that is a stop too.
     let _ = stop.wait_for(|stop| *stop).await;
 }
@@ -147,9 +156,7 @@ impl ControlWriter {
         if self.tx.write(&mut self.pieces).await.is_ok() {
             self.tx.finish();
             self.tx.stopped().await;
-            // A browser has it then, and forgets it when the connection closes before the page
-            // has read it: closing is up to the page.
-            if peer.link.transport() == Transport::WebTransport {
+            if peer.link.is_closed_by_client() {
                 peer.link.closed().await;
             }
         }
@@ -258,33 +265,39 @@ impl Peer {
         let _ = self.open.subscribe().wait_for(|open| *open).await;
     }
 
-    // Hands frames to the session under one lock; what is to be done after it goes to `actions`.
+    // Hands frames to the session under one lock, or under several if there is much to say to
+    // them; what is to be done after it goes to `actions`.
     async fn handle(
         &self,
         channel: Channel,
         frames: &[Bytes],
         actions: &mut Vec<Action>,
     ) -> Result<(), End> {
-        // A peer that does not read its receipts is not read either.
-        self.outbox.room().await;
         // Decoded and hashed before the lock is taken.
         let prepared: Vec<_> = frames.iter().map(Prepared::new).collect();
-        let now = super::now();
-        let mut out = Vec::new();
-        let result = self.core.with(|engine| {
-            let mut session = self.state();
-            for frame in prepared {
-                actions.extend(session.handle(engine, now, channel, frame?, &mut out)?);
+        let mut prepared = prepared.into_iter();
+        while prepared.len() > 0 {
+            // A peer that does not read its receipts is not read either.
+            self.outbox.room().await;
+            let now = super::now();
+            let mut out = Vec::new();
+            let result = self.core.with(|engine| {
+                let mut session = self.state();
+                while out.len() < ANSWERED
+                    && let Some(frame) = prepared.next()
+                {
+                    actions.extend(session.handle(engine, now, channel, frame?, &mut out)?);
+                }
+                Ok(session.is_open())
+            });
+            if !out.is_empty() {
+                self.outbox.push([out.into()]);
             }
-            Ok(session.is_open())
-        });
-        if !out.is_empty() {
-            self.outbox.push([out.into()]);
+            match result {
+                Ok(open) => self.open.send_if_modified(|was| !std::mem::replace(was, open) && open),
+                Err(refusal) => return Err(End::Refused(refusal)),
+            };
         }
-        match result {
-            Ok(open) => self.open.send_if_modified(|was| !std::mem::replace(was, open) && open),
-            Err(refusal) => return Err(End::Refused(refusal)),
-        };
         Ok(())
     }
 

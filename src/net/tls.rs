@@ -233,17 +233,17 @@ impl ServerCertVerifier for Check {
     }
 }
 
-/// The daemon's configuration: both application protocols, one certificate.
+/// The daemon's configuration for these application protocols.
 #[cfg(feature = "daemon")]
 pub(crate) fn server(
-    chain: Vec<CertificateDer<'static>>,
-    key: rustls::pki_types::PrivateKeyDer<'static>,
+    certificates: Arc<dyn rustls::server::ResolvesServerCert>,
+    protocols: &[&[u8]],
 ) -> Result<rustls::ServerConfig, TlsError> {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h3".to_vec(), crate::wire::ALPN.to_vec()];
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
 }
 

@@ -25,7 +25,7 @@ pub use name::{Filter, MAX_NAME, MAX_SEGMENTS, NameError, check_topic};
 pub use parts::{
     Delivery, GapCause, Lag, Limits, Position, ProducerId, Resume, Start, TopEntry, Which,
 };
-pub use reader::{FrameError, FrameReader};
+pub use reader::{FrameError, FrameReader, frame_span};
 
 /// Protocol version in [`ClientFrame::Hello`]; the major version also stands in the ALPN.
 pub const VERSION: u32 = 1;

@@ -21,6 +21,16 @@ pub enum FrameError {
     },
 }
 
+/// Bytes of the frame that `bytes` begin with, its length included: it may end beyond them. None
+/// if not even the length is whole.
+pub fn frame_span(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
+    match varint::prefix(bytes) {
+        Prefix::Value(size, width) if size > 0 => Ok(Some(width + size)),
+        Prefix::Partial => Ok(None),
+        _ => Err(FrameError::BadLength),
+    }
+}
+
 /// Cuts frames out of pieces. A frame that lies whole in one piece is not copied, unless it is
 /// longer than [`INLINE`], and so would be kept as it is and the rest of the piece with it. Of
 /// the others at most one is held, in a buffer of exactly its length.

@@ -26,6 +26,8 @@ pub(super) struct World {
     now: u64,
     // Payloads in the cache by topic id, used last first.
     recent: BTreeMap<u64, Vec<Digest>>,
+    // Keys remembered by topic id, used last first.
+    keys: BTreeMap<u64, Vec<u8>>,
     named: HashSet<SubscriptionId>,
 }
 
@@ -37,6 +39,7 @@ impl World {
             subscribers: Vec::new(),
             now: 100,
             recent: BTreeMap::new(),
+            keys: BTreeMap::new(),
             named: HashSet::new(),
         }
     }
@@ -51,24 +54,33 @@ impl World {
         topics.map(|topic| (topic.id, (topic.log.first(), topic.log.next()))).collect()
     }
 
-    /// Publishes, the second time under the same number too.
+    /// Publishes, the second time under the same number too; number 0 is a key.
     pub(super) fn publish(&mut self, name: &'static str, n: u32, origin: Option<(u8, u64)>) {
         self.now += 1;
         let payload = payload(n);
         let digest = Digest::of(&payload);
         let (before, known) = (self.bounds(), self.id(name));
+        let key = origin.filter(|(_, number)| *number == 0).map(|(key, _)| key);
+        let remembered = |id, key| self.keys.get(&id).is_some_and(|keys| keys.contains(&key));
         let earlier = |said: &&Said| origin.is_some() && said.origin == origin;
         let said = known.and_then(|id| {
-            let mut all = self.history.range((id, 0)..=(id, u64::MAX));
-            all.find(|(_, said)| earlier(said)).map(|(_, said)| said.clone())
+            // A key that was forgotten was accepted again.
+            let mut all = self.history.range((id, 0)..=(id, u64::MAX)).rev();
+            let said = all.find(|(_, said)| earlier(said)).map(|(_, said)| said.clone());
+            said.filter(|_| key.is_none_or(|key| remembered(id, key)))
         });
         let receipt = publish(&mut self.engine, self.now, name, &payload, origin).unwrap();
         let id = self.id(name).expect("published to and forgotten");
         assert_eq!(receipt.duplicate, said.is_some());
+        if let Some(key) = key {
+            let keys = self.keys.entry(id).or_default();
+            touch(keys, key);
+            keys.truncate(self.engine.limits().producers);
+        }
         if let Some(said) = said {
             let original = (said.sequence, said.count, said.since, said.digest);
             let told = (receipt.sequence, receipt.count, receipt.since, receipt.digest);
-            let cached = said.sequence >= before[&id].0;
+            let cached = key.is_some() || said.sequence >= before[&id].0;
             assert_eq!(told, if cached { original } else { (0, 0, 0, digest) });
             return self.check();
         }
@@ -342,7 +354,7 @@ impl World {
     }
 }
 
-fn touch(recent: &mut Vec<Digest>, digest: Digest) {
-    recent.retain(|other| *other != digest);
-    recent.insert(0, digest);
+fn touch<T: PartialEq>(recent: &mut Vec<T>, used: T) {
+    recent.retain(|other| *other != used);
+    recent.insert(0, used);
 }

@@ -11,6 +11,8 @@ enum Step {
     Publish(usize, u32),
     // Under the number, which may have been used before.
     Numbered(usize, u32, (u8, u64)),
+    // Under the key, likewise.
+    Keyed(usize, u32, u8),
     Get(usize, Lookup),
     Top(usize, usize),
     Subscribe(usize, From, Lag),
@@ -54,8 +56,10 @@ fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         30 => (topic.clone(), payload.clone()).prop_map(|(topic, n)| Step::Publish(topic, n)),
-        15 => (topic.clone(), payload, (0_u8..3, 1_u64..40))
+        15 => (topic.clone(), payload.clone(), (0_u8..3, 1_u64..40))
             .prop_map(|(topic, n, origin)| Step::Numbered(topic, n, origin)),
+        10 => (topic.clone(), payload, 0_u8..9)
+            .prop_map(|(topic, n, key)| Step::Keyed(topic, n, key)),
         10 => (topic.clone(), lookup).prop_map(|(topic, which)| Step::Get(topic, which)),
         5 => (topic, 0_usize..200).prop_map(|(topic, k)| Step::Top(topic, k)),
         4 => (0..FILTERS.len(), from(), lag()).prop_map(|(f, from, lag)| Step::Subscribe(f, from, lag)),
@@ -73,6 +77,9 @@ fn run(world: &mut World, spread: usize, steps: Vec<Step>) {
             Step::Publish(topic, n) => world.publish(names[topic % spread], n, None),
             Step::Numbered(topic, n, origin) => {
                 world.publish(names[topic % spread], n, Some(origin));
+            }
+            Step::Keyed(topic, n, key) => {
+                world.publish(names[topic % spread], n, Some((key, 0)));
             }
             Step::Get(topic, Lookup::Latest) => world.get(names[topic % spread], Which::Latest),
             Step::Get(topic, Lookup::Sequence(sequence)) => {
@@ -116,16 +123,18 @@ proptest! {
         run(&mut World::new(small()), spread, steps);
     }
 
-    /// Topics are forgotten, and so are counts.
+    /// Topics are forgotten, and so are counts and keys, but none of the three producers.
     #[test]
     fn so_it_does_when_there_is_little_room(
         steps in proptest::collection::vec(step(), 1..400),
         spread in 1..=TOPICS.len(),
         topics in 1_usize..8,
         counts in 1_usize..40,
+        producers in 3_usize..9,
     ) {
         let mut limits = small();
         limits.topics = topics;
+        limits.producers = producers;
         let mut world = World::new(limits);
         world.engine.ledger = Ledger::new(counts);
         run(&mut world, spread, steps);

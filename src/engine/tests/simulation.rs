@@ -31,8 +31,12 @@ impl Random {
 #[derive(Default)]
 struct Oracle {
     accepted: HashMap<u64, Vec<u32>>,
-    // In this life of the daemon.
-    distinct: BTreeSet<(u8, usize, u64)>,
+    // Likewise: counts. They go on when a topic was forgotten and begins anew.
+    counts: HashMap<u64, Vec<u64>>,
+    // By topic and payload, in this life of the daemon.
+    times: HashMap<(usize, u32), u64>,
+    // Epoch, producer, number; in this life of the daemon.
+    distinct: BTreeSet<(u64, u8, u64)>,
 }
 
 /// A subscription as the client knows it.
@@ -53,7 +57,8 @@ struct Client {
     // Published, and no receipt yet: topic, number, payload.
     unconfirmed: Vec<(usize, u64, u32)>,
     to_daemon: VecDeque<(usize, u64, u32)>,
-    to_client: VecDeque<Bytes>,
+    // Answers, with the topic's epoch when they were given.
+    to_client: VecDeque<(u64, Bytes)>,
     views: Vec<View>,
 }
 
@@ -113,8 +118,8 @@ impl Client {
     }
 
     // A receipt arrives.
-    fn confirm(&mut self, oracle: &Oracle, engine: &Engine) {
-        let Some(frame) = self.to_client.pop_front() else {
+    fn confirm(&mut self, oracle: &Oracle) {
+        let Some((epoch, frame)) = self.to_client.pop_front() else {
             return;
         };
         let DaemonFrame::Receipt { alias, number, sequence, count, since, digest, .. } =
@@ -129,12 +134,10 @@ impl Client {
         let (topic, _, n) = self.unconfirmed.remove(at);
         assert_eq!(digest, Digest::of(&payload(n)));
         if sequence > 0 {
-            let slot = engine.by_use.peek(TOPICS[topic]).unwrap();
-            let accepted = &oracle.accepted[&engine.topic(*slot).unwrap().epoch];
-            let before = &accepted[..sequence as usize];
-            assert_eq!(before.last(), Some(&n), "another publication's receipt");
-            let times = before.iter().filter(|other| **other == n).count();
-            assert_eq!((count, since), (times as u64, 0));
+            let accepted = &oracle.accepted[&epoch];
+            let at = sequence as usize - 1;
+            assert_eq!(accepted[at], n, "another publication's receipt");
+            assert_eq!((count, since), (oracle.counts[&epoch][at], 0));
         }
     }
 }
@@ -228,7 +231,7 @@ impl World {
                 client.to_daemon.push_back(sent);
             }
             40..65 => self.accept(index),
-            65..75 => client.confirm(&self.oracle, &self.engine),
+            65..75 => client.confirm(&self.oracle),
             75..86 if views > 0 => client.views[random.below(views)].receive(&self.oracle),
             86..98 if views > 0 => {
                 let (view, budget) = (random.below(views), 1 << random.below(22));
@@ -261,12 +264,16 @@ impl World {
         let (alias, stamp, payload) = (topic as u32, 0, &payload[..]);
         let frame = ClientFrame::Publish { alias, number, stamp, payload };
         peer.say(&mut self.engine, &frame).unwrap();
-        if self.oracle.distinct.insert((client.producer, topic, number)) {
-            let slot = self.engine.by_use.peek(TOPICS[topic]).unwrap();
-            let epoch = self.engine.topic(*slot).unwrap().epoch;
+        // A topic that was forgotten begins anew, and knows no producers.
+        let slot = self.engine.by_use.peek(TOPICS[topic]).unwrap();
+        let epoch = self.engine.topic(*slot).unwrap().epoch;
+        if self.oracle.distinct.insert((epoch, client.producer, number)) {
             self.oracle.accepted.entry(epoch).or_default().push(n);
+            let times = self.oracle.times.entry((topic, n)).or_default();
+            *times += 1;
+            self.oracle.counts.entry(epoch).or_default().push(*times);
         }
-        client.to_client.push_back(peer.reply());
+        client.to_client.push_back((epoch, peer.reply()));
     }
 
     // The daemon reads a subscription that was named. Says whether there was anything.
@@ -294,6 +301,7 @@ impl World {
         self.run += 1_000_000;
         self.engine = Engine::new(small(), self.run, [7; 32]);
         self.oracle.distinct.clear();
+        self.oracle.times.clear();
         self.named.clear();
     }
 
@@ -310,7 +318,7 @@ impl World {
         }
         for index in 0..self.clients.len() {
             while !self.clients[index].to_client.is_empty() {
-                self.clients[index].confirm(&self.oracle, &self.engine);
+                self.clients[index].confirm(&self.oracle);
             }
             assert!(self.clients[index].unconfirmed.is_empty());
             for view in 0..self.clients[index].views.len() {
@@ -328,7 +336,9 @@ impl World {
         self.engine.audit();
         let topics = || self.engine.topics.iter().flatten();
         let accepted = |epoch: &u64| self.oracle.accepted[epoch].len() as u64;
-        let all: u64 = topics().map(|topic| accepted(&topic.epoch)).sum();
+        // Epochs count up from the run; topics of this run may have been forgotten.
+        let of_this_run = self.oracle.accepted.iter().filter(|(epoch, _)| **epoch >= self.run);
+        let all: u64 = of_this_run.map(|(_, accepted)| accepted.len() as u64).sum();
         assert_eq!(all, self.oracle.distinct.len() as u64);
         assert_eq!(all, self.engine.position());
         for topic in topics() {

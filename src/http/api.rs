@@ -1,0 +1,246 @@
+//! Publish, get and top.
+
+use super::json::payload_field;
+use super::problem::Problem;
+use super::{Shared, body, name, page};
+use crate::engine::{Publication, Ranking, Receipt};
+use crate::net::now;
+use crate::wire::{Code, Digest, Which, check_topic};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const STAMP: HeaderName = HeaderName::from_static("weir-stamp");
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Longest idempotency key, bytes.
+const MAX_KEY: usize = 255;
+
+/// `POST /v1/topics/{topic}`. The status is 200 and not 201 since nothing is promised to stay: a
+/// message lives as long as the cache has room; and a repeated key gets what the first one got.
+pub(super) async fn publish(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+) -> Result<Json<Value>, Problem> {
+    shared.stopping()?;
+    let (head, body) = request.into_parts();
+    let topic = name::topic(&head.uri, false)?.name;
+    // What is wrong is told before the payload is sent.
+    check_topic(&topic).map_err(crate::wire::NameError::of_topic)?;
+    no_query(&head.uri)?;
+    let stamp = stamp(&head.headers)?;
+    let origin = key(&head.headers)?.map(|key| shared.keys.origin(key));
+    let payload = body::read(&shared, &head.headers, body).await?;
+    let size = payload.len();
+    let digest = Digest::of(&payload);
+    let publication = Publication { topic: &topic, payload: &payload, digest, stamp, origin };
+    let receipt = shared.core.with(|engine| engine.publish(now(), &publication))?;
+    if receipt.digest != digest {
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Code::BAD_REQUEST,
+            format!(
+                "this Idempotency-Key was used for message {} of {topic}, with another payload: \
+                 choose a new key for each publication",
+                receipt.sequence
+            ),
+        ));
+    }
+    let Receipt { sequence, count, since, duplicate, .. } = receipt;
+    Ok(Json(json!({
+        "topic": topic, "sequence": sequence, "count": count, "since": since,
+        "digest": digest.to_string(), "size": size, "duplicate": duplicate,
+    })))
+}
+
+fn stamp(headers: &HeaderMap) -> Result<u64, Problem> {
+    let Some(value) = only(headers, &STAMP)? else {
+        return Ok(0);
+    };
+    let bad = || Problem::bad_request("Weir-Stamp is microseconds since 1970-01-01 UTC, decimal");
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|_| digits).ok_or_else(bad)
+}
+
+// A key in quotes, as the draft has it (a String of RFC 9651), or without: the same key.
+fn key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
+    let Some(value) = only(headers, &KEY)? else {
+        return Ok(None);
+    };
+    let key = value.strip_prefix('"').map_or(Some(value), |value| value.strip_suffix('"'));
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
+    key.map(str::as_bytes)
+        .filter(|key| (1..=MAX_KEY).contains(&key.len()) && key.iter().all(|byte| plain(*byte)))
+        .map(Some)
+        .ok_or_else(|| {
+            Problem::bad_request(format!(
+                "Idempotency-Key is 1 to {MAX_KEY} ASCII characters, in quotes or not, and has \
+                 neither quotes nor backslashes: a random UUID will do"
+            ))
+        })
+}
+
+// The value of a header that stands once at most.
+pub(super) fn only<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, Problem> {
+    let mut all = headers.get_all(name).iter();
+    let first = all.next().map(HeaderValue::to_str).transpose();
+    match first {
+        Ok(first) if all.next().is_none() => Ok(first),
+        _ => Err(Problem::bad_request(format!("the header {name} stands once, in ASCII"))),
+    }
+}
+
+fn no_query(uri: &Uri) -> Result<(), Problem> {
+    match uri.query() {
+        None | Some("") => Ok(()),
+        Some(query) => Err(Problem::bad_request(format!(
+            "publishing takes no parameters, and there is {query:?}: a question mark in a topic \
+             is written %3F"
+        ))),
+    }
+}
+
+/// The parameters of a request; those that are not known are refused.
+pub(super) fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+    let Query(parameters) = Query::try_from_uri(uri)
+        .map_err(|error: QueryRejection| Problem::bad_request(error.body_text()))?;
+    Ok(parameters)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GetParameters {
+    sequence: Option<u64>,
+    digest: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TopParameters {
+    k: Option<usize>,
+}
+
+/// `GET /v1/topics/{topic}` and `GET /v1/topics/{topic}/top`.
+pub(super) async fn get_or_top(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    shared.stopping()?;
+    let named = name::topic(&uri, true)?;
+    if named.top {
+        return top(&shared, &named.name, &parameters(&uri)?);
+    }
+    get(&shared, &named.name, parameters(&uri)?, &headers)
+}
+
+fn get(
+    shared: &Shared,
+    topic: &str,
+    parameters: GetParameters,
+    asked: &HeaderMap,
+) -> Result<Response, Problem> {
+    let which = match parameters {
+        GetParameters { sequence: None, digest: None } => Which::Latest,
+        GetParameters { sequence: Some(sequence), digest: None } => Which::Sequence(sequence),
+        GetParameters { sequence: None, digest: Some(digest) } => {
+            let digest: Result<Digest, _> = digest.parse();
+            Which::Digest(digest.map_err(|error| Problem::bad_request(error.to_string()))?)
+        }
+        _ => return Err(Problem::bad_request("either a sequence or a digest, not both")),
+    };
+    let (digest, payload, numbers) = shared.core.with(|engine| {
+        engine.get(topic, which).map(|found| {
+            let stamp = Some(found.stamp()).filter(|stamp| *stamp > 0);
+            let numbers = [
+                ("weir-sequence", Some(found.sequence())),
+                ("weir-count", Some(found.count())),
+                ("weir-epoch", Some(found.epoch())),
+                ("weir-stamp", stamp),
+            ];
+            (found.digest().to_string(), found.payload(), numbers)
+        })
+    })?;
+    let mut response = if page::none_match(asked, &digest) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        Body::from(payload).into_response()
+    };
+    // A payload is bytes: whatever it is, no browser is to run it as a page of this host.
+    let fixed = [
+        (header::CONTENT_TYPE, "application/octet-stream"),
+        (header::CONTENT_DISPOSITION, "attachment"),
+        (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (header::CACHE_CONTROL, "no-cache"),
+    ];
+    let headers = response.headers_mut();
+    headers.extend(fixed.map(|(name, value)| (name, HeaderValue::from_static(value))));
+    for (name, number) in numbers {
+        if let Some(number) = number {
+            headers.insert(HeaderName::from_static(name), number.into());
+        }
+    }
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{digest}\"")) {
+        headers.insert(header::ETAG, tag);
+    }
+    Ok(response)
+}
+
+fn top(shared: &Shared, topic: &str, parameters: &TopParameters) -> Result<Response, Problem> {
+    let k = parameters.k.unwrap_or(10);
+    if k > 100 {
+        return Err(Problem::bad_request("k is 100 at most"));
+    }
+    let ranking = shared.core.with(|engine| engine.top(topic, k))?;
+    let top: Vec<_> = ranking.iter().map(ranked).collect();
+    let kind = [(header::CACHE_CONTROL, "no-store")];
+    Ok((kind, Json(json!({ "topic": topic, "top": top }))).into_response())
+}
+
+fn ranked(entry: &Ranking) -> Value {
+    let mut value = json!({
+        "count": entry.count, "since": entry.since, "sequence": entry.sequence,
+        "digest": entry.digest.to_string(), "size": entry.size,
+    });
+    if let (Value::Object(fields), Some(payload)) = (&mut value, &entry.payload) {
+        payload_field(fields, payload);
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(values: &[&str]) -> Result<Option<String>, Problem> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(KEY, HeaderValue::from_str(value).unwrap());
+        }
+        key(&headers).map(|key| key.map(|key| String::from_utf8(key.to_vec()).unwrap()))
+    }
+
+    #[test]
+    fn keys_in_quotes_or_not() {
+        assert_eq!(parsed(&[]), Ok(None));
+        for good in ["8e03978e-40d5", "\"8e03978e-40d5\""] {
+            assert_eq!(parsed(&[good]), Ok(Some("8e03978e-40d5".to_owned())));
+        }
+        assert!(parsed(&[&"k".repeat(255)]).is_ok());
+        for bad in ["", "\"\"", "\"", "\"a", "a\"b", "a\\b", &"k".repeat(256)] {
+            assert!(parsed(&[bad]).is_err(), "{bad}");
+        }
+        assert!(parsed(&["a", "a"]).is_err());
+    }
+}

@@ -1,0 +1,175 @@
+//! The objects of `--json`, written piece by piece.
+
+use crate::wire::{Digest, GapCause};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use std::io::Write as _;
+use std::ops::Range;
+
+/// Adds a payload to an object: as text, or as base64 where it is not UTF-8.
+pub(super) fn payload_field(fields: &mut Map<String, Value>, payload: &[u8]) {
+    match std::str::from_utf8(payload) {
+        Ok(text) => fields.insert("payload".into(), text.into()),
+        Err(_) => fields.insert("payload_base64".into(), STANDARD.encode(payload).into()),
+    };
+}
+
+pub(super) fn cause(cause: GapCause) -> &'static str {
+    match cause {
+        GapCause::Evicted => "evicted",
+        GapCause::Skipped => "skipped",
+        GapCause::Aborted => "aborted",
+        GapCause::Late => "late",
+    }
+}
+
+/// Appends a JSON string.
+pub(super) fn string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    escape(out, text);
+    out.push(b'"');
+}
+
+fn escape(out: &mut Vec<u8>, text: &str) {
+    for piece in text.split_inclusive(|c: char| c < ' ' || c == '"' || c == '\\') {
+        let mut clean = piece.chars();
+        match clean.next_back() {
+            Some(c) if c < ' ' || c == '"' || c == '\\' => {
+                out.extend_from_slice(clean.as_str().as_bytes());
+                match c {
+                    '\n' => out.extend_from_slice(b"\\n"),
+                    '\r' => out.extend_from_slice(b"\\r"),
+                    '\t' => out.extend_from_slice(b"\\t"),
+                    '"' | '\\' => out.extend_from_slice(&[b'\\', c as u8]),
+                    c => {
+                        let _ = write!(out, "\\u{:04x}", c as u32);
+                    }
+                }
+            }
+            _ => out.extend_from_slice(piece.as_bytes()),
+        }
+    }
+}
+
+/// What an object of a message begins with: all but the payload's bytes.
+pub(super) struct Head<'a> {
+    pub(super) topic: &'a str,
+    pub(super) sequence: u64,
+    pub(super) count: u64,
+    pub(super) digest: Digest,
+    pub(super) stamp: u64,
+}
+
+impl Head<'_> {
+    /// Appends the object up to where the payload begins; [`Payload::write`] ends it.
+    pub(super) fn write(&self, out: &mut Vec<u8>, payload: Bytes) -> Payload {
+        let Self { topic, sequence, count, digest, stamp } = self;
+        let size = payload.len();
+        out.extend_from_slice(b"{\"topic\":");
+        string(out, topic);
+        let _ = write!(out, ",\"sequence\":{sequence},\"count\":{count},\"digest\":\"{digest}\"");
+        let _ = match stamp {
+            0 => write!(out, ",\"stamp\":null"),
+            stamp => write!(out, ",\"stamp\":{stamp}"),
+        };
+        let text = std::str::from_utf8(&payload).is_ok();
+        let field = if text { "payload" } else { "payload_base64" };
+        let _ = write!(out, ",\"size\":{size},\"{field}\":\"");
+        Payload { bytes: payload, at: 0, text }
+    }
+}
+
+/// The rest of a message's object.
+pub(super) struct Payload {
+    bytes: Bytes,
+    at: usize,
+    text: bool,
+}
+
+/// Payload bytes encoded at once; a multiple of three, so that base64 goes on without padding.
+const PIECE: usize = 24 << 10;
+
+impl Payload {
+    /// Appends the next piece; says whether that was the last, with the end of the object.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>) -> bool {
+        let piece = self.piece();
+        self.at = piece.end;
+        let bytes = &self.bytes[piece];
+        if self.text {
+            escape(out, &String::from_utf8_lossy(bytes));
+        } else {
+            out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
+        }
+        let last = self.at == self.bytes.len();
+        if last {
+            out.extend_from_slice(b"\"}");
+        }
+        last
+    }
+
+    fn piece(&self) -> Range<usize> {
+        let mut end = self.bytes.len().min(self.at + PIECE);
+        // Between characters; a character has at most four bytes.
+        while self.text && self.bytes.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
+            end -= 1;
+        }
+        self.at..end
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn object(topic: &str, stamp: u64, payload: &Bytes) -> (Value, usize) {
+        let digest = Digest::of(payload);
+        let head = Head { topic, sequence: 7, count: 2, digest, stamp };
+        let mut out = Vec::new();
+        let mut rest = head.write(&mut out, payload.clone());
+        let mut pieces = 1;
+        while !rest.write(&mut out) {
+            pieces += 1;
+        }
+        assert!(!out.contains(&b'\n') && !out.contains(&b'\r'));
+        (serde_json::from_slice(&out).unwrap(), pieces)
+    }
+
+    fn expected(topic: &str, stamp: Option<u64>, payload: &Bytes) -> Value {
+        let mut value = json!({
+            "topic": topic, "sequence": 7, "count": 2,
+            "digest": Digest::of(payload).to_string(), "stamp": stamp, "size": payload.len(),
+        });
+        payload_field(value.as_object_mut().unwrap(), payload);
+        value
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_and_any_bytes(topic: String, text: String, bytes: Vec<u8>, stamp in 1_u64..) {
+            for payload in [Bytes::from(text.clone()), Bytes::from(bytes.clone())] {
+                let (value, _) = object(&topic, stamp, &payload);
+                prop_assert_eq!(value, expected(&topic, Some(stamp), &payload));
+            }
+        }
+    }
+
+    #[test]
+    fn large_payloads_come_in_pieces_that_fit_together() {
+        let control: String = (0..32_u8).map(char::from).chain("\"\\/ü日🦀".chars()).collect();
+        let text = control.repeat(4000);
+        for shift in 0..4 {
+            let text = Bytes::from(format!("{}{text}", &"xxxx"[..shift]));
+            let (value, pieces) = object("a", 0, &text);
+            assert!(pieces > 5 && value == expected("a", None, &text));
+        }
+        let binary = Bytes::from((0..100_001_u32).map(|n| n as u8).collect::<Vec<_>>());
+        let (value, pieces) = object("a", 0, &binary);
+        assert!(pieces > 4 && value == expected("a", None, &binary));
+        let (value, _) = object("a", 0, &Bytes::new());
+        assert_eq!(value["payload"], "");
+    }
+}

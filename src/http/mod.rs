@@ -1,0 +1,191 @@
+//! The HTTP face: publish, get, top and events for whoever speaks HTTP, and the page.
+//!
+//! | file | what |
+//! |---|---|
+//! | `api` | publish, get, top |
+//! | `events` | a subscription as server-sent events |
+//! | `resume` | the ids of events, and where a subscription begins |
+//! | `name` | topics and filters in paths |
+//! | `body` | a request's body, bounded |
+//! | `json` | the objects of `--json` |
+//! | `origin` | whose pages may ask, and under which names of this host |
+//! | `problem` | every refusal, as `application/problem+json` |
+//! | `page` | the files of `web/` |
+//! | `websocket` | the upgrade to a session |
+//! | `listen` | the listeners: TLS on the daemon's port, and plain beside it |
+//!
+//! `docs/http.md` and `web/openapi.json` describe it to its users. Delivery and publishing once
+//! stay in the engine.
+
+mod api;
+mod body;
+mod events;
+mod json;
+pub(crate) mod listen;
+mod name;
+mod origin;
+mod page;
+mod problem;
+mod resume;
+pub(crate) mod websocket;
+
+#[cfg(test)]
+mod tests;
+
+pub use origin::OriginError;
+pub(crate) use origin::{Asked, Origins};
+pub(crate) use problem::Problem;
+
+use crate::engine::Keys;
+use crate::net::core::Core;
+use crate::net::tls::CertificateHash;
+use crate::wire::Code;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+use serde_json::json;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, watch};
+
+/// Most streams of events at once, over all clients. A stream that is not read holds a cursor and
+/// about 100 KiB of what was read last.
+pub(crate) const EVENT_STREAMS: usize = 1024;
+
+/// What a browser needs to know of the daemon's certificate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CertificateFacts {
+    /// Whether no authority vouches for it, so that a page has to name its hash.
+    pub(crate) pinning: bool,
+    /// The one in use.
+    pub(crate) current: CertificateHash,
+    /// The one that follows, if it is made already.
+    pub(crate) next: Option<CertificateHash>,
+}
+
+/// What every request needs.
+pub(crate) struct Shared {
+    core: Arc<Core>,
+    origins: Origins,
+    certificate: Box<dyn Fn() -> CertificateFacts + Send + Sync>,
+    // Of WebTransport, UDP.
+    port: u16,
+    stop: watch::Receiver<bool>,
+    keys: Keys,
+    // Largest payload, bytes.
+    payload: usize,
+    // KiB of bodies under way.
+    bodies: Semaphore,
+    streams: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// `port` is the UDP port of WebTransport. Streams of events end when `stop` says true.
+    pub(crate) fn new(
+        core: Arc<Core>,
+        origins: Origins,
+        certificate: impl Fn() -> CertificateFacts + Send + Sync + 'static,
+        port: u16,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let (limits, keys) = core.with(|engine| (engine.limits(), engine.keys()));
+        Self {
+            core,
+            origins,
+            certificate: Box::new(certificate),
+            port,
+            stop,
+            keys,
+            payload: limits.payload,
+            bodies: Semaphore::new(body::budget(&limits)),
+            streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
+        }
+    }
+
+    fn stopping(&self) -> Result<(), Problem> {
+        if *self.stop.borrow() {
+            return Err(Problem::of(
+                Code::SHUTTING_DOWN,
+                "the daemon stops: ask again, or another",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// All routes, and `others` under the same rules of hosts and origins. The listener is to provide
+/// `ConnectInfo<SocketAddr>`; without it every peer is taken for one on this machine.
+pub(crate) fn router(shared: Arc<Shared>, others: Router<Arc<Shared>>) -> Router {
+    Router::new()
+        .route("/v1/topics/{*topic}", get(api::get_or_top).post(api::publish))
+        .route("/v1/events/{*filter}", get(events::subscribe))
+        .route("/certificate.sha256", get(certificate))
+        .merge(others)
+        .fallback_service(page::service())
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(shared.clone(), guard))
+        .with_state(shared)
+}
+
+async fn method_not_allowed(method: Method) -> Problem {
+    problem::method_not_allowed(&method)
+}
+
+async fn certificate(State(shared): State<Arc<Shared>>) -> Response {
+    let CertificateFacts { pinning, current, next } = (shared.certificate)();
+    let facts = json!({
+        "pinning": pinning,
+        "current": current.to_string(),
+        "next": next.map(|next| next.to_string()),
+        "port": shared.port,
+        "path": crate::wire::PATH,
+    });
+    ([(header::CACHE_CONTROL, "no-store")], Json(facts)).into_response()
+}
+
+// What any page may read, wherever it comes from.
+fn is_public(path: &str) -> bool {
+    matches!(path, "/certificate.sha256" | "/weir.js" | "/weir.d.ts" | "/openapi.json")
+}
+
+// Hosts, origins, preflights, and the headers that every answer has.
+async fn guard(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: middleware::Next,
+) -> Response {
+    let public = is_public(request.uri().path());
+    let asked = match Asked::of(&request) {
+        Ok(asked) => asked,
+        Err(problem) => return finish(problem.into_response(), None),
+    };
+    if let Err(problem) = shared.origins.check(&asked, public) {
+        return finish(problem.into_response(), None);
+    }
+    let allowed = match asked.origin {
+        _ if public => Some(HeaderValue::from_static("*")),
+        Some(_) => request.headers().get(header::ORIGIN).cloned(),
+        None => None,
+    };
+    let preflight = request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let response = if preflight {
+        (StatusCode::NO_CONTENT, origin::PREFLIGHT).into_response()
+    } else {
+        next.run(request).await
+    };
+    finish(response, allowed)
+}
+
+fn finish(mut response: Response, allowed: Option<HeaderValue>) -> Response {
+    let headers = response.headers_mut();
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Some(allowed) = allowed {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        let exposed = HeaderValue::from_static(origin::EXPOSED);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    }
+    response
+}

@@ -1,0 +1,137 @@
+//! Every refusal: `application/problem+json` (RFC 9457) with the protocol's code.
+
+use crate::wire::{Code, Refusal};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use std::borrow::Cow;
+
+/// A refusal: a status, the protocol's code, and what was wrong with what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    code: Code,
+    detail: Cow<'static, str>,
+    allow: Option<&'static str>,
+}
+
+impl Problem {
+    /// A refusal with another status than the code's.
+    pub(crate) fn new(
+        status: StatusCode,
+        code: Code,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { status, code, detail: detail.into(), allow: None }
+    }
+
+    /// A refusal with the status of its code.
+    pub(crate) fn of(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(status(code), code, detail)
+    }
+
+    pub(crate) fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(Code::BAD_REQUEST, detail)
+    }
+
+    /// 405 where `allow` is allowed.
+    pub(super) fn only(method: &Method, allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..method_not_allowed(method) }
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}
+
+/// 405; the router adds what is allowed.
+pub(super) fn method_not_allowed(method: &Method) -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        Code::UNSUPPORTED,
+        format!("{method} is no method of this path: see the header Allow"),
+    )
+}
+
+/// The status of a code.
+fn status(code: Code) -> StatusCode {
+    match code {
+        Code::BAD_TOPIC | Code::BAD_FILTER | Code::BAD_REQUEST => StatusCode::BAD_REQUEST,
+        Code::UNAUTHORIZED => StatusCode::UNAUTHORIZED,
+        Code::RESERVED | Code::FORBIDDEN => StatusCode::FORBIDDEN,
+        Code::NOT_FOUND => StatusCode::NOT_FOUND,
+        Code::TIMED_OUT => StatusCode::REQUEST_TIMEOUT,
+        Code::STALE => StatusCode::CONFLICT,
+        Code::EVICTED | Code::LAGGED => StatusCode::GONE,
+        Code::PAYLOAD_TOO_LARGE | Code::FRAME_TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::RATE_LIMITED | Code::TOO_MANY_SUBSCRIPTIONS => StatusCode::TOO_MANY_REQUESTS,
+        Code::UNSUPPORTED => StatusCode::NOT_IMPLEMENTED,
+        Code::OVERLOADED | Code::SHUTTING_DOWN => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(Refusal { code, reason }: Refusal) -> Self {
+        Self::of(code, reason)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { status, code, detail, allow } = self;
+        let body = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason().unwrap_or("Error"),
+            "status": status.as_u16(),
+            "detail": detail,
+            "code": code.0,
+            "name": code.name(),
+            "retry": code.retry(),
+        });
+        let kind = [
+            (header::CONTENT_TYPE, "application/problem+json"),
+            (header::CACHE_CONTROL, "no-store"),
+        ];
+        let mut response = (status, kind, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        if let Some(allow) = allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if code.retry() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+impl Problem {
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_retry_can_help_is_no_client_error_but_these() {
+        for code in Code::ALL {
+            let status = status(*code);
+            assert!(status.is_client_error() || status.is_server_error(), "{code}");
+            let busy = [408, 410, 429].contains(&status.as_u16()) || status.is_server_error();
+            assert!(!code.retry() || busy, "{code} {status}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+// The latency panel: two sessions side by side, a plot that moves, and a table.
+
+import { Probe, WINDOW, clockStep } from "./probe.js";
+import { Plot } from "./plot.js";
+import { milliseconds, number, onLoopback } from "./words.js";
+
+const BOTH = ["webtransport", "websocket"];
+
+export class Latency {
+  #probes;
+  #plot;
+  #rate = 20;
+  #timer = 0;
+  #turn = 0;
+  #paused = false;
+  #step = clockStep();
+  #words = document.getElementById("latency-words");
+  #note = document.getElementById("latency-note");
+  #frame = document.getElementById("plot");
+  #described = 0;
+
+  constructor(weir, options) {
+    this.#plot = new Plot(this.#frame, BOTH, WINDOW);
+    this.#probes = BOTH.map((transport) =>
+      new Probe(weir, transport, options, (name, sample) => this.#plot.add(name, sample)));
+    this.#controls();
+    for (const probe of this.#probes) probe.run();
+    document.addEventListener("visibilitychange", () => this.#restart());
+    this.#restart();
+    setInterval(() => this.#show(), 500);
+    setInterval(() => this.#draw(), 100);
+  }
+
+  /** Messages that came back, over both. */
+  get total() {
+    return this.#probes.reduce((sum, probe) => sum + probe.total, 0);
+  }
+
+  get #still() {
+    return this.#paused || document.hidden;
+  }
+
+  #controls() {
+    document.getElementById("latency-rate").addEventListener("change", (event) => {
+      this.#rate = Number(event.target.value);
+      this.#restart();
+    });
+    const chosen = document.querySelector("#latency-rate input:checked");
+    if (chosen) this.#rate = Number(chosen.value); // as a reload may have kept it
+    const pause = document.getElementById("latency-pause");
+    pause.addEventListener("click", () => {
+      this.#paused = !this.#paused;
+      pause.setAttribute("aria-pressed", String(this.#paused));
+      this.#restart();
+    });
+  }
+
+  // The two take turns, half a period apart, so that neither waits for the other.
+  #restart() {
+    clearInterval(this.#timer);
+    if (this.#still) {
+      for (const probe of this.#probes) probe.forget();
+      this.#plot.hold();
+    } else {
+      this.#plot.resume();
+      this.#timer = setInterval(() => {
+        this.#turn = (this.#turn + 1) % this.#probes.length;
+        this.#probes[this.#turn].tick();
+      }, 1000 / this.#rate / this.#probes.length);
+    }
+    this.#noteShown();
+  }
+
+  #noteShown() {
+    if (document.hidden) {
+      this.#note.textContent = "Paused while hidden: browsers slow the timers of pages that nobody sees.";
+    } else if (this.#paused) {
+      this.#note.textContent = "Paused.";
+    } else {
+      this.#note.textContent = `${link()} The same 50 bytes over each, ${this.#rate} times a second, delivered in order. ` +
+        "Percentiles are of the last 30 s; lost is what was not back within 2 s, less what came later. " +
+        "The first second of a session is left out. " +
+        `This browser's clock has steps of ${stepWords(this.#step)}.`;
+    }
+  }
+
+  #draw() {
+    if (this.#still) return;
+    const now = performance.now();
+    this.#plot.draw(now, this.#probes.map((probe) => (probe.running ? probe.median(now, Math.max(1000, 8000 / this.#rate)) : null)));
+  }
+
+  #show() {
+    if (this.#still) return; // the last figures stay
+    const now = performance.now();
+    const summaries = this.#probes.map((probe) => {
+      const summary = probe.summary(now);
+      this.#row(probe, summary);
+      return summary;
+    });
+    const words = this.#compare(summaries);
+    if (words !== this.#words.textContent && now - this.#described > 2000) {
+      this.#described = now;
+      this.#words.textContent = words;
+      this.#frame.setAttribute("aria-label", this.#alternative(summaries));
+    }
+  }
+
+  #row(probe, summary) {
+    const row = document.querySelector(`#latency [data-transport="${probe.transport}"]`);
+    row.dataset.state = probe.state;
+    row.querySelector(".why").textContent = probe.why;
+    const cell = (name, value, text) => {
+      const shown = row.querySelector(`.${name}`);
+      if (value === null) delete shown.dataset.value;
+      else shown.dataset.value = value;
+      shown.textContent = text;
+    };
+    for (const p of ["p50", "p95", "p99"]) {
+      if (summary) cell(p, summary[p].toFixed(3), milliseconds(summary[p], this.#step));
+      else cell(p, null, "–");
+    }
+    cell("samples", probe.total, number(probe.total));
+    cell("lost", probe.lost, number(probe.lost));
+    row.querySelector(".lost").classList.toggle("some", probe.lost > 0);
+  }
+
+  #compare([webtransport, websocket]) {
+    if (!webtransport || !websocket) {
+      const there = this.#probes.find((_, i) => [webtransport, websocket][i]);
+      const missing = this.#probes.find((probe) => probe.state === "unavailable");
+      if (missing) return `${missing.name} is not to be had here, so there is nothing to compare${there?.state === "open" ? `; ${there.name} goes on` : ""}.`;
+      return "Measuring.";
+    }
+    if (Math.min(webtransport.samples, websocket.samples) < 20) return "Measuring.";
+    // A difference that the clock cannot tell is none.
+    const ratio = (p) => Math.abs(webtransport[p] - websocket[p]) <= this.#step * 1.001
+      ? "about 1×"
+      : `${(webtransport[p] / websocket[p]).toFixed(2)}×`;
+    return `WebTransport is ${ratio("p50")} of WebSocket at p50 here, and ${ratio("p99")} at p99.`;
+  }
+
+  #alternative(summaries) {
+    const each = this.#probes.map((probe, i) => summaries[i]
+      ? `${probe.name}: half of the payloads were back within ${milliseconds(summaries[i].p50, this.#step)} ms, 99 of 100 within ${milliseconds(summaries[i].p99, this.#step)} ms`
+      : `${probe.name}: no figures`);
+    return `Latency of both transports over the last 30 seconds. ${each.join(". ")}.`;
+  }
+}
+
+function link() {
+  return onLoopback()
+    ? "Measured on loopback, inside one machine: no distance, no loss."
+    : `Measured between this browser and ${location.hostname}, on the network there is.`;
+}
+
+function stepWords(step) {
+  return step >= 0.095 ? `${step.toFixed(1)} ms` : `${Math.max(1, Math.round(step * 1000))} µs`;
+}
+

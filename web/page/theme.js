@@ -1,0 +1,41 @@
+// Before the first paint: light or dark. A plain script, so that nothing flashes.
+(() => {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const root = document.documentElement;
+
+  function saved() {
+    try {
+      const theme = localStorage.getItem("weir-theme");
+      return theme === "light" || theme === "dark" ? theme : null;
+    } catch {
+      return null; // storage is closed to this page: the system's choice holds
+    }
+  }
+
+  function apply(theme) {
+    root.dataset.theme = theme;
+    const button = document.getElementById("theme");
+    if (button) {
+      button.setAttribute("aria-label", theme === "dark" ? "Light colours" : "Dark colours");
+      button.title = button.getAttribute("aria-label");
+    }
+  }
+
+  apply(saved() ?? (dark.matches ? "dark" : "light"));
+  dark.addEventListener("change", () => {
+    if (!saved()) apply(dark.matches ? "dark" : "light");
+  });
+  document.addEventListener("DOMContentLoaded", () => {
+    apply(root.dataset.theme);
+    document.getElementById("theme").addEventListener("click", () => {
+      const theme = root.dataset.theme === "dark" ? "light" : "dark";
+      try {
+        localStorage.setItem("weir-theme", theme);
+      } catch {
+        // not kept, then
+      }
+      apply(theme);
+      dispatchEvent(new Event("weir-theme"));
+    });
+  });
+})();

@@ -1,0 +1,92 @@
+// What the page says: numbers, times and errors, in words.
+
+/** Milliseconds, as short as their size allows, and no finer than the clock's `step`. */
+export function milliseconds(ms, step = 0) {
+  if (ms >= 100 || step >= 0.95) return String(Math.round(ms));
+  if (ms >= 10 || step >= 0.095) return ms.toFixed(1);
+  return ms.toFixed(2);
+}
+
+const plain = new Intl.NumberFormat("en-GB");
+
+/** 12,345 */
+export function number(n) {
+  return plain.format(n);
+}
+
+/** "1 message", "2 messages" */
+export function several(n, one, many = `${one}s`) {
+  return `${number(n)} ${n === 1 ? one : many}`;
+}
+
+/** How long something took, in words. */
+export function duration(ms) {
+  if (ms < 1000) return "less than 1 s";
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 120) return `${seconds} s`;
+  if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
+  return `${Math.round(seconds / 3600)} h`;
+}
+
+const decoder = new TextDecoder();
+
+/** A payload as text that is safe to lay out: cut where it is long, and told so. */
+export function excerpt(payload, most = 600) {
+  if (payload.length === 0) return "(empty)";
+  const text = decoder.decode(payload.subarray(0, most * 4));
+  const cut = [...text].slice(0, most).join("");
+  if (cut.length === text.length && payload.length <= most * 4) return text;
+  return `${cut}… (${several(payload.length, "byte")})`;
+}
+
+const names = { webtransport: "WebTransport", websocket: "WebSocket" };
+
+/** The proper name of a transport. */
+export function transportName(transport) {
+  return names[transport] ?? transport;
+}
+
+/** A sentence: first letter large, a full stop at the end. */
+export function sentence(text) {
+  const trimmed = String(text ?? "").trim();
+  if (!trimmed) return "";
+  const first = /^(web|https?:|[a-z]+[A-Z_])/.test(trimmed) ? trimmed[0] : trimmed[0].toUpperCase();
+  return first + trimmed.slice(1) + (/[.!?…]$/.test(trimmed) ? "" : ".");
+}
+
+const advice = {
+  unreachable: "Is the daemon running, and is this its address?",
+  timed_out: "The daemon did not answer in time.",
+  overloaded: "The daemon cannot take more now; wait a little.",
+  version: "This page and the daemon are of different versions; reload the page.",
+  unauthorized: "This daemon asks for a token, and this page has none to show.",
+  forbidden: "This daemon does not allow that here.",
+  rate_limited: "That was faster than the daemon allows; wait a little.",
+  payload_too_large: "Say less at a time.",
+  too_many_subscriptions: "Close other pages of this daemon.",
+};
+
+/** An error of weir.js, or any other, in words: what happened, and what to do. */
+export function explain(error) {
+  const said = sentence(error?.message || error?.name || String(error));
+  const hint = advice[error?.name];
+  return hint && !said.includes(hint) ? `${said} ${hint}` : said;
+}
+
+/** Why this page cannot have WebTransport at all; null if it can. */
+export function whyNoWebTransport() {
+  if (!globalThis.isSecureContext) {
+    return "this page is not in a secure context, so the browser offers no WebTransport. " +
+      "Open it with https://, or as http://localhost on the daemon's machine.";
+  }
+  if (!("WebTransport" in globalThis)) {
+    return "this browser has no WebTransport.";
+  }
+  return null;
+}
+
+/** Whether the daemon is on this machine, as far as the address shows. */
+export function onLoopback(hostname = location.hostname) {
+  return hostname === "localhost" || hostname.endsWith(".localhost") ||
+    hostname === "[::1]" || /^127\./.test(hostname);
+}

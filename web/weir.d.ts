@@ -1,0 +1,154 @@
+/** How a session is carried. */
+export type Transport = "webtransport" | "websocket";
+
+/**
+ * `open`: a session stands. `reconnecting`: it broke, and the client tries again by itself; nothing
+ * is lost. `closed`: over, by `close()` or for a reason that trying again cannot help.
+ */
+export type State = "open" | "reconnecting" | "closed";
+
+/** Why the daemon, or this client, ended or refused something. */
+export class WeirError extends Error {
+  /** Number of the code: see docs/protocol.md; null if there is none, as when the network broke. */
+  readonly code: number | null;
+  /** Its name, such as `payload_too_large`; or `unreachable`, `timed_out`, `broken`, `closed`. */
+  readonly name: string;
+  /** Whether trying again, without changing anything, can help. */
+  readonly retry: boolean;
+}
+
+export interface ConnectOptions {
+  /** What to show a daemon that asks who is there. */
+  token?: string;
+  /** Default `auto`: WebTransport, and WebSocket where that does not work. */
+  transport?: "auto" | Transport;
+  /**
+   * SHA-256 of the daemon's certificate, hex, for WebTransport. Default: the daemon is asked
+   * (`/certificate.sha256`), and says whether pinning is needed at all.
+   */
+  certificateHashes?: string[];
+  /** Port of WebTransport. Default: what the daemon says, else the port of the URL. */
+  webTransportPort?: number;
+  /** Milliseconds after which WebSocket is tried too. Default 1500. */
+  fallbackAfter?: number;
+  /** Milliseconds after which connecting is given up. Default 10,000. */
+  timeout?: number;
+  /** Whether to connect again when the session breaks. Default true. */
+  reconnect?: boolean;
+}
+
+export interface SubscribeOptions {
+  /** Where to begin: `new` (default), `latest`, `all`, `last:N`, or a sequence. */
+  from?: "new" | "latest" | "all" | `last:${number}` | number;
+  /** What to do when this subscriber falls out of the cache. Default `oldest`. */
+  lag?: "oldest" | "newest" | "disconnect";
+  /** Ends the subscription. */
+  signal?: AbortSignal;
+}
+
+/** One publication, as a subscriber gets it. */
+export interface Message {
+  readonly kind: "message";
+  readonly topic: string;
+  readonly epoch: bigint;
+  readonly sequence: number;
+  /** Times this payload was published to this topic, this time included. */
+  readonly count: number;
+  /** The publisher's clock, milliseconds since 1970 (with fraction); null if it did not say. */
+  readonly stamp: number | null;
+  readonly payload: Uint8Array;
+  /** The payload as UTF-8. */
+  text(): string;
+  /** The payload as JSON; throws if it is none. */
+  json(): any;
+}
+
+/** Sequences that this subscription will never get. */
+export interface Gap {
+  readonly kind: "gap";
+  readonly topic: string;
+  readonly epoch: bigint;
+  readonly first: number;
+  readonly last: number;
+  readonly cause: "evicted" | "skipped" | "aborted" | "late";
+}
+
+export interface Receipt {
+  readonly sequence: number;
+  readonly count: number;
+  /** Since when the payload is counted, milliseconds since 1970; null: since the topic began. */
+  readonly since: number | null;
+  /** BLAKE3 of the payload, hex. */
+  readonly digest: string;
+  /** Whether it had been accepted before, and was not counted again. */
+  readonly duplicate: boolean;
+}
+
+export interface Ranking {
+  readonly digest: string;
+  readonly count: number;
+  readonly since: number | null;
+  readonly sequence: number;
+  readonly size: number;
+  /** Null if it has left the cache, or is above 1 KiB. */
+  readonly payload: Uint8Array | null;
+  /** The payload as UTF-8; null as above. */
+  text(): string | null;
+}
+
+/**
+ * Messages and gaps, in order, each once, also across reconnects. Reading slowly holds the daemon
+ * up, not memory. Leaving the loop ends the subscription. An error ends it, and is thrown.
+ */
+export interface Subscription extends AsyncIterable<Message | Gap> {
+  /** Resolves when the daemon has confirmed it; rejects if it refuses. */
+  readonly ready: Promise<void>;
+  next(): Promise<IteratorResult<Message | Gap, undefined>>;
+  /** Ends it. */
+  close(): void;
+  [Symbol.asyncIterator](): AsyncIterator<Message | Gap, undefined>;
+}
+
+export interface StateDetail {
+  readonly state: State;
+  /** Of the session that stands, or stood last. */
+  readonly transport: Transport;
+  /** In words: why this transport, or why the session broke. */
+  readonly reason: string;
+  /** Code of the goodbye, if there was one. */
+  readonly code: number | null;
+}
+
+/** A daemon's client. Dispatches `state` events (`CustomEvent<StateDetail>`). */
+export class Client extends EventTarget {
+  readonly state: State;
+  /** What carries the session. */
+  readonly transport: Transport;
+  /** Why it is that, in words. */
+  readonly reason: string;
+  /** The daemon's name for the session that stands, or stood last, as its logs have it. */
+  readonly session: bigint;
+  /** Largest payload that the daemon takes, bytes. */
+  readonly maxPayload: number;
+
+  /**
+   * Publishes, once, also across reconnects; resolves when the daemon has accepted it. Text is sent
+   * as UTF-8. Publications to a topic keep their order.
+   */
+  publish(topic: string, payload: string | ArrayBuffer | ArrayBufferView): Promise<Receipt>;
+  subscribe(filter: string, options?: SubscribeOptions): Subscription;
+  /** One message from the cache: the newest, or by sequence or digest (hex). */
+  get(topic: string, which?: { sequence?: number; digest?: string }): Promise<Message>;
+  /** The payloads published most. Default 10, at most 100. */
+  top(topic: string, k?: number): Promise<Ranking[]>;
+  /** Round-trip time to the daemon, milliseconds. */
+  ping(): Promise<number>;
+  /** Waits for the receipts of everything published, then leaves. */
+  close(): Promise<void>;
+}
+
+/**
+ * Connects to a daemon: `https://host:4433`, or `http://localhost:8080` on the same machine.
+ * Default: where this module came from. Rejects with a WeirError that says what to do.
+ */
+export function connect(url?: string | URL, options?: ConnectOptions): Promise<Client>;
