@@ -50,8 +50,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
-/// Most streams of events at once, over all clients. A stream that is not read holds a cursor and
-/// about 100 KiB of what was read last.
+/// Most streams of events at once, over all clients. One that is not read holds a cursor and
+/// about 150 KiB: its connection, what that was given to send, and one read.
 pub(crate) const EVENT_STREAMS: usize = 1024;
 
 /// What a browser needs to know of the daemon's certificate.
@@ -81,6 +81,8 @@ pub(crate) struct Shared {
     streams: Arc<Semaphore>,
     // How long the next piece of a body may take.
     patience: Duration,
+    // How long a stream of events may be silent.
+    keep_alive: Duration,
 }
 
 impl Shared {
@@ -104,6 +106,7 @@ impl Shared {
             bodies: Semaphore::new(body::budget(&limits)),
             streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
             patience: body::PATIENCE,
+            keep_alive: events::KEEP_ALIVE,
         }
     }
 

@@ -101,7 +101,7 @@ status 422 -H 'Idempotency-Key: "k"' -d other "$plain/v1/topics/once"
 status 200 -d hello "$plain/v1/topics/once"
 [ "$(field count <"$work/body")" = 2 ] || fail "counted more than once"
 
-echo "4. events, resumed with Last-Event-ID while somebody publishes"
+echo "4. events, over HTTP/1.1 and HTTP/2 by turns, resumed while somebody publishes"
 (for n in $(seq 300); do echo "$n"; sleep 0.002; done) |
     env XDG_STATE_HOME="$work/state" "$weir" pub live/a --lines --server "$server" >/dev/null &
 publisher=$!
@@ -109,8 +109,9 @@ pids+=($publisher)
 id=
 : >"$work/seen"
 while :; do
-    # curl leaves after a while, in the middle of whatever there is.
-    curl -sSN --max-time 0.15 ${id:+-H "Last-Event-ID: $id"} "$plain/v1/events/live%2F*?from=all" \
+    # curl leaves after a while, in the middle of whatever there is; then over the other one.
+    base=$([ $((${parts:-0} % 2)) = 0 ] && echo "$plain" || echo "$tls")
+    curl -ksSN --max-time 0.15 ${id:+-H "Last-Event-ID: $id"} "$base/v1/events/live%2F*?from=all" \
         >"$work/part" 2>/dev/null || true
     # What is whole: up to the last empty line.
     python3 - "$work" <<'PYTHON'

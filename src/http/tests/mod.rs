@@ -32,6 +32,7 @@ impl Face {
         let origins = Origins::parse(["https://app.example"]).unwrap();
         let mut shared = Shared::new(core, origins, certificate, 4433, stopping);
         shared.patience = Duration::from_millis(300);
+        shared.keep_alive = Duration::from_millis(200);
         let shared = Arc::new(shared);
         let router = router(shared.clone(), Router::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -59,6 +60,27 @@ async fn a_client_that_leaves_leaves_nothing_behind() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     face.shared.core.with(|engine| assert_eq!(engine.subscriptions(), 0));
+}
+
+#[tokio::test]
+async fn a_silent_stream_says_that_it_lives_and_how_far_it_has_come() {
+    let face = Face::new(Limits::default()).await;
+    let post = |topic: &str| ask(face.address, "POST", &format!("/v1/topics/{topic}")).body("x");
+    post("a").send().await;
+    for (filter, resumed) in [("a", "1000000-2-1000000-1"), ("a/**", "1000000-3")] {
+        let target = format!("/v1/events/{filter}");
+        let mut events = ask(face.address, "GET", &target).events().await;
+        events.block().await.unwrap();
+        post("b").send().await;
+        let mut block = events.block().await.unwrap();
+        while block.id.as_deref() != Some(resumed) {
+            assert!(block.comments == 1 && block.data.is_none(), "{block:?}");
+            block = events.block().await.unwrap();
+        }
+    }
+    let resume = ask(face.address, "GET", "/v1/events/**").header("last-event-id", "1000000-2");
+    let event = resume.events().await.event().await.unwrap();
+    assert_eq!((&event.json()["topic"], event.id.as_deref()), (&"b".into(), Some("1000000-3")));
 }
 
 #[tokio::test]
