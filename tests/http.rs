@@ -284,7 +284,7 @@ async fn what_has_left_the_cache_is_told_once_and_what_was_delivered_is_not() {
             let mut payload = vec![b'x'; 60_000];
             payload[..4].copy_from_slice(&n.to_le_bytes());
             daemon.publish("g/a", payload).unwrap();
-        })
+        });
     };
     for filter in ["g/a", "g/*"] {
         let mut stream = events(to, filter, None).events().await;

@@ -55,7 +55,8 @@ pub(super) async fn publish(
     }
     let Receipt { sequence, count, since, duplicate, .. } = receipt;
     Ok(Json(json!({
-        "topic": topic, "sequence": sequence, "count": count, "since": since,
+        "topic": topic, "sequence": sequence, "count": count,
+        "since": Some(since).filter(|since| *since > 0),
         "digest": digest.to_string(), "size": size, "duplicate": duplicate,
     })))
 }
@@ -210,7 +211,8 @@ fn top(shared: &Shared, topic: &str, parameters: &TopParameters) -> Result<Respo
 
 fn ranked(entry: &Ranking) -> Value {
     let mut value = json!({
-        "count": entry.count, "since": entry.since, "sequence": entry.sequence,
+        "count": entry.count, "since": Some(entry.since).filter(|since| *since > 0),
+        "sequence": entry.sequence,
         "digest": entry.digest.to_string(), "size": entry.size,
     });
     if let (Value::Object(fields), Some(payload)) = (&mut value, &entry.payload) {
