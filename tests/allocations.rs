@@ -84,7 +84,7 @@ fn keys_cost_no_more_than_is_charged_for_them() {
     });
     let charged = engine.bytes() - cached;
     println!("1024 keyed publications: {} bytes, {charged} charged", used.bytes_current);
-    assert!(used.bytes_current as usize <= charged);
+    assert!(usize::try_from(used.bytes_current).unwrap() <= charged);
     let charged = engine.bytes();
     let again = Publication {
         topic: "a/b",

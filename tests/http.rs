@@ -1,5 +1,6 @@
 //! The HTTP face of a daemon, over TCP: any bytes in and out, once, and events without a hole.
-#![allow(clippy::unwrap_used, clippy::too_many_lines)]
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, clippy::too_many_lines, missing_docs)]
 
 mod common;
 #[path = "common/http.rs"]

@@ -10,19 +10,22 @@ use http_body::{Frame, SizeHint};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::sync::oneshot;
+use std::time::{Duration, Instant};
+use tokio::sync::{SemaphorePermit, oneshot};
 
 /// A body of which nothing comes for so long is given up.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// What nobody wants is read and dropped for so long.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Room for a body whose length is not said, until it needs more. Bytes.
-const GUESS: usize = 4096;
+/// From then on it is to come at this pace at least, taken over all of it: bytes a second. A slow
+/// mobile link has twice that.
+const PACE: u64 = 8 << 10;
+/// What a body is given before any of it has come, bytes: a length is only a promise.
+const FIRST: usize = 64 << 10;
 
 const KIB: usize = 1024;
 
-/// KiB of bodies under way, all together: a quarter of the cache, as for a largest payload.
+/// KiB of bodies under way, of what has come of them, all together: a quarter of the cache, as for a largest payload.
 pub(super) fn budget(limits: &Limits) -> usize {
     (limits.cache / 4 / KIB).max(limits.payload.div_ceil(KIB))
 }
@@ -33,24 +36,48 @@ pub(super) async fn read(shared: &Shared, mut body: Body) -> Result<Bytes, Probl
     if length.is_some_and(|length| length > shared.payload as u64) {
         return Err(too_large(shared.payload));
     }
-    // Set aside before it comes, all of it: two halves of bodies would wait for each other.
-    let most = length.map_or(shared.payload, |length| length as usize);
-    let kib = most.div_ceil(KIB).max(1) as u32;
-    let Ok(_held) = shared.bodies.try_acquire_many(kib) else {
-        return Err(Problem::of(
-            Code::OVERLOADED,
-            "too many payloads are under way at once: send this one again in a second",
-        ));
-    };
-    let mut bytes = Vec::with_capacity(length.map_or(GUESS, |length| length as usize));
+    let length = length.map_or(0, |length| length as usize);
+    let began = Instant::now();
+    let mut held = room(shared, 0)?;
+    let mut bytes = Vec::with_capacity(length.min(FIRST));
     while let Some(piece) = next(&mut body, shared.patience).await? {
-        if bytes.len() + piece.len() > shared.payload {
+        let size = bytes.len() + piece.len();
+        if size > shared.payload {
             return Err(too_large(shared.payload));
+        }
+        // No waiting for room: two halves of bodies would wait for each other.
+        held.merge(room(shared, size.div_ceil(KIB) - held.num_permits())?);
+        if began.elapsed() > shared.patience + Duration::from_secs(size as u64 / PACE) {
+            return Err(timed_out(shared.patience));
+        }
+        if bytes.capacity() < size && size <= length {
+            // It has shown that it comes: copied this once, and no more to the end.
+            bytes.reserve_exact(length - bytes.len());
         }
         bytes.extend_from_slice(&piece);
     }
     bytes.shrink_to_fit();
     Ok(bytes.into())
+}
+
+fn room(shared: &Shared, kib: usize) -> Result<SemaphorePermit<'_>, Problem> {
+    shared.bodies.try_acquire_many(kib as u32).map_err(|_| {
+        Problem::of(
+            Code::OVERLOADED,
+            "too many payloads are under way at once: send this one again in a second",
+        )
+    })
+}
+
+fn timed_out(patience: Duration) -> Problem {
+    Problem::of(
+        Code::TIMED_OUT,
+        format!(
+            "the body stood still for {patience:?}, or came more slowly than {} KiB a second: \
+             send it again, over a better link or in smaller parts",
+            PACE >> 10
+        ),
+    )
 }
 
 async fn next(body: &mut Body, patience: Duration) -> Result<Option<Bytes>, Problem> {
@@ -67,12 +94,7 @@ async fn next(body: &mut Body, patience: Duration) -> Result<Option<Bytes>, Prob
             Ok(Some(Err(error))) => {
                 return Err(Problem::bad_request(format!("the body broke off: {error}")));
             }
-            Err(_) => {
-                return Err(Problem::of(
-                    Code::TIMED_OUT,
-                    format!("nothing of the body came for {patience:?}: send it again"),
-                ));
-            }
+            Err(_) => return Err(timed_out(patience)),
         }
     }
 }

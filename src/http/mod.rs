@@ -197,7 +197,8 @@ async fn lend(
     let (head, body) = request.into_parts();
     let (body, returned) = body::Lent::lend(body);
     let response = next.run(Request::from_parts(head, body)).await;
-    if !asks {
+    // One that stands still has been waited for already.
+    if !asks && response.status() != StatusCode::REQUEST_TIMEOUT {
         body::drain(&shared, returned).await;
     }
     response

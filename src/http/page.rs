@@ -7,7 +7,9 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use rust_embed::{EmbeddedFile, RustEmbed};
+use std::borrow::Cow;
 use tower_http::compression::CompressionLayer;
 
 /// What is served. A debug build reads the files when they are asked for.
@@ -57,7 +59,11 @@ fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
     let mut response = if fresh {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        Body::from(file.data.into_owned()).into_response()
+        let bytes = match file.data {
+            Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+            Cow::Owned(bytes) => bytes.into(),
+        };
+        Body::from(bytes).into_response()
     };
     let anywhere = matches!(path, "weir.js" | "weir.d.ts" | "openapi.json");
     let more = [

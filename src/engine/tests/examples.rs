@@ -212,6 +212,26 @@ fn a_topic_that_was_forgotten_begins_again_under_another_epoch() {
 }
 
 #[test]
+fn a_gap_after_a_position_begins_no_earlier_than_positions_go() {
+    let mut engine = engine(small());
+    let large = |n: u32| payload(7 + 8 * n);
+    (0..3).for_each(|n| drop(publish(&mut engine, 1, "a", &payload(n), None)));
+    let since = Position { run: engine.run(), position: engine.position() };
+    let start = Start::Resume { since, topics: Vec::new() };
+    (0..20).for_each(|n| drop(publish(&mut engine, 1, "a", &large(n), None)));
+    let id = subscribe(&mut engine, "*", &start);
+    let begin = read_all(&mut engine, id);
+    assert_eq!(begin[0], "topic a from 4", "nothing else was published: exact");
+    assert!(begin[1].starts_with("gap a 4-"), "{begin:?}");
+    // Each publication elsewhere leaves one more that may have been missed.
+    (0..2).for_each(|n| drop(publish(&mut engine, 1, "b", &payload(n), None)));
+    publish(&mut engine, 1, "a", &large(50), None).unwrap();
+    (0..20).for_each(|n| drop(publish(&mut engine, 1, "a", &large(n), None)));
+    let id = subscribe(&mut engine, "*", &start);
+    assert!(read_all(&mut engine, id).contains(&"topic a from 2".to_owned()));
+}
+
+#[test]
 fn a_wrong_digest_harms_nothing() {
     let mut engine = engine(small());
     for n in 0..400 {
