@@ -1,0 +1,263 @@
+// Debian's Chromium and Debian's Firefox behind one face. Neither is told anything that a user's
+// browser is not told: no flags for QUIC or certificates, no switched-off checks.
+//
+// What was found out with Chromium 156 and Firefox 153 (ESR), both headless:
+// - Both open a WebTransport session pinned by `serverCertificateHashes` without any flag or pref.
+// - Both refuse a hash that is not the certificate's.
+// - Firefox has to be driven over WebDriver BiDi; it starts in about a second when it has been
+//   started before.
+
+import { rmSync, mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+import puppeteer from "puppeteer-core";
+import { own, tree, until, within } from "./process.mjs";
+
+/** Which browsers to test with; WEIR_BROWSERS=firefox for one only. */
+export const browsers = (process.env.WEIR_BROWSERS ?? "chromium firefox").split(" ");
+
+// No test needs the network, and none must wait for one that swallows what it is sent: no name but
+// localhost is looked up; rebind.test is this machine too. Most of what a browser asks for by itself is switched off by the drivers.
+const chromiumFlags = [
+  "--no-sandbox", // the tests run as root, on pages of their own
+  "--disable-gpu",
+  "--host-resolver-rules=MAP rebind.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1",
+];
+const firefoxPreferences = {
+  "network.dns.localDomains": "rebind.test",
+  "app.update.enabled": false,
+  "browser.shell.checkDefaultBrowser": false,
+  "browser.download.folderList": 2,
+  "browser.download.always_ask_before_handling_new_types": false,
+  "datareporting.policy.dataSubmissionEnabled": false,
+  "extensions.getAddons.cache.enabled": false,
+  "network.captive-portal-service.enabled": false,
+  "network.connectivity-service.enabled": false,
+  "services.settings.server": "data:,#remote-settings-dummy/v1",
+};
+// Without it the last one is ignored.
+const firefoxEnvironment = { ...process.env, MOZ_REMOTE_SETTINGS_DEVTOOLS: "1" };
+
+export async function launch(name) {
+  const open = { chromium: launchChromium, firefox: launchFirefox }[name];
+  if (!open) throw new Error(`no such browser: ${name}`);
+  return within(60_000, `${name} starts`, open());
+}
+
+async function launchChromium() {
+  const before = new Set(tree(process.pid));
+  const browser = await chromium.launch({
+    executablePath: process.env.WEIR_CHROMIUM ?? "/usr/bin/chromium",
+    args: chromiumFlags,
+    timeout: 45_000,
+  });
+  const pid = tree(process.pid).find((pid) => !before.has(pid));
+  own(pid);
+  return new Browser("chromium", pid, browser.version(), {
+    context: async (size) => {
+      const context = await browser.newContext(size ? { viewport: size, deviceScaleFactor: 1 } : {});
+      return { page: () => context.newPage(), close: () => context.close() };
+    },
+    close: () => browser.close(),
+  });
+}
+
+async function launchFirefox() {
+  const downloads = mkdtempSync(join(tmpdir(), "weir-browser-"));
+  const browser = await puppeteer.launch({
+    browser: "firefox",
+    executablePath: process.env.WEIR_FIREFOX ?? "/usr/bin/firefox-esr",
+    headless: true,
+    env: firefoxEnvironment,
+    extraPrefsFirefox: { ...firefoxPreferences, "browser.download.dir": downloads },
+    timeout: 45_000,
+    protocolTimeout: 120_000,
+  });
+  const { pid } = browser.process();
+  own(pid);
+  return new Browser("firefox", pid, (await browser.version()).replace(/^.*\//, ""), {
+    context: async (size) => {
+      const context = await browser.createBrowserContext();
+      const page = async () => {
+        const page = await context.newPage();
+        if (size) await page.setViewport({ ...size, deviceScaleFactor: 1 });
+        return page;
+      };
+      return { page, close: () => context.close() };
+    },
+    close: async () => {
+      await browser.close();
+      rmSync(downloads, { recursive: true, force: true });
+    },
+  });
+}
+
+class Browser {
+  #driver;
+  #profile;
+  #tabs = new Set();
+
+  constructor(name, pid, version, driver) {
+    this.name = name;
+    this.pid = pid;
+    this.version = version;
+    this.#driver = driver;
+  }
+
+  /** A new tab at this address, beside the others. */
+  async tab(url) {
+    this.#profile ??= this.#driver.context();
+    return this.#open(await this.#profile, url);
+  }
+
+  /** A new tab that shares nothing with the others: no cache, no storage, no connections. */
+  async stranger(url, size) {
+    const profile = await this.#driver.context(size);
+    return this.#open(profile, url, () => profile.close());
+  }
+
+  async #open(profile, url, after = async () => {}) {
+    const page = await within(20_000, `${this.name} opens a tab`, profile.page());
+    const tab = new Tab(this, page, async () => {
+      this.#tabs.delete(tab);
+      await page.close();
+      await after();
+    });
+    this.#tabs.add(tab);
+    if (url) await tab.goto(url);
+    return tab;
+  }
+
+  /** Closes what a failed test has left open, without a word. */
+  async tidy() {
+    for (const tab of [...this.#tabs]) await tab.drop().catch(() => {});
+  }
+
+  close() {
+    return within(20_000, `${this.name} closes`, this.#driver.close());
+  }
+}
+
+class Tab {
+  #page;
+  #close;
+  #expected = [];
+  /** Everything on the console, for the reader of a failed test. */
+  log = [];
+  /** Errors on the console, exceptions nobody caught, dialogs, crashes. */
+  errors = [];
+
+  constructor(browser, page, close) {
+    this.browser = browser;
+    this.#page = page;
+    this.#close = close;
+    const note = (kind, text, wrong) => {
+      this.log.push(`${kind}: ${text}`);
+      if (wrong) this.errors.push(`${kind}: ${text}`);
+    };
+    page.on("console", (message) => {
+      const type = message.type();
+      const { url = "" } = message.location?.() ?? {};
+      note(`console.${type}`, `${message.text()} ${url}`.trim(), type === "error");
+    });
+    page.on("pageerror", (error) => note("uncaught", error?.message ?? error, true));
+    page.on("crash", () => note("crash", "", true));
+    page.on("error", (error) => note("crash", error.message, true));
+    page.on("dialog", (dialog) => {
+      note("dialog", dialog.message(), true);
+      dialog.dismiss().catch(() => {});
+    });
+  }
+
+  async goto(url, { timeout = 20_000 } = {}) {
+    await this.#page.goto(url, { timeout, waitUntil: "load" });
+  }
+
+  /** Goes where there may be no page. `shown`, `download`, or what the browser says of it. */
+  async visit(url) {
+    try {
+      await this.goto(url);
+      return "shown";
+    } catch (error) {
+      return /download|ERR_ABORTED|NS_BINDING_ABORTED|aborted/i.test(error.message) ? "download" : error.message;
+    }
+  }
+
+  /** Runs the function in every page that this tab goes to from here on, before its scripts. */
+  async before(call) {
+    if (this.#page.addInitScript) await this.#page.addInitScript(call);
+    else await this.#page.evaluateOnNewDocument(call);
+  }
+
+  async reload() {
+    await this.#page.reload({ timeout: 20_000, waitUntil: "load" });
+  }
+
+  /** Runs the function in the page with one argument that JSON can say; gives what it resolves to. */
+  evaluate(call, argument, { timeout = 30_000 } = {}) {
+    const what = `in ${this.browser.name}: ${String(call).slice(0, 200)}`;
+    const result = within(timeout, what, this.#page.evaluate(call, argument)).catch((error) => {
+      error.message += this.#last();
+      throw error;
+    });
+    // Awaited later, perhaps, when something else has been done meanwhile.
+    result.catch(() => {});
+    return result;
+  }
+
+  /** Asks the page until the answer is true in JavaScript's sense, and gives it back. */
+  async until(call, argument, { timeout = 10_000, what = String(call) } = {}) {
+    try {
+      what = `in ${this.browser.name}: ${what}`;
+      return await until(() => this.evaluate(call, argument), { timeout, what });
+    } catch (error) {
+      if (!error.message.includes("the console:")) error.message += this.#last();
+      throw error;
+    }
+  }
+
+  #last() {
+    return `\nthe console:\n${this.log.slice(-20).join("\n")}`;
+  }
+
+  click(selector) {
+    return within(10_000, `click ${selector}`, this.#page.click(selector));
+  }
+
+  type(selector, text) {
+    return within(10_000, `type into ${selector}`, this.#page.type(selector, text));
+  }
+
+  /** A picture of the window, or of the whole page. */
+  screenshot(path, { whole = false } = {}) {
+    return within(20_000, "screenshot", this.#page.screenshot({ path, fullPage: whole }));
+  }
+
+  /** The colours that the user prefers: light or dark. */
+  async colours(scheme) {
+    if (this.#page.emulateMedia) await this.#page.emulateMedia({ colorScheme: scheme });
+    else await this.#page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
+  }
+
+  /** From here on, errors that match are no reason to fail, such as that of a refused connection. */
+  expect(pattern) {
+    this.#expected.push(pattern);
+  }
+
+  /** Errors that nobody expected. */
+  get unexpected() {
+    return this.errors.filter((error) => !this.#expected.some((pattern) => pattern.test(error)));
+  }
+
+  /** Closes the tab; fails if there were errors in it that nobody expected. */
+  async close() {
+    await within(10_000, "the tab closes", this.#close());
+    const { unexpected } = this;
+    if (unexpected.length) throw new Error(`errors in ${this.browser.name}:\n${unexpected.join("\n")}`);
+  }
+
+  drop() {
+    return within(10_000, "the tab closes", this.#close());
+  }
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# The page and weir.js in real browsers against a real daemon:
+#
+#   tests/browser/run.sh path/to/weir                   all of it
+#   tests/browser/run.sh path/to/weir page.test.mjs …   these files of it
+#
+# The browsers are Debian's Chromium and Debian's Firefox (ESR), headless. Debian packages that are
+# missing are installed when run as root, and named otherwise. WEIR_BROWSERS=firefox runs one browser
+# only, WEIR_WEB=dir takes weir.js from elsewhere.
+set -euo pipefail
+if [ $# -lt 1 ] || [ ! -x "$1" ]; then
+    echo "usage: tests/browser/run.sh path/to/weir [file.test.mjs …]" >&2
+    exit 2
+fi
+WEIR_BIN=$(realpath "$1")
+export WEIR_BIN
+shift
+cd "$(dirname "$0")"
+
+missing=()
+need() { command -v "$1" >/dev/null || missing+=("${@:2}"); }
+need chromium chromium
+need firefox-esr firefox-esr
+[ -n "$(find /usr/share/fonts -name '*.ttf' -print -quit 2>/dev/null)" ] || missing+=(fonts-dejavu-core)
+if ! node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null; then
+    missing+=(nodejs npm)
+fi
+need npm npm
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+        echo "missing, and only root can install it: ${missing[*]}" >&2
+        exit 1
+    fi
+    echo "installing ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+# Made anew where it is missing or half made, or where the lock file has changed.
+if ! cmp -s package-lock.json node_modules/installed; then
+    timeout 300 npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+    cp package-lock.json node_modules/installed
+fi
+
+work=$(mktemp -d /tmp/weir-browser.XXXXXX)
+# Every process that the tests start stands in a list, with the time it began.
+cleanup() {
+    local pid began now
+    while read -r pid began; do
+        now=$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d ' ' -f 20) || true
+        if [ "$now" = "$began" ]; then kill -KILL "$pid" 2>/dev/null || true; fi
+    done < <(cat "$work/pids" 2>/dev/null)
+    # What was killed may still be writing.
+    rm -rf "$work" 2>/dev/null || { sleep 1; rm -rf "$work"; }
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+mkdir "$work/home" "$work/tmp"
+
+chromium --version 2>/dev/null
+firefox-esr --version 2>/dev/null
+if [ $# -eq 0 ]; then set -- ./*.test.mjs; fi
+code=0
+env HOME="$work/home" TMPDIR="$work/tmp" WEIR_BROWSER_PIDS="$work/pids" \
+    timeout --foreground --kill-after=15 "${WEIR_BROWSER_LIMIT:-900}" \
+    node --test --test-concurrency=1 --test-reporter=spec "$@" || code=$?
+[ "$code" -ne 124 ] && [ "$code" -ne 137 ] || echo "FAILED: not done in time" >&2
+exit "$code"
