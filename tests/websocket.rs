@@ -48,12 +48,16 @@ impl Raw {
 
     /// The next frame, of a message that holds whole frames only.
     async fn frame(&mut self) -> Bytes {
+        within(self.next_frame()).await
+    }
+
+    async fn next_frame(&mut self) -> Bytes {
         loop {
             if let Some(frame) = self.reader.next_frame().unwrap() {
                 return frame;
             }
             assert!(!self.reader.is_partial(), "a message ended in a frame");
-            match within(self.socket.next()).await {
+            match self.socket.next().await {
                 Some(Ok(Message::Binary(bytes))) => self.reader.push(bytes),
                 Some(Ok(Message::Ping(_))) => {}
                 other => panic!("{other:?}"),

@@ -16,7 +16,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// A relay that caches, counts and repairs, for WebTransport and raw QUIC on one port.
+/// A relay that caches, counts and repairs, for raw QUIC, WebTransport and WebSocket on one port.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {

@@ -88,15 +88,15 @@ impl Link {
         match self {
             Self::Quic(connection) => {
                 let (tx, rx) = connection.accept_bi().await?;
-                Ok((Tx::quic(tx), Rx::Quic(rx)))
+                Ok((Tx::of(Way::Quic(tx)), Rx::Quic(rx)))
             }
             Self::WebTransport(connection) => {
                 let (tx, rx) = connection.accept_bi().await.map_err(|e| gone(connection, &e))?;
-                Ok((Tx::web_transport(tx), Rx::WebTransport(rx)))
+                Ok((Tx::of(Way::WebTransport(tx)), Rx::WebTransport(rx)))
             }
             Self::WebSocket(channel) => {
                 channel.control().await?;
-                Ok((Tx::web_socket(channel), Rx::WebSocket(channel.clone())))
+                Ok((Tx::of(Way::WebSocket(channel.clone())), Rx::WebSocket(channel.clone())))
             }
         }
     }
@@ -105,16 +105,16 @@ impl Link {
         match self {
             Self::Quic(connection) => {
                 let (tx, rx) = connection.open_bi().await?;
-                Ok((Tx::quic(tx), Rx::Quic(rx)))
+                Ok((Tx::of(Way::Quic(tx)), Rx::Quic(rx)))
             }
             Self::WebTransport(connection) => {
                 let opening = connection.open_bi().await.map_err(|e| gone(connection, &e))?;
                 let (tx, rx) = opening.await.map_err(|e| gone(connection, &e))?;
-                Ok((Tx::web_transport(tx), Rx::WebTransport(rx)))
+                Ok((Tx::of(Way::WebTransport(tx)), Rx::WebTransport(rx)))
             }
             Self::WebSocket(channel) => {
                 channel.control().await?;
-                Ok((Tx::web_socket(channel), Rx::WebSocket(channel.clone())))
+                Ok((Tx::of(Way::WebSocket(channel.clone())), Rx::WebSocket(channel.clone())))
             }
         }
     }
@@ -133,12 +133,12 @@ impl Link {
 
     pub(crate) async fn open_uni(&self) -> Result<Tx, Gone> {
         match self {
-            Self::Quic(connection) => Ok(Tx::quic(connection.open_uni().await?)),
+            Self::Quic(connection) => Ok(Tx::of(Way::Quic(connection.open_uni().await?))),
             Self::WebTransport(connection) => {
                 let opening = connection.open_uni().await.map_err(|e| gone(connection, &e))?;
-                Ok(Tx::web_transport(opening.await.map_err(|e| gone(connection, &e))?))
+                Ok(Tx::of(Way::WebTransport(opening.await.map_err(|e| gone(connection, &e))?)))
             }
-            Self::WebSocket(channel) => Ok(Tx::web_socket(channel)),
+            Self::WebSocket(channel) => Ok(Tx::of(Way::WebSocket(channel.clone()))),
         }
     }
 
@@ -242,6 +242,7 @@ fn gone(connection: &wtransport::Connection, error: &impl fmt::Display) -> Gone 
 pub(crate) struct Tx {
     way: Way,
     // Whose it is has been said.
+    #[cfg(feature = "daemon")]
     told: bool,
 }
 
@@ -257,6 +258,10 @@ pub(crate) enum WriteError {
     /// The peer wants no more of this stream.
     Stopped,
     /// The session is gone.
+    #[cfg_attr(
+        not(feature = "daemon"),
+        expect(dead_code, reason = "a client asks who reads: that knows why")
+    )]
     Gone(Gone),
 }
 
@@ -270,16 +275,12 @@ impl From<quinn::WriteError> for WriteError {
 }
 
 impl Tx {
-    fn quic(stream: quinn::SendStream) -> Self {
-        Self { way: Way::Quic(stream), told: false }
-    }
-
-    fn web_transport(stream: wtransport::SendStream) -> Self {
-        Self { way: Way::WebTransport(stream), told: false }
-    }
-
-    fn web_socket(channel: &WebSocket) -> Self {
-        Self { way: Way::WebSocket(channel.clone()), told: false }
+    fn of(way: Way) -> Self {
+        Self {
+            way,
+            #[cfg(feature = "daemon")]
+            told: false,
+        }
     }
 
     /// Writes all pieces, in order; they are emptied, not copied where the transport can do

@@ -25,7 +25,7 @@ pub enum FrameError {
 /// if not even the length is whole.
 pub fn frame_span(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     match varint::prefix(bytes) {
-        Prefix::Value(size, width) if size > 0 => Ok(Some(width + size)),
+        Prefix::Value(size, width) if size > 0 => Ok(Some(width.saturating_add(size))),
         Prefix::Partial => Ok(None),
         _ => Err(FrameError::BadLength),
     }

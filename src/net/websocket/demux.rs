@@ -313,6 +313,24 @@ mod tests {
         assert_eq!(demux.poll_read(1, &mut pieces, &mut context), Poll::Ready(None));
     }
 
+    proptest::proptest! {
+        // Whatever comes: what is handed on are bytes that came, in their order, and none twice.
+        #[test]
+        fn damage_never_panics(bytes: Vec<u8>, whole: bool) {
+            let mut demux = Demux::default();
+            let mut message = message(&[A, of(1, b"a"), PONG, B]).to_vec();
+            if !whole {
+                message.truncate(bytes.len());
+            }
+            message.extend(&bytes);
+            let mut control = VecDeque::new();
+            let _ = demux.take(&message.clone().into(), &mut control, &mut Vec::new());
+            let queued = demux.queues.values().flat_map(|queue| &queue.pieces);
+            let handed: usize = queued.chain(&control).map(Bytes::len).sum();
+            assert!(handed <= message.len());
+        }
+    }
+
     #[test]
     fn what_is_broken_is_refused() {
         let refused = |bytes: &[u8]| {

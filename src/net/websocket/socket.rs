@@ -1,5 +1,6 @@
 //! The two libraries' WebSockets as one type: the HTTP server's and the dialled one.
 
+#[cfg(feature = "daemon")]
 use crate::wire::MAX_CONTROL_FRAME;
 #[cfg(feature = "daemon")]
 use bytes::Bytes;
