@@ -137,8 +137,8 @@ export class Client extends EventTarget {
   /**
    * Publishes, once, also across reconnects; resolves when the daemon has accepted it. Text is sent
    * as UTF-8. Publications to a topic keep their order, except that small ones may overtake those
-   * above 64 KiB. Beyond 1,024 without a receipt the rest wait here, so await some of them. A client
-   * publishes to 4,096 topics at most.
+   * above 64 KiB. Beyond 1,024 without a receipt the rest wait here: await some of them. At most
+   * 4,096 topics for one client.
    */
   publish(topic: string, payload: string | ArrayBuffer | ArrayBufferView): Promise<Receipt>;
   subscribe(filter: string, options?: SubscribeOptions): Subscription;

@@ -1241,6 +1241,7 @@ export class Client extends EventTarget {
   #adopt({ session, reason }) {
     this.#session = this.#latest = session;
     this.#reason = reason;
+    if (session.over) return this.#lost(session.over); // As soon as it was welcomed.
     session.onanswer = (frame) => this.#answered(frame);
     session.onend = (error) => this.#lost(error);
     // With their numbers of before: the daemon counts none twice.
@@ -1249,7 +1250,6 @@ export class Client extends EventTarget {
     for (const question of this.#questions) session.ask(question);
     for (const feed of this.#feeds) feed.renew();
     this.#become("open", reason);
-    if (session.over) this.#lost(session.over);
   }
 
   /** @param {WeirError} error */
