@@ -97,8 +97,9 @@ export interface Ranking {
 }
 
 /**
- * Messages and gaps, in order, each once, also across reconnects. Reading slowly holds the daemon
- * up, not memory. Leaving the loop ends the subscription. An error ends it, and is thrown.
+ * Messages and gaps, in order, each once, also across reconnects. Whoever reads slowly holds the
+ * daemon up, and no more than about 1 MiB here. Leaving the loop ends the subscription. An error
+ * ends it, and is thrown.
  */
 export interface Subscription extends AsyncIterable<Message | Gap> {
   /** Resolves when the daemon has confirmed it; rejects if it refuses. */
@@ -121,6 +122,8 @@ export interface StateDetail {
 
 /** A daemon's client. Dispatches `state` events (`CustomEvent<StateDetail>`). */
 export class Client extends EventTarget {
+  /** By `connect()`. */
+  private constructor();
   readonly state: State;
   /** What carries the session. */
   readonly transport: Transport;
@@ -133,7 +136,9 @@ export class Client extends EventTarget {
 
   /**
    * Publishes, once, also across reconnects; resolves when the daemon has accepted it. Text is sent
-   * as UTF-8. Publications to a topic keep their order.
+   * as UTF-8. Publications to a topic keep their order, except that small ones may overtake those
+   * above 64 KiB. Beyond 1,024 without a receipt the rest wait here: await some of them. At most
+   * 4,096 topics for one client.
    */
   publish(topic: string, payload: string | ArrayBuffer | ArrayBufferView): Promise<Receipt>;
   subscribe(filter: string, options?: SubscribeOptions): Subscription;
@@ -143,7 +148,10 @@ export class Client extends EventTarget {
   top(topic: string, k?: number): Promise<Ranking[]>;
   /** Round-trip time to the daemon, milliseconds. */
   ping(): Promise<number>;
-  /** Waits for the receipts of everything published, then leaves. */
+  /**
+   * Ends the subscriptions, waits for the receipts of everything published, though no longer than
+   * `timeout`, then leaves. What has no receipt by then is rejected.
+   */
   close(): Promise<void>;
 }
 
@@ -152,3 +160,25 @@ export class Client extends EventTarget {
  * Default: where this module came from. Rejects with a WeirError that says what to do.
  */
 export function connect(url?: string | URL, options?: ConnectOptions): Promise<Client>;
+
+/** Frames as in tests/vectors/frames.json, for tests. A u64 is a bigint only above 2^53 - 1. */
+export const codec: {
+  /** A whole frame, with its length; `to` is who receives it. */
+  encode(frame: { frame: string }, to?: "daemon" | "client"): Uint8Array;
+  encodePublish(
+    alias: number,
+    number: number,
+    stamp: number,
+    payload: Uint8Array,
+  ): Uint8Array;
+  /** A frame without its length. What is bytes in it are views. */
+  decode(body: Uint8Array, to?: "daemon" | "client"): { frame: string } & Record<string, any>;
+  FrameReader: new (limit?: number) => {
+    limit: number;
+    /** Whether a frame has begun and is not complete. */
+    readonly partial: boolean;
+    /** Only once `next()` has given null. */
+    push(chunk: Uint8Array): void;
+    next(): Uint8Array | null;
+  };
+};

@@ -31,6 +31,7 @@ const defect = (why) =>
   new WeirError(MALFORMED, `the daemon broke the protocol: ${why}: update the older of the two`);
 const words = (error) => error?.message || String(error);
 const known = (error) => (error instanceof WeirError ? error : broken(words(error)));
+/** @type {(...args: any[]) => any} */
 const nothing = () => {};
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -46,9 +47,10 @@ const malformed = (why) => {
   throw new WeirError(MALFORMED, `malformed frame: ${why}`);
 };
 
-// What is being written, `out` up to `end`, and read, `src` from `at`: within one call only.
-let out = new Uint8Array(4096), end = 0;
-let src = out, at = 0;
+// What is being written, up to `end`, and read, from `at`: within one call only.
+/** @type {Uint8Array} */
+let out = new Uint8Array(4096), src = out;
+let end = 0, at = 0;
 
 const room = (size) => {
   if (end + size <= out.length) return;
@@ -75,6 +77,7 @@ const width = (n) => {
   return size;
 };
 
+/** @returns {any} */
 const varint = (bits) => {
   const start = at;
   if (src[at] < 0x80) return src[at++];
@@ -101,7 +104,7 @@ const take = (size) => {
 /** @returns {Type} */
 const uint = (bits) => ({
   write(n) {
-    const fits = typeof n === "bigint" ? !(n >> BigInt(bits))
+    const fits = typeof n === "bigint" ? n >> BigInt(bits) === 0n
       : n >= 0 && Number.isSafeInteger(n) && (bits === 64 || n <= 0xffffffff);
     if (!fits) throw new RangeError(`${n} is no u${bits}`);
     room(10);
@@ -303,6 +306,7 @@ const decode = (body, to = "client") => {
 
 /** Cuts a stream into frames. One that lies whole in a chunk is not copied. */
 class FrameReader {
+  /** @type {Uint8Array} */
   #chunk = new Uint8Array(0);
   #at = 0;
   // Of the frame that has begun: the length so far, then the body so far.
@@ -328,6 +332,7 @@ class FrameReader {
     this.#at = 0;
   }
 
+  /** The body of the next whole frame. @returns {Uint8Array | null} */
   next() {
     const chunk = this.#chunk;
     if (!this.#body) {
@@ -384,6 +389,7 @@ const own = (view) => {
 };
 
 class Message {
+  /** @param {{ topic: string, epoch: bigint }} topic @param {any} frame */
   constructor({ topic, epoch }, { sequence, count, stamp, payload }) {
     this.kind = /** @type {const} */ ("message");
     this.topic = topic;
@@ -847,6 +853,7 @@ class Feed {
   #over = false;
   #wake = nothing;
   #settle;
+  /** @type {Promise<any>} */
   #last = Promise.resolve();
 
   constructor(session, options, done) {
@@ -1041,6 +1048,10 @@ export class Client extends EventTarget {
     this.#adopt(won);
   }
 
+  get #over() {
+    return this.#state === "closed";
+  }
+
   get state() {
     return this.#state;
   }
@@ -1081,7 +1092,7 @@ export class Client extends EventTarget {
   }
 
   #open() {
-    if (this.#closing || this.#state === "closed") throw closed();
+    if (this.#closing || this.#over) throw closed();
   }
 
   #topic(name) {
@@ -1151,7 +1162,7 @@ export class Client extends EventTarget {
     });
     this.#feeds.add(feed);
     signal?.addEventListener("abort", close);
-    if (signal?.aborted || this.#closing || this.#state === "closed") close();
+    if (signal?.aborted || this.#closing || this.#over) close();
     feed.renew();
     return {
       ready: feed.ready,
@@ -1230,6 +1241,7 @@ export class Client extends EventTarget {
   #adopt({ session, reason }) {
     this.#session = this.#latest = session;
     this.#reason = reason;
+    if (session.over) return this.#lost(session.over); // As soon as it was welcomed.
     session.onanswer = (frame) => this.#answered(frame);
     session.onend = (error) => this.#lost(error);
     // With their numbers of before: the daemon counts none twice.
@@ -1238,13 +1250,12 @@ export class Client extends EventTarget {
     for (const question of this.#questions) session.ask(question);
     for (const feed of this.#feeds) feed.renew();
     this.#become("open", reason);
-    if (session.over) this.#lost(session.over);
   }
 
   /** @param {WeirError} error */
   #lost(error) {
     this.#session = null;
-    if (this.#state === "closed") return;
+    if (this.#over) return;
     if (!error.retry || !this.#target.reconnect) return this.#finish(error);
     // A daemon that welcomes and ends sessions at once is not asked ever faster.
     if (performance.now() - this.#latest.began > 5000) this.#failures = 0;
@@ -1259,10 +1270,10 @@ export class Client extends EventTarget {
       globalThis.addEventListener?.("online", this.#hurry);
       await Promise.race([hurried, sleep(longest * (0.5 + Math.random() / 2))]);
       globalThis.removeEventListener?.("online", this.#hurry);
-      if (this.#state === "closed") return;
+      if (this.#over) return;
       try {
         const won = await race(this.#target);
-        if (this.#state === "closed") won.session.leave();
+        if (this.#over) won.session.leave();
         else this.#adopt(won);
         return;
       } catch (error) {
@@ -1272,7 +1283,7 @@ export class Client extends EventTarget {
   }
 
   #finish(error) {
-    if (this.#state === "closed") return;
+    if (this.#over) return;
     this.#session = null;
     this.#become("closed", error.message, error.code);
     this.#hurry();

@@ -93,7 +93,7 @@ both("after a break nothing is missed and nothing repeated", async ({ w, client,
   assert.deepEqual(await waiting, ["40:10", "1:1"]);
 });
 
-both("what is not handed out when the consumer is away is not lost", async ({ w, client, peer }) => {
+both("what waits while the consumer is away is not lost", async ({ w, client, peer }) => {
   const subscription = client.subscribe("a", { from: "all" });
   const asked = await subscribed(peer, subscription);
   peer.stream(asked.request).say(topic(1, "a"), message(1, 1), message(1, 2), message(1, 3));
@@ -200,7 +200,7 @@ both("lagged: resumed by itself, or thrown if it asked for that", async ({ clien
   }
 });
 
-both("ended before its stream has come: that is left, and all asked for", async ({ client, peer }) => {
+both("ended before its stream has come: all is asked for again", async ({ client, peer }) => {
   const subscription = client.subscribe("a");
   const { request } = await subscribed(peer, subscription);
   peer.say({ frame: "Ended", request, code: 0x50, reason: "behind" });
@@ -242,7 +242,7 @@ both("a reader that waits is woken by close()", async ({ client, peer }) => {
   for (const result of await Promise.all(reads)) assert.equal(result.done, true);
 });
 
-both("a slow consumer costs a bounded memory and nothing else", async ({ w, client, peer, transport }) => {
+both("a slow consumer costs a bounded memory", async ({ client, peer, transport }) => {
   const subscription = client.subscribe("a", { from: "all" });
   let { request } = await subscribed(peer, subscription);
   const payload = new Uint8Array(50_000), total = 100;
@@ -288,7 +288,7 @@ both("a slow consumer costs a bounded memory and nothing else", async ({ w, clie
   assert.ok(rounds >= 3, `${rounds}`);
 });
 
-both("publications are sent again with their numbers, and only those", async ({ w, client, peer }) => {
+both("what has no answer is sent again with its number", async ({ w, client, peer }) => {
   const receipts = ["x", "y", "z"].map((text) => client.publish("a", text));
   receipts.push(client.publish("b", new Uint8Array([1, 2])));
   const sent = [];
@@ -377,7 +377,8 @@ both("questions, also across a break", async ({ w, client, peer }) => {
   stream.say(message(5, 2));
   answer.end();
   const found = await got;
-  assert.deepEqual([found.topic, found.epoch, found.sequence, found.text()], ["a", 104n, 7, "found"]);
+  const { topic: name, epoch, sequence } = found;
+  assert.deepEqual([name, epoch, sequence, found.text()], ["a", 104n, 7, "found"]);
   assert.deepEqual(await read(subscription, 2), ["5:1", "5:2"]);
   assert.equal((await peer.next("Top")).k, 3);
   peer.say({ frame: "Pong", request: (await peer.next("Ping")).request, clock: 0 });
@@ -423,7 +424,7 @@ both("a goodbye with retry, and again", async ({ client, peer }) => {
   assert.deepEqual(states, [["reconnecting", 1], ["open", null]]);
 });
 
-both("malformed bytes end the session, and the daemon is told", async ({ client, peer, transport }) => {
+both("malformed bytes end it, and the daemon is told", async ({ client, peer, transport }) => {
   const event = becomes(client, "closed");
   peer.raw(Uint8Array.of(1, 0x14));
   assert.equal((await event).code, 0x10);
@@ -431,15 +432,21 @@ both("malformed bytes end the session, and the daemon is told", async ({ client,
 });
 
 both("close() waits for receipts", async ({ client, peer }) => {
-  const receipt = client.publish("a", "x"), subscription = client.subscribe("a");
+  const receipt = client.publish("a", "x"), second = client.publish("a", "y");
+  const subscription = client.subscribe("a");
   await subscribed(peer, subscription);
   const publication = await peer.next("Publish");
+  const other = await peer.next("Publish");
   let left = false;
   const closing = client.close().then(() => (left = true));
   assert.equal((await subscription.next()).done, true);
   await settle();
   assert.equal(left, false);
-  await assert.rejects(client.publish("a", "y"), { name: "closed" });
+  await assert.rejects(client.publish("a", "z"), { name: "closed" });
+  peer.receipt(other);
+  await second;
+  await settle();
+  assert.equal(left, false);
   peer.receipt(publication);
   assert.equal((await receipt).sequence, 1);
   await closing;
@@ -448,24 +455,56 @@ both("close() waits for receipts", async ({ client, peer }) => {
   assert.equal(client.state, "closed");
 });
 
-both("a silent daemon is pinged, then left", async ({ w, client, peer }) => {
-  // Twenty seconds in a moment.
-  const real = performance.now.bind(performance);
+// Runs `body` with a clock that it can advance, in milliseconds.
+const clocked = async (body) => {
+  const real = performance.now;
   let offset = 0;
-  performance.now = () => real() + offset;
+  performance.now = () => real.call(performance) + offset;
   try {
-    offset += 11_000;
+    await body((ms) => (offset += ms));
+  } finally {
+    performance.now = real;
+  }
+};
+
+both("a silent daemon is pinged, then left", async ({ w, client, peer }) => {
+  await clocked(async (advance) => {
+    advance(11_000);
     const { request } = await peer.next("Ping");
     peer.say({ frame: "Pong", request, clock: 0 });
     await new Promise((resolve) => setTimeout(resolve, 1100));
     assert.equal(client.state, "open");
-    offset += 11_000;
+    advance(11_000);
     await peer.next("Ping");
-    offset += 11_000;
+    advance(11_000);
     const { reason } = await becomes(client, "reconnecting");
     assert.match(reason, /nothing was heard of the daemon/);
     await w.next();
-  } finally {
-    performance.now = real;
-  }
+  });
+});
+
+test("a stream left unread that may block the session is given up, and resumed", async () => {
+  const w = world({ transport: "webtransport" });
+  const client = await w.connect(), peer = await w.next();
+  const subscription = client.subscribe("a");
+  const { request } = await subscribed(peer, subscription);
+  const stream = peer.stream(request), payload = new Uint8Array(400_000);
+  stream.say(topic(1, "a", 1, 9n));
+  for (let n = 1; n <= 9; n++) stream.say(message(1, n, payload));
+  await settle();
+  assert.ok(stream.waiting > 0);
+  await clocked(async (advance) => {
+    advance(2500);
+    await peer.next("Ping");
+    assert.deepEqual(peer.frames, []);
+    advance(2500);
+    assert.equal((await peer.next("Unsubscribe")).subscription, request);
+    assert.equal(client.state, "open");
+  });
+  let next = 1;
+  for (; next <= 3; next++) assert.equal((await subscription.next()).value.sequence, next);
+  subscription.next();
+  const again = await peer.next("Subscribe");
+  assert.deepEqual(again.start.Resume.topics, [{ topic: "a", epoch: 9, next }]);
+  await client.close();
 });

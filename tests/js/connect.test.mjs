@@ -17,7 +17,8 @@ test("WebTransport, pinned as the daemon says", async () => {
     client.maxPayload], ["webtransport", "WebTransport", "open", 9n, 1 << 24]);
   assert.equal(peer.url, "https://weir.test:5000/weir");
   assert.deepEqual(peer.options.serverCertificateHashes.map(({ value }) => value[0]), [0xab, 0xcd]);
-  assert.deepEqual([peer.hello.version, peer.hello.token, peer.hello.producer.length], [1, "t", 16]);
+  const { version, token, producer } = peer.hello;
+  assert.deepEqual([version, token, producer.length], [1, "t", 16]);
   await client.close();
 });
 
@@ -96,7 +97,7 @@ test("both fail: what was tried is told", async () => {
   const w = world({ transport: "both", script });
   await assert.rejects(w.connect(), (error) => {
     assert.deepEqual([error.name, error.code, error.retry], ["unreachable", null, true]);
-    assert.match(error.message, /weir.test:4433: WebTransport failed: refused; nothing answers at wss/);
+    assert.match(error.message, /4433: WebTransport failed: refused; nothing answers at wss/);
     return true;
   });
 });
@@ -171,6 +172,24 @@ test("reconnecting goes on until there is a daemon again", async () => {
   once.peers[0].break(4001, "the daemon stops");
   assert.equal(other.state, "closed");
   await assert.rejects(other.ping(), { name: "closed" });
+});
+
+test("a session that ends as soon as it is welcomed is one more that broke", async () => {
+  for (const transport of ["webtransport", "websocket"]) {
+    const w = world({ transport, script: async (peer, n) => {
+      await peer.welcome();
+      if (n === 1) peer.say({ frame: "Goodbye", code: 1, reason: "", retry: true });
+    } });
+    const client = await w.connect();
+    const subscription = client.subscribe("a");
+    (await w.next()).break();
+    await w.next();
+    const third = await w.next();
+    const { request } = await third.next("Subscribe");
+    third.say({ frame: "Subscribed", request, position: 1 });
+    await subscription.ready;
+    await client.close();
+  }
 });
 
 test("not an address", async () => {
