@@ -83,8 +83,9 @@ class Defect(Exception):
 async def within(seconds, what, waiting):
     """Waits for something, but no longer than so many seconds."""
     try:
-        return await asyncio.wait_for(waiting, seconds)
-    except asyncio.TimeoutError:
+        async with asyncio.timeout(seconds):  # `wait_for` of Python 3.11 may lose a cancellation
+            return await waiting
+    except TimeoutError:
         raise TimeoutError(f"{what} did not come within {seconds} s") from None
 
 

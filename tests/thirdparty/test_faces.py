@@ -52,20 +52,6 @@ def heard_event(event):
     return found
 
 
-class Together:
-    """Lets nobody go on before all are here. (What waits at `asyncio.Barrier` of Python 3.11 cannot be cancelled.)"""
-
-    def __init__(self, parties):
-        self._parties, self._here, self._go = parties, 0, asyncio.Event()
-
-    async def wait(self):
-        self._here, go = self._here + 1, self._go
-        if self._here == self._parties:
-            self._here, self._go = 0, asyncio.Event()
-            go.set()
-        await go.wait()
-
-
 class Publication:
     def __init__(self, topic, publisher, n):
         self.publisher, self.n, self.round = publisher, n, n // BURST
@@ -79,11 +65,11 @@ class Publication:
         self.receipt = Heard(self.topic, sequence, count, self.stamp, digest, len(self.payload))
 
 
-async def publish_in_session(daemon, publications, together):
+async def publish_in_session(daemon, publications, barrier):
     transport = publications[0].publisher
     async with daemon.connect(transport) as client:
         for at in range(0, len(publications), BURST):
-            await together.wait()
+            await barrier.wait()
             burst = publications[at : at + BURST]
             receipts = [client.publish_now(p.topic, p.payload, stamp=p.stamp) for p in burst]
             for publication, receipt in zip(burst, receipts):
@@ -92,13 +78,13 @@ async def publish_in_session(daemon, publications, together):
                 publication.accepted(receipt.sequence, receipt.count, receipt.digest.hex())
 
 
-async def post(daemon, publications, together):
+async def post(daemon, publications, barrier):
     """One after another. With a key, everything is sent twice at the same time, and counts once."""
     keys = publications[0].publisher == "post with key"
     async with daemon.web().open() as web, daemon.web(secure=True).open() as other:
         for publication in publications:
             if publication.n % BURST == 0:
-                await together.wait()
+                await barrier.wait()
             topic, payload, stamp = publication.topic, publication.payload, publication.stamp
             if keys:
                 key = secrets.token_hex(16)
@@ -115,13 +101,13 @@ async def post(daemon, publications, together):
 
 async def publish_all(daemon, topic):
     """All publishers at once, round by round."""
-    together = Together(len(PUBLISHERS))
+    barrier = asyncio.Barrier(len(PUBLISHERS))
     publications = []
     async with asyncio.TaskGroup() as tasks:
         for publisher in PUBLISHERS:
             own = [Publication(topic, publisher, n) for n in range(ROUNDS * BURST)]
             publications += own
-            tasks.create_task((post if "post" in publisher else publish_in_session)(daemon, own, together))
+            tasks.create_task((post if "post" in publisher else publish_in_session)(daemon, own, barrier))
     return publications
 
 

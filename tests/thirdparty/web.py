@@ -43,8 +43,10 @@ class Web:
     @contextlib.asynccontextmanager
     async def open(self):
         secure = self.certificate_sha256 is not None
-        dialling = asyncio.open_connection(self.host, self.port, ssl=tls() if secure else None)
-        self._reader, self._writer = await asyncio.wait_for(dialling, WAIT)
+        async with asyncio.timeout(WAIT):
+            self._reader, self._writer = await asyncio.open_connection(
+                self.host, self.port, ssl=tls() if secure else None
+            )
         try:
             if secure:
                 der = self._writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
