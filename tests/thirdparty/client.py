@@ -1,4 +1,4 @@
-"""A client of weir/1, over raw QUIC or WebTransport, written from docs/protocol.md alone.
+"""A client of weir/1, over raw QUIC, WebTransport or WebSocket, written from docs/protocol.md alone.
 
     async with Client.connect("127.0.0.1", 4433, certificate_sha256) as client:
         receipt = await client.publish("demo/a", b"hello")
@@ -18,6 +18,9 @@ from codec import CONTROL_LIMIT, PAYLOAD_OVERHEAD, FrameReader, Malformed, Recor
 from transport import TRANSPORTS
 
 VERSION = 1
+MESSAGE_OVERHEAD = 1 << 20
+"""How much larger than the largest payload a message of WebSocket may be."""
+
 SMALL = 64 * 1024
 """Payloads above this have a stream of their own."""
 
@@ -62,11 +65,14 @@ class Refused(Exception):
 
 
 class Gone(ConnectionError):
-    """The session has ended. `goodbye` is the daemon's last frame, if it came."""
+    """The session has ended. `goodbye` is the daemon's last frame, if it came; `close` the code that the connection
+    was closed with, and the reason there."""
 
-    def __init__(self, code, reason, goodbye):
+    def __init__(self, close, close_reason, goodbye):
+        code, reason = (goodbye.code, goodbye.reason) if goodbye is not None else (close, close_reason)
         super().__init__(f"the session has ended with {code_name(code)}: {reason}")
         self.code = code_name(code)
+        self.close, self.close_reason = code_name(close), close_reason
         self.goodbye = goodbye
 
 
@@ -77,8 +83,9 @@ class Defect(Exception):
 async def within(seconds, what, waiting):
     """Waits for something, but no longer than so many seconds."""
     try:
-        return await asyncio.wait_for(waiting, seconds)
-    except asyncio.TimeoutError:
+        async with asyncio.timeout(seconds):  # `wait_for` of Python 3.11 may lose a cancellation
+            return await waiting
+    except TimeoutError:
         raise TimeoutError(f"{what} did not come within {seconds} s") from None
 
 
@@ -123,6 +130,7 @@ class Subscription:
         self.reset_code = None
         self.ended = client.future()
         self._by_id = {}
+        self._over = self._given_up = False
         self._queue = asyncio.Queue()
 
     async def next(self, what="a message"):
@@ -154,6 +162,10 @@ class Subscription:
         return Record("Resume", since=self.since, topics=[Record("Resume", **t) for t in self.topics.values()])
 
     def take(self, frame):
+        if self._over and not self._given_up:
+            raise Defect(f"{frame} after the end of its subscription")
+        if self._over:
+            return
         if frame.kind == "Topic":
             if frame.id in self._by_id:
                 raise Defect(f"{frame} comes twice")
@@ -174,6 +186,37 @@ class Subscription:
     def fail(self, error):
         self._queue.put_nowait(error)
 
+    def give_up(self):
+        """It is unsubscribed: where there is one channel, what comes after its `Ended` is dropped."""
+        self._given_up = True
+
+    def end(self, ended, over):
+        """`over`: nothing can arrive any more that was sent before."""
+        self.ended.set_result(ended)
+        self._over = over
+
+
+class Answer:
+    """The answer to a `Get`: its `Topic`, then its `Message`."""
+
+    def __init__(self, client, request, topic):
+        self.client, self.request, self.topic = client, request, topic
+        self.announced = None
+
+    def take(self, frame):
+        expected = "Topic" if self.announced is None else "Message"
+        if frame.kind != expected:
+            raise Defect(f"{frame} where the {expected} that answers request {self.request} is next")
+        if frame.kind == "Topic":
+            if frame.name != self.topic:
+                raise Defect(f"{frame} answers a Get of {self.topic!r}")
+            self.announced = frame
+            return
+        if (frame.topic, frame.sequence) != (self.announced.id, self.announced.next):
+            raise Defect(f"{frame} after {self.announced}")
+        frame["name"] = self.topic
+        self.client._answer(self.request, frame)
+
 
 class Client:
     """One session. Methods that end in `_now` send at once and return a future of the answer."""
@@ -186,10 +229,15 @@ class Client:
         self.welcome = self.future()
         self.control = Stream(transport, unidirectional=False)
         self._limit = CONTROL_LIMIT
+        self._message_limit = 2 * CONTROL_LIMIT
         self._readers = {}
-        self._routes = {self.control._id: self._take_control}
+        self._routes = {self.control._id: self._take_channel if transport.ONE_CHANNEL else self._take_control}
+        self._current = None
+        self.heard = None
+        """Set to a list, it gets every frame that comes on the control stream or the one channel."""
         self._waiting = {}
         self._subscriptions = {}
+        self._gets = {}
         self._aliases = {}
         self._publishing = None
         self._request = 0
@@ -197,7 +245,7 @@ class Client:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, host, port, certificate_sha256, transport="quic", producer=None, hello=True, timeout=10.0):
+    async def connect(cls, host, port, certificate_sha256, transport="quic", producer=None, hello=True, timeout=30.0):
         """Dials, says hello and waits for the welcome; without `hello`, leaves all of that to the caller."""
         dialling = TRANSPORTS[transport].dial(host, port, certificate_sha256)
         self = cls(await within(timeout, f"a {transport} connection", dialling), producer, timeout)
@@ -234,6 +282,8 @@ class Client:
     def publish_now(self, topic, payload, number=None, stamp=0, stream=None):
         number = self.producer.number(topic) if number is None else number
         alias = self._aliases.setdefault(topic, len(self._aliases) + 1)
+        if stream is None and self.transport.ONE_CHANNEL:
+            stream = self.control
         own = stream is None and len(payload) > SMALL
         if own:
             stream = Stream(self.transport)
@@ -256,6 +306,7 @@ class Client:
         subscription = self._subscriptions[request] = Subscription(self, request, pattern)
         if isinstance(start, Record) and start.kind == "Resume":
             subscription.since = start.since
+            subscription.topics = {known.topic: Record("Resume", **known) for known in start.topics}
         self.control.send(
             "Subscribe", request=request, filter=pattern, start=start, delivery=delivery, lag=lag, deadline=0
         )
@@ -272,14 +323,22 @@ class Client:
 
     async def unsubscribe(self, subscription):
         """Ends a subscription, and returns its `Ended`."""
+        return await self.wait("Ended", self.unsubscribe_now(subscription))
+
+    def unsubscribe_now(self, subscription):
+        subscription.give_up()
         self.control.send("Unsubscribe", subscription=subscription.request)
-        return await self.wait("Ended", subscription.ended)
+        return subscription.ended
+
+    def get_now(self, topic, which="Latest"):
+        request = self._next_request()
+        self._gets[request] = Answer(self, request, topic)
+        self.control.send("Get", request=request, topic=topic, which=which)
+        return self._wait_for(request)
 
     async def get(self, topic, which="Latest"):
         """One `Message` of the cache."""
-        request = self._next_request()
-        self.control.send("Get", request=request, topic=topic, which=which)
-        return await self.wait(f"the answer to Get {topic!r}", self._wait_for(request))
+        return await self.wait(f"the answer to Get {topic!r}", self.get_now(topic, which))
 
     async def top(self, topic, k=10):
         request = self._next_request()
@@ -322,9 +381,15 @@ class Client:
     def _on_data(self, stream, data, end):
         reader = self._readers.setdefault(stream, FrameReader("client"))
         try:
+            if data is None:
+                raise Defect("a text message")
+            if self.transport.ONE_CHANNEL and len(data) > self._message_limit:
+                raise Defect(f"a message of {len(data)} bytes")
             reader.limit = self._limit
             for frame in reader.feed(data):
                 reader.limit = self._limit
+                if self.heard is not None and stream == self.control._id:
+                    self.heard.append(frame)
                 self._routes.setdefault(stream, self._take_first)(stream, frame)
             if end:
                 reader.finish()
@@ -343,8 +408,6 @@ class Client:
                 subscription.reset_code = code_name(code)
 
     def _on_closed(self, code, reason):
-        if self.goodbye is not None:
-            code, reason = self.goodbye.code, self.goodbye.reason
         self._give_up(Gone(code, reason, self.goodbye))
 
     def _give_up(self, error):
@@ -360,20 +423,31 @@ class Client:
     def _take_first(self, stream, frame):
         if frame.kind != "For":
             raise Defect(f"a stream begins with {frame}")
-        if frame.request in self._subscriptions:
-            subscription = self._subscriptions[frame.request]
-            if subscription.stream is not None:
+        asker = self._asker(frame)
+        if isinstance(asker, Subscription):
+            if asker.stream is not None:
                 raise Defect(f"a second stream for request {frame.request}")
-            subscription.stream = stream
-            self._routes[stream] = lambda _, frame: subscription.take(frame)
-        else:
-            self._routes[stream] = lambda _, frame, request=frame.request: self._take_answer(request, frame)
+            asker.stream = stream
+        self._routes[stream] = lambda _, frame: asker.take(frame)
 
-    def _take_answer(self, request, frame):
-        if frame.kind == "Message":
-            self._answer(request, frame)
-        elif frame.kind != "Topic":
-            raise Defect(f"{frame} on the stream of an answer")
+    def _take_channel(self, channel, frame):
+        """Everything is on the one channel: `For` says whose the frames are that follow, up to the next `For`."""
+        if frame.kind == "For":
+            self._current = self._asker(frame)
+        elif frame.kind not in ("Topic", "Message", "Gap"):
+            self._take_control(channel, frame)
+        elif self._current is None:
+            raise Defect(f"{frame} before any For")
+        elif self.goodbye is not None:
+            raise Defect(f"{frame} after the Goodbye")
+        else:
+            self._current.take(frame)
+
+    def _asker(self, frame):
+        asker = self._subscriptions.get(frame.request) or self._gets.get(frame.request)
+        if asker is None:
+            raise Defect(f"{frame}, which was not asked")
+        return asker
 
     def _take_control(self, _, frame):
         if self.goodbye is not None:
@@ -384,6 +458,7 @@ class Client:
             case "Welcome":
                 self.welcome.set_result(frame)
                 self._limit = max(CONTROL_LIMIT, frame.limits.payload + PAYLOAD_OVERHEAD)
+                self._message_limit = frame.limits.payload + MESSAGE_OVERHEAD
             case "Receipt":
                 self._answer((frame.alias, frame.number), frame)
             case "Rejected":
@@ -397,7 +472,7 @@ class Client:
                 elif subscription is not None and not subscription.ended.done():
                     subscription.ended.set_exception(Refused(frame))
             case "Ended":
-                self._subscriptions[frame.request].ended.set_result(frame)
+                self._subscriptions[frame.request].end(frame, over=self.transport.ONE_CHANNEL)
             case "Goodbye":
                 self.goodbye = frame
                 if self.transport.client_closes:

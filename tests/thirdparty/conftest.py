@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("support")
+
 from client import Client
+from web import Web
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START, STOP = 20, 20
 
 
 class Daemon:
-    """A daemon of one's own on a free port, with its own state directory."""
+    """A daemon of one's own on free ports, with its own state directory."""
 
     def __init__(self, state, **settings):
         binary = Path(os.environ.get("WEIR_BIN", ROOT / "target/debug/weir")).resolve()
@@ -24,7 +27,7 @@ class Daemon:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [binary, "serve", "--listen", "127.0.0.1:0", "--state", state, "--json"],
+                [binary, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--state", state, "--json"],
                 env={**environment, **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -41,10 +44,19 @@ class Daemon:
         assert ready["event"] == "ready", ready
         self.host, port = ready["listen"].rsplit(":", 1)
         self.port = int(port)
+        self.http_host, port = ready["http"].rsplit(":", 1)
+        self.http_port = int(port)
         self.certificate_sha256 = ready["certificate_sha256"]
 
     def connect(self, transport, **options):
-        return Client.connect(self.host, self.port, self.certificate_sha256, transport, **options)
+        host, port = (self.http_host, self.http_port) if transport.startswith("plain") else (self.host, self.port)
+        return Client.connect(host, port, self.certificate_sha256, transport, **options)
+
+    def web(self, secure=False):
+        """Where requests go, by HTTP or by HTTPS."""
+        if secure:
+            return Web(self.host, self.port, self.certificate_sha256)
+        return Web(self.http_host, self.http_port)
 
     def log(self):
         return self._log.read_text()
@@ -90,8 +102,14 @@ def start(tmp_path):
         daemon.stop()
 
 
-@pytest.fixture(params=["quic", "webtransport"])
+@pytest.fixture(params=["quic", "webtransport", "websocket"])
 def transport(request):
+    return request.param
+
+
+@pytest.fixture(params=["quic", "webtransport"])
+def streams(request):
+    """A transport that has streams."""
     return request.param
 
 

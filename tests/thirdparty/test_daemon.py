@@ -1,7 +1,6 @@
 """The daemon, seen by a client that knows docs/protocol.md and nothing else."""
 
 import asyncio
-import functools
 import json
 import secrets
 import ssl
@@ -10,58 +9,14 @@ from pathlib import Path
 import pytest
 
 import names
-from client import Client, Producer, Refused, Stream, digest
-from codec import CONTROL_LIMIT, PAYLOAD_OVERHEAD, U32, Record, encode
-
-LONGEST = 60
-"""Seconds that a whole test may take, however many waits it has."""
+from client import Client, Producer, Stream, digest
+from codec import Record, encode
+from support import fill, last, refused, scenario, sent_away, sequence, too_long
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 INVALID = json.loads((VECTORS / "invalid.json").read_text(encoding="utf-8"))
 NAMES = json.loads((VECTORS / "names.json").read_text(encoding="utf-8"))
-OTHER = {"quic": "webtransport", "webtransport": "quic"}
-
-
-def scenario(test):
-    """Makes a test of a coroutine."""
-
-    @functools.wraps(test)
-    def run(*args, **kwargs):
-        async def bounded():
-            async with asyncio.timeout(LONGEST):
-                await test(*args, **kwargs)
-
-        asyncio.run(bounded())
-
-    return run
-
-
-def last(n):
-    return Record("Last", value=n)
-
-
-def sequence(n):
-    return Record("Sequence", value=n)
-
-
-async def refused(code, request):
-    with pytest.raises(Refused) as refusal:
-        await request
-    assert refusal.value.code == code
-
-
-async def sent_away(client, code, retry=False):
-    """The daemon says goodbye with this code, and closes."""
-    gone = await client.wait(f"the end of the session, with {code},", client.gone)
-    assert client.goodbye is not None, f"no Goodbye before the end: {gone}"
-    assert (gone.code, client.goodbye.retry) == (code, retry), gone
-
-
-async def fill(client, topic, count):
-    """Publishes 1, 2, 3 … to a topic."""
-    for n in range(1, count + 1):
-        receipt = await client.publish(topic, str(n).encode())
-        assert receipt.sequence == n
+OTHER = {"quic": "webtransport", "webtransport": "websocket", "websocket": "quic"}
 
 
 # Connecting.
@@ -86,7 +41,7 @@ async def test_another_certificate_is_refused(daemon, transport):
 
 @scenario
 async def test_everything_at_once_without_waiting(daemon, transport, topic):
-    """Hello, subscribe and publish in the first flight, on three streams."""
+    """Hello, subscribe and publish in the first flight, on three streams if there are any."""
     async with daemon.connect(transport, hello=False) as client:
         client.hello_now()
         subscription, subscribed = client.subscribe_now(topic, "All")
@@ -100,8 +55,8 @@ async def test_everything_at_once_without_waiting(daemon, transport, topic):
 
 
 @scenario
-async def test_a_publish_stream_before_the_hello_is_held(daemon, transport, topic):
-    async with daemon.connect(transport, hello=False) as client:
+async def test_a_publish_stream_before_the_hello_is_held(daemon, streams, topic):
+    async with daemon.connect(streams, hello=False) as client:
         receipt = client.publish_now(topic, b"early")
         client.transport.transmit()
         client.hello_now()
@@ -189,8 +144,8 @@ async def test_from_one_transport_to_the_other(daemon, transport, topic):
 
 
 @scenario
-async def test_a_reset_inside_a_frame_costs_that_frame_only(daemon, transport, topic):
-    async with daemon.connect(transport) as client:
+async def test_a_reset_inside_a_frame_costs_that_frame_only(daemon, streams, topic):
+    async with daemon.connect(streams) as client:
         stream = Stream(client.transport)
         receipt = client.publish_now(topic, b"whole", stream=stream)
         await client.wait("the receipt", receipt)
@@ -368,6 +323,22 @@ async def test_resume_exactly_where_it_stopped(daemon, transport, topic):
 
 
 @scenario
+async def test_a_topic_that_rests_is_known_through_all_reconnects(daemon, transport, topic):
+    """It is not announced again in a session in which it rests, and nothing of it is repeated in the next."""
+    async with daemon.connect(transport) as publisher:
+        start = "New"
+        for n, published in enumerate(["ab", "a", "a", "ba"], 1):
+            async with daemon.connect([transport, OTHER[transport]][n % 2]) as client:
+                subscription = await client.subscribe(f"{topic}/*", start)
+                for name in published:
+                    await publisher.publish(f"{topic}/{name}", b"%d" % n)
+                for name in published:
+                    message = await subscription.message()
+                    assert (message.name, message.payload) == (f"{topic}/{name}", b"%d" % n)
+                start = subscription.resume()
+
+
+@scenario
 async def test_resume_before_anything_came(daemon, transport, topic):
     """With nothing but a position, all that was accepted after it comes, of all topics."""
     async with daemon.connect(transport) as publisher:
@@ -481,7 +452,8 @@ async def test_a_payload_above_the_limit(start, transport, topic):
 
 @scenario
 async def test_bytes_that_are_no_frame_end_their_session_alone(daemon, transport, topic):
-    """Each invalid vector, on the control stream and on one of its own, while another session goes on."""
+    """Each invalid vector, on the control stream and on one of its own, or as a message, while another session goes
+    on."""
     async with daemon.connect(OTHER[transport]) as bystander:
         subscription = await bystander.subscribe(topic)
         damages = [v for v in INVALID if v["to"] == "daemon" and v["kind"] in ("prefix", "frame", "end")]
@@ -504,13 +476,10 @@ async def test_a_damaged_frame_before_the_hello(daemon, transport):
 
 @pytest.mark.parametrize("own", [False, True], ids=["control", "publish"])
 @scenario
-async def test_a_frame_above_the_limit(daemon, transport, own):
+async def test_a_frame_above_the_limit(daemon, streams, own):
     """Refused by its length alone, as nothing else of it ever comes."""
-    async with daemon.connect(transport) as client:
-        length = bytearray()
-        limit = max(client.welcome.result().limits.payload + PAYLOAD_OVERHEAD, CONTROL_LIMIT)
-        U32.encode(length, limit + 1)
-        (Stream(client.transport) if own else client.control).write(bytes(length))
+    async with daemon.connect(streams) as client:
+        (Stream(client.transport) if own else client.control).write(too_long(client))
         await sent_away(client, "FRAME_TOO_LARGE")
 
 
@@ -553,7 +522,6 @@ def rename_an_alias(client):
     "code, act",
     [
         ("UNEXPECTED", lambda client: client.hello_now()),
-        ("UNEXPECTED", on_publish_stream("Ping", request=1)),
         ("BAD_ALIAS", on_control("Publish", alias=9, number=1, stamp=0, payload=b"")),
         ("BAD_ALIAS", on_control("Topic", alias=1, name="x" * 256)),
         ("BAD_ALIAS", rename_an_alias),
@@ -565,7 +533,6 @@ def rename_an_alias(client):
     ],
     ids=[
         "second hello",
-        "ping on a publish stream",
         "unknown alias",
         "endless alias",
         "renamed alias",
@@ -583,14 +550,35 @@ async def test_what_ends_a_session(daemon, transport, code, act):
         await sent_away(client, code)
 
 
+@scenario
+async def test_what_ends_a_session_on_a_publish_stream(daemon, streams):
+    async with daemon.connect(streams) as client:
+        Stream(client.transport).send("Ping", request=1)
+        await sent_away(client, "UNEXPECTED")
+
+
+@scenario
+async def test_no_hello_in_time(daemon):
+    """Ten seconds, on all transports at once."""
+
+    async def silent(transport):
+        async with daemon.connect(transport, hello=False) as client:
+            if transport != "websocket":  # else there is no stream for the Goodbye to go on
+                client.control.write(b"\x1d")
+                client.transport.transmit()
+            await sent_away(client, "TIMED_OUT", retry=True)
+
+    await asyncio.gather(*map(silent, OTHER))
+
+
 # The end.
 
 
 @pytest.mark.parametrize("how", ["goodbye", "finish", "reset"])
 @scenario
-async def test_a_client_that_leaves(daemon, transport, how):
+async def test_a_client_that_leaves(daemon, streams, how):
     """The daemon closes at once, without a word."""
-    async with daemon.connect(transport) as client:
+    async with daemon.connect(streams) as client:
         match how:
             case "goodbye":
                 client.control.send("Goodbye", code=0, reason="")
@@ -599,7 +587,7 @@ async def test_a_client_that_leaves(daemon, transport, how):
             case "reset":
                 client.control.reset()
         gone = await client.wait("the close", client.gone)
-        assert gone.code == "DONE"
+        assert (gone.code, gone.goodbye) == ("DONE", None)
 
 
 @scenario

@@ -1,11 +1,15 @@
-"""Streams over raw QUIC and over WebTransport, by aioquic. Nothing here knows of frames.
+"""Streams over raw QUIC and over WebTransport, by aioquic, and the one channel of a WebSocket, by websockets. Nothing
+here knows of frames.
 
-Both classes offer the same: `open`, `write`, `reset` and `stop` for streams, and they call `on_data(stream, data,
-end)`, `on_reset(stream, code)` and `on_closed(code, reason)`. aioquic grants flow control as data arrives, so what is
-received waits in memory.
+All classes offer the same: `open`, `write`, `reset` and `stop` for streams, and they call `on_data(stream, data, end)`,
+`on_reset(stream, code)` and `on_closed(code, reason)`. `end` says that nothing may be left over: the stream ends here,
+or a message. Where there is but `ONE_CHANNEL`, every stream is that one, each `write` is a message, and `reset` and
+`stop` are not to be had. aioquic grants flow control as data arrives, and so does the WebSocket, so what is received
+waits in memory.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import socket
 import ssl
@@ -18,8 +22,16 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import ConnectionTerminated, StreamDataReceived, StreamReset
 from cryptography.hazmat.primitives.serialization import Encoding
+from websockets.client import ClientProtocol
+from websockets.frames import Opcode
+from websockets.http11 import Response
+from websockets.protocol import OPEN
+from websockets.uri import parse_uri
 
 KEEP_ALIVE = 10.0
+SILENCE = 30.0
+"""Seconds after which a WebSocket is given up of which nothing is heard."""
+
 CLOSE_SESSION = 0x2843
 """Capsule CLOSE_WEBTRANSPORT_SESSION: a u32, the code, then the reason."""
 
@@ -27,11 +39,27 @@ FIRST_CODE = 0x52E4A40FA8DB
 """The HTTP/3 error code that WebTransport's code 0 is sent as."""
 
 
+def check_certificate(der, expected_sha256):
+    found = hashlib.sha256(der).hexdigest()
+    if found != expected_sha256:
+        raise ssl.SSLCertVerificationError(f"the daemon's certificate is {found}, not {expected_sha256}")
+
+
+def tls():
+    """TLS that takes any certificate: `check_certificate` is for whoever uses it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
 class QuicTransport(QuicConnectionProtocol):
     """Streams of a QUIC connection with ALPN `weir/1`."""
 
     ALPN = ["weir/1"]
     MAX_DATAGRAM = None
+    ONE_CHANNEL = False
     client_closes = False  # after a Goodbye
 
     def __init__(self, quic, host):
@@ -58,9 +86,7 @@ class QuicTransport(QuicConnectionProtocol):
         self.connect(address)
         try:
             await self.wait_connected()
-            found = hashlib.sha256(self._quic.tls._peer_certificate.public_bytes(Encoding.DER)).hexdigest()
-            if found != certificate_sha256:
-                raise ssl.SSLCertVerificationError(f"the daemon's certificate is {found}, not {certificate_sha256}")
+            check_certificate(self._quic.tls._peer_certificate.public_bytes(Encoding.DER), certificate_sha256)
             self._stay_alive()
             self._begin()
             await self.ready
@@ -223,4 +249,166 @@ class WebTransport(QuicTransport):
         return shifted - shifted // 0x1F
 
 
-TRANSPORTS = {"quic": QuicTransport, "webtransport": WebTransport}
+class WebSocket(asyncio.Protocol):
+    """One channel, over TLS on the same port number of TCP, at the path `/weir`."""
+
+    TLS = True
+    PATH = "/weir"
+    ONE_CHANNEL = True
+    CHANNEL = 0
+    client_closes = False
+
+    def __init__(self, host):
+        self._protocol = ClientProtocol(parse_uri(f"{'wss' if self.TLS else 'ws'}://{host}{self.PATH}"), max_size=None)
+        self._incoming = self._outgoing = None
+        self._deaf = False
+        self._loop = asyncio.get_running_loop()
+        self._keep_alive = None
+        self.on_data = self.on_reset = self.on_closed = lambda *_: None
+        self.on_pong = lambda payload: None
+        self.pinged = []
+        """What the daemon's pings held, all of which are answered."""
+        self.close_code = None
+        self.ready = self._loop.create_future()
+
+    @classmethod
+    async def dial(cls, host, port, certificate_sha256):
+        """Connects to a daemon whose certificate (DER) has this SHA-256."""
+        _, self = await asyncio.get_running_loop().create_connection(
+            lambda: cls(f"{host}:{port}"), host, port, ssl=tls() if cls.TLS else None
+        )
+        try:
+            if cls.TLS:
+                der = self._transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+                check_certificate(der, certificate_sha256)
+            self._protocol.send_request(self._protocol.connect())
+            self.transmit()
+            await self.ready
+            self._keep_alive = self._loop.call_later(KEEP_ALIVE, self._stay_alive)
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def open(self, unidirectional=True):
+        return self.CHANNEL
+
+    def write(self, stream, data, end=False):
+        """One binary message, and none for the end of a stream that there is not."""
+        if self._outgoing is not None:
+            self._outgoing += data
+        elif data or not end:
+            self.write_fragment(data)
+
+    @contextlib.contextmanager
+    def one_message(self):
+        """What is written meanwhile goes into one message."""
+        self._outgoing = bytearray()
+        yield self._outgoing
+        data, self._outgoing = bytes(self._outgoing), None
+        self.write_fragment(data)
+
+    def write_fragment(self, data, first=True, last=True):
+        """A part of a binary message."""
+        if self._protocol.state is OPEN:
+            (self._protocol.send_binary if first else self._protocol.send_continuation)(data, fin=last)
+            self.transmit()
+
+    def write_text(self, text):
+        self._protocol.send_text(text.encode())
+        self.transmit()
+
+    def ping(self, payload):
+        if self._protocol.state is OPEN:
+            self._protocol.send_ping(payload)
+            self.transmit()
+
+    def close(self, code, reason=""):
+        """Sends a Close. The daemon's follows."""
+        if self._protocol.state is OPEN:
+            self._protocol.send_close(code, reason)
+            self.transmit()
+
+    def leave(self, code, reason):
+        """Closes with a reason of at most 123 bytes."""
+        self.close(min(4000 + code, 4999) if code else 1000, reason.encode()[:123].decode(errors="ignore"))
+
+    def fall_silent(self, answer_pings=True):
+        """Sends no pings any more."""
+        self._keep_alive.cancel()
+        self._deaf = not answer_pings
+
+    def abort(self):
+        """Is gone without a word."""
+        self._transport.abort()
+
+    def end(self):
+        if self._keep_alive is not None:
+            self._keep_alive.cancel()
+        self._transport.close()
+
+    def transmit(self):
+        for data in self._protocol.data_to_send():
+            if data and not self._transport.is_closing():
+                self._transport.write(data)
+
+    # What asyncio calls.
+
+    def connection_made(self, transport):
+        self._transport = transport
+
+    def data_received(self, data):
+        self._heard = self._loop.time()
+        self._protocol.receive_data(data)
+        events = self._protocol.events_received()
+        if self._deaf:
+            self._protocol.data_to_send()
+        self.transmit()
+        for event in events:
+            self._take(event)
+        if self._protocol.handshake_exc is not None and not self.ready.done():
+            self.ready.set_exception(ConnectionError(str(self._protocol.handshake_exc)))
+
+    def connection_lost(self, error):
+        self._protocol.receive_eof()
+        if not self.ready.done():
+            self.ready.set_exception(ConnectionError(f"closed before there was a WebSocket: {error}"))
+        self.close_code = code = self._protocol.close_code
+        self.on_closed(0 if code == 1000 else code - 4000 if code >= 4000 else code, self._protocol.close_reason)
+
+    def _take(self, event):
+        if isinstance(event, Response):
+            if self._protocol.handshake_exc is None:
+                self.ready.set_result(None)
+        elif event.opcode is Opcode.PING:
+            self.pinged.append(bytes(event.data))
+        elif event.opcode is Opcode.PONG:
+            self.on_pong(bytes(event.data))
+        elif event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            if event.opcode is not Opcode.CONT:
+                self._incoming = bytearray()
+                self._text = event.opcode is Opcode.TEXT
+            self._incoming += event.data
+            if event.fin:
+                data, self._incoming = bytes(self._incoming), None
+                self.on_data(self.CHANNEL, None if self._text else data, True)
+
+    def _stay_alive(self):
+        self._keep_alive = self._loop.call_later(KEEP_ALIVE, self._stay_alive)
+        if self._loop.time() - self._heard > SILENCE:
+            return self.abort()
+        self.ping(b"")
+
+
+class PlainWebSocket(WebSocket):
+    """The same without TLS, at the address for HTTP."""
+
+    TLS = False
+
+
+TRANSPORTS = {
+    "quic": QuicTransport,
+    "webtransport": WebTransport,
+    "websocket": WebSocket,
+    "plain websocket": PlainWebSocket,
+}
