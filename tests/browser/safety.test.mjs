@@ -25,13 +25,19 @@ scenario("a payload of HTML is text in the chat, and no page at its address", as
     await daemon.pub(`demo/evil${i}`, payload);
   }
   await shown(tab, evil.length);
-  assert.deepEqual((await lines(tab)).map(({ text }) => text), evil);
+  assert.deepEqual(
+    (await lines(tab)).map(({ text }) => text),
+    evil,
+  );
   // Of late lines too, and in the list of the most said.
   await tab.reload();
   await shown(tab, evil.length);
   await tab.until((n) => document.querySelectorAll("#top [data-count]").length === n, evil.length);
   assert.equal(await tab.evaluate(() => document.title), title);
-  assert.equal(await tab.evaluate(() => document.querySelectorAll("#chat-log img, #chat-log script, #top img").length), 0);
+  assert.equal(
+    await tab.evaluate(() => document.querySelectorAll("#chat-log img, #chat-log script, #top img").length),
+    0,
+  );
   await tab.close();
 
   // Typed into the address bar: kept as a file, not shown.
@@ -55,8 +61,14 @@ scenario("a payload of HTML is text in the chat, and no page at its address", as
   }, daemon.url);
   // There is no event for what does not happen: a second is long for a script.
   await pause(1000);
-  assert.deepEqual(other.errors.filter((error) => error.startsWith("dialog")), []);
-  assert.deepEqual(files.called.filter((path) => path.startsWith("/ran")), []);
+  assert.deepEqual(
+    other.errors.filter((error) => error.startsWith("dialog")),
+    [],
+  );
+  assert.deepEqual(
+    files.called.filter((path) => path.startsWith("/ran")),
+    [],
+  );
   await other.drop();
 });
 
@@ -72,8 +84,15 @@ async function tries(tab, { http, listen, hash }, topic) {
         socket.onerror = () => resolve("refused");
       });
       const raw = new Raw(listen, hash);
-      said.webtransport = await raw.open().then(() => (raw.session.close(), "open"), () => "refused");
-      const outcome = (asked) => asked.then(({ ok }) => (ok ? "open" : "refused"), () => "refused");
+      said.webtransport = await raw.open().then(
+        () => (raw.session.close(), "open"),
+        () => "refused",
+      );
+      const outcome = (asked) =>
+        asked.then(
+          ({ ok }) => (ok ? "open" : "refused"),
+          () => "refused",
+        );
       const topics = `http://${http}/v1/topics`;
       const url = `${topics}/${encodeURIComponent(topic)}`;
       said.post = await outcome(fetch(url, { method: "POST", body: "from another site" }));
@@ -86,46 +105,61 @@ async function tries(tab, { http, listen, hash }, topic) {
         source.onerror = () => resolve(source.close() ?? "refused");
       });
       said.certificate = await outcome(fetch(`http://${http}/certificate.sha256`));
-      said.script = await import(`http://${http}/weir.js`).then(() => "open", () => "refused");
+      said.script = await import(`http://${http}/weir.js`).then(
+        () => "open",
+        () => "refused",
+      );
       return said;
     },
     { http, listen, hash, topic },
   );
 }
 
-const NOISE = /WebTransport|WebSocket|ERR_|CORS|Failed to load resource|Cross-Origin|EventSource|connection|ws:|blocked/i;
+const NOISE =
+  /WebTransport|WebSocket|ERR_|CORS|Failed to load resource|Cross-Origin|EventSource|connection|ws:|blocked/i;
 const ways = (outcome) => ({
-  websocket: outcome, webtransport: outcome, post: outcome, get: outcome, events: outcome,
+  websocket: outcome,
+  webtransport: outcome,
+  post: outcome,
+  get: outcome,
+  events: outcome,
   // Of no harm to anyone: where the daemon is, and its client.
-  certificate: "open", script: "open",
+  certificate: "open",
+  script: "open",
 });
 
-scenario("pages of other sites cannot connect, read or publish; those of listed origins can", async (browser, t) => {
-  const files = await t.files();
-  const site = (name) => files.url.replace("127.0.0.1", name);
-  const friend = site("friend.test");
-  const daemon = await t.daemon({ env: { WEIR_HTTP__ORIGINS: JSON.stringify([friend]) } });
-  await daemon.pub("demo/cached", "for us only");
-  // A browser of its own, in which these sites count as secure: others have no WebTransport anyway.
-  const own = await launch(browser.name, { secure: [site("evil.test"), friend] });
-  t.keep({ end: () => own.close() });
+scenario(
+  "pages of other sites cannot connect, read or publish; those of listed origins can",
+  async (browser, t) => {
+    const files = await t.files();
+    const site = (name) => files.url.replace("127.0.0.1", name);
+    const friend = site("friend.test");
+    const daemon = await t.daemon({ env: { WEIR_HTTP__ORIGINS: JSON.stringify([friend]) } });
+    await daemon.pub("demo/cached", "for us only");
+    // A browser of its own, in which these sites count as secure: others have no WebTransport anyway.
+    const own = await launch(browser.name, { secure: [site("evil.test"), friend] });
+    t.keep({ end: () => own.close() });
 
-  const evil = await own.tab(site("evil.test"));
-  evil.expect(NOISE);
-  assert.equal(await evil.evaluate(() => isSecureContext && "WebTransport" in window), true);
-  assert.deepEqual(await tries(evil, daemon, "demo/evil"), ways("refused"));
-  await assert.rejects(daemon.weir("get", ["demo/evil"]), /exit code 1/);
-  await evil.close();
+    const evil = await own.tab(site("evil.test"));
+    evil.expect(NOISE);
+    assert.equal(await evil.evaluate(() => isSecureContext && "WebTransport" in window), true);
+    assert.deepEqual(await tries(evil, daemon, "demo/evil"), ways("refused"));
+    await assert.rejects(daemon.weir("get", ["demo/evil"]), /exit code 1/);
+    await evil.close();
 
-  // The names of this machine are one host, whatever the port.
-  for (const origin of [friend, files.url, site("localhost"), site("other.localhost")]) {
-    const tab = await own.tab(origin);
-    assert.deepEqual(await tries(tab, daemon, "demo/friends"), ways("open"), origin);
-    await tab.close();
-  }
-  // From four origins, once with an answer and once blindly.
-  assert.deepEqual((await daemon.top("demo/friends")).map(({ count }) => count), [4, 4]);
-});
+    // The names of this machine are one host, whatever the port.
+    for (const origin of [friend, files.url, site("localhost"), site("other.localhost")]) {
+      const tab = await own.tab(origin);
+      assert.deepEqual(await tries(tab, daemon, "demo/friends"), ways("open"), origin);
+      await tab.close();
+    }
+    // From four origins, once with an answer and once blindly.
+    assert.deepEqual(
+      (await daemon.top("demo/friends")).map(({ count }) => count),
+      [4, 4],
+    );
+  },
+);
 
 // DNS rebinding: a site whose own name has come to mean this machine is of the host that is asked.
 scenario("under a name that is not its own, the daemon answers nobody", async (browser, t) => {

@@ -41,7 +41,11 @@ for (const transport of ["webtransport", "websocket"]) {
     assert.match(said.session, /^[1-9]\d*$/);
     assert.deepEqual(
       said.receipts.map(({ sequence, count, since, duplicate }) => [sequence, count, since, duplicate]),
-      [[1, 1, null, false], [2, 2, null, false], [3, 1, null, false]],
+      [
+        [1, 1, null, false],
+        [2, 2, null, false],
+        [3, 1, null, false],
+      ],
     );
     // The digest of docs/protocol.md.
     assert.equal(said.receipts[0].digest, "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f");
@@ -54,7 +58,10 @@ for (const transport of ["webtransport", "websocket"]) {
     assert.equal(said.newest, "gruß");
     assert.equal(said.first, "hello");
     assert.equal(said.byDigest, 2);
-    assert.deepEqual(said.top, [["hello", 2, 2], ["gruß", 1, 3]]);
+    assert.deepEqual(said.top, [
+      ["hello", 2, 2],
+      ["gruß", 1, 3],
+    ]);
     assert.deepEqual(said.missing, { name: "not_found", code: 0x30, retry: false });
     assert.deepEqual(said.reserved, { name: "reserved", code: 0x23 });
     assert.deepEqual(said.filter, { name: "bad_filter", code: 0x21 });
@@ -129,7 +136,9 @@ for (const transport of ["webtransport", "websocket"]) {
     await tab.until(() => seen.length === 1);
     await daemon.stop();
     await tab.until(() => states.length);
-    const [first] = await tab.evaluate(() => states.map(({ state, code, reason }) => ({ state, code, reason })));
+    const [first] = await tab.evaluate(() =>
+      states.map(({ state, code, reason }) => ({ state, code, reason })),
+    );
     assert.equal(first.state, "reconnecting");
     assert.equal(first.code, 0x01, `shutting_down was not read: ${JSON.stringify(first)}`);
     assert.match(first.reason, /stops/);
@@ -187,11 +196,16 @@ for (const transport of ["webtransport", "websocket"]) {
       } else {
         // A second bidirectional stream; the daemon hears of it when there is something on it.
         const { writable } = await wire.createBidirectionalStream();
-        await writable.getWriter().write(Uint8Array.of(1)).catch(() => {});
+        await writable
+          .getWriter()
+          .write(Uint8Array.of(1))
+          .catch(() => {});
       }
     });
     await tab.until(() => states.length);
-    const states = await tab.evaluate(() => states.map(({ state, code, reason }) => ({ state, code, reason })));
+    const states = await tab.evaluate(() =>
+      states.map(({ state, code, reason }) => ({ state, code, reason })),
+    );
     assert.equal(states.length, 1, JSON.stringify(states));
     assert.equal(states[0].state, "closed");
     assert.equal(states[0].code, transport === "websocket" ? 0x10 : 0x12, states[0].reason);

@@ -18,7 +18,9 @@ import { own, tree, until, within } from "./process.mjs";
 export const browsers = (process.env.WEIR_BROWSERS ?? "chromium firefox").split(" ");
 
 // No test needs the network, and none must wait for one that swallows what it is sent: no name is
-// looked up, and evil.test and its like are this machine, as localhost is. Most of what a browser asks for by itself is switched off by the drivers.
+// looked up, and evil.test and its like are this machine, as localhost is. Most of what a browser
+// asks for by itself is switched off by the drivers; with the rest below, neither of the two was
+// seen to look up a name or to open a connection but to this machine.
 const chromiumFlags = [
   "--no-sandbox", // the tests run as root, on pages of their own
   "--disable-gpu",
@@ -213,7 +215,10 @@ class Tab {
     await this.#page.reload({ timeout: 20_000, waitUntil: "load" });
   }
 
-  /** Runs the function in the page with one argument that JSON can say; gives what it resolves to. */
+  /**
+   * Runs the function in the page, with one argument that JSON can say, and gives what it resolves
+   * to, if JSON can say that; or evaluates an expression.
+   */
   evaluate(call, argument, { timeout = 30_000 } = {}) {
     const what = `in ${this.browser.name}: ${String(call).slice(0, 200)}`;
     const result = within(timeout, what, this.#page.evaluate(call, argument)).catch((error) => {

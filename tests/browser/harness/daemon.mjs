@@ -107,6 +107,9 @@ export class Daemon {
   /** What `weir top --json` says: a list of objects. */
   async top(topic, k = 100) {
     const output = await this.weir("top", [topic, "-k", String(k), "--json"]);
-    return output.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+    return output
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line));
   }
 }

@@ -14,7 +14,11 @@ export function browser(name) {
 }
 
 after(async () => {
-  for (const starting of running.values()) await starting.then((browser) => browser.close(), () => {});
+  for (const starting of running.values())
+    await starting.then(
+      (browser) => browser.close(),
+      () => {},
+    );
 });
 
 /**
@@ -43,7 +47,11 @@ async function equipped(t, run) {
   t.files = async () => keep(await Files.start());
   t.keep = keep;
   t.after(async () => {
-    for (const starting of running.values()) await starting.then((browser) => browser.tidy(), () => {});
+    for (const starting of running.values())
+      await starting.then(
+        (browser) => browser.tidy(),
+        () => {},
+      );
     for (const thing of started.reverse()) await thing.end();
   });
   try {
@@ -53,4 +61,3 @@ async function equipped(t, run) {
     throw error;
   }
 }
-
