@@ -65,3 +65,34 @@ fn a_delivery_allocates_nothing() {
     assert!(counted <= 1.0 + 1.0 / 32.0 + 0.001);
     assert!(delivered >= 3 * 7 * MESSAGES);
 }
+
+#[test]
+fn keys_cost_no_more_than_is_charged_for_them() {
+    let mut engine = Engine::new(Limits::default().with_cache(4 << 20), 1, [7; 32]);
+    let (payload, keys) = (payload(0), engine.keys());
+    publish(&mut engine, &payload);
+    let cached = engine.bytes();
+    let same = Digest::of(&payload);
+    // The same payload: one message of it pays, and the log has room for so many.
+    let used = measure(|| {
+        for n in 0..Limits::default().producers {
+            let origin = Some(keys.origin(&n.to_le_bytes()));
+            let publication =
+                Publication { topic: "a/b", payload: &payload, digest: same, stamp: 0, origin };
+            engine.publish(1, &publication).unwrap();
+        }
+    });
+    let charged = engine.bytes() - cached;
+    println!("1024 keyed publications: {} bytes, {charged} charged", used.bytes_current);
+    assert!(used.bytes_current as usize <= charged);
+    let charged = engine.bytes();
+    let again = Publication {
+        topic: "a/b",
+        payload: &payload,
+        digest: same,
+        stamp: 0,
+        origin: Some(keys.origin(&5_usize.to_le_bytes())),
+    };
+    assert!(engine.publish(1, &again).unwrap().duplicate);
+    assert_eq!(engine.bytes(), charged);
+}

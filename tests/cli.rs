@@ -60,7 +60,9 @@ fn a_thousand_lines_go_round_in_order_and_a_second_round_counts_two() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let lines = (1..=1000).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
-    for transports in [["quic", "webtransport"], ["webtransport", "quic"]] {
+    for transports in
+        [["quic", "webtransport"], ["webtransport", "websocket"], ["websocket", "auto"]]
+    {
         let topic = format!("{}/a", transports[0]);
         let filter = format!("{}/*", transports[0]);
         let on = ["--transport", transports[1], "--count", "1001"];
@@ -104,7 +106,7 @@ fn files_go_round_unchanged_and_one_byte_too_many_is_refused() {
     let (file, back) = (state.path().join("big"), state.path().join("back"));
     std::fs::write(&file, &big).unwrap();
     let (file, back) = (file.to_str().unwrap(), back.to_str().unwrap());
-    for transport in ["quic", "webtransport"] {
+    for transport in ["quic", "webtransport", "websocket"] {
         let on = ["--server", &served.server, "--transport", transport];
         ok(&run(state.path(), &[&["pub", "demo/big", "--file", file], &on[..]].concat()));
         ok(&run(state.path(), &[&["get", "demo/big", "--output", back], &on[..]].concat()));

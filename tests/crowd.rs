@@ -20,12 +20,12 @@ const EACH: usize = 60;
 type View = Vec<(Arc<str>, u64, Bytes)>;
 
 /// Publishes `EACH` messages and reads until it has seen everybody's; between, it drops its
-/// session without a word and goes on in a new one, on either transport.
+/// session without a word and goes on in a new one, on any transport.
 async fn peer(daemon: Arc<Daemon>, accepted: Arc<AtomicUsize>, number: usize, seed: u64) -> View {
     let mut random = StdRng::seed_from_u64(seed ^ (number as u64) << 32);
     let (mut view, mut start, mut published) = (View::new(), Start::All, 0);
     while view.len() < PEERS * EACH {
-        let client = client(&daemon, TRANSPORTS[random.random_range(0..2)]).await;
+        let client = client(&daemon, TRANSPORTS[random.random_range(0..3)]).await;
         let options = SubscribeOptions::from(start);
         let mut subscription = within(client.subscribe("crowd/**", &options)).await.unwrap();
         let steps = random.random_range(20..400);

@@ -86,18 +86,20 @@ def main():
             "HOME": str(work),
             "XDG_STATE_HOME": str(work),
             "WEIR_LISTEN": "127.0.0.1:0",
+            "WEIR_HTTP__LISTEN": "127.0.0.1:0",
             "RUST_LOG": "weir=debug",
             "NO_COLOR": "1",
         }
         environment.pop("STATE_DIRECTORY", None)
-        address = None
+        address = http = None
 
         def normal(text):
             if address:
                 port = address.rsplit(":", 1)[1]
                 text = text.replace(address, "[::]:4433").replace(f" --server localhost:{port}", "")
+                text = text.replace(http, "http://localhost:8080")
                 # On loopback, where the tests stay, it has no reason to say this.
-                text = text.replace("(/weir)\n", f"(/weir)\n{OPEN}\n")
+                text = text.replace("(TCP)\n", f"(TCP)\n{OPEN}\n")
             return text
 
         def check(command, expected, printed, whole):
@@ -119,15 +121,16 @@ def main():
                     )
                     running.append((command, expected, process, out, err))
                     if words[1] == "serve":
-                        wait("the daemon does not say where it listens", lambda: "UDP " in out.read_text())
-                        address = re.search(r"UDP (\S+):", out.read_text())[1]
+                        wait("the daemon does not say where it listens", lambda: "weir pub" in out.read_text())
+                        address = re.search(r"listens on (\S+):", out.read_text())[1]
+                        http = re.search(r"in a browser: *(\S+)", out.read_text())[1]
                         environment["WEIR_SERVER"] = address
-                        del environment["WEIR_LISTEN"]
+                        del environment["WEIR_LISTEN"], environment["WEIR_HTTP__LISTEN"]
                     else:
                         wait(f"no subscription: {command}", lambda: "subscribed" in err.read_text())
                     continue
                 done = subprocess.run(
-                    ["bash", "-euo", "pipefail", "-c", command],
+                    ["bash", "-euo", "pipefail", "-c", command.replace("http://localhost:8080", http)],
                     cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE,
                 )
                 if done.returncode != 0:

@@ -55,7 +55,7 @@ environment = dict(
 )
 os.umask(0o022)
 daemon = subprocess.Popen(
-    [weir, "serve", "--listen", "127.0.0.1:0"], env=environment, stdout=subprocess.DEVNULL
+    [weir, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"], env=environment, stdout=subprocess.DEVNULL
 )
 try:
     def expect(wanted):
@@ -101,7 +101,7 @@ cp "$units/weir.service" /mnt/units/
 cat >/mnt/units/weir.service.d/test.conf <<'CONF'
 [Service]
 ExecStart=
-ExecStart=/mnt/weir serve --config /mnt/weir.toml --listen 127.0.0.1:0 --json
+ExecStart=/mnt/weir serve --config /mnt/weir.toml --listen 127.0.0.1:0 --http 127.0.0.1:0 --json
 StandardOutput=file:/mnt/ready
 StandardError=file:/mnt/log
 DynamicUser=no
@@ -137,7 +137,7 @@ if [ "$state" != active ]; then
 fi
 echo "   active, with $(awk '/^(NoNewPrivs|CapBnd|Seccomp):/ { printf "%s %s ", $1, $2 }' "/proc/$(show MainPID)/status")"
 server=$(python3 -c 'import json; print(json.load(open("/mnt/ready"))["listen"])')
-for transport in quic webtransport; do
+for transport in quic webtransport websocket; do
     set -- --server "$server" --state /mnt/run/weir --transport "$transport"
     /mnt/weir pub demo/unit hello "$@" >/dev/null
     [ "$(/mnt/weir get demo/unit "$@")" = hello ]

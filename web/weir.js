@@ -1067,7 +1067,8 @@ export class Client extends EventTarget {
       const content = typeof payload === "string" ? utf8.encode(payload)
         : ArrayBuffer.isView(payload)
           ? new Uint8Array(payload.buffer, payload.byteOffset, payload.byteLength)
-          : new Uint8Array(payload);
+          : payload instanceof ArrayBuffer ? new Uint8Array(payload) : null;
+      if (!content) throw new TypeError("a payload is a string, an ArrayBuffer or a view");
       const size = content.length, most = this.maxPayload;
       if (size > most) throw new WeirError(0x22, `${size} bytes, and the daemon takes ${most}`);
       const topic = this.#topic(name), number = ++topic.last;

@@ -95,14 +95,22 @@ enum TransportChoice {
     /// WebTransport, as browsers use it.
     #[value(name = "webtransport")]
     WebTransport,
+    /// WebSocket, over TCP: where UDP does not pass.
+    #[value(name = "websocket")]
+    WebSocket,
+    /// Raw QUIC, or WebSocket if that fails or does not answer within a second.
+    Auto,
 }
 
 impl Connection {
     fn builder(&self) -> Builder {
-        let mut builder = Client::builder(&*self.server).transport(match self.transport {
-            TransportChoice::Quic => Transport::Quic,
-            TransportChoice::WebTransport => Transport::WebTransport,
-        });
+        let builder = Client::builder(&*self.server);
+        let mut builder = match self.transport {
+            TransportChoice::Quic => builder.transport(Transport::Quic),
+            TransportChoice::WebTransport => builder.transport(Transport::WebTransport),
+            TransportChoice::WebSocket => builder.transport(Transport::WebSocket),
+            TransportChoice::Auto => builder.auto(),
+        };
         if self.insecure {
             tracing::warn!("--insecure: anyone on the way can read and change everything");
             builder = builder.trust(Trust::Insecure);

@@ -126,9 +126,9 @@ async fn dial_either(
 
 fn neither(quic: ConnectError, websocket: ConnectError) -> ConnectError {
     match (quic, websocket) {
-        (error @ ConnectError::NotRunning { .. }, ConnectError::NotRunning { .. }) => error,
-        // Found before anything was sent, and the same for both.
-        (error @ (ConnectError::NoCertificate { .. } | ConnectError::Tls(_)), _) => error,
+        // Nothing there, or found before anything was sent: the same for both.
+        (error @ ConnectError::NotRunning { .. }, ConnectError::NotRunning { .. })
+        | (error @ (ConnectError::NoCertificate { .. } | ConnectError::Tls(_)), _) => error,
         (quic, websocket) => {
             ConnectError::Neither { quic: quic.into(), websocket: websocket.into() }
         }

@@ -115,12 +115,9 @@ async fn web_socket(
     let name = ServerName::try_from(host.to_owned());
     let name = name.unwrap_or_else(|_| ServerName::from(address.ip()));
     let tls = TlsConnector::from(Arc::new(crypto)).connect(name, tcp).await.map_err(gone)?;
-    let authority = match host.contains(':') {
-        true => format!("[{host}]:{}", address.port()),
-        false => format!("{host}:{}", address.port()),
-    };
+    let (left, right) = if host.contains(':') { ("[", "]") } else { ("", "") };
+    let url = format!("wss://{left}{host}{right}:{}{PATH}", address.port());
     let io: Box<dyn websocket::Io> = Box::new(tls);
-    let url = format!("wss://{authority}{PATH}");
     let config = Some(websocket::dialled_config());
     let upgraded = tokio_tungstenite::client_async_with_config(url, io, config).await;
     let (socket, _) = upgraded.map_err(|error| match error {

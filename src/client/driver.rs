@@ -270,6 +270,7 @@ async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
                 shared.answer(request, Err(Refusal::new(code, reason.to_owned())));
             }
             DaemonFrame::Ended { request, code, reason } => {
+                shared.link.end_of(request);
                 let subscription = shared.lock().subscriptions.remove(&request);
                 if let Some(subscription) = subscription {
                     let refusal = Refusal::new(code, reason.to_owned());

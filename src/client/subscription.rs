@@ -174,7 +174,7 @@ impl Subscription {
         let (request, deliveries, asked) = self.client.begin_subscribing(&self.filter, &options)?;
         tracing::debug!(self.request, request, "not read fast enough: asked for the rest again");
         (self.request, self.deliveries, self.asked) = (request, deliveries, Some(asked));
-        self.cut = false;
+        (self.cut, self.stream) = (false, None);
         Ok(())
     }
 
@@ -225,7 +225,9 @@ impl Subscription {
                     Err(_) => return Poll::Ready(Err(self.client.shared().why().into())),
                 }
             }
-            let Some(stream) = &mut self.stream else {
+            // A stream that was cut is kept until the daemon has ended it: what still comes for it
+            // would be taken for another one.
+            let Some(stream) = self.stream.as_mut().filter(|_| !self.cut) else {
                 match ready!(self.deliveries.poll_recv(context)) {
                     Some(Delivery::Stream(stream)) => self.stream = Some(stream),
                     // As the daemon was told to.
@@ -246,10 +248,12 @@ impl Subscription {
                         return Poll::Ready(Ok(event));
                     }
                 }
-                // It says elsewhere why.
                 Ok(None) => {
                     self.cut = stream.rx.is_cut_short();
-                    self.stream = None;
+                    // If not, it says elsewhere why.
+                    if !self.cut {
+                        self.stream = None;
+                    }
                 }
                 Err(closed) => return Poll::Ready(Err(closed.into())),
             }

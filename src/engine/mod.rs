@@ -142,6 +142,11 @@ impl Engine {
         Keys::new(self.secret)
     }
 
+    /// Number of subscriptions.
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions.len()
+    }
+
     /// Bytes charged to the budget: topics and messages, and the part set aside for counts.
     pub fn bytes(&self) -> usize {
         self.bytes + self.limits.cache / 4

@@ -62,6 +62,10 @@ impl Subscriptions {
         found.filter(|found| found.birth == id.birth)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.all.len() - self.free.len()
+    }
+
     /// The topic has a message at `position`, the first that the subscription has not had.
     pub(super) fn ready(&mut self, id: SubscriptionId, slot: Slot, position: u64) {
         let Some(subscription) = self.get_mut(id) else {

@@ -37,7 +37,7 @@ pub(super) async fn publish(
     no_query(&head.uri)?;
     let stamp = stamp(&head.headers)?;
     let origin = key(&head.headers)?.map(|key| shared.keys.origin(key));
-    let payload = body::read(&shared, &head.headers, body).await?;
+    let payload = body::read(&shared, body).await?;
     let size = payload.len();
     let digest = Digest::of(&payload);
     let publication = Publication { topic: &topic, payload: &payload, digest, stamp, origin };
@@ -55,7 +55,8 @@ pub(super) async fn publish(
     }
     let Receipt { sequence, count, since, duplicate, .. } = receipt;
     Ok(Json(json!({
-        "topic": topic, "sequence": sequence, "count": count, "since": since,
+        "topic": topic, "sequence": sequence, "count": count,
+        "since": Some(since).filter(|since| *since > 0),
         "digest": digest.to_string(), "size": size, "duplicate": duplicate,
     })))
 }
@@ -210,7 +211,8 @@ fn top(shared: &Shared, topic: &str, parameters: &TopParameters) -> Result<Respo
 
 fn ranked(entry: &Ranking) -> Value {
     let mut value = json!({
-        "count": entry.count, "since": entry.since, "sequence": entry.sequence,
+        "count": entry.count, "since": Some(entry.since).filter(|since| *since > 0),
+        "sequence": entry.sequence,
         "digest": entry.digest.to_string(), "size": entry.size,
     });
     if let (Value::Object(fields), Some(payload)) = (&mut value, &entry.payload) {

@@ -1,18 +1,21 @@
-//! A request's body: read once, into memory of its own, and bounded.
+//! A request's body: read once, into memory of its own, and bounded; what nobody wants is dropped
+//! in a way that lets its sender read why.
 
 use super::{Problem, Shared};
 use crate::engine::Limits;
 use crate::wire::Code;
-use axum::body::{Body, HttpBody as _};
-use axum::http::{HeaderMap, header};
+use axum::body::{Body, HttpBody};
 use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// A body of which nothing comes for so long is given up.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// What is too large is read and dropped for so long, so that its sender gets to read why.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// What nobody wants is read and dropped for so long.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Room for a body whose length is not said, until it needs more. Bytes.
 const GUESS: usize = 4096;
@@ -25,16 +28,9 @@ pub(super) fn budget(limits: &Limits) -> usize {
 }
 
 /// Reads a payload.
-pub(super) async fn read(
-    shared: &Shared,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Bytes, Problem> {
+pub(super) async fn read(shared: &Shared, mut body: Body) -> Result<Bytes, Problem> {
     let length = body.size_hint().exact();
     if length.is_some_and(|length| length > shared.payload as u64) {
-        if !headers.contains_key(header::EXPECT) {
-            drain(body, shared.payload).await;
-        }
         return Err(too_large(shared.payload));
     }
     // Set aside before it comes, all of it: two halves of bodies would wait for each other.
@@ -46,11 +42,9 @@ pub(super) async fn read(
             "too many payloads are under way at once: send this one again in a second",
         ));
     };
-    let mut body = body;
     let mut bytes = Vec::with_capacity(length.map_or(GUESS, |length| length as usize));
-    while let Some(piece) = next(&mut body).await? {
+    while let Some(piece) = next(&mut body, shared.patience).await? {
         if bytes.len() + piece.len() > shared.payload {
-            drain(body, shared.payload).await;
             return Err(too_large(shared.payload));
         }
         bytes.extend_from_slice(&piece);
@@ -59,10 +53,10 @@ pub(super) async fn read(
     Ok(bytes.into())
 }
 
-async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
+async fn next(body: &mut Body, patience: Duration) -> Result<Option<Bytes>, Problem> {
     loop {
         let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
-        match tokio::time::timeout(PATIENCE, frame).await {
+        match tokio::time::timeout(patience, frame).await {
             Ok(None) => return Ok(None),
             Ok(Some(Ok(frame))) => {
                 // Trailers say nothing here.
@@ -76,20 +70,71 @@ async fn next(body: &mut Body) -> Result<Option<Bytes>, Problem> {
             Err(_) => {
                 return Err(Problem::of(
                     Code::TIMED_OUT,
-                    format!("nothing of the body came for {} s", PATIENCE.as_secs()),
+                    format!("nothing of the body came for {patience:?}: send it again"),
                 ));
             }
         }
     }
 }
 
-// Drops up to `most` bytes of a body.
-async fn drain(mut body: Body, most: usize) {
+/// A body that comes back when it is given up.
+///
+/// To answer while a body is still coming is to break it off: over HTTP/1.1 the connection is
+/// reset, over HTTP/2 the stream, and either may take the answer with it (RFC 9112, section 9.6).
+pub(super) struct Lent {
+    body: Body,
+    back: Option<oneshot::Sender<Body>>,
+}
+
+impl Lent {
+    /// Lends a body, if there is one.
+    pub(super) fn lend(body: Body) -> (Body, Option<oneshot::Receiver<Body>>) {
+        if body.is_end_stream() {
+            return (body, None);
+        }
+        let (back, returned) = oneshot::channel();
+        (Body::new(Self { body, back: Some(back) }), Some(returned))
+    }
+}
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(back) = self.back.take() {
+            let _ = back.send(std::mem::take(&mut self.body));
+        }
+    }
+}
+
+/// Drops what has come back of a lent body: for a while, and up to twice a largest payload.
+pub(super) async fn drain(shared: &Shared, returned: Option<oneshot::Receiver<Body>>) {
+    let Some(Ok(mut body)) = returned.map(|mut returned| returned.try_recv()) else {
+        return;
+    };
     let drain = async {
-        let mut dropped = 0;
-        while let Ok(Some(piece)) = next(&mut body).await {
-            dropped += piece.len();
-            if dropped > most.saturating_mul(2) {
+        let mut left = shared.payload.saturating_mul(2);
+        while let Ok(Some(piece)) = next(&mut body, DRAIN).await {
+            left = left.saturating_sub(piece.len());
+            if left == 0 {
                 return;
             }
         }

@@ -32,7 +32,7 @@ const BATCH: usize = 16 << 10;
 /// Bytes of text handed to the connection at once; one piece of a payload may come on top.
 const CHUNK: usize = 32 << 10;
 /// A stream on which nothing was sent for so long says that it is alive: proxies wait for 30 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a client waits before it connects again, ms: so much, and up to twice that, by chance,
 /// so that not all come at once when a daemon has restarted.
 const RETRY: u64 = 1000;
@@ -257,7 +257,7 @@ impl Events {
                     "the daemon stops: connect again, to it or to another",
                 ))),
                 read = read => Some(read),
-                () = tokio::time::sleep(KEEP_ALIVE) => None,
+                () = tokio::time::sleep(shared.keep_alive) => None,
             };
             match result {
                 Some(read) => self.ending = read.err(),

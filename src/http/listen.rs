@@ -31,6 +31,10 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Streams of one HTTP/2 connection (RFC 9113, section 6.5.2): a page has a handful.
 const STREAMS: u32 = 100;
 
+/// What is held of an answer that its client does not read: of a stream of events, and over
+/// HTTP/2 for each stream. 64 KiB, and a chunk on top.
+const BUFFER: usize = 64 << 10;
+
 /// A listener, not accepting yet.
 pub(crate) struct Listener {
     listener: TcpListener,
@@ -73,8 +77,8 @@ impl Listener {
 
 fn configured<A>(server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
     let mut server = server.first_request_timeout(REQUEST);
-    server.http_builder().http1().header_read_timeout(REQUEST);
-    server.http_builder().http2().max_concurrent_streams(STREAMS);
+    server.http_builder().http1().header_read_timeout(REQUEST).max_buf_size(BUFFER);
+    server.http_builder().http2().max_concurrent_streams(STREAMS).max_send_buf_size(BUFFER);
     server
 }
 

@@ -47,10 +47,11 @@ use axum::routing::get;
 use axum::{Json, Router, middleware};
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
-/// Most streams of events at once, over all clients. A stream that is not read holds a cursor and
-/// about 100 KiB of what was read last.
+/// Most streams of events at once, over all clients. One that is not read holds a cursor and
+/// about 150 KiB: its connection, what that was given to send, and one read.
 pub(crate) const EVENT_STREAMS: usize = 1024;
 
 /// What a browser needs to know of the daemon's certificate.
@@ -78,6 +79,10 @@ pub(crate) struct Shared {
     // KiB of bodies under way.
     bodies: Semaphore,
     streams: Arc<Semaphore>,
+    // How long the next piece of a body may take.
+    patience: Duration,
+    // How long a stream of events may be silent.
+    keep_alive: Duration,
 }
 
 impl Shared {
@@ -100,6 +105,8 @@ impl Shared {
             payload: limits.payload,
             bodies: Semaphore::new(body::budget(&limits)),
             streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
+            patience: body::PATIENCE,
+            keep_alive: events::KEEP_ALIVE,
         }
     }
 
@@ -125,6 +132,7 @@ pub(crate) fn router(shared: Arc<Shared>, others: Router<Arc<Shared>>) -> Router
         .fallback_service(page::service())
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), guard))
+        .layer(middleware::from_fn_with_state(shared.clone(), lend))
         .with_state(shared)
 }
 
@@ -176,6 +184,23 @@ async fn guard(
         next.run(request).await
     };
     finish(response, allowed)
+}
+
+// Everything is answered once its body has come, or no more of it is to be waited for.
+async fn lend(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: middleware::Next,
+) -> Response {
+    // A client that asks first is told before it sends.
+    let asks = request.headers().contains_key(header::EXPECT);
+    let (head, body) = request.into_parts();
+    let (body, returned) = body::Lent::lend(body);
+    let response = next.run(Request::from_parts(head, body)).await;
+    if !asks {
+        body::drain(&shared, returned).await;
+    }
+    response
 }
 
 fn finish(mut response: Response, allowed: Option<HeaderValue>) -> Response {

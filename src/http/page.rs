@@ -93,8 +93,8 @@ fn content_type(path: &str) -> &'static str {
         "ico" => "image/x-icon",
         "wasm" => "application/wasm",
         "woff2" => "font/woff2",
-        "txt" | "md" => "text/plain; charset=utf-8",
-        "" => "text/plain; charset=utf-8", // LICENSE
+        // None: LICENSE.
+        "" | "txt" | "md" => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
     }
 }

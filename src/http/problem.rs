@@ -73,6 +73,14 @@ fn status(code: Code) -> StatusCode {
     }
 }
 
+fn title(status: StatusCode) -> &'static str {
+    match status {
+        // As RFC 9110 has named it since.
+        StatusCode::UNPROCESSABLE_ENTITY => "Unprocessable Content",
+        _ => status.canonical_reason().unwrap_or("Error"),
+    }
+}
+
 impl From<Refusal> for Problem {
     fn from(Refusal { code, reason }: Refusal) -> Self {
         Self::of(code, reason)
@@ -84,7 +92,7 @@ impl IntoResponse for Problem {
         let Self { status, code, detail, allow } = self;
         let body = json!({
             "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or("Error"),
+            "title": title(status),
             "status": status.as_u16(),
             "detail": detail,
             "code": code.0,

@@ -76,7 +76,7 @@ impl Identity {
         let certificate = params.self_signed(&key)?;
         Self::new([certificate.pem(), key.serialize_pem()]).map_err(|reason| match reason {
             Unread::Unfit(error) => error.into(),
-            _ => rcgen::Error::CouldNotParseCertificate.into(),
+            Unread::Damaged => rcgen::Error::CouldNotParseCertificate.into(),
         })
     }
 

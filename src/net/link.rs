@@ -165,6 +165,14 @@ impl Link {
         }
     }
 
+    /// The daemon has said on the control stream that it sends no more for `request`. Where there
+    /// are streams, the stream's own end says when that is.
+    pub(crate) fn end_of(&self, request: u32) {
+        if let Self::WebSocket(channel) = self {
+            channel.end_of(request);
+        }
+    }
+
     /// Ends the session from this side. Over WebSocket, [`leave`](Self::leave) then says so.
     pub(crate) fn close(&self, code: Code, reason: &str) {
         let number = VarInt::from_u32(code.0);
@@ -383,9 +391,9 @@ impl Rx {
         matches!(self, Self::WebSocket(_))
     }
 
-    /// Whether its end, once it has been read, is not the peer's: it was not read fast enough.
+    /// Whether its end is not the peer's: it was not read fast enough.
     pub(crate) fn is_cut_short(&self) -> bool {
-        matches!(self, Self::Routed(_))
+        matches!(self, Self::Routed(routed) if routed.is_cut())
     }
 }
 

@@ -4,7 +4,7 @@
 //! | file | what |
 //! |---|---|
 //! | `link` | one session over any transport: the only file that knows them all |
-//! | `websocket`, `demux`, `upgraded` | one channel for everything; taken apart; the libraries' types |
+//! | `websocket` | a session on one channel: written by turns, taken apart, watched |
 //! | `outbox` | what waits to be written to a stream, bounded |
 //! | `socket` | the UDP socket and its buffers |
 //! | `tls` | configurations, and how a peer's certificate is checked |
@@ -16,13 +16,11 @@
 //! | `endpoint` | the UDP side: accepting, and the split by ALPN |
 //! | `session`, `frames`, `deliver` | one peer; its streams, in; one subscription, out |
 
-mod demux;
 pub(crate) mod link;
 pub(crate) mod outbox;
 pub(crate) mod socket;
 pub(crate) mod tls;
 pub(crate) mod transport;
-mod upgraded;
 pub(crate) mod websocket;
 
 #[cfg(feature = "daemon")]

@@ -5,12 +5,14 @@ use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 use weir::client::Subscription;
 use weir::engine::Limits;
 use weir::{Client, Daemon, Event, Gap, Message, Transport, Trust};
 
-pub const TRANSPORTS: [Transport; 2] = [Transport::Quic, Transport::WebTransport];
+pub const TRANSPORTS: [Transport; 3] =
+    [Transport::Quic, Transport::WebTransport, Transport::WebSocket];
 
 /// Longer than anything takes; a test that waits for this long fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,6 +52,57 @@ pub async fn gap(subscription: &mut Subscription) -> Gap {
     }
 }
 
+/// A peer's TLS, for whatever certificate.
+pub fn tls(alpn: &[u8]) -> rustls::ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![alpn.to_vec()];
+    tls
+}
+
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &[rustls::pki_types::CertificateDer<'_>],
+        _: &rustls::pki_types::ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        vec![rustls::SignatureScheme::ECDSA_NISTP256_SHA256]
+    }
+}
+
 pub const WEIR: &str = env!("CARGO_BIN_EXE_weir");
 
 /// `weir` with arguments, with its state below `state`.
@@ -77,7 +130,8 @@ pub struct Served {
 
 impl Served {
     pub fn start(state: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let arguments = [&["serve", "--listen", "127.0.0.1:0", "--json"], arguments].concat();
+        let listen = ["serve", "--listen", "127.0.0.1:0", "--http", "off", "--json"];
+        let arguments = [&listen, arguments].concat();
         let mut command = weir(state, &arguments);
         command.envs(environment.iter().copied()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -252,16 +252,34 @@ impl World {
         let start = Start::Resume { since, topics };
         self.begin(old.filter.as_str(), &start, old.lag, |(id, name), (first, next)| {
             match heard.get(&id) {
-                Some(place) if !foreign => return (place.next, place.next),
-                Some(_) => return (1, 1),
-                None if foreign || names.contains(name) => return (1, 1),
-                None => {}
+                Some(place) if !foreign => (place.next, place.next),
+                Some(_) => (1, 1),
+                None if foreign || names.contains(name) => (1, 1),
+                None => unheard(&history, id, (first, next), since.position),
             }
-            let mut all = history.range((id, 0)..=(id, u64::MAX));
-            let needed = all.find(|(_, said)| said.position > since.position);
-            let needed = needed.map_or(next, |((_, sequence), _)| *sequence);
-            // What has left the log may be told from the beginning.
-            if needed < first { (1, needed) } else { (needed, needed) }
+        });
+    }
+
+    /// Ends a subscription, and begins it again after the last message that it was given, or
+    /// after everything there is if it has had all.
+    pub(super) fn resume_by_position(&mut self, index: usize) {
+        let Some(old) = self.end(index) else { return };
+        let lost = old.is_lost(&self.engine, &self.history);
+        let had_all = !lost && !old.is_behind(&self.engine);
+        let position = if had_all { self.engine.position() } else { old.position };
+        if position == 0 {
+            return;
+        }
+        let bounds = self.bounds();
+        for (id, place) in old.places.iter().filter(|(id, _)| bounds.contains_key(id)) {
+            let (_, needed) = unheard(&self.history, *id, bounds[id], position);
+            assert!(place.next >= needed, "passed over {}..{needed} silently", place.next);
+        }
+        let since = Position { run: self.engine.run(), position };
+        let start = Start::Resume { since, topics: Vec::new() };
+        let history = self.history.clone();
+        self.begin(old.filter.as_str(), &start, old.lag, |(id, _), bounds| {
+            unheard(&history, id, bounds, position)
         });
     }
 
@@ -352,6 +370,21 @@ impl World {
         }
         self.engine.audit();
     }
+}
+
+// Where to begin in a topic of which only what was accepted after a position is wanted: at the
+// earliest, and at the latest.
+fn unheard(history: &History, id: u64, (first, next): (u64, u64), position: u64) -> (u64, u64) {
+    let mut all = history.range((id, 0)..=(id, u64::MAX));
+    let needed = all.find(|(_, said)| said.position > position);
+    let needed = needed.map_or(next, |((_, sequence), _)| *sequence);
+    if needed >= first {
+        return (needed, needed);
+    }
+    // Some have left the log. Which one was the first can no longer be told, but it is no further
+    // back than positions would go.
+    let gone = history[&(id, first - 1)].position;
+    (first.saturating_sub(gone - position).max(1), needed)
 }
 
 fn touch<T: PartialEq>(recent: &mut Vec<T>, used: T) {

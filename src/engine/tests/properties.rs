@@ -17,6 +17,7 @@ enum Step {
     Top(usize, usize),
     Subscribe(usize, From, Lag),
     Resume(usize, bool),
+    ResumeByPosition(usize),
     End(usize),
     Read(usize, usize),
     ReadAll(usize),
@@ -64,6 +65,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (topic, 0_usize..200).prop_map(|(topic, k)| Step::Top(topic, k)),
         4 => (0..FILTERS.len(), from(), lag()).prop_map(|(f, from, lag)| Step::Subscribe(f, from, lag)),
         3 => (any::<usize>(), any::<bool>()).prop_map(|(index, foreign)| Step::Resume(index, foreign)),
+        3 => any::<usize>().prop_map(Step::ResumeByPosition),
         1 => any::<usize>().prop_map(Step::End),
         15 => (any::<usize>(), budget).prop_map(|(index, budget)| Step::Read(index, budget)),
         5 => any::<usize>().prop_map(Step::ReadAll),
@@ -91,6 +93,7 @@ fn run(world: &mut World, spread: usize, steps: Vec<Step>) {
             Step::Top(topic, k) => world.top(names[topic % spread], k),
             Step::Subscribe(filter, from, lag) => world.subscribe(FILTERS[filter], from, lag),
             Step::Resume(index, foreign) => world.resume(index, foreign),
+            Step::ResumeByPosition(index) => world.resume_by_position(index),
             Step::End(index) => {
                 world.end(index);
             }

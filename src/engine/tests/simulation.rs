@@ -131,7 +131,7 @@ impl Client {
         let Some(at) = self.unconfirmed.iter().position(place) else {
             return;
         };
-        let (topic, _, n) = self.unconfirmed.remove(at);
+        let (_, _, n) = self.unconfirmed.remove(at);
         assert_eq!(digest, Digest::of(&payload(n)));
         if sequence > 0 {
             let accepted = &oracle.accepted[&epoch];

@@ -1,65 +1,102 @@
-//! The face over TCP, as a client sees it.
+//! The face over TCP, with its limits in reach of the tests.
+
+#[path = "../../../tests/common/http.rs"]
+mod client;
+mod openapi;
+mod schema;
 
 use super::{CertificateFacts, Origins, Shared, router};
 use crate::engine::{Engine, Limits};
 use crate::net::core::Core;
 use crate::net::tls::CertificateHash;
 use axum::Router;
+use client::ask;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use std::time::Duration;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 struct Face {
     address: SocketAddr,
-    core: Arc<Core>,
+    shared: Arc<Shared>,
     stop: watch::Sender<bool>,
 }
 
-async fn face(limits: Limits) -> Face {
-    let core = Arc::new(Core::new(Engine::new(limits, 1_000_000, [7; 32])));
-    let (stop, stopping) = watch::channel(false);
-    let certificate =
-        || CertificateFacts { pinning: true, current: CertificateHash([1; 32]), next: None };
-    let origins = Origins::parse(["https://app.example"]).unwrap();
-    let shared = Shared::new(core.clone(), origins, certificate, 4433, stopping);
-    let router = router(Arc::new(shared), Router::new());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    tokio::spawn(async move { axum::serve(listener, service).await });
-    Face { address, core, stop }
-}
-
-async fn ask(face: &Face, head: &str, body: &[u8]) -> String {
-    let mut stream = TcpStream::connect(face.address).await.unwrap();
-    let head = format!("{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(body).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
+impl Face {
+    async fn new(limits: Limits) -> Self {
+        let core = Arc::new(Core::new(Engine::new(limits, 1_000_000, [7; 32])));
+        let (stop, stopping) = watch::channel(false);
+        let current = CertificateHash([1; 32]);
+        let certificate = move || CertificateFacts { pinning: true, current, next: Some(current) };
+        let origins = Origins::parse(["https://app.example"]).unwrap();
+        let mut shared = Shared::new(core, origins, certificate, 4433, stopping);
+        shared.patience = Duration::from_millis(300);
+        shared.keep_alive = Duration::from_millis(200);
+        let shared = Arc::new(shared);
+        let router = router(shared.clone(), Router::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(async move { axum::serve(listener, service).await });
+        Self { address, shared, stop }
+    }
 }
 
 #[tokio::test]
-async fn it_works() {
-    let face = face(Limits::default()).await;
-    for (head, body) in [
-        ("POST /v1/topics/demo%2Fa HTTP/1.1\r\nContent-Length: 5", "hello"),
-        ("GET /v1/topics/demo/a HTTP/1.1", ""),
-        ("GET /v1/topics/demo/a/top HTTP/1.1", ""),
-        ("GET /v1/topics/demo/a?form=1 HTTP/1.1", ""),
-        ("GET /v1/topics/demo/b HTTP/1.1", ""),
-        ("DELETE /v1/topics/demo/b HTTP/1.1", ""),
-        ("GET /certificate.sha256 HTTP/1.1", ""),
-        ("GET /nothing HTTP/1.1", ""),
-        ("GET / HTTP/1.1\r\nOrigin: https://evil", ""),
-        (
-            "OPTIONS /v1/topics/a HTTP/1.1\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: POST",
-            "",
-        ),
-    ] {
-        println!("--- {head}\n{}\n", ask(&face, head, body.as_bytes()).await);
+async fn a_client_that_leaves_leaves_nothing_behind() {
+    let face = Face::new(Limits::default()).await;
+    let free = || face.shared.streams.available_permits();
+    let before = free();
+    let mut streams = Vec::new();
+    for _ in 0..10 {
+        let mut events = ask(face.address, "GET", "/v1/events/**").events().await;
+        events.block().await.unwrap();
+        streams.push(events);
+    }
+    assert_eq!(free(), before - 10);
+    streams.clear();
+    while free() < before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    face.shared.core.with(|engine| assert_eq!(engine.subscriptions(), 0));
+}
+
+#[tokio::test]
+async fn a_silent_stream_says_that_it_lives_and_how_far_it_has_come() {
+    let face = Face::new(Limits::default()).await;
+    let post = |topic: &str| ask(face.address, "POST", &format!("/v1/topics/{topic}")).body("x");
+    post("a").send().await;
+    for (filter, resumed) in [("a", "1000000-2-1000000-1"), ("a/**", "1000000-3")] {
+        let target = format!("/v1/events/{filter}");
+        let mut events = ask(face.address, "GET", &target).events().await;
+        events.block().await.unwrap();
+        post("b").send().await;
+        let mut block = events.block().await.unwrap();
+        while block.id.as_deref() != Some(resumed) {
+            assert!(block.comments == 1 && block.data.is_none(), "{block:?}");
+            block = events.block().await.unwrap();
+        }
+    }
+    let resume = ask(face.address, "GET", "/v1/events/**").header("last-event-id", "1000000-2");
+    let event = resume.events().await.event().await.unwrap();
+    assert_eq!((&event.json()["topic"], event.id.as_deref()), (&"b".into(), Some("1000000-3")));
+}
+
+#[tokio::test]
+async fn bodies_that_never_come_do_not_keep_their_room() {
+    let face = Face::new(Limits::default()).await;
+    let before = face.shared.bodies.available_permits();
+    let post = ask(face.address, "POST", "/v1/topics/a").header("content-length", 1 << 20);
+    let stuck = post.clone().open().await;
+    while face.shared.bodies.available_permits() == before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(face.shared.bodies.available_permits(), before - 1024);
+    drop(stuck);
+    let mut stuck = post.open().await;
+    assert_eq!(stuck.head().await.0, 408);
+    while face.shared.bodies.available_permits() < before {
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -22,6 +22,8 @@ struct Queue {
     pieces: VecDeque<Bytes>,
     bytes: usize,
     cut: bool,
+    // The daemon sends no more for it.
+    ended: bool,
     reader: Option<Waker>,
 }
 
@@ -162,7 +164,21 @@ impl Demux {
         self.cut.poll(context)
     }
 
-    /// Moves what has come for `request` into `pieces`; none after the last of one that was cut.
+    /// The daemon sends no more for `request`.
+    pub(super) fn end(&mut self, request: u32, wake: &mut Vec<Waker>) {
+        if let Some(queue) = self.queues.get_mut(&request) {
+            queue.ended = true;
+            wake.extend(queue.reader.take());
+        }
+    }
+
+    /// Whether `request` was cut.
+    pub(super) fn is_cut(&self, request: u32) -> bool {
+        self.queues.get(&request).is_some_and(|queue| queue.cut)
+    }
+
+    /// Moves what has come for `request` into `pieces`; none after the last of one that was cut or
+    /// has ended.
     pub(super) fn poll_read(
         &mut self,
         request: u32,
@@ -180,7 +196,7 @@ impl Demux {
         if moved > 0 {
             return Poll::Ready(Some(moved));
         }
-        if queue.cut {
+        if queue.cut || queue.ended {
             return Poll::Ready(None);
         }
         queue.reader = Some(context.waker().clone());

@@ -16,20 +16,22 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 const SERVED_BUFFER: usize = 16 << 10;
 const DIALLED_BUFFER: usize = 64 << 10;
 
-/// Largest message that a daemon takes which takes payloads of `payload` bytes.
-#[cfg(feature = "daemon")]
-pub(crate) fn largest_message(payload: usize) -> usize {
-    payload + MAX_CONTROL_FRAME
-}
+// Nothing waits in the write buffer for more to come: what goes out together has been put together,
+// and what the socket does not take is to be noticed at once.
 
-/// An upgrade with the bounds that belong to payloads of `payload` bytes.
+/// An upgrade with the bounds of a daemon that takes payloads of `payload` bytes: its largest
+/// message holds one of them and what else may be on its way.
 #[cfg(feature = "daemon")]
 pub(crate) fn bounded<F>(
     upgrade: axum::extract::ws::WebSocketUpgrade<F>,
     payload: usize,
 ) -> axum::extract::ws::WebSocketUpgrade<F> {
-    let most = largest_message(payload);
-    upgrade.max_message_size(most).max_frame_size(most).read_buffer_size(SERVED_BUFFER)
+    let most = payload + MAX_CONTROL_FRAME;
+    upgrade
+        .max_message_size(most)
+        .max_frame_size(most)
+        .read_buffer_size(SERVED_BUFFER)
+        .write_buffer_size(0)
 }
 
 /// What a dialling client lets in: it learns the daemon's limit only later, and a frame's own
@@ -40,6 +42,7 @@ pub(crate) fn dialled_config() -> WebSocketConfig {
         .max_message_size(most)
         .max_frame_size(most)
         .read_buffer_size(DIALLED_BUFFER)
+        .write_buffer_size(0)
 }
 
 /// Bytes in both directions.
@@ -50,7 +53,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub(super) enum Socket {
     #[cfg(feature = "daemon")]
     Served(axum::extract::ws::WebSocket),
-    Dialled(Box<WebSocketStream<Box<dyn Io>>>),
+    Dialled(WebSocketStream<Box<dyn Io>>),
 }
 
 #[cfg(feature = "daemon")]

@@ -1,0 +1,180 @@
+// Which transport carries the session, and why.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { connect } from "../../web/weir.js";
+import { settle, world } from "./fake.mjs";
+
+const certificate = {
+  pinning: true, current: "ab".repeat(32), next: "cd".repeat(32), port: 5000, path: "/weir",
+};
+
+test("WebTransport, pinned as the daemon says", async () => {
+  const w = world({ transport: "both", certificate });
+  const client = await w.connect({ token: "t" });
+  const peer = await w.next();
+  assert.deepEqual([client.transport, client.reason, client.state, client.session,
+    client.maxPayload], ["webtransport", "WebTransport", "open", 9n, 1 << 24]);
+  assert.equal(peer.url, "https://weir.test:5000/weir");
+  assert.deepEqual(peer.options.serverCertificateHashes.map(({ value }) => value[0]), [0xab, 0xcd]);
+  assert.deepEqual([peer.hello.version, peer.hello.token, peer.hello.producer.length], [1, "t", 16]);
+  await client.close();
+});
+
+test("no answer about the certificate, or no pinning: the usual authorities", async () => {
+  for (const certificate of [null, { pinning: false, current: "ab", next: null, port: 4433 }]) {
+    const w = world({ transport: "both", certificate });
+    const client = await w.connect();
+    const peer = await w.next();
+    assert.deepEqual([peer.url, peer.options], ["https://weir.test:4433/weir", {}]);
+    await client.close();
+  }
+});
+
+test("no WebTransport: WebSocket at the address given", async () => {
+  for (const [secure, why] of [[true, "this browser has no WebTransport"],
+    [false, "browsers have WebTransport only in pages from https or localhost"]]) {
+    globalThis.isSecureContext = secure;
+    const w = world({ transport: "websocket" });
+    const client = await connect("http://weir.test:8080/page");
+    assert.deepEqual([client.transport, client.reason], ["websocket", `WebSocket: ${why}`]);
+    assert.equal((await w.next()).url, "ws://weir.test:8080/weir");
+    await client.close();
+    delete globalThis.isSecureContext;
+  }
+});
+
+test("WebTransport fails: WebSocket at once", async () => {
+  const script = (peer) => {
+    if (peer.transport === "websocket") return peer.welcome();
+    peer.fail(new Error("refused"));
+    return false;
+  };
+  const w = world({ transport: "both", script });
+  const began = performance.now();
+  const client = await w.connect();
+  assert.equal(client.reason, "WebSocket: WebTransport failed: refused");
+  assert.ok(performance.now() - began < 500);
+  await client.close();
+});
+
+test("WebTransport silent: WebSocket after a while, and the loser is closed", async () => {
+  const script = (peer) => (peer.transport === "websocket" ? peer.welcome() : false);
+  const w = world({ transport: "both", script });
+  const began = performance.now();
+  const client = await w.connect();
+  assert.equal(client.reason, "WebSocket: no answer over UDP within 1.5 s");
+  assert.ok(performance.now() - began < 2000);
+  assert.ok(w.peers[0].closed);
+  // Too late: it changes nothing.
+  w.peers[0].welcome();
+  w.peers[0].open();
+  await settle();
+  assert.equal(client.transport, "websocket");
+  await client.close();
+});
+
+test("WebTransport welcomed while WebSocket still tries: it wins", async () => {
+  const script = (peer) => {
+    if (peer.transport === "websocket") return false;
+    setTimeout(() => (peer.welcome(), peer.open()), 200);
+    return false;
+  };
+  const w = world({ transport: "both", script });
+  const client = await w.connect({ fallbackAfter: 50 });
+  assert.equal(client.reason, "WebTransport");
+  assert.ok(w.peers[1].closed);
+  await client.close();
+});
+
+test("both fail: what was tried is told", async () => {
+  const script = (peer) => {
+    if (peer.transport === "websocket") peer.break();
+    else peer.fail(new Error("refused"));
+    return false;
+  };
+  const w = world({ transport: "both", script });
+  await assert.rejects(w.connect(), (error) => {
+    assert.deepEqual([error.name, error.code, error.retry], ["unreachable", null, true]);
+    assert.match(error.message, /weir.test:4433: WebTransport failed: refused; nothing answers at wss/);
+    return true;
+  });
+});
+
+test("nothing answers: given up in time", async () => {
+  const w = world({ transport: "both", script: () => false });
+  await assert.rejects(w.connect({ timeout: 200, fallbackAfter: 50 }), { name: "timed_out" });
+  assert.ok(w.peers.every(({ closed }) => closed));
+});
+
+test("the daemon refuses: told at once, not tried over the other", async () => {
+  const script = async (peer) => {
+    await peer.next("Hello");
+    peer.say({ frame: "Goodbye", code: 0x40, reason: "say the token", retry: false });
+  };
+  const w = world({ transport: "both", script });
+  await assert.rejects(w.connect(), { name: "unauthorized", code: 0x40, message: "say the token" });
+  assert.deepEqual(w.peers.map(({ transport }) => transport), ["webtransport"]);
+});
+
+test("a transport asked for is the only one", async () => {
+  const w = world({ transport: "both" });
+  const client = await w.connect({ transport: "websocket" });
+  assert.deepEqual(w.peers.map(({ transport }) => transport), ["websocket"]);
+  await client.close();
+  const without = world({ transport: "websocket" });
+  await assert.rejects(without.connect({ transport: "webtransport" }), { name: "unreachable" });
+  assert.deepEqual(without.peers, []);
+});
+
+test("a certificate that changed is asked for again, once", async () => {
+  let current = "ab".repeat(32), asked = 0;
+  const script = (peer) => {
+    if (peer.options.serverCertificateHashes[0].value[0] !== parseInt(current.slice(0, 2), 16)) {
+      peer.fail(new Error("certificate"));
+      return false;
+    }
+    return peer.welcome();
+  };
+  const w = world({ transport: "both", script,
+    certificate: () => (asked++, { ...certificate, current, next: null }) });
+  const client = await w.connect();
+  current = "ef".repeat(32);
+  (await w.next()).break();
+  await w.next();
+  await w.next();
+  await settle();
+  assert.deepEqual([client.state, client.reason, asked], ["open", "WebTransport", 2]);
+  await client.close();
+});
+
+test("reconnecting goes on until there is a daemon again", async () => {
+  let up = true;
+  const script = (peer) => {
+    if (up) return peer.welcome();
+    peer.break();
+    return false;
+  };
+  const w = world({ transport: "websocket", script });
+  const client = await w.connect();
+  up = false;
+  w.peers[0].break();
+  while (w.peers.length < 4) await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(client.state, "reconnecting");
+  up = true;
+  // The backoff has grown; the network's return cuts it short.
+  while (client.state !== "open") await new Promise((resolve) => setTimeout(resolve, 20));
+  await client.close();
+
+  const once = world({ transport: "websocket" });
+  const other = await once.connect({ reconnect: false });
+  once.peers[0].break(4001, "the daemon stops");
+  assert.equal(other.state, "closed");
+  await assert.rejects(other.ping(), { name: "closed" });
+});
+
+test("not an address", async () => {
+  for (const url of ["localhost:4433", "ftp://a", "", "wss://a"]) {
+    await assert.rejects(connect(url), { name: "unreachable", retry: false });
+  }
+});
