@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { connected } from "./harness/client.mjs";
+import { pause } from "./harness/process.mjs";
 import { scenario } from "./harness/suite.mjs";
 
 // What browsers write on the console when a connection ends or is refused, whoever caught it.
@@ -162,6 +163,64 @@ for (const transport of ["webtransport", "websocket"]) {
     t.diagnostic(`${times.map(([state, at]) => `${state} ${(at - times[0][1]).toFixed(0)}`).join(", ")} ms`);
     await tab.close();
   });
+
+  over(
+    "a connection that breaks again and again: nothing is missed or repeated, in or out",
+    async (browser, t) => {
+      const daemon = await t.daemon();
+      const tab = await connected(browser, daemon, { transport }, { spy: true });
+      tab.expect(NOISE);
+      const [from, own] = [300, 60];
+      await tab.evaluate(async () => {
+        window.seen = [];
+        const subscription = client.subscribe("demo/*", { from: "all" });
+        await subscription.ready;
+        (async () => {
+          for await (const { kind, topic, sequence, count } of subscription)
+            seen.push([kind, topic, sequence, count]);
+        })();
+      });
+      // From outside, and from the page itself, while its connection is taken away five times.
+      const outside = async function* () {
+        for (let i = 0; i < from; i++) {
+          yield `line ${i}\n`;
+          await pause(5);
+        }
+      };
+      const published = daemon.weir("pub", ["demo/outside", "--lines"], { input: outside() });
+      const receipts = await tab.evaluate(async (own) => {
+        const receipts = [];
+        for (let i = 0; i < own; i++) {
+          receipts.push(client.publish("demo/own", `own ${i}`));
+          if (i % 12 === 5) opened.at(-1).close();
+          await new Promise((resolve) => setTimeout(resolve, 25));
+        }
+        return (await Promise.all(receipts)).map(({ sequence, count }) => [sequence, count]);
+      }, own);
+      await published;
+      await tab.until((all) => seen.length >= all, from + own);
+      const seen = await tab.evaluate(() => seen);
+      const all = (topic, n) => Array.from({ length: n }, (_, i) => ["message", topic, i + 1, 1]);
+      for (const [topic, n] of [
+        ["demo/outside", from],
+        ["demo/own", own],
+      ]) {
+        assert.deepEqual(
+          seen.filter((one) => one[1] === topic),
+          all(topic, n),
+        );
+      }
+      // Each was accepted once: the sequences of the page's own are 1 to 60, and every count is 1.
+      assert.deepEqual(
+        receipts,
+        Array.from({ length: own }, (_, i) => [i + 1, 1]),
+      );
+      const broken = await tab.evaluate(() => states.filter(({ state }) => state === "reconnecting").length);
+      assert.ok(broken >= 2, `the connection broke only ${broken} times`);
+      t.diagnostic(`the connection broke ${broken} times`);
+      await tab.close();
+    },
+  );
 
   over("a daemon that dies without a word is noticed, and found again", async (browser, t) => {
     const daemon = await t.daemon();
