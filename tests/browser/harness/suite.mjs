@@ -52,7 +52,9 @@ async function equipped(t, run) {
         (browser) => browser.tidy(),
         () => {},
       );
-    for (const thing of started.reverse()) await thing.end();
+    const failures = [];
+    for (const thing of started.reverse()) await thing.end().catch((error) => failures.push(error));
+    if (failures.length) throw failures[0];
   });
   try {
     await run();
