@@ -28,25 +28,32 @@ function watch() {
   }).observe(document, { subtree: true, childList: true });
 }
 
-scenario("from the navigation to the first line of the chat", async (browser, t) => {
-  const daemon = await t.daemon();
-  await daemon.lines("demo/figures", Array.from({ length: 10 }, (_, i) => `line ${i}`));
-  const times = { cold: [], warm: [] };
-  for (let i = 0; i < RUNS; i++) {
-    const tab = await browser.stranger();
-    await tab.before(watch);
-    // Cold: nothing in the cache. Warm: the same tab once more.
-    for (const kind of ["cold", "warm"]) {
-      await tab.goto(`${daemon.url}/?room=figures`);
-      times[kind].push(await tab.until(() => window.firstLine));
-      assert.equal(await tab.evaluate(() => document.body.dataset.transport), "webtransport");
+scenario(
+  "from the navigation to the first line of the chat",
+  async (browser, t) => {
+    const daemon = await t.daemon();
+    await daemon.lines(
+      "demo/figures",
+      Array.from({ length: 10 }, (_, i) => `line ${i}`),
+    );
+    const times = { cold: [], warm: [] };
+    for (let i = 0; i < RUNS; i++) {
+      const tab = await browser.stranger();
+      await tab.before(watch);
+      // Cold: nothing in the cache. Warm: the same tab once more.
+      for (const kind of ["cold", "warm"]) {
+        await tab.goto(`${daemon.url}/?room=figures`);
+        times[kind].push(await tab.until(() => window.firstLine));
+        assert.equal(await tab.evaluate(() => document.body.dataset.transport), "webtransport");
+      }
+      await tab.close();
     }
-    await tab.close();
-  }
-  for (const [kind, values] of Object.entries(times)) {
-    rows.push([browser.name, `navigation → first line, ${kind}`, figures(values)]);
-  }
-}, { timeout: 120_000 });
+    for (const [kind, values] of Object.entries(times)) {
+      rows.push([browser.name, `navigation → first line, ${kind}`, figures(values)]);
+    }
+  },
+  { timeout: 120_000 },
+);
 
 for (const transport of ["webtransport", "websocket"]) {
   scenario(`${transport}: from connect() to the first message`, async (browser, t) => {
@@ -73,34 +80,47 @@ for (const transport of ["webtransport", "websocket"]) {
   });
 }
 
-scenario("what the page weighs", async (browser, t) => {
-  const daemon = await t.daemon();
-  const tab = await browser.stranger();
-  await tab.goto(`${daemon.url}/`);
-  await tab.until(() => document.querySelector("#state").dataset.state === "open");
-  const parts = await tab.evaluate(() =>
-    [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
-      .filter(({ name }) => new URL(name).origin === location.origin)
-      .map(({ name, encodedBodySize, decodedBodySize }) => [new URL(name).pathname, encodedBodySize, decodedBodySize]),
-  );
-  const sums = parts.reduce((sums, [, sent, raw]) => [sums[0] + sent, sums[1] + raw], [0, 0]);
-  const table = [...parts.sort((a, b) => b[1] - a[1]), ["all", ...sums]];
-  for (const [name, sent, raw] of table) {
-    t.diagnostic(`${String(sent).padStart(7)} bytes sent, ${String(raw).padStart(7)} raw  ${name}`);
-  }
-  await tab.close();
-}, { only: browsers.slice(0, 1) });
+scenario(
+  "what the page weighs",
+  async (browser, t) => {
+    const daemon = await t.daemon();
+    const tab = await browser.stranger();
+    await tab.goto(`${daemon.url}/`);
+    await tab.until(() => document.querySelector("#state").dataset.state === "open");
+    const parts = await tab.evaluate(() =>
+      [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+        .filter(({ name }) => new URL(name).origin === location.origin)
+        .map(({ name, encodedBodySize, decodedBodySize }) => [
+          new URL(name).pathname,
+          encodedBodySize,
+          decodedBodySize,
+        ]),
+    );
+    const sums = parts.reduce((sums, [, sent, raw]) => [sums[0] + sent, sums[1] + raw], [0, 0]);
+    const table = [...parts.sort((a, b) => b[1] - a[1]), ["all", ...sums]];
+    for (const [name, sent, raw] of table) {
+      t.diagnostic(`${String(sent).padStart(7)} bytes sent, ${String(raw).padStart(7)} raw  ${name}`);
+    }
+    await tab.close();
+  },
+  { only: browsers.slice(0, 1) },
+);
 
-scenario("weir.js is small", async (browser, t) => {
-  const daemon = await t.daemon();
-  const answer = await fetch(`${daemon.url}/weir.js`, { headers: { "accept-encoding": "identity" } });
-  const script = Buffer.from(await answer.arrayBuffer());
-  const packed = gzipSync(script, { level: 9 }).length;
-  t.diagnostic(`weir.js: ${script.length} bytes, ${packed} with gzip`);
-  assert.ok(packed < SCRIPT, `weir.js has ${packed} bytes with gzip, not less than ${SCRIPT}`);
-}, { only: browsers.slice(0, 1) });
+scenario(
+  "weir.js is small",
+  async (browser, t) => {
+    const daemon = await t.daemon();
+    const answer = await fetch(`${daemon.url}/weir.js`, { headers: { "accept-encoding": "identity" } });
+    const script = Buffer.from(await answer.arrayBuffer());
+    const packed = gzipSync(script, { level: 9 }).length;
+    t.diagnostic(`weir.js: ${script.length} bytes, ${packed} with gzip`);
+    assert.ok(packed < SCRIPT, `weir.js has ${packed} bytes with gzip, not less than ${SCRIPT}`);
+  },
+  { only: browsers.slice(0, 1) },
+);
 
 test("the times", (t) => {
   t.diagnostic(`${"ms, of ".padStart(10)}${RUNS} runs:`.padEnd(54) + "   min   p50   max");
-  for (const [browser, what, values] of rows) t.diagnostic(`${browser.padEnd(9)} ${what.padEnd(44)}${values}`);
+  for (const [browser, what, values] of rows)
+    t.diagnostic(`${browser.padEnd(9)} ${what.padEnd(44)}${values}`);
 });

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { connected } from "./harness/client.mjs";
+import { pause } from "./harness/process.mjs";
 import { scenario } from "./harness/suite.mjs";
 
 // What browsers write on the console when a connection ends or is refused, whoever caught it.
@@ -41,7 +42,11 @@ for (const transport of ["webtransport", "websocket"]) {
     assert.match(said.session, /^[1-9]\d*$/);
     assert.deepEqual(
       said.receipts.map(({ sequence, count, since, duplicate }) => [sequence, count, since, duplicate]),
-      [[1, 1, null, false], [2, 2, null, false], [3, 1, null, false]],
+      [
+        [1, 1, null, false],
+        [2, 2, null, false],
+        [3, 1, null, false],
+      ],
     );
     // The digest of docs/protocol.md.
     assert.equal(said.receipts[0].digest, "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f");
@@ -54,7 +59,10 @@ for (const transport of ["webtransport", "websocket"]) {
     assert.equal(said.newest, "gruß");
     assert.equal(said.first, "hello");
     assert.equal(said.byDigest, 2);
-    assert.deepEqual(said.top, [["hello", 2, 2], ["gruß", 1, 3]]);
+    assert.deepEqual(said.top, [
+      ["hello", 2, 2],
+      ["gruß", 1, 3],
+    ]);
     assert.deepEqual(said.missing, { name: "not_found", code: 0x30, retry: false });
     assert.deepEqual(said.reserved, { name: "reserved", code: 0x23 });
     assert.deepEqual(said.filter, { name: "bad_filter", code: 0x21 });
@@ -129,7 +137,9 @@ for (const transport of ["webtransport", "websocket"]) {
     await tab.until(() => seen.length === 1);
     await daemon.stop();
     await tab.until(() => states.length);
-    const [first] = await tab.evaluate(() => states.map(({ state, code, reason }) => ({ state, code, reason })));
+    const [first] = await tab.evaluate(() =>
+      states.map(({ state, code, reason }) => ({ state, code, reason })),
+    );
     assert.equal(first.state, "reconnecting");
     assert.equal(first.code, 0x01, `shutting_down was not read: ${JSON.stringify(first)}`);
     assert.match(first.reason, /stops/);
@@ -153,6 +163,64 @@ for (const transport of ["webtransport", "websocket"]) {
     t.diagnostic(`${times.map(([state, at]) => `${state} ${(at - times[0][1]).toFixed(0)}`).join(", ")} ms`);
     await tab.close();
   });
+
+  over(
+    "a connection that breaks again and again: nothing is missed or repeated, in or out",
+    async (browser, t) => {
+      const daemon = await t.daemon();
+      const tab = await connected(browser, daemon, { transport }, { spy: true });
+      tab.expect(NOISE);
+      const [from, own] = [300, 60];
+      await tab.evaluate(async () => {
+        window.seen = [];
+        const subscription = client.subscribe("demo/*", { from: "all" });
+        await subscription.ready;
+        (async () => {
+          for await (const { kind, topic, sequence, count } of subscription)
+            seen.push([kind, topic, sequence, count]);
+        })();
+      });
+      // From outside, and from the page itself, while its connection is taken away five times.
+      const outside = async function* () {
+        for (let i = 0; i < from; i++) {
+          yield `line ${i}\n`;
+          await pause(5);
+        }
+      };
+      const published = daemon.weir("pub", ["demo/outside", "--lines"], { input: outside() });
+      const receipts = await tab.evaluate(async (own) => {
+        const receipts = [];
+        for (let i = 0; i < own; i++) {
+          receipts.push(client.publish("demo/own", `own ${i}`));
+          if (i % 12 === 5) opened.at(-1).close();
+          await new Promise((resolve) => setTimeout(resolve, 25));
+        }
+        return (await Promise.all(receipts)).map(({ sequence, count }) => [sequence, count]);
+      }, own);
+      await published;
+      await tab.until((all) => seen.length >= all, from + own);
+      const seen = await tab.evaluate(() => seen);
+      const all = (topic, n) => Array.from({ length: n }, (_, i) => ["message", topic, i + 1, 1]);
+      for (const [topic, n] of [
+        ["demo/outside", from],
+        ["demo/own", own],
+      ]) {
+        assert.deepEqual(
+          seen.filter((one) => one[1] === topic),
+          all(topic, n),
+        );
+      }
+      // Each was accepted once: the sequences of the page's own are 1 to 60, and every count is 1.
+      assert.deepEqual(
+        receipts,
+        Array.from({ length: own }, (_, i) => [i + 1, 1]),
+      );
+      const broken = await tab.evaluate(() => states.filter(({ state }) => state === "reconnecting").length);
+      assert.ok(broken >= 2, `the connection broke only ${broken} times`);
+      t.diagnostic(`the connection broke ${broken} times`);
+      await tab.close();
+    },
+  );
 
   over("a daemon that dies without a word is noticed, and found again", async (browser, t) => {
     const daemon = await t.daemon();
@@ -187,11 +255,16 @@ for (const transport of ["webtransport", "websocket"]) {
       } else {
         // A second bidirectional stream; the daemon hears of it when there is something on it.
         const { writable } = await wire.createBidirectionalStream();
-        await writable.getWriter().write(Uint8Array.of(1)).catch(() => {});
+        await writable
+          .getWriter()
+          .write(Uint8Array.of(1))
+          .catch(() => {});
       }
     });
     await tab.until(() => states.length);
-    const states = await tab.evaluate(() => states.map(({ state, code, reason }) => ({ state, code, reason })));
+    const states = await tab.evaluate(() =>
+      states.map(({ state, code, reason }) => ({ state, code, reason })),
+    );
     assert.equal(states.length, 1, JSON.stringify(states));
     assert.equal(states[0].state, "closed");
     assert.equal(states[0].code, transport === "websocket" ? 0x10 : 0x12, states[0].reason);

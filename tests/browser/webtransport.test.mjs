@@ -32,13 +32,13 @@ scenario("a session pinned by the certificate's hash", async (browser, t) => {
 scenario("another hash is refused", async (browser, t) => {
   const { daemon, tab: page } = await tab(browser, t);
   page.expect(/ERR_QUIC_PROTOCOL_ERROR|CERTIFICATE|WebTransport/);
-  const said = await page.evaluate(
-    async (listen) => {
-      const wrong = new raw.Raw(listen, "00".repeat(32));
-      return wrong.session.ready.then(() => "opened", (error) => error.name);
-    },
-    daemon.listen,
-  );
+  const said = await page.evaluate(async (listen) => {
+    const wrong = new raw.Raw(listen, "00".repeat(32));
+    return wrong.session.ready.then(
+      () => "opened",
+      (error) => error.name,
+    );
+  }, daemon.listen);
   assert.equal(said, "WebTransportError");
   await page.close();
 });
@@ -70,7 +70,10 @@ scenario("the goodbye of a daemon that stops is read", async (browser, t) => {
 scenario("the goodbye after a violation is read, whatever else is unread", async (browser, t) => {
   const { daemon, tab: page } = await tab(browser, t);
   page.expect(/connection|WebTransport|ERR_/i);
-  await daemon.lines("demo/a", Array.from({ length: 1000 }, (_, i) => `${i} `.padEnd(1000, ".")));
+  await daemon.lines(
+    "demo/a",
+    Array.from({ length: 1000 }, (_, i) => `${i} `.padEnd(1000, ".")),
+  );
   const goodbye = await page.evaluate(async () => {
     await peer.open();
     // Subscribe to all of demo/a, read nothing of it; then a second Hello.

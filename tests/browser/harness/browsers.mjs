@@ -7,7 +7,7 @@
 // - Firefox has to be driven over WebDriver BiDi; it starts in about a second when it has been
 //   started before.
 
-import { rmSync, mkdtempSync } from "node:fs";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
@@ -17,15 +17,18 @@ import { own, tree, until, within } from "./process.mjs";
 /** Which browsers to test with; WEIR_BROWSERS=firefox for one only. */
 export const browsers = (process.env.WEIR_BROWSERS ?? "chromium firefox").split(" ");
 
-// No test needs the network, and none must wait for one that swallows what it is sent: no name but
-// localhost is looked up; rebind.test is this machine too. Most of what a browser asks for by itself is switched off by the drivers.
+// No test needs the network, and none must wait for one that swallows what it is sent: no name is
+// looked up, and evil.test and its like are this machine, as localhost is. Most of what a browser
+// asks for by itself is switched off by the drivers; with the rest below, neither of the two was
+// seen to look up a name or to open a connection but to this machine.
 const chromiumFlags = [
   "--no-sandbox", // the tests run as root, on pages of their own
   "--disable-gpu",
-  "--host-resolver-rules=MAP rebind.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1",
+  "--host-resolver-rules=MAP *.test 127.0.0.1, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.0.0.1, " +
+    "MAP * ~NOTFOUND",
 ];
 const firefoxPreferences = {
-  "network.dns.localDomains": "rebind.test",
+  "network.dns.localDomains": ["evil.test", "friend.test", "rebind.test"].join(","),
   "app.update.enabled": false,
   "browser.shell.checkDefaultBrowser": false,
   "browser.download.folderList": 2,
@@ -39,17 +42,21 @@ const firefoxPreferences = {
 // Without it the last one is ignored.
 const firefoxEnvironment = { ...process.env, MOZ_REMOTE_SETTINGS_DEVTOOLS: "1" };
 
-export async function launch(name) {
+/**
+ * Starts a browser. `secure`: origins below http://….test:port that count as secure, as those with
+ * https do, and so have WebTransport.
+ */
+export async function launch(name, { secure = [] } = {}) {
   const open = { chromium: launchChromium, firefox: launchFirefox }[name];
   if (!open) throw new Error(`no such browser: ${name}`);
-  return within(60_000, `${name} starts`, open());
+  return within(60_000, `${name} starts`, open(secure));
 }
 
-async function launchChromium() {
+async function launchChromium(secure) {
   const before = new Set(tree(process.pid));
   const browser = await chromium.launch({
     executablePath: process.env.WEIR_CHROMIUM ?? "/usr/bin/chromium",
-    args: chromiumFlags,
+    args: [...chromiumFlags, `--unsafely-treat-insecure-origin-as-secure=${secure.join(",")}`],
     timeout: 45_000,
   });
   const pid = tree(process.pid).find((pid) => !before.has(pid));
@@ -59,18 +66,23 @@ async function launchChromium() {
       const context = await browser.newContext(size ? { viewport: size, deviceScaleFactor: 1 } : {});
       return { page: () => context.newPage(), close: () => context.close() };
     },
+    downloaded: (page) => page.waitForEvent("download", { timeout: 10_000 }),
     close: () => browser.close(),
   });
 }
 
-async function launchFirefox() {
+async function launchFirefox(secure) {
   const downloads = mkdtempSync(join(tmpdir(), "weir-browser-"));
   const browser = await puppeteer.launch({
     browser: "firefox",
     executablePath: process.env.WEIR_FIREFOX ?? "/usr/bin/firefox-esr",
     headless: true,
     env: firefoxEnvironment,
-    extraPrefsFirefox: { ...firefoxPreferences, "browser.download.dir": downloads },
+    extraPrefsFirefox: {
+      ...firefoxPreferences,
+      "browser.download.dir": downloads,
+      "dom.securecontext.allowlist": secure.map((origin) => new URL(origin).hostname).join(","),
+    },
     timeout: 45_000,
     protocolTimeout: 120_000,
   });
@@ -85,6 +97,11 @@ async function launchFirefox() {
         return page;
       };
       return { page, close: () => context.close() };
+    },
+    // It tells its driver nothing of a download but that the navigation goes on.
+    downloaded: async () => {
+      const before = readdirSync(downloads).length;
+      await until(() => readdirSync(downloads).length > before, { what: "a download" });
     },
     close: async () => {
       await browser.close();
@@ -119,7 +136,7 @@ class Browser {
 
   async #open(profile, url, after = async () => {}) {
     const page = await within(20_000, `${this.name} opens a tab`, profile.page());
-    const tab = new Tab(this, page, async () => {
+    const tab = new Tab(this, page, this.#driver.downloaded, async () => {
       this.#tabs.delete(tab);
       await page.close();
       await after();
@@ -141,6 +158,7 @@ class Browser {
 
 class Tab {
   #page;
+  #downloaded;
   #close;
   #expected = [];
   /** Everything on the console, for the reader of a failed test. */
@@ -148,8 +166,9 @@ class Tab {
   /** Errors on the console, exceptions nobody caught, dialogs, crashes. */
   errors = [];
 
-  constructor(browser, page, close) {
+  constructor(browser, page, downloaded, close) {
     this.browser = browser;
+    this.#downloaded = downloaded;
     this.#page = page;
     this.#close = close;
     const note = (kind, text, wrong) => {
@@ -174,14 +193,16 @@ class Tab {
     await this.#page.goto(url, { timeout, waitUntil: "load" });
   }
 
-  /** Goes where there may be no page. `shown`, `download`, or what the browser says of it. */
-  async visit(url) {
-    try {
-      await this.goto(url);
-      return "shown";
-    } catch (error) {
-      return /download|ERR_ABORTED|NS_BINDING_ABORTED|aborted/i.test(error.message) ? "download" : error.message;
-    }
+  /** Goes where there may be no page: `shown`, `download`, or what the browser says of it. */
+  visit(url) {
+    const downloaded = this.#downloaded(this.#page).then(() => "download");
+    const shown = this.goto(url).then(
+      () => "shown",
+      // As for a download that has begun.
+      (error) => (/aborted|download/i.test(error.message) ? downloaded : error.message),
+    );
+    downloaded.catch(() => {});
+    return Promise.race([shown, downloaded.catch(() => shown)]);
   }
 
   /** Runs the function in every page that this tab goes to from here on, before its scripts. */
@@ -194,7 +215,10 @@ class Tab {
     await this.#page.reload({ timeout: 20_000, waitUntil: "load" });
   }
 
-  /** Runs the function in the page with one argument that JSON can say; gives what it resolves to. */
+  /**
+   * Runs the function in the page, with one argument that JSON can say, and gives what it resolves
+   * to, if JSON can say that; or evaluates an expression.
+   */
   evaluate(call, argument, { timeout = 30_000 } = {}) {
     const what = `in ${this.browser.name}: ${String(call).slice(0, 200)}`;
     const result = within(timeout, what, this.#page.evaluate(call, argument)).catch((error) => {

@@ -19,7 +19,8 @@ function environment(home) {
 export class Daemon {
   /**
    * Starts a daemon on free ports. `env`: configuration, such as WEIR_CACHE__BYTES. It stops, and
-   * its state is removed, by `end()`.
+   * its state is removed, by `end()`, which fails when it does not stop in time: whatever the test
+   * did to it, TERM ends it.
    */
   static async start({ env = {}, args = [] } = {}) {
     const daemon = new Daemon();
@@ -60,10 +61,12 @@ export class Daemon {
   }
 
   async end() {
-    if (this.child?.exitCode === null && this.child.signalCode === null) {
-      await this.stop().catch(() => this.stop("SIGKILL"));
+    try {
+      if (this.child?.exitCode === null && this.child.signalCode === null) await this.stop();
+    } finally {
+      this.child?.kill("SIGKILL");
+      if (this.home) rmSync(this.home, { recursive: true, force: true });
     }
-    if (this.home) rmSync(this.home, { recursive: true, force: true });
   }
 
   /** Everything it has logged. */
@@ -107,6 +110,9 @@ export class Daemon {
   /** What `weir top --json` says: a list of objects. */
   async top(topic, k = 100) {
     const output = await this.weir("top", [topic, "-k", String(k), "--json"]);
-    return output.split("\n").filter(Boolean).map((line) => JSON.parse(line));
+    return output
+      .split("\n")
+      .filter(Boolean)
+      .map((line) => JSON.parse(line));
   }
 }

@@ -44,4 +44,7 @@ export const shown = (tab, wanted, timeout = 10_000) =>
 
 /** What an element says; runs of white space are one space. */
 export const text = (tab, selector) =>
-  tab.evaluate((selector) => document.querySelector(selector)?.textContent.trim().replace(/\s+/g, " "), selector);
+  tab.evaluate(
+    (selector) => document.querySelector(selector)?.textContent.trim().replace(/\s+/g, " "),
+    selector,
+  );

@@ -14,7 +14,11 @@ export function browser(name) {
 }
 
 after(async () => {
-  for (const starting of running.values()) await starting.then((browser) => browser.close(), () => {});
+  for (const starting of running.values())
+    await starting.then(
+      (browser) => browser.close(),
+      () => {},
+    );
 });
 
 /**
@@ -43,8 +47,14 @@ async function equipped(t, run) {
   t.files = async () => keep(await Files.start());
   t.keep = keep;
   t.after(async () => {
-    for (const starting of running.values()) await starting.then((browser) => browser.tidy(), () => {});
-    for (const thing of started.reverse()) await thing.end();
+    for (const starting of running.values())
+      await starting.then(
+        (browser) => browser.tidy(),
+        () => {},
+      );
+    const failures = [];
+    for (const thing of started.reverse()) await thing.end().catch((error) => failures.push(error));
+    if (failures.length) throw failures[0];
   });
   try {
     await run();
@@ -53,4 +63,3 @@ async function equipped(t, run) {
     throw error;
   }
 }
-
