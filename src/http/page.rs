@@ -60,6 +60,7 @@ fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let bytes = match file.data {
+            script if path == "weir.js" => bare(&script).into(),
             Cow::Borrowed(bytes) => Bytes::from_static(bytes),
             Cow::Owned(bytes) => bytes.into(),
         };
@@ -85,6 +86,22 @@ fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
         headers.insert(header::ETAG, tag);
     }
     response
+}
+
+// A script without the lines that are comments, and without indentation: its readers read it in the
+// package, and what goes over the network is a fifth less. No text in it spans lines.
+fn bare(script: &[u8]) -> Vec<u8> {
+    let mut bare = Vec::with_capacity(script.len());
+    let mut comment = false;
+    for line in script.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
+        comment |= line.starts_with(b"/*");
+        if !comment && !line.is_empty() && !line.starts_with(b"//") {
+            bare.extend_from_slice(line);
+            bare.push(b'\n');
+        }
+        comment &= !line.ends_with(b"*/");
+    }
+    bare
 }
 
 fn content_type(path: &str) -> &'static str {
@@ -130,6 +147,12 @@ mod tests {
         assert!(matches("\"ab\"") && matches("W/\"ab\"") && matches("\"x\", \"ab\""));
         assert!(matches("*") && !matches("ab") && !matches("\"abc\"") && !matches(""));
         assert!(!none_match(&HeaderMap::new(), "ab"));
+    }
+
+    #[test]
+    fn comments_stay_at_home() {
+        let script = b"// a\n/** b\n * c */\nlet d = 1; // e\n\n  /* f */\n  d++;\n";
+        assert_eq!(bare(script), b"let d = 1; // e\nd++;\n");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::link::Link;
 use super::ports::BindError;
 use super::{session, tls, transport};
 use crate::http::Asked;
-use crate::wire::{ALPN, PATH};
+use crate::wire::{ALPN, Code, PATH};
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -75,6 +75,8 @@ pub(crate) async fn run(endpoint: quinn::Endpoint, doors: Doors) {
     // Sessions say goodbye by themselves; newcomers are turned away meanwhile.
     endpoint.set_server_config(None);
     while sessions.join_next().await.is_some() {}
+    // Left are those that were refused as they came.
+    endpoint.close(Code::SHUTTING_DOWN.0.into(), b"");
     endpoint.wait_idle().await;
 }
 

@@ -24,8 +24,13 @@ pub(super) enum End {
 }
 
 impl From<Gone> for End {
-    fn from(gone: Gone) -> Self {
-        Self::Left(gone.reason)
+    fn from(Gone { code, reason }: Gone) -> Self {
+        match code {
+            // It may be there and unheard, as behind a network that comes back: it is to be told
+            // that connecting again can help.
+            Some(code @ Code::TIMED_OUT) => Self::Refused(Refusal::new(code, reason)),
+            _ => Self::Left(reason),
+        }
     }
 }
 

@@ -70,11 +70,15 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
         accepted = peer.link.accept_bi() => accepted.map_err(End::from),
         end = &mut early => Err(end),
     };
+    // Read no further when the session ends, and kept all the same until the connection closes: to
+    // drop it is to send STOP_SENDING, upon which Firefox forgets the goodbye that it has not read.
+    let mut frames = None;
     let (control, end) = match accepted {
         Ok((tx, rx)) => {
+            let frames = frames.insert(Frames::new(rx, peer.frame_limit));
             let mut writer = ControlWriter { tx, pieces: Vec::new() };
             let end = tokio::select! {
-                end = control(&peer, rx) => end,
+                end = control(&peer, frames) => end,
                 end = publications(&peer) => end,
                 end = writer.run(&peer) => end,
                 end = datagrams(&peer) => end,
@@ -106,6 +110,7 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
     };
     let _ = timeout(LINGER, leave).await;
     peer.link.close(farewell.code, &farewell.reason);
+    drop(frames);
 }
 
 /// Waits for the daemon to stop.
@@ -185,10 +190,9 @@ async fn datagrams(peer: &Peer) -> End {
     }
 }
 
-async fn control(peer: &Arc<Peer>, rx: Rx) -> End {
+async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
     let mut tasks = JoinSet::new();
     let mut deliveries: HashMap<u32, AbortHandle> = HashMap::new();
-    let mut frames = Frames::new(rx, peer.frame_limit);
     let mut actions = Vec::new();
     loop {
         let end = match frames.next().await {

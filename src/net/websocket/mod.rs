@@ -155,7 +155,7 @@ impl WebSocket {
             let quiet = self.0.ear.quiet();
             if quiet >= IDLE {
                 let reason = format!("nothing was heard for {} s", IDLE.as_secs());
-                self.0.end(Gone { code: None, reason });
+                self.0.end(Gone { code: Some(Code::TIMED_OUT), reason });
             } else if quiet >= self.0.ping {
                 // While somebody writes there is no need to ask.
                 if let Ok(mut writer) = self.0.writer.try_lock() {
