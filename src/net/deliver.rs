@@ -1,5 +1,6 @@
 //! Ordered delivery of one subscription: read what there is, write it to its stream, again.
 
+use super::apart::priority;
 use super::link::{Tx, WriteError};
 use super::session::Peer;
 use crate::engine::{Item, MessageRef, SubscriptionId, encode_item};
@@ -12,9 +13,25 @@ use std::sync::Arc;
 /// little enough that nobody waits long for the lock.
 const BATCH: usize = 64 << 10;
 
-// A stream that is finished however its delivery ends: what was written before still arrives,
-// perhaps with a frame cut short at its end.
-struct Stream(Option<Tx>);
+/// A subscription's stream, opened when there is something to write. It is finished however its
+/// delivery ends: what was written before still arrives, perhaps with a frame cut short at its end.
+#[derive(Default)]
+pub(super) struct Stream(Option<Tx>);
+
+impl Stream {
+    /// Writes pieces, of which the first says whose they are; what the peer knows is left out.
+    pub(super) async fn write(
+        &mut self,
+        peer: &Peer,
+        pieces: &mut [Bytes],
+    ) -> Result<(), WriteError> {
+        let tx = match &mut self.0 {
+            Some(tx) => tx,
+            None => self.0.insert(peer.link.open_uni().await.map_err(WriteError::Gone)?),
+        };
+        tx.write_for(pieces).await
+    }
+}
 
 impl Drop for Stream {
     fn drop(&mut self) {
@@ -26,7 +43,7 @@ impl Drop for Stream {
 
 /// Delivers until the subscription or the session ends.
 pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
-    let mut stream = Stream(None);
+    let mut stream = Stream::default();
     // Stands before whatever is written; what the peer knows is left out there.
     let whose = DaemonFrame::For { request }.to_bytes();
     let mut pieces = vec![whose.clone()];
@@ -37,16 +54,12 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
         if let Err(refusal) = read.await {
             // What was read before it fell behind is still written.
             if pieces.len() > 1 {
-                let _ = write(&peer, &mut stream, &mut pieces).await;
+                let _ = stream.write(&peer, &mut pieces).await;
             }
             drop(stream);
-            // DONE: it was ended while it was read.
-            if refusal.code != Code::DONE {
-                peer.end(request, &refusal);
-            }
-            return;
+            return fell_behind(&peer, request, &refusal);
         }
-        match write(&peer, &mut stream, &mut pieces).await {
+        match stream.write(&peer, &mut pieces).await {
             Ok(()) => {
                 pieces.clear();
                 pieces.push(whose.clone());
@@ -61,12 +74,12 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
     }
 }
 
-async fn write(peer: &Peer, stream: &mut Stream, pieces: &mut [Bytes]) -> Result<(), WriteError> {
-    let tx = match &mut stream.0 {
-        Some(tx) => tx,
-        None => stream.0.insert(peer.link.open_uni().await.map_err(WriteError::Gone)?),
-    };
-    tx.write_for(pieces).await
+/// Tells the peer that a subscription has ended.
+pub(super) fn fell_behind(peer: &Peer, request: u32, refusal: &Refusal) {
+    // DONE: it was ended while it was read.
+    if refusal.code != Code::DONE {
+        peer.end(request, refusal);
+    }
 }
 
 fn append(item: &Item<'_>, pieces: &mut Vec<Bytes>) {
@@ -79,7 +92,7 @@ fn append(item: &Item<'_>, pieces: &mut Vec<Bytes>) {
     }
 }
 
-fn append_message(message: &MessageRef<'_>, pieces: &mut Vec<Bytes>) {
+pub(super) fn append_message(message: &MessageRef<'_>, pieces: &mut Vec<Bytes>) {
     let (head, body) = message.encoded().pieces();
     pieces.push(head.clone());
     if !body.is_empty() {
@@ -94,6 +107,7 @@ pub(super) async fn answer(peer: Arc<Peer>, head: Bytes, message: Encoded) {
         return;
     };
     let (first, rest) = message.pieces();
+    tx.set_priority(priority(message.size()));
     if tx.write_for(&mut [head, first.clone(), rest.clone()]).await.is_ok() {
         tx.finish();
     }

@@ -42,9 +42,19 @@ const CLIENT_UNI_STREAMS: u32 = 320;
 #[cfg(feature = "daemon")]
 const BI_STREAMS: u32 = 8;
 
+/// Datagrams that wait to be sent, 32 KiB: beyond this the sender waits, and a cursor falls behind
+/// instead. More would only grow old here.
+pub(crate) const DATAGRAM_SEND_BUFFER: usize = 32 << 10;
+
+/// Datagrams that wait to be read, 256 KiB; the oldest are dropped beyond this, as if lost.
+const DATAGRAM_RECEIVE_BUFFER: usize = 256 << 10;
+
 fn base() -> TransportConfig {
     let mut config = TransportConfig::default();
-    config.max_idle_timeout(IdleTimeout::try_from(IDLE).ok());
+    config
+        .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
+        .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER));
     config
 }
 
