@@ -325,12 +325,12 @@ impl Session {
     ) -> Result<Option<Action>, Refusal> {
         let ordered = holes.iter().all(|(first, last)| first <= last)
             && holes.windows(2).all(|pair| pair[0].1 < pair[1].0);
-        if !ordered || holes.len() > wire::MAX_HOLES {
+        if !ordered || holes.len() > wire::realtime::HOLES {
             return Err(Refusal::new(
                 Code::MALFORMED,
                 format!(
                     "a repair names at most {} holes, in order and not overlapping",
-                    wire::MAX_HOLES
+                    wire::realtime::HOLES
                 ),
             ));
         }

@@ -3,7 +3,7 @@
 use super::apart::priority;
 use super::link::{Tx, WriteError};
 use super::session::Peer;
-use crate::engine::{Item, MessageRef, SubscriptionId, encode_item};
+use crate::engine::{Item, SubscriptionId, encode_item};
 use crate::wire::{Code, DaemonFrame, Encoded, Refusal};
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -84,7 +84,7 @@ pub(super) fn fell_behind(peer: &Peer, request: u32, refusal: &Refusal) {
 
 fn append(item: &Item<'_>, pieces: &mut Vec<Bytes>) {
     if let Item::Message(message) = item {
-        append_message(message, pieces);
+        append_encoded(message.encoded(), pieces);
     } else {
         let mut frame = Vec::with_capacity(64);
         encode_item(item, &mut frame);
@@ -92,8 +92,9 @@ fn append(item: &Item<'_>, pieces: &mut Vec<Bytes>) {
     }
 }
 
-pub(super) fn append_message(message: &MessageRef<'_>, pieces: &mut Vec<Bytes>) {
-    let (head, body) = message.encoded().pieces();
+/// Appends a message's bytes.
+pub(super) fn append_encoded(message: &Encoded, pieces: &mut Vec<Bytes>) {
+    let (head, body) = message.pieces();
     pieces.push(head.clone());
     if !body.is_empty() {
         pieces.push(body.clone());

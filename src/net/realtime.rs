@@ -4,7 +4,7 @@
 
 use super::apart::{Apart, LARGE};
 use super::asked::{Asked, Hole};
-use super::deliver::{Stream, append_message, fell_behind};
+use super::deliver::{Stream, append_encoded, fell_behind};
 use super::link::{Gone, WriteError};
 use super::session::Peer;
 use crate::engine::{Item, MessageRef, Repaired, SubscriptionId, Wanted, encode_item};
@@ -13,9 +13,8 @@ use crate::wire::{Code, DaemonFrame, Encoded, GapCause, Refusal};
 use bytes::Bytes;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use tokio::time::{Duration, Instant, Sleep};
+use tokio::time::{Duration, Instant};
 
 /// Bytes read under one lock, 32 KiB. Whoever has that much to catch up with is not live, and is
 /// served by stream, which holds back by itself.
@@ -83,6 +82,7 @@ struct Delivery {
     apart: Apart,
     repeats: Repeats,
     congestion: Congestion,
+    congested: bool,
     begun: Instant,
     rtt: u64,
     sampled: Option<u64>,
@@ -113,6 +113,7 @@ pub(super) async fn deliver(
         stream: Stream::default(),
         repeats: Repeats::new(REPEATED, true),
         congestion: Congestion::default(),
+        congested: false,
         begun: Instant::now(),
         rtt: 0,
         sampled: None,
@@ -207,7 +208,7 @@ impl Delivery {
         if self.sampled.is_none_or(|at| now >= at + SAMPLE) {
             self.sampled = Some(now);
             self.rtt = self.peer.link.rtt().map_or(0, |rtt| rtt.as_micros() as u64);
-            self.congestion.sample(now, self.rtt);
+            self.congested = self.congestion.sample(now, self.rtt);
         }
     }
 
@@ -262,7 +263,7 @@ impl Delivery {
     }
 
     fn stream_message(&mut self, topic: u64, sequence: u64, message: &Encoded) {
-        append_message(message, &mut self.pieces);
+        append_encoded(message, &mut self.pieces);
         match self.streamed.back_mut() {
             Some((id, _, last)) if *id == topic && *last + 1 == sequence => *last = sequence,
             _ => {
@@ -300,7 +301,7 @@ impl Delivery {
         let now = self.now();
         self.sample(now);
         if self.repeats.due().is_some_and(|due| due <= now) {
-            if self.congestion.is_congested() || self.peer.link.is_backed_up() {
+            if self.congested || self.peer.link.is_backed_up() {
                 self.repeats.skip_due(now);
             } else {
                 self.repeat(now).await?;

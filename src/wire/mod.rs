@@ -47,8 +47,5 @@ pub const MAX_CONTROL_FRAME: usize = 1 << 20;
 /// Most topics that one session may publish to: aliases are not given back.
 pub const MAX_ALIASES: usize = 4096;
 
-/// Most holes in one [`Repair`](ClientFrame::Repair).
-pub const MAX_HOLES: usize = 64;
-
 /// What a frame may add to its payload: type, ids, numbers and lengths. 96 bytes.
 pub const FRAME_OVERHEAD: usize = 96;
