@@ -1,5 +1,6 @@
 //! The command line: one file per verb.
 
+mod bench;
 mod get;
 mod output;
 mod ping;
@@ -51,6 +52,9 @@ enum Verb {
     Top(top::Arguments),
     /// Measure round trips to the daemon.
     Ping(ping::Arguments),
+    /// Measure Weir against its own WebSocket face.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Check a configuration file, and say what is wrong with it.
     CheckConfig {
         /// The file.
@@ -144,7 +148,7 @@ pub fn main() -> ExitCode {
         .with_target(false)
         .init();
     match run(verb) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -159,8 +163,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn run(verb: Verb) -> anyhow::Result<()> {
+fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     let runtime = match verb {
+        Verb::Bench(bench) => return bench::run(bench),
         Verb::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     }
@@ -183,9 +188,10 @@ fn run(verb: Verb) -> anyhow::Result<()> {
                 write!(std::io::stdout(), "{DEFAULT}")?;
                 Ok(())
             }
+            Verb::Bench(_) => unreachable!("it has run above"),
         }
     });
     // Standard input may still be read by a thread that cannot be stopped.
     runtime.shutdown_background();
-    result
+    result.map(|()| ExitCode::SUCCESS)
 }
