@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     delivery: DeliveryChoice,
     /// With --delivery realtime: give up what is older, and tell the gap. Default: everything
     /// arrives, however late.
-    #[arg(long, value_name = "DURATION", value_parser = crate::config::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = super::bench::units::duration)]
     deadline: Option<Duration>,
     /// What to do after falling behind the cache: a gap is told, and it goes on with the oldest
     /// message there is, or the newest; or it ends.

@@ -7,7 +7,7 @@ mod random;
 mod stats;
 mod table;
 mod traffic;
-mod units;
+pub(super) mod units;
 
 use clap::Subcommand;
 use std::process::ExitCode;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// `25ms`, `1.5s`, `200us`, `2m`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(in crate::cli) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let seconds = match unit {
         "us" | "µs" => 1e-6,
