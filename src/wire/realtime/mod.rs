@@ -4,6 +4,7 @@
 //! forward; `rtt` is the path's round-trip time as it is now, µs. Nothing here waits or sends:
 //! `due` says when to call `poll` or `pop`, and these say what to send.
 
+mod holes;
 mod receiver;
 mod repeats;
 mod unacked;

@@ -1,5 +1,6 @@
 //! The receiving end of one subscription: each message once, and what did not come asked for.
 
+use super::holes::{Hole, Holes};
 use super::{ASKED_BY_DATAGRAM, HOLES, ask_again, ask_again_reliably, grace};
 use foldhash::fast::RandomState;
 use std::collections::{BTreeSet, HashMap};
@@ -60,25 +61,12 @@ pub struct Stats {
     pub late: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Hole {
-    first: u64,
-    last: u64,
-    since: u64,
-    ask: u64,
-    asked: u32,
-}
-
-// Every sequence below `end` that is in no hole was had or is final. So what is not had, and not
-// the other way round, costs memory.
 #[derive(Debug)]
 struct Topic {
-    end: u64,
-    // When the last message before `end` came.
+    holes: Holes,
+    // When the last message in order came: what comes before a hole.
     arrived: u64,
-    // In order, none empty, all below `end`.
-    holes: Vec<Hole>,
-    // Its entry in the schedule; no later than its first hole is due.
+    // Its entry in the schedule, at the latest when its first hole is due. None without holes.
     due: Option<u64>,
 }
 
@@ -90,26 +78,18 @@ pub struct Receiver {
     repair: bool,
     deadline: u64,
     topics: HashMap<u64, Topic, RandomState>,
+    // Topics with holes, by when they are due.
     schedule: BTreeSet<(u64, u64)>,
-    // Of all topics.
+    // Holes of all topics.
     holes: usize,
     stats: Stats,
 }
 
-impl Topic {
-    fn next(&self) -> u64 {
-        self.holes.first().map_or(self.end, |hole| hole.first)
-    }
-
-    // The first hole that ends at the sequence or above.
-    fn find(&self, sequence: u64) -> usize {
-        self.holes.partition_point(|hole| hole.last < sequence)
-    }
-}
+const HIGHEST: u64 = u64::MAX - 1;
 
 impl Receiver {
-    /// Without `repair` holes are not asked for, as on transports that lose nothing. `deadline`
-    /// is how long a hole may take, µs; 0 is for ever.
+    /// Without `repair` holes are not asked for, as where nothing is lost. `deadline` is how long
+    /// a hole may take, µs; 0 is for ever.
     pub fn new(repair: bool, deadline: u64) -> Self {
         Self {
             repair,
@@ -134,22 +114,25 @@ impl Receiver {
         if self.knows(id) {
             return;
         }
-        let topic = Topic { end: next, arrived: now, holes: Vec::new(), due: None };
+        let topic = Topic { holes: Holes::new(next), arrived: now, due: None };
         self.topics.insert(id, topic);
         for (first, last) in had {
             self.gap(now, rtt, id, first, last);
         }
-        // All of these are still to come: as if asked for with the subscription.
-        if let Some(topic) = self.topics.get_mut(&id) {
-            topic.holes.iter_mut().for_each(|hole| hole.ask = now.saturating_add(ask_again(rtt)));
+        // All of these are under way: as if asked for with the subscription.
+        if let Some(topic) = self.topics.get_mut(&id)
+            && topic.holes.len() > 0
+        {
+            let ask = now.saturating_add(ask_again(rtt));
+            topic.holes.iter_mut().for_each(|hole| hole.ask = ask);
         }
     }
 
     /// The topic has come to an end.
     pub fn forget(&mut self, id: u64) {
-        if let Some(topic) = self.topics.remove(&id) {
+        if let Some(mut topic) = self.topics.remove(&id) {
             self.holes -= topic.holes.len();
-            self.schedule.remove(&(topic.due.unwrap_or(0), id));
+            topic.plan(&mut self.schedule, id, None);
         }
     }
 
@@ -160,27 +143,98 @@ impl Receiver {
 
     /// A message has come, whatever way.
     pub fn message(&mut self, now: u64, rtt: u64, id: u64, sequence: u64) -> Arrival {
-        let Some(topic) = self.topics.get_mut(&id) else {
+        let Some(topic) = self.topics.get_mut(&id).filter(|_| sequence <= HIGHEST) else {
             return Arrival::Unknown;
         };
-        if sequence == topic.end && sequence < u64::MAX {
-            topic.end += 1;
+        let end = topic.holes.end();
+        if sequence == end && topic.holes.len() == 0 {
+            topic.holes.advance();
             topic.arrived = now;
             return Arrival::New;
         }
-        let _ = rtt;
-        Arrival::Duplicate
+        if sequence >= end {
+            let fits = self.seen(now, rtt, id, sequence, sequence);
+            if fits && let Some(topic) = self.topics.get_mut(&id) {
+                topic.arrived = now;
+            }
+            return if fits { Arrival::New } else { Arrival::Full };
+        }
+        let mut asked = None;
+        let part = &mut |_, _, hole: &Hole| asked = Some(hole.asked > 0);
+        let fits = self.fill(id, sequence, sequence, part);
+        match asked {
+            Some(asked) => self.stats.repaired += u64::from(asked),
+            None if !fits => return Arrival::Full,
+            None => {
+                self.stats.duplicates += 1;
+                return Arrival::Duplicate;
+            }
+        }
+        Arrival::New
     }
 
     /// These will not come. Gives those of them that have not come, in order: they are final now.
+    /// What there is no room to remember is not among them, and remains a hole.
     pub fn gap(&mut self, now: u64, rtt: u64, id: u64, first: u64, last: u64) -> Vec<(u64, u64)> {
-        let _ = (now, rtt, id, first, last);
-        Vec::new()
+        let last = last.min(HIGHEST);
+        let mut parts: Vec<(u64, u64)> = Vec::new();
+        let Some(topic) = self.topics.get(&id).filter(|_| first <= last) else {
+            return parts;
+        };
+        let end = topic.holes.end();
+        self.fill(id, first, last, &mut |first, last, _| join(&mut parts, first, last));
+        if last >= end && self.seen(now, rtt, id, first, last) {
+            join(&mut parts, first.max(end), last);
+        }
+        parts
     }
 
     /// The topic has messages up to this one.
     pub fn head(&mut self, now: u64, rtt: u64, id: u64, sequence: u64) {
-        let _ = (now, rtt, id, sequence);
+        let sequence = sequence.min(HIGHEST);
+        if self.topics.get(&id).is_some_and(|topic| sequence >= topic.holes.end()) {
+            self.seen(now, rtt, id, sequence + 1, sequence);
+        }
+    }
+
+    // Takes what is missing of a range out of the holes.
+    fn fill(
+        &mut self,
+        id: u64,
+        first: u64,
+        last: u64,
+        part: &mut impl FnMut(u64, u64, &Hole),
+    ) -> bool {
+        let Some(topic) = self.topics.get_mut(&id) else {
+            return false;
+        };
+        let before = topic.holes.len();
+        let fits = topic.holes.fill(first, last, has_room(before, self.holes), part);
+        self.holes = self.holes - before + topic.holes.len();
+        if topic.holes.len() == 0 {
+            topic.plan(&mut self.schedule, id, None);
+        }
+        fits
+    }
+
+    // Sequences up to `last`, which is beyond all before, are known of, and those from `first` on
+    // are settled. Says whether they are: not when there is no room to remember it.
+    fn seen(&mut self, now: u64, rtt: u64, id: u64, first: u64, last: u64) -> bool {
+        let Some(topic) = self.topics.get_mut(&id) else {
+            return false;
+        };
+        let ask = topic.arrived.saturating_add(grace(rtt)).max(now);
+        let hole = Hole { first, last, since: now, ask, asked: 0 };
+        let before = topic.holes.len();
+        let room = has_room(before, self.holes);
+        let fits = topic.holes.extend(first, last + 1, room, &hole);
+        self.holes = self.holes - before + topic.holes.len();
+        if self.repair && topic.holes.len() > before {
+            let due = ask.min(given_up_at(self.deadline, rtt, now));
+            let due = topic.due.map_or(due, |planned| planned.min(due));
+            topic.plan(&mut self.schedule, id, Some(due));
+        }
+        fits
     }
 
     /// When to [`poll`](Self::poll).
@@ -190,24 +244,105 @@ impl Receiver {
 
     /// Appends what is to be done by now.
     pub fn poll(&mut self, now: u64, rtt: u64, out: &mut Vec<Due>) {
-        let _ =
-            (now, rtt, out, grace(rtt), ask_again_reliably(rtt), HOLES, ASKED_BY_DATAGRAM, TRIES);
-        let _ = (self.repair, self.deadline, ALL_HOLES, TOPIC_HOLES);
+        while let Some((due, id)) = self.schedule.first().copied()
+            && due <= now
+        {
+            let Some(topic) = self.topics.get_mut(&id) else {
+                self.schedule.pop_first();
+                continue;
+            };
+            let before = topic.holes.len();
+            let patience = given_up_at(self.deadline, rtt, 0);
+            if let Some(since) = now.checked_sub(patience) {
+                let mut late = Vec::new();
+                topic.holes.give_up(since, &mut |first, last| join(&mut late, first, last));
+                for (first, last) in late {
+                    self.stats.late =
+                        self.stats.late.saturating_add(last - first).saturating_add(1);
+                    out.push(Due::Late { topic: id, first, last });
+                }
+            }
+            self.holes = self.holes - before + topic.holes.len();
+            self.stats.asked += ask(topic, now, rtt, id, out);
+            let next = topic
+                .holes
+                .iter_mut()
+                .map(|hole| hole.ask.min(hole.since.saturating_add(patience)));
+            // Not again in this poll, whatever the clock.
+            let next = next.min().map(|due| due.max(now.saturating_add(1)));
+            topic.plan(&mut self.schedule, id, next.filter(|due| *due > now));
+        }
     }
 
     /// The lowest sequence of the topic that was neither had nor told as a gap.
     pub fn next(&self, id: u64) -> Option<u64> {
-        self.topics.get(&id).map(Topic::next)
+        self.topics.get(&id).map(|topic| topic.holes.next())
     }
 
     /// Ranges above [`next`](Self::next) that were had or told as a gap, in order.
     pub fn had(&self, id: u64) -> Vec<(u64, u64)> {
-        let _ = self.topics.get(&id).map(|topic| topic.find(0));
-        Vec::new()
+        self.topics.get(&id).map_or_else(Vec::new, |topic| topic.holes.had())
     }
 
     /// What has happened so far.
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+}
+
+impl Topic {
+    fn plan(&mut self, schedule: &mut BTreeSet<(u64, u64)>, id: u64, due: Option<u64>) {
+        if self.due == due {
+            return;
+        }
+        if let Some(planned) = self.due {
+            schedule.remove(&(planned, id));
+        }
+        schedule.extend(due.map(|due| (due, id)));
+        self.due = due;
+    }
+}
+
+fn has_room(of_topic: usize, of_all: usize) -> bool {
+    of_topic < TOPIC_HOLES && of_all < ALL_HOLES
+}
+
+// When a hole seen at `since` is given up.
+fn given_up_at(deadline: u64, rtt: u64, since: u64) -> u64 {
+    if deadline == 0 { u64::MAX } else { since.saturating_add(deadline.saturating_sub(rtt / 2)) }
+}
+
+// Asks for the holes of a topic that are due. Says how many repairs that takes.
+fn ask(topic: &mut Topic, now: u64, rtt: u64, id: u64, out: &mut Vec<Due>) -> u64 {
+    let (mut datagram, mut stream) = (Vec::new(), Vec::new());
+    let mut left = ASKED_BY_DATAGRAM;
+    for hole in topic.holes.iter_mut().filter(|hole| hole.ask <= now) {
+        let size = (hole.last - hole.first).saturating_add(1);
+        if hole.asked < TRIES && size <= left {
+            left -= size;
+            hole.asked += 1;
+            hole.ask = now.saturating_add(ask_again(rtt));
+            datagram.push((hole.first, hole.last));
+        } else {
+            hole.asked = TRIES;
+            hole.ask = now.saturating_add(ask_again_reliably(rtt));
+            stream.push((hole.first, hole.last));
+        }
+    }
+    let before = out.len();
+    let repairs = |holes: &[(u64, u64)], reliably| {
+        let ask = |holes: &[(u64, u64)]| Due::Ask { topic: id, holes: holes.into(), reliably };
+        holes.chunks(HOLES).map(ask).collect::<Vec<_>>()
+    };
+    out.extend(repairs(&datagram, false));
+    out.extend(repairs(&stream, true));
+    (out.len() - before) as u64
+}
+
+// Appends a range, to the one before it where they touch.
+fn join(ranges: &mut Vec<(u64, u64)>, first: u64, last: u64) {
+    match ranges.last_mut() {
+        Some(before) if before.1 + 1 == first => before.1 = last,
+        _ => ranges.push((first, last)),
     }
 }
