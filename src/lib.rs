@@ -28,6 +28,8 @@ pub mod config;
 pub mod daemon;
 #[cfg(feature = "daemon")]
 mod http;
+#[cfg(feature = "daemon")]
+mod json;
 #[cfg(feature = "client")]
 mod message;
 #[cfg(feature = "client")]
