@@ -46,7 +46,7 @@ pub use message::{Event, Gap, Message, ResumePoint, Start, SubscribeOptions};
 #[cfg(feature = "client")]
 pub use net::link::Transport;
 #[cfg(feature = "client")]
-pub use net::tls::{CertificateHash, CertificateHashError, TlsError, Trust};
+pub use net::tls::{CertificateHash, CertificateHashError, CertificateHashes, TlsError, Trust};
 
 #[cfg(all(doctest, feature = "cli"))]
 #[doc = include_str!("../README.md")]
