@@ -27,7 +27,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  weir serve                          a daemon on UDP port 4433
+  weir serve                          a daemon on port 4433, UDP and TCP
   weir sub 'demo/*'                   what is published to demo/a, demo/b …
   weir pub demo/a hello               publish one payload
   seq 10 | weir pub demo/a --lines    each line as it comes
