@@ -137,7 +137,7 @@ impl Builder {
 
 // Returns when every session has ended.
 async fn run(
-    endpoint: quinn::Endpoint,
+    endpoint: endpoint::Endpoint,
     listeners: Vec<Listener>,
     shared: http::Shared,
     doors: Doors,
