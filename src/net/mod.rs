@@ -9,6 +9,7 @@
 //! | `socket` | the UDP socket and its buffers |
 //! | `tls` | configurations, and how a peer's certificate is checked |
 //! | `transport` | QUIC's settings, each with its reason |
+//! | `congestion` | how much may be in flight |
 //! | `core` | the engine behind its lock, and who to wake |
 //! | `identity` | the daemon's certificates: made, kept, renewed while it runs |
 //! | `ports` | one number for UDP and TCP |
@@ -18,6 +19,7 @@
 //! | `deliver`, `apart`, `realtime` | one subscription, out: in order, a stream for each message, in datagrams |
 //! | `asked` | repairs that were asked for |
 
+pub(crate) mod congestion;
 pub(crate) mod link;
 pub(crate) mod outbox;
 pub(crate) mod socket;

@@ -1,6 +1,8 @@
 //! QUIC's settings (RFC 9000, section 18), each with its reason.
 
+use super::congestion::FloorConfig;
 use quinn::{IdleTimeout, TransportConfig, VarInt};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A session that is not heard of for this long is over. Long enough for a phone to change
@@ -53,6 +55,7 @@ fn base() -> TransportConfig {
     let mut config = TransportConfig::default();
     config
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
+        .congestion_controller_factory(Arc::new(FloorConfig::default()))
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER));
     config

@@ -1,7 +1,7 @@
 //! The messages that are measured: made, recognised, accounted for.
 
 use super::random::Random;
-use crate::client::{PendingReceipt, PublishError};
+use crate::client::PublishError;
 use crate::wire::Delivery;
 use crate::{Client, Gap};
 use bytes::Bytes;
@@ -32,14 +32,17 @@ pub(super) fn recognise(run: u64, size: usize, bytes: &Bytes) -> Option<u64> {
 }
 
 /// Puts a message on its way in the way that belongs to a mode.
-// `realtime` will publish by datagram.
 pub(super) async fn publish(
     client: &Client,
-    _delivery: Delivery,
+    delivery: Delivery,
     topic: &str,
     payload: Bytes,
-) -> Result<PendingReceipt, PublishError> {
-    client.send(topic, payload).await
+) -> Result<(), PublishError> {
+    if delivery == Delivery::Realtime {
+        client.send_realtime(topic, payload).await.map(drop)
+    } else {
+        client.send(topic, payload).await.map(drop)
+    }
 }
 
 /// What became of the messages of one run.

@@ -106,7 +106,7 @@ pub(super) fn run(
     let daemon = Daemon::start((NEAR, PORT).into())?;
     let target = Target {
         server: daemon.address.to_string(),
-        trust: Trust::Pinned(daemon.hash),
+        trust: Trust::Pinned(daemon.hash.into()),
         transport: plan.transport,
     };
     // Threads stay where they were started.

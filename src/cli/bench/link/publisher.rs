@@ -118,7 +118,7 @@ fn run(
                 _ = &mut *released => Ok(false),
                 // Whether it was accepted, the subscriber knows.
                 sent = publish(&client, plan.delivery, &plan.topic, message) => {
-                    sent.map(|_receipt| true)
+                    sent.map(|()| true)
                 }
             }
         })?;
