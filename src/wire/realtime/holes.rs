@@ -139,3 +139,20 @@ impl Holes {
         }
     }
 }
+
+#[cfg(test)]
+impl Holes {
+    pub(super) fn ranges(&self) -> Vec<(u64, u64)> {
+        self.list.iter().map(|hole| (hole.first, hole.last)).collect()
+    }
+
+    pub(super) fn earliest(&self) -> Option<u64> {
+        self.list.iter().map(|hole| hole.ask).min()
+    }
+
+    pub(super) fn audit(&self) {
+        assert!(self.list.iter().all(|hole| hole.first <= hole.last && hole.last < self.end));
+        assert!(self.list.windows(2).all(|pair| pair[0].last < pair[1].first));
+        assert!(!self.list.is_empty() || self.list.capacity() == 0);
+    }
+}

@@ -9,6 +9,9 @@ mod receiver;
 mod repeats;
 mod unacked;
 
+#[cfg(test)]
+mod tests;
+
 pub use receiver::{Arrival, Due, Receiver, Stats};
 pub use repeats::{Congestion, Repeats};
 pub use unacked::{Resend, Unacked};

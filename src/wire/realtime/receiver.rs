@@ -6,8 +6,8 @@ use foldhash::fast::RandomState;
 use std::collections::{BTreeSet, HashMap};
 
 // Holes of a topic, and of all topics together. One more at the end of a topic always fits.
-const TOPIC_HOLES: usize = 256;
-const ALL_HOLES: usize = 4096;
+pub(super) const TOPIC_HOLES: usize = 256;
+pub(super) const ALL_HOLES: usize = 4096;
 
 // A hole is asked for so many times in datagrams before it is asked for on the control stream.
 const TRIES: u32 = 2;
@@ -344,5 +344,26 @@ fn join(ranges: &mut Vec<(u64, u64)>, first: u64, last: u64) {
     match ranges.last_mut() {
         Some(before) if before.1 + 1 == first => before.1 = last,
         _ => ranges.push((first, last)),
+    }
+}
+
+#[cfg(test)]
+impl Receiver {
+    pub(super) fn holes(&self, id: u64) -> Vec<(u64, u64)> {
+        self.topics[&id].holes.ranges()
+    }
+
+    /// The accounts agree, and no hole is forgotten by the schedule.
+    pub(super) fn audit(&self) {
+        let holes = self.topics.values().map(|topic| topic.holes.len());
+        assert_eq!(holes.sum::<usize>(), self.holes);
+        let planned = self.topics.iter().filter_map(|(id, topic)| Some((topic.due?, *id)));
+        assert_eq!(planned.collect::<BTreeSet<_>>(), self.schedule);
+        for topic in self.topics.values() {
+            topic.holes.audit();
+            assert_eq!(topic.due.is_some(), self.repair && topic.holes.len() > 0);
+            let earliest = topic.holes.earliest();
+            assert!(topic.due <= earliest, "asks too late: {:?} {earliest:?}", topic.due);
+        }
     }
 }
