@@ -4,6 +4,7 @@ use crate::CertificateHash;
 use anyhow::Context as _;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -31,6 +32,8 @@ impl Daemon {
             }
         }
         command.env_remove("NOTIFY_SOCKET").env_remove("RUNTIME_DIRECTORY");
+        // Ctrl-C is for whoever measures, who then stops the daemon.
+        command.process_group(0);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut child = child.context("starting weir serve")?;
         let stdout = child.stdout.take().context("the daemon's output")?;

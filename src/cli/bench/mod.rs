@@ -3,6 +3,7 @@
 mod daemon;
 #[cfg(target_os = "linux")]
 mod link;
+mod plot;
 mod random;
 mod stats;
 mod table;

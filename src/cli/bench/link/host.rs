@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ pub(super) const FAR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 const MTU: u16 = 1500;
 
 /// Far more packets than wait for the emulator ever: what is to be dropped, it drops.
-const QUEUE: u32 = 10_000;
+const QUEUE: &str = "10000";
 
 /// One end of a link, and where it is.
 pub(super) struct Host {
@@ -35,9 +36,10 @@ impl Host {
             .name(DEVICE)
             .ipv4(address, 24, None)
             .mtu(MTU)
-            .tx_queue_len(QUEUE)
             .build_sync()
             .context("a TUN device")?;
+        // Not by ioctl, which only the machine's root may.
+        ip(&["link", "set", "dev", DEVICE, "txqueuelen", QUEUE])?;
         // The namespace's default may be changed to some algorithms only; a route may have any.
         if let Some(congestion) = congestion {
             let source = address.to_string();
@@ -72,18 +74,28 @@ pub(super) fn has_congestion_control(name: &str) -> bool {
 /// What is needed is there; says what to do if not.
 pub(super) fn check() -> anyhow::Result<()> {
     let tun = File::options().read(true).write(true).open("/dev/net/tun");
-    if let Err(error) = tun {
-        bail!(
+    match tun.map_err(|error| (error.kind(), error)) {
+        Err((ErrorKind::PermissionDenied, error)) => bail!(
+            "/dev/net/tun: {error}: run it as root, or let everybody open it, as most systems do: \
+             `chmod 666 /dev/net/tun`"
+        ),
+        Err((_, error)) => bail!(
             "/dev/net/tun: {error}: the link is made of TUN devices; try `modprobe tun`, or give \
              the container --device /dev/net/tun"
-        );
+        ),
+        Ok(_) => {}
     }
     ip(&["-V"]).map(drop)
 }
 
 fn ip(arguments: &[&str]) -> anyhow::Result<String> {
     let said = Command::new("ip").args(arguments).stdin(Stdio::null()).output();
-    let said = said.context("ip: install iproute2")?;
+    let said = match said {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("ip: not found: install iproute2")
+        }
+        said => said.context("ip")?,
+    };
     if !said.status.success() {
         let why = String::from_utf8_lossy(&said.stderr);
         bail!("ip {}: {}", arguments.join(" "), why.trim());

@@ -4,10 +4,11 @@
 use super::figures::{Conditions, Figures};
 use super::lane::Outcome;
 use super::{Arguments, Mode};
+use crate::cli::bench::plot::{self, Line};
 use crate::cli::bench::stats::{Sorted, median};
 use crate::cli::bench::table::{self, number};
 use crate::cli::output::Output;
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 
 /// What the others are measured by.
@@ -109,12 +110,15 @@ impl<'a> Report<'a> {
         if let Some(path) = &self.arguments.svg {
             let lines: Vec<_> = self
                 .modes()
-                .map(|(place, mode)| {
-                    (mode.name(), Sorted::merge(self.done(place).map(Figures::all)))
+                .map(|(place, mode)| Line {
+                    name: mode.name(),
+                    sorted: Sorted::merge(self.done(place).map(Figures::all)),
+                    yardstick: YARDSTICKS.contains(&mode),
                 })
-                .filter(|(_, sorted)| sorted.len() > 0)
                 .collect();
-            let _ = (path, lines);
+            if let Some(svg) = plot::svg(&Conditions(self.arguments).to_string(), &lines) {
+                std::fs::write(path, svg).with_context(|| path.display().to_string())?;
+            }
         }
         let faults: Vec<_> =
             self.modes().filter_map(|(place, mode)| self.fault(place, mode)).collect();
