@@ -86,6 +86,13 @@ impl Output {
         })
     }
 
+    pub(super) fn accepted(&self, topic: &str, size: usize) -> io::Result<()> {
+        let value = json!({ "topic": topic, "size": size, "accepted": true });
+        self.line(&value, |out| {
+            write!(out, "{} {}", self.bold(topic), self.dim(&format!("accepted {size} bytes")))
+        })
+    }
+
     pub(super) fn ranking(
         &self,
         topic: &str,

@@ -73,7 +73,6 @@ impl Told {
 
 struct Delivery {
     peer: Arc<Peer>,
-    request: u32,
     bare: bool,
     // Says whose the rest is.
     whose: Bytes,
@@ -106,7 +105,6 @@ pub(super) async fn deliver(
     let mut delivery = Delivery {
         apart: Apart::new(peer.clone()),
         peer: peer.clone(),
-        request,
         bare: carriage.bare,
         pieces: vec![whose.clone()],
         whose,

@@ -29,7 +29,7 @@ pub const ASKED_BY_DATAGRAM: u64 = 64;
 
 /// How long after a datagram it is sent again; none where asking for it is as fast.
 pub fn repeat_after(rtt: u64) -> Option<u64> {
-    (rtt > 5 * MILLISECOND).then(|| (rtt / 8).clamp(2 * MILLISECOND, 6 * MILLISECOND))
+    (rtt > 5 * MILLISECOND).then(|| (rtt / 10).clamp(2 * MILLISECOND, 5 * MILLISECOND))
 }
 
 /// How long what is merely repeated or reordered may take, counted from the last message before

@@ -144,7 +144,11 @@ impl<'a> Receiver<'a> {
             }
         }
         let bulk = bulk.map(|(_, delivery)| Bulk { delivery, came });
-        let received = Received { account, samples, bulk, repeated: None, repaired: None };
+        let stats = self.messages.stats();
+        let counted = (self.plan.delivery == Delivery::Realtime).then_some(stats);
+        let repeated = counted.map(|stats| stats.repeated);
+        let repaired = counted.map(|stats| stats.repaired);
+        let received = Received { account, samples, bulk, repeated, repaired };
         Ok((received, sent.unwrap_or(0)))
     }
 }
