@@ -2,7 +2,7 @@
 
 use super::link::{MS, Out, ROOM};
 use crate::engine::tests::peer::decode;
-use crate::wire::realtime::{Arrival, Due, Receiver, Resend, Unacked};
+use crate::wire::realtime::{Arrival, Due, Receiver, Resend, Stats, Unacked};
 use crate::wire::{ClientFrame, DaemonFrame, Encoded, FrameReader, encode_publish};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,17 +147,22 @@ pub(super) enum Fate {
     Told,
 }
 
+/// Of a topic, from one session to the next: epoch, next, and what was had above that.
+pub(super) type Kept = (u64, u64, Vec<(u64, u64)>);
+
 pub(super) struct Subscriber {
     pub(super) receiver: Receiver,
     names: BTreeMap<u64, (String, u64)>,
-    // Shown to the next session: epoch, next, and what it had above that.
-    pub(super) resume: BTreeMap<String, (u64, u64, Vec<(u64, u64)>)>,
+    /// Shown to the next session.
+    pub(super) resume: BTreeMap<String, Kept>,
     pub(super) starts: BTreeMap<String, u64>,
     pub(super) log: BTreeMap<(String, u64), Fate>,
     repair: bool,
     deadline: u64,
     // Of earlier sessions.
-    pub(super) asked: u64,
+    before: Stats,
+    pub(super) asked_reliably: u64,
+    pub(super) resumed_above_a_hole: u64,
     pub(super) out: Vec<Out>,
 }
 
@@ -171,14 +176,16 @@ impl Subscriber {
             log: BTreeMap::new(),
             repair,
             deadline,
-            asked: 0,
+            before: Stats::default(),
+            asked_reliably: 0,
+            resumed_above_a_hole: 0,
             out: Vec::new(),
         }
     }
 
     /// The session is over.
     pub(super) fn break_off(&mut self) {
-        self.asked += self.receiver.stats().asked;
+        self.before = self.stats();
         for (id, (name, epoch)) in std::mem::take(&mut self.names) {
             let next = self.receiver.next(id).unwrap();
             self.resume.insert(name, (epoch, next, self.receiver.had(id)));
@@ -198,6 +205,7 @@ impl Subscriber {
                     self.starts.entry(name.into()).or_insert(next);
                     let had = self.resume.remove(name).map(|(known, shown, had)| {
                         assert_eq!((known, shown), (epoch, next), "resumed somewhere else");
+                        self.resumed_above_a_hole += u64::from(!had.is_empty());
                         had
                     });
                     self.receiver.topic(now, rtt, id, next, had.unwrap_or_default());
@@ -235,6 +243,7 @@ impl Subscriber {
                 Due::Ask { topic, holes, reliably } => {
                     let mut bytes = Vec::new();
                     ClientFrame::Repair { subscription: 1, topic, holes }.encode(&mut bytes);
+                    self.asked_reliably += u64::from(reliably);
                     let out = if reliably { Out::Stream } else { Out::Datagram };
                     self.out.push(out(bytes));
                 }
@@ -245,8 +254,15 @@ impl Subscriber {
         }
     }
 
-    pub(super) fn asked(&self) -> u64 {
-        self.asked + self.receiver.stats().asked
+    /// Over all sessions.
+    pub(super) fn stats(&self) -> Stats {
+        let (before, now) = (self.before, self.receiver.stats());
+        Stats {
+            duplicates: before.duplicates + now.duplicates,
+            asked: before.asked + now.asked,
+            repaired: before.repaired + now.repaired,
+            late: before.late + now.late,
+        }
     }
 }
 

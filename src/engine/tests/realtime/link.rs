@@ -52,10 +52,11 @@ impl Way {
                 assert!(!bytes.is_empty() && bytes.len() <= ROOM, "{} bytes", bytes.len());
                 self.sent += 1;
                 self.bytes += bytes.len() as u64;
-                self.losing = if self.losing {
-                    loss > 0 && random.below(burst) > 0
-                } else {
-                    random.below((1000 - loss) * burst) < loss
+                // Each by itself, or (Gilbert) as many in a row as there are on average.
+                self.losing = match burst {
+                    1 => random.below(1000) < loss,
+                    _ if self.losing => random.below(burst) > 0,
+                    _ => random.below((1000 - loss) * burst) < loss,
                 };
                 if self.losing {
                     self.lost += 1;
