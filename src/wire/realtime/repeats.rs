@@ -22,7 +22,8 @@ struct Pending {
 /// Frames that were sent in datagrams and are to be sent once more.
 #[derive(Debug)]
 pub struct Repeats {
-    // By when they are due.
+    // In the order in which they were sent. One does not overtake another, though the round-trip
+    // time may shrink in between.
     pending: VecDeque<Pending>,
     carry: bool,
     // The frame repeated last.
@@ -86,9 +87,7 @@ impl Repeats {
             self.skipped += 1;
             return;
         }
-        // A round-trip time that shrinks does not let one overtake another.
-        let earliest = self.pending.back().map_or(0, |pending| pending.due);
-        let due = now.saturating_add(after).max(earliest);
+        let due = now.saturating_add(after);
         self.pending.push_back(Pending { due, topic, frame });
     }
 

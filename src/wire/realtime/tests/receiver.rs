@@ -360,6 +360,44 @@ fn what_a_hostile_daemon_says_costs_no_more_than_the_bounds() {
 }
 
 #[test]
+fn however_it_is_crowded_no_more_than_one_hole_is_added() {
+    let mut receiver = receiver(1);
+    let most = 2 * TOPIC_HOLES as u64;
+    for sequence in (2..=most).step_by(2) {
+        assert_eq!(receiver.message(0, RTT, 1, sequence), Arrival::New);
+    }
+    assert_eq!(receiver.holes(1).len(), TOPIC_HOLES);
+    // Nothing is missing in between: no hole is needed.
+    assert_eq!(receiver.message(0, RTT, 1, most + 1), Arrival::New);
+    assert_eq!(receiver.gap(0, RTT, 1, most + 2, most + 3), [(most + 2, most + 3)]);
+    for beyond in 0..100 {
+        let at = most + 10 + 10 * beyond;
+        assert_eq!(receiver.message(0, RTT, 1, at), Arrival::Full);
+        assert_eq!(receiver.message(0, RTT, 1, at), Arrival::Full, "the end of the last hole");
+        assert_eq!(receiver.message(0, RTT, 1, at + 1), Arrival::Full);
+        assert_eq!(receiver.gap(0, RTT, 1, at - 2, at + 3), []);
+        receiver.audit();
+        assert_eq!(receiver.holes(1).len(), TOPIC_HOLES + 1);
+    }
+    assert_eq!(receiver.message(0, RTT, 1, most + 4), Arrival::New, "its beginning");
+    // With room again all is as it was.
+    assert_eq!(receiver.gap(0, RTT, 1, 1, 9), [(1, 1), (3, 3), (5, 5), (7, 7), (9, 9)]);
+    assert_eq!(receiver.message(0, RTT, 1, most + 10), Arrival::New);
+}
+
+#[test]
+fn a_later_hole_does_not_postpone_an_earlier_one() {
+    let mut receiver = receiver(1);
+    for (at, sequence) in [(100, 1), (101, 3), (105, 5)] {
+        receiver.message(at * MS, RTT, 1, sequence);
+        receiver.audit();
+    }
+    assert_eq!(receiver.due(), Some(108 * MS));
+    assert_eq!(poll(&mut receiver, 108 * MS), [ask(&[(2, 2)], false)]);
+    assert_eq!(receiver.due(), Some(109 * MS));
+}
+
+#[test]
 fn in_order_nothing_is_allocated() {
     let mut receiver = receiver(1);
     let info = allocation_counter::measure(|| {

@@ -118,6 +118,7 @@ proptest! {
                 }
             }
             prop_assert_eq!(unacked.len(), waiting.len());
+            prop_assert!(unacked.due().is_none() || waiting.keys().any(|key| !streamed.contains(key)));
             for (key, sent) in &waiting {
                 let age = now - sent;
                 prop_assert!(age < 6 * MS || repeated.contains(key) || age >= 85 * MS);
