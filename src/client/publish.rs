@@ -286,6 +286,8 @@ pub(super) struct Large {
 pub(super) async fn send_alone(shared: Arc<Shared>, large: Large) {
     let Large { mut pieces, permit } = large;
     if let Ok(mut tx) = shared.link.open_uni().await {
+        // Small ones go first.
+        tx.set_priority(-1);
         match tx.write(&mut pieces).await {
             Ok(()) => tx.finish(),
             Err(_) => tx.reset(Code::DONE),

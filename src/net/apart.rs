@@ -12,9 +12,10 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// Streams of one subscription that the peer does not have all of yet. A client allows 100 or
-/// more, which its other subscriptions and answers share.
-const STREAMS: usize = 64;
+/// Streams of one subscription that the peer does not have all of yet, and so messages a round
+/// trip: 2,560 a second at 100 ms. A client may allow fewer, which its other subscriptions and
+/// answers share: then they wait for it.
+const STREAMS: usize = 256;
 
 /// Of these, streams with a payload above [`LARGE`]: each pins it.
 const LARGE_STREAMS: usize = 4;

@@ -3,7 +3,7 @@
 use super::apart::priority;
 use super::link::{Tx, WriteError};
 use super::session::Peer;
-use crate::engine::{Item, SubscriptionId, encode_item};
+use crate::engine::{Item, SubscriptionId, Wanted, encode_item};
 use crate::wire::{Code, DaemonFrame, Encoded, Refusal};
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -42,14 +42,17 @@ impl Drop for Stream {
 }
 
 /// Delivers until the subscription or the session ends.
-pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
+/// Messages older than `deadline` µs are passed over; 0 is none.
+pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId, deadline: u64) {
     let mut stream = Stream::default();
     // Stands before whatever is written; what the peer knows is left out there.
     let whose = DaemonFrame::For { request }.to_bytes();
     let mut pieces = vec![whose.clone()];
     loop {
         let read = poll_fn(|context| {
-            peer.core.poll_read(id, context, BATCH, &mut |item| append(&item, &mut pieces))
+            peer.core.poll_read(id, context, wanted(BATCH, deadline), &mut |item| {
+                append(&item, &mut pieces)
+            })
         });
         if let Err(refusal) = read.await {
             // What was read before it fell behind is still written.
@@ -80,6 +83,12 @@ pub(super) fn fell_behind(peer: &Peer, request: u32, refusal: &Refusal) {
     if refusal.code != Code::DONE {
         peer.end(request, refusal);
     }
+}
+
+/// What to read when what is older than `deadline` µs is to be passed over; 0 is none.
+pub(super) fn wanted(budget: usize, deadline: u64) -> Wanted {
+    let since = |deadline| super::now().saturating_sub(deadline);
+    Wanted { budget, accepted_since: Some(deadline).filter(|d| *d > 0).map_or(0, since) }
 }
 
 fn append(item: &Item<'_>, pieces: &mut Vec<Bytes>) {

@@ -17,7 +17,7 @@
 //! | `endpoint` | the UDP side: accepting, and the split by ALPN |
 //! | `session`, `frames` | one peer; its streams and datagrams, in |
 //! | `deliver`, `apart`, `realtime` | one subscription, out: in order, a stream for each message, in datagrams |
-//! | `asked` | repairs that were asked for |
+//! | `datagrams`, `asked` | what comes in datagrams; the repairs among it |
 
 pub(crate) mod congestion;
 pub(crate) mod link;
@@ -34,6 +34,8 @@ pub(crate) mod apart;
 pub(crate) mod asked;
 #[cfg(feature = "daemon")]
 pub(crate) mod core;
+#[cfg(feature = "daemon")]
+pub(crate) mod datagrams;
 #[cfg(feature = "daemon")]
 pub(crate) mod deliver;
 #[cfg(feature = "daemon")]

@@ -4,10 +4,10 @@
 
 use super::apart::{Apart, LARGE};
 use super::asked::{Asked, Hole};
-use super::deliver::{Stream, append_encoded, fell_behind};
+use super::deliver::{Stream, append_encoded, fell_behind, wanted};
 use super::link::{Gone, WriteError};
 use super::session::Peer;
-use crate::engine::{Item, MessageRef, Repaired, SubscriptionId, Wanted, encode_item};
+use crate::engine::{Item, MessageRef, Repaired, SubscriptionId, encode_item};
 use crate::wire::realtime::{Congestion, HEAD_AFTER, Repeats};
 use crate::wire::{Code, DaemonFrame, Encoded, GapCause, Refusal};
 use bytes::Bytes;
@@ -167,11 +167,7 @@ impl Delivery {
         let mut taken = 0;
         let due = self.due();
         let next = poll_fn(|context| {
-            let accepted_since = match deadline {
-                0 => 0,
-                deadline => super::now().saturating_sub(deadline),
-            };
-            let wanted = Wanted { accepted_since, ..BATCH.into() };
+            let wanted = wanted(BATCH, deadline);
             peer.core.poll_read(id, context, wanted, &mut |item| match &item {
                 Item::Message(message) => {
                     taken += message.encoded().wire_len();
@@ -181,8 +177,8 @@ impl Delivery {
                 Item::Gap { .. } => batch.push(Piece::Gap(frame_of(&item))),
             })
         });
+        // Not biased: who always has something to read is to be repaired too.
         tokio::select! {
-            biased;
             read = next => {
                 self.send(batch, taken >= BATCH).await?;
                 read.map_err(End::Fell)

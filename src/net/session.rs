@@ -1,9 +1,9 @@
 //! One remote peer, however it is connected: its control stream, its publishing streams, its deliveries. All of them end
 //! with the session, and the session with any of them that goes wrong.
 
-use super::asked::{Asked, Hole};
 use super::core::Core;
-use super::frames::{End, Frames, datagram_frames};
+use super::datagrams::{self, Datagrams};
+use super::frames::{End, Frames};
 use super::link::{Link, Rx, Transport, Tx, WriteError};
 use super::outbox::Outbox;
 use super::realtime::{self, Carriage};
@@ -11,10 +11,10 @@ use super::{apart, deliver};
 use crate::engine::{Action, Channel, Prepared, Session};
 use crate::wire::{Code, DaemonFrame, Delivery, FRAME_OVERHEAD, MAX_CONTROL_FRAME, Refusal};
 use bytes::Bytes;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -40,12 +40,8 @@ pub(super) struct Peer {
     // Frames for the control stream.
     outbox: Outbox,
     // Publications may stand on every stream.
-    frame_limit: usize,
-    // Holes to fill, by subscription.
-    asked: Mutex<HashMap<u32, Arc<Asked>>>,
-    // Aliases of publications that came in datagrams, to be acknowledged.
-    heard: Mutex<BTreeSet<u32>>,
-    hears: Notify,
+    pub(super) frame_limit: usize,
+    pub(super) datagrams: Datagrams,
     // Turns true with the hello.
     open: watch::Sender<bool>,
 }
@@ -62,9 +58,7 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
         session: Mutex::new(session),
         outbox: Outbox::default(),
         frame_limit: MAX_CONTROL_FRAME.max(limits.payload + FRAME_OVERHEAD),
-        asked: Mutex::default(),
-        heard: Mutex::default(),
-        hears: Notify::new(),
+        datagrams: Datagrams::default(),
         open: watch::channel(false).0,
     });
     let late = late(&peer, tokio::time::Instant::now() + HELLO);
@@ -91,8 +85,8 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
                 end = control(&peer, frames) => end,
                 end = publications(&peer) => end,
                 end = writer.run(&peer) => end,
-                end = datagrams(&peer) => end,
-                end = acknowledgements(&peer) => end,
+                end = datagrams::read(&peer) => end,
+                end = datagrams::acknowledge(&peer) => end,
                 end = second_control(&peer) => end,
                 end = &mut early => end,
             };
@@ -190,59 +184,6 @@ async fn second_control(peer: &Peer) -> End {
     }
 }
 
-async fn datagrams(peer: &Peer) -> End {
-    let mut actions = Vec::new();
-    loop {
-        let handled = match peer.link.read_datagram().await {
-            Ok(datagram) => match datagram_frames(datagram, peer.frame_limit) {
-                Ok(frames) => peer.handle(Channel::Datagram, &frames, &mut actions).await,
-                Err(end) => Err(end),
-            },
-            Err(gone) => Err(gone.into()),
-        };
-        for action in actions.drain(..) {
-            match action {
-                Action::Acknowledge { alias } => peer.hear(alias),
-                Action::Repair { .. } => peer.ask(action),
-                // Nothing else comes of a datagram.
-                _ => {}
-            }
-        }
-        if let Err(end) = handled {
-            return end;
-        }
-    }
-}
-
-/// How long an acknowledgement waits for more to acknowledge, 5 ms.
-const ACKNOWLEDGE: Duration = Duration::from_millis(5);
-
-async fn acknowledgements(peer: &Peer) -> End {
-    loop {
-        peer.hears.notified().await;
-        tokio::time::sleep(ACKNOWLEDGE).await;
-        let heard = std::mem::take(&mut *peer.heard.lock().unwrap_or_else(PoisonError::into_inner));
-        let size = peer.link.datagram_size().unwrap_or(0);
-        let mut out = Vec::new();
-        for alias in heard {
-            let before = out.len();
-            peer.core.with(|engine| peer.state().acknowledge(engine, alias, &mut out));
-            if out.len() > size {
-                let next = out.split_off(before);
-                let datagram = std::mem::replace(&mut out, next);
-                if let Err(gone) = peer.link.send_datagram(&[datagram.into()]).await {
-                    return gone.into();
-                }
-            }
-        }
-        if !out.is_empty()
-            && let Err(gone) = peer.link.send_datagram(&[out.into()]).await
-        {
-            return gone.into();
-        }
-    }
-}
-
 async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
     let mut tasks = JoinSet::new();
     let mut deliveries: HashMap<u32, AbortHandle> = HashMap::new();
@@ -260,14 +201,14 @@ async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
                     let task = match (delivery, peer.link.transport()) {
                         // One channel has one order.
                         (Delivery::Ordered, _) | (_, Transport::WebSocket) => {
-                            tasks.spawn(deliver::deliver(peer, request, subscription))
+                            tasks.spawn(deliver::deliver(peer, request, subscription, deadline))
                         }
                         (Delivery::Unordered, Transport::Quic) => {
                             tasks.spawn(apart::deliver(peer, request, subscription))
                         }
                         (Delivery::Realtime, _)
                         | (Delivery::Unordered, Transport::WebTransport) => {
-                            let asked = peer.begin_asking(request);
+                            let asked = peer.datagrams.begin_asking(request);
                             let carriage = Carriage { deadline, bare };
                             tasks.spawn(realtime::deliver(
                                 peer,
@@ -280,10 +221,10 @@ async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
                     };
                     deliveries.insert(request, task);
                 }
-                Action::Repair { .. } => peer.ask(action),
-                Action::Acknowledge { alias } => peer.hear(alias),
+                Action::Repair { .. } => peer.datagrams.ask(action),
+                Action::Acknowledge { alias } => peer.datagrams.hear(alias),
                 Action::Stop { request, subscription } => {
-                    peer.stop_asking(request);
+                    peer.datagrams.stop_asking(request);
                     if let Some(delivery) = deliveries.remove(&request) {
                         delivery.abort();
                     }
@@ -337,35 +278,7 @@ async fn publish(peer: Arc<Peer>, rx: Rx) -> Result<(), End> {
 }
 
 impl Peer {
-    fn asked(&self) -> MutexGuard<'_, HashMap<u32, Arc<Asked>>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn begin_asking(&self, request: u32) -> Arc<Asked> {
-        self.asked().entry(request).or_default().clone()
-    }
-
-    fn stop_asking(&self, request: u32) {
-        self.asked().remove(&request);
-    }
-
-    // Hands holes to the delivery, if there is one that fills holes.
-    fn ask(&self, action: Action) {
-        if let Action::Repair { request, topic, holes, reliably } = action
-            && let Some(asked) = self.asked().get(&request)
-        {
-            for (first, last) in holes {
-                asked.push(Hole { topic, first, last, reliably });
-            }
-        }
-    }
-
-    fn hear(&self, alias: u32) {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(alias);
-        self.hears.notify_one();
-    }
-
-    fn state(&self) -> MutexGuard<'_, Session> {
+    pub(super) fn state(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -376,7 +289,7 @@ impl Peer {
 
     // Hands frames to the session under one lock, or under several if there is much to say to
     // them; what is to be done after it goes to `actions`.
-    async fn handle(
+    pub(super) async fn handle(
         &self,
         channel: Channel,
         frames: &[Bytes],
@@ -415,7 +328,7 @@ impl Peer {
         let mut out = Vec::new();
         let ended = self.core.with(|engine| self.state().end(engine, request, why, &mut out));
         if let Some(Action::Stop { subscription, .. }) = ended {
-            self.stop_asking(request);
+            self.datagrams.stop_asking(request);
             self.core.forget(subscription);
             self.outbox.push([out.into()]);
         }
