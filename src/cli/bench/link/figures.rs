@@ -168,7 +168,7 @@ impl std::fmt::Display for Conditions<'_> {
         })?;
         write!(f, ", {hz} Hz, {} B", size.0)?;
         if let Some(bulk) = self.0.bulk {
-            write!(f, " beside {bulk}")?;
+            write!(f, " beside {}", bulk.display().si())?;
         }
         if self.0.transport == Quic::WebTransport {
             f.write_str(", over WebTransport")?;

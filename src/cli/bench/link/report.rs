@@ -116,7 +116,7 @@ impl<'a> Report<'a> {
                     yardstick: YARDSTICKS.contains(&mode),
                 })
                 .collect();
-            if let Some(svg) = plot::svg(&Conditions(self.arguments).to_string(), &lines) {
+            if let Some(svg) = plot::svg(&Conditions(self.arguments).to_string(), "ms", &lines) {
                 std::fs::write(path, svg).with_context(|| path.display().to_string())?;
             }
         }
