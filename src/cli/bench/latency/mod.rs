@@ -6,7 +6,7 @@ mod slice;
 use super::daemon::Daemon;
 use super::progress;
 use super::random::Random;
-use super::traffic::HEADER;
+use super::traffic::{HEADER, messages};
 use super::units::{duration, usage};
 use crate::wire::Delivery;
 use crate::{Client, Transport, Trust};
@@ -90,7 +90,7 @@ impl Case {
         match self.delivery {
             Delivery::Unordered => "unordered",
             Delivery::Realtime => "realtime",
-            _ => "ordered",
+            Delivery::Ordered => "ordered",
         }
     }
 }
@@ -115,7 +115,7 @@ impl Arguments {
     }
 
     fn rounds(&self) -> u64 {
-        (self.duration.as_secs_f64() / self.slice.as_secs_f64()).round() as u64
+        messages(self.duration, 1.0 / self.slice.as_secs_f64())
     }
 }
 
@@ -183,7 +183,7 @@ async fn one(arguments: &Arguments, run: u64, bar: &ProgressBar) -> anyhow::Resu
             let number = Random::new(run, &[round, place as u64]).next();
             let slice = Slice {
                 number,
-                messages: (arguments.slice.as_secs_f64() * arguments.hz).round() as u64,
+                messages: messages(arguments.slice, arguments.hz),
                 period: Duration::from_secs_f64(1.0 / arguments.hz),
                 size: arguments.size.0 as usize,
             };

@@ -5,6 +5,7 @@ use super::report::Report;
 use super::{Arguments, Mode};
 use crate::cli::bench::progress;
 use crate::cli::bench::random::Random;
+use crate::cli::bench::traffic::messages;
 use anyhow::bail;
 use indicatif::ProgressBar;
 use std::convert::Infallible;
@@ -115,7 +116,7 @@ async fn interrupted() -> anyhow::Result<()> {
 
 fn plans(arguments: &Arguments, number: u64) -> Vec<Plan> {
     let period = Duration::from_secs_f64(1.0 / arguments.hz);
-    let messages = (arguments.duration.as_secs_f64() * arguments.hz).round() as u64;
+    let messages = messages(arguments.duration, arguments.hz);
     let modes = arguments.modes.len() as u32;
     let plan = |(place, mode): (u32, &Mode)| Plan {
         mode: *mode,
