@@ -21,7 +21,8 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Starts it in the calling thread's network namespace, with all settings at their defaults.
     pub(super) fn start(listen: SocketAddr) -> anyhow::Result<Self> {
-        let state = tempfile::tempdir().context("a directory for the daemon's state")?;
+        let state = tempfile::Builder::new().prefix("weir-bench-").tempdir();
+        let state = state.context("a directory for the daemon's state")?;
         let weir = std::env::current_exe().context("the name of this executable")?;
         let mut command = with_parent(weir);
         command.args(["serve", "--http", "off", "--json", "--listen", &listen.to_string()]);
