@@ -156,7 +156,7 @@ impl<'a> Report<'a> {
         let mut header = vec!["case", "delivered"];
         header.extend(SHARES.iter().map(|(_, heading, _)| *heading));
         header.extend(["p50 ×", "p95 ×", "p99 ×"]);
-        let mut table = table::new(&header);
+        let mut table = table::new(1, &header);
         let mut notes = Vec::new();
         for (place, case) in CASES.iter().enumerate() {
             if let Some(why) = self.refused(place) {

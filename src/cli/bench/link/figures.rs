@@ -138,7 +138,7 @@ impl Figures {
             let Self { late, packets, .. } = self;
             format!(
                 "{late} of {packets} packets left the link more than 1 ms late: this machine is \
-                 busy; as root try `chrt -r 10 weir bench link`"
+                 busy; repeat it when it is not, or as root with `chrt -r 10`"
             )
         })
     }

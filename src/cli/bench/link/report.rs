@@ -186,8 +186,8 @@ impl<'a> Report<'a> {
         let mut header = vec!["mode", "delivered"];
         header.extend(MEDIANS.iter().map(|(_, heading, ..)| *heading));
         header.extend(SUMS.iter().map(|(_, heading, _)| *heading));
-        let mut main = table::new(&header);
-        let mut ratios = table::new(&["mode", "by", "p50 ×", "p99 ×", "p99.9 ×", "bytes ×"]);
+        let mut main = table::new(1, &header);
+        let mut ratios = table::new(2, &["mode", "by", "p50 ×", "p99 ×", "p99.9 ×", "bytes ×"]);
         let mut notes = Vec::new();
         for (place, mode) in self.modes() {
             notes.extend(self.why_not(place).map(|why| format!("{mode} {why}")));
