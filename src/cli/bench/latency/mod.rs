@@ -156,7 +156,7 @@ async fn one(arguments: &Arguments, run: u64, bar: &ProgressBar) -> anyhow::Resu
     let daemon = Daemon::start((Ipv4Addr::LOCALHOST, 0).into())?;
     let connect = |transport| {
         let builder = Client::builder(daemon.address.to_string()).transport(transport);
-        builder.trust(Trust::Pinned(daemon.hash)).connect()
+        builder.trust(Trust::Pinned(daemon.hash.into())).connect()
     };
     let (mut rows, mut standing) = (Vec::new(), Vec::new());
     for case in CASES {
