@@ -124,7 +124,7 @@ async fn what_is_missing_of_a_topic_that_was_forgotten_is_told() {
         while tally.total() < before + 21 {
             let event = match within(subscription.next()).await.unwrap() {
                 Ok(event) => event,
-                Err(error) => panic!("{error}"),
+                Err(error) => panic!("{error}: {}", client.closed().await),
             };
             if let Event::Gap(gap) = &event {
                 assert_eq!(gap.cause, GapCause::Evicted);
