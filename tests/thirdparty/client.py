@@ -134,6 +134,7 @@ class Subscription:
         self.topics = {}
         self.stream = None
         self.reset_code = None
+        self.refused = False
         self.ended = client.future()
         self._by_id = {}
         self._over = self._given_up = False
@@ -282,7 +283,7 @@ class Scattered(Subscription):
 
     def begin_stream(self, stream):
         self.streams.append(stream)
-        told = set()
+        told, heads = set(), {}
 
         def take(frame):
             if frame.kind == "Topic":
@@ -293,6 +294,10 @@ class Scattered(Subscription):
                 raise Defect(f"{frame} on the stream of a subscription")
             elif frame.topic not in told:
                 raise Defect(f"{frame} before its topic on the same stream")
+            elif frame.kind == "Head":
+                if frame.sequence < heads.get(frame.topic, 0):
+                    raise Defect(f"{frame} where the newest was {heads[frame.topic]}")
+                heads[frame.topic] = frame.sequence
             self.take(frame, stream)
 
         return take
@@ -692,6 +697,8 @@ class Client:
             )
 
     def _on_data(self, stream, data, end):
+        if self.gone.done():
+            return
         reader = self._readers.setdefault(stream, FrameReader("client"))
         try:
             if data is None:
@@ -711,6 +718,8 @@ class Client:
             self.leave_with(error)
 
     def _on_datagram(self, data):
+        if self.gone.done():
+            return
         try:
             for data in [data] if self.datagrams is None else self.datagrams.carry(data):
                 self._take_datagram(data)
@@ -721,7 +730,11 @@ class Client:
         reader = FrameReader("client")
         frames = list(reader.feed(data))
         reader.finish()
-        scattered = [request for request, known in self._subscriptions.items() if isinstance(known, Scattered)]
+        scattered = [
+            request
+            for request, known in self._subscriptions.items()
+            if isinstance(known, Scattered) and not known.refused
+        ]
         asker = self._subscriptions[min(scattered)] if scattered else None
         for at, frame in enumerate(frames):
             if frame.kind == "For" and at == 0:
@@ -814,6 +827,8 @@ class Client:
             case "Failed":
                 subscription = self._subscriptions.get(frame.request)
                 if frame.request in self._waiting:
+                    if subscription is not None:
+                        subscription.refused = True
                     self._answer(frame.request, frame, Refused(frame))
                 elif subscription is not None and not subscription.ended.done():
                     subscription.ended.set_exception(Refused(frame))
