@@ -124,7 +124,7 @@ async fn many_topics_and_those_that_begin_meanwhile() {
             client.subscribe(&filter, &options(Delivery::Realtime)).await.unwrap();
         // Half of them begin now; the others go on with their second message.
         let (mut tally, mut last) = (Tally::default(), BTreeMap::new());
-        (0..100).for_each(|n| drop(last.insert(n, 1)));
+        (0..100).for_each(|n| last.extend([(n, 1)]));
         pump(&mut tally, &mut subscription, 2000, 100, |n| {
             let number = n * 7919 % 200;
             let next = last.entry(number).or_insert(0);
