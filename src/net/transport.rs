@@ -20,7 +20,7 @@ const DAEMON_KEEP_ALIVE: Duration = Duration::from_secs(14);
 /// Unacknowledged bytes that a session may hold in the daemon, 1 MiB: what a slow subscriber can
 /// pin beyond the cache. Caps one session at 1 MiB a round trip, 20 MiB/s at 50 ms.
 #[cfg(feature = "daemon")]
-const DAEMON_SEND_WINDOW: u64 = 1 << 20;
+pub(super) const DAEMON_SEND_WINDOW: u64 = 1 << 20;
 
 /// Unread bytes that a session may have in the daemon, over all its streams, 4 MiB; and on one
 /// stream, 1 MiB.

@@ -55,7 +55,6 @@ async fn a_datagram_before_the_hello_is_as_good_as_lost() {
     let early = [
         ClientFrame::Topic { alias: 1, name: "a" },
         ClientFrame::Publish { alias: 1, number: 1, stamp: 0, payload: b"early" },
-        ClientFrame::Ping { request: 1 },
     ];
     raw.connection.send_datagram(encoded(&early).into()).unwrap();
     raw.send(&[hello(wire::VERSION), ClientFrame::Ping { request: 1 }]).await;
@@ -63,9 +62,10 @@ async fn a_datagram_before_the_hello_is_as_good_as_lost() {
     assert!(matches!(DaemonFrame::decode(&welcome), Ok(DaemonFrame::Welcome { .. })));
     let pong = raw.frame().await;
     assert!(matches!(DaemonFrame::decode(&pong), Ok(DaemonFrame::Pong { .. })));
-    // An alias that was not declared: ignored. Then the same once more, properly.
-    raw.connection.send_datagram(encoded(&early[1..2]).into()).unwrap();
-    raw.connection.send_datagram(encoded(&early[..2]).into()).unwrap();
+    // An alias that was not declared: ignored. Then the same once more, properly. It counts once,
+    // also if the daemon came to read the first after the hello.
+    raw.connection.send_datagram(encoded(&early[1..]).into()).unwrap();
+    raw.connection.send_datagram(encoded(&early).into()).unwrap();
     let acknowledged = within(raw.connection.read_datagram()).await.unwrap();
     let expected = DaemonFrame::Acknowledge { alias: 1, floor: 1, seen: 0 };
     assert_eq!(acknowledged, expected.to_bytes());
