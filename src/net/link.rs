@@ -144,6 +144,17 @@ impl Link {
         }
     }
 
+    /// Lets so much more be sent and not be acknowledged than usual.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn widen(&self, bytes: u64) {
+        let window = super::transport::DAEMON_SEND_WINDOW + bytes;
+        match self {
+            Self::Quic(connection) => connection.set_send_window(window),
+            Self::WebTransport(connection) => connection.quic_connection().set_send_window(window),
+            Self::WebSocket(_) => {}
+        }
+    }
+
     /// The largest datagram, bytes; none where there are none.
     pub(crate) fn datagram_size(&self) -> Option<usize> {
         match self {

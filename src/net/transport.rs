@@ -17,13 +17,13 @@ const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(9);
 #[cfg(feature = "daemon")]
 const DAEMON_KEEP_ALIVE: Duration = Duration::from_secs(14);
 
-/// Unacknowledged bytes that a session may hold in the daemon, 6 MiB: what a slow subscriber can
-/// pin beyond the cache. One stream takes no more than its reader allows,
-/// [`CLIENT_STREAM_WINDOW`]; this is room for a backlog, four large payloads, and one such share
-/// that is free for small messages. Were it less, they would wait until a large one had been
-/// written: whoever is woken first takes all that has become free.
+/// Unacknowledged bytes that a session may hold in the daemon, 2 MiB: what a slow subscriber can
+/// pin beyond the cache. One stream takes no more than its reader allows, by default
+/// [`CLIENT_STREAM_WINDOW`], so that one with a backlog leaves room for the others: who finds none
+/// waits until the backlog is through, as whoever is woken first takes all that becomes free. For
+/// large payloads there is more: see [`Link::widen`](super::link::Link::widen).
 #[cfg(feature = "daemon")]
-const DAEMON_SEND_WINDOW: u64 = 6 << 20;
+pub(super) const DAEMON_SEND_WINDOW: u64 = 2 << 20;
 
 /// Unread bytes that a session may have in the daemon, over all its streams, 4 MiB; and on one
 /// stream, 1 MiB.
