@@ -258,6 +258,7 @@ class Scattered(Subscription):
         """Messages that had been had."""
         self.repairs = 0
         """Holes asked for, as often as they were."""
+        self._asked = set()
         self._repairs = repairs and (delivery == "Realtime" or client.transport.client_closes)
         self._earlier = dict(had or {})
         self._dealt = {}
@@ -292,7 +293,7 @@ class Scattered(Subscription):
                 told.add(frame.id)
             elif frame.kind not in ("Message", "Gap", "Head"):
                 raise Defect(f"{frame} on the stream of a subscription")
-            elif frame.topic not in told:
+            elif frame.topic not in told and not (frame.kind == "Gap" and frame.topic in self._asked):
                 raise Defect(f"{frame} before its topic on the same stream")
             elif frame.kind == "Head":
                 if frame.sequence < heads.get(frame.topic, 0):
@@ -310,7 +311,7 @@ class Scattered(Subscription):
         if frame.kind == "Topic":
             self._take_topic(frame)
         elif frame.topic not in self._by_id:
-            return  # in a datagram, before the Topic
+            return  # in a datagram, before the Topic; or a gap in what never was
         elif frame.kind == "Message":
             self._take_message(frame)
         elif frame.kind == "Gap":
@@ -420,6 +421,7 @@ class Scattered(Subscription):
     def ask(self, topic, holes, in_datagram=False):
         """Asks for holes of a topic, whether they are or not."""
         self.repairs += sum(last - first + 1 for first, last in holes)
+        self._asked.add(topic)
         self.client.repair(self.request, topic, holes, in_datagram)
 
     def end(self, ended, over):
