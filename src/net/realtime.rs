@@ -103,7 +103,7 @@ pub(super) async fn deliver(
 ) {
     let whose = DaemonFrame::For { request }.to_bytes();
     let mut delivery = Delivery {
-        apart: Apart::new(peer.clone()),
+        apart: Apart::new(peer.clone(), id),
         peer: peer.clone(),
         bare: carriage.bare,
         pieces: vec![whose.clone()],
@@ -170,8 +170,10 @@ impl Delivery {
             let wanted = wanted(BATCH, deadline);
             peer.core.poll_read(id, context, wanted, &mut |item| match &item {
                 Item::Message(message) => {
-                    taken += message.encoded().wire_len();
-                    batch.push(Piece::Message(Told::new(message)));
+                    let told = Told::new(message);
+                    // Large ones do not say that the peer is behind.
+                    taken += if told.name.is_none() { told.message.wire_len() } else { 0 };
+                    batch.push(Piece::Message(told));
                 }
                 Item::Topic { id, .. } => batch.push(Piece::Topic(*id, frame_of(&item))),
                 Item::Gap { .. } => batch.push(Piece::Gap(frame_of(&item))),
@@ -248,7 +250,11 @@ impl Delivery {
         }
         self.peer.link.send_datagram(&pieces[..count]).await?;
         self.repeats.push(now, self.rtt, topic, frame.clone());
-        self.heads.insert(topic, (sequence, now));
+        let newest = self.heads.entry(topic).or_insert((sequence, now));
+        // A repair is of an older one.
+        if sequence >= newest.0 {
+            *newest = (sequence, now);
+        }
         self.heads_due.get_or_insert(now + HEAD_AFTER);
         if self.heads.len() > HEADS {
             self.heads_due = Some(now);
@@ -276,7 +282,7 @@ impl Delivery {
         };
         let head = [&self.whose[..], &name[..]].concat();
         self.apart.room().await;
-        self.apart.send(told.topic, told.sequence, head.into(), told.message);
+        self.apart.send(told.topic, told.sequence, head.into(), &told.message);
         None
     }
 

@@ -6,8 +6,8 @@ use crate::wire::{Code, Refusal};
 use bytes::Bytes;
 use quinn::VarInt;
 use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::ready;
 
 // Bytes in one write above which it lets others go first, 64 KiB.
 const LARGE: usize = 64 << 10;
@@ -17,14 +17,14 @@ const LARGE: usize = 64 << 10;
 // until a large one has been written. So a large one, when woken, lets everybody else run first.
 async fn politely<F: Future>(write: F) -> F::Output {
     let mut write = pin!(write);
-    let mut deferred = true;
+    let mut others: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
     poll_fn(|context| {
-        deferred = !deferred;
-        if deferred {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+        if let Some(others) = &mut others {
+            ready!(others.as_mut().poll(context));
         }
-        write.as_mut().poll(context)
+        let written = write.as_mut().poll(context);
+        others = Some(Box::pin(tokio::task::yield_now()));
+        written
     })
     .await
 }
