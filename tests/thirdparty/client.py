@@ -284,7 +284,7 @@ class Scattered(Subscription):
 
     def begin_stream(self, stream):
         self.streams.append(stream)
-        told, heads = set(), {}
+        told = set()
 
         def take(frame):
             if frame.kind == "Topic":
@@ -295,10 +295,6 @@ class Scattered(Subscription):
                 raise Defect(f"{frame} on the stream of a subscription")
             elif frame.topic not in told and not (frame.kind == "Gap" and frame.topic in self._asked):
                 raise Defect(f"{frame} before its topic on the same stream")
-            elif frame.kind == "Head":
-                if frame.sequence < heads.get(frame.topic, 0):
-                    raise Defect(f"{frame} where the newest was {heads[frame.topic]}")
-                heads[frame.topic] = frame.sequence
             self.take(frame, stream)
 
         return take
