@@ -258,6 +258,7 @@ class Scattered(Subscription):
         """Messages that had been had."""
         self.repairs = 0
         """Holes asked for, as often as they were."""
+        self._asked = set()
         self._repairs = repairs and (delivery == "Realtime" or client.transport.client_closes)
         self._earlier = dict(had or {})
         self._dealt = {}
@@ -283,7 +284,7 @@ class Scattered(Subscription):
 
     def begin_stream(self, stream):
         self.streams.append(stream)
-        told, heads = set(), {}
+        told = set()
 
         def take(frame):
             if frame.kind == "Topic":
@@ -292,12 +293,8 @@ class Scattered(Subscription):
                 told.add(frame.id)
             elif frame.kind not in ("Message", "Gap", "Head"):
                 raise Defect(f"{frame} on the stream of a subscription")
-            elif frame.topic not in told:
+            elif frame.topic not in told and not (frame.kind == "Gap" and frame.topic in self._asked):
                 raise Defect(f"{frame} before its topic on the same stream")
-            elif frame.kind == "Head":
-                if frame.sequence < heads.get(frame.topic, 0):
-                    raise Defect(f"{frame} where the newest was {heads[frame.topic]}")
-                heads[frame.topic] = frame.sequence
             self.take(frame, stream)
 
         return take
@@ -310,7 +307,7 @@ class Scattered(Subscription):
         if frame.kind == "Topic":
             self._take_topic(frame)
         elif frame.topic not in self._by_id:
-            return  # in a datagram, before the Topic
+            return  # in a datagram, before the Topic; or a gap in what never was
         elif frame.kind == "Message":
             self._take_message(frame)
         elif frame.kind == "Gap":
@@ -420,6 +417,7 @@ class Scattered(Subscription):
     def ask(self, topic, holes, in_datagram=False):
         """Asks for holes of a topic, whether they are or not."""
         self.repairs += sum(last - first + 1 for first, last in holes)
+        self._asked.add(topic)
         self.client.repair(self.request, topic, holes, in_datagram)
 
     def end(self, ended, over):
