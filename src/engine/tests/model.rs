@@ -377,7 +377,9 @@ impl World {
             assert!(items > 0 && next > from, "it does not get on");
             from = next;
         }
-        let Some(place) = subscriber.places.get(&id) else {
+        // One that is to be ended has no cursors any more.
+        let lost = subscriber.is_lost(&self.engine, &self.history);
+        let Some(place) = subscriber.places.get(&id).filter(|_| !lost) else {
             assert_eq!((gone, again), (vec![(first, last)], vec![]), "it is not its topic");
             return;
         };
