@@ -11,7 +11,7 @@ use futures_util::stream::FuturesUnordered;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 /// Streams of one subscription that the peer does not have all of yet, and so messages a round
 /// trip: 2,560 a second at 100 ms. A client may allow fewer, which its other subscriptions and
@@ -146,8 +146,11 @@ impl Apart {
 
     fn begin(&mut self, sent: Sent, mut pieces: [Bytes; 3], priority: i32) {
         let peer = self.peer.clone();
+        let bytes = if sent.large { pieces.iter().map(Bytes::len).sum() } else { 0 };
+        let widened = Widened::new(peer.clone(), bytes as u64);
         self.under_way.push(sent);
         self.sending.push(Box::pin(async move {
+            let _widened = widened;
             if let Ok(mut tx) = peer.link.open_uni().await {
                 tx.set_priority(priority);
                 if tx.write(&mut pieces).await.is_ok() {
@@ -158,6 +161,35 @@ impl Apart {
             }
             sent
         }));
+    }
+}
+
+// What is sent and not acknowledged is bounded, over all streams: a large payload would take all of
+// that, and small ones wait for it. So it has room of its own; its bytes are pinned here anyway.
+struct Widened {
+    peer: Arc<Peer>,
+    bytes: u64,
+}
+
+impl Widened {
+    fn new(peer: Arc<Peer>, bytes: u64) -> Self {
+        let widened = Self { peer, bytes };
+        widened.change(|all| all + bytes);
+        widened
+    }
+
+    fn change(&self, change: impl FnOnce(u64) -> u64) {
+        if self.bytes > 0 {
+            let mut all = self.peer.large.lock().unwrap_or_else(PoisonError::into_inner);
+            *all = change(*all);
+            self.peer.link.widen(*all);
+        }
+    }
+}
+
+impl Drop for Widened {
+    fn drop(&mut self) {
+        self.change(|all| all - self.bytes);
     }
 }
 

@@ -31,6 +31,9 @@ pub const CLEAN: Rules =
 
 pub const ROUGH: Rules = Rules { loss: 0.05, burst: 1.5, reorder: 0.05, duplicate: 0.03, ..CLEAN };
 
+/// Nothing comes through.
+pub const DEAD: Rules = Rules { loss: 1.0, burst: 1e12, ..CLEAN };
+
 /// The latest that what is held back goes on, if nobody overtakes it.
 const HELD: Duration = Duration::from_millis(20);
 
@@ -92,8 +95,9 @@ impl Lossy {
         Self { address, seed, rules, counts, _stop: stop }
     }
 
-    pub fn set(&self, rules: Rules) {
-        *self.rules.lock().unwrap() = rules;
+    /// Gives the rules before.
+    pub fn set(&self, rules: Rules) -> Rules {
+        std::mem::replace(&mut self.rules.lock().unwrap(), rules)
     }
 
     /// Packets passed on and lost so far, both ways.

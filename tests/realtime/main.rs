@@ -7,9 +7,15 @@
 mod common;
 #[path = "../common/lossy.rs"]
 mod lossy;
+#[path = "../common/raw.rs"]
+mod raw;
+#[path = "../common/staged.rs"]
+mod staged;
 
 mod changes;
 mod flood;
+mod hostile;
 mod modes;
+mod scenes;
 mod tally;
 mod trouble;
