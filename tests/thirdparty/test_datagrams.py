@@ -491,7 +491,6 @@ async def test_what_the_lag_says(start, transport, topic, delivery):
         assert {item.sequence for item in await take(newest, 2)} == {32, 33}
 
 
-@pytest.mark.xfail(strict=True, reason="the daemon repairs what the subscription was never to be sent")
 @scenario
 async def test_repair_of_what_was_before_the_beginning(daemon, streams, topic):
     """`next` is the first that is sent, whatever is asked for."""
