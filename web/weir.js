@@ -34,6 +34,17 @@ const known = (error) => (error instanceof WeirError ? error : broken(words(erro
 /** @type {(...args: any[]) => any} */
 const nothing = () => {};
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const clamp = (n, low, high) => Math.max(low, Math.min(n, high));
+/** @param {Uint8Array[]} parts */
+const joined = (parts) => {
+  const whole = new Uint8Array(parts.reduce((size, { length }) => size + length, 0));
+  let to = 0;
+  for (const part of parts) {
+    whole.set(part, to);
+    to += part.length;
+  }
+  return whole;
+};
 
 // ---- Codec: postcard, from the tables of docs/protocol.md ----
 // A u64 is a number up to 2^53 - 1 and a bigint above, never the other way round, so that === and
@@ -264,7 +275,8 @@ const FRAMES = {
 /** A whole frame, with its length. @param {Frame} frame */
 const encode = (frame, to = "daemon") => {
   const [names, types] = FRAMES[to], index = names.indexOf(frame.frame);
-  end = 5; // Where a length has room before it.
+  // Where a length has room before it.
+  end = 5;
   u32.write(index);
   types[index].write(frame);
   const size = end - 5, begin = 5 - width(size);
@@ -290,7 +302,8 @@ const decode = (body, to = "client") => {
   at = 0;
   let frame;
   if (body[0] === 3 && to === "client") {
-    at = 1; // By hand: the other.
+    // By hand: the other.
+    at = 1;
     frame = {
       frame: "Message", topic: varint(64), sequence: varint(64), count: varint(64),
       stamp: varint(64), payload: bytes.read(),
@@ -408,11 +421,15 @@ class Message {
 }
 
 // ---- Transports ----
-// A link is { transport, send, publish, alone, close }: control frames, publications and large
-// ones, each kind in its order. It tells its session heard, control, open and end.
+// A link is { transport, send, publish, alone, datagram, close }: control frames, publications and
+// large ones, each kind in its order. It tells its session heard, control, open, datagram and end.
 
-const JOIN = 1 << 16; // Bytes in one write. A publication above goes alone.
-const BUFFER = 1 << 20; // Bytes that may wait for a consumer, or in a WebSocket.
+// Bytes in one write. A publication above goes alone.
+const JOIN = 1 << 16;
+// Bytes that may wait for a consumer, or in a WebSocket,
+const BUFFER = 1 << 20;
+// and messages that may wait for one who is sent datagrams.
+const WAITING = 1024;
 
 /** What is queued in one microtask, or while a write is under way, goes out in one write. */
 const outbox = (write, fail) => {
@@ -423,13 +440,8 @@ const outbox = (write, fail) => {
       let count = 0, size = 0;
       do size += queue[count++].length;
       while (count < queue.length && size + queue[count].length <= JOIN);
-      let chunk = queue[0];
-      if (count > 1) {
-        chunk = new Uint8Array(size);
-        for (let i = 0, to = 0; i < count; to += queue[i++].length) chunk.set(queue[i], to);
-      }
-      queue.splice(0, count);
-      await write(chunk);
+      const parts = queue.splice(0, count);
+      await write(count > 1 ? joined(parts) : parts[0]);
     }
     busy = false;
   };
@@ -440,69 +452,8 @@ const outbox = (write, fail) => {
   };
 };
 
-/** Frames that wait for one consumer. */
-class Source {
-  #queue = [];
-  #head = 0;
-  #size = 0;
-  #more = nothing;
-  #room = nothing;
-  ended = false;
-  shed = nothing;
-
-  /** @param {() => void} [cancel] of the stream; none: what pushes cannot be held up */
-  constructor(cancel) {
-    this.cancel = cancel;
-  }
-
-  get empty() {
-    return this.#head === this.#queue.length;
-  }
-
-  get full() {
-    // One message may be larger than all that may wait.
-    return this.#size > BUFFER && this.#queue.length - this.#head > 1;
-  }
-
-  push(body) {
-    if (this.ended) return;
-    this.#queue.push(body);
-    this.#size += body.length + 64;
-    this.#more();
-  }
-
-  take() {
-    if (this.empty) return null;
-    const body = this.#queue[this.#head];
-    this.#queue[this.#head++] = null;
-    this.#size -= body.length + 64;
-    if (this.empty) this.#queue.length = this.#head = 0;
-    if (!this.full) this.#room();
-    return body;
-  }
-
-  /** Nothing more comes; what is here stays. */
-  end() {
-    if (this.ended) return;
-    this.ended = true;
-    this.cancel?.();
-    this.#more();
-    this.#room();
-  }
-
-  /** For the consumer: there is something, or it has ended. */
-  more() {
-    return this.empty && !this.ended && new Promise((resolve) => (this.#more = resolve));
-  }
-
-  /** For a stream's reader: it is not full, or has ended. */
-  room() {
-    return this.full && !this.ended && new Promise((resolve) => (this.#room = resolve));
-  }
-}
-
-const NOBODY = new Source();
-NOBODY.end();
+/** What takes frames that nobody wants. */
+const NOBODY = { take: nothing, room: nothing, end: nothing };
 
 const each = async (readable, take) => {
   const reader = readable.getReader();
@@ -516,7 +467,9 @@ const each = async (readable, take) => {
 const overWebTransport = (url, hashes, session) => {
   const serverCertificateHashes = hashes.map((value) => ({ algorithm: "sha-256", value }));
   const wt = new WebTransport(url, hashes.length ? { serverCertificateHashes } : {});
+  const { datagrams } = wt;
   const fail = (error) => session.end(known(error));
+  let quick;
 
   const writer = (open) => {
     let stream;
@@ -531,36 +484,39 @@ const overWebTransport = (url, hashes, session) => {
     return each(readable, (chunk, reader) => {
       session.heard();
       frames.push(chunk);
-      for (let body; (body = frames.next()); ) take(body, reader);
+      for (let body; (body = frames.next()); ) take(decode(body), reader);
       return wait();
     });
   };
 
   const accept = async (readable) => {
-    let source;
+    let sink;
     try {
-      await read(readable, (body, reader) => {
-        if (source) source.push(body);
-        else source = session.open(decode(body), () => reader.cancel().catch(nothing));
-      }, () => source?.room());
+      await read(readable, (frame, reader) => {
+        if (sink) sink.take(frame);
+        else sink = session.open(frame, () => reader.cancel().catch(nothing));
+      }, () => sink?.room());
     } catch (error) {
       // A reset is an end: the control stream says why.
       if (error instanceof WeirError) fail(error);
     }
-    source?.end();
+    sink?.end();
   };
 
   const control = wt.ready.then(() => wt.createBidirectionalStream());
   control.then(async ({ readable }) => {
-    await read(readable, (body) => session.control(decode(body)));
+    await read(readable, (frame) => session.control(frame));
     // The connection is closing, and knows better why.
     await sleep(500);
     throw broken("the daemon closed the control stream");
   }).catch(fail);
   wt.ready.then(() => each(wt.incomingUnidirectionalStreams, (stream) => void accept(stream)))
     .catch(nothing);
-  // Datagrams are not asked for; unread they would pile up.
-  wt.ready.then(() => each(wt.datagrams.readable, nothing)).catch(nothing);
+  wt.ready.then(() => {
+    // The browsers would keep one, and drop the others of a burst.
+    datagrams.incomingHighWaterMark = WAITING;
+    return each(datagrams.readable, (bytes) => session.datagram(bytes));
+  }).catch((error) => error instanceof WeirError && fail(error));
   wt.closed.then(({ closeCode, reason }) => {
     fail(closeCode ? new WeirError(closeCode, reason) : broken("the connection closed"));
   }, fail);
@@ -579,6 +535,14 @@ const overWebTransport = (url, hashes, session) => {
         fail(error);
       }
     },
+    /** Whether it went out; nobody knows whether it arrives. */
+    datagram(bytes) {
+      quick ??= (datagrams.writable ?? datagrams.createWritable()).getWriter();
+      // What is too large the browsers drop, and say nothing.
+      if (!(bytes.length <= datagrams.maxDatagramSize) || quick.desiredSize < -64) return false;
+      quick.write(bytes).catch(nothing);
+      return true;
+    },
     close(closeCode, reason) {
       try {
         wt.close({ closeCode, reason });
@@ -589,7 +553,7 @@ const overWebTransport = (url, hashes, session) => {
 
 const overWebSocket = (url, session) => {
   const ws = new WebSocket(url), frames = new FrameReader();
-  let opened = false, target = NOBODY;
+  let opened = false, sink = NOBODY;
   ws.binaryType = "arraybuffer";
   const open = new Promise((resolve) => (ws.onopen = resolve)).then(() => (opened = true));
   ws.onmessage = ({ data }) => {
@@ -600,13 +564,11 @@ const overWebSocket = (url, session) => {
       frames.limit = session.limit;
       frames.push(new Uint8Array(data));
       for (let body; (body = frames.next()); ) {
+        const kind = body[0], frame = decode(body);
         // For, and what may follow it: it says whose that is, until the next.
-        if (body[0] === 1) target = session.open(decode(body));
-        else if (body[0] < 1 || body[0] > 9) session.control(decode(body));
-        else {
-          target.push(own(body));
-          if (target.full) target.shed();
-        }
+        if (kind === 1) sink = session.open(frame);
+        else if (kind < 1 || kind > 9) session.control(frame);
+        else sink.take(frame);
       }
       if (frames.partial) throw defect("a message that ends inside a frame");
     } catch (error) {
@@ -641,12 +603,18 @@ const overWebSocket = (url, session) => {
 
 // ---- Session: one connection, from hello to goodbye ----
 
-const QUIET = 10_000; // After so many ms without a sound the daemon is pinged,
-const PATIENCE = 10_000; // and so many later the session is broken.
-const HELD = 2_000; // Both, where streams are held up that may be what keeps the daemon silent.
+// After so many ms without a sound the daemon is pinged,
+const QUIET = 10_000;
+// and so many later the session is broken.
+const PATIENCE = 10_000;
+// Both, where streams are held up that may be what keeps the daemon silent.
+const HELD = 2_000;
+// So often the round trip is measured, where it matters.
+const MEASURE = 5_000;
 
 class Session {
-  limit = 1 << 20; // Of a frame.
+  // Of a frame.
+  limit = 1 << 20;
   /** Why it ended. @type {WeirError | null} */
   over = null;
   /** @type {Frame} */
@@ -658,10 +626,20 @@ class Session {
   questions = new Map();
   onanswer = nothing;
   onend = nothing;
+  /** Round trip, ms: a guess until it is measured. */
+  rtt = 50;
+  #measured = 0;
+  /** Whose datagrams are that say nothing else. */
+  #lowest = 0;
   #declared = new Set();
+  /** Aliases that the daemon knows. */
+  #known = new Set();
   #request = 0;
   #heard = performance.now();
+  // When, and the request.
   #pinged = 0;
+  #asked = 0;
+  #ping = 0;
   #timer;
   #settle;
 
@@ -686,16 +664,24 @@ class Session {
     const now = performance.now(), waited = this.#pinged && now - this.#pinged;
     // Streams that nobody reads use up the window of the whole connection, and nothing else gets
     // through either. They are given up, and resumed later.
-    const held = [...this.feeds.values()].filter((feed) => feed.source?.full);
+    const held = [...this.feeds.values()].filter((feed) => feed.full);
     if (waited >= HELD) for (const feed of held) feed.shed();
     if (waited >= PATIENCE) {
       return this.end(broken(`nothing was heard of the daemon for ${now - this.#heard | 0} ms`));
     }
-    if (!waited && now - this.#heard >= (held.length ? HELD : QUIET)) {
-      this.#pinged = now;
-      this.send({ frame: "Ping", request: ++this.#request });
-    }
+    if (!waited && (now - this.#heard >= (held.length ? HELD : QUIET) ||
+      this.#measured && now - this.#asked >= MEASURE)) this.#sound();
     this.#timer = setTimeout(() => this.#watch(), 1000);
+  }
+
+  #sound() {
+    this.#pinged = this.#asked = performance.now();
+    this.send({ frame: "Ping", request: (this.#ping = ++this.#request) });
+  }
+
+  /** From now on the round trip matters. */
+  measure() {
+    if (this.link.datagram && !this.#measured++) this.#sound();
   }
 
   /** A frame of the control stream. @param {Frame} frame */
@@ -708,11 +694,20 @@ class Session {
         this.limit = Math.max(Number(frame.limits.payload) + 96, this.limit);
         this.#watch();
         return this.#settle.resolve(this);
+      case "Acknowledge":
+        this.#known.add(frame.alias);
       case "Receipt": case "Rejected":
         return this.onanswer(frame);
       case "Subscribed":
         return feed?.subscribed({ run: this.welcome.run, position: frame.position });
-      case "Top": case "Pong":
+      case "Pong":
+        if (request === this.#ping) {
+          const more = performance.now() - this.#asked - this.rtt;
+          // Up slowly: what comes late may have waited for this page.
+          this.rtt += more / (this.#measured === 1 ? 1 : more > 0 ? 8 : 2);
+          if (this.#measured) this.#measured = 2;
+        }
+      case "Top":
         return question?.answer(frame);
       case "Failed": case "Ended":
         question?.reject(new WeirError(code, reason));
@@ -720,7 +715,7 @@ class Session {
         return feed?.ended(new WeirError(code, reason));
       case "Goodbye":
         return this.end(new WeirError(code, reason, undefined, frame.retry));
-      case "Acknowledge": case "Drain":
+      case "Drain":
         return;
       default:
         throw defect(`${frame.frame} on the control stream`);
@@ -731,18 +726,30 @@ class Session {
   open({ frame, request }, cancel) {
     if (frame !== "For") throw defect(`a stream that begins with ${frame}`);
     const reader = this.feeds.get(request) ?? this.questions.get(request);
-    if (!reader) {
-      cancel?.(); // Of a subscription that was given up.
-      return NOBODY;
+    if (reader) return reader.open(cancel);
+    // Of a subscription that was given up.
+    cancel?.();
+    return NOBODY;
+  }
+
+  /** @param {Uint8Array} bytes */
+  datagram(bytes) {
+    const frames = new FrameReader();
+    let to = this.#lowest;
+    this.heard();
+    frames.push(bytes);
+    for (let body; (body = frames.next()); ) {
+      const frame = decode(body);
+      if (frame.frame === "For") to = frame.request;
+      else if (frame.frame === "Acknowledge") this.control(frame);
+      else this.feeds.get(to)?.take(frame, true);
     }
-    if (!reader.source) reader.attach(new Source(cancel));
-    return reader.source;
+    if (frames.partial) throw defect("a datagram that ends inside a frame");
   }
 
   /** @param {Question} question */
   ask(question) {
     const request = ++this.#request;
-    question.source = null;
     this.send(question.frame(request));
     this.questions.set(request, question);
     question.done = () => this.questions.delete(request);
@@ -758,6 +765,14 @@ class Session {
     this.feeds.set(request, feed);
     feed.request = request;
     this.link.send(frame);
+    if (feed.ordered) return;
+    this.#lowest ||= request;
+    this.measure();
+  }
+
+  /** In a datagram, if there are any. */
+  quick(bytes) {
+    return this.link.datagram?.(bytes) ?? false;
   }
 
   /** @param {Feed} feed */
@@ -767,12 +782,18 @@ class Session {
     feed.request = 0;
   }
 
-  publish({ topic, bytes }) {
-    const { declaration } = topic;
-    if (bytes.length > JOIN) return this.link.alone(declaration, bytes);
-    if (!this.#declared.has(topic)) this.link.publish(declaration);
+  publish({ topic, number, bytes, realtime }) {
+    const { declaration, waiting } = topic, { link, rtt } = this;
+    if (bytes.length > JOIN) return link.alone(declaration, bytes);
+    if (!this.#declared.has(topic)) link.publish(declaration);
     this.#declared.add(topic);
-    this.link.publish(bytes);
+    const datagram = () => this.quick(this.#known.has(topic.alias) ? bytes : joined([declaration, bytes]));
+    if (!realtime || !datagram()) return link.publish(bytes);
+    this.measure();
+    const later = (ms, act) =>
+      setTimeout(() => !this.over && waiting.has(number) && act(), ms);
+    if (rtt > 5) later(clamp(rtt / 8, 2, 6), datagram);
+    later(rtt * 1.5 + 10, () => link.publish(bytes));
   }
 
   /** Once; what comes later changes nothing. @param {WeirError} error */
@@ -797,9 +818,9 @@ class Session {
 
 /** A Get, Top or Ping. Asked again in the next session if this one breaks before the answer. */
 class Question {
-  /** @type {Source | null} */
-  source = null;
   done = nothing;
+  room = nothing;
+  end = nothing;
 
   constructor(frame, value) {
     this.frame = frame;
@@ -815,39 +836,133 @@ class Question {
     this.resolve(this.value(frame));
   }
 
-  async attach(source) {
-    this.source = source;
-    let topic;
-    try {
-      for (;;) {
-        await source.more();
-        const body = source.take();
-        if (!body) return; // The session is about to end.
-        const frame = decode(body);
-        if (frame.frame === "Topic") topic = { topic: frame.name, epoch: BigInt(frame.epoch) };
-        else if (frame.frame === "Message") return this.answer({ ...frame, topic });
-      }
-    } catch (error) {
-      this.reject(known(error));
-    }
+  open() {
+    return this;
+  }
+
+  take(frame) {
+    if (frame.frame === "Topic") this.topic = { topic: frame.name, epoch: BigInt(frame.epoch) };
+    else if (frame.frame === "Message") this.answer({ ...frame, topic: this.topic });
   }
 }
 
+// Holes asked for at once, and sequences in one datagram's;
+const ASKED = 64;
+// holes in a topic: what would make one more is not taken, and comes again.
+const HOLES = 1024;
+
 /**
- * A subscription, through all sessions. Whenever it has no source and is not subscribed, it renews
- * itself: it subscribes again with its cursors. So a session that broke, a consumer too slow for a
- * WebSocket, and a daemon that made room are one case. Cursors move with what the consumer is
- * handed: what is dropped before that is asked for again.
+ * What a subscription has had of a topic: all below `top` but for the holes, which are in order.
+ * Pure: it is told the time and the round trip, in ms.
+ */
+export class Receiver {
+  holes = [];
+  #at;
+
+  constructor(next, now) {
+    this.top = next;
+    this.#at = now;
+  }
+
+  /** The lowest that it needs. */
+  get next() {
+    return this.holes[0]?.first ?? this.top;
+  }
+
+  /** All below `end` exists. */
+  told(end, now, rtt) {
+    if (end <= this.top || this.holes.length === HOLES) return;
+    // What is merely on its way, for the first or the second time, need not be asked for.
+    const due = this.#at + clamp(rtt / 8, 1, 6) + 2;
+    this.holes.push({ first: this.top, last: end - 1, seen: now, due, tries: 0 });
+    this.top = end;
+  }
+
+  /** These are here, or never will be. Gives the parts that are new. */
+  take(first, last, now, rtt) {
+    const fresh = [];
+    this.told(first, now, rtt);
+    if (first > this.top) return fresh;
+    if (first < this.top) {
+      this.holes = this.holes.flatMap((hole) => {
+        const from = Math.max(first, hole.first), to = Math.min(last, hole.last);
+        if (from > to) return hole;
+        fresh.push({ ...hole, first: from, last: to });
+        return [{ ...hole, last: from - 1 }, { ...hole, first: to + 1 }]
+          .filter(({ first, last }) => first <= last);
+      });
+    }
+    if (last >= this.top) {
+      fresh.push({ first: Math.max(first, this.top), last, tries: 0 });
+      this.top = last + 1;
+      this.#at = now;
+    }
+    return fresh;
+  }
+
+  /** Their session is another: they come by themselves, or are asked for anew. */
+  resume(now, rtt) {
+    for (const hole of this.holes) Object.assign(hole, { due: now + wait(rtt), tries: 0 });
+  }
+
+  /** What is to be asked for in a datagram and on the control stream, and given up. */
+  due(now, rtt, deadline) {
+    const quick = [], sure = [], late = [];
+    let left = ASKED, wake = Infinity;
+    this.holes = this.holes.filter((hole) => {
+      const { first, last, seen, due, tries } = hole, size = last - first + 1;
+      const end = deadline ? seen + deadline - rtt / 2 : Infinity;
+      if (now >= end) late.push([first, last]);
+      else if (now >= due) {
+        hole.due = now + wait(rtt);
+        if (tries < 2 && size <= left) {
+          left -= size;
+          hole.tries++;
+          quick.push([first, last]);
+        } else if (sure.length < ASKED) {
+          // Nothing is lost there.
+          hole.due = now + 1000 + 4 * rtt;
+          hole.tries = 2;
+          sure.push([first, last]);
+        }
+      }
+      wake = Math.min(wake, hole.due, end);
+      return now < end;
+    });
+    return { quick, sure, late, wake };
+  }
+}
+
+const wait = (rtt) => rtt * 1.25 + 10;
+
+const weight = ({ payload }) => 64 + (payload?.length ?? 0);
+
+/**
+ * A subscription, through all sessions. Whenever nothing is queued and it is not subscribed, it
+ * renews itself: it subscribes again with its cursors. So a session that broke, a consumer too slow
+ * for a WebSocket, and a daemon that made room are one case. Cursors move with what is queued, and
+ * the queue outlives sessions: nothing in it is asked for again.
  */
 class Feed {
-  request = 0; // In the session that stands; 0: not subscribed there.
-  /** @type {Source | null} */
-  source = null;
+  // In the session that stands; 0: not subscribed there.
+  request = 0;
+  stats = { datagrams: 0, repeated: 0, asked: 0, repaired: 0, late: 0 };
   /** Where it began the first time. @type {{ run: any, position: any } | null} */
   #since = null;
-  #cursors = new Map(); // By topic name, for life.
-  #ids = new Map(); // The same by topic id, on this source.
-  /** Once the source is drained, or at once. @type {WeirError | null} */
+  // Receivers, by topic name, for life;
+  #cursors = new Map();
+  // the same by topic id, while subscribed: null for one that was forgotten;
+  #ids = new Map();
+  // and those with holes.
+  #holed = new Set();
+  #timer;
+  #queue = [];
+  #size = 0;
+  /** Streams that are open: how to cancel them. @type {Set<(() => void) | undefined>} */
+  #streams = new Set();
+  /** What reads them, where it waits. @type {(() => void)[]} */
+  #held = [];
+  /** Once its streams are at their ends. @type {WeirError | null} */
   #ending = null;
   #error = null;
   #over = false;
@@ -860,9 +975,19 @@ class Feed {
     this.session = session;
     this.options = options;
     this.done = done;
+    this.ordered = options.delivery === "Ordered";
     /** @type {Promise<void>} */
     this.ready = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     this.ready.catch(nothing);
+  }
+
+  get full() {
+    // One message may be larger than all that may wait.
+    return this.#size > BUFFER && this.#queue.length > 1;
+  }
+
+  #crowded(share) {
+    return this.#size > BUFFER * share || this.#queue.length >= WAITING * share;
   }
 
   frame(request) {
@@ -870,16 +995,16 @@ class Feed {
     // Latest, Last or Sequence, and nothing heard of yet: there is nothing to resume from.
     const anew = !topics.length && start !== "New" && start !== "All";
     return {
-      frame: "Subscribe", request, delivery: "Ordered", deadline: 0, ...this.options,
+      frame: "Subscribe", request, ...this.options,
       start: !since || anew ? start : { Resume: { since, topics } },
     };
   }
 
   renew() {
     const session = this.session();
-    if (this.source?.ended && this.source.empty) this.source = null;
-    if (this.#over || !session || this.request || this.source) return;
+    if (this.#over || !session || this.request || this.#streams.size || this.#queue.length) return;
     this.#ids.clear();
+    this.#holed.clear();
     try {
       session.subscribe(this);
     } catch (error) {
@@ -894,38 +1019,66 @@ class Feed {
     this.#wake();
   }
 
-  attach(source) {
-    this.source = source;
-    source.shed = () => this.shed();
-    this.#wake();
+  /** A stream begins; without a way to cancel it: it cannot be held up. @param {() => void} [cancel] */
+  open(cancel) {
+    const streams = this.#streams;
+    streams.add(cancel);
+    return {
+      take: (frame) => {
+        if (streams !== this.#streams) return;
+        this.take(frame);
+        if (!cancel && this.full) this.shed();
+      },
+      room: () => streams === this.#streams && this.full &&
+        new Promise((resolve) => this.#held.push(resolve)),
+      end: () => {
+        if (streams.delete(cancel) && !this.request) this.#rest();
+      },
+    };
+  }
+
+  /** Lets go of its streams: nothing more is taken from them. */
+  #cut() {
+    for (const cancel of this.#streams) cancel?.();
+    this.#streams = new Set();
+    this.#free();
+    if (this.#since) return;
+    // What nobody was handed comes again.
+    this.#queue = [];
+    this.#size = 0;
+    this.#cursors.clear();
+  }
+
+  #free() {
+    for (const go of this.#held.splice(0)) go();
   }
 
   /** What is queued stays. When the consumer has drained it, the rest is asked for. */
   shed() {
     this.session()?.unsubscribe(this);
-    this.source.end();
+    this.#cut();
   }
 
   /** By the daemon. */
   ended(error) {
     this.request = 0;
-    const again = error.code === LAGGED && this.options.lag !== "Disconnect";
-    this.#ending = again ? null : error;
-    // A stream may still hold messages. It ends by itself.
-    if (!this.source?.cancel) this.source?.end();
-    if (!this.source || (this.source.ended && this.source.empty)) this.#drained();
+    this.#ending = error.code === LAGGED && this.options.lag !== "Disconnect" ? null : error;
+    // A stream may still hold messages, and ends by itself; a WebSocket has had them all.
+    this.#streams.delete(undefined);
+    this.#rest();
+  }
+
+  #rest() {
+    if (this.#streams.size) return;
+    if (this.#ending) this.fail(this.#ending);
+    else this.renew();
   }
 
   /** With its session. */
   lost() {
     this.request = 0;
-    this.source?.end();
-  }
-
-  #drained() {
-    this.source = null;
+    this.#cut();
     if (this.#ending) this.fail(this.#ending);
-    else this.renew();
   }
 
   /** For good: by an error, or, with null, by the consumer. */
@@ -934,47 +1087,110 @@ class Feed {
     this.#over = true;
     this.#error = error;
     this.session()?.unsubscribe(this);
-    this.source?.end();
-    if (!error) this.source = null;
+    this.#cut();
+    if (!error) this.#queue = [];
     this.#settle.reject(error ?? closed());
     this.done();
     this.#wake();
   }
 
-  /** The next event among the frames that are here. */
-  #take() {
-    // Not before it is known where it began: what was handed out could not be resumed from.
-    if (!this.#since) return null;
-    for (let body; (body = this.source?.take()); ) {
-      const frame = decode(body);
-      switch (frame.frame) {
-        case "Topic": {
-          const { id, name, epoch, next } = frame;
-          // One that was forgotten comes back with another id and epoch.
-          this.#ids.delete(this.#cursors.get(name)?.id);
-          const cursor = { id, topic: name, epoch: BigInt(epoch), next: safe(next) };
-          this.#cursors.set(name, cursor);
-          this.#ids.set(id, cursor);
-          break;
+  /** @param {Frame} frame */
+  take(frame, datagram = false) {
+    try {
+      this.#take(frame, datagram);
+    } catch (error) {
+      this.fail(known(error));
+    }
+  }
+
+  #take(frame, datagram) {
+    const { frame: kind, first = frame.sequence, last = first } = frame, now = performance.now();
+    const rtt = this.session()?.rtt, cursor = this.#ids.get(frame.topic);
+    switch (kind) {
+      case "Topic": {
+        const { id, name } = frame, epoch = BigInt(frame.epoch);
+        // Said again.
+        if (this.#ids.has(id)) return;
+        let cursor = this.#cursors.get(name);
+        // One that was forgotten comes back with another id and epoch.
+        if (cursor && this.#ids.get(cursor.id) === cursor) {
+          this.#ids.set(cursor.id, null);
+          this.#holed.delete(cursor);
         }
-        case "Message": case "Gap": {
-          const cursor = this.#ids.get(frame.topic);
-          const first = frame.first ?? frame.sequence, last = safe(frame.last ?? first);
-          if (first !== cursor?.next || last < first) {
-            throw defect(`sequence ${first} where ${cursor?.next ?? "no topic"} was due`);
-          }
-          cursor.next = last + 1;
-          if (frame.frame === "Message") return new Message(cursor, frame);
-          const { topic, epoch } = cursor;
-          return { kind: "gap", topic, epoch, first, last, cause: frame.cause.toLowerCase() };
+        if (this.ordered || cursor?.epoch !== epoch) {
+          cursor = new Receiver(safe(frame.next), now);
+          this.#cursors.set(name, Object.assign(cursor, { topic: name, epoch }));
         }
-        case "Begin": case "Chunk": case "End": case "Abort": case "Head":
-          break;
-        default:
-          throw defect(`${frame.frame} on a subscription's stream`);
+        cursor.id = id;
+        cursor.resume(now, rtt);
+        this.#ids.set(id, cursor);
+        return this.#repair(cursor);
+      }
+      case "Head": case "Message": case "Gap":
+        break;
+      case "Begin": case "Chunk": case "End": case "Abort":
+        return;
+      default:
+        throw defect(`${kind} on a subscription's stream`);
+    }
+    if (this.ordered) {
+      if (kind === "Head") return;
+      if (first !== cursor?.top || last < first) {
+        throw defect(`sequence ${first} where ${cursor?.top ?? "no topic"} was due`);
       }
     }
-    return null;
+    safe(first), safe(last);
+    if (datagram) {
+      this.stats.datagrams++;
+      if (this.#crowded(1)) return;
+    }
+    // It is a hole once the topic is known.
+    if (!cursor) return;
+    if (kind === "Head") cursor.told(last + 1, now, rtt);
+    else {
+      const fresh = cursor.take(first, last, now, rtt);
+      if (kind === "Gap") for (const { first, last } of fresh) this.#gap(cursor, first, last, frame.cause);
+      else if (!fresh.length) this.stats.repeated++;
+      else {
+        if (fresh[0].tries) this.stats.repaired++;
+        this.#push(new Message(cursor, frame));
+      }
+    }
+    this.#repair(cursor);
+  }
+
+  #push(event) {
+    this.#queue.push(event);
+    this.#size += weight(event);
+    this.#wake();
+  }
+
+  #gap({ topic, epoch }, first, last, cause) {
+    cause = cause.toLowerCase();
+    if (cause === "late") this.stats.late += last - first + 1;
+    this.#push({ kind: "gap", topic, epoch, first, last, cause });
+  }
+
+  /** Asks for what is missing, but not faster than it is read. */
+  #repair(changed) {
+    if (changed) this.#holed[changed.holes.length ? "add" : "delete"](changed);
+    if (!this.#holed.size || !this.request || this.#crowded(0.5)) return;
+    clearTimeout(this.#timer);
+    const session = this.session(), now = performance.now();
+    let soonest = Infinity;
+    for (const cursor of this.#holed) {
+      const { quick, sure, late, wake } = cursor.due(now, session.rtt, this.options.deadline);
+      for (const holes of [quick, sure]) {
+        if (!holes.length) continue;
+        this.stats.asked++;
+        const frame = { frame: "Repair", subscription: this.request, topic: cursor.id, holes };
+        if (holes === sure || !session.quick(encode(frame))) session.send(frame);
+      }
+      for (const [first, last] of late) this.#gap(cursor, first, last, "Late");
+      if (!cursor.holes.length) this.#holed.delete(cursor);
+      soonest = Math.min(soonest, wake);
+    }
+    this.#timer = setTimeout(() => this.#repair(), soonest - now);
   }
 
   /** One after the other, in the order of the calls. @returns {Promise<any>} */
@@ -985,35 +1201,34 @@ class Feed {
 
   async #read() {
     for (;;) {
-      let value = null;
-      try {
-        value = this.#take();
-      } catch (error) {
-        this.fail(known(error));
-        this.source = null;
+      // Not before it is known where it began: what was handed out could not be resumed from.
+      const value = this.#since && this.#queue.shift();
+      if (value) {
+        this.#size -= weight(value);
+        if (!this.full) this.#free();
+        this.#repair();
+        return { value, done: false };
       }
-      if (value) return { value, done: false };
       if (this.#over) {
         const error = this.#error;
         this.#error = null;
         if (error) throw error;
         return { value: undefined, done: true };
       }
-      if (!this.source || !this.#since) {
-        await new Promise((resolve) => (this.#wake = resolve));
-      } else if (this.source.ended) this.#drained();
-      else await this.source.more();
+      this.renew();
+      await new Promise((resolve) => (this.#wake = resolve));
     }
   }
 }
 
 // ---- Client ----
 
-const IN_FLIGHT = 1024; // Publications without an answer,
-const ALONE = 16; // and such of them as have a stream of their own.
+// Publications without an answer,
+const IN_FLIGHT = 1024;
+// and such of them as have a stream of their own.
+const ALONE = 16;
 const ALIASES = 4096;
-const STARTS = { new: "New", latest: "Latest", all: "All" };
-const LAGS = { oldest: "Oldest", newest: "Newest", disconnect: "Disconnect" };
+const variant = (word) => word[0].toUpperCase() + word.slice(1);
 
 export class Client extends EventTarget {
   #target;
@@ -1070,9 +1285,9 @@ export class Client extends EventTarget {
 
   /**
    * @param {string} name @param {string | ArrayBuffer | ArrayBufferView} payload
-   * @returns {Promise<api.Receipt>}
+   * @param {{ realtime?: boolean }} [options] @returns {Promise<any>}
    */
-  publish(name, payload) {
+  publish(name, payload, { realtime = false } = {}) {
     return new Promise((resolve, reject) => {
       this.#open();
       const content = typeof payload === "string" ? utf8.encode(payload)
@@ -1086,7 +1301,7 @@ export class Client extends EventTarget {
       const stamp = Math.floor((performance.timeOrigin + performance.now()) * 1000);
       // Numbered and copied now: sent, and sent again, as it is.
       const bytes = encodePublish(topic.alias, number, stamp, content);
-      this.#unsent.add({ topic, number, bytes, resolve, reject });
+      this.#unsent.add({ topic, number, bytes, realtime, resolve, reject });
       this.#pump();
     });
   }
@@ -1129,18 +1344,26 @@ export class Client extends EventTarget {
     }
   }
 
-  #answered({ frame, alias, number, code, reason, sequence, count, since, digest, duplicate }) {
-    const waiting = this.#aliases[alias]?.waiting, publication = waiting?.get(number);
-    if (!publication) return;
-    waiting.delete(number);
-    this.#sent.delete(publication);
-    if (publication.bytes.length > JOIN) this.#alone--;
-    if (frame === "Rejected") publication.reject(new WeirError(code, reason));
-    else {
-      publication.resolve({
-        sequence: safe(sequence), count: safe(count), since: millis(since), digest: hex(digest),
-        duplicate,
-      });
+  #answered({ frame, alias, number, floor, seen, code, reason, ...receipt }) {
+    const waiting = this.#aliases[alias]?.waiting ?? new Map();
+    // One for all in datagrams; who else waits is told more.
+    const answered = frame !== "Acknowledge" ? [waiting.get(number)]
+      : [...waiting.values()].filter(({ realtime, number }) => realtime &&
+        (number <= floor || BigInt(seen) >> BigInt(number - floor - 1) & 1n));
+    for (const publication of answered) {
+      if (!publication) return;
+      waiting.delete(publication.number);
+      this.#sent.delete(publication);
+      if (publication.bytes.length > JOIN) this.#alone--;
+      if (frame === "Rejected") publication.reject(new WeirError(code, reason));
+      else if (frame === "Acknowledge") publication.resolve(null);
+      else {
+        const { sequence, count, since, digest, duplicate } = receipt;
+        publication.resolve({
+          sequence: safe(sequence), count: safe(count), since: millis(since), digest: hex(digest),
+          duplicate,
+        });
+      }
     }
     this.#pump();
     if (!this.#sent.size) this.#settled();
@@ -1150,22 +1373,33 @@ export class Client extends EventTarget {
    * @param {string} filter @param {api.SubscribeOptions} [options]
    * @returns {api.Subscription}
    */
-  subscribe(filter, { from = "new", lag = "oldest", signal } = {}) {
-    const last = /^last:(\d+)$/.exec(String(from));
-    const start = Number.isSafeInteger(from) && +from >= 0 ? { Sequence: from }
-      : last ? { Last: +last[1] } : STARTS[from];
-    if (!start || !LAGS[lag]) throw new TypeError(`no such options: from ${from}, lag ${lag}`);
+  subscribe(filter, options = {}) {
+    const { from = "new", lag = "oldest", delivery = "ordered", deadline = 0, signal } = options;
     const close = () => feed.fail(null);
-    const feed = new Feed(() => this.#session, { filter, start, lag: LAGS[lag] }, () => {
-      this.#feeds.delete(feed);
-      signal?.removeEventListener("abort", close);
-    });
+    let feed;
+    try {
+      const last = /^last:(\d+)$/.exec(String(from));
+      const start = Number.isSafeInteger(from) ? { Sequence: from }
+        : last ? { Last: +last[1] } : variant(from);
+      feed = new Feed(() => this.#session, {
+        filter, start, lag: variant(lag), delivery: variant(delivery),
+        deadline: delivery === "realtime" ? deadline : 0,
+      }, () => {
+        this.#feeds.delete(feed);
+        signal?.removeEventListener("abort", close);
+      });
+      encode(feed.frame(0));
+    } catch {
+      throw new TypeError(`no such options: from ${from}, lag ${lag}, delivery ${delivery}, ` +
+        `deadline ${deadline}`);
+    }
     this.#feeds.add(feed);
     signal?.addEventListener("abort", close);
     if (signal?.aborted || this.#closing || this.#over) close();
     feed.renew();
     return {
       ready: feed.ready,
+      stats: feed.stats,
       next: () => feed.next(),
       close,
       [Symbol.asyncIterator]: () => ({
