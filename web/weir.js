@@ -912,8 +912,11 @@ export class Receiver {
     this.holes = this.holes.filter((hole) => {
       const { first, last, seen, due, tries } = hole, size = last - first + 1;
       const end = deadline ? seen + deadline - rtt / 2 : Infinity;
-      if (now >= end) late.push([first, last]);
-      else if (now >= due) {
+      if (now >= end) {
+        late.push([first, last]);
+        return false;
+      }
+      if (now >= due) {
         hole.due = now + wait(rtt);
         if (tries < 2 && size <= left) {
           left -= size;
@@ -927,7 +930,7 @@ export class Receiver {
         }
       }
       wake = Math.min(wake, hole.due, end);
-      return now < end;
+      return true;
     });
     return { quick, sure, late, wake };
   }
