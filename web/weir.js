@@ -37,6 +37,7 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const clamp = (n, low, high) => Math.max(low, Math.min(n, high));
 /** @param {Uint8Array[]} parts */
 const joined = (parts) => {
+  if (parts.length === 1) return parts[0];
   const whole = new Uint8Array(parts.reduce((size, { length }) => size + length, 0));
   let to = 0;
   for (const part of parts) {
@@ -319,15 +320,11 @@ const decode = (body, to = "client") => {
 
 /** Cuts a stream into frames. One that lies whole in a chunk is not copied. */
 class FrameReader {
-  /** @type {Uint8Array} */
-  #chunk = new Uint8Array(0);
-  #at = 0;
-  // Of the frame that has begun: the length so far, then the body so far.
-  #size = 0;
-  #shift = 0;
-  /** @type {Uint8Array | null} */
-  #body = null;
+  /** What came and was not given. @type {Uint8Array[]} */
+  #parts = [];
   #have = 0;
+  // So much makes a frame, or shows how much does.
+  #need = 1;
 
   /** @param {number} limit largest body */
   constructor(limit = 1 << 20) {
@@ -336,46 +333,43 @@ class FrameReader {
 
   /** Whether a frame has begun and is not complete. */
   get partial() {
-    return this.#shift > 0 || this.#body !== null || this.#at < this.#chunk.length;
+    return this.#have > 0;
   }
 
-  /** Only once next() has given null. @param {Uint8Array} chunk */
+  /** @param {Uint8Array} chunk */
   push(chunk) {
-    this.#chunk = chunk;
-    this.#at = 0;
+    this.#parts.push(chunk);
+    this.#have += chunk.length;
   }
 
   /** The body of the next whole frame. @returns {Uint8Array | null} */
   next() {
-    const chunk = this.#chunk;
-    if (!this.#body) {
-      for (let more = true; more; ) {
-        if (this.#at === chunk.length) return null;
-        const byte = chunk[this.#at++];
-        more = byte >= 0x80;
-        this.#size += (byte & 0x7f) * 2 ** this.#shift;
-        this.#shift += 7;
-        if (more ? this.#shift === 35 : byte === 0 || this.#size > 0xffffffff) {
+    while (this.#have >= this.#need) {
+      const all = joined(this.#parts);
+      let size = 0, at = 0, byte;
+      this.#parts = [all];
+      do {
+        byte = all[at];
+        size += (byte & 0x7f) * 2 ** (7 * at++);
+      } while (byte >= 0x80 && at < Math.min(all.length, 5));
+      if (byte >= 0x80 && at < 5) this.#need = at + 1;
+      else {
+        if (byte >= 0x80 || !byte || size > 0xffffffff) {
           malformed("a length of 0, padded, or above 32 bits");
         }
+        if (size > this.limit) {
+          throw new WeirError(TOO_LARGE, `a frame of ${size} bytes, above the limit ${this.limit}`);
+        }
+        this.#need = at + size;
+        if (this.#have >= this.#need) {
+          this.#have -= this.#need;
+          this.#parts = this.#have ? [all.subarray(this.#need)] : [];
+          this.#need = 1;
+          return all.subarray(at, at + size);
+        }
       }
-      const size = this.#size;
-      this.#size = this.#shift = 0;
-      if (size > this.limit) {
-        throw new WeirError(TOO_LARGE, `a frame of ${size} bytes, above the limit ${this.limit}`);
-      }
-      if (this.#at + size <= chunk.length) return chunk.subarray(this.#at, (this.#at += size));
-      this.#body = new Uint8Array(size);
-      this.#have = 0;
     }
-    const body = this.#body;
-    const part = chunk.subarray(this.#at, this.#at + body.length - this.#have);
-    body.set(part, this.#have);
-    this.#at += part.length;
-    this.#have += part.length;
-    if (this.#have < body.length) return null;
-    this.#body = null;
-    return body;
+    return null;
   }
 }
 
@@ -441,7 +435,7 @@ const outbox = (write, fail) => {
       do size += queue[count++].length;
       while (count < queue.length && size + queue[count].length <= JOIN);
       const parts = queue.splice(0, count);
-      await write(count > 1 ? joined(parts) : parts[0]);
+      await write(joined(parts));
     }
     busy = false;
   };
