@@ -165,12 +165,6 @@ export function connect(url?: string | URL, options?: ConnectOptions): Promise<C
 export const codec: {
   /** A whole frame, with its length; `to` is who receives it. */
   encode(frame: { frame: string }, to?: "daemon" | "client"): Uint8Array;
-  encodePublish(
-    alias: number,
-    number: number,
-    stamp: number,
-    payload: Uint8Array,
-  ): Uint8Array;
   /** A frame without its length. What is bytes in it are views. */
   decode(body: Uint8Array, to?: "daemon" | "client"): { frame: string } & Record<string, any>;
   FrameReader: new (limit?: number) => {

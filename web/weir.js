@@ -71,24 +71,6 @@ const room = (size) => {
   out.set(old);
 };
 
-/** LEB128; returns where it ends. @param {Uint8Array} to @param {number | bigint} n */
-const put = (to, i, n) => {
-  if (typeof n === "bigint") {
-    for (; n >= 0x80n; n >>= 7n) to[i++] = Number(n & 0x7fn) | 0x80;
-    n = Number(n);
-  }
-  for (; n > 0x7fffffff; n = Math.floor(n / 128)) to[i++] = (n % 128) | 0x80;
-  for (; n >= 0x80; n >>>= 7) to[i++] = (n & 0x7f) | 0x80;
-  to[i++] = n;
-  return i;
-};
-
-const width = (n) => {
-  let size = 1;
-  for (; n >= 0x80; n = Math.floor(n / 128)) size++;
-  return size;
-};
-
 /** @returns {any} */
 const varint = (bits) => {
   const start = at;
@@ -96,7 +78,7 @@ const varint = (bits) => {
   let n = 0, scale = 1, byte;
   do {
     if (at === src.length) malformed("it ends inside a number");
-    if (at - start === (bits === 32 ? 5 : 10)) malformed("a number too long");
+    if (at - start > bits / 7) malformed("a number too long");
     byte = src[at++];
     n += (byte & 0x7f) * scale;
     scale *= 128;
@@ -116,11 +98,11 @@ const take = (size) => {
 /** @returns {Type} */
 const uint = (bits) => ({
   write(n) {
-    const fits = typeof n === "bigint" ? n >> BigInt(bits) === 0n
-      : n >= 0 && Number.isSafeInteger(n) && (bits === 64 || n <= 0xffffffff);
-    if (!fits) throw new RangeError(`${n} is no u${bits}`);
+    let big = typeof n === "number" ? BigInt(n) : n;
+    if (big >> BigInt(bits)) throw new RangeError(`${n} is no u${bits}`);
     room(10);
-    end = put(out, end, n);
+    for (; big > 127n; big >>= 7n) out[end++] = Number(big & 127n) | 128;
+    out[end++] = Number(big);
   },
   read: () => varint(bits),
 });
@@ -280,40 +262,22 @@ const encode = (frame, to = "daemon") => {
   end = 5;
   u32.write(index);
   types[index].write(frame);
-  const size = end - 5, begin = 5 - width(size);
-  put(out, begin, size);
-  return out.slice(begin, end);
-};
-
-/** The same for a Publish, by hand: one of the two frames that come by the thousands. */
-const encodePublish = (alias, number, stamp, payload) => {
-  const size = 1 + width(alias) + width(number) + width(stamp) + width(payload.length) +
-    payload.length;
-  const frame = new Uint8Array(width(size) + size);
-  let i = put(frame, 0, size);
-  frame[i] = 2;
-  i = put(frame, put(frame, put(frame, i + 1, alias), number), stamp);
-  frame.set(payload, put(frame, i, payload.length));
-  return frame;
+  const stop = end;
+  end = 0;
+  u32.write(stop - 5);
+  out.copyWithin(5 - end, 0, end);
+  const whole = out.slice(5 - end, stop);
+  if (stop > BUFFER) out = new Uint8Array(4096);
+  return whole;
 };
 
 /** A frame without its length; its bytes are views. @param {Uint8Array} body @returns {Frame} */
 const decode = (body, to = "client") => {
   src = body;
   at = 0;
-  let frame;
-  if (body[0] === 3 && to === "client") {
-    // By hand: the other.
-    at = 1;
-    frame = {
-      frame: "Message", topic: varint(64), sequence: varint(64), count: varint(64),
-      stamp: varint(64), payload: bytes.read(),
-    };
-  } else {
-    const [names, types] = FRAMES[to], index = varint(32);
-    frame = (types[index] ?? malformed(`there is none of number ${index}`)).read();
-    frame.frame = names[index];
-  }
+  const [names, types] = FRAMES[to], index = varint(32);
+  const frame = (types[index] ?? malformed(`there is none of number ${index}`)).read();
+  frame.frame = names[index];
   if (at < body.length) malformed(`${frame.frame} with bytes after its end`);
   return frame;
 };
@@ -373,7 +337,7 @@ class FrameReader {
   }
 }
 
-export const codec = { encode, encodePublish, decode, FrameReader };
+export const codec = { encode, decode, FrameReader };
 
 // ---- What the consumer sees ----
 
@@ -1297,7 +1261,7 @@ export class Client extends EventTarget {
       const topic = this.#topic(name), number = ++topic.last;
       const stamp = Math.floor((performance.timeOrigin + performance.now()) * 1000);
       // Numbered and copied now: sent, and sent again, as it is.
-      const bytes = encodePublish(topic.alias, number, stamp, content);
+      const bytes = encode({ frame: "Publish", alias: topic.alias, number, stamp, payload: content });
       this.#unsent.add({ topic, number, bytes, realtime, resolve, reject });
       this.#pump();
     });
