@@ -4,20 +4,22 @@
 /** @typedef {Record<string, any> & { frame: string }} Frame as in tests/vectors/frames.json */
 /** @typedef {{ write: (value: any) => void, read: () => any }} Type */
 
-const CODES = {
-  0x00: "done", 0x01: "shutting_down", 0x02: "overloaded", 0x03: "timed_out", 0x10: "malformed",
-  0x11: "version", 0x12: "unexpected", 0x13: "unsupported", 0x14: "frame_too_large",
-  0x20: "bad_topic", 0x21: "bad_filter", 0x22: "payload_too_large", 0x23: "reserved",
-  0x24: "bad_alias", 0x25: "bad_request", 0x26: "too_many_subscriptions", 0x28: "stale",
-  0x30: "not_found", 0x31: "evicted", 0x40: "unauthorized", 0x41: "forbidden",
-  0x42: "rate_limited", 0x50: "lagged", 0x51: "publisher_gone",
-};
+// By the upper and the lower four bits of the code.
+const CODES = [
+  "done shutting_down overloaded timed_out",
+  "malformed version unexpected unsupported frame_too_large",
+  "bad_topic bad_filter payload_too_large reserved bad_alias bad_request too_many_subscriptions " +
+    " stale",
+  "not_found evicted",
+  "unauthorized forbidden rate_limited",
+  "lagged publisher_gone",
+].map((row) => row.split(" "));
 const RETRY = [0x01, 0x02, 0x03, 0x42, 0x50, 0x51];
 const MALFORMED = 0x10, TOO_LARGE = 0x14, LAGGED = 0x50;
 
 export class WeirError extends Error {
   /** @param {number | null} code @param {string} message */
-  constructor(code, message, name = CODES[code] ?? "unknown", retry = RETRY.includes(code)) {
+  constructor(code, message, name = CODES[code >> 4]?.[code & 15] || "unknown", retry = RETRY.includes(code)) {
     super(message || name.replaceAll("_", " "));
     this.code = code;
     this.name = name;
@@ -30,6 +32,7 @@ const closed = () => new WeirError(null, "closed by this client", "closed", fals
 const defect = (why) =>
   new WeirError(MALFORMED, `the daemon broke the protocol: ${why}: update the older of the two`);
 const words = (error) => error?.message || String(error);
+const refused = (error) => error instanceof WeirError && error.code !== null;
 const known = (error) => (error instanceof WeirError ? error : broken(words(error)));
 /** @type {(...args: any[]) => any} */
 const nothing = () => {};
@@ -73,21 +76,16 @@ const room = (size) => {
 
 /** @returns {any} */
 const varint = (bits) => {
-  const start = at;
   if (src[at] < 0x80) return src[at++];
-  let n = 0, scale = 1, byte;
+  let big = 0n, shift = 0n, byte;
   do {
     if (at === src.length) malformed("it ends inside a number");
-    if (at - start > bits / 7) malformed("a number too long");
     byte = src[at++];
-    n += (byte & 0x7f) * scale;
-    scale *= 128;
-  } while (byte >= 0x80);
-  if (n <= (bits === 32 ? 0xffffffff : Number.MAX_SAFE_INTEGER)) return n;
-  let big = 0n;
-  for (let i = at; i-- > start; ) big = (big << 7n) | BigInt(src[i] & 0x7f);
-  if (big >> BigInt(bits)) malformed(`a number above ${bits} bits`);
-  return big;
+    big |= BigInt(byte & 0x7f) << shift;
+    shift += 7n;
+  } while (byte >= 0x80 && shift < bits);
+  if (byte >= 0x80 || big >> BigInt(bits)) malformed(`a number above ${bits} bits`);
+  return big > Number.MAX_SAFE_INTEGER ? big : Number(big);
 };
 
 const take = (size) => {
@@ -306,32 +304,33 @@ class FrameReader {
     this.#have += chunk.length;
   }
 
+  /** All frames that are whole with this chunk. @param {Uint8Array} chunk */
+  each(chunk, take) {
+    this.push(chunk);
+    for (let body; (body = this.next()); ) take(decode(body), body[0]);
+  }
+
   /** The body of the next whole frame. @returns {Uint8Array | null} */
   next() {
     while (this.#have >= this.#need) {
       const all = joined(this.#parts);
-      let size = 0, at = 0, byte;
+      const width = all.subarray(0, 5).findIndex((byte) => byte < 0x80) + 1;
       this.#parts = [all];
-      do {
-        byte = all[at];
-        size += (byte & 0x7f) * 2 ** (7 * at++);
-      } while (byte >= 0x80 && at < Math.min(all.length, 5));
-      if (byte >= 0x80 && at < 5) this.#need = at + 1;
-      else {
-        if (byte >= 0x80 || !byte || size > 0xffffffff) {
-          malformed("a length of 0, padded, or above 32 bits");
-        }
-        if (size > this.limit) {
-          throw new WeirError(TOO_LARGE, `a frame of ${size} bytes, above the limit ${this.limit}`);
-        }
-        this.#need = at + size;
-        if (this.#have >= this.#need) {
-          this.#have -= this.#need;
-          this.#parts = this.#have ? [all.subarray(this.#need)] : [];
-          this.#need = 1;
-          return all.subarray(at, at + size);
-        }
+      this.#need = all.length + 1;
+      if (!width && all.length < 5) break;
+      src = all;
+      at = 0;
+      const size = varint(32);
+      if (!all[width - 1]) malformed("a length of 0, or padded");
+      if (size > this.limit) {
+        throw new WeirError(TOO_LARGE, `a frame of ${size} bytes, above the limit ${this.limit}`);
       }
+      this.#need = width + size;
+      if (this.#have < this.#need) break;
+      this.#have -= this.#need;
+      this.#parts = this.#have ? [all.subarray(this.#need)] : [];
+      this.#need = 1;
+      return all.subarray(width, width + size);
     }
     return null;
   }
@@ -343,8 +342,7 @@ export const codec = { encode, decode, FrameReader };
 
 const safe = (n) => (typeof n === "number" ? n : malformed("a number above 2^53 - 1"));
 const millis = (micros) => (micros ? Number(micros) / 1000 : null);
-const HEX = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, "0"));
-const hex = (view) => Array.from(view, (byte) => HEX[byte]).join("");
+const hex = (view) => Array.from(view, (byte) => byte.toString(16).padStart(2, "0")).join("");
 const unhex = (text) => {
   if (!/^([0-9a-f]{2})*$/i.test(text)) throw new TypeError(`not hex: ${text}`);
   return Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
@@ -362,7 +360,8 @@ const own = (view) => {
 class Message {
   /** @param {{ topic: string, epoch: bigint }} topic @param {any} frame */
   constructor({ topic, epoch }, { sequence, count, stamp, payload }) {
-    this.kind = /** @type {const} */ ("message");
+    /** @type {"message"} */
+    this.kind = "message";
     this.topic = topic;
     this.epoch = epoch;
     this.sequence = safe(sequence);
@@ -426,7 +425,7 @@ const overWebTransport = (url, hashes, session) => {
   const serverCertificateHashes = hashes.map((value) => ({ algorithm: "sha-256", value }));
   const wt = new WebTransport(url, hashes.length ? { serverCertificateHashes } : {});
   const { datagrams } = wt;
-  const fail = (error) => session.end(known(error));
+  const fail = (error) => session.end(error);
   let quick;
 
   const writer = (open) => {
@@ -441,8 +440,7 @@ const overWebTransport = (url, hashes, session) => {
     const frames = new FrameReader(session.limit);
     return each(readable, (chunk, reader) => {
       session.heard();
-      frames.push(chunk);
-      for (let body; (body = frames.next()); ) take(decode(body), reader);
+      frames.each(chunk, (frame) => take(frame, reader));
       return wait();
     });
   };
@@ -468,13 +466,12 @@ const overWebTransport = (url, hashes, session) => {
     await sleep(500);
     throw broken("the daemon closed the control stream");
   }).catch(fail);
-  wt.ready.then(() => each(wt.incomingUnidirectionalStreams, (stream) => void accept(stream)))
-    .catch(nothing);
-  wt.ready.then(() => {
-    // The browsers would keep one, and drop the others of a burst.
-    datagrams.incomingHighWaterMark = WAITING;
-    return each(datagrams.readable, (bytes) => session.datagram(bytes));
-  }).catch((error) => error instanceof WeirError && fail(error));
+  const loop = (readable, take) => wt.ready.then(() => each(readable, take))
+    .catch((error) => error instanceof WeirError && fail(error));
+  loop(wt.incomingUnidirectionalStreams, (stream) => void accept(stream));
+  // The browsers would keep one, and drop the others of a burst.
+  datagrams.incomingHighWaterMark = WAITING;
+  loop(datagrams.readable, (bytes) => session.datagram(bytes));
   wt.closed.then(({ closeCode, reason }) => {
     fail(closeCode ? new WeirError(closeCode, reason) : broken("the connection closed"));
   }, fail);
@@ -504,49 +501,48 @@ const overWebTransport = (url, hashes, session) => {
     close(closeCode, reason) {
       try {
         wt.close({ closeCode, reason });
-      } catch {} // Not open yet.
+        // Not open yet.
+      } catch {}
     },
   };
 };
 
 const overWebSocket = (url, session) => {
   const ws = new WebSocket(url), frames = new FrameReader();
-  let opened = false, sink = NOBODY;
+  let sink = NOBODY;
   ws.binaryType = "arraybuffer";
-  const open = new Promise((resolve) => (ws.onopen = resolve)).then(() => (opened = true));
+  const open = new Promise((resolve) => (ws.onopen = resolve));
   ws.onmessage = ({ data }) => {
     if (session.over) return;
     session.heard();
     try {
       if (typeof data === "string") throw defect("a text message");
       frames.limit = session.limit;
-      frames.push(new Uint8Array(data));
-      for (let body; (body = frames.next()); ) {
-        const kind = body[0], frame = decode(body);
+      frames.each(new Uint8Array(data), (frame, kind) => {
         // For, and what may follow it: it says whose that is, until the next.
         if (kind === 1) sink = session.open(frame);
         else if (kind < 1 || kind > 9) session.control(frame);
         else sink.take(frame);
-      }
+      });
       if (frames.partial) throw defect("a message that ends inside a frame");
     } catch (error) {
-      session.end(known(error));
+      session.end(error);
     }
   };
   ws.onclose = ({ code, reason }) => {
-    const why = opened ? "the connection closed"
+    const why = session.welcome ? "the connection closed"
       : `nothing answers at ${url}, or this browser does not trust its certificate`;
     session.end(code >= 4000 ? new WeirError(code - 4000, reason) : broken(reason || why));
   };
   const send = outbox(async (chunk) => {
-    if (!opened) await open;
+    await open;
     ws.send(chunk);
     // There is no event for this. What moves shows that the daemon is there.
     for (let left; (left = ws.bufferedAmount) > BUFFER; ) {
       await sleep(5);
       if (ws.bufferedAmount < left) session.heard();
     }
-  }, (error) => session.end(known(error)));
+  }, (error) => session.end(error));
   return {
     transport: "websocket",
     send,
@@ -577,7 +573,6 @@ class Session {
   over = null;
   /** @type {Frame} */
   welcome = null;
-  began = performance.now();
   /** Subscriptions by request. @type {Map<number, Feed>} */
   feeds = new Map();
   /** Get, Top and Ping by request. @type {Map<number, Question>} */
@@ -673,10 +668,6 @@ class Session {
         return feed?.ended(new WeirError(code, reason));
       case "Goodbye":
         return this.end(new WeirError(code, reason, undefined, frame.retry));
-      case "Drain":
-        return;
-      default:
-        throw defect(`${frame.frame} on the control stream`);
     }
   }
 
@@ -695,13 +686,11 @@ class Session {
     const frames = new FrameReader();
     let to = this.#lowest;
     this.heard();
-    frames.push(bytes);
-    for (let body; (body = frames.next()); ) {
-      const frame = decode(body);
-      if (frame.frame === "For") to = frame.request;
-      else if (frame.frame === "Acknowledge") this.control(frame);
+    frames.each(bytes, (frame, kind) => {
+      if (kind === 1) to = frame.request;
+      else if (kind === 11) this.control(frame);
       else this.feeds.get(to)?.take(frame, true);
-    }
+    });
     if (frames.partial) throw defect("a datagram that ends inside a frame");
   }
 
@@ -728,11 +717,6 @@ class Session {
     this.measure();
   }
 
-  /** In a datagram, if there are any. */
-  quick(bytes) {
-    return this.link.datagram?.(bytes) ?? false;
-  }
-
   /** @param {Feed} feed */
   unsubscribe(feed) {
     if (!this.feeds.delete(feed.request)) return;
@@ -745,7 +729,8 @@ class Session {
     if (bytes.length > JOIN) return link.alone(declaration, bytes);
     if (!this.#declared.has(topic)) link.publish(declaration);
     this.#declared.add(topic);
-    const datagram = () => this.quick(this.#known.has(topic.alias) ? bytes : joined([declaration, bytes]));
+    const datagram = () =>
+      link.datagram?.(this.#known.has(topic.alias) ? bytes : joined([declaration, bytes]));
     if (!realtime || !datagram()) return link.publish(bytes);
     this.measure();
     const later = (ms, act) =>
@@ -754,10 +739,10 @@ class Session {
     later(rtt * 1.5 + 10, () => link.publish(bytes));
   }
 
-  /** Once; what comes later changes nothing. @param {WeirError} error */
+  /** Once; what comes later changes nothing. */
   end(error) {
     if (this.over) return;
-    this.over = error;
+    error = this.over = known(error);
     clearTimeout(this.#timer);
     // The daemon hears of what is its own fault.
     const fault = error.code === MALFORMED || error.code === TOO_LARGE;
@@ -769,7 +754,8 @@ class Session {
 
   async leave() {
     this.send({ frame: "Goodbye", code: 0, reason: "" });
-    await sleep(0); // What is queued when a connection closes is not sent.
+    // What is queued when a connection closes is not sent.
+    await sleep(0);
     this.end(closed());
   }
 }
@@ -829,7 +815,7 @@ export class Receiver {
 
   /** All below `end` exists. */
   told(end, now, rtt) {
-    if (end <= this.top || this.holes.length === HOLES) return;
+    if (end <= this.top || this.holes.length > HOLES) return;
     // What is merely on its way, for the first or the second time, need not be asked for.
     const due = this.#at + clamp(rtt / 8, 1, 6) + 2;
     this.holes.push({ first: this.top, last: end - 1, seen: now, due, tries: 0 });
@@ -839,28 +825,19 @@ export class Receiver {
   /** These are here, or never will be. Gives the parts that are new. */
   take(first, last, now, rtt) {
     const fresh = [];
-    this.told(first, now, rtt);
-    if (first > this.top) return fresh;
-    if (first < this.top) {
-      this.holes = this.holes.flatMap((hole) => {
-        const from = Math.max(first, hole.first), to = Math.min(last, hole.last);
-        if (from > to) return hole;
-        fresh.push({ ...hole, first: from, last: to });
-        return [{ ...hole, last: from - 1 }, { ...hole, first: to + 1 }]
-          .filter(({ first, last }) => first <= last);
-      });
-    }
-    if (last >= this.top) {
-      fresh.push({ first: Math.max(first, this.top), last, tries: 0 });
-      this.top = last + 1;
-      this.#at = now;
-    }
+    this.told(last + 1, now, rtt);
+    const full = this.holes.length > HOLES;
+    this.holes = this.holes.flatMap((hole) => {
+      const from = Math.max(first, hole.first), to = Math.min(last, hole.last);
+      if (from > to) return hole;
+      const rest = [{ ...hole, last: from - 1 }, { ...hole, first: to + 1 }]
+        .filter(({ first, last }) => first <= last);
+      if (full && rest.length > 1) return hole;
+      fresh.push({ ...hole, first: from, last: to });
+      return rest;
+    });
+    if (fresh.length && last + 1 === this.top) this.#at = now;
     return fresh;
-  }
-
-  /** Their session is another: they come by themselves, or are asked for anew. */
-  resume(now, rtt) {
-    for (const hole of this.holes) Object.assign(hole, { due: now + wait(rtt), tries: 0 });
   }
 
   /** What is to be asked for in a datagram and on the control stream, and given up. */
@@ -875,7 +852,7 @@ export class Receiver {
         return false;
       }
       if (now >= due) {
-        hole.due = now + wait(rtt);
+        hole.due = now + patience(rtt);
         if (tries < 2 && size <= left) {
           left -= size;
           hole.tries++;
@@ -894,7 +871,7 @@ export class Receiver {
   }
 }
 
-const wait = (rtt) => rtt * 1.25 + 10;
+const patience = (rtt) => rtt * 1.25 + 10;
 
 const weight = ({ payload }) => 64 + (payload?.length ?? 0);
 
@@ -1067,33 +1044,27 @@ class Feed {
   #take(frame, datagram) {
     const { frame: kind, first = frame.sequence, last = first } = frame, now = performance.now();
     const rtt = this.session()?.rtt, cursor = this.#ids.get(frame.topic);
-    switch (kind) {
-      case "Topic": {
-        const { id, name } = frame, epoch = BigInt(frame.epoch);
-        // Said again.
-        if (this.#ids.has(id)) return;
-        let cursor = this.#cursors.get(name);
-        // One that was forgotten comes back with another id and epoch.
-        if (cursor && this.#ids.get(cursor.id) === cursor) {
-          this.#ids.set(cursor.id, null);
-          this.#holed.delete(cursor);
-        }
-        if (this.ordered || cursor?.epoch !== epoch) {
-          cursor = new Receiver(safe(frame.next), now);
-          this.#cursors.set(name, Object.assign(cursor, { topic: name, epoch }));
-        }
-        cursor.id = id;
-        cursor.resume(now, rtt);
-        this.#ids.set(id, cursor);
-        return this.#repair(cursor);
+    if (kind === "Topic") {
+      const { id, name } = frame, epoch = BigInt(frame.epoch);
+      // Said again.
+      if (this.#ids.has(id)) return;
+      let cursor = this.#cursors.get(name);
+      // One that was forgotten comes back with another id and epoch.
+      if (cursor && this.#ids.get(cursor.id) === cursor) {
+        this.#ids.set(cursor.id, null);
+        this.#holed.delete(cursor);
       }
-      case "Head": case "Message": case "Gap":
-        break;
-      case "Begin": case "Chunk": case "End": case "Abort":
-        return;
-      default:
-        throw defect(`${kind} on a subscription's stream`);
+      if (this.ordered || cursor?.epoch !== epoch) {
+        cursor = new Receiver(safe(frame.next), now);
+        this.#cursors.set(name, Object.assign(cursor, { topic: name, epoch }));
+      }
+      cursor.id = id;
+      // Its holes are under way, as if they had been asked for.
+      for (const hole of cursor.holes) hole.due = now + patience(rtt);
+      this.#ids.set(id, cursor);
+      return this.#repair(cursor);
     }
+    if (!/^(Message|Gap|Head)$/.test(kind)) return;
     if (this.ordered) {
       if (kind === "Head") return;
       if (first !== cursor?.top || last < first) {
@@ -1145,7 +1116,7 @@ class Feed {
         if (!holes.length) continue;
         this.stats.asked++;
         const frame = { frame: "Repair", subscription: this.request, topic: cursor.id, holes };
-        if (holes === sure || !session.quick(encode(frame))) session.send(frame);
+        if (holes === sure || !session.link.datagram?.(encode(frame))) session.send(frame);
       }
       for (const [first, last] of late) this.#gap(cursor, first, last, "Late");
       if (!cursor.holes.length) this.#holed.delete(cursor);
@@ -1195,11 +1166,8 @@ export class Client extends EventTarget {
   #target;
   /** The one that stands. @type {Session | null} */
   #session = null;
-  /** The same, or the one that stood last. @type {Session} */
-  #latest;
   /** @type {api.State} */
-  #state = "reconnecting";
-  #reason = "";
+  state = "reconnecting";
   // Topics published to, by name and by alias; an alias is for the client's life.
   #topics = new Map();
   #aliases = [];
@@ -1211,6 +1179,7 @@ export class Client extends EventTarget {
   #questions = new Set();
   /** @type {Set<Feed>} */
   #feeds = new Set();
+  #began = 0;
   #failures = 0;
   /** @type {Promise<void> | null} */
   #closing = null;
@@ -1225,23 +1194,7 @@ export class Client extends EventTarget {
   }
 
   get #over() {
-    return this.#state === "closed";
-  }
-
-  get state() {
-    return this.#state;
-  }
-  get transport() {
-    return /** @type {api.Transport} */ (this.#latest.link.transport);
-  }
-  get reason() {
-    return this.#reason;
-  }
-  get session() {
-    return BigInt(this.#latest.welcome.session);
-  }
-  get maxPayload() {
-    return Number(this.#latest.welcome.limits.payload);
+    return this.state === "closed";
   }
 
   /**
@@ -1358,13 +1311,11 @@ export class Client extends EventTarget {
     signal?.addEventListener("abort", close);
     if (signal?.aborted || this.#closing || this.#over) close();
     feed.renew();
+    const { ready, stats } = feed, next = () => feed.next();
     return {
-      ready: feed.ready,
-      stats: feed.stats,
-      next: () => feed.next(),
-      close,
+      ready, stats, next, close,
       [Symbol.asyncIterator]: () => ({
-        next: () => feed.next(),
+        next,
         async return() {
           close();
           return { value: undefined, done: true };
@@ -1425,8 +1376,9 @@ export class Client extends EventTarget {
   async #leave() {
     for (const feed of this.#feeds) feed.fail(null);
     if (this.#sent.size + this.#unsent.size) {
-      const settled = new Promise((resolve) => (this.#settled = resolve));
-      await Promise.race([settled, sleep(this.#target.timeout)]);
+      await Promise.race([
+        new Promise((resolve) => (this.#settled = resolve)), sleep(this.#target.timeout),
+      ]);
     }
     const session = this.#session;
     this.#finish(closed());
@@ -1434,9 +1386,15 @@ export class Client extends EventTarget {
   }
 
   #adopt({ session, reason }) {
-    this.#session = this.#latest = session;
-    this.#reason = reason;
-    if (session.over) return this.#lost(session.over); // As soon as it was welcomed.
+    const { link, welcome } = session;
+    this.#session = session;
+    this.#began = performance.now();
+    this.transport = link.transport;
+    this.reason = reason;
+    this.session = BigInt(welcome.session);
+    this.maxPayload = Number(welcome.limits.payload);
+    // As soon as it was welcomed.
+    if (session.over) return this.#lost(session.over);
     session.onanswer = (frame) => this.#answered(frame);
     session.onend = (error) => this.#lost(error);
     // With their numbers of before: the daemon counts none twice.
@@ -1453,7 +1411,7 @@ export class Client extends EventTarget {
     if (this.#over) return;
     if (!error.retry || !this.#target.reconnect) return this.#finish(error);
     // A daemon that welcomes and ends sessions at once is not asked ever faster.
-    if (performance.now() - this.#latest.began > 5000) this.#failures = 0;
+    if (performance.now() - this.#began > 5000) this.#failures = 0;
     this.#become("reconnecting", error.message, error.code);
     this.#reconnect();
   }
@@ -1491,7 +1449,7 @@ export class Client extends EventTarget {
   }
 
   #become(state, reason, code = null) {
-    this.#state = state;
+    this.state = state;
     const detail = { state, transport: this.transport, reason, code };
     this.dispatchEvent(new CustomEvent("state", { detail }));
   }
@@ -1544,7 +1502,7 @@ const race = (target) => new Promise((resolve, reject) => {
       running--;
       if (over) return;
       // The daemon itself refuses, and would over the other too.
-      if (error.code !== null && error instanceof WeirError) return settle(error);
+      if (refused(error)) return settle(error);
       failures.push(words(error));
       failed(words(error));
       const why = `cannot reach ${base.origin}: ${failures.join("; ")}`;
@@ -1568,7 +1526,7 @@ const race = (target) => new Promise((resolve, reject) => {
     try {
       return await greet((session) => overWebTransport(url.href, hashes, session));
     } catch (error) {
-      if (over || (error.code !== null && error instanceof WeirError)) throw error;
+      if (over || refused(error)) throw error;
       // The certificate may have changed since the daemon was asked.
       target.about = null;
       if (before?.hashes.length && !target.pinned) return webTransport();
@@ -1584,12 +1542,13 @@ const race = (target) => new Promise((resolve, reject) => {
     attempt(async () => greet((session) => overWebSocket(url.href, session)), `WebSocket: ${why}`);
   };
 
-  const late = new WeirError(null, `${base.origin} did not answer within ${timeout} ms`,
-    "timed_out", true);
-  const timers = [setTimeout(() => settle(late), timeout)];
+  const timers = [setTimeout(() => settle(new WeirError(null,
+    `${base.origin} did not answer within ${timeout} ms`, "timed_out", true)), timeout)];
   if (transport === "websocket") return webSocket("as asked for");
-  const silent = `no answer over UDP within ${fallbackAfter / 1000} s`;
-  if (auto) timers.push(setTimeout(() => webSocket(silent), fallbackAfter));
+  if (auto) {
+    timers.push(setTimeout(() => webSocket(`no answer over UDP within ${fallbackAfter / 1000} s`),
+      fallbackAfter));
+  }
   attempt(webTransport, "WebTransport", auto ? webSocket : nothing);
 });
 

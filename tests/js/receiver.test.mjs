@@ -200,16 +200,21 @@ test("a gap tells what had not come", () => {
 });
 
 test("a thousand holes and no more: the rest has not come, and comes again", () => {
-  const receiver = new Receiver(1, 0);
+  const receiver = new Receiver(1, 0), room = 1025;
   for (let n = 2; n <= 4000; n += 2) {
-    assert.equal(receiver.take(n, n, 0, 50).length, n <= 2048 ? 1 : 0);
+    assert.equal(receiver.take(n, n, 0, 50).length, n <= 2 * room ? 1 : 0);
   }
-  assert.deepEqual([receiver.holes.length, receiver.top], [1024, 2049]);
+  const { top } = receiver;
+  assert.deepEqual([receiver.holes.length, top], [room, 2 * room + 1]);
   receiver.told(5000, 0, 50);
-  assert.equal(receiver.top, 2049);
-  // What is in order fits.
-  assert.equal(receiver.take(2049, 2049, 0, 50).length, 1);
-  assert.equal(receiver.take(1, 1, 0, 50).length, 1);
-  receiver.told(5000, 0, 50);
-  assert.deepEqual([receiver.holes.length, receiver.holes.at(-1).last], [1024, 4999]);
+  assert.deepEqual(receiver.take(top, top, 0, 50), []);
+  assert.equal(receiver.top, top);
+  for (const n of [1, 3]) assert.equal(receiver.take(n, n, 0, 50).length, 1);
+  receiver.told(6000, 0, 50);
+  assert.deepEqual([receiver.holes.length, receiver.holes.at(-1).last], [room - 1, 5999]);
+  // Nor are there more when they are split.
+  for (const n of [5010, 5020, 5030]) receiver.take(n, n, 0, 50);
+  assert.equal(receiver.holes.length, room);
+  // At their ends they still shrink.
+  assert.equal(receiver.take(5999, 5999, 0, 50).length, 1);
 });
