@@ -573,10 +573,8 @@ class Session {
   over = null;
   /** @type {Frame} */
   welcome = null;
-  /** Subscriptions by request. @type {Map<number, Feed>} */
-  feeds = new Map();
-  /** Get, Top and Ping by request. @type {Map<number, Question>} */
-  questions = new Map();
+  /** Whose answers come, by request. @type {Map<number, Feed | Question>} */
+  readers = new Map();
   onanswer = nothing;
   onend = nothing;
   /** Round trip, ms: a guess until it is measured. */
@@ -617,8 +615,8 @@ class Session {
     const now = performance.now(), waited = this.#pinged && now - this.#pinged;
     // Streams that nobody reads use up the window of the whole connection, and nothing else gets
     // through either. They are given up, and resumed later.
-    const held = [...this.feeds.values()].filter((feed) => feed.full);
-    if (waited >= HELD) for (const feed of held) feed.shed();
+    const held = [...this.readers.values()].filter((reader) => reader.full);
+    if (waited >= HELD) for (const reader of held) reader.shed();
     if (waited >= PATIENCE) {
       return this.end(broken(`nothing was heard of the daemon for ${now - this.#heard | 0} ms`));
     }
@@ -640,7 +638,7 @@ class Session {
   /** A frame of the control stream. @param {Frame} frame */
   control(frame) {
     const { request, code, reason } = frame;
-    const feed = this.feeds.get(request), question = this.questions.get(request);
+    const reader = this.readers.get(request);
     switch (frame.frame) {
       case "Welcome":
         this.welcome = frame;
@@ -651,8 +649,6 @@ class Session {
         this.#known.add(frame.alias);
       case "Receipt": case "Rejected":
         return this.onanswer(frame);
-      case "Subscribed":
-        return feed?.subscribed({ run: this.welcome.run, position: frame.position });
       case "Pong":
         if (request === this.#ping) {
           const more = performance.now() - this.#asked - this.rtt;
@@ -660,12 +656,11 @@ class Session {
           this.rtt += more / (this.#measured === 1 ? 1 : more > 0 ? 8 : 2);
           if (this.#measured) this.#measured = 2;
         }
-      case "Top":
-        return question?.answer(frame);
+      case "Subscribed": case "Top":
+        return reader?.answer(frame, this);
       case "Failed": case "Ended":
-        question?.reject(new WeirError(code, reason));
-        this.feeds.delete(request);
-        return feed?.ended(new WeirError(code, reason));
+        this.readers.delete(request);
+        return reader?.ended(new WeirError(code, reason));
       case "Goodbye":
         return this.end(new WeirError(code, reason, undefined, frame.retry));
     }
@@ -674,7 +669,7 @@ class Session {
   /** What follows a For goes to this. @param {Frame} frame @param {() => void} [cancel] */
   open({ frame, request }, cancel) {
     if (frame !== "For") throw defect(`a stream that begins with ${frame}`);
-    const reader = this.feeds.get(request) ?? this.questions.get(request);
+    const reader = this.readers.get(request);
     if (reader) return reader.open(cancel);
     // Of a subscription that was given up.
     cancel?.();
@@ -689,37 +684,29 @@ class Session {
     frames.each(bytes, (frame, kind) => {
       if (kind === 1) to = frame.request;
       else if (kind === 11) this.control(frame);
-      else this.feeds.get(to)?.take(frame, true);
+      else this.readers.get(to)?.take(frame, true);
     });
     if (frames.partial) throw defect("a datagram that ends inside a frame");
   }
 
-  /** @param {Question} question */
-  ask(question) {
-    const request = ++this.#request;
-    this.send(question.frame(request));
-    this.questions.set(request, question);
-    question.done = () => this.questions.delete(request);
-  }
-
-  /** @param {Feed} feed */
-  subscribe(feed) {
-    const request = ++this.#request, frame = encode(feed.frame(request));
+  /** @param {Feed | Question} reader */
+  begin(reader) {
+    const request = ++this.#request, frame = encode(reader.frame(request));
     if (frame.length > 1 << 20) {
       throw new WeirError(TOO_LARGE, "more topics than can be resumed: split the filter");
     }
     // Before the daemon answers: the stream may overtake the answer.
-    this.feeds.set(request, feed);
-    feed.request = request;
+    this.readers.set(request, reader);
+    reader.request = request;
     this.link.send(frame);
-    if (feed.ordered) return;
+    if (!reader.scattered) return;
     this.#lowest ||= request;
     this.measure();
   }
 
   /** @param {Feed} feed */
   unsubscribe(feed) {
-    if (!this.feeds.delete(feed.request)) return;
+    if (!this.readers.delete(feed.request)) return;
     this.send({ frame: "Unsubscribe", subscription: feed.request });
     feed.request = 0;
   }
@@ -747,7 +734,7 @@ class Session {
     // The daemon hears of what is its own fault.
     const fault = error.code === MALFORMED || error.code === TOO_LARGE;
     this.link.close(fault ? error.code : 0, fault ? error.message.slice(0, 40) : "");
-    for (const feed of this.feeds.values()) feed.lost();
+    for (const reader of this.readers.values()) reader.lost();
     this.#settle.reject(error);
     this.onend(error);
   }
@@ -762,18 +749,23 @@ class Session {
 
 /** A Get, Top or Ping. Asked again in the next session if this one breaks before the answer. */
 class Question {
-  done = nothing;
   room = nothing;
   end = nothing;
+  lost = nothing;
 
-  constructor(frame, value) {
+  constructor(session, frame, value) {
+    this.session = session;
     this.frame = frame;
     this.value = value;
     /** @type {Promise<any>} */
     this.answered = new Promise((resolve, reject) => {
       this.resolve = resolve;
-      this.reject = reject;
-    }).finally(() => this.done());
+      this.fail = this.ended = reject;
+    });
+  }
+
+  renew() {
+    this.session()?.begin(this);
   }
 
   answer(frame) {
@@ -913,7 +905,8 @@ class Feed {
     this.session = session;
     this.options = options;
     this.done = done;
-    this.ordered = options.delivery === "Ordered";
+    /** Not in order. */
+    this.scattered = options.delivery !== "Ordered";
     /** @type {Promise<void>} */
     this.ready = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     this.ready.catch(nothing);
@@ -944,15 +937,16 @@ class Feed {
     this.#ids.clear();
     this.#holed.clear();
     try {
-      session.subscribe(this);
+      session.begin(this);
     } catch (error) {
       this.fail(known(error));
     }
   }
 
-  subscribed(since) {
+  /** Subscribed. */
+  answer({ position }, { welcome: { run } }) {
     // No run is named 0: all there is of topics not heard of.
-    this.#since ??= this.options.start === "All" ? { run: 0, position: 0 } : since;
+    this.#since ??= this.options.start === "All" ? { run: 0, position: 0 } : { run, position };
     this.#settle.resolve();
     this.#wake();
   }
@@ -1054,7 +1048,7 @@ class Feed {
         this.#ids.set(cursor.id, null);
         this.#holed.delete(cursor);
       }
-      if (this.ordered || cursor?.epoch !== epoch) {
+      if (!this.scattered || cursor?.epoch !== epoch) {
         cursor = new Receiver(safe(frame.next), now);
         this.#cursors.set(name, Object.assign(cursor, { topic: name, epoch }));
       }
@@ -1065,7 +1059,7 @@ class Feed {
       return this.#repair(cursor);
     }
     if (!/^(Message|Gap|Head)$/.test(kind)) return;
-    if (this.ordered) {
+    if (!this.scattered) {
       if (kind === "Head") return;
       if (first !== cursor?.top || last < first) {
         throw defect(`sequence ${first} where ${cursor?.top ?? "no topic"} was due`);
@@ -1175,10 +1169,8 @@ export class Client extends EventTarget {
   #sent = new Set();
   #unsent = new Set();
   #alone = 0;
-  /** @type {Set<Question>} */
-  #questions = new Set();
-  /** @type {Set<Feed>} */
-  #feeds = new Set();
+  /** @type {Set<Feed | Question>} */
+  #readers = new Set();
   #began = 0;
   #failures = 0;
   /** @type {Promise<void> | null} */
@@ -1299,7 +1291,7 @@ export class Client extends EventTarget {
         filter, start, lag: variant(lag), delivery: variant(delivery),
         deadline: delivery === "realtime" ? deadline : 0,
       }, () => {
-        this.#feeds.delete(feed);
+        this.#readers.delete(feed);
         signal?.removeEventListener("abort", close);
       });
       encode(feed.frame(0));
@@ -1307,7 +1299,7 @@ export class Client extends EventTarget {
       throw new TypeError(`no such options: from ${from}, lag ${lag}, delivery ${delivery}, ` +
         `deadline ${deadline}`);
     }
-    this.#feeds.add(feed);
+    this.#readers.add(feed);
     signal?.addEventListener("abort", close);
     if (signal?.aborted || this.#closing || this.#over) close();
     feed.renew();
@@ -1326,13 +1318,14 @@ export class Client extends EventTarget {
 
   async #ask(frame, value) {
     this.#open();
-    const question = new Question(frame, value);
+    const question = new Question(() => this.#session, frame, value);
     try {
-      this.#questions.add(question);
-      this.#session?.ask(question);
+      this.#readers.add(question);
+      question.renew();
       return await question.answered;
     } finally {
-      this.#questions.delete(question);
+      this.#readers.delete(question);
+      this.#session?.readers.delete(question.request);
     }
   }
 
@@ -1374,7 +1367,7 @@ export class Client extends EventTarget {
   }
 
   async #leave() {
-    for (const feed of this.#feeds) feed.fail(null);
+    for (const reader of this.#readers) if (reader instanceof Feed) reader.fail(null);
     if (this.#sent.size + this.#unsent.size) {
       await Promise.race([
         new Promise((resolve) => (this.#settled = resolve)), sleep(this.#target.timeout),
@@ -1400,8 +1393,7 @@ export class Client extends EventTarget {
     // With their numbers of before: the daemon counts none twice.
     for (const publication of this.#sent) session.publish(publication);
     this.#pump();
-    for (const question of this.#questions) session.ask(question);
-    for (const feed of this.#feeds) feed.renew();
+    for (const reader of this.#readers) reader.renew();
     this.#become("open", reason);
   }
 
@@ -1444,8 +1436,7 @@ export class Client extends EventTarget {
     this.#sent.clear();
     this.#unsent.clear();
     this.#settled();
-    for (const question of this.#questions) question.reject(error);
-    for (const feed of this.#feeds) feed.fail(error);
+    for (const reader of this.#readers) reader.fail(error);
   }
 
   #become(state, reason, code = null) {
