@@ -15,7 +15,7 @@ const CODES = [
   "lagged publisher_gone",
 ].map((row) => row.split(" "));
 const RETRY = [0x01, 0x02, 0x03, 0x42, 0x50, 0x51];
-const MALFORMED = 0x10, TOO_LARGE = 0x14, LAGGED = 0x50;
+const MALFORMED = 0x10, TOO_LARGE = 0x14;
 
 export class WeirError extends Error {
   /** @param {number | null} code @param {string} message */
@@ -41,12 +41,10 @@ const clamp = (n, low, high) => Math.max(low, Math.min(n, high));
 /** @param {Uint8Array[]} parts */
 const joined = (parts) => {
   if (parts.length === 1) return parts[0];
-  const whole = new Uint8Array(parts.reduce((size, { length }) => size + length, 0));
-  let to = 0;
-  for (const part of parts) {
-    whole.set(part, to);
-    to += part.length;
-  }
+  let size = 0;
+  for (const part of parts) size += part.length;
+  const whole = new Uint8Array(size);
+  for (const part of parts.reverse()) whole.set(part, (size -= part.length));
   return whole;
 };
 
@@ -79,7 +77,7 @@ const varint = (bits) => {
   if (src[at] < 0x80) return src[at++];
   let big = 0n, shift = 0n, byte;
   do {
-    if (at === src.length) malformed("it ends inside a number");
+    if (at === src.length) malformed("it ends too early");
     byte = src[at++];
     big |= BigInt(byte & 0x7f) << shift;
     shift += 7n;
@@ -134,7 +132,7 @@ const str = {
 
 /** @type {Type} */
 const bool = {
-  write: (value) => u32.write(value ? 1 : 0),
+  write: (value) => u32.write(+value),
   read() {
     const byte = take(1)[0];
     return byte < 2 ? byte === 1 : malformed("not a bool");
@@ -274,7 +272,7 @@ const decode = (body, to = "client") => {
   src = body;
   at = 0;
   const [names, types] = FRAMES[to], index = varint(32);
-  const frame = (types[index] ?? malformed(`there is none of number ${index}`)).read();
+  const frame = (types[index] ?? malformed("no such frame")).read();
   frame.frame = names[index];
   if (at < body.length) malformed(`${frame.frame} with bytes after its end`);
   return frame;
@@ -353,8 +351,7 @@ const unhex = (text) => {
  * than a quarter of its chunk is copied. A message that arrives alone is not.
  */
 const own = (view) => {
-  const whole = view.buffer.byteLength;
-  return whole > 1024 && view.length * 4 < whole ? view.slice() : view;
+  return view.length * 4 < view.buffer.byteLength ? view.slice() : view;
 };
 
 class Message {
@@ -422,19 +419,16 @@ const each = async (readable, take) => {
 };
 
 const overWebTransport = (url, hashes, session) => {
-  const serverCertificateHashes = hashes.map((value) => ({ algorithm: "sha-256", value }));
-  const wt = new WebTransport(url, hashes.length ? { serverCertificateHashes } : {});
+  const wt = new WebTransport(url, hashes.length
+    ? { serverCertificateHashes: hashes.map((value) => ({ algorithm: "sha-256", value })) } : {});
   const { datagrams } = wt;
   const fail = (error) => session.end(error);
   let quick;
 
-  const writer = (open) => {
-    let stream;
-    return outbox(async (chunk) => {
-      stream ??= (await open()).getWriter();
-      await stream.write(chunk);
-    }, fail);
-  };
+  const writer = (open, stream) => outbox(async (chunk) => {
+    stream ??= (await open()).getWriter();
+    await stream.write(chunk);
+  }, fail);
 
   const read = (readable, take, wait = nothing) => {
     const frames = new FrameReader(session.limit);
@@ -516,7 +510,6 @@ const overWebSocket = (url, session) => {
     if (session.over) return;
     session.heard();
     try {
-      if (typeof data === "string") throw defect("a text message");
       frames.limit = session.limit;
       frames.each(new Uint8Array(data), (frame, kind) => {
         // For, and what may follow it: it says whose that is, until the next.
@@ -524,15 +517,15 @@ const overWebSocket = (url, session) => {
         else if (kind < 1 || kind > 9) session.control(frame);
         else sink.take(frame);
       });
-      if (frames.partial) throw defect("a message that ends inside a frame");
+      if (frames.partial) throw defect("it ends inside a frame");
     } catch (error) {
       session.end(error);
     }
   };
   ws.onclose = ({ code, reason }) => {
-    const why = session.welcome ? "the connection closed"
-      : `nothing answers at ${url}, or this browser does not trust its certificate`;
-    session.end(code >= 4000 ? new WeirError(code - 4000, reason) : broken(reason || why));
+    session.end(code >= 4000 ? new WeirError(code - 4000, reason)
+      : broken(reason || (session.welcome ? "the connection closed"
+        : `nothing answers at ${url}, or this browser does not trust its certificate`)));
   };
   const send = outbox(async (chunk) => {
     await open;
@@ -558,13 +551,10 @@ const overWebSocket = (url, session) => {
 // ---- Session: one connection, from hello to goodbye ----
 
 // After so many ms without a sound the daemon is pinged,
-const QUIET = 10_000;
 // and so many later the session is broken.
-const PATIENCE = 10_000;
+const QUIET = 10_000;
 // Both, where streams are held up that may be what keeps the daemon silent.
 const HELD = 2_000;
-// So often the round trip is measured, where it matters.
-const MEASURE = 5_000;
 
 class Session {
   // Of a frame.
@@ -617,11 +607,11 @@ class Session {
     // through either. They are given up, and resumed later.
     const held = [...this.readers.values()].filter((reader) => reader.full);
     if (waited >= HELD) for (const reader of held) reader.shed();
-    if (waited >= PATIENCE) {
+    if (waited >= QUIET) {
       return this.end(broken(`nothing was heard of the daemon for ${now - this.#heard | 0} ms`));
     }
     if (!waited && (now - this.#heard >= (held.length ? HELD : QUIET) ||
-      this.#measured && now - this.#asked >= MEASURE)) this.#sound();
+      this.#measured && now - this.#asked >= 5000)) this.#sound();
     this.#timer = setTimeout(() => this.#watch(), 1000);
   }
 
@@ -652,9 +642,8 @@ class Session {
       case "Pong":
         if (request === this.#ping) {
           const more = performance.now() - this.#asked - this.rtt;
-          // Up slowly: what comes late may have waited for this page.
-          this.rtt += more / (this.#measured === 1 ? 1 : more > 0 ? 8 : 2);
-          if (this.#measured) this.#measured = 2;
+          // Up slowly, but for the first: what comes late may have waited for this page.
+          this.rtt += more / (more > 0 && this.#measured++ > 1 ? 8 : 1);
         }
       case "Subscribed": case "Top":
         return reader?.answer(frame, this);
@@ -686,7 +675,7 @@ class Session {
       else if (kind === 11) this.control(frame);
       else this.readers.get(to)?.take(frame, true);
     });
-    if (frames.partial) throw defect("a datagram that ends inside a frame");
+    if (frames.partial) throw defect("it ends inside a frame");
   }
 
   /** @param {Feed | Question} reader */
@@ -837,15 +826,15 @@ export class Receiver {
     const quick = [], sure = [], late = [];
     let left = ASKED, wake = Infinity;
     this.holes = this.holes.filter((hole) => {
-      const { first, last, seen, due, tries } = hole, size = last - first + 1;
-      const end = deadline ? seen + deadline - rtt / 2 : Infinity;
+      const { first, last } = hole, size = last - first + 1;
+      const end = deadline ? hole.seen + deadline - rtt / 2 : Infinity;
       if (now >= end) {
         late.push([first, last]);
         return false;
       }
-      if (now >= due) {
+      if (now >= hole.due) {
         hole.due = now + patience(rtt);
-        if (tries < 2 && size <= left) {
+        if (hole.tries < 2 && size <= left) {
           left -= size;
           hole.tries++;
           quick.push([first, last]);
@@ -865,7 +854,7 @@ export class Receiver {
 
 const patience = (rtt) => rtt * 1.25 + 10;
 
-const weight = ({ payload }) => 64 + (payload?.length ?? 0);
+const weight = ({ payload = "" }) => 64 + payload.length;
 
 /**
  * A subscription, through all sessions. Whenever nothing is queued and it is not subscribed, it
@@ -994,7 +983,8 @@ class Feed {
   /** By the daemon. */
   ended(error) {
     this.request = 0;
-    this.#ending = error.code === LAGGED && this.options.lag !== "Disconnect" ? null : error;
+    // Lagged, and wants to go on.
+    this.#ending = error.code === 0x50 && this.options.lag !== "Disconnect" ? null : error;
     // A stream may still hold messages, and ends by itself; a WebSocket has had them all.
     this.#streams.delete(undefined);
     this.#rest();
@@ -1018,8 +1008,7 @@ class Feed {
     if (this.#over) return;
     this.#over = true;
     this.#error = error;
-    this.session()?.unsubscribe(this);
-    this.#cut();
+    this.shed();
     if (!error) this.#queue = [];
     this.#settle.reject(error ?? closed());
     this.done();
@@ -1058,7 +1047,7 @@ class Feed {
       this.#ids.set(id, cursor);
       return this.#repair(cursor);
     }
-    if (!/^(Message|Gap|Head)$/.test(kind)) return;
+    if (!["Message", "Gap", "Head"].includes(kind)) return;
     if (!this.scattered) {
       if (kind === "Head") return;
       if (first !== cursor?.top || last < first) {
@@ -1099,7 +1088,7 @@ class Feed {
 
   /** Asks for what is missing, but not faster than it is read. */
   #repair(changed) {
-    if (changed) this.#holed[changed.holes.length ? "add" : "delete"](changed);
+    if (changed?.holes.length) this.#holed.add(changed);
     if (!this.#holed.size || !this.request || this.#crowded(0.5)) return;
     clearTimeout(this.#timer);
     const session = this.session(), now = performance.now();
@@ -1153,7 +1142,6 @@ class Feed {
 const IN_FLIGHT = 1024;
 // and such of them as have a stream of their own.
 const ALONE = 16;
-const ALIASES = 4096;
 const variant = (word) => word[0].toUpperCase() + word.slice(1);
 
 export class Client extends EventTarget {
@@ -1196,17 +1184,20 @@ export class Client extends EventTarget {
   publish(name, payload, { realtime = false } = {}) {
     return new Promise((resolve, reject) => {
       this.#open();
-      const content = typeof payload === "string" ? utf8.encode(payload)
-        : ArrayBuffer.isView(payload)
-          ? new Uint8Array(payload.buffer, payload.byteOffset, payload.byteLength)
-          : payload instanceof ArrayBuffer ? new Uint8Array(payload) : null;
-      if (!content) throw new TypeError("a payload is a string, an ArrayBuffer or a view");
-      const size = content.length, most = this.maxPayload;
-      if (size > most) throw new WeirError(0x22, `${size} bytes, and the daemon takes ${most}`);
+      /** @type {any} */
+      const given = typeof payload === "string" ? utf8.encode(payload) : payload ?? 0;
+      const { buffer = given, byteOffset, byteLength } = given;
+      if (!(byteLength >= 0)) {
+        throw new TypeError("a payload is a string, an ArrayBuffer or a view");
+      }
+      if (byteLength > this.maxPayload) {
+        throw new WeirError(0x22, `${byteLength} bytes, and the daemon takes ${this.maxPayload}`);
+      }
       const topic = this.#topic(name), number = ++topic.last;
       const stamp = Math.floor((performance.timeOrigin + performance.now()) * 1000);
       // Numbered and copied now: sent, and sent again, as it is.
-      const bytes = encode({ frame: "Publish", alias: topic.alias, number, stamp, payload: content });
+      const bytes = encode({ frame: "Publish", alias: topic.alias, number, stamp,
+        payload: new Uint8Array(buffer, byteOffset, byteLength) });
       this.#unsent.add({ topic, number, bytes, realtime, resolve, reject });
       this.#pump();
     });
@@ -1222,11 +1213,12 @@ export class Client extends EventTarget {
     // Either would cost the session.
     if (utf8.encode(name).length > 255) throw new WeirError(0x20, "a topic above 255 bytes");
     const alias = this.#aliases.length;
-    if (alias === ALIASES) {
-      throw new WeirError(0x24, `a client publishes to ${ALIASES} topics at most: connect another`);
+    if (alias === 4096) {
+      throw new WeirError(0x24, "a client publishes to 4096 topics at most: connect another");
     }
-    const declaration = encode({ frame: "Topic", alias, name });
-    const topic = { alias, declaration, last: 0, waiting: new Map() };
+    const topic = {
+      alias, declaration: encode({ frame: "Topic", alias, name }), last: 0, waiting: new Map(),
+    };
     this.#topics.set(name, topic);
     this.#aliases.push(topic);
     return topic;
@@ -1264,10 +1256,10 @@ export class Client extends EventTarget {
       if (frame === "Rejected") publication.reject(new WeirError(code, reason));
       else if (frame === "Acknowledge") publication.resolve(null);
       else {
-        const { sequence, count, since, digest, duplicate } = receipt;
+        const { sequence, count, since, digest } = receipt;
         publication.resolve({
-          sequence: safe(sequence), count: safe(count), since: millis(since), digest: hex(digest),
-          duplicate,
+          ...receipt, sequence: safe(sequence), count: safe(count), since: millis(since),
+          digest: hex(digest),
         });
       }
     }
@@ -1296,8 +1288,7 @@ export class Client extends EventTarget {
       });
       encode(feed.frame(0));
     } catch {
-      throw new TypeError(`no such options: from ${from}, lag ${lag}, delivery ${delivery}, ` +
-        `deadline ${deadline}`);
+      throw new TypeError(`no such options: ${JSON.stringify(options)}`);
     }
     this.#readers.add(feed);
     signal?.addEventListener("abort", close);
@@ -1496,8 +1487,10 @@ const race = (target) => new Promise((resolve, reject) => {
       if (refused(error)) return settle(error);
       failures.push(words(error));
       failed(words(error));
-      const why = `cannot reach ${base.origin}: ${failures.join("; ")}`;
-      if (!running) settle(new WeirError(null, why, "unreachable", true));
+      if (!running) {
+        settle(new WeirError(null, `cannot reach ${base.origin}: ${failures.join("; ")}`,
+          "unreachable", true));
+      }
     }
   };
 
@@ -1554,9 +1547,9 @@ export const connect = async (url = new URL(import.meta.url).origin, options = {
   try {
     base = new URL(url);
   } catch {}
-  if (!/^https?:$/.test(base?.protocol)) {
-    const why = `not a daemon's address: ${url}: say https://host:port or http://localhost:port`;
-    throw new WeirError(null, why, "unreachable", false);
+  if (!/^https?:/.test(base)) {
+    throw new WeirError(null, `not a daemon's address: ${url}: say https://host:port`, "unreachable",
+      false);
   }
   const producer = crypto.getRandomValues(new Uint8Array(16));
   const hello = { frame: "Hello", version: 1, producer, token, agent: "weir-js/0.1.0" };
