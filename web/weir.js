@@ -570,6 +570,7 @@ class Session {
   /** Round trip, ms: a guess until it is measured. */
   rtt = 50;
   #measured = 0;
+  #samples = 0;
   /** Whose datagrams are that say nothing else. */
   #lowest = 0;
   #declared = new Set();
@@ -643,7 +644,7 @@ class Session {
         if (request === this.#ping) {
           const more = performance.now() - this.#asked - this.rtt;
           // Up slowly, but for the first: what comes late may have waited for this page.
-          this.rtt += more / (more > 0 && this.#measured++ > 1 ? 8 : 1);
+          this.rtt += more / (more > 0 && this.#samples++ ? 8 : 1);
         }
       case "Subscribed": case "Top":
         return reader?.answer(frame, this);
