@@ -712,7 +712,7 @@ class Session {
     this.measure();
     const later = (ms, act) =>
       setTimeout(() => !this.over && waiting.has(number) && act(), ms);
-    if (rtt > 5) later(clamp(rtt / 8, 2, 6), datagram);
+    if (rtt > 5) later(clamp(rtt / 10, 2, 5), datagram);
     later(rtt * 1.5 + 10, () => link.publish(bytes));
   }
 
@@ -795,11 +795,11 @@ export class Receiver {
     return this.holes[0]?.first ?? this.top;
   }
 
-  /** All below `end` exists. */
-  told(end, now, rtt) {
+  /** All below `end` exists; the one before the hole came at `at`. */
+  told(end, now, rtt, at = this.#at) {
     if (end <= this.top || this.holes.length > HOLES) return;
     // What is merely on its way, for the first or the second time, need not be asked for.
-    const due = this.#at + clamp(rtt / 8, 1, 6) + 2;
+    const due = at + clamp(rtt / 8, 1, 6) + 2;
     this.holes.push({ first: this.top, last: end - 1, seen: now, due, tries: 0 });
     this.top = end;
   }
@@ -1062,7 +1062,8 @@ class Feed {
     }
     // It is a hole once the topic is known.
     if (!cursor) return;
-    if (kind === "Head") cursor.told(last + 1, now, rtt);
+    // On a page that was busy it overtakes datagrams that are here already.
+    if (kind === "Head") cursor.told(last + 1, now, rtt, now);
     else {
       const fresh = cursor.take(first, last, now, rtt);
       if (kind === "Gap") for (const { first, last } of fresh) this.#gap(cursor, first, last, frame.cause);

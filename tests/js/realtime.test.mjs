@@ -227,7 +227,9 @@ scene("asked for twice in datagrams, then on the control stream", async ({ clock
     { datagrams: 2, repeated: 1, asked: 3, repaired: 1, late: 0 });
   // The last of a burst: told by its head.
   peer.stream(request).say({ frame: "Head", topic: 1, sequence: 5 });
-  await settle();
+  await clock.pass(6);
+  assert.deepEqual(peer.frames, []);
+  await clock.pass(1);
   assert.deepEqual(peer.frames.splice(0), [{ ...repair, holes: [[4, 5]], datagram: true }]);
   peer.datagram(message(1, 5), message(1, 4));
   assert.deepEqual(await read(subscription, 2), ["1:5", "1:4"]);
