@@ -421,7 +421,8 @@ const each = async (readable, take) => {
 const overWebTransport = (url, hashes, session) => {
   const wt = new WebTransport(url, hashes.length
     ? { serverCertificateHashes: hashes.map((value) => ({ algorithm: "sha-256", value })) } : {});
-  const { datagrams } = wt;
+  /** @type {any} */
+  const datagrams = wt.datagrams;
   const fail = (error) => session.end(error);
   let quick;
 
@@ -563,7 +564,7 @@ class Session {
   over = null;
   /** @type {Frame} */
   welcome = null;
-  /** Whose answers come, by request. @type {Map<number, Feed | Question>} */
+  /** Feeds and Questions, by request. @type {Map<number, any>} */
   readers = new Map();
   onanswer = nothing;
   onend = nothing;
@@ -679,7 +680,7 @@ class Session {
     if (frames.partial) throw defect("it ends inside a frame");
   }
 
-  /** @param {Feed | Question} reader */
+  /** @param {any} reader */
   begin(reader) {
     const request = ++this.#request, frame = encode(reader.frame(request));
     if (frame.length > 1 << 20) {
@@ -739,6 +740,8 @@ class Session {
 
 /** A Get, Top or Ping. Asked again in the next session if this one breaks before the answer. */
 class Question {
+  /** @type {number} */
+  request;
   room = nothing;
   end = nothing;
   lost = nothing;
@@ -880,7 +883,7 @@ class Feed {
   #size = 0;
   /** Streams that are open: how to cancel them. @type {Set<(() => void) | undefined>} */
   #streams = new Set();
-  /** What reads them, where it waits. @type {(() => void)[]} */
+  /** What reads them, where it waits. @type {((value?: any) => void)[]} */
   #held = [];
   /** Once its streams are at their ends. @type {WeirError | null} */
   #ending = null;
@@ -1159,7 +1162,7 @@ export class Client extends EventTarget {
   #sent = new Set();
   #unsent = new Set();
   #alone = 0;
-  /** @type {Set<Feed | Question>} */
+  /** Feeds and Questions. @type {Set<any>} */
   #readers = new Set();
   #began = 0;
   #failures = 0;
@@ -1545,6 +1548,7 @@ const race = (target) => new Promise((resolve, reject) => {
 export const connect = async (url = new URL(import.meta.url).origin, options = {}) => {
   const { token = null, transport = "auto", certificateHashes: pinned, webTransportPort: port,
     fallbackAfter = 1500, timeout = 10_000, reconnect = true } = options;
+  /** @type {any} */
   let base;
   try {
     base = new URL(url);
