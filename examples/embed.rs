@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // A remote peer, here over loopback, sees the same topics.
     let peer = Client::builder(daemon.local_addr().to_string())
-        .trust(Trust::Pinned(daemon.certificate_hash()))
+        .trust(Trust::Pinned(daemon.certificate_hash().into()))
         .connect()
         .await?;
     peer.publish("orders/tea", "two cups").await?;

@@ -176,8 +176,18 @@ pub enum ConfigError {
 }
 
 /// Variables that set flags of the command line, not keys.
-const FLAGS: [&str; 6] =
-    ["WEIR_CONFIG", "WEIR_SERVER", "WEIR_TRANSPORT", "WEIR_TOKEN", "WEIR_STATE", "WEIR_SEED"];
+const FLAGS: [&str; 7] = [
+    "WEIR_CONFIG",
+    "WEIR_SERVER",
+    "WEIR_TRANSPORT",
+    "WEIR_TOKEN",
+    "WEIR_STATE",
+    "WEIR_SEED",
+    CERT_HASH,
+];
+
+/// Hashes of certificates for the verbs that connect, where no flag says what to trust.
+pub(crate) const CERT_HASH: &str = "WEIR_CERT_HASH";
 
 impl Config {
     /// Reads the file, if one is given, and then the variables of the environment.

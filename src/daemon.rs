@@ -137,7 +137,7 @@ impl Builder {
 
 // Returns when every session has ended.
 async fn run(
-    endpoint: quinn::Endpoint,
+    endpoint: endpoint::Endpoint,
     listeners: Vec<Listener>,
     shared: http::Shared,
     doors: Doors,
@@ -256,7 +256,7 @@ impl Daemon {
         filter: &str,
         options: &SubscribeOptions,
     ) -> Result<LocalSubscription, NameError> {
-        let SubscribeOptions { start, lag, delivery: Delivery::Ordered | _ } = options;
+        let SubscribeOptions { start, lag, delivery: Delivery::Ordered | _, deadline: _ } = options;
         let filter = Filter::new(filter)?;
         let id = self.core.with(|engine| engine.subscribe(filter, &start.to_wire(), *lag));
         Ok(LocalSubscription { core: self.core.clone(), id, events: VecDeque::new(), ended: false })

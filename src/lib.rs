@@ -1,15 +1,17 @@
-//! Weir: a relay that caches, counts and repairs, for WebTransport and raw QUIC on one port.
+//! Weir: a relay that caches, counts and repairs, for raw QUIC, WebTransport and WebSocket on one
+//! port, and over HTTP for whoever has no client.
 //!
 //! | module | what | feature |
 //! |---|---|---|
 //! | [`engine`] | what decides: topics, cache, counts, cursors; no I/O, no clock | always |
 //! | [`wire`] | the protocol `weir/1`: frames, names, codes | always |
-//! | [`Client`] | a native peer over raw QUIC or WebTransport | `client` |
-//! | [`Daemon`] | the relay inside one's own tokio program | `daemon` |
+//! | [`Client`] | a native peer over raw QUIC, WebTransport or WebSocket | `client` |
+//! | [`Daemon`] | the relay inside one's own tokio program, HTTP and page included | `daemon` |
 //! | binary `weir` | the daemon and its tools on the command line | `cli` (default) |
 //!
 //! `docs/architecture.md` draws the picture; `docs/protocol.md` is the protocol for those who
-//! write a client in another language.
+//! write a client in another language, `docs/http.md` what there is over HTTP; `web/weir.js` is the
+//! client for browsers.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests panic, and tell stories")
@@ -28,6 +30,8 @@ pub mod config;
 pub mod daemon;
 #[cfg(feature = "daemon")]
 mod http;
+#[cfg(feature = "daemon")]
+mod json;
 #[cfg(feature = "client")]
 mod message;
 #[cfg(feature = "client")]
@@ -44,7 +48,7 @@ pub use message::{Event, Gap, Message, ResumePoint, Start, SubscribeOptions};
 #[cfg(feature = "client")]
 pub use net::link::Transport;
 #[cfg(feature = "client")]
-pub use net::tls::{CertificateHash, CertificateHashError, TlsError, Trust};
+pub use net::tls::{CertificateHash, CertificateHashError, CertificateHashes, TlsError, Trust};
 
 #[cfg(all(doctest, feature = "cli"))]
 #[doc = include_str!("../README.md")]

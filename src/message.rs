@@ -3,6 +3,7 @@
 use crate::wire::{self, Delivery, Digest, GapCause, Lag, Position};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One publication, as a subscriber gets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,10 @@ pub struct SubscribeOptions {
     pub delivery: Delivery,
     /// What to do when the subscriber falls out of the cache. Default [`Lag::Oldest`].
     pub lag: Lag,
+    /// With [`Delivery::Realtime`]: what is older is given up, and told as a gap of cause
+    /// [`Late`](GapCause::Late). In whole milliseconds, at least one. Default none: everything
+    /// arrives, however late.
+    pub deadline: Option<Duration>,
 }
 
 impl SubscribeOptions {
@@ -94,8 +99,17 @@ pub enum Start {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResumePoint {
     pub(crate) since: Position,
-    // Topic, epoch, next sequence.
-    pub(crate) topics: Vec<(Arc<str>, u64, u64)>,
+    pub(crate) topics: Vec<Resumed>,
+}
+
+/// How far it has come in one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resumed {
+    pub(crate) topic: Arc<str>,
+    pub(crate) epoch: u64,
+    pub(crate) next: u64,
+    /// Ranges above `next` that it has had, in order.
+    pub(crate) had: Vec<(u64, u64)>,
 }
 
 impl Start {
@@ -111,7 +125,11 @@ impl Start {
                 topics: point
                     .topics
                     .iter()
-                    .map(|(topic, epoch, next)| wire::Resume { topic, epoch: *epoch, next: *next })
+                    .map(|Resumed { topic, epoch, next, .. }| wire::Resume {
+                        topic,
+                        epoch: *epoch,
+                        next: *next,
+                    })
                     .collect(),
             },
         }

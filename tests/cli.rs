@@ -182,6 +182,54 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
 }
 
 #[test]
+fn a_certificate_is_trusted_by_any_of_the_hashes_that_are_given() {
+    let state = tempdir().unwrap();
+    let served = Served::start(state.path(), &[], &[]);
+    // Not found by itself.
+    let elsewhere = tempdir().unwrap();
+    let ping = |flags: &[&str], variable: &str| {
+        let arguments = [&["ping", "--count", "1", "--server", &served.server], flags].concat();
+        let mut command = weir(elsewhere.path(), &arguments);
+        if !variable.is_empty() {
+            command.env("WEIR_CERT_HASH", variable);
+        }
+        run_with(command, b"")
+    };
+    let (hash, other) = (&*served.hash, "a".repeat(64));
+    let kept = std::fs::read_to_string(state.path().join("weir/certificate.sha256")).unwrap();
+    assert_eq!(kept, format!("{hash}\n{}\n", served.next));
+    let list = format!("{other},{hash}");
+    for (flags, variable) in [
+        (&["--cert-hash", hash][..], ""),
+        (&["--cert-hash", &list], ""),
+        (&["--cert-hash", &other, "--cert-hash", hash], ""),
+        (&["--cert-hash", kept.trim_end()], ""),
+        (&[], hash),
+        (&[], &*list),
+        // A flag goes before the environment, whichever flag it is.
+        (&["--cert-hash", hash], &*other),
+        (&["--insecure"], &*other),
+        (&["--ca", state.path().join("weir/certificate.pem").to_str().unwrap()], &*other),
+    ] {
+        ok(&ping(flags, variable));
+    }
+    let neither = format!("{other},{}", served.next);
+    for (flags, variable, code, word) in [
+        (&["--cert-hash", &*neither][..], "", 1, format!("{hash}, not {other} or {}", served.next)),
+        (&["--cert-hash", &*other], hash, 1, "not trusted".into()),
+        (&[], &*other, 1, "not trusted".into()),
+        (&["--cert-hash", "abc"], "", 2, "64 hexadecimal digits".into()),
+        (&["--cert-hash", "abc"], "", 2, "`weir serve` prints it".into()),
+        (&["--cert-hash", &*format!("{hash},abc")], "", 2, "64 hexadecimal digits".into()),
+        (&[], "abc", 1, "WEIR_CERT_HASH: a certificate hash is 64 hexadecimal digits".into()),
+    ] {
+        let output = ping(flags, variable);
+        assert_eq!(output.status.code(), Some(code), "{flags:?} {variable}: {}", stderr(&output));
+        assert!(stderr(&output).contains(&word), "{flags:?} {variable}: {}", stderr(&output));
+    }
+}
+
+#[test]
 fn the_shipped_configuration_is_the_default_and_is_accepted() {
     let state = tempdir().unwrap();
     let printed = ok(&run(state.path(), &["default-config"]));

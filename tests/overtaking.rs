@@ -78,7 +78,7 @@ async fn a_subscriptions_first_message_may_overtake_the_answer_to_its_question()
         tx.write_chunk(subscribed.to_bytes()).await.unwrap();
         connection.closed().await
     });
-    let client = Client::builder(server).trust(Trust::Pinned(hash)).connect().await.unwrap();
+    let client = Client::builder(server).trust(Trust::Pinned(hash.into())).connect().await.unwrap();
     let options = SubscribeOptions::default();
     let mut subscription = within(client.subscribe("demo/a", &options)).await.unwrap();
     assert_eq!(message(&mut subscription).await.payload, "early");

@@ -248,7 +248,7 @@ async fn errors_of_connecting_say_what_to_do() {
     let state = tempfile::tempdir().unwrap();
     for transport in TRANSPORTS {
         let builder = |server: &str| Client::builder(server).transport(transport);
-        let wrong = Trust::Pinned(CertificateHash([1; 32]));
+        let wrong = Trust::Pinned(CertificateHash([1; 32]).into());
         let error = builder(&server).trust(wrong).connect().await.unwrap_err();
         assert!(matches!(&error, ConnectError::Certificate { .. }), "{error}");
         assert!(error.to_string().contains(&daemon.certificate_hash().to_string()), "{error}");

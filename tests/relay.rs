@@ -120,7 +120,7 @@ async fn one_topic_too_many_is_refused_and_the_session_goes_on() {
 #[tokio::test]
 async fn sessions_of_one_builder_are_producers_of_their_own() {
     let daemon = daemon().await;
-    let trust = weir::Trust::Pinned(daemon.certificate_hash());
+    let trust = weir::Trust::Pinned(daemon.certificate_hash().into());
     let builder = Client::builder(daemon.local_addr().to_string()).trust(trust);
     for sequence in 1..=3 {
         let client = within(builder.clone().connect()).await.unwrap();
@@ -279,7 +279,7 @@ async fn a_daemon_that_is_full_refuses_and_serves_again_when_it_is_not() {
     let listen = (std::net::Ipv4Addr::LOCALHOST, 0).into();
     let daemon = Daemon::builder().listen(listen).sessions(1).spawn().await.unwrap();
     let first = client(&daemon, TRANSPORTS[0]).await;
-    let trust = weir::Trust::Pinned(daemon.certificate_hash());
+    let trust = weir::Trust::Pinned(daemon.certificate_hash().into());
     let second = Client::builder(daemon.local_addr().to_string()).trust(trust);
     let error = within(second.clone().connect()).await.unwrap_err();
     assert!(error.to_string().contains("refused"), "{error}");

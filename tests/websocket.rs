@@ -294,7 +294,7 @@ enum Udp {
 }
 
 fn auto(daemon: &Daemon, server: impl Into<String>) -> weir::client::Builder {
-    Client::builder(server).trust(Trust::Pinned(daemon.certificate_hash())).auto()
+    Client::builder(server).trust(Trust::Pinned(daemon.certificate_hash().into())).auto()
 }
 
 #[tokio::test]
@@ -316,7 +316,7 @@ async fn auto_takes_quic_where_it_is_and_websocket_where_it_is_not() {
 #[tokio::test]
 async fn auto_asks_no_second_time_whom_it_does_not_trust_and_says_what_both_ways_came_to() {
     let daemon = daemon().await;
-    let wrong = Trust::Pinned(CertificateHash([1; 32]));
+    let wrong = Trust::Pinned(CertificateHash([1; 32]).into());
     let here = daemon.local_addr().to_string();
     let error = within(auto(&daemon, here).trust(wrong).connect()).await.unwrap_err();
     assert!(matches!(error, ConnectError::Certificate { .. }), "{error}");

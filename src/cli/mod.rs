@@ -1,5 +1,6 @@
 //! The command line: one file per verb.
 
+mod bench;
 mod get;
 mod output;
 mod ping;
@@ -9,8 +10,9 @@ mod subscribe;
 mod top;
 
 use crate::client::{Builder, Client};
-use crate::config::{Config, ConfigError, DEFAULT};
-use crate::{CertificateHash, Transport, Trust};
+use crate::config::{CERT_HASH, Config, ConfigError, DEFAULT};
+use crate::{CertificateHashes, Transport, Trust};
+use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -26,7 +28,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  weir serve                          a daemon on UDP port 4433
+  weir serve                          a daemon on port 4433, UDP and TCP
   weir sub 'demo/*'                   what is published to demo/a, demo/b …
   weir pub demo/a hello               publish one payload
   seq 10 | weir pub demo/a --lines    each line as it comes
@@ -51,6 +53,9 @@ enum Verb {
     Top(top::Arguments),
     /// Measure round trips to the daemon.
     Ping(ping::Arguments),
+    /// Measure Weir against its own WebSocket face.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Check a configuration file, and say what is wrong with it.
     CheckConfig {
         /// The file.
@@ -72,10 +77,12 @@ struct Connection {
     /// Trust certificates of the authorities in this PEM file.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["cert_hash", "insecure"])]
     ca: Option<PathBuf>,
-    /// Trust the certificate with this SHA-256: `weir serve` prints it. On loopback it is found
-    /// without this.
+    /// Trust the certificate with this SHA-256, or one of several, with commas between or the flag
+    /// again: `weir serve` prints that of its certificate and of the next one. On loopback they
+    /// are found without this [env: WEIR_CERT_HASH].
+    // Not clap's `env`: a variable that is set would not go with the other two flags.
     #[arg(long, value_name = "HEX", conflicts_with = "insecure")]
-    cert_hash: Option<CertificateHash>,
+    cert_hash: Vec<CertificateHashes>,
     /// Trust any certificate: for experiments only.
     #[arg(long)]
     insecure: bool,
@@ -103,7 +110,7 @@ enum TransportChoice {
 }
 
 impl Connection {
-    fn builder(&self) -> Builder {
+    fn builder(&self) -> anyhow::Result<Builder> {
         let builder = Client::builder(&*self.server);
         let mut builder = match self.transport {
             TransportChoice::Quic => builder.transport(Transport::Quic),
@@ -114,10 +121,10 @@ impl Connection {
         if self.insecure {
             tracing::warn!("--insecure: anyone on the way can read and change everything");
             builder = builder.trust(Trust::Insecure);
-        } else if let Some(hash) = self.cert_hash {
-            builder = builder.trust(Trust::Pinned(hash));
         } else if let Some(file) = &self.ca {
             builder = builder.trust(Trust::Authority(file.clone()));
+        } else if let Some(hashes) = self.hashes()? {
+            builder = builder.trust(Trust::Pinned(hashes));
         }
         if let Some(state) = &self.state {
             builder = builder.state(state);
@@ -125,11 +132,21 @@ impl Connection {
         if let Some(token) = &self.token {
             builder = builder.token(token);
         }
-        builder
+        Ok(builder)
+    }
+
+    // Of the flags, else of the environment.
+    fn hashes(&self) -> anyhow::Result<Option<CertificateHashes>> {
+        if !self.cert_hash.is_empty() {
+            let hashes = self.cert_hash.iter().flat_map(CertificateHashes::iter);
+            return Ok(Some(hashes.copied().collect()));
+        }
+        let text = std::env::var_os(CERT_HASH).filter(|text| !text.is_empty());
+        text.map(|text| text.to_string_lossy().parse().context(CERT_HASH)).transpose()
     }
 
     async fn connect(&self) -> anyhow::Result<Client> {
-        Ok(self.builder().connect().await?)
+        Ok(self.builder()?.connect().await?)
     }
 }
 
@@ -144,7 +161,7 @@ pub fn main() -> ExitCode {
         .with_target(false)
         .init();
     match run(verb) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whoever read our output has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -159,8 +176,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn run(verb: Verb) -> anyhow::Result<()> {
+fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     let runtime = match verb {
+        Verb::Bench(bench) => return bench::run(bench),
         Verb::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     }
@@ -183,9 +201,10 @@ fn run(verb: Verb) -> anyhow::Result<()> {
                 write!(std::io::stdout(), "{DEFAULT}")?;
                 Ok(())
             }
+            Verb::Bench(_) => unreachable!("it has run above"),
         }
     });
     // Standard input may still be read by a thread that cannot be stopped.
     runtime.shutdown_background();
-    result
+    result.map(|()| ExitCode::SUCCESS)
 }

@@ -1,10 +1,9 @@
 //! What is printed: one JSON object a line, flushed, or lines for people.
 
-use crate::wire::{Digest, GapCause};
+use crate::json::{self, payload_field};
+use crate::wire::Digest;
 use crate::{Gap, Message, client::Receipt};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::io::{self, IsTerminal as _, StdoutLock, Write as _};
 
 /// Payload bytes shown to people on one line.
@@ -65,12 +64,7 @@ impl Output {
 
     pub(super) fn gap(&self, gap: &Gap) -> io::Result<()> {
         let Gap { topic, first, last, cause, .. } = gap;
-        let cause = match cause {
-            GapCause::Evicted => "evicted",
-            GapCause::Skipped => "skipped",
-            GapCause::Aborted => "aborted",
-            GapCause::Late => "late",
-        };
+        let cause = json::cause(*cause);
         let value = json!({
             "event": "gap", "topic": &**topic, "first": first, "last": last, "cause": cause,
         });
@@ -89,6 +83,13 @@ impl Output {
         self.line(&value, |out| {
             let place = self.bold(&format!("{topic} #{sequence} ×{count}"));
             write!(out, "{place} {}", self.dim(&digest.to_string()))
+        })
+    }
+
+    pub(super) fn accepted(&self, topic: &str, size: usize) -> io::Result<()> {
+        let value = json!({ "topic": topic, "size": size, "accepted": true });
+        self.line(&value, |out| {
+            write!(out, "{} {}", self.bold(topic), self.dim(&format!("accepted {size} bytes")))
         })
     }
 
@@ -123,13 +124,6 @@ impl Output {
     pub(super) fn value(&self, value: &Value, text: &str) -> io::Result<()> {
         self.line(value, |out| write!(out, "{text}"))
     }
-}
-
-fn payload_field(fields: &mut Map<String, Value>, payload: &[u8]) {
-    match std::str::from_utf8(payload) {
-        Ok(text) => fields.insert("payload".into(), text.into()),
-        Err(_) => fields.insert("payload_base64".into(), STANDARD.encode(payload).into()),
-    };
 }
 
 fn named(digest: &Digest, size: u64) -> String {

@@ -2,7 +2,8 @@
 
 use super::Connection;
 use super::output::Output;
-use crate::client::PendingReceipt;
+use crate::Client;
+use crate::client::{Accepted, PendingReceipt, PublishError};
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
@@ -16,7 +17,8 @@ Examples:
   weir pub demo/a hello
   weir pub maps/tile/7 --file tile.png
   date | weir pub demo/a
-  tail -f log | weir pub logs/web --lines --json")]
+  tail -f log | weir pub logs/web --lines --json
+  read-sensor | weir pub sensors/1 --lines --realtime")]
 pub(super) struct Arguments {
     /// Where to publish: segments with slashes between.
     topic: String,
@@ -29,6 +31,10 @@ pub(super) struct Arguments {
     /// Publish each line of standard input as it comes, without its line end.
     #[arg(long)]
     lines: bool,
+    /// Publish in datagrams, for what is worth most while it is new: accepted once like all
+    /// others, but without a receipt, and in the order of arrival.
+    #[arg(long)]
+    realtime: bool,
     /// Print receipts as JSON objects, one a line.
     #[arg(long)]
     json: bool,
@@ -40,10 +46,10 @@ pub(super) struct Arguments {
 const AHEAD: usize = 1024;
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { topic, payload, file, lines, json, connection } = arguments;
+    let Arguments { topic, payload, file, lines, realtime, json, connection } = arguments;
     let output = Output::new(json);
     if lines {
-        return publish_lines(&topic, &output, &connection).await;
+        return publish_lines(&topic, realtime, &output, &connection).await;
     }
     let payload: Bytes = match (payload, file) {
         (Some(payload), _) => payload.into(),
@@ -59,19 +65,51 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     let client = connection.connect().await?;
     let size = payload.len();
-    let receipt = client.publish(&topic, payload).await?;
-    output.receipt(&topic, size, &receipt)?;
+    send(&client, &topic, payload, realtime).await?.print(&output, &topic, size).await?;
     client.close().await;
     Ok(())
 }
 
+// On its way, with or without a receipt to come.
+enum Pending {
+    Receipt(PendingReceipt),
+    Accepted(Accepted),
+}
+
+async fn send(
+    client: &Client,
+    topic: &str,
+    payload: Bytes,
+    realtime: bool,
+) -> Result<Pending, PublishError> {
+    Ok(if realtime {
+        Pending::Accepted(client.send_realtime(topic, payload).await?)
+    } else {
+        Pending::Receipt(client.send(topic, payload).await?)
+    })
+}
+
+impl Pending {
+    async fn print(self, output: &Output, topic: &str, size: usize) -> anyhow::Result<()> {
+        match self {
+            Self::Receipt(receipt) => output.receipt(topic, size, &receipt.await?)?,
+            Self::Accepted(accepted) => {
+                accepted.await?;
+                output.accepted(topic, size)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 async fn publish_lines(
     topic: &str,
+    realtime: bool,
     output: &Output,
     connection: &Connection,
 ) -> anyhow::Result<()> {
     let client = connection.connect().await?;
-    let (sender, mut receipts) = mpsc::channel::<(usize, PendingReceipt)>(AHEAD);
+    let (sender, mut receipts) = mpsc::channel::<(usize, Pending)>(AHEAD);
     let publish = async {
         // Dropped at the end, so that printing ends too.
         let sender = sender;
@@ -83,7 +121,7 @@ async fn publish_lines(
             line.truncate(end);
             let payload = Bytes::from(std::mem::take(&mut line));
             let size = payload.len();
-            let pending = client.send(topic, payload).await?;
+            let pending = send(&client, topic, payload, realtime).await?;
             if sender.send((size, pending)).await.is_err() {
                 break;
             }
@@ -92,7 +130,7 @@ async fn publish_lines(
     };
     let print = async {
         while let Some((size, pending)) = receipts.recv().await {
-            output.receipt(topic, size, &pending.await?)?;
+            pending.print(output, topic, size).await?;
         }
         anyhow::Ok(())
     };

@@ -102,7 +102,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         "weir {version} listens on {address}: raw QUIC and WebTransport (UDP), WebSocket and \
          HTTPS (TCP)\n\
          {open}\
-         certificate SHA-256 {hash}, kept in {directory}\n\
+         certificate SHA-256 {hash}\n\
+         and of the next one {next}, both kept in {directory}\n\
          {page}\
          in other terminals:   weir sub 'demo/*'{server}\n                      \
          weir pub demo/a hello{server}"

@@ -5,6 +5,7 @@ use super::output::Output;
 use crate::wire::{Delivery, Lag};
 use crate::{Event, Start, SubscribeOptions};
 use clap::{Args, ValueEnum};
+use std::time::Duration;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -12,6 +13,7 @@ Examples:
   weir sub 'demo/*'                        new messages of demo/a, demo/b …
   weir sub 'sensors/**' --json             all below sensors, one JSON object a line
   weir sub chat/lobby --from last:20       the last twenty, then what follows
+  weir sub game/state --delivery realtime --deadline 200ms
   weir sub demo/a --from all --count 100   the first hundred of the cache, then stop")]
 pub(super) struct Arguments {
     /// A topic; `*` stands for one segment, a last `**` for any rest.
@@ -19,9 +21,14 @@ pub(super) struct Arguments {
     /// Where to begin: new, latest, all, last:N, or a sequence.
     #[arg(long, default_value = "new", value_parser = start)]
     from: Start,
-    /// How messages are carried.
+    /// How messages are carried: in order; each by itself; or in datagrams that are repeated and
+    /// repaired, for what is worth most while it is new.
     #[arg(long, value_enum, default_value_t)]
     delivery: DeliveryChoice,
+    /// With --delivery realtime: give up what is older, and tell the gap. Default: everything
+    /// arrives, however late.
+    #[arg(long, value_name = "DURATION", value_parser = super::bench::units::duration)]
+    deadline: Option<Duration>,
     /// What to do after falling behind the cache: a gap is told, and it goes on with the oldest
     /// message there is, or the newest; or it ends.
     #[arg(long, value_enum, default_value_t)]
@@ -66,7 +73,7 @@ fn start(text: &str) -> Result<Start, String> {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { filter, from, delivery, lag, count, json, connection } = arguments;
+    let Arguments { filter, from, delivery, deadline, lag, count, json, connection } = arguments;
     let output = Output::new(json);
     let options = SubscribeOptions {
         start: from,
@@ -80,6 +87,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             LagChoice::Newest => Lag::Newest,
             LagChoice::Disconnect => Lag::Disconnect,
         },
+        deadline,
     };
     let client = connection.connect().await?;
     let mut subscription = client.subscribe(&filter, &options).await?;

@@ -178,12 +178,12 @@ async fn dial_one(
             let places = state::places(builder.state.as_deref());
             match state::local_hashes(&places) {
                 hashes if hashes.is_empty() => return Err(ConnectError::NoCertificate { places }),
-                hashes => Expect::Hashes(hashes),
+                hashes => Expect::Hashes(hashes.into_iter().collect()),
             }
         }
         Trust::Auto | Trust::System => Expect::System,
         Trust::Authority(path) => Expect::Authority(path),
-        Trust::Pinned(hash) => Expect::Hashes(vec![*hash]),
+        Trust::Pinned(hashes) => Expect::Hashes(hashes.clone()),
         Trust::Insecure => Expect::Anything,
     };
     let complaint = Complaint::default();

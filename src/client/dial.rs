@@ -68,8 +68,11 @@ async fn quic(
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport::client()));
     let runtime = Arc::new(quinn::TokioRuntime);
-    let endpoint =
-        quinn::Endpoint::new(quinn::EndpointConfig::default(), None, udp(address)?, runtime)?;
+    // One connection has the socket for itself: packets need not say which one they are for, which
+    // saves 8 bytes of each (RFC 9000, section 5.1).
+    let mut endpoint = quinn::EndpointConfig::default();
+    endpoint.cid_generator(|| Box::new(quinn_proto::RandomConnectionIdGenerator::new(0)));
+    let endpoint = quinn::Endpoint::new(endpoint, None, udp(address)?, runtime)?;
     let connecting = endpoint.connect_with(config, address, host).map_err(gone)?;
     let connection = connecting.await.map_err(|error| Failure::Gone(error.into()))?;
     Ok((Endpoint::Quic(endpoint), Link::Quic(connection)))

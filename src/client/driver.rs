@@ -1,6 +1,8 @@
 //! The client's side of the streams: one task that reads and writes, and hands out what comes.
 
+use super::inbox::Inbox;
 use super::publish::{Large, Outstanding, Receipt, send_alone};
+use super::realtime::resend;
 use super::request::Answer;
 use super::{Closed, PublishError, Shared};
 use crate::net::link::{Gone, ReadError, Rx, Tx, WriteError};
@@ -26,13 +28,22 @@ pub(super) enum Delivery {
     Ended(Refusal),
 }
 
+/// Where to what comes for a subscription.
+#[derive(Clone)]
+pub(super) struct Route {
+    pub(super) sender: mpsc::Sender<Delivery>,
+    pub(super) inbox: Option<Arc<Inbox>>,
+}
+
 /// What waits for the daemon, and what it is told.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) closed: Option<Closed>,
     pub(super) last_request: u32,
     pub(super) questions: HashMap<u32, oneshot::Sender<Result<Answer, Refusal>>>,
-    pub(super) subscriptions: HashMap<u32, mpsc::Sender<Delivery>>,
+    pub(super) subscriptions: HashMap<u32, Route>,
+    // The first subscription with datagrams: theirs may say nothing of it.
+    pub(super) bare: Option<u32>,
     pub(super) outstanding: Outstanding,
     pub(super) sending: Vec<Large>,
 }
@@ -50,6 +61,7 @@ impl Shared {
         drop(state);
         self.control.close();
         self.publications.close();
+        self.datagrams.close();
         self.receipt.notify_waiters();
         self.large.close();
     }
@@ -111,7 +123,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut tx: Tx, rx: Rx, reader: FrameRe
         closed = write_publications(&shared) => closed,
         closed = write_large(&shared) => closed,
         closed = accept_streams(&shared) => closed,
-        closed = drain_datagrams(&shared) => closed,
+        closed = take_datagrams(&shared) => closed,
+        closed = write_datagrams(&shared) => closed,
+        closed = resend(&shared) => closed,
         closed = cut_off(&shared) => closed,
     };
     shared.break_off(closed);
@@ -179,11 +193,54 @@ async fn write_large(shared: &Arc<Shared>) -> Closed {
     }
 }
 
-// None are asked for; taken all the same, so that they do not pile up.
-async fn drain_datagrams(shared: &Shared) -> Closed {
+// Frames of datagrams go to whom they are for. What cannot be placed is as good as lost.
+async fn take_datagrams(shared: &Shared) -> Closed {
     loop {
-        if let Err(gone) = shared.link.read_datagram().await {
-            return gone.into();
+        let datagram = match shared.link.read_datagram().await {
+            Ok(datagram) => datagram,
+            Err(gone) => return gone.into(),
+        };
+        let mut reader = FrameReader::new(datagram.len());
+        reader.push(datagram);
+        let mut request = None;
+        let mut frames = Vec::new();
+        loop {
+            let frame = match reader.next_frame() {
+                Ok(Some(frame)) => frame,
+                Ok(None) if !reader.is_partial() => break,
+                Ok(None) => return broken("a datagram ended in the middle of a frame"),
+                Err(error) => return broken(error),
+            };
+            match DaemonFrame::decode(&frame) {
+                Ok(DaemonFrame::For { request: named }) => request = Some(named),
+                Ok(DaemonFrame::Acknowledge { alias, floor, seen }) => {
+                    shared.lock().outstanding.acknowledge(alias, floor, seen);
+                    shared.receipt.notify_waiters();
+                }
+                Ok(_) => frames.push(frame),
+                Err(error) => return broken(error),
+            }
+        }
+        let waker = {
+            let state = shared.lock();
+            let route =
+                request.or(state.bare).and_then(|request| state.subscriptions.get(&request));
+            route.and_then(|route| route.inbox.as_ref()).and_then(|inbox| inbox.push(frames))
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+async fn write_datagrams(shared: &Shared) -> Closed {
+    let mut datagrams = Vec::new();
+    loop {
+        shared.datagrams.take(&mut datagrams).await;
+        for datagram in datagrams.drain(..) {
+            if let Err(gone) = shared.link.send_datagram(&[datagram]).await {
+                return gone.into();
+            }
         }
     }
 }
@@ -215,7 +272,7 @@ async fn take_stream(shared: Arc<Shared>, rx: Rx) {
     let subscription = shared.lock().subscriptions.get(&request).cloned();
     if let Some(subscription) = subscription {
         // Gone if nobody wants it any more; the stream is then stopped by dropping it.
-        let _ = subscription.send(Delivery::Stream(incoming)).await;
+        let _ = subscription.sender.send(Delivery::Stream(incoming)).await;
         return;
     }
     // Of a subscription that was dropped meanwhile: nobody waits.
@@ -247,7 +304,7 @@ async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
             DaemonFrame::Receipt { alias, number, sequence, count, since, digest, duplicate } => {
                 let since = Some(since).filter(|since| *since > 0);
                 let receipt = Receipt { sequence, count, since, digest, duplicate };
-                shared.lock().outstanding.settle(alias, number, Ok(receipt));
+                shared.lock().outstanding.settle(alias, number, Ok(Some(receipt)));
                 shared.receipt.notify_waiters();
             }
             DaemonFrame::Rejected { alias, number, code, reason } => {
@@ -274,8 +331,13 @@ async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
                 let subscription = shared.lock().subscriptions.remove(&request);
                 if let Some(subscription) = subscription {
                     let refusal = Refusal::new(code, reason.to_owned());
-                    // There is room: a subscription is sent one stream and one end.
-                    let _ = subscription.try_send(Delivery::Ended(refusal));
+                    if let Err(mpsc::error::TrySendError::Full(ended)) =
+                        subscription.sender.try_send(Delivery::Ended(refusal))
+                    {
+                        // Streams wait to be read: after them.
+                        let sender = subscription.sender;
+                        tokio::spawn(async move { sender.send(ended).await });
+                    }
                 }
             }
             DaemonFrame::Drain { within, reason } => {

@@ -17,13 +17,18 @@ mod connect;
 mod dial;
 mod driver;
 mod error;
+mod inbox;
 mod publish;
+mod realtime;
 mod request;
+mod scattered;
 mod subscription;
 
 pub use error::{Closed, ConnectError, PublishError, RequestError, SubscribeError};
 pub use publish::{PendingReceipt, Receipt};
+pub use realtime::Accepted;
 pub use request::Ranking;
+pub use scattered::DeliveryStats;
 pub use subscription::Subscription;
 
 use crate::net::link::{Link, Transport};
@@ -35,6 +40,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
 
 /// Settings of a client, made by [`Client::builder`].
 #[derive(Debug, Clone)]
@@ -116,6 +122,11 @@ struct Shared {
     // Frames for the control stream, and for the publishing stream.
     control: Outbox,
     publications: Outbox,
+    // Datagrams, each a piece.
+    datagrams: Outbox,
+    // There is something to send again, or no more.
+    resends: Notify,
+    begun: Instant,
     // A receipt came.
     receipt: Notify,
     // Room for publications with a stream of their own; one was handed over.
@@ -178,6 +189,9 @@ impl Client {
             state: Mutex::new(State::default()),
             control: Outbox::default(),
             publications: Outbox::default(),
+            datagrams: Outbox::default(),
+            resends: Notify::new(),
+            begun: Instant::now(),
             receipt: Notify::new(),
             large: Arc::new(Semaphore::new(publish::OWN_STREAMS)),
             sending: Notify::new(),

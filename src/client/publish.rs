@@ -2,6 +2,7 @@
 
 use super::driver::State;
 use super::{Client, PublishError, Shared};
+use crate::wire::realtime::Unacked;
 use crate::wire::{ClientFrame, Code, Digest, MAX_ALIASES, check_topic, encode_publish};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
@@ -36,15 +37,21 @@ pub struct Receipt {
     pub duplicate: bool,
 }
 
-type Waiting = oneshot::Sender<Result<Receipt, PublishError>>;
+/// What whoever waits is told: a receipt, or, of what went in a datagram, only that it was accepted.
+pub(super) type Answer = Result<Option<Receipt>, PublishError>;
+
+pub(super) type Waiting = oneshot::Sender<Answer>;
 
 struct Topic {
+    name: Arc<str>,
     alias: u32,
     last: u64,
     // Without a receipt, by number.
     waiting: BTreeMap<u64, Waiting>,
     // Declared on the long-lived stream.
     declared: bool,
+    // The daemon has acknowledged a datagram, and so knows the alias.
+    acknowledged: bool,
 }
 
 /// Publications without a receipt.
@@ -53,15 +60,13 @@ pub(super) struct Outstanding {
     topics: HashMap<Arc<str>, u32>,
     by_alias: Vec<Topic>,
     count: usize,
+    // Of these, what went in datagrams.
+    pub(super) unacked: Unacked,
 }
 
 impl Outstanding {
-    pub(super) fn settle(
-        &mut self,
-        alias: u32,
-        number: u64,
-        result: Result<Receipt, PublishError>,
-    ) {
+    pub(super) fn settle(&mut self, alias: u32, number: u64, result: Answer) {
+        self.unacked.settled(alias, number);
         let topic = self.by_alias.get_mut(alias as usize);
         if let Some(waiting) = topic.and_then(|topic| topic.waiting.remove(&number)) {
             self.count -= 1;
@@ -70,7 +75,24 @@ impl Outstanding {
         }
     }
 
+    /// The daemon has accepted publications that came in datagrams.
+    pub(super) fn acknowledge(&mut self, alias: u32, floor: u64, seen: u64) {
+        if let Some(topic) = self.by_alias.get_mut(alias as usize) {
+            topic.acknowledged = true;
+        }
+        let mut settled = Vec::new();
+        self.unacked.acknowledged(alias, floor, seen, &mut |_, number| settled.push(number));
+        settled.into_iter().for_each(|number| self.settle(alias, number, Ok(None)));
+    }
+
+    /// The name of an alias that the daemon may not know yet.
+    pub(super) fn undeclared(&self, alias: u32) -> Option<&str> {
+        let topic = self.by_alias.get(alias as usize).filter(|topic| !topic.acknowledged);
+        topic.map(|topic| &*topic.name)
+    }
+
     pub(super) fn clear(&mut self) {
+        self.unacked = Unacked::new();
         self.by_alias.iter_mut().for_each(|topic| topic.waiting.clear());
         self.count = 0;
     }
@@ -82,9 +104,12 @@ impl Outstanding {
             None if self.by_alias.len() >= MAX_ALIASES => return None,
             None => {
                 let alias = self.by_alias.len() as u32;
-                self.topics.insert(name.into(), alias);
+                let name: Arc<str> = name.into();
+                self.topics.insert(name.clone(), alias);
                 let waiting = BTreeMap::new();
-                self.by_alias.push(Topic { alias, last: 0, waiting, declared: false });
+                let (declared, acknowledged) = (false, false);
+                let topic = Topic { name, alias, last: 0, waiting, declared, acknowledged };
+                self.by_alias.push(topic);
                 alias
             }
         };
@@ -96,7 +121,7 @@ impl Outstanding {
 #[derive(Debug)]
 #[must_use = "a publication may be refused: the receipt tells"]
 pub struct PendingReceipt {
-    receipt: oneshot::Receiver<Result<Receipt, PublishError>>,
+    receipt: oneshot::Receiver<Answer>,
     client: Client,
 }
 
@@ -104,8 +129,12 @@ impl Future for PendingReceipt {
     type Output = Result<Receipt, PublishError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let receipt = ready!(Pin::new(&mut self.receipt).poll(context));
-        Poll::Ready(receipt.unwrap_or_else(|_| Err(self.client.shared().why().into())))
+        let answer = ready!(Pin::new(&mut self.receipt).poll(context));
+        let why = || self.client.shared().why().into();
+        // What goes by stream is answered with a receipt.
+        Poll::Ready(
+            answer.unwrap_or_else(|_| Err(why())).and_then(|receipt| receipt.ok_or_else(why)),
+        )
     }
 }
 
@@ -127,13 +156,23 @@ impl Client {
         topic: &str,
         payload: impl Into<Bytes>,
     ) -> Result<PendingReceipt, PublishError> {
+        let receipt = self.number(topic, &payload.into(), false).await?;
+        Ok(PendingReceipt { receipt, client: self.clone() })
+    }
+
+    /// Numbers a publication and puts it on its way, in a datagram if it is to be and fits.
+    pub(super) async fn number(
+        &self,
+        topic: &str,
+        payload: &Bytes,
+        datagram: bool,
+    ) -> Result<oneshot::Receiver<Answer>, PublishError> {
         check_topic(topic)?;
-        let payload = payload.into();
         let limit = self.shared().limits.payload;
         if payload.len() as u64 > limit {
             return Err(PublishError::TooLarge { size: payload.len(), limit });
         }
-        let (waiting, receipt) = oneshot::channel();
+        let (waiting, answer) = oneshot::channel();
         let mut waiting = Some(waiting);
         let mut permit = None;
         if payload.len() > OWN_STREAM {
@@ -143,8 +182,9 @@ impl Client {
         loop {
             let settled = self.shared().receipt.notified();
             self.shared().publications.room().await;
-            if self.shared().begin(topic, &payload, &mut waiting, &mut permit)? {
-                return Ok(PendingReceipt { receipt, client: self.clone() });
+            self.shared().datagrams.room().await;
+            if self.shared().begin(topic, payload, datagram, &mut waiting, &mut permit)? {
+                return Ok(answer);
             }
             settled.await;
         }
@@ -157,10 +197,12 @@ impl Shared {
         self: &Arc<Self>,
         name: &str,
         payload: &Bytes,
+        datagram: bool,
         waiting: &mut Option<Waiting>,
         permit: &mut Option<OwnedSemaphorePermit>,
     ) -> Result<bool, PublishError> {
         let mut state = self.lock();
+        let state = &mut *state;
         if let Some(closed) = &state.closed {
             return Err(closed.clone().into());
         }
@@ -186,6 +228,16 @@ impl Shared {
             pieces.push(declare.into());
         }
         let publish = encode_publish(alias, number, crate::net::now(), payload);
+        if datagram && let Some(datagram) = self.datagram(&state.outstanding, alias, &publish) {
+            let (now, rtt) = (self.now(), self.rtt());
+            state.outstanding.unacked.push(now, rtt, alias, number, publish);
+            state.outstanding.count += 1;
+            // The declaration, on the stream, where it does not get lost.
+            self.publications.push(pieces);
+            self.datagrams.push([datagram]);
+            self.resends.notify_one();
+            return Ok(true);
+        }
         let (head, body) = publish.pieces();
         pieces.extend([head.clone(), body.clone()].into_iter().filter(|piece| !piece.is_empty()));
         state.outstanding.count += 1;
@@ -234,6 +286,8 @@ pub(super) struct Large {
 pub(super) async fn send_alone(shared: Arc<Shared>, large: Large) {
     let Large { mut pieces, permit } = large;
     if let Ok(mut tx) = shared.link.open_uni().await {
+        // Small ones go first.
+        tx.set_priority(-1);
         match tx.write(&mut pieces).await {
             Ok(()) => tx.finish(),
             Err(_) => tx.reset(Code::DONE),

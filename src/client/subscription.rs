@@ -5,12 +5,15 @@
 //! that is not read is [cut](crate::net::link::Link::cut), and asks again from where it stands
 //! when what it had has been read: to whoever reads it there is no difference.
 
-use super::driver::{Delivery, Incoming};
+use super::driver::{Delivery, Incoming, Route};
+use super::inbox::Inbox;
 use super::request::{Answer, Answering};
+use super::scattered::{DeliveryStats, Scattered};
 use super::{Client, SubscribeError};
-use crate::message::{Event, Gap, Message, ResumePoint, Start, SubscribeOptions};
+use crate::message::{Event, Gap, Message, ResumePoint, Resumed, Start, SubscribeOptions};
+use crate::net::link::Transport;
 use crate::wire::{
-    ClientFrame, Code, DaemonFrame, Filter, FrameError, MAX_CONTROL_FRAME, Position, Refusal,
+    self, ClientFrame, Code, DaemonFrame, Filter, FrameError, MAX_CONTROL_FRAME, Position, Refusal,
 };
 use bytes::Bytes;
 use futures_core::Stream;
@@ -24,6 +27,15 @@ struct Topic {
     name: Arc<str>,
     epoch: u64,
     next: u64,
+    // Of what is next, what an earlier subscription has had.
+    had: Vec<(u64, u64)>,
+}
+
+impl Topic {
+    fn place(&self) -> Resumed {
+        let Self { name, epoch, next, had } = self;
+        Resumed { topic: name.clone(), epoch: *epoch, next: *next, had: had.clone() }
+    }
 }
 
 /// A running subscription: a [`Stream`] of events; ends after an error. Dropping it ends it.
@@ -42,8 +54,10 @@ pub struct Subscription {
     // It has been asked for.
     asked: Option<Answering>,
     topics: HashMap<u64, Topic>,
-    // Topics that it was resumed with and has not heard of since: epoch and next sequence.
-    earlier: HashMap<Arc<str>, (u64, u64)>,
+    // Topics that it was resumed with and has not heard of since.
+    earlier: HashMap<Arc<str>, Resumed>,
+    // What does not come in order.
+    scattered: Option<Scattered>,
     ended: bool,
 }
 
@@ -62,7 +76,7 @@ impl Client {
     ) -> Result<Subscription, SubscribeError> {
         let filter = Filter::new(filter)?;
         self.shared().control.room().await;
-        let (request, deliveries, asked) = self.begin_subscribing(&filter, options)?;
+        let (request, deliveries, inbox, asked) = self.begin_subscribing(&filter, options)?;
         let asked = asked.await.map_err(|_| self.shared().why());
         let position = match asked? {
             Ok(Answer::Subscribed(position)) => position,
@@ -80,15 +94,22 @@ impl Client {
         let since = match &options.start {
             Start::Resume(point) => {
                 let topics = point.topics.iter();
-                earlier.extend(topics.map(|(name, epoch, next)| (name.clone(), (*epoch, *next))));
+                earlier.extend(topics.map(|topic| (topic.topic.clone(), topic.clone())));
                 point.since
             }
             // No run has this name: everything there is.
             Start::All => Position { run: 0, position: 0 },
             _ => Position { position, ..self.shared().begin },
         };
+        // Streams lose nothing.
+        let repair = options.delivery == wire::Delivery::Realtime
+            || self.transport() == Transport::WebTransport;
+        let scattered = inbox.map(|inbox| {
+            Scattered::new(self.shared().clone(), request, inbox, repair, options.deadline)
+        });
         Ok(Subscription {
             client: self.clone(),
+            scattered,
             filter,
             options: kept,
             request,
@@ -111,16 +132,24 @@ impl Client {
         &self,
         filter: &Filter,
         options: &SubscribeOptions,
-    ) -> Result<(u32, mpsc::Receiver<Delivery>, Answering), SubscribeError> {
-        // One stream and one end at most.
-        let (sender, deliveries) = mpsc::channel(2);
+    ) -> Result<Begun, SubscribeError> {
+        // Over WebSocket all modes come in order.
+        let scattered =
+            options.delivery != wire::Delivery::Ordered && self.transport() != Transport::WebSocket;
+        let inbox = scattered.then(Arc::<Inbox>::default);
+        // One stream and one end at most; or as many streams as the daemon has at a time.
+        let (sender, deliveries) = mpsc::channel(if scattered { 80 } else { 2 });
+        let sender = Route { sender, inbox: inbox.clone() };
+        let deadline = options
+            .deadline
+            .map_or(0, |deadline| u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1));
         let frame = |request| ClientFrame::Subscribe {
             request,
             filter: filter.as_str(),
             start: options.start.to_wire(),
             delivery: options.delivery,
             lag: options.lag,
-            deadline: 0,
+            deadline,
         };
         let mut bytes = Vec::new();
         frame(u32::MAX).encode(&mut bytes);
@@ -134,11 +163,16 @@ impl Client {
             request = number;
             // Known before it is asked for: the stream may overtake the answer.
             state.subscriptions.insert(number, sender);
+            if scattered {
+                state.bare.get_or_insert(number);
+            }
             frame(number).encode(out);
         });
-        Ok((request, deliveries, asked?))
+        Ok((request, deliveries, inbox, asked?))
     }
 }
+
+type Begun = (u32, mpsc::Receiver<Delivery>, Option<Arc<Inbox>>, Answering);
 
 impl Subscription {
     /// The next event; none after an error.
@@ -149,14 +183,18 @@ impl Subscription {
     /// How far it has come: subscribe with this start, in this session or another, to go on
     /// without missing or repeating anything.
     pub fn resume(&self) -> Start {
-        if self.topics.is_empty() {
+        let mut topics: Vec<_> = self.topics.values().map(Topic::place).collect();
+        topics.extend(self.scattered.iter().flat_map(Scattered::places));
+        if topics.is_empty() {
             return self.start.clone();
         }
-        let heard = self.topics.values();
-        let heard = heard.map(|topic| (topic.name.clone(), topic.epoch, topic.next));
-        let earlier = self.earlier.iter();
-        let earlier = earlier.map(|(name, (epoch, next))| (name.clone(), *epoch, *next));
-        Start::Resume(ResumePoint { since: self.since, topics: heard.chain(earlier).collect() })
+        topics.extend(self.earlier.values().cloned());
+        Start::Resume(ResumePoint { since: self.since, topics })
+    }
+
+    /// What has come, and how; nothing where it comes in order, as it does over WebSocket.
+    pub fn stats(&self) -> DeliveryStats {
+        self.scattered.as_ref().map(Scattered::stats).unwrap_or_default()
     }
 
     // Asks for what comes after what was read, as somebody would who comes back.
@@ -167,11 +205,12 @@ impl Subscription {
             self.since = Position { run: 0, position: 0 };
         }
         let start = self.resume();
-        let stood = self.topics.drain().map(|(_, topic)| (topic.name, (topic.epoch, topic.next)));
+        let stood = self.topics.drain().map(|(_, topic)| (topic.name.clone(), topic.place()));
         self.earlier.extend(stood);
         self.start = start.clone();
         let options = SubscribeOptions { start, ..self.options };
-        let (request, deliveries, asked) = self.client.begin_subscribing(&self.filter, &options)?;
+        let (request, deliveries, _, asked) =
+            self.client.begin_subscribing(&self.filter, &options)?;
         tracing::debug!(self.request, request, "not read fast enough: asked for the rest again");
         (self.request, self.deliveries, self.asked) = (request, deliveries, Some(asked));
         (self.cut, self.stream) = (false, None);
@@ -185,8 +224,9 @@ impl Subscription {
             DaemonFrame::Topic { id, epoch, next, name } => {
                 // A name that comes back has a new id and epoch.
                 self.topics.retain(|_, topic| *topic.name != *name);
-                self.earlier.remove(name);
-                self.topics.insert(id, Topic { name: name.into(), epoch, next });
+                let resumed = self.earlier.remove(name).filter(|resumed| resumed.epoch == epoch);
+                let had = resumed.map(|resumed| resumed.had).unwrap_or_default();
+                self.topics.insert(id, Topic { name: name.into(), epoch, next, had });
                 Ok(None)
             }
             DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
@@ -196,6 +236,9 @@ impl Subscription {
                     return Err(protocol("a sequence neither sent nor told as a gap"));
                 }
                 topic.next = sequence + 1;
+                if topic.had.iter().any(|(first, last)| (first..=last).contains(&&sequence)) {
+                    return Ok(None);
+                }
                 Ok(Some(Event::Message(Message {
                     topic: topic.name.clone(),
                     epoch: topic.epoch,
@@ -217,6 +260,9 @@ impl Subscription {
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, SubscribeError>> {
+        if let Some(scattered) = &mut self.scattered {
+            return scattered.poll(context, &mut self.deliveries, &mut self.earlier);
+        }
         loop {
             if let Some(asked) = &mut self.asked {
                 match ready!(pin!(asked).poll(context)) {

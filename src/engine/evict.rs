@@ -74,6 +74,7 @@ impl Engine {
         self.shares.remove(topic.place, |slot, place| set_place(topics, slot, place));
         self.by_use.pop(&topic.name);
         self.by_name.remove(&topic.name);
+        self.by_id.remove(&topic.id);
         for id in &topic.waiting {
             self.subscriptions.forget(*id, slot);
         }

@@ -11,6 +11,8 @@ pub enum Channel {
     Control,
     /// Another stream of the client's: publications only.
     Publish,
+    /// A datagram: publications, which are acknowledged rather than answered, and repairs.
+    Datagram,
 }
 
 /// A frame, decoded, and hashed if it is a publication: what needs no engine and no lock.

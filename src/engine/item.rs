@@ -30,6 +30,8 @@ pub enum Item<'a> {
         epoch: u64,
         /// The topic.
         name: &'a Arc<str>,
+        /// Where the subscription began in it.
+        begin: u64,
         /// First sequence.
         first: u64,
         /// Last sequence.
@@ -40,13 +42,18 @@ pub enum Item<'a> {
 }
 
 impl<'a> Item<'a> {
-    /// The announcement that precedes a message which stands alone.
-    pub fn topic_of(message: &MessageRef<'a>) -> Self {
-        Self::Topic {
-            id: message.topic_id(),
-            epoch: message.epoch(),
-            next: message.sequence(),
-            name: message.topic(),
+    /// The announcement that precedes a message or a gap which stands alone.
+    #[must_use]
+    pub fn topic(&self) -> Self {
+        match *self {
+            Self::Topic { id, epoch, next, name } => Self::Topic { id, epoch, next, name },
+            Self::Message(MessageRef { topic, begin, .. }) => {
+                let Topic { id, epoch, name, .. } = topic;
+                Self::Topic { id: *id, epoch: *epoch, next: begin, name }
+            }
+            Self::Gap { id, epoch, name, begin, .. } => {
+                Self::Topic { id, epoch, next: begin, name }
+            }
         }
     }
 }
@@ -57,11 +64,17 @@ pub struct MessageRef<'a> {
     topic: &'a Topic,
     sequence: u64,
     entry: &'a Entry,
+    begin: u64,
 }
 
 impl<'a> MessageRef<'a> {
     pub(super) fn new(topic: &'a Topic, sequence: u64, entry: &'a Entry) -> Self {
-        Self { topic, sequence, entry }
+        Self { topic, sequence, entry, begin: sequence }
+    }
+
+    // As part of a subscription that began there.
+    pub(super) fn since(self, begin: u64) -> Self {
+        Self { begin, ..self }
     }
 
     /// The topic.

@@ -25,6 +25,8 @@ impl Origin {
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) position: u64,
+    // When, µs; only compared.
+    pub(crate) accepted: u64,
     pub(crate) origin: Option<Origin>,
     pub(crate) stamp: u64,
     pub(crate) count: Count,
@@ -164,6 +166,7 @@ mod tests {
     fn entry(position: u64) -> Entry {
         Entry {
             position,
+            accepted: 0,
             origin: None,
             stamp: 0,
             count: Count { count: 1, since: 0 },

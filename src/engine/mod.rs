@@ -25,6 +25,7 @@
 //!
 //! [`Session`] is the same for one remote peer: frames in, frames and actions out.
 
+mod answers;
 mod counts;
 mod evict;
 mod filters;
@@ -53,6 +54,7 @@ pub use limits::Limits;
 pub use log::Origin;
 pub use publish::{Publication, Receipt};
 pub use query::Ranking;
+pub use replay::{Repaired, Wanted};
 pub use session::{Action, Session};
 pub use subscription::SubscriptionId;
 
@@ -61,7 +63,10 @@ use foldhash::fast::RandomState;
 use ledger::Ledger;
 use lru::LruCache;
 use share::Shares;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 use subscription::Subscriptions;
 use topic::Topic;
 
@@ -81,6 +86,7 @@ pub struct Engine {
     // In the order of the last publication; and in the order of names.
     by_use: LruCache<Arc<str>, Slot, RandomState>,
     by_name: BTreeMap<Arc<str>, Slot>,
+    by_id: HashMap<u64, Slot, RandomState>,
     next_topic: u64,
     shares: Shares,
     ledger: Ledger,
@@ -105,6 +111,7 @@ impl Engine {
             free: Vec::new(),
             by_use: LruCache::unbounded_with_hasher(RandomState::default()),
             by_name: BTreeMap::new(),
+            by_id: HashMap::default(),
             next_topic: 1,
             shares: Shares::default(),
             ledger: Ledger::new(limits.counts()),
@@ -180,6 +187,7 @@ impl Engine {
         self.topics[slot] = Some(topic);
         self.by_use.put(name.clone(), slot);
         self.by_name.insert(name, slot);
+        self.by_id.insert(id, slot);
         let topics = &mut self.topics;
         self.shares.insert(slot, |slot, place| set_place(topics, slot, place));
         slot

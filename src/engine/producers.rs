@@ -138,6 +138,19 @@ impl Producers {
         self.cost = self.cost - before + window.cost();
     }
 
+    /// Every number up to the first value was accepted or given up; and whether those above it
+    /// were, from the lowest bit on.
+    pub(crate) fn accepted(&self, producer: ProducerId) -> Option<(u64, u64)> {
+        let window = self.windows.peek(&producer)?;
+        let ahead = (0..64_u32).filter(|bit| {
+            window
+                .floor
+                .checked_add(1 + u64::from(*bit))
+                .is_some_and(|number| window.is_ahead(number))
+        });
+        Some((window.floor, ahead.fold(0, |seen, bit| seen | 1 << bit)))
+    }
+
     /// The highest number accepted, and the sequence of what was accepted last: none is above it.
     pub(crate) fn newest(&self, producer: ProducerId) -> Option<(u64, u64)> {
         self.windows.peek(&producer).map(|window| (window.highest, window.sequence))

@@ -88,7 +88,7 @@ impl Engine {
         let body = known.as_ref().map_or(payload, |known| known.body(payload));
         let encoded = encode_message(topic.id, sequence, count.count, stamp, body);
         let cost = 0;
-        let entry = Entry { position, origin, stamp, count, digest, encoded, cost };
+        let entry = Entry { position, accepted: now, origin, stamp, count, digest, encoded, cost };
         topic.push(entry);
         let Count { count, since } = count;
         let receipt = Receipt { sequence, count, since, digest, duplicate: false };

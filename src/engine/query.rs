@@ -2,7 +2,7 @@
 
 use super::log::Entry;
 use super::{Engine, MessageRef};
-use crate::wire::{Code, Digest, Refusal, Which, check_topic};
+use crate::wire::{Code, Digest, ProducerId, Refusal, Which, check_topic};
 
 /// A payload among the most counted of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,12 @@ pub struct Ranking {
 const COMES_ALONG: usize = 1024;
 
 impl Engine {
+    /// Which of a producer's numbers a topic has accepted: all up to the first value, as far as
+    /// they were not given up; and of those above it, from the lowest bit on, those set.
+    pub fn accepted(&self, topic: &str, producer: ProducerId) -> Option<(u64, u64)> {
+        self.topic(self.slot(topic)?)?.producers.accepted(producer)
+    }
+
     /// One message of a topic. To ask for a payload is to use it: it moves to the young end of
     /// the LRU.
     pub fn get(&mut self, topic: &str, which: Which) -> Result<MessageRef<'_>, Refusal> {

@@ -6,9 +6,25 @@ use super::{Engine, Item, MessageRef, SubscriptionId};
 use crate::wire::{Code, GapCause, Lag, Refusal};
 use std::cmp::Reverse;
 
+/// What a read is to hand out.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Not much more than so many bytes, and at least one item.
+    pub budget: usize,
+    /// Messages accepted before this time are passed over, and told as a gap; 0 is none.
+    pub accepted_since: u64,
+}
+
+impl From<usize> for Wanted {
+    /// Everything, in portions of not much more than so many bytes.
+    fn from(budget: usize) -> Self {
+        Self { budget, accepted_since: 0 }
+    }
+}
+
 impl Engine {
     /// Hands out what lies between the cursor and the head, at least one item if there is one,
-    /// and not much more than `budget` bytes. Says whether there was anything; when there was
+    /// and not much more than is wanted. Says whether there was anything; when there was
     /// not, the subscription will be named again once there is.
     ///
     /// Refused with [`Code::DONE`] when the subscription has ended, and with [`Code::LAGGED`] when
@@ -17,7 +33,7 @@ impl Engine {
     pub fn read(
         &mut self,
         id: SubscriptionId,
-        budget: usize,
+        wanted: impl Into<Wanted>,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Result<bool, Refusal> {
         let Some(subscription) = self.subscriptions.get_mut(id) else {
@@ -26,7 +42,7 @@ impl Engine {
         if let Some(topic) = &subscription.lost {
             return Err(lost(topic));
         }
-        let mut left = budget;
+        let mut wanted = wanted.into();
         let mut any = false;
         while let Some(Reverse((_, slot))) = subscription.ready.pop() {
             let (Some(topic), Some(cursor)) = (
@@ -41,7 +57,7 @@ impl Engine {
             }
             let until = subscription.ready.peek();
             let until = until.map_or(u64::MAX, |Reverse((position, _))| *position);
-            left = replay(topic, cursor, subscription.lag, until, left, sink);
+            wanted.budget = replay(topic, cursor, subscription.lag, &wanted, until, sink);
             any = true;
             if let Some(entry) = topic.log.get(cursor.next) {
                 subscription.ready.push(Reverse((entry.position, slot)));
@@ -50,17 +66,99 @@ impl Engine {
                 cursor.waiting = Some(topic.waiting.len() as u32);
                 topic.waiting.push(id);
             }
-            if left == 0 {
+            if wanted.budget == 0 {
                 break;
             }
         }
         subscription.woken = any;
         Ok(any)
     }
+
+    /// Hands out once more what a subscription has been handed out of a topic, `first` to `last`:
+    /// not much more than `budget` bytes, and at least one item; what has left the cache as a gap.
+    /// Gives the sequence to go on with, if there is more.
+    pub fn repair(
+        &self,
+        id: SubscriptionId,
+        topic_id: u64,
+        (first, last): (u64, u64),
+        budget: usize,
+        sink: &mut impl FnMut(Repaired<'_>),
+    ) -> Option<u64> {
+        let subscription = self.subscriptions.get(id)?;
+        let slot = self.by_id.get(&topic_id);
+        let found =
+            slot.and_then(|slot| Some((self.topic(*slot)?, subscription.cursors.get(slot)?)));
+        let Some((topic, cursor)) = found else {
+            // Forgotten; or another's, of which no more is said than that it will not come.
+            sink(Repaired::Gone { first, last });
+            return None;
+        };
+        // What lies beyond comes anyway.
+        let last = last.min(cursor.next.saturating_sub(1));
+        let mut next = first.max(1);
+        let oldest = topic.log.first();
+        if next < oldest && next <= last {
+            sink(Repaired::Gone { first: next, last: last.min(oldest - 1) });
+            next = oldest;
+        }
+        let mut left = budget;
+        while next <= last
+            && let Some(entry) = topic.log.get(next)
+        {
+            sink(Repaired::Message(MessageRef::new(topic, next, entry).since(cursor.begin)));
+            next += 1;
+            left = left.saturating_sub(entry.encoded.wire_len());
+            if left == 0 {
+                break;
+            }
+        }
+        (next <= last).then_some(next)
+    }
+}
+
+/// What [`Engine::repair`] hands out.
+#[derive(Debug)]
+pub enum Repaired<'a> {
+    /// A message.
+    Message(MessageRef<'a>),
+    /// Sequences that have left the cache.
+    Gone {
+        /// First sequence.
+        first: u64,
+        /// Last sequence.
+        last: u64,
+    },
 }
 
 // What an announcement or a gap takes of a budget, bytes.
 const NOTICE: usize = 32;
+
+// Where a topic's items go: the first after an announcement.
+struct Out<'a, S> {
+    topic: &'a Topic,
+    begin: u64,
+    announced: bool,
+    left: usize,
+    sink: &'a mut S,
+}
+
+impl<S: FnMut(Item<'_>)> Out<'_, S> {
+    fn give(&mut self, item: Item<'_>, taken: usize) {
+        if !std::mem::replace(&mut self.announced, true) {
+            self.left = self.left.saturating_sub(NOTICE + self.topic.name.len());
+            (self.sink)(item.topic());
+        }
+        self.left = self.left.saturating_sub(taken);
+        (self.sink)(item);
+    }
+
+    fn skip(&mut self, first: u64, last: u64, cause: GapCause) {
+        let Topic { id, epoch, name, .. } = self.topic;
+        let begin = self.begin;
+        self.give(Item::Gap { id: *id, epoch: *epoch, name, begin, first, last, cause }, NOTICE);
+    }
+}
 
 // Hands out a topic's items from the cursor up to the position `until`, at least one, and moves
 // the cursor. Gives what is left of the budget.
@@ -68,48 +166,45 @@ fn replay(
     topic: &Topic,
     cursor: &mut Cursor,
     lag: Lag,
+    wanted: &Wanted,
     until: u64,
-    mut left: usize,
     sink: &mut impl FnMut(Item<'_>),
 ) -> usize {
     let (first, next) = (topic.log.first(), topic.log.next());
-    if !cursor.announced {
-        cursor.announced = true;
-        left = left.saturating_sub(NOTICE + topic.name.len());
-        sink(Item::Topic {
-            id: topic.id,
-            epoch: topic.epoch,
-            next: cursor.next,
-            name: &topic.name,
-        });
-    }
+    let mut out = Out {
+        topic,
+        begin: cursor.begin,
+        announced: std::mem::replace(&mut cursor.announced, true),
+        left: wanted.budget,
+        sink,
+    };
     if cursor.next < first {
         let (to, cause) = match lag {
             Lag::Newest => (first.max(next - 1), GapCause::Skipped),
             _ => (first, GapCause::Evicted),
         };
-        left = left.saturating_sub(NOTICE);
-        sink(Item::Gap {
-            id: topic.id,
-            epoch: topic.epoch,
-            name: &topic.name,
-            first: cursor.next,
-            last: to - 1,
-            cause,
-        });
+        out.skip(cursor.next, to - 1, cause);
         cursor.next = to;
     }
-    let mut given = false;
+    let passed = (cursor.next..next)
+        .map_while(|sequence| topic.log.get(sequence))
+        .take_while(|entry| entry.accepted < wanted.accepted_since && entry.position <= until)
+        .count() as u64;
+    if passed > 0 {
+        out.skip(cursor.next, cursor.next + passed - 1, GapCause::Late);
+        cursor.next += passed;
+    }
+    let mut given = passed > 0;
     while let Some(entry) = topic.log.get(cursor.next) {
-        if entry.position > until || (left == 0 && given) {
+        if entry.position > until || (out.left == 0 && given) {
             break;
         }
-        sink(Item::Message(MessageRef::new(topic, cursor.next, entry)));
-        left = left.saturating_sub(entry.encoded.wire_len());
+        let message = MessageRef::new(topic, cursor.next, entry).since(cursor.begin);
+        out.give(Item::Message(message), entry.encoded.wire_len());
         cursor.next += 1;
         given = true;
     }
-    left
+    out.left
 }
 
 fn fell_behind(topic: &Topic, cursor: &Cursor) -> Refusal {

@@ -3,11 +3,12 @@
 //! A [`Refusal`] returned from here ends the session: say goodbye with it. What concerns one
 //! request or one publication only is answered with a frame instead, and the session goes on.
 
-use super::frames::{Channel, Prepared, Publishing, encode_item};
-use super::{Engine, Item, Origin, Publication, SubscriptionId};
+use super::answers::{answer, fail, top};
+use super::frames::{Channel, Prepared, Publishing};
+use super::{Engine, Origin, Publication, SubscriptionId};
 use crate::wire::{
     self, ClientFrame, Code, DaemonFrame, Delivery, Encoded, Filter, MAX_ALIASES, MAX_NAME,
-    ProducerId, Refusal, TopEntry, Which,
+    ProducerId, Refusal,
 };
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -23,6 +24,28 @@ pub enum Action {
         request: u32,
         /// The subscription.
         subscription: SubscriptionId,
+        /// How to carry its messages.
+        delivery: Delivery,
+        /// Messages older than this are to be passed over, µs; 0 is none.
+        deadline: u64,
+        /// Whether its datagrams need not say whose they are: it is the session's first with any.
+        bare: bool,
+    },
+    /// Send again what did not come: see [`Engine::repair`].
+    Repair {
+        /// The subscription's name on the wire.
+        request: u32,
+        /// The topic's id.
+        topic: u64,
+        /// First and last sequence of each hole.
+        holes: Vec<(u64, u64)>,
+        /// On the subscription's stream; else in datagrams.
+        reliably: bool,
+    },
+    /// Acknowledge this alias in a datagram before long: see [`Session::acknowledge`].
+    Acknowledge {
+        /// As published.
+        alias: u32,
     },
     /// Stop delivering: it is no longer a subscription.
     Stop {
@@ -49,6 +72,8 @@ pub struct Session {
     producer: Option<ProducerId>,
     aliases: HashMap<u32, Arc<str>, RandomState>,
     subscriptions: HashMap<u32, SubscriptionId, RandomState>,
+    // The first subscription that has datagrams: theirs say nothing of it.
+    bare: Option<u32>,
 }
 
 impl Engine {
@@ -61,6 +86,7 @@ impl Engine {
             producer: None,
             aliases: HashMap::default(),
             subscriptions: HashMap::default(),
+            bare: None,
         }
     }
 }
@@ -86,12 +112,15 @@ impl Session {
         out: &mut Vec<u8>,
     ) -> Result<Option<Action>, Refusal> {
         let Some(producer) = self.producer else {
+            // It has overtaken the control stream, and is as good as lost.
+            if channel == Channel::Datagram {
+                return Ok(None);
+            }
             return self.hello(engine, now, channel, &frame, out).map(|()| None);
         };
         let frame = match frame {
             Prepared::Publish(publishing) => {
-                self.publish(engine, now, producer, &publishing, out)?;
-                return Ok(None);
+                return self.publish(engine, now, producer, channel, &publishing, out);
             }
             Prepared::Other(frame) => frame,
         };
@@ -100,23 +129,38 @@ impl Session {
             ClientFrame::Begin { .. } | ClientFrame::Chunk { .. } | ClientFrame::End { .. } => {
                 Err(unsupported("publications that are relayed while they arrive"))
             }
+            ClientFrame::Repair { subscription, topic, holes } if channel != Channel::Publish => {
+                self.repair(channel, subscription, topic, holes)
+            }
+            _ if channel == Channel::Datagram => Err(Refusal::new(
+                Code::UNEXPECTED,
+                "a datagram carries publications and repairs only; everything else goes on the control stream",
+            )),
             _ if channel == Channel::Publish => Err(Refusal::new(
                 Code::UNEXPECTED,
                 "a uni stream carries publications only; everything else goes on the control stream",
             )),
-            ClientFrame::Hello { .. } | ClientFrame::Publish { .. } => {
-                Err(Refusal::new(Code::UNEXPECTED, "a second hello"))
-            }
-            ClientFrame::Subscribe { request, filter, start, delivery, lag, deadline: _ } => {
-                if delivery != Delivery::Ordered {
-                    fail(out, request, &unsupported("unordered and realtime delivery"));
-                    return Ok(None);
-                }
+            ClientFrame::Hello { .. }
+            | ClientFrame::Publish { .. }
+            | ClientFrame::Repair { .. } => Err(Refusal::new(Code::UNEXPECTED, "a second hello")),
+            ClientFrame::Subscribe { request, filter, start, delivery, lag, deadline } => {
                 match self.subscribe(engine, request, filter, &start, lag)? {
                     Ok(subscription) => {
                         let position = engine.position();
                         DaemonFrame::Subscribed { request, position }.encode(out);
-                        Ok(Some(Action::Deliver { request, subscription }))
+                        let bare = delivery != Delivery::Ordered
+                            && *self.bare.get_or_insert(request) == request;
+                        let deadline = match delivery {
+                            Delivery::Realtime => u64::from(deadline) * 1000,
+                            _ => 0,
+                        };
+                        Ok(Some(Action::Deliver {
+                            request,
+                            subscription,
+                            delivery,
+                            deadline,
+                            bare,
+                        }))
                     }
                     Err(refusal) => {
                         fail(out, request, &refusal);
@@ -138,7 +182,6 @@ impl Session {
                 DaemonFrame::Pong { request, clock: now }.encode(out);
                 Ok(None)
             }
-            ClientFrame::Repair { .. } => Err(unsupported("repair")),
             ClientFrame::Goodbye { code, .. } => Ok(Some(Action::Left(code))),
         }
     }
@@ -213,17 +256,23 @@ impl Session {
         engine: &mut Engine,
         now: u64,
         producer: ProducerId,
+        channel: Channel,
         publishing: &Publishing,
         out: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Action>, Refusal> {
         let Publishing { alias, number, stamp, payload, digest } = publishing;
         let (alias, number) = (*alias, *number);
-        let topic = self.aliases.get(&alias).ok_or_else(|| {
-            Refusal::new(
-                Code::BAD_ALIAS,
-                format!("topic alias {alias} was not declared before its use on this stream"),
-            )
-        })?;
+        let topic = match self.aliases.get(&alias) {
+            Some(topic) => topic,
+            // The declaration is still on its way: this is not acknowledged, and comes again.
+            None if channel == Channel::Datagram => return Ok(None),
+            None => {
+                return Err(Refusal::new(
+                    Code::BAD_ALIAS,
+                    format!("topic alias {alias} was not declared before its use on this stream"),
+                ));
+            }
+        };
         let publication = Publication {
             topic,
             payload,
@@ -238,6 +287,9 @@ impl Session {
             engine.publish(now, &publication)
         };
         match receipt {
+            Ok(_) if channel == Channel::Datagram => {
+                return Ok(Some(Action::Acknowledge { alias }));
+            }
             Ok(receipt) => DaemonFrame::Receipt {
                 alias,
                 number,
@@ -252,7 +304,40 @@ impl Session {
                 DaemonFrame::Rejected { alias, number, code, reason: &reason }.encode(out);
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Appends what is known of an alias' publications, for a datagram.
+    pub fn acknowledge(&self, engine: &Engine, alias: u32, out: &mut Vec<u8>) {
+        let accepted = self.producer.zip(self.aliases.get(&alias));
+        let accepted = accepted.and_then(|(producer, topic)| engine.accepted(topic, producer));
+        if let Some((floor, seen)) = accepted {
+            DaemonFrame::Acknowledge { alias, floor, seen }.encode(out);
+        }
+    }
+
+    fn repair(
+        &self,
+        channel: Channel,
+        request: u32,
+        topic: u64,
+        holes: Vec<(u64, u64)>,
+    ) -> Result<Option<Action>, Refusal> {
+        let ordered = holes.iter().all(|(first, last)| first <= last)
+            && holes.windows(2).all(|pair| pair[0].1 < pair[1].0);
+        if !ordered || holes.len() > wire::realtime::HOLES {
+            return Err(Refusal::new(
+                Code::MALFORMED,
+                format!(
+                    "a repair names at most {} holes, in order and not overlapping",
+                    wire::realtime::HOLES
+                ),
+            ));
+        }
+        // It may have ended meanwhile.
+        let known = self.subscriptions.contains_key(&request);
+        let reliably = channel == Channel::Control;
+        Ok(known.then_some(Action::Repair { request, topic, holes, reliably }))
     }
 
     fn subscribe(
@@ -314,49 +399,4 @@ impl Session {
 
 fn unsupported(what: &str) -> Refusal {
     Refusal::new(Code::UNSUPPORTED, format!("{what}: not offered by this daemon"))
-}
-
-fn fail(out: &mut Vec<u8>, request: u32, refusal: &Refusal) {
-    DaemonFrame::Failed { request, code: refusal.code, reason: &refusal.reason }.encode(out);
-}
-
-fn answer(
-    engine: &mut Engine,
-    request: u32,
-    topic: &str,
-    which: Which,
-    out: &mut Vec<u8>,
-) -> Option<Action> {
-    match engine.get(topic, which) {
-        Ok(found) => {
-            let mut head = Vec::with_capacity(wire::FRAME_OVERHEAD);
-            DaemonFrame::For { request }.encode(&mut head);
-            encode_item(&Item::topic_of(&found), &mut head);
-            Some(Action::Answer { head: head.into(), message: found.encoded().clone() })
-        }
-        Err(refusal) => {
-            fail(out, request, &refusal);
-            None
-        }
-    }
-}
-
-fn top(engine: &Engine, request: u32, topic: &str, k: u32, out: &mut Vec<u8>) {
-    match engine.top(topic, k as usize) {
-        Ok(ranking) => {
-            let entries = ranking
-                .iter()
-                .map(|ranked| TopEntry {
-                    digest: ranked.digest,
-                    count: ranked.count,
-                    since: ranked.since,
-                    sequence: ranked.sequence,
-                    size: ranked.size,
-                    payload: ranked.payload.as_deref(),
-                })
-                .collect();
-            DaemonFrame::Top { request, entries }.encode(out);
-        }
-        Err(refusal) => fail(out, request, &refusal),
-    }
 }

@@ -26,6 +26,8 @@ impl SubscriptionId {
 
 #[derive(Debug)]
 pub(super) struct Cursor {
+    // Where it began; what is next.
+    pub(super) begin: u64,
     pub(super) next: u64,
     pub(super) announced: bool,
     // Place in the topic's list of waiting subscriptions; none while it is behind.
@@ -57,6 +59,11 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
+    pub(super) fn get(&self, id: SubscriptionId) -> Option<&Subscription> {
+        let found = self.all.get(id.index())?.as_ref();
+        found.filter(|found| found.birth == id.birth)
+    }
+
     pub(super) fn get_mut(&mut self, id: SubscriptionId) -> Option<&mut Subscription> {
         let found = self.all.get_mut(id.index())?.as_mut();
         found.filter(|found| found.birth == id.birth)
@@ -98,7 +105,7 @@ impl Subscriptions {
         if let Some(subscription) = self.get_mut(id) {
             let waiting = Some(topic.waiting.len() as u32);
             topic.waiting.push(id);
-            subscription.cursors.insert(slot, Cursor { next, announced, waiting });
+            subscription.cursors.insert(slot, Cursor { begin: next, next, announced, waiting });
         }
     }
 }

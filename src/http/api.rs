@@ -1,9 +1,9 @@
 //! Publish, get and top.
 
-use super::json::payload_field;
 use super::problem::Problem;
 use super::{Shared, body, name, page};
 use crate::engine::{Publication, Ranking, Receipt};
+use crate::json::payload_field;
 use crate::net::now;
 use crate::wire::{Code, Digest, Which, check_topic};
 use axum::Json;

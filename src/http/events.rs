@@ -3,11 +3,11 @@
 //! A stream reads its subscription when its client has taken what was read before; between the
 //! two stand one read and one piece of it as text.
 
-use super::json::{self, Head, Payload};
 use super::problem::Problem;
 use super::resume::{self, EventId};
 use super::{Shared, api, name};
 use crate::engine::{Engine, Item, SubscriptionId};
+use crate::json::{self, Head, Payload};
 use crate::wire::{Code, Digest, Filter, GapCause, Lag, NameError, Position, Refusal};
 use axum::body::Body;
 use axum::extract::State;

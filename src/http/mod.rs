@@ -7,7 +7,6 @@
 //! | `resume` | the ids of events, and where a subscription begins |
 //! | `name` | topics and filters in paths |
 //! | `body` | a request's body, bounded |
-//! | `json` | the objects of `--json` |
 //! | `origin` | whose pages may ask, and under which names of this host |
 //! | `problem` | every refusal, as `application/problem+json` |
 //! | `page` | the files of `web/` |
@@ -20,7 +19,6 @@
 mod api;
 mod body;
 mod events;
-mod json;
 pub(crate) mod listen;
 mod name;
 mod origin;

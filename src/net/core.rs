@@ -1,6 +1,6 @@
 //! The engine behind its lock, and the tasks to wake: lock, call, take the outputs, unlock, wake.
 
-use crate::engine::{Engine, Item, SubscriptionId};
+use crate::engine::{Engine, Item, SubscriptionId, Wanted};
 use crate::wire::Refusal;
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -51,11 +51,11 @@ impl Core {
         &self,
         id: SubscriptionId,
         context: &mut Context<'_>,
-        budget: usize,
+        wanted: impl Into<Wanted>,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Poll<Result<(), Refusal>> {
         let mut inner = self.lock();
-        if inner.engine.read(id, budget, sink)? {
+        if inner.engine.read(id, wanted, sink)? {
             return Poll::Ready(Ok(()));
         }
         let index = id.index();

@@ -1,8 +1,9 @@
 //! Ordered delivery of one subscription: read what there is, write it to its stream, again.
 
+use super::apart::priority;
 use super::link::{Tx, WriteError};
 use super::session::Peer;
-use crate::engine::{Item, MessageRef, SubscriptionId, encode_item};
+use crate::engine::{Item, SubscriptionId, Wanted, encode_item};
 use crate::wire::{Code, DaemonFrame, Encoded, Refusal};
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -12,9 +13,25 @@ use std::sync::Arc;
 /// little enough that nobody waits long for the lock.
 const BATCH: usize = 64 << 10;
 
-// A stream that is finished however its delivery ends: what was written before still arrives,
-// perhaps with a frame cut short at its end.
-struct Stream(Option<Tx>);
+/// A subscription's stream, opened when there is something to write. It is finished however its
+/// delivery ends: what was written before still arrives, perhaps with a frame cut short at its end.
+#[derive(Default)]
+pub(super) struct Stream(Option<Tx>);
+
+impl Stream {
+    /// Writes pieces, of which the first says whose they are; what the peer knows is left out.
+    pub(super) async fn write(
+        &mut self,
+        peer: &Peer,
+        pieces: &mut [Bytes],
+    ) -> Result<(), WriteError> {
+        let tx = match &mut self.0 {
+            Some(tx) => tx,
+            None => self.0.insert(peer.link.open_uni().await.map_err(WriteError::Gone)?),
+        };
+        tx.write_for(pieces).await
+    }
+}
 
 impl Drop for Stream {
     fn drop(&mut self) {
@@ -25,28 +42,27 @@ impl Drop for Stream {
 }
 
 /// Delivers until the subscription or the session ends.
-pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
-    let mut stream = Stream(None);
+/// Messages older than `deadline` µs are passed over; 0 is none.
+pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId, deadline: u64) {
+    let mut stream = Stream::default();
     // Stands before whatever is written; what the peer knows is left out there.
     let whose = DaemonFrame::For { request }.to_bytes();
     let mut pieces = vec![whose.clone()];
     loop {
         let read = poll_fn(|context| {
-            peer.core.poll_read(id, context, BATCH, &mut |item| append(&item, &mut pieces))
+            peer.core.poll_read(id, context, wanted(BATCH, deadline), &mut |item| {
+                append(&item, &mut pieces)
+            })
         });
         if let Err(refusal) = read.await {
             // What was read before it fell behind is still written.
             if pieces.len() > 1 {
-                let _ = write(&peer, &mut stream, &mut pieces).await;
+                let _ = stream.write(&peer, &mut pieces).await;
             }
             drop(stream);
-            // DONE: it was ended while it was read.
-            if refusal.code != Code::DONE {
-                peer.end(request, &refusal);
-            }
-            return;
+            return fell_behind(&peer, request, &refusal);
         }
-        match write(&peer, &mut stream, &mut pieces).await {
+        match stream.write(&peer, &mut pieces).await {
             Ok(()) => {
                 pieces.clear();
                 pieces.push(whose.clone());
@@ -61,17 +77,23 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
     }
 }
 
-async fn write(peer: &Peer, stream: &mut Stream, pieces: &mut [Bytes]) -> Result<(), WriteError> {
-    let tx = match &mut stream.0 {
-        Some(tx) => tx,
-        None => stream.0.insert(peer.link.open_uni().await.map_err(WriteError::Gone)?),
-    };
-    tx.write_for(pieces).await
+/// Tells the peer that a subscription has ended.
+pub(super) fn fell_behind(peer: &Peer, request: u32, refusal: &Refusal) {
+    // DONE: it was ended while it was read.
+    if refusal.code != Code::DONE {
+        peer.end(request, refusal);
+    }
+}
+
+/// What to read when what is older than `deadline` µs is to be passed over; 0 is none.
+pub(super) fn wanted(budget: usize, deadline: u64) -> Wanted {
+    let since = |deadline| super::now().saturating_sub(deadline);
+    Wanted { budget, accepted_since: Some(deadline).filter(|d| *d > 0).map_or(0, since) }
 }
 
 fn append(item: &Item<'_>, pieces: &mut Vec<Bytes>) {
     if let Item::Message(message) = item {
-        append_message(message, pieces);
+        append_encoded(message.encoded(), pieces);
     } else {
         let mut frame = Vec::with_capacity(64);
         encode_item(item, &mut frame);
@@ -79,8 +101,9 @@ fn append(item: &Item<'_>, pieces: &mut Vec<Bytes>) {
     }
 }
 
-fn append_message(message: &MessageRef<'_>, pieces: &mut Vec<Bytes>) {
-    let (head, body) = message.encoded().pieces();
+/// Appends a message's bytes.
+pub(super) fn append_encoded(message: &Encoded, pieces: &mut Vec<Bytes>) {
+    let (head, body) = message.pieces();
     pieces.push(head.clone());
     if !body.is_empty() {
         pieces.push(body.clone());
@@ -94,6 +117,7 @@ pub(super) async fn answer(peer: Arc<Peer>, head: Bytes, message: Encoded) {
         return;
     };
     let (first, rest) = message.pieces();
+    tx.set_priority(priority(message.size()));
     if tx.write_for(&mut [head, first.clone(), rest.clone()]).await.is_ok() {
         tx.finish();
     }

@@ -7,6 +7,7 @@ use super::ports::BindError;
 use super::{session, tls, transport};
 use crate::http::Asked;
 use crate::wire::{ALPN, Code, PATH};
+pub(crate) use quinn::Endpoint;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use std::net::UdpSocket;
 use std::sync::Arc;
@@ -23,23 +24,20 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const UNPROVEN: usize = 256;
 
 /// Takes the socket for both protocols.
-pub(crate) fn open(
-    socket: UdpSocket,
-    identities: Arc<Identities>,
-) -> Result<quinn::Endpoint, BindError> {
+pub(crate) fn open(socket: UdpSocket, identities: Arc<Identities>) -> Result<Endpoint, BindError> {
     let crypto = tls::server(identities, &[b"h3", ALPN])?;
     let crypto = QuicServerConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport::daemon()));
     let runtime = Arc::new(quinn::TokioRuntime);
     let at = socket.local_addr();
-    quinn::Endpoint::new(quinn::EndpointConfig::default(), Some(config), socket, runtime)
+    Endpoint::new(quinn::EndpointConfig::default(), Some(config), socket, runtime)
         .and_then(|endpoint| at.map(|_| endpoint))
         .map_err(|error| BindError::Endpoint { error })
 }
 
 /// Accepts until told to stop, and returns when every one of its sessions has ended.
-pub(crate) async fn run(endpoint: quinn::Endpoint, doors: Doors) {
+pub(crate) async fn run(endpoint: Endpoint, doors: Doors) {
     let mut sessions = JoinSet::new();
     let mut stop = doors.stop();
     // One clone for each handshake under way.

@@ -50,6 +50,23 @@ impl From<FrameError> for End {
     }
 }
 
+/// The frames of a datagram: all of them whole.
+pub(super) fn datagram_frames(datagram: Bytes, limit: usize) -> Result<Vec<Bytes>, End> {
+    let mut reader = FrameReader::new(limit);
+    reader.push(datagram);
+    let mut frames = Vec::new();
+    while let Some(frame) = reader.next_frame()? {
+        frames.push(frame);
+    }
+    if reader.is_partial() {
+        return Err(End::Refused(Refusal::new(
+            Code::MALFORMED,
+            "a datagram ended in the middle of a frame",
+        )));
+    }
+    Ok(frames)
+}
+
 /// Reads frames, as many as have come, and hands them on together.
 pub(super) struct Frames {
     rx: Rx,

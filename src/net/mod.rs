@@ -3,28 +3,39 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `link` | one session over any transport: the only file that knows them all |
+//! | `link`, `stream` | one session over any transport, and its streams: the only files that know them all |
 //! | `websocket` | a session on one channel: written by turns, taken apart, watched |
 //! | `outbox` | what waits to be written to a stream, bounded |
 //! | `socket` | the UDP socket and its buffers |
 //! | `tls` | configurations, and how a peer's certificate is checked |
 //! | `transport` | QUIC's settings, each with its reason |
+//! | `congestion` | how much may be in flight |
 //! | `core` | the engine behind its lock, and who to wake |
 //! | `identity` | the daemon's certificates: made, kept, renewed while it runs |
 //! | `ports` | one number for UDP and TCP |
 //! | `doors` | what every way in shares: the engine, places for sessions, the stop |
 //! | `endpoint` | the UDP side: accepting, and the split by ALPN |
-//! | `session`, `frames`, `deliver` | one peer; its streams, in; one subscription, out |
+//! | `session`, `frames` | one peer; its streams and datagrams, in |
+//! | `deliver`, `apart`, `realtime` | one subscription, out: in order, a stream for each message, in datagrams |
+//! | `datagrams`, `asked` | what comes in datagrams; the repairs among it |
 
+pub(crate) mod congestion;
 pub(crate) mod link;
 pub(crate) mod outbox;
 pub(crate) mod socket;
+pub(crate) mod stream;
 pub(crate) mod tls;
 pub(crate) mod transport;
 pub(crate) mod websocket;
 
 #[cfg(feature = "daemon")]
+pub(crate) mod apart;
+#[cfg(feature = "daemon")]
+pub(crate) mod asked;
+#[cfg(feature = "daemon")]
 pub(crate) mod core;
+#[cfg(feature = "daemon")]
+pub(crate) mod datagrams;
 #[cfg(feature = "daemon")]
 pub(crate) mod deliver;
 #[cfg(feature = "daemon")]
@@ -37,6 +48,8 @@ pub(crate) mod frames;
 pub(crate) mod identity;
 #[cfg(feature = "daemon")]
 pub(crate) mod ports;
+#[cfg(feature = "daemon")]
+pub(crate) mod realtime;
 #[cfg(feature = "daemon")]
 pub(crate) mod session;
 

@@ -2,12 +2,14 @@
 //! with the session, and the session with any of them that goes wrong.
 
 use super::core::Core;
-use super::deliver;
+use super::datagrams::{self, Datagrams};
 use super::frames::{End, Frames};
-use super::link::{Link, Rx, Tx, WriteError};
+use super::link::{Link, Rx, Transport, Tx, WriteError};
 use super::outbox::Outbox;
+use super::realtime::{self, Carriage};
+use super::{apart, deliver};
 use crate::engine::{Action, Channel, Prepared, Session};
-use crate::wire::{Code, DaemonFrame, FRAME_OVERHEAD, MAX_CONTROL_FRAME, Refusal};
+use crate::wire::{Code, DaemonFrame, Delivery, FRAME_OVERHEAD, MAX_CONTROL_FRAME, Refusal};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,7 +40,8 @@ pub(super) struct Peer {
     // Frames for the control stream.
     outbox: Outbox,
     // Publications may stand on every stream.
-    frame_limit: usize,
+    pub(super) frame_limit: usize,
+    pub(super) datagrams: Datagrams,
     // Turns true with the hello.
     open: watch::Sender<bool>,
 }
@@ -55,6 +58,7 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
         session: Mutex::new(session),
         outbox: Outbox::default(),
         frame_limit: MAX_CONTROL_FRAME.max(limits.payload + FRAME_OVERHEAD),
+        datagrams: Datagrams::default(),
         open: watch::channel(false).0,
     });
     let late = late(&peer, tokio::time::Instant::now() + HELLO);
@@ -81,7 +85,8 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
                 end = control(&peer, frames) => end,
                 end = publications(&peer) => end,
                 end = writer.run(&peer) => end,
-                end = datagrams(&peer) => end,
+                end = datagrams::read(&peer) => end,
+                end = datagrams::acknowledge(&peer) => end,
                 end = second_control(&peer) => end,
                 end = &mut early => end,
             };
@@ -179,17 +184,6 @@ async fn second_control(peer: &Peer) -> End {
     }
 }
 
-async fn datagrams(peer: &Peer) -> End {
-    match peer.link.read_datagram().await {
-        Ok(_) => Refusal::new(
-            Code::UNSUPPORTED,
-            "publishing in datagrams is not offered by this daemon: use a stream",
-        )
-        .into(),
-        Err(gone) => gone.into(),
-    }
-}
-
 async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
     let mut tasks = JoinSet::new();
     let mut deliveries: HashMap<u32, AbortHandle> = HashMap::new();
@@ -202,11 +196,35 @@ async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
         };
         for action in actions.drain(..) {
             match action {
-                Action::Deliver { request, subscription } => {
-                    let deliver = deliver::deliver(peer.clone(), request, subscription);
-                    deliveries.insert(request, tasks.spawn(deliver));
+                Action::Deliver { request, subscription, delivery, deadline, bare } => {
+                    let peer = peer.clone();
+                    let task = match (delivery, peer.link.transport()) {
+                        // One channel has one order.
+                        (Delivery::Ordered, _) | (_, Transport::WebSocket) => {
+                            tasks.spawn(deliver::deliver(peer, request, subscription, deadline))
+                        }
+                        (Delivery::Unordered, Transport::Quic) => {
+                            tasks.spawn(apart::deliver(peer, request, subscription))
+                        }
+                        (Delivery::Realtime, _)
+                        | (Delivery::Unordered, Transport::WebTransport) => {
+                            let asked = peer.datagrams.begin_asking(request);
+                            let carriage = Carriage { deadline, bare };
+                            tasks.spawn(realtime::deliver(
+                                peer,
+                                request,
+                                subscription,
+                                carriage,
+                                asked,
+                            ))
+                        }
+                    };
+                    deliveries.insert(request, task);
                 }
+                Action::Repair { .. } => peer.datagrams.ask(action),
+                Action::Acknowledge { alias } => peer.datagrams.hear(alias),
                 Action::Stop { request, subscription } => {
+                    peer.datagrams.stop_asking(request);
                     if let Some(delivery) = deliveries.remove(&request) {
                         delivery.abort();
                     }
@@ -260,7 +278,7 @@ async fn publish(peer: Arc<Peer>, rx: Rx) -> Result<(), End> {
 }
 
 impl Peer {
-    fn state(&self) -> MutexGuard<'_, Session> {
+    pub(super) fn state(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -271,7 +289,7 @@ impl Peer {
 
     // Hands frames to the session under one lock, or under several if there is much to say to
     // them; what is to be done after it goes to `actions`.
-    async fn handle(
+    pub(super) async fn handle(
         &self,
         channel: Channel,
         frames: &[Bytes],
@@ -310,6 +328,7 @@ impl Peer {
         let mut out = Vec::new();
         let ended = self.core.with(|engine| self.state().end(engine, request, why, &mut out));
         if let Some(Action::Stop { subscription, .. }) = ended {
+            self.datagrams.stop_asking(request);
             self.core.forget(subscription);
             self.outbox.push([out.into()]);
         }

@@ -38,7 +38,8 @@ impl fmt::Debug for CertificateHash {
 /// Not a certificate hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a certificate hash is 64 hexadecimal digits (SHA-256), colons allowed: `weir serve` prints it"
+    "a certificate hash is 64 hexadecimal digits (SHA-256), colons allowed, with a comma before \
+     the next one: `weir serve` prints it"
 )]
 pub struct CertificateHashError;
 
@@ -49,6 +50,69 @@ impl FromStr for CertificateHash {
         let digits: String = text.trim().chars().filter(|c| *c != ':').collect();
         let digest: crate::wire::Digest = digits.parse().map_err(|_| CertificateHashError)?;
         Ok(Self(digest.0))
+    }
+}
+
+/// The hashes of certificates, any of which will do: a daemon tells that of the certificate in use
+/// and that of the one after it, and whoever pins both gets through the change.
+///
+/// ```
+/// use weir::{CertificateHash, CertificateHashes};
+/// let [one, two] = [1, 2].map(|n| CertificateHash([n; 32]));
+/// assert_eq!(one.to_string().parse(), Ok(CertificateHashes::from(one)));
+/// assert_eq!(format!("{one},{two}").parse(), Ok(CertificateHashes::from([one, two])));
+/// ```
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct CertificateHashes(Vec<CertificateHash>);
+
+impl CertificateHashes {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &CertificateHash> {
+        self.0.iter()
+    }
+}
+
+impl From<CertificateHash> for CertificateHashes {
+    fn from(hash: CertificateHash) -> Self {
+        Self(vec![hash])
+    }
+}
+
+impl<const N: usize> From<[CertificateHash; N]> for CertificateHashes {
+    fn from(hashes: [CertificateHash; N]) -> Self {
+        Self(hashes.into())
+    }
+}
+
+impl FromIterator<CertificateHash> for CertificateHashes {
+    fn from_iter<T: IntoIterator<Item = CertificateHash>>(hashes: T) -> Self {
+        Self(hashes.into_iter().collect())
+    }
+}
+
+impl fmt::Display for CertificateHashes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, hash) in self.0.iter().enumerate() {
+            write!(f, "{}{hash}", if index > 0 { "," } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for CertificateHashes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for CertificateHashes {
+    type Err = CertificateHashError;
+
+    /// At least one, with commas between, or on lines as in the daemon's `certificate.sha256`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let hashes = text.split([',', '\n']).map(str::trim).filter(|hash| !hash.is_empty());
+        let hashes = hashes.map(str::parse).collect::<Result<Vec<_>, _>>()?;
+        if hashes.is_empty() { Err(CertificateHashError) } else { Ok(Self(hashes)) }
     }
 }
 
@@ -63,8 +127,10 @@ pub enum Trust {
     System,
     /// Against the certificate authorities in a PEM file, and the host's name.
     Authority(PathBuf),
-    /// It has this hash: for self-signed certificates. The name does not matter then.
-    Pinned(CertificateHash),
+    /// It has this hash, or one of these: for self-signed certificates. The name does not matter
+    /// then. `Trust::Pinned(hash.into())`, `Trust::Pinned(daemon.certificate_hashes().into())`;
+    /// with none, nothing is trusted.
+    Pinned(CertificateHashes),
     /// Not at all. Anyone on the way can read and change everything: for experiments only.
     Insecure,
 }
@@ -106,7 +172,7 @@ pub(crate) type Complaint = Arc<OnceLock<String>>;
 pub(crate) enum Expect<'a> {
     System,
     Authority(&'a PathBuf),
-    Hashes(Vec<CertificateHash>),
+    Hashes(CertificateHashes),
     Anything,
 }
 
@@ -163,7 +229,7 @@ fn roots_in(path: &PathBuf) -> Result<RootCertStore, TlsError> {
 #[derive(Debug)]
 enum Method {
     Authorities(Arc<WebPkiServerVerifier>),
-    Hashes(Vec<CertificateHash>),
+    Hashes(CertificateHashes),
     None,
 }
 
@@ -173,11 +239,6 @@ struct Check {
     method: Method,
     algorithms: WebPkiSupportedAlgorithms,
     complaint: Complaint,
-}
-
-fn list(hashes: &[CertificateHash]) -> String {
-    let hashes: Vec<_> = hashes.iter().map(ToString::to_string).collect();
-    hashes.join(" or ")
 }
 
 impl ServerCertVerifier for Check {
@@ -194,9 +255,10 @@ impl ServerCertVerifier for Check {
                 verifier.verify_server_cert(certificate, intermediates, name, ocsp, now)
             }
             Method::Hashes(hashes) => match CertificateHash::of(certificate) {
-                hash if hashes.contains(&hash) => Ok(ServerCertVerified::assertion()),
+                hash if hashes.0.contains(&hash) => Ok(ServerCertVerified::assertion()),
                 hash => {
-                    Err(rustls::Error::General(format!("its hash is {hash}, not {}", list(hashes))))
+                    let hashes = hashes.to_string().replace(',', " or ");
+                    Err(rustls::Error::General(format!("its hash is {hash}, not {hashes}")))
                 }
             },
             Method::None => Ok(ServerCertVerified::assertion()),
@@ -260,6 +322,19 @@ mod tests {
         assert_eq!(plain.parse(), Ok(hash));
         assert_eq!(colons.parse(), Ok(hash));
         assert!("abc".parse::<CertificateHash>().is_err());
+    }
+
+    #[test]
+    fn several_hashes_come_with_commas_or_on_lines() {
+        let [one, two] = [b"1", b"2"].map(|der| CertificateHash::of(der));
+        let parse = |text: String| text.parse::<CertificateHashes>();
+        assert_eq!(parse(one.to_string()), Ok(one.into()));
+        for text in [format!("{one},{two}"), format!("{one}\n{two}\n"), format!(" {one}, {two},")] {
+            assert_eq!(parse(text), Ok([one, two].into()));
+        }
+        for bad in ["", ",", "abc", &format!("{one},abc"), &format!("{one} {two}")] {
+            assert_eq!(parse(bad.into()), Err(CertificateHashError), "{bad:?}");
+        }
     }
 
     #[test]

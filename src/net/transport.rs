@@ -1,6 +1,8 @@
 //! QUIC's settings (RFC 9000, section 18), each with its reason.
 
-use quinn::{IdleTimeout, TransportConfig, VarInt};
+use super::congestion::FloorConfig;
+use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A session that is not heard of for this long is over. Long enough for a phone to change
@@ -42,9 +44,28 @@ const CLIENT_UNI_STREAMS: u32 = 320;
 #[cfg(feature = "daemon")]
 const BI_STREAMS: u32 = 8;
 
+/// Datagrams that wait to be sent, 32 KiB: beyond this the sender waits, and a cursor falls behind
+/// instead. More would only grow old here.
+pub(crate) const DATAGRAM_SEND_BUFFER: usize = 32 << 10;
+
+/// Datagrams that wait to be read, 256 KiB; the oldest are dropped beyond this, as if lost.
+const DATAGRAM_RECEIVE_BUFFER: usize = 256 << 10;
+
+/// Packets that a peer may leave unacknowledged, for 25 ms at most, where both speak
+/// draft-ietf-quic-ack-frequency: 8 rather than 1. An acknowledgement costs either end about as
+/// much as a small message. What comes out of order is acknowledged at once as ever.
+const UNACKNOWLEDGED: u32 = 8;
+
 fn base() -> TransportConfig {
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(UNACKNOWLEDGED.into());
     let mut config = TransportConfig::default();
-    config.max_idle_timeout(IdleTimeout::try_from(IDLE).ok());
+    config
+        .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
+        .ack_frequency_config(Some(acknowledgements))
+        .congestion_controller_factory(Arc::new(FloorConfig::default()))
+        .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
+        .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER));
     config
 }
 

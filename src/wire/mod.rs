@@ -15,6 +15,7 @@ mod message;
 mod name;
 mod parts;
 mod reader;
+pub mod realtime;
 mod varint;
 
 pub use code::{Code, Refusal};

@@ -27,7 +27,7 @@ pub async fn daemon_with(limits: Limits) -> Daemon {
 }
 
 pub async fn client(daemon: &Daemon, transport: Transport) -> Client {
-    let trust = Trust::Pinned(daemon.certificate_hash());
+    let trust = Trust::Pinned(daemon.certificate_hash().into());
     let builder = Client::builder(daemon.local_addr().to_string());
     within(builder.transport(transport).trust(trust).connect()).await.unwrap()
 }
@@ -126,6 +126,7 @@ pub struct Served {
     pub child: Child,
     pub server: String,
     pub hash: String,
+    pub next: String,
 }
 
 impl Served {
@@ -139,7 +140,12 @@ impl Served {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: serde_json::Value = serde_json::from_str(&line).expect(&line);
         let text = |key: &str| ready[key].as_str().unwrap().to_owned();
-        Self { child, server: text("listen"), hash: text("certificate_sha256") }
+        Self {
+            child,
+            server: text("listen"),
+            hash: text("certificate_sha256"),
+            next: text("next_certificate_sha256"),
+        }
     }
 
     pub fn signal(&self, name: &str) {

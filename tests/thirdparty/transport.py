@@ -318,6 +318,10 @@ class WebSocket(asyncio.Protocol):
         self._protocol.send_text(text.encode())
         self.transmit()
 
+    def write_raw(self, data):
+        """What no library would send."""
+        self._transport.write(data)
+
     def ping(self, payload):
         if self._protocol.state is OPEN:
             self._protocol.send_ping(payload)

@@ -6,6 +6,7 @@ mod examples;
 mod model;
 mod peer;
 mod properties;
+mod realtime;
 mod sessions;
 mod simulation;
 mod subscriber;

@@ -109,7 +109,7 @@ fn subscriptions_begin_deliver_and_end() {
     peer.say(engine, &said(1, b"x")).unwrap();
     peer.reply();
     let begun = peer.say(engine, &subscribe(9, "a/*", Start::All)).unwrap();
-    let Some(Action::Deliver { request: 9, subscription }) = begun else { panic!("{begun:?}") };
+    let Some(Action::Deliver { request: 9, subscription, .. }) = begun else { panic!("{begun:?}") };
     assert_eq!(decode(&peer.reply()), DaemonFrame::Subscribed { request: 9, position: 1 });
     let mut named = Vec::new();
     engine.take_wakes(&mut named);

@@ -15,10 +15,10 @@ const TOPICS: [&str; 5] = ["a", "b", "a/x", "a/y", "b/x"];
 const FILTERS: [&str; 6] = ["a", "**", "a/*", "*", "b/**", "a/y"];
 
 /// SplitMix64.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -359,13 +359,13 @@ impl World {
 }
 
 /// Prints the seed when the simulation fails.
-struct Seed(u64);
+pub(super) struct Seed(pub(super) u64, pub(super) &'static str);
 
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let test = "cargo test --no-default-features --lib simulation";
-            eprintln!("to see this again: WEIR_SEED={} {test}", self.0);
+            let test = "cargo test --no-default-features --lib";
+            eprintln!("to see this again: WEIR_SEED={} {test} {}", self.0, self.1);
         }
     }
 }
@@ -375,7 +375,7 @@ fn everybody_gets_everything_once_or_is_told_the_gap() {
     let replay = std::env::var("WEIR_SEED").ok().map(|seed| seed.parse().unwrap());
     let first = replay.unwrap_or_else(|| RandomState::new().hash_one(0));
     for seed in (0..if replay.is_some() { 1 } else { 16 }).map(|n| first.wrapping_add(n)) {
-        let seed = Seed(seed);
+        let seed = Seed(seed, "simulation");
         let mut world = World::new(seed.0);
         for _ in 0..2 {
             (0..2000).for_each(|_| world.step());

@@ -1,4 +1,5 @@
-//! The objects of `--json`, written piece by piece.
+//! The objects of `--json`, as the command line prints them and HTTP sends them; those of messages
+//! written piece by piece.
 
 use crate::wire::{Digest, GapCause};
 use base64::Engine as _;
@@ -9,14 +10,14 @@ use std::io::Write as _;
 use std::ops::Range;
 
 /// Adds a payload to an object: as text, or as base64 where it is not UTF-8.
-pub(super) fn payload_field(fields: &mut Map<String, Value>, payload: &[u8]) {
+pub(crate) fn payload_field(fields: &mut Map<String, Value>, payload: &[u8]) {
     match std::str::from_utf8(payload) {
         Ok(text) => fields.insert("payload".into(), text.into()),
         Err(_) => fields.insert("payload_base64".into(), STANDARD.encode(payload).into()),
     };
 }
 
-pub(super) fn cause(cause: GapCause) -> &'static str {
+pub(crate) fn cause(cause: GapCause) -> &'static str {
     match cause {
         GapCause::Evicted => "evicted",
         GapCause::Skipped => "skipped",
@@ -26,7 +27,7 @@ pub(super) fn cause(cause: GapCause) -> &'static str {
 }
 
 /// Appends a JSON string.
-pub(super) fn string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     escape(out, text);
     out.push(b'"');
@@ -54,17 +55,17 @@ fn escape(out: &mut Vec<u8>, text: &str) {
 }
 
 /// What an object of a message begins with: all but the payload's bytes.
-pub(super) struct Head<'a> {
-    pub(super) topic: &'a str,
-    pub(super) sequence: u64,
-    pub(super) count: u64,
-    pub(super) digest: Digest,
-    pub(super) stamp: u64,
+pub(crate) struct Head<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) sequence: u64,
+    pub(crate) count: u64,
+    pub(crate) digest: Digest,
+    pub(crate) stamp: u64,
 }
 
 impl Head<'_> {
     /// Appends the object up to where the payload begins; [`Payload::write`] ends it.
-    pub(super) fn write(&self, out: &mut Vec<u8>, payload: Bytes) -> Payload {
+    pub(crate) fn write(&self, out: &mut Vec<u8>, payload: Bytes) -> Payload {
         let Self { topic, sequence, count, digest, stamp } = self;
         let size = payload.len();
         out.extend_from_slice(b"{\"topic\":");
@@ -82,7 +83,7 @@ impl Head<'_> {
 }
 
 /// The rest of a message's object.
-pub(super) struct Payload {
+pub(crate) struct Payload {
     bytes: Bytes,
     at: usize,
     text: bool,
@@ -93,7 +94,7 @@ const PIECE: usize = 24 << 10;
 
 impl Payload {
     /// Appends the next piece; says whether that was the last, with the end of the object.
-    pub(super) fn write(&mut self, out: &mut Vec<u8>) -> bool {
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>) -> bool {
         let piece = self.piece();
         self.at = piece.end;
         let bytes = &self.bytes[piece];

@@ -1,0 +1,220 @@
+//! `weir bench link`: delivery modes side by side, each over an emulated link of its own.
+
+mod emulator;
+mod figures;
+mod host;
+mod inside;
+mod lane;
+mod model;
+mod publisher;
+mod receiver;
+mod report;
+mod runs;
+
+use super::units::{Rate, duration, percent, rate};
+use crate::Transport;
+use crate::wire::Delivery;
+use anyhow::ensure;
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Messages of the first second are not measured: congestion windows are opening.
+pub(super) const WARM_UP: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Each mode gets a daemon, a link and clients of its own, in network namespaces of their own; all
+modes of a run go side by side. Needs Linux with /dev/net/tun, unshare (util-linux) and ip
+(iproute2), and root or user namespaces.
+
+Examples:
+  weir bench link
+  weir bench link --loss 3% --burst 3 --legs both
+  weir bench link --modes ordered,websocket-cubic --duration 10s --runs 1 --json
+  weir bench link --rate 1Mbit --queue 200ms --loss 0% --bulk 10MB
+  weir bench link --loss 30% --loss-until 10s
+  weir bench link --svg latency.svg")]
+pub(crate) struct Arguments {
+    /// Delay of the link, one way.
+    #[arg(long, value_name = "TIME", default_value = "25ms", value_parser = duration)]
+    delay: Duration,
+    /// Share of packets that are lost, each way.
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = percent)]
+    loss: f64,
+    /// Mean number of packets lost in a row; 1 = each is lost by itself.
+    #[arg(long, value_name = "PACKETS", default_value_t = 1.0)]
+    burst: f64,
+    /// Lose packets for this long after the start, then none.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    loss_until: Option<Duration>,
+    /// Bottleneck, each way: none, or such as 1Mbit.
+    #[arg(long, default_value = "none", value_parser = rate)]
+    rate: Rate,
+    /// What may wait for the bottleneck, in time; the rest is dropped.
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = duration)]
+    queue: Duration,
+    /// Decides which packets are lost, the same in all modes of a run.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Messages a second, sent when they are due whatever became of those before.
+    #[arg(long, value_name = "N", default_value_t = 60.0)]
+    hz: f64,
+    /// Bytes in a message.
+    #[arg(long, value_name = "BYTES", default_value = "200")]
+    size: ByteSize,
+    /// How long a run sends.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    duration: Duration,
+    /// Runs; each has a seed of its own.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    runs: u64,
+    /// Where the link is.
+    #[arg(long, value_enum, default_value_t)]
+    legs: Legs,
+    /// What to compare.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "MODES",
+        value_delimiter = ',',
+        default_value = "realtime,unordered,ordered,websocket-cubic,websocket-bbr"
+    )]
+    modes: Vec<Mode>,
+    /// What carries the modes that are not WebSocket.
+    #[arg(long, value_enum, default_value_t)]
+    transport: Quic,
+    /// Publish a payload of this size beside the messages, to a topic that the same client is
+    /// subscribed to in `unordered`; only messages due while it is under way are measured.
+    #[arg(long, value_name = "SIZE")]
+    bulk: Option<ByteSize>,
+    /// Print JSON objects, one a line: one for each mode of each run, and a summary.
+    #[arg(long)]
+    json: bool,
+    /// Plot the distributions of latency.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Runs in the namespaces that were made for it.
+    #[arg(long, hide = true)]
+    inside: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Legs {
+    /// Between daemon and subscriber; the publisher is beside the daemon.
+    #[default]
+    Subscriber,
+    /// Publisher and subscriber are both on its far side: a message crosses it twice.
+    Both,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Quic {
+    /// Raw QUIC.
+    #[default]
+    Quic,
+    /// WebTransport, as browsers use it.
+    #[value(name = "webtransport")]
+    WebTransport,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Mode {
+    /// Datagrams, repaired from the cache.
+    Realtime,
+    /// A stream for each message.
+    Unordered,
+    /// One stream.
+    Ordered,
+    /// WebSocket over TLS; CUBIC is what most servers run.
+    WebsocketCubic,
+    /// WebSocket over TLS; BBR.
+    WebsocketBbr,
+}
+
+impl Mode {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Realtime => "realtime",
+            Self::Unordered => "unordered",
+            Self::Ordered => "ordered",
+            Self::WebsocketCubic => "websocket-cubic",
+            Self::WebsocketBbr => "websocket-bbr",
+        }
+    }
+
+    /// Of TCP, at both ends.
+    fn congestion(self) -> Option<&'static str> {
+        match self {
+            Self::WebsocketCubic => Some("cubic"),
+            Self::WebsocketBbr => Some("bbr"),
+            _ => None,
+        }
+    }
+
+    fn delivery(self) -> Delivery {
+        match self {
+            Self::Realtime => Delivery::Realtime,
+            Self::Unordered => Delivery::Unordered,
+            Self::Ordered | Self::WebsocketCubic | Self::WebsocketBbr => Delivery::Ordered,
+        }
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Arguments {
+    fn check(&self) -> anyhow::Result<()> {
+        let spec = self.spec();
+        ensure!(spec.possible(), "--loss: bursts of {} cannot lose so much", self.burst);
+        ensure!(self.burst >= 1.0, "--burst: at least 1");
+        ensure!(self.hz > 0.0 && self.hz <= 10_000.0, "--hz: above 0, at most 10000");
+        ensure!(
+            self.size.0 >= super::traffic::HEADER as u64,
+            "--size: at least {} bytes, to recognise a message by",
+            super::traffic::HEADER
+        );
+        ensure!(self.duration > WARM_UP, "--duration: more than the {WARM_UP:?} not measured");
+        ensure!(self.runs > 0, "--runs: at least 1");
+        for (n, mode) in self.modes.iter().enumerate() {
+            ensure!(!self.modes[..n].contains(mode), "--modes: {mode} stands there twice");
+        }
+        Ok(())
+    }
+
+    fn spec(&self) -> model::Spec {
+        model::Spec {
+            delay: self.delay,
+            loss: self.loss,
+            burst: self.burst,
+            loss_for: self.loss_until,
+            rate: self.rate.0,
+            queue: self.queue,
+        }
+    }
+
+    fn transport_of(&self, mode: Mode) -> Transport {
+        match (mode.congestion(), self.transport) {
+            (Some(_), _) => Transport::WebSocket,
+            (None, Quic::Quic) => Transport::Quic,
+            (None, Quic::WebTransport) => Transport::WebTransport,
+        }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<std::process::ExitCode> {
+    arguments.check()?;
+    host::check()?;
+    if arguments.inside {
+        return runs::run(arguments).map(|()| std::process::ExitCode::SUCCESS);
+    }
+    // What went wrong has been said inside.
+    let code = inside::enter()?.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.unwrap_or(1).into())
+}

@@ -1,0 +1,29 @@
+//! Random numbers that a seed decides, on every machine and in every version alike: SplitMix64.
+
+/// A stream of numbers.
+#[derive(Debug, Clone)]
+pub(super) struct Random(u64);
+
+impl Random {
+    /// The stream of a seed; each number of `path` picks another, independent one.
+    pub(super) fn new(seed: u64, path: &[u64]) -> Self {
+        let mut random = Self(seed);
+        for step in path {
+            random = Self(random.next() ^ step.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        }
+        random
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// True with this probability.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    pub(super) fn chance(&mut self, probability: f64) -> bool {
+        ((self.next() >> 11) as f64) / ((1_u64 << 53) as f64) < probability
+    }
+}

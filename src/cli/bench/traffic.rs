@@ -1,0 +1,123 @@
+//! The messages that are measured: made, recognised, accounted for.
+
+use super::random::Random;
+use crate::client::PublishError;
+use crate::wire::Delivery;
+use crate::{Client, Gap};
+use bytes::Bytes;
+
+/// A run's number and the message's index: the least that a payload holds.
+pub(super) const HEADER: usize = 16;
+
+/// Index of a message that says that the way is open; not one of those measured.
+pub(super) const PROBE: u64 = u64::MAX;
+
+/// The payload of a message: who it is, and bytes that follow from it.
+pub(super) fn payload(run: u64, index: u64, size: usize) -> Bytes {
+    let mut bytes = Vec::with_capacity(size + 7);
+    bytes.extend(run.to_le_bytes());
+    bytes.extend(index.to_le_bytes());
+    let mut random = Random::new(run, &[index]);
+    while bytes.len() < size {
+        bytes.extend(random.next().to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes.into()
+}
+
+/// Which message of the run this is; none if it is not one to the last byte.
+pub(super) fn recognise(run: u64, size: usize, bytes: &Bytes) -> Option<u64> {
+    let index = u64::from_le_bytes(bytes.get(8..HEADER)?.try_into().ok()?);
+    (*bytes == payload(run, index, size)).then_some(index)
+}
+
+/// Puts a message on its way in the way that belongs to a mode.
+pub(super) async fn publish(
+    client: &Client,
+    delivery: Delivery,
+    topic: &str,
+    payload: Bytes,
+) -> Result<(), PublishError> {
+    if delivery == Delivery::Realtime {
+        client.send_realtime(topic, payload).await.map(drop)
+    } else {
+        client.send(topic, payload).await.map(drop)
+    }
+}
+
+/// What became of the messages of one run.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Account {
+    seen: Vec<bool>,
+    /// Came, each counted once.
+    pub(super) delivered: u64,
+    /// Came again.
+    pub(super) duplicates: u64,
+    /// Not what was sent.
+    pub(super) corrupted: u64,
+    /// Told that they will not come.
+    pub(super) gaps: u64,
+}
+
+impl Account {
+    pub(super) fn new(messages: u64) -> Self {
+        Self { seen: vec![false; messages as usize], ..Self::default() }
+    }
+
+    /// A payload came: its index, if it is one that had not come yet.
+    pub(super) fn message(&mut self, recognised: Option<u64>) -> Option<u64> {
+        let seen = recognised.and_then(|index| self.seen.get_mut(index as usize));
+        match seen {
+            None => self.corrupted += 1,
+            Some(seen) if *seen => self.duplicates += 1,
+            Some(seen) => {
+                *seen = true;
+                self.delivered += 1;
+                return recognised;
+            }
+        }
+        None
+    }
+
+    pub(super) fn gap(&mut self, gap: &Gap) {
+        self.gaps += gap.last - gap.first + 1;
+    }
+
+    /// Neither came nor was told.
+    pub(super) fn missing(&self, sent: u64) -> u64 {
+        sent.saturating_sub(self.delivered + self.gaps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_are_recognised_to_the_last_byte() {
+        for size in [HEADER, 17, 24, 200, 10_000] {
+            let bytes = payload(7, 42, size);
+            assert_eq!(bytes.len(), size);
+            assert_eq!(recognise(7, size, &bytes), Some(42));
+            assert_eq!(recognise(8, size, &bytes), None);
+            for at in [0, size - 1] {
+                let mut wrong = bytes.to_vec();
+                wrong[at] ^= 1;
+                assert_eq!(recognise(7, size, &wrong.into()), None);
+            }
+            assert_eq!(recognise(7, size, &bytes.slice(1..)), None);
+        }
+    }
+
+    #[test]
+    fn every_message_is_accounted_for_once() {
+        let mut account = Account::new(3);
+        assert_eq!(account.message(Some(1)), Some(1));
+        assert_eq!(account.message(Some(1)), None);
+        assert_eq!(account.message(Some(3)), None);
+        assert_eq!(account.message(None), None);
+        let Account { delivered, duplicates, corrupted, .. } = account;
+        assert_eq!((delivered, duplicates, corrupted), (1, 1, 2));
+        assert_eq!(account.missing(3), 2);
+    }
+}

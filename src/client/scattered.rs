@@ -1,0 +1,258 @@
+//! `Unordered` and `Realtime` subscriptions: messages come in datagrams and on several streams, in
+//! any order, perhaps twice or not at all. The [`Receiver`] decides what is new and what is to be
+//! asked for; this feeds it, and sends what it asks. Nothing happens here unless it is polled.
+
+use super::driver::{Delivery, Incoming};
+use super::inbox::Inbox;
+use super::{Closed, Shared, SubscribeError};
+use crate::message::{Event, Gap, Message, Resumed};
+use crate::wire::realtime::{Arrival, Due, Receiver};
+use crate::wire::{ClientFrame, DaemonFrame, GapCause, Refusal};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use std::collections::{HashMap, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant, Sleep};
+
+/// Round-trip time where the transport does not say, 50 ms.
+const RTT: Duration = Duration::from_millis(50);
+
+/// What has come, and how, in a subscription that is not `Ordered`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeliveryStats {
+    /// Messages that came in datagrams, copies included.
+    pub datagrams: u64,
+    /// Copies of what had come before: early repeats, and repairs that were not needed.
+    pub repeated: u64,
+    /// Times that something was asked for again.
+    pub asked: u64,
+    /// Messages that came after they had been asked for.
+    pub repaired: u64,
+    /// Sequences given up for the deadline, and told as gaps.
+    pub late: u64,
+}
+
+type Reading = Pin<Box<dyn Future<Output = (Incoming, Result<Option<Bytes>, Closed>)> + Send>>;
+
+/// The receiving end.
+pub(super) struct Scattered {
+    shared: Arc<Shared>,
+    request: u32,
+    receiver: Receiver,
+    // By id: name and epoch.
+    names: HashMap<u64, (Arc<str>, u64)>,
+    inbox: Arc<Inbox>,
+    streams: FuturesUnordered<Reading>,
+    ready: VecDeque<Event>,
+    begun: Instant,
+    timer: Pin<Box<Sleep>>,
+    ended: Option<Refusal>,
+    datagrams: u64,
+}
+
+fn read(mut incoming: Incoming) -> Reading {
+    Box::pin(async move {
+        let frame = incoming.next().await;
+        (incoming, frame)
+    })
+}
+
+impl Scattered {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        request: u32,
+        inbox: Arc<Inbox>,
+        repair: bool,
+        deadline: Option<Duration>,
+    ) -> Self {
+        let begun = Instant::now();
+        let deadline = deadline.map_or(0, |deadline| deadline.as_micros() as u64);
+        Self {
+            shared,
+            request,
+            receiver: Receiver::new(repair, deadline),
+            names: HashMap::new(),
+            inbox,
+            streams: FuturesUnordered::new(),
+            ready: VecDeque::new(),
+            begun,
+            timer: Box::pin(tokio::time::sleep_until(begun)),
+            ended: None,
+            datagrams: 0,
+        }
+    }
+
+    pub(super) fn stats(&self) -> DeliveryStats {
+        let stats = self.receiver.stats();
+        DeliveryStats {
+            datagrams: self.datagrams,
+            repeated: stats.duplicates,
+            asked: stats.asked,
+            repaired: stats.repaired,
+            late: stats.late,
+        }
+    }
+
+    /// How far it has come in the topics that it has heard of.
+    pub(super) fn places(&self) -> impl Iterator<Item = Resumed> {
+        self.names.iter().filter_map(|(id, (name, epoch))| {
+            let next = self.receiver.next(*id)?;
+            let had = self.receiver.had(*id);
+            Some(Resumed { topic: name.clone(), epoch: *epoch, next, had })
+        })
+    }
+
+    fn now(&self) -> u64 {
+        self.begun.elapsed().as_micros() as u64
+    }
+
+    fn rtt(&self) -> u64 {
+        self.shared.link.rtt().unwrap_or(RTT).as_micros() as u64
+    }
+
+    /// The next event. `earlier` is what it was resumed with.
+    pub(super) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        deliveries: &mut mpsc::Receiver<Delivery>,
+        earlier: &mut HashMap<Arc<str>, Resumed>,
+    ) -> Poll<Result<Event, SubscribeError>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Poll::Ready(Ok(event));
+            }
+            if let Poll::Ready(frame) = self.inbox.poll(context) {
+                self.datagrams += 1;
+                self.take(&frame, earlier)?;
+                continue;
+            }
+            match self.streams.poll_next_unpin(context) {
+                Poll::Ready(Some((incoming, Ok(Some(frame))))) => {
+                    self.streams.push(read(incoming));
+                    self.take(&frame, earlier)?;
+                    continue;
+                }
+                // Its end is not the subscription's.
+                Poll::Ready(Some((_, Ok(None)))) => continue,
+                Poll::Ready(Some((_, Err(closed)))) => return Poll::Ready(Err(closed.into())),
+                Poll::Ready(None) if let Some(refusal) = self.ended.take() => {
+                    return Poll::Ready(Err(SubscribeError::Refused(refusal)));
+                }
+                Poll::Ready(None) | Poll::Pending => {}
+            }
+            match deliveries.poll_recv(context) {
+                Poll::Ready(Some(Delivery::Stream(incoming))) => {
+                    self.streams.push(read(incoming));
+                    continue;
+                }
+                // What was sent before may still come.
+                Poll::Ready(Some(Delivery::Ended(refusal))) => {
+                    self.ended = Some(refusal);
+                    continue;
+                }
+                Poll::Ready(None) if self.ended.is_none() => {
+                    return Poll::Ready(Err(self.shared.why().into()));
+                }
+                Poll::Ready(None) | Poll::Pending => {}
+            }
+            let Some(due) = self.receiver.due() else {
+                return Poll::Pending;
+            };
+            if due <= self.now() && !self.inbox.is_half_full() {
+                self.ask();
+                continue;
+            }
+            self.timer.as_mut().reset(self.begun + Duration::from_micros(due));
+            if self.timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    // Sends the repairs that are due, and gives up what is.
+    fn ask(&mut self) {
+        let mut due = Vec::new();
+        self.receiver.poll(self.now(), self.rtt(), &mut due);
+        for due in due {
+            match due {
+                Due::Ask { topic, holes, reliably } => {
+                    let mut out = Vec::new();
+                    let subscription = self.request;
+                    ClientFrame::Repair { subscription, topic, holes }.encode(&mut out);
+                    let way = if reliably { &self.shared.control } else { &self.shared.datagrams };
+                    way.push([out.into()]);
+                }
+                Due::Late { topic, first, last } => {
+                    self.gap(topic, first, last, GapCause::Late);
+                }
+            }
+        }
+    }
+
+    fn gap(&mut self, topic: u64, first: u64, last: u64, cause: GapCause) {
+        if let Some((name, epoch)) = self.names.get(&topic) {
+            let (topic, epoch) = (name.clone(), *epoch);
+            self.ready.push_back(Event::Gap(Gap { topic, epoch, first, last, cause }));
+        }
+    }
+
+    fn take(
+        &mut self,
+        frame: &Bytes,
+        earlier: &mut HashMap<Arc<str>, Resumed>,
+    ) -> Result<(), SubscribeError> {
+        let decoded = DaemonFrame::decode(frame);
+        let (now, rtt) = (self.now(), self.rtt());
+        match decoded.map_err(|error| SubscribeError::Protocol(error.to_string()))? {
+            DaemonFrame::Topic { id, .. } if self.names.contains_key(&id) => {}
+            DaemonFrame::Topic { id, epoch, next, name } => {
+                // A name that comes back has a new id and epoch. Ids only grow: an older one has
+                // been overtaken.
+                let known = self.names.iter().find(|(_, (known, _))| **known == *name);
+                if let Some(known) = known.map(|(id, _)| *id) {
+                    if id < known {
+                        return Ok(());
+                    }
+                    self.names.remove(&known);
+                    self.receiver.forget(known);
+                }
+                let resumed = earlier.remove(name).filter(|resumed| resumed.epoch == epoch);
+                let had = resumed.map(|resumed| resumed.had).unwrap_or_default();
+                self.names.insert(id, (name.into(), epoch));
+                self.receiver.topic(now, rtt, id, next, had);
+            }
+            DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
+                if self.receiver.message(now, rtt, topic, sequence) == Arrival::New
+                    && let Some((name, epoch)) = self.names.get(&topic)
+                {
+                    self.ready.push_back(Event::Message(Message {
+                        topic: name.clone(),
+                        epoch: *epoch,
+                        sequence,
+                        count,
+                        stamp: Some(stamp).filter(|stamp| *stamp > 0),
+                        payload: frame.slice_ref(payload),
+                    }));
+                }
+            }
+            DaemonFrame::Gap { topic, first, last, cause } => {
+                for (first, last) in self.receiver.gap(now, rtt, topic, first, last) {
+                    self.gap(topic, first, last, cause);
+                }
+            }
+            DaemonFrame::Head { topic, sequence } => {
+                self.receiver.head(now, rtt, topic, sequence);
+            }
+            _ => {
+                let what = "a frame that does not belong to a subscription";
+                return Err(SubscribeError::Protocol(what.into()));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,51 @@
+//! What a session answers to those who look things up.
+
+use super::frames::encode_item;
+use super::session::Action;
+use super::{Engine, Item};
+use crate::wire::{self, DaemonFrame, Refusal, TopEntry, Which};
+
+pub(super) fn fail(out: &mut Vec<u8>, request: u32, refusal: &Refusal) {
+    DaemonFrame::Failed { request, code: refusal.code, reason: &refusal.reason }.encode(out);
+}
+
+pub(super) fn answer(
+    engine: &mut Engine,
+    request: u32,
+    topic: &str,
+    which: Which,
+    out: &mut Vec<u8>,
+) -> Option<Action> {
+    match engine.get(topic, which) {
+        Ok(found) => {
+            let mut head = Vec::with_capacity(wire::FRAME_OVERHEAD);
+            DaemonFrame::For { request }.encode(&mut head);
+            encode_item(&Item::Message(found).topic(), &mut head);
+            Some(Action::Answer { head: head.into(), message: found.encoded().clone() })
+        }
+        Err(refusal) => {
+            fail(out, request, &refusal);
+            None
+        }
+    }
+}
+
+pub(super) fn top(engine: &Engine, request: u32, topic: &str, k: u32, out: &mut Vec<u8>) {
+    match engine.top(topic, k as usize) {
+        Ok(ranking) => {
+            let entries = ranking
+                .iter()
+                .map(|ranked| TopEntry {
+                    digest: ranked.digest,
+                    count: ranked.count,
+                    since: ranked.since,
+                    sequence: ranked.sequence,
+                    size: ranked.size,
+                    payload: ranked.payload.as_deref(),
+                })
+                .collect();
+            DaemonFrame::Top { request, entries }.encode(out);
+        }
+        Err(refusal) => fail(out, request, &refusal),
+    }
+}

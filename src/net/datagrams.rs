@@ -1,0 +1,112 @@
+//! A peer's datagrams, in: publications, which are acknowledged, and repairs that it asks for.
+
+use super::asked::{Asked, Hole};
+use super::frames::{End, datagram_frames};
+use super::session::Peer;
+use crate::engine::{Action, Channel};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How long an acknowledgement waits for more to acknowledge, 5 ms.
+const ACKNOWLEDGE: Duration = Duration::from_millis(5);
+
+/// What a session's datagrams are about.
+#[derive(Default)]
+pub(super) struct Datagrams {
+    // Holes to fill, by subscription.
+    asked: Mutex<HashMap<u32, Arc<Asked>>>,
+    // Aliases of publications that came in datagrams, to be acknowledged.
+    heard: Mutex<BTreeSet<u32>>,
+    hears: Notify,
+}
+
+impl Datagrams {
+    fn asked(&self) -> MutexGuard<'_, HashMap<u32, Arc<Asked>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom to hand the holes of a subscription from now on.
+    pub(super) fn begin_asking(&self, request: u32) -> Arc<Asked> {
+        self.asked().entry(request).or_default().clone()
+    }
+
+    /// It has ended.
+    pub(super) fn stop_asking(&self, request: u32) {
+        self.asked().remove(&request);
+    }
+
+    /// Hands holes to the delivery, if there is one that fills holes.
+    pub(super) fn ask(&self, action: Action) {
+        if let Action::Repair { request, topic, holes, reliably } = action
+            && let Some(asked) = self.asked().get(&request)
+        {
+            for (first, last) in holes {
+                asked.push(Hole { topic, first, last, reliably });
+            }
+        }
+    }
+
+    /// A publication came in a datagram.
+    pub(super) fn hear(&self, alias: u32) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(alias);
+        self.hears.notify_one();
+    }
+
+    fn take_heard(&self) -> BTreeSet<u32> {
+        std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Reads datagrams until the session ends.
+pub(super) async fn read(peer: &Peer) -> End {
+    let mut actions = Vec::new();
+    loop {
+        let handled = match peer.link.read_datagram().await {
+            Ok(datagram) => match datagram_frames(datagram, peer.frame_limit) {
+                Ok(frames) => peer.handle(Channel::Datagram, &frames, &mut actions).await,
+                Err(end) => Err(end),
+            },
+            Err(gone) => Err(gone.into()),
+        };
+        for action in actions.drain(..) {
+            match action {
+                Action::Acknowledge { alias } => peer.datagrams.hear(alias),
+                Action::Repair { .. } => peer.datagrams.ask(action),
+                // Nothing else comes of a datagram.
+                _ => {}
+            }
+        }
+        if let Err(end) = handled {
+            return end;
+        }
+    }
+}
+
+/// Acknowledges what came in datagrams.
+pub(super) async fn acknowledge(peer: &Peer) -> End {
+    loop {
+        peer.datagrams.hears.notified().await;
+        tokio::time::sleep(ACKNOWLEDGE).await;
+        let heard = peer.datagrams.take_heard();
+        let size = peer.link.datagram_size().unwrap_or(0);
+        let mut out = Vec::new();
+        for alias in heard {
+            let before = out.len();
+            peer.core.with(|engine| peer.state().acknowledge(engine, alias, &mut out));
+            if out.len() > size {
+                let next = out.split_off(before);
+                let datagram = std::mem::replace(&mut out, next);
+                if let Err(gone) = peer.link.send_datagram(&[datagram.into()]).await {
+                    return gone.into();
+                }
+            }
+        }
+        if !out.is_empty()
+            && let Err(gone) = peer.link.send_datagram(&[out.into()]).await
+        {
+            return gone.into();
+        }
+    }
+}

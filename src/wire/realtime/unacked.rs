@@ -1,0 +1,119 @@
+//! The publishing end: what went out in a datagram and is not known to have arrived.
+
+use super::{acknowledged_within, repeat_after};
+use crate::wire::Encoded;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resend {
+    /// In a datagram, the second time: alias and frame.
+    Datagram(u32, Encoded),
+    /// On the publish stream, where it does not get lost: alias, number and frame.
+    Stream(u32, u64, Encoded),
+}
+
+#[derive(Debug)]
+struct Publication {
+    frame: Encoded,
+    sent: u64,
+    repeated: bool,
+    // Its entry in the schedule; none when it is on the stream.
+    due: Option<u64>,
+}
+
+/// Publications that have no answer yet. As many as are pushed: the caller bounds them.
+#[derive(Debug, Default)]
+pub struct Unacked {
+    all: BTreeMap<(u32, u64), Publication>,
+    schedule: BTreeSet<(u64, u32, u64)>,
+}
+
+impl Unacked {
+    /// None.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A publication was sent in a datagram.
+    pub fn push(&mut self, now: u64, rtt: u64, alias: u32, number: u64, frame: Encoded) {
+        self.settled(alias, number);
+        let repeat = repeat_after(rtt);
+        let due = now.saturating_add(repeat.unwrap_or_else(|| acknowledged_within(rtt)));
+        self.schedule.insert((due, alias, number));
+        let repeated = repeat.is_none();
+        let publication = Publication { frame, sent: now, repeated, due: Some(due) };
+        self.all.insert((alias, number), publication);
+    }
+
+    /// An [`Acknowledge`](crate::wire::DaemonFrame::Acknowledge) has come. Names what it settles.
+    pub fn acknowledged(
+        &mut self,
+        alias: u32,
+        floor: u64,
+        seen: u64,
+        settled: &mut impl FnMut(u32, u64),
+    ) {
+        let upto = self.all.range((alias, 0)..=(alias, floor));
+        let mut numbers: Vec<u64> = upto.map(|((_, number), _)| *number).collect();
+        let bits = (0..64).filter(|bit| seen >> bit & 1 == 1);
+        numbers.extend(bits.filter_map(|bit| floor.checked_add(bit)?.checked_add(1)));
+        for number in numbers {
+            if self.settled(alias, number) {
+                settled(alias, number);
+            }
+        }
+    }
+
+    /// A receipt or a rejection has come. Says whether it was waited for.
+    pub fn settled(&mut self, alias: u32, number: u64) -> bool {
+        let Some(publication) = self.all.remove(&(alias, number)) else {
+            return false;
+        };
+        if let Some(due) = publication.due {
+            self.schedule.remove(&(due, alias, number));
+        }
+        true
+    }
+
+    /// When to [`poll`](Self::poll).
+    pub fn due(&self) -> Option<u64> {
+        self.schedule.first().map(|(due, ..)| *due)
+    }
+
+    /// Appends what is to be sent by now, in the order in which it became due. What went on the
+    /// stream then waits for [`settled`](Self::settled).
+    pub fn poll(&mut self, now: u64, rtt: u64, out: &mut Vec<Resend>) {
+        while let Some((due, alias, number)) = self.schedule.first().copied()
+            && due <= now
+        {
+            self.schedule.pop_first();
+            let Some(publication) = self.all.get_mut(&(alias, number)) else {
+                continue;
+            };
+            // The round-trip time may have grown since.
+            let stream = publication.sent.saturating_add(acknowledged_within(rtt));
+            publication.due = Some(stream).filter(|stream| *stream > now);
+            let frame = || publication.frame.clone();
+            if let Some(due) = publication.due {
+                self.schedule.insert((due, alias, number));
+                if !publication.repeated {
+                    out.push(Resend::Datagram(alias, frame()));
+                    publication.repeated = true;
+                }
+            } else {
+                out.push(Resend::Stream(alias, number, frame()));
+            }
+        }
+    }
+
+    /// How many have no answer yet.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether all have their answer.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
