@@ -350,9 +350,7 @@ const unhex = (text) => {
  * A view keeps its whole chunk alive: 64 KiB, perhaps, for a payload of ten bytes. So what is less
  * than a quarter of its chunk is copied. A message that arrives alone is not.
  */
-const own = (view) => {
-  return view.length * 4 < view.buffer.byteLength ? view.slice() : view;
-};
+const own = (view) => (view.length * 4 < view.buffer.byteLength ? view.slice() : view);
 
 class Message {
   /** @param {{ topic: string, epoch: bigint }} topic @param {any} frame */
