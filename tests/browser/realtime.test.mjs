@@ -73,6 +73,18 @@ const said = (tab) =>
     lost: window.lost ?? null,
   }));
 
+/** Waits for so many messages; says what there is when they do not come. */
+const come = async (tab, count, timeout = 15_000) => {
+  try {
+    await tab.until((count) => followed.got.length >= count, count, { what: `${count} messages`, timeout });
+  } catch (error) {
+    const { got, ...rest } = await said(tab);
+    const state = await tab.evaluate(() => [client.state, client.transport, client.reason]);
+    error.message += `\n${got.length} came, ${JSON.stringify({ ...rest, state })}: ${got.map(([n]) => n).join(" ")}`;
+    throw error;
+  }
+};
+
 const each = (got) => got.toSorted(([a], [b]) => a - b);
 
 for (const [delivery, transport, loss] of [
@@ -99,7 +111,7 @@ for (const [delivery, transport, loss] of [
       }
     });
     const wanted = [...burst, ...Array.from({ length: 200 }, (_, i) => `flow ${i}`)];
-    await tab.until((n) => followed.got.length >= n, wanted.length, { what: "all messages", timeout: 15_000 });
+    await come(tab, wanted.length);
     // What is still on its way would be too much.
     await tab.evaluate(() => pause(300));
     const { got, gaps, failed, stats, lost } = await said(tab);
@@ -136,7 +148,7 @@ for (const loss of [0, 0.3]) {
       window.followed = follow("demo/mouse", { from: "all" });
       await followed.subscription.ready;
     });
-    await tab.until(() => followed.got.length >= 400, null, { what: "400 messages" });
+    await come(tab, 400);
     const { got } = await said(tab);
     assert.deepEqual(got.map(([, text]) => text).sort(), Array.from({ length: 400 }, (_, i) => `at ${i}`).sort());
     const top = await tab.evaluate(async () => (await client.top("demo/mouse")).map(({ count }) => count));
@@ -189,14 +201,14 @@ scenario("realtime goes on over a daemon that stops and starts again", async (br
     "demo/state",
     Array.from({ length: 50 }, (_, i) => `before ${i}`),
   );
-  await tab.until(() => followed.got.length >= 50, null, { what: "50 messages" });
+  await come(tab, 50);
   await daemon.stop();
   await daemon.again();
   await daemon.lines(
     "demo/state",
     Array.from({ length: 50 }, (_, i) => `after ${i}`),
   );
-  await tab.until(() => followed.got.length >= 100, null, { what: "100 messages", timeout: 20_000 });
+  await come(tab, 100);
   await tab.evaluate(() => pause(300));
   const { got, gaps, failed } = await said(tab);
   assert.deepEqual({ gaps, failed }, { gaps: [], failed: null });
@@ -317,7 +329,8 @@ for (const width of [320, 390, 900, 1280]) {
     await tab.until(() => document.querySelector("#latency .p50").dataset.value, null, { what: "figures" });
     const out = await tab.evaluate(() => {
       // Large figures, as after an hour.
-      for (const cell of document.querySelectorAll("#latency tbody td")) cell.textContent = cell.matches(".p50, .p95, .p99") ? "123.4" : "99,999";
+      const large = { p50: "123.4", p95: "123.4", p99: "123.4", samples: "99,999", lost: "999", repeated: "99,999", repaired: "9,999" };
+      for (const cell of document.querySelectorAll("#latency tbody td")) cell.textContent = large[cell.classList[0]];
       const out = [...document.querySelectorAll("#latency *, .controls *")]
         .filter((element) => element.matches("td, th, label, button, abbr") && element.getClientRects().length)
         .filter((element) => {
@@ -325,9 +338,10 @@ for (const width of [320, 390, 900, 1280]) {
           return left < -0.5 || right > innerWidth + 0.5 || element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0;
         })
         .map((element) => `${element.tagName}.${element.className} ${element.textContent.trim()}`);
-      return { out, wide: document.documentElement.scrollWidth - innerWidth };
+      const end = (selector) => document.querySelector(selector).getBoundingClientRect().bottom;
+      return { out, wide: document.documentElement.scrollWidth > innerWidth, over: end("#latency-note") > end(".latency") + 0.5 };
     });
-    assert.deepEqual(out, { out: [], wide: Math.min(out.wide, 0) });
+    assert.deepEqual(out, { out: [], wide: false, over: false });
     if (process.env.WEIR_PICTURES) await tab.screenshot(`${process.env.WEIR_PICTURES}/${browser.name}-${width}.png`, { whole: true });
     await tab.close();
   });

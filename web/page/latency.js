@@ -5,7 +5,7 @@ import { Plot } from "./plot.js";
 import { milliseconds, number, onLoopback, several, whyNoWebTransport } from "./words.js";
 
 const DELIVERIES = {
-  realtime: "WebTransport carries them in datagrams, both ways: sent again a few milliseconds later, and asked for when lost all the same. WebSocket delivers in order. ",
+  realtime: "WebTransport carries them in datagrams, repeated after a few milliseconds, and repaired where both were lost; WebSocket delivers in order. ",
   unordered: "WebTransport delivers them as they arrive, WebSocket in order. ",
   ordered: "Both deliver in order. ",
 };
