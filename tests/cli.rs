@@ -98,6 +98,60 @@ fn a_thousand_lines_go_round_in_order_and_a_second_round_counts_two() {
 }
 
 #[test]
+fn lines_go_round_in_datagrams_each_once() {
+    let state = tempdir().unwrap();
+    let served = Served::start(state.path(), &[], &[]);
+    let lines = (1..=1000).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
+    for transport in ["quic", "webtransport", "websocket"] {
+        for delivery in ["realtime", "unordered"] {
+            let topic = format!("{transport}-{delivery}/a");
+            let filter = format!("{transport}-{delivery}/*");
+            let on = ["--transport", transport, "--count", "1001", "--delivery", delivery];
+            let (mut child, received) =
+                subscriber(&served, state.path(), &[&[&*filter], &on[..]].concat());
+            let publish = ["pub", &topic, "--lines", "--realtime", "--json"];
+            let on = ["--server", &served.server, "--transport", transport];
+            let publish = weir(state.path(), &[&publish[..], &on].concat());
+            let accepted = objects(&ok(&run_with(publish, lines.as_bytes())));
+            assert_eq!(accepted.len(), 1000);
+            let mut received: Vec<_> = received.collect();
+            assert!(child.wait().unwrap().success());
+            received.sort_by_key(|message| message["sequence"].as_u64());
+            assert_eq!(numbers(&received, "sequence"), (1..=1000).collect::<Vec<_>>());
+            let text = |message: &Value| message["payload"].as_str().unwrap().parse().unwrap();
+            let mut payloads: Vec<u64> = received.iter().map(text).collect();
+            payloads.sort_unstable();
+            assert_eq!(payloads, (1..=1000).collect::<Vec<_>>());
+            assert!(received.iter().all(|message| message["count"] == 1));
+        }
+    }
+}
+
+#[test]
+fn what_is_past_its_deadline_is_an_event() {
+    let state = tempdir().unwrap();
+    let served = Served::start(state.path(), &[], &[]);
+    let lines = "x\n".repeat(50);
+    let publish = ["pub", "late", "--lines", "--realtime", "--server", &served.server];
+    ok(&run_with(weir(state.path(), &publish), lines.as_bytes()));
+    // All of it was accepted longer ago than this by the time that anybody can ask.
+    let hurried = ["--delivery", "realtime", "--deadline", "1us", "--count", "1", "--json"];
+    let subscribe = ["sub", "late", "--from", "all", "--server", &served.server];
+    let mut child = weir(state.path(), &[&subscribe[..], &hurried].concat())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let told: Value = serde_json::from_str(&line).expect(&line);
+    assert_eq!(told["event"], "gap", "{line}");
+    assert_eq!((&told["first"], &told["last"]), (&1.into(), &50.into()), "{line}");
+    assert_eq!(told["cause"], "late", "{line}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
 fn files_go_round_unchanged_and_one_byte_too_many_is_refused() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
@@ -159,7 +213,6 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
         (&["pub", "demo/*", "x", at[0], at[1]], 1, &["`*` stands in filters only"]),
         (&["pub", "$weir/x", "x", at[0], at[1]], 1, &["choose another first segment"]),
         (&["get", "demo/none", at[0], at[1]], 1, &["nothing was published"]),
-        (&["sub", "a", "--delivery", "realtime", at[0], at[1]], 1, &["not offered"]),
         (&["serve", "--config", config], 78, &["bad.toml:2", "cache.byts", "unknown field"]),
         (&["serve", "--config", "/no/such.toml"], 78, &["/no/such.toml"]),
         (&["check-config", config], 78, &["bad.toml:2"]),
@@ -174,9 +227,14 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
         }
     }
     // Wrong usage.
-    for arguments in
-        [&["sub"][..], &["pub", "a", "b", "--lines"], &["sub", "a", "--from", "x"], &["no"]]
-    {
+    for arguments in [
+        &["sub"][..],
+        &["pub", "a", "b", "--lines"],
+        &["sub", "a", "--from", "x"],
+        &["sub", "a", "--delivery", "fast"],
+        &["sub", "a", "--deadline", "soon"],
+        &["no"],
+    ] {
         assert_eq!(run(state.path(), arguments).status.code(), Some(2), "{arguments:?}");
     }
 }

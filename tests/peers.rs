@@ -3,88 +3,14 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
+#[path = "common/raw.rs"]
+mod raw;
 
-use bytes::Bytes;
-use common::{TRANSPORTS, client, daemon, message, tls, within};
-use std::sync::Arc;
+use common::{TRANSPORTS, client, daemon, message, within};
+use raw::{Raw, encoded, hello};
 use weir::client::ConnectError;
-use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader, ProducerId};
-use weir::{CertificateHash, Client, Daemon, SubscribeOptions, Trust};
-
-/// A peer that writes what it likes.
-struct Raw {
-    connection: quinn::Connection,
-    tx: quinn::SendStream,
-    rx: quinn::RecvStream,
-    reader: FrameReader,
-    _endpoint: quinn::Endpoint,
-}
-
-impl Raw {
-    async fn connect(daemon: &Daemon) -> Self {
-        let tls = tls(wire::ALPN);
-        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
-        let config = quinn::ClientConfig::new(Arc::new(crypto));
-        let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-        let connecting = endpoint.connect_with(config, daemon.local_addr(), "localhost").unwrap();
-        let connection = within(connecting).await.unwrap();
-        let (tx, rx) = connection.open_bi().await.unwrap();
-        let reader = FrameReader::new(1 << 20);
-        Self { connection, tx, rx, reader, _endpoint: endpoint }
-    }
-
-    async fn greeted(daemon: &Daemon) -> Self {
-        let mut raw = Self::connect(daemon).await;
-        raw.send(&[hello(wire::VERSION)]).await;
-        let frame = raw.frame().await;
-        assert!(matches!(DaemonFrame::decode(&frame), Ok(DaemonFrame::Welcome { .. })));
-        raw
-    }
-
-    async fn send(&mut self, frames: &[ClientFrame<'_>]) {
-        self.tx.write_all(&encoded(frames)).await.unwrap();
-    }
-
-    async fn frame(&mut self) -> Bytes {
-        loop {
-            if let Some(frame) = self.reader.next_frame().unwrap() {
-                return frame;
-            }
-            let chunk = within(self.rx.read_chunk(1 << 16, true)).await.unwrap();
-            self.reader.push(chunk.expect("the control stream ended").bytes);
-        }
-    }
-
-    /// Reads up to the goodbye: its code, and that of the close that follows it.
-    async fn goodbye(&mut self) -> (Code, String) {
-        let (code, reason) = loop {
-            let frame = self.frame().await;
-            if let DaemonFrame::Goodbye { code, reason, retry } =
-                DaemonFrame::decode(&frame).unwrap()
-            {
-                assert_eq!(retry, code.retry());
-                break (code, reason.to_owned());
-            }
-        };
-        match within(self.connection.closed()).await {
-            quinn::ConnectionError::ApplicationClosed(close) => {
-                assert_eq!(close.error_code.into_inner(), u64::from(code.0));
-            }
-            other => panic!("{other}"),
-        }
-        (code, reason)
-    }
-}
-
-fn hello(version: u32) -> ClientFrame<'static> {
-    ClientFrame::Hello { version, producer: ProducerId([7; 16]), token: None, agent: "test" }
-}
-
-fn encoded(frames: &[ClientFrame<'_>]) -> Vec<u8> {
-    let mut out = Vec::new();
-    frames.iter().for_each(|frame| frame.encode(&mut out));
-    out
-}
+use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader};
+use weir::{CertificateHash, Client, SubscribeOptions, Trust};
 
 #[tokio::test]
 async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
@@ -108,9 +34,9 @@ async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
             "not offered",
         ),
         (
-            encoded(&[ClientFrame::Repair { subscription: 1, topic: 1, holes: vec![] }]),
-            Code::UNSUPPORTED,
-            "repair",
+            encoded(&[ClientFrame::Repair { subscription: 1, topic: 1, holes: vec![(2, 1)] }]),
+            Code::MALFORMED,
+            "holes",
         ),
     ];
     for (bytes, code, words) in control {
@@ -133,9 +59,23 @@ async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
         stream.finish().unwrap();
         assert_eq!(raw.goodbye().await.0, code);
     }
-    let mut raw = Raw::greeted(&daemon).await;
-    raw.connection.send_datagram(Bytes::from_static(b"x")).unwrap();
-    assert_eq!(raw.goodbye().await.0, Code::UNSUPPORTED);
+    let datagrams: [(Vec<u8>, Code); 7] = [
+        (b"x".to_vec(), Code::MALFORMED),
+        (vec![0], Code::MALFORMED),
+        (vec![1, 0x63], Code::MALFORMED),
+        ([&encoded(&[topic("a")])[..], &[9, 2]].concat(), Code::MALFORMED),
+        (encoded(&[topic("a"), topic("b")]), Code::BAD_ALIAS),
+        (encoded(&[ClientFrame::Ping { request: 1 }]), Code::UNEXPECTED),
+        (
+            encoded(&[ClientFrame::Repair { subscription: 1, topic: 1, holes: vec![(2, 1)] }]),
+            Code::MALFORMED,
+        ),
+    ];
+    for (bytes, code) in datagrams {
+        let mut raw = Raw::greeted(&daemon).await;
+        raw.connection.send_datagram(bytes.into()).unwrap();
+        assert_eq!(raw.goodbye().await.0, code);
+    }
 
     let mut raw = Raw::greeted(&daemon).await;
     let (mut second, _rx) = raw.connection.open_bi().await.unwrap();

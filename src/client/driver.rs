@@ -48,6 +48,17 @@ pub(super) struct State {
     pub(super) sending: Vec<Large>,
 }
 
+impl State {
+    /// A subscription was refused, and so is none: the first with datagrams is another.
+    pub(super) fn refused(&mut self, request: u32) {
+        self.subscriptions.remove(&request);
+        if self.bare == Some(request) {
+            let others = self.subscriptions.iter().filter(|(_, route)| route.inbox.is_some());
+            self.bare = others.map(|(request, _)| *request).min();
+        }
+    }
+}
+
 impl Shared {
     /// The session is over: everybody who waits is told.
     pub(super) fn fail(&self, closed: Closed) {

@@ -37,6 +37,16 @@ pub struct DeliveryStats {
     pub late: u64,
 }
 
+// Ranges without what lies from `first` to `last`.
+fn without(ranges: &[(u64, u64)], first: u64, last: u64) -> Vec<(u64, u64)> {
+    let parts = ranges.iter().flat_map(|&(from, to)| {
+        let before = (from, to.min(first.saturating_sub(1)));
+        let after = (from.max(last.saturating_add(1)), to);
+        [before, after].into_iter().filter(|(from, to)| from <= to)
+    });
+    parts.collect()
+}
+
 type Reading = Pin<Box<dyn Future<Output = (Incoming, Result<Option<Bytes>, Closed>)> + Send>>;
 
 /// The receiving end.
@@ -102,7 +112,21 @@ impl Scattered {
     pub(super) fn places(&self) -> impl Iterator<Item = Resumed> {
         self.names.iter().filter_map(|(id, (name, epoch))| {
             let next = self.receiver.next(*id)?;
-            let had = self.receiver.had(*id);
+            // What was not handed out yet was not had.
+            let below = [(0, next.saturating_sub(1))];
+            let mut had = below.into_iter().chain(self.receiver.had(*id)).collect::<Vec<_>>();
+            for event in &self.ready {
+                let (of, first, last) = match event {
+                    Event::Message(message) => {
+                        ((&message.topic, message.epoch), message.sequence, message.sequence)
+                    }
+                    Event::Gap(gap) => ((&gap.topic, gap.epoch), gap.first, gap.last),
+                };
+                if of == (name, *epoch) {
+                    had = without(&had, first, last);
+                }
+            }
+            let next = had.remove(0).1 + 1;
             Some(Resumed { topic: name.clone(), epoch: *epoch, next, had })
         })
     }
@@ -217,6 +241,12 @@ impl Scattered {
                 if let Some(known) = known.map(|(id, _)| *id) {
                     if id < known {
                         return Ok(());
+                    }
+                    // What is missing of it will not come any more.
+                    for (first, last) in self.receiver.gap(now, rtt, known, 1, u64::MAX) {
+                        if last < u64::MAX - 1 {
+                            self.gap(known, first, last, GapCause::Evicted);
+                        }
                     }
                     self.names.remove(&known);
                     self.receiver.forget(known);

@@ -84,7 +84,7 @@ impl Client {
                 return Err(SubscribeError::Protocol(format!("{other:?} to a subscribe")));
             }
             Err(refusal) => {
-                self.shared().lock().subscriptions.remove(&request);
+                self.shared().lock().refused(request);
                 return Err(SubscribeError::Refused(refusal));
             }
         };

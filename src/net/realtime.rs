@@ -7,11 +7,12 @@ use super::asked::{Asked, Hole};
 use super::deliver::{Stream, append_encoded, fell_behind, wanted};
 use super::link::{Gone, WriteError};
 use super::session::Peer;
+use super::streamed::Streamed;
 use crate::engine::{Item, MessageRef, Repaired, SubscriptionId, encode_item};
 use crate::wire::realtime::{Congestion, HEAD_AFTER, Repeats};
 use crate::wire::{Code, DaemonFrame, Encoded, GapCause, Refusal};
 use bytes::Bytes;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use tokio::time::{Duration, Instant};
@@ -26,10 +27,6 @@ const REPEATED: u64 = 64 << 10;
 
 /// How often the round-trip time is looked at, 20 ms, in µs.
 const SAMPLE: u64 = 20_000;
-
-/// Ranges sent by stream that are remembered, so that they are not sent again when a datagram that
-/// overtook them makes the peer ask.
-const STREAMED: usize = 64;
 
 /// Topics whose heads wait to be told. Beyond this they are told early.
 const HEADS: usize = 256;
@@ -90,7 +87,7 @@ struct Delivery {
     // By topic, the newest sequence sent in a datagram and when.
     heads: HashMap<u64, (u64, u64)>,
     heads_due: Option<u64>,
-    streamed: VecDeque<(u64, u64, u64)>,
+    streamed: Streamed,
 }
 
 /// Delivers until the subscription or the session ends.
@@ -103,7 +100,7 @@ pub(super) async fn deliver(
 ) {
     let whose = DaemonFrame::For { request }.to_bytes();
     let mut delivery = Delivery {
-        apart: Apart::new(peer.clone()),
+        apart: Apart::new(peer.clone(), id),
         peer: peer.clone(),
         bare: carriage.bare,
         pieces: vec![whose.clone()],
@@ -118,7 +115,7 @@ pub(super) async fn deliver(
         recent: Vec::new(),
         heads: HashMap::new(),
         heads_due: None,
-        streamed: VecDeque::new(),
+        streamed: Streamed::default(),
     };
     match delivery.run(id, carriage.deadline, &asked).await {
         End::Fell(refusal) => {
@@ -170,8 +167,10 @@ impl Delivery {
             let wanted = wanted(BATCH, deadline);
             peer.core.poll_read(id, context, wanted, &mut |item| match &item {
                 Item::Message(message) => {
-                    taken += message.encoded().wire_len();
-                    batch.push(Piece::Message(Told::new(message)));
+                    let told = Told::new(message);
+                    // Large ones do not say that the peer is behind.
+                    taken += if told.name.is_none() { told.message.wire_len() } else { 0 };
+                    batch.push(Piece::Message(told));
                 }
                 Item::Topic { id, .. } => batch.push(Piece::Topic(*id, frame_of(&item))),
                 Item::Gap { .. } => batch.push(Piece::Gap(frame_of(&item))),
@@ -235,7 +234,7 @@ impl Delivery {
         let name = self.recent.iter().find(|(id, _, _)| *id == topic).map(|(_, frame, _)| frame);
         let head = if self.bare { 0 } else { self.whose.len() } + name.map_or(0, Bytes::len);
         if head + message.wire_len() > size {
-            self.stream_message(topic, sequence, &message);
+            self.stream_message(now, topic, sequence, &message);
             return Ok(());
         }
         let (frame, _) = message.pieces();
@@ -248,7 +247,11 @@ impl Delivery {
         }
         self.peer.link.send_datagram(&pieces[..count]).await?;
         self.repeats.push(now, self.rtt, topic, frame.clone());
-        self.heads.insert(topic, (sequence, now));
+        let newest = self.heads.entry(topic).or_insert((sequence, now));
+        // A repair is of an older one.
+        if sequence >= newest.0 {
+            *newest = (sequence, now);
+        }
         self.heads_due.get_or_insert(now + HEAD_AFTER);
         if self.heads.len() > HEADS {
             self.heads_due = Some(now);
@@ -256,17 +259,9 @@ impl Delivery {
         Ok(())
     }
 
-    fn stream_message(&mut self, topic: u64, sequence: u64, message: &Encoded) {
+    fn stream_message(&mut self, now: u64, topic: u64, sequence: u64, message: &Encoded) {
         append_encoded(message, &mut self.pieces);
-        match self.streamed.back_mut() {
-            Some((id, _, last)) if *id == topic && *last + 1 == sequence => *last = sequence,
-            _ => {
-                if self.streamed.len() >= STREAMED {
-                    self.streamed.pop_front();
-                }
-                self.streamed.push_back((topic, sequence, sequence));
-            }
-        }
+        self.streamed.push(now, topic, sequence);
     }
 
     // A large payload gets a stream of its own; others are given back.
@@ -276,7 +271,7 @@ impl Delivery {
         };
         let head = [&self.whose[..], &name[..]].concat();
         self.apart.room().await;
-        self.apart.send(told.topic, told.sequence, head.into(), told.message);
+        self.apart.send(told.topic, told.sequence, head.into(), &told.message);
         None
     }
 
@@ -365,10 +360,13 @@ impl Delivery {
                 continue;
             }
             if reliably {
-                if let Some(told) = self.send_apart(told).await {
-                    self.stream_message(topic, sequence, &told.message);
+                if self.streamed.is_under_way(now, topic, sequence) {
+                    continue;
                 }
-            } else if !self.is_streamed(topic, sequence) && message.wire_len() <= size {
+                if let Some(told) = self.send_apart(told).await {
+                    self.stream_message(now, topic, sequence, &told.message);
+                }
+            } else if !self.streamed.has(topic, sequence) && message.wire_len() <= size {
                 self.message(now, size, told).await?;
             }
         }
@@ -377,12 +375,6 @@ impl Delivery {
             asked.put_back(Hole { first: next, ..hole });
         }
         Ok(())
-    }
-
-    fn is_streamed(&self, topic: u64, sequence: u64) -> bool {
-        self.streamed
-            .iter()
-            .any(|(id, first, last)| *id == topic && (*first..=*last).contains(&sequence))
     }
 }
 

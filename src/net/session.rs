@@ -42,6 +42,8 @@ pub(super) struct Peer {
     // Publications may stand on every stream.
     pub(super) frame_limit: usize,
     pub(super) datagrams: Datagrams,
+    // Bytes of large payloads on streams of their own.
+    pub(super) large: Mutex<u64>,
     // Turns true with the hello.
     open: watch::Sender<bool>,
 }
@@ -59,6 +61,7 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
         outbox: Outbox::default(),
         frame_limit: MAX_CONTROL_FRAME.max(limits.payload + FRAME_OVERHEAD),
         datagrams: Datagrams::default(),
+        large: Mutex::default(),
         open: watch::channel(false).0,
     });
     let late = late(&peer, tokio::time::Instant::now() + HELLO);

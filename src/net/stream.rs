@@ -5,29 +5,6 @@ use super::websocket::{Routed, WebSocket};
 use crate::wire::{Code, Refusal};
 use bytes::Bytes;
 use quinn::VarInt;
-use std::future::poll_fn;
-use std::pin::pin;
-use std::task::Poll;
-
-// Bytes in one write above which it lets others go first, 64 KiB.
-const LARGE: usize = 64 << 10;
-
-// Streams share the connection's send window. Whenever some of it becomes free, all who wait for it
-// are woken, and the one woken last runs first and takes all there is: a small message would wait
-// until a large one has been written. So a large one, when woken, lets everybody else run first.
-async fn politely<F: Future>(write: F) -> F::Output {
-    let mut write = pin!(write);
-    let mut deferred = true;
-    poll_fn(|context| {
-        deferred = !deferred;
-        if deferred {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        write.as_mut().poll(context)
-    })
-    .await
-}
 
 /// A stream to write to.
 pub(crate) struct Tx {
@@ -82,12 +59,7 @@ impl Tx {
             Way::WebTransport(stream) => stream.quic_stream_mut(),
             Way::WebSocket(channel) => return channel.write(pieces, false).await,
         };
-        if pieces.iter().map(Bytes::len).sum::<usize>() > LARGE {
-            politely(stream.write_all_chunks(pieces)).await?;
-        } else {
-            stream.write_all_chunks(pieces).await?;
-        }
-        Ok(())
+        Ok(stream.write_all_chunks(pieces).await?)
     }
 
     /// As [`write`](Self::write). The first piece says for whom the rest is, and is left out where

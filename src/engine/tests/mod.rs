@@ -7,6 +7,7 @@ mod model;
 mod peer;
 mod properties;
 mod realtime;
+mod repairs;
 mod sessions;
 mod simulation;
 mod subscriber;

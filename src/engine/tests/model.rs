@@ -2,7 +2,7 @@
 
 use super::subscriber::{History, Place, Said, Subscriber, head};
 use super::{engine, payload, publish};
-use crate::engine::{Engine, Limits, SubscriptionId};
+use crate::engine::{Engine, Limits, Repaired, SubscriptionId, Wanted};
 use crate::wire::{Code, Digest, Filter, Lag, Position, Resume, Start, Which};
 use std::collections::{BTreeMap, HashSet};
 
@@ -319,11 +319,13 @@ impl World {
         Some(old)
     }
 
-    /// Reads once.
-    pub(super) fn read(&mut self, index: usize, budget: usize) {
+    /// Reads once. What was accepted longer than `deadline` ago is passed over; 0 is none.
+    pub(super) fn read(&mut self, index: usize, budget: usize, deadline: u64) {
         if self.subscribers.is_empty() {
             return;
         }
+        let accepted_since = if deadline > 0 { self.now.saturating_sub(deadline) } else { 0 };
+        let budget = Wanted { budget, accepted_since };
         let index = index % self.subscribers.len();
         let subscriber = &mut self.subscribers[index];
         match subscriber.read(&mut self.engine, &self.history, budget) {
@@ -336,6 +338,56 @@ impl World {
             }
         }
         self.check();
+    }
+
+    /// Asks again for sequences of a topic, in portions.
+    pub(super) fn repair(
+        &mut self,
+        index: usize,
+        n: usize,
+        (first, size): (u64, u64),
+        budget: usize,
+    ) {
+        let bounds = self.bounds();
+        if self.subscribers.is_empty() || bounds.is_empty() {
+            return;
+        }
+        let subscriber = &self.subscribers[index % self.subscribers.len()];
+        let id = *bounds.keys().nth(n % bounds.len()).unwrap();
+        let (oldest, _) = bounds[&id];
+        let (mut from, last) = (first, first + size);
+        let (mut gone, mut again) = (Vec::new(), Vec::new());
+        loop {
+            let mut items = 0;
+            let next = self.engine.repair(subscriber.id, id, (from, last), budget, &mut |item| {
+                items += 1;
+                match item {
+                    Repaired::Gone { first, last } => gone.push((first, last)),
+                    Repaired::Message(message) => {
+                        let said = &self.history[&(id, message.sequence())];
+                        assert_eq!(
+                            (message.topic_id(), message.payload()),
+                            (id, said.payload.clone())
+                        );
+                        again.push(said.sequence);
+                    }
+                }
+            });
+            let Some(next) = next else { break };
+            assert!(items > 0 && next > from, "it does not get on");
+            from = next;
+        }
+        let Some(place) = subscriber.places.get(&id) else {
+            assert_eq!((gone, again), (vec![(first, last)], vec![]), "it is not its topic");
+            return;
+        };
+        // Where it stands exactly is known once it was told.
+        if place.announced {
+            let (first, last) = (first.max(1), last.min(place.next - 1));
+            let expected = (first < oldest && first <= last).then(|| (first, last.min(oldest - 1)));
+            assert_eq!(gone, Vec::from_iter(expected));
+            assert!(again.into_iter().eq(first.max(oldest)..=last));
+        }
     }
 
     // After each step: wakes, the LRU, and the accounts.

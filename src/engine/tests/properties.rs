@@ -19,7 +19,10 @@ enum Step {
     Resume(usize, bool),
     ResumeByPosition(usize),
     End(usize),
-    Read(usize, usize),
+    // Budget, deadline.
+    Read(usize, usize, u64),
+    // Topic, first sequence and how many more, budget.
+    Repair(usize, usize, (u64, u64), usize),
     ReadAll(usize),
 }
 
@@ -67,7 +70,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (any::<usize>(), any::<bool>()).prop_map(|(index, foreign)| Step::Resume(index, foreign)),
         3 => any::<usize>().prop_map(Step::ResumeByPosition),
         1 => any::<usize>().prop_map(Step::End),
-        15 => (any::<usize>(), budget).prop_map(|(index, budget)| Step::Read(index, budget)),
+        15 => (any::<usize>(), budget.clone(), prop_oneof![3 => Just(0_u64), 1 => 1_u64..40])
+            .prop_map(|(index, budget, deadline)| Step::Read(index, budget, deadline)),
+        6 => (any::<usize>(), any::<usize>(), (0_u64..60, 0_u64..60), budget)
+            .prop_map(|(index, topic, hole, budget)| Step::Repair(index, topic, hole, budget)),
         5 => any::<usize>().prop_map(Step::ReadAll),
     ]
 }
@@ -97,8 +103,9 @@ fn run(world: &mut World, spread: usize, steps: Vec<Step>) {
             Step::End(index) => {
                 world.end(index);
             }
-            Step::Read(index, budget) => world.read(index, budget),
-            Step::ReadAll(index) => (0..40).for_each(|_| world.read(index, 1 << 20)),
+            Step::Read(index, budget, deadline) => world.read(index, budget, deadline),
+            Step::ReadAll(index) => (0..40).for_each(|_| world.read(index, 1 << 20, 0)),
+            Step::Repair(index, topic, hole, budget) => world.repair(index, topic, hole, budget),
         }
     }
     while !world.subscribers.is_empty() {

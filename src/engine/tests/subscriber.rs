@@ -1,6 +1,6 @@
 //! What one subscription must see, by the rules alone.
 
-use crate::engine::{Engine, Item, SubscriptionId};
+use crate::engine::{Engine, Item, SubscriptionId, Wanted};
 use crate::wire::{DaemonFrame, Digest, Filter, GapCause, Lag, Position};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ impl Subscriber {
         &mut self,
         engine: &mut Engine,
         history: &History,
-        budget: usize,
+        wanted: Wanted,
     ) -> Option<bool> {
         let bounds: BTreeMap<_, _> = engine
             .topics
@@ -94,10 +94,11 @@ impl Subscriber {
         let lost = self.is_lost(engine, history);
         let lagged = self.has_lagged(engine);
         let (mut items, mut bytes, mut last) = (0, 0, 0);
-        let result = engine.read(self.id, budget, &mut |item| {
+        let Wanted { budget, accepted_since } = wanted;
+        let result = engine.read(self.id, wanted, &mut |item| {
             items += 1;
             bytes += last;
-            last = self.see(&item, history, &bounds);
+            last = self.see(&item, history, &bounds, accepted_since);
         });
         assert!(bytes <= budget, "{bytes} bytes before the last item, budget {budget}");
         assert!(result.is_err() || !lost, "a topic was forgotten, silently");
@@ -118,6 +119,7 @@ impl Subscriber {
         item: &Item<'_>,
         history: &History,
         bounds: &BTreeMap<u64, (u64, u64)>,
+        accepted_since: u64,
     ) -> usize {
         match item {
             Item::Topic { id, epoch, next, name } => {
@@ -128,7 +130,19 @@ impl Subscriber {
                 (place.announced, place.earliest, place.next) = (true, *next, *next);
                 0
             }
-            Item::Gap { id, epoch, name, first, last, cause } => {
+            Item::Gap { id, epoch, name, first, last, cause: GapCause::Late, .. } => {
+                let place = self.places.get_mut(id).expect("a topic it did not ask for");
+                assert!(place.announced);
+                assert_eq!((place.name, place.epoch), (&***name, *epoch));
+                assert!(place.next == *first && *first >= bounds[id].0 && first <= last);
+                for sequence in *first..=*last {
+                    assert!(history[&(*id, sequence)].now < accepted_since, "given up too early");
+                }
+                (place.earliest, place.next) = (last + 1, last + 1);
+                self.position = history[&(*id, *last)].position;
+                0
+            }
+            Item::Gap { id, epoch, name, first, last, cause, .. } => {
                 let place = self.places.get_mut(id).expect("a topic it did not ask for");
                 let (oldest, next) = bounds[id];
                 assert!(place.announced);
@@ -154,6 +168,7 @@ impl Subscriber {
                 let said = &history[&(message.topic_id(), message.sequence())];
                 assert_eq!(message.digest(), said.digest);
                 assert!(said.position > self.position, "out of order");
+                assert!(said.now >= accepted_since, "late");
                 self.position = said.position;
                 let (head, body) = message.encoded().pieces();
                 let frame = [&head[..], &body[..]].concat();

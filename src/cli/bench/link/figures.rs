@@ -179,6 +179,9 @@ impl std::fmt::Display for Conditions<'_> {
         if *burst > 1.0 {
             write!(f, " in bursts of {burst}")?;
         }
+        if let Some(outage) = self.0.outage {
+            write!(f, " in outages of {}", show(outage))?;
+        }
         if let Some(until) = self.0.loss_until {
             write!(f, " for {}", show(until))?;
         }
@@ -207,6 +210,7 @@ impl Conditions<'_> {
             "text": self.to_string(),
             "delay_ms": self.0.delay.as_secs_f64() * 1e3,
             "loss": loss, "burst": burst,
+            "outage_ms": self.0.outage.map(|outage| outage.as_secs_f64() * 1e3),
             "loss_for_s": self.0.loss_until.map(|until| until.as_secs_f64()),
             "rate_bits": self.0.rate.0, "queue_ms": self.0.queue.as_secs_f64() * 1e3,
             "both_legs": self.0.legs == Legs::Both,

@@ -33,6 +33,7 @@ Examples:
   weir bench link
   weir bench link --loss 3% --burst 3 --legs both
   weir bench link --modes ordered,websocket-cubic --duration 10s --runs 1 --json
+  weir bench link --loss 2% --outage 30ms
   weir bench link --rate 1Mbit --queue 200ms --loss 0% --bulk 10MB
   weir bench link --loss 30% --loss-until 10s
   weir bench link --svg latency.svg")]
@@ -46,6 +47,10 @@ pub(crate) struct Arguments {
     /// Mean number of packets lost in a row; 1 = each is lost by itself.
     #[arg(long, value_name = "PACKETS", default_value_t = 1.0)]
     burst: f64,
+    /// Mean length of outages in which everything is lost, in time rather than in packets; together
+    /// they make up --loss.
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "burst")]
+    outage: Option<Duration>,
     /// Lose packets for this long after the start, then none.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     loss_until: Option<Duration>,
@@ -190,6 +195,7 @@ impl Arguments {
             delay: self.delay,
             loss: self.loss,
             burst: self.burst,
+            outage: self.outage,
             loss_for: self.loss_until,
             rate: self.rate.0,
             queue: self.queue,

@@ -1,0 +1,83 @@
+//! A peer that speaks the protocol by hand.
+#![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+use crate::common::{tls, within};
+use bytes::Bytes;
+use std::sync::Arc;
+use weir::Daemon;
+use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader, ProducerId};
+
+/// A peer that writes what it likes.
+pub struct Raw {
+    pub connection: quinn::Connection,
+    pub tx: quinn::SendStream,
+    pub rx: quinn::RecvStream,
+    reader: FrameReader,
+    _endpoint: quinn::Endpoint,
+}
+
+impl Raw {
+    pub async fn connect(daemon: &Daemon) -> Self {
+        let tls = tls(wire::ALPN);
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+        let connecting = endpoint.connect_with(config, daemon.local_addr(), "localhost").unwrap();
+        let connection = within(connecting).await.unwrap();
+        let (tx, rx) = connection.open_bi().await.unwrap();
+        let reader = FrameReader::new(1 << 20);
+        Self { connection, tx, rx, reader, _endpoint: endpoint }
+    }
+
+    pub async fn greeted(daemon: &Daemon) -> Self {
+        let mut raw = Self::connect(daemon).await;
+        raw.send(&[hello(wire::VERSION)]).await;
+        let frame = raw.frame().await;
+        assert!(matches!(DaemonFrame::decode(&frame), Ok(DaemonFrame::Welcome { .. })));
+        raw
+    }
+
+    pub async fn send(&mut self, frames: &[ClientFrame<'_>]) {
+        self.tx.write_all(&encoded(frames)).await.unwrap();
+    }
+
+    pub async fn frame(&mut self) -> Bytes {
+        loop {
+            if let Some(frame) = self.reader.next_frame().unwrap() {
+                return frame;
+            }
+            let chunk = within(self.rx.read_chunk(1 << 16, true)).await.unwrap();
+            self.reader.push(chunk.expect("the control stream ended").bytes);
+        }
+    }
+
+    /// Reads up to the goodbye: its code, and that of the close that follows it.
+    pub async fn goodbye(&mut self) -> (Code, String) {
+        let (code, reason) = loop {
+            let frame = self.frame().await;
+            if let DaemonFrame::Goodbye { code, reason, retry } =
+                DaemonFrame::decode(&frame).unwrap()
+            {
+                assert_eq!(retry, code.retry());
+                break (code, reason.to_owned());
+            }
+        };
+        match within(self.connection.closed()).await {
+            quinn::ConnectionError::ApplicationClosed(close) => {
+                assert_eq!(close.error_code.into_inner(), u64::from(code.0));
+            }
+            other => panic!("{other}"),
+        }
+        (code, reason)
+    }
+}
+
+pub fn hello(version: u32) -> ClientFrame<'static> {
+    ClientFrame::Hello { version, producer: ProducerId([7; 16]), token: None, agent: "test" }
+}
+
+pub fn encoded(frames: &[ClientFrame<'_>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    frames.iter().for_each(|frame| frame.encode(&mut out));
+    out
+}

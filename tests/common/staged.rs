@@ -1,0 +1,78 @@
+//! A daemon that says what the test wants.
+#![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+use crate::common::within;
+use bytes::Bytes;
+use std::sync::Arc;
+use weir::CertificateHash;
+use weir::wire::{self, ClientFrame, DaemonFrame, FrameReader};
+
+/// A daemon that says what the test wants, when it wants it.
+pub fn staged() -> (quinn::Endpoint, CertificateHash) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(["localhost".into()]).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap();
+    let hash = CertificateHash::of(certificate.der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+        .unwrap();
+    tls.alpn_protocols = vec![wire::ALPN.to_vec()];
+    let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
+    let config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    (quinn::Endpoint::server(config, ([127, 0, 0, 1], 0).into()).unwrap(), hash)
+}
+
+/// One session of it.
+pub struct Stage {
+    pub connection: quinn::Connection,
+    pub tx: quinn::SendStream,
+    rx: quinn::RecvStream,
+    reader: FrameReader,
+}
+
+impl Stage {
+    /// Accepts a client and welcomes it.
+    pub async fn accept(endpoint: &quinn::Endpoint) -> Self {
+        let connection = within(endpoint.accept()).await.unwrap().await.unwrap();
+        let (tx, rx) = connection.accept_bi().await.unwrap();
+        let mut stage = Self { connection, tx, rx, reader: FrameReader::new(1 << 20) };
+        let hello = stage.frame().await;
+        assert!(matches!(ClientFrame::decode(&hello), Ok(ClientFrame::Hello { .. })));
+        let limits = wire::Limits { payload: 1000, subscriptions: 1, window: 64 };
+        let (version, session, run, clock, agent) = (wire::VERSION, 1, 1, 1, "staged");
+        let welcome = DaemonFrame::Welcome { version, session, run, clock, limits, agent };
+        stage.say(&welcome).await;
+        stage
+    }
+
+    pub async fn say(&mut self, frame: &DaemonFrame<'_>) {
+        self.tx.write_chunk(frame.to_bytes()).await.unwrap();
+    }
+
+    /// The next frame on the control stream.
+    pub async fn frame(&mut self) -> Bytes {
+        loop {
+            if let Some(frame) = self.reader.next_frame().unwrap() {
+                return frame;
+            }
+            let chunk = within(self.rx.read_chunk(1 << 16, true)).await.unwrap();
+            self.reader.push(chunk.unwrap().bytes);
+        }
+    }
+
+    /// Sends frames on a stream of their own, which is left open.
+    pub async fn stream(&mut self, frames: &[DaemonFrame<'_>]) -> quinn::SendStream {
+        let mut stream = self.connection.open_uni().await.unwrap();
+        for frame in frames {
+            stream.write_chunk(frame.to_bytes()).await.unwrap();
+        }
+        stream
+    }
+}

@@ -1,0 +1,180 @@
+//! What a network does once in a thousand times, from a daemon that does it on purpose.
+
+use crate::common::{gap, message, within};
+use crate::staged::{Stage, staged};
+use bytes::Bytes;
+use weir::client::Subscription;
+use weir::wire::{ClientFrame, DaemonFrame, Delivery, GapCause, Start};
+use weir::{Client, Event, SubscribeOptions, Trust};
+
+fn said(topic: u64, sequence: u64) -> DaemonFrame<'static> {
+    DaemonFrame::Message { topic, sequence, count: 1, stamp: 0, payload: b"x" }
+}
+
+fn named(id: u64, next: u64) -> DaemonFrame<'static> {
+    DaemonFrame::Topic { id, epoch: id * 10, next, name: "demo/a" }
+}
+
+async fn connect(endpoint: &quinn::Endpoint, hash: weir::CertificateHash) -> (Client, Stage) {
+    let server = endpoint.local_addr().unwrap().to_string();
+    let connecting = Client::builder(server).trust(Trust::Pinned(hash.into())).connect();
+    let (client, stage) = within(async { tokio::join!(connecting, Stage::accept(endpoint)) }).await;
+    (client.unwrap(), stage)
+}
+
+// Subscribes; gives the request, and where the client wants to begin in its one topic.
+async fn subscribe(
+    client: &Client,
+    stage: &mut Stage,
+    start: weir::Start,
+) -> (Subscription, u32, Option<u64>) {
+    let options = SubscribeOptions { start, delivery: Delivery::Realtime, ..Default::default() };
+    let answering = async {
+        let frame = loop {
+            let frame = stage.frame().await;
+            if matches!(ClientFrame::decode(&frame), Ok(ClientFrame::Subscribe { .. })) {
+                break frame;
+            }
+        };
+        let Ok(ClientFrame::Subscribe { request, start, .. }) = ClientFrame::decode(&frame) else {
+            unreachable!()
+        };
+        stage.say(&DaemonFrame::Subscribed { request, position: 1 }).await;
+        match start {
+            Start::Resume { topics, .. } => (request, topics.first().map(|topic| topic.next)),
+            _ => (request, None),
+        }
+    };
+    let asking = client.subscribe("demo/a", &options);
+    let (subscription, (request, next)) = within(async { tokio::join!(asking, answering) }).await;
+    (subscription.unwrap(), request, next)
+}
+
+async fn sequences(subscription: &mut Subscription, count: usize) -> Vec<u64> {
+    let mut sequences = Vec::new();
+    for _ in 0..count {
+        sequences.push(message(subscription).await.sequence);
+    }
+    sequences
+}
+
+// The next of the client's datagrams that asks: what for.
+async fn asked(stage: &Stage) -> Vec<(u64, u64)> {
+    loop {
+        let datagram = within(stage.connection.read_datagram()).await.unwrap();
+        // Its length stands before it.
+        if let Ok(ClientFrame::Repair { holes, .. }) = ClientFrame::decode(&datagram[1..]) {
+            return holes;
+        }
+    }
+}
+
+fn datagram(frames: &[DaemonFrame<'_>]) -> Bytes {
+    frames.iter().map(DaemonFrame::to_bytes).collect::<Vec<_>>().concat().into()
+}
+
+// One gap was told of three, and the others were taken for told.
+#[tokio::test]
+async fn what_was_not_handed_out_is_not_taken_for_had() {
+    let (endpoint, hash) = staged();
+    let (client, mut stage) = connect(&endpoint, hash).await;
+    let (mut subscription, request, _) = subscribe(&client, &mut stage, weir::Start::New).await;
+    let (whose, lost) = (DaemonFrame::For { request }, GapCause::Evicted);
+    let gone = DaemonFrame::Gap { topic: 1, first: 1, last: 8, cause: lost };
+    let first = [whose, named(1, 1), said(1, 3), said(1, 5), said(1, 9), gone, said(1, 10)];
+    let _stream = stage.stream(&first).await;
+    assert_eq!(sequences(&mut subscription, 3).await, [3, 5, 9]);
+    let told = gap(&mut subscription).await;
+    assert_eq!((told.first, told.last), (1, 2));
+
+    let start = subscription.resume();
+    drop(subscription);
+    let (mut subscription, request, next) = subscribe(&client, &mut stage, start).await;
+    assert_eq!(next, Some(4));
+    let mut again = vec![DaemonFrame::For { request }, named(1, 4)];
+    again.extend((4..=11).map(|sequence| said(1, sequence)));
+    let _stream = stage.stream(&again).await;
+    assert_eq!(sequences(&mut subscription, 6).await, [4, 6, 7, 8, 10, 11]);
+}
+
+// A topic that was forgotten and begins anew took its holes with it, silently.
+#[tokio::test]
+async fn what_is_missing_when_a_topic_begins_anew_is_told() {
+    let (endpoint, hash) = staged();
+    let (client, mut stage) = connect(&endpoint, hash).await;
+    let (mut subscription, request, _) = subscribe(&client, &mut stage, weir::Start::New).await;
+    let whose = DaemonFrame::For { request };
+    let old = [whose, named(1, 1), said(1, 2), said(1, 4)];
+    let _stream = stage.stream(&[&old[..], &[named(2, 1), said(2, 1), said(1, 3)]].concat()).await;
+    assert_eq!(sequences(&mut subscription, 2).await, [2, 4]);
+    for sequence in [1, 3] {
+        let told = gap(&mut subscription).await;
+        assert_eq!((told.first, told.last, told.epoch), (sequence, sequence, 10));
+        assert_eq!(told.cause, GapCause::Evicted);
+    }
+    let first = message(&mut subscription).await;
+    assert_eq!((first.sequence, first.epoch), (1, 20));
+    // What overtook the announcement of its topic, and an older one that comes late.
+    let late = [DaemonFrame::For { request }, named(1, 1), said(1, 5), said(3, 1), said(2, 2)];
+    stage.connection.send_datagram(datagram(&late)).unwrap();
+    assert_eq!(message(&mut subscription).await.sequence, 2);
+}
+
+#[tokio::test]
+async fn holes_are_asked_for_in_datagrams_and_then_on_the_control_stream() {
+    let (endpoint, hash) = staged();
+    let (client, mut stage) = connect(&endpoint, hash).await;
+    let (mut subscription, request, _) = subscribe(&client, &mut stage, weir::Start::New).await;
+    let reading = tokio::spawn(async move {
+        let seen = sequences(&mut subscription, 5).await;
+        (seen, subscription.stats())
+    });
+    let whose = DaemonFrame::For { request };
+    let mut stream = stage.stream(&[whose, named(1, 1)]).await;
+    // Without saying whose they are: there is but one.
+    stage.connection.send_datagram(datagram(&[named(1, 1), said(1, 2)])).unwrap();
+    stage.connection.send_datagram(datagram(&[said(1, 4)])).unwrap();
+    // Once, or in two when it sees the second hole later.
+    let mut holes = Vec::new();
+    while holes.len() < 4 {
+        holes.extend(asked(&stage).await);
+    }
+    holes.sort_unstable();
+    assert_eq!(holes, [(1, 1), (1, 1), (3, 3), (3, 3)]);
+    let mut reliably = Vec::new();
+    while reliably.len() < 2 {
+        let frame = stage.frame().await;
+        let Ok(ClientFrame::Repair { holes, topic: 1, .. }) = ClientFrame::decode(&frame) else {
+            panic!("{frame:?}");
+        };
+        reliably.extend(holes);
+    }
+    assert_eq!(reliably, [(1, 1), (3, 3)]);
+    for frame in [said(1, 1), said(1, 3), said(1, 3), DaemonFrame::Head { topic: 1, sequence: 5 }] {
+        stream.write_chunk(frame.to_bytes()).await.unwrap();
+    }
+    assert_eq!(asked(&stage).await, [(5, 5)]);
+    stage.connection.send_datagram(datagram(&[said(1, 5), said(1, 5)])).unwrap();
+    let (seen, stats) = within(reading).await.unwrap();
+    assert_eq!(seen, [2, 4, 1, 3, 5]);
+    assert_eq!((stats.repaired, stats.late), (3, 0));
+}
+
+// A datagram that is no frames ends the session, as anything else that breaks the protocol.
+#[tokio::test]
+async fn a_daemon_that_sends_damaged_datagrams_is_left() {
+    for damaged in [&b"x"[..], &[0], &[1, 0x63], &[2, 1, 1, 5]] {
+        let (endpoint, hash) = staged();
+        let (client, mut stage) = connect(&endpoint, hash).await;
+        let (mut subscription, ..) = subscribe(&client, &mut stage, weir::Start::New).await;
+        stage.connection.send_datagram(Bytes::copy_from_slice(damaged)).unwrap();
+        let error = match within(subscription.next()).await.unwrap() {
+            Ok(Event::Message(message)) => panic!("{message:?}"),
+            other => other.unwrap_err(),
+        };
+        assert!(
+            within(client.closed()).await.to_string().contains("broke the protocol"),
+            "{error}"
+        );
+    }
+}
