@@ -42,6 +42,18 @@ export interface SubscribeOptions {
   from?: "new" | "latest" | "all" | `last:${number}` | number;
   /** What to do when this subscriber falls out of the cache. Default `oldest`. */
   lag?: "oldest" | "newest" | "disconnect";
+  /**
+   * `ordered` (default): on one stream, in order. `unordered`: each by itself, as they arrive; a
+   * large payload delays no small one. `realtime`: in datagrams, sent twice and repaired, as they
+   * arrive; for small payloads whose delay matters. Each message comes once in all of them. Over
+   * WebSocket they are one.
+   */
+  delivery?: "ordered" | "unordered" | "realtime";
+  /**
+   * For `realtime`: milliseconds after which a message is given up, and told as a gap of cause
+   * `late`. Default 0: never.
+   */
+  deadline?: number;
   /** Ends the subscription. */
   signal?: AbortSignal;
 }
@@ -73,6 +85,14 @@ export interface Gap {
   readonly cause: "evicted" | "skipped" | "aborted" | "late";
 }
 
+export interface PublishOptions {
+  /**
+   * In a datagram, where that is possible; sent twice, and once more on a stream when it is not
+   * acknowledged. It is published once all the same, but may be overtaken, and may have no receipt.
+   */
+  realtime?: boolean;
+}
+
 export interface Receipt {
   readonly sequence: number;
   readonly count: number;
@@ -96,12 +116,28 @@ export interface Ranking {
   text(): string | null;
 }
 
+/** What a subscription has counted so far. Of `ordered` delivery all are 0. */
+export interface Stats {
+  /** Messages that came in datagrams, copies included. */
+  readonly datagrams: number;
+  /** Messages that had come before, by whatever way, and were dropped. */
+  readonly repeated: number;
+  /** Times that the daemon was asked for what is missing. */
+  readonly asked: number;
+  /** Messages that came after they had been asked for. */
+  readonly repaired: number;
+  /** Messages given up, here or by the daemon, because they passed the deadline. */
+  readonly late: number;
+}
+
 /**
- * Messages and gaps, in order, each once, also across reconnects. Whoever reads slowly holds the
- * daemon up, and no more than about 1 MiB here. Leaving the loop ends the subscription. An error
- * ends it, and is thrown.
+ * Messages and gaps, each once, also across reconnects; in order, if `delivery` is `ordered`.
+ * Whoever reads slowly holds the daemon up, and no more than about 1 MiB here. Leaving the loop
+ * ends the subscription. An error ends it, and is thrown.
  */
 export interface Subscription extends AsyncIterable<Message | Gap> {
+  /** Counts on. */
+  readonly stats: Stats;
   /** Resolves when the daemon has confirmed it; rejects if it refuses. */
   readonly ready: Promise<void>;
   next(): Promise<IteratorResult<Message | Gap, undefined>>;
@@ -140,7 +176,17 @@ export class Client extends EventTarget {
    * above 64 KiB. Beyond 1,024 without a receipt the rest wait here: await some of them. At most
    * 4,096 topics for one client.
    */
-  publish(topic: string, payload: string | ArrayBuffer | ArrayBufferView): Promise<Receipt>;
+  publish(
+    topic: string,
+    payload: string | ArrayBuffer | ArrayBufferView,
+    options?: { realtime?: false },
+  ): Promise<Receipt>;
+  /** With `realtime` the daemon may say no more than that it has it: null. */
+  publish(
+    topic: string,
+    payload: string | ArrayBuffer | ArrayBufferView,
+    options?: PublishOptions,
+  ): Promise<Receipt | null>;
   subscribe(filter: string, options?: SubscribeOptions): Subscription;
   /** One message from the cache: the newest, or by sequence or digest (hex). */
   get(topic: string, which?: { sequence?: number; digest?: string }): Promise<Message>;
@@ -161,16 +207,36 @@ export class Client extends EventTarget {
  */
 export function connect(url?: string | URL, options?: ConnectOptions): Promise<Client>;
 
+/** What a subscription has had of one topic, for tests. */
+export class Receiver {
+  constructor(next: number, now: number);
+  /** One above the highest sequence known of. */
+  top: number;
+  /** What is missing below that, in order. */
+  holes: { first: number; last: number; seen: number; due: number; tries: number }[];
+  /** The lowest sequence that it needs. */
+  readonly next: number;
+  /** All below `end` exists; the message before the hole came at `at`. */
+  told(end: number, now: number, rtt: number, at?: number): void;
+  /** These are here, or never will be. Gives the parts that are new. */
+  take(
+    first: number,
+    last: number,
+    now: number,
+    rtt: number,
+  ): { first: number; last: number; tries: number }[];
+  /** What to ask for, in a datagram and on the control stream; what to give up; when to call again. */
+  due(
+    now: number,
+    rtt: number,
+    deadline: number,
+  ): { quick: [number, number][]; sure: [number, number][]; late: [number, number][]; wake: number };
+}
+
 /** Frames as in tests/vectors/frames.json, for tests. A u64 is a bigint only above 2^53 - 1. */
 export const codec: {
   /** A whole frame, with its length; `to` is who receives it. */
   encode(frame: { frame: string }, to?: "daemon" | "client"): Uint8Array;
-  encodePublish(
-    alias: number,
-    number: number,
-    stamp: number,
-    payload: Uint8Array,
-  ): Uint8Array;
   /** A frame without its length. What is bytes in it are views. */
   decode(body: Uint8Array, to?: "daemon" | "client"): { frame: string } & Record<string, any>;
   FrameReader: new (limit?: number) => {

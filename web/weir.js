@@ -4,20 +4,22 @@
 /** @typedef {Record<string, any> & { frame: string }} Frame as in tests/vectors/frames.json */
 /** @typedef {{ write: (value: any) => void, read: () => any }} Type */
 
-const CODES = {
-  0x00: "done", 0x01: "shutting_down", 0x02: "overloaded", 0x03: "timed_out", 0x10: "malformed",
-  0x11: "version", 0x12: "unexpected", 0x13: "unsupported", 0x14: "frame_too_large",
-  0x20: "bad_topic", 0x21: "bad_filter", 0x22: "payload_too_large", 0x23: "reserved",
-  0x24: "bad_alias", 0x25: "bad_request", 0x26: "too_many_subscriptions", 0x28: "stale",
-  0x30: "not_found", 0x31: "evicted", 0x40: "unauthorized", 0x41: "forbidden",
-  0x42: "rate_limited", 0x50: "lagged", 0x51: "publisher_gone",
-};
+// By the upper and the lower four bits of the code.
+const CODES = [
+  "done shutting_down overloaded timed_out",
+  "malformed version unexpected unsupported frame_too_large",
+  "bad_topic bad_filter payload_too_large reserved bad_alias bad_request too_many_subscriptions " +
+    " stale",
+  "not_found evicted",
+  "unauthorized forbidden rate_limited",
+  "lagged publisher_gone",
+].map((row) => row.split(" "));
 const RETRY = [0x01, 0x02, 0x03, 0x42, 0x50, 0x51];
-const MALFORMED = 0x10, TOO_LARGE = 0x14, LAGGED = 0x50;
+const MALFORMED = 0x10, TOO_LARGE = 0x14;
 
 export class WeirError extends Error {
   /** @param {number | null} code @param {string} message */
-  constructor(code, message, name = CODES[code] ?? "unknown", retry = RETRY.includes(code)) {
+  constructor(code, message, name = CODES[code >> 4]?.[code & 15] || "unknown", retry = RETRY.includes(code)) {
     super(message || name.replaceAll("_", " "));
     this.code = code;
     this.name = name;
@@ -30,10 +32,21 @@ const closed = () => new WeirError(null, "closed by this client", "closed", fals
 const defect = (why) =>
   new WeirError(MALFORMED, `the daemon broke the protocol: ${why}: update the older of the two`);
 const words = (error) => error?.message || String(error);
+const refused = (error) => error instanceof WeirError && error.code !== null;
 const known = (error) => (error instanceof WeirError ? error : broken(words(error)));
 /** @type {(...args: any[]) => any} */
 const nothing = () => {};
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const clamp = (n, low, high) => Math.max(low, Math.min(n, high));
+/** @param {Uint8Array[]} parts */
+const joined = (parts) => {
+  if (parts.length === 1) return parts[0];
+  let size = 0;
+  for (const part of parts) size += part.length;
+  const whole = new Uint8Array(size);
+  for (const part of parts.reverse()) whole.set(part, (size -= part.length));
+  return whole;
+};
 
 // ---- Codec: postcard, from the tables of docs/protocol.md ----
 // A u64 is a number up to 2^53 - 1 and a bigint above, never the other way round, so that === and
@@ -59,41 +72,18 @@ const room = (size) => {
   out.set(old);
 };
 
-/** LEB128; returns where it ends. @param {Uint8Array} to @param {number | bigint} n */
-const put = (to, i, n) => {
-  if (typeof n === "bigint") {
-    for (; n >= 0x80n; n >>= 7n) to[i++] = Number(n & 0x7fn) | 0x80;
-    n = Number(n);
-  }
-  for (; n > 0x7fffffff; n = Math.floor(n / 128)) to[i++] = (n % 128) | 0x80;
-  for (; n >= 0x80; n >>>= 7) to[i++] = (n & 0x7f) | 0x80;
-  to[i++] = n;
-  return i;
-};
-
-const width = (n) => {
-  let size = 1;
-  for (; n >= 0x80; n = Math.floor(n / 128)) size++;
-  return size;
-};
-
 /** @returns {any} */
 const varint = (bits) => {
-  const start = at;
   if (src[at] < 0x80) return src[at++];
-  let n = 0, scale = 1, byte;
+  let big = 0n, shift = 0n, byte;
   do {
-    if (at === src.length) malformed("it ends inside a number");
-    if (at - start === (bits === 32 ? 5 : 10)) malformed("a number too long");
+    if (at === src.length) malformed("it ends too early");
     byte = src[at++];
-    n += (byte & 0x7f) * scale;
-    scale *= 128;
-  } while (byte >= 0x80);
-  if (n <= (bits === 32 ? 0xffffffff : Number.MAX_SAFE_INTEGER)) return n;
-  let big = 0n;
-  for (let i = at; i-- > start; ) big = (big << 7n) | BigInt(src[i] & 0x7f);
-  if (big >> BigInt(bits)) malformed(`a number above ${bits} bits`);
-  return big;
+    big |= BigInt(byte & 0x7f) << shift;
+    shift += 7n;
+  } while (byte >= 0x80 && shift < bits);
+  if (byte >= 0x80 || big >> BigInt(bits)) malformed(`a number above ${bits} bits`);
+  return big > Number.MAX_SAFE_INTEGER ? big : Number(big);
 };
 
 const take = (size) => {
@@ -104,11 +94,11 @@ const take = (size) => {
 /** @returns {Type} */
 const uint = (bits) => ({
   write(n) {
-    const fits = typeof n === "bigint" ? n >> BigInt(bits) === 0n
-      : n >= 0 && Number.isSafeInteger(n) && (bits === 64 || n <= 0xffffffff);
-    if (!fits) throw new RangeError(`${n} is no u${bits}`);
+    let big = typeof n === "number" ? BigInt(n) : n;
+    if (big >> BigInt(bits)) throw new RangeError(`${n} is no u${bits}`);
     room(10);
-    end = put(out, end, n);
+    for (; big > 127n; big >>= 7n) out[end++] = Number(big & 127n) | 128;
+    out[end++] = Number(big);
   },
   read: () => varint(bits),
 });
@@ -142,7 +132,7 @@ const str = {
 
 /** @type {Type} */
 const bool = {
-  write: (value) => u32.write(value ? 1 : 0),
+  write: (value) => u32.write(+value),
   read() {
     const byte = take(1)[0];
     return byte < 2 ? byte === 1 : malformed("not a bool");
@@ -264,57 +254,37 @@ const FRAMES = {
 /** A whole frame, with its length. @param {Frame} frame */
 const encode = (frame, to = "daemon") => {
   const [names, types] = FRAMES[to], index = names.indexOf(frame.frame);
-  end = 5; // Where a length has room before it.
+  // Where a length has room before it.
+  end = 5;
   u32.write(index);
   types[index].write(frame);
-  const size = end - 5, begin = 5 - width(size);
-  put(out, begin, size);
-  return out.slice(begin, end);
-};
-
-/** The same for a Publish, by hand: one of the two frames that come by the thousands. */
-const encodePublish = (alias, number, stamp, payload) => {
-  const size = 1 + width(alias) + width(number) + width(stamp) + width(payload.length) +
-    payload.length;
-  const frame = new Uint8Array(width(size) + size);
-  let i = put(frame, 0, size);
-  frame[i] = 2;
-  i = put(frame, put(frame, put(frame, i + 1, alias), number), stamp);
-  frame.set(payload, put(frame, i, payload.length));
-  return frame;
+  const stop = end;
+  end = 0;
+  u32.write(stop - 5);
+  out.copyWithin(5 - end, 0, end);
+  const whole = out.slice(5 - end, stop);
+  if (stop > BUFFER) out = new Uint8Array(4096);
+  return whole;
 };
 
 /** A frame without its length; its bytes are views. @param {Uint8Array} body @returns {Frame} */
 const decode = (body, to = "client") => {
   src = body;
   at = 0;
-  let frame;
-  if (body[0] === 3 && to === "client") {
-    at = 1; // By hand: the other.
-    frame = {
-      frame: "Message", topic: varint(64), sequence: varint(64), count: varint(64),
-      stamp: varint(64), payload: bytes.read(),
-    };
-  } else {
-    const [names, types] = FRAMES[to], index = varint(32);
-    frame = (types[index] ?? malformed(`there is none of number ${index}`)).read();
-    frame.frame = names[index];
-  }
+  const [names, types] = FRAMES[to], index = varint(32);
+  const frame = (types[index] ?? malformed("no such frame")).read();
+  frame.frame = names[index];
   if (at < body.length) malformed(`${frame.frame} with bytes after its end`);
   return frame;
 };
 
 /** Cuts a stream into frames. One that lies whole in a chunk is not copied. */
 class FrameReader {
-  /** @type {Uint8Array} */
-  #chunk = new Uint8Array(0);
-  #at = 0;
-  // Of the frame that has begun: the length so far, then the body so far.
-  #size = 0;
-  #shift = 0;
-  /** @type {Uint8Array | null} */
-  #body = null;
+  /** What came and was not given. @type {Uint8Array[]} */
+  #parts = [];
   #have = 0;
+  // So much makes a frame, or shows how much does.
+  #need = 1;
 
   /** @param {number} limit largest body */
   constructor(limit = 1 << 20) {
@@ -323,57 +293,54 @@ class FrameReader {
 
   /** Whether a frame has begun and is not complete. */
   get partial() {
-    return this.#shift > 0 || this.#body !== null || this.#at < this.#chunk.length;
+    return this.#have > 0;
   }
 
-  /** Only once next() has given null. @param {Uint8Array} chunk */
+  /** @param {Uint8Array} chunk */
   push(chunk) {
-    this.#chunk = chunk;
-    this.#at = 0;
+    this.#parts.push(chunk);
+    this.#have += chunk.length;
+  }
+
+  /** All frames that are whole with this chunk. @param {Uint8Array} chunk */
+  each(chunk, take) {
+    this.push(chunk);
+    for (let body; (body = this.next()); ) take(decode(body), body[0]);
   }
 
   /** The body of the next whole frame. @returns {Uint8Array | null} */
   next() {
-    const chunk = this.#chunk;
-    if (!this.#body) {
-      for (let more = true; more; ) {
-        if (this.#at === chunk.length) return null;
-        const byte = chunk[this.#at++];
-        more = byte >= 0x80;
-        this.#size += (byte & 0x7f) * 2 ** this.#shift;
-        this.#shift += 7;
-        if (more ? this.#shift === 35 : byte === 0 || this.#size > 0xffffffff) {
-          malformed("a length of 0, padded, or above 32 bits");
-        }
-      }
-      const size = this.#size;
-      this.#size = this.#shift = 0;
+    while (this.#have >= this.#need) {
+      const all = joined(this.#parts);
+      const width = all.subarray(0, 5).findIndex((byte) => byte < 0x80) + 1;
+      this.#parts = [all];
+      this.#need = all.length + 1;
+      if (!width && all.length < 5) break;
+      src = all;
+      at = 0;
+      const size = varint(32);
+      if (!all[width - 1]) malformed("a length of 0, or padded");
       if (size > this.limit) {
         throw new WeirError(TOO_LARGE, `a frame of ${size} bytes, above the limit ${this.limit}`);
       }
-      if (this.#at + size <= chunk.length) return chunk.subarray(this.#at, (this.#at += size));
-      this.#body = new Uint8Array(size);
-      this.#have = 0;
+      this.#need = width + size;
+      if (this.#have < this.#need) break;
+      this.#have -= this.#need;
+      this.#parts = this.#have ? [all.subarray(this.#need)] : [];
+      this.#need = 1;
+      return all.subarray(width, width + size);
     }
-    const body = this.#body;
-    const part = chunk.subarray(this.#at, this.#at + body.length - this.#have);
-    body.set(part, this.#have);
-    this.#at += part.length;
-    this.#have += part.length;
-    if (this.#have < body.length) return null;
-    this.#body = null;
-    return body;
+    return null;
   }
 }
 
-export const codec = { encode, encodePublish, decode, FrameReader };
+export const codec = { encode, decode, FrameReader };
 
 // ---- What the consumer sees ----
 
 const safe = (n) => (typeof n === "number" ? n : malformed("a number above 2^53 - 1"));
 const millis = (micros) => (micros ? Number(micros) / 1000 : null);
-const HEX = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, "0"));
-const hex = (view) => Array.from(view, (byte) => HEX[byte]).join("");
+const hex = (view) => Array.from(view, (byte) => byte.toString(16).padStart(2, "0")).join("");
 const unhex = (text) => {
   if (!/^([0-9a-f]{2})*$/i.test(text)) throw new TypeError(`not hex: ${text}`);
   return Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
@@ -383,15 +350,13 @@ const unhex = (text) => {
  * A view keeps its whole chunk alive: 64 KiB, perhaps, for a payload of ten bytes. So what is less
  * than a quarter of its chunk is copied. A message that arrives alone is not.
  */
-const own = (view) => {
-  const whole = view.buffer.byteLength;
-  return whole > 1024 && view.length * 4 < whole ? view.slice() : view;
-};
+const own = (view) => (view.length * 4 < view.buffer.byteLength ? view.slice() : view);
 
 class Message {
   /** @param {{ topic: string, epoch: bigint }} topic @param {any} frame */
   constructor({ topic, epoch }, { sequence, count, stamp, payload }) {
-    this.kind = /** @type {const} */ ("message");
+    /** @type {"message"} */
+    this.kind = "message";
     this.topic = topic;
     this.epoch = epoch;
     this.sequence = safe(sequence);
@@ -408,11 +373,15 @@ class Message {
 }
 
 // ---- Transports ----
-// A link is { transport, send, publish, alone, close }: control frames, publications and large
-// ones, each kind in its order. It tells its session heard, control, open and end.
+// A link is { transport, send, publish, alone, datagram, close }: control frames, publications and
+// large ones, each kind in its order. It tells its session heard, control, open, datagram and end.
 
-const JOIN = 1 << 16; // Bytes in one write. A publication above goes alone.
-const BUFFER = 1 << 20; // Bytes that may wait for a consumer, or in a WebSocket.
+// Bytes in one write. A publication above goes alone.
+const JOIN = 1 << 16;
+// Bytes that may wait for a consumer, or in a WebSocket,
+const BUFFER = 1 << 20;
+// and messages that may wait for one who is sent datagrams.
+const WAITING = 1024;
 
 /** What is queued in one microtask, or while a write is under way, goes out in one write. */
 const outbox = (write, fail) => {
@@ -423,13 +392,8 @@ const outbox = (write, fail) => {
       let count = 0, size = 0;
       do size += queue[count++].length;
       while (count < queue.length && size + queue[count].length <= JOIN);
-      let chunk = queue[0];
-      if (count > 1) {
-        chunk = new Uint8Array(size);
-        for (let i = 0, to = 0; i < count; to += queue[i++].length) chunk.set(queue[i], to);
-      }
-      queue.splice(0, count);
-      await write(chunk);
+      const parts = queue.splice(0, count);
+      await write(joined(parts));
     }
     busy = false;
   };
@@ -440,69 +404,8 @@ const outbox = (write, fail) => {
   };
 };
 
-/** Frames that wait for one consumer. */
-class Source {
-  #queue = [];
-  #head = 0;
-  #size = 0;
-  #more = nothing;
-  #room = nothing;
-  ended = false;
-  shed = nothing;
-
-  /** @param {() => void} [cancel] of the stream; none: what pushes cannot be held up */
-  constructor(cancel) {
-    this.cancel = cancel;
-  }
-
-  get empty() {
-    return this.#head === this.#queue.length;
-  }
-
-  get full() {
-    // One message may be larger than all that may wait.
-    return this.#size > BUFFER && this.#queue.length - this.#head > 1;
-  }
-
-  push(body) {
-    if (this.ended) return;
-    this.#queue.push(body);
-    this.#size += body.length + 64;
-    this.#more();
-  }
-
-  take() {
-    if (this.empty) return null;
-    const body = this.#queue[this.#head];
-    this.#queue[this.#head++] = null;
-    this.#size -= body.length + 64;
-    if (this.empty) this.#queue.length = this.#head = 0;
-    if (!this.full) this.#room();
-    return body;
-  }
-
-  /** Nothing more comes; what is here stays. */
-  end() {
-    if (this.ended) return;
-    this.ended = true;
-    this.cancel?.();
-    this.#more();
-    this.#room();
-  }
-
-  /** For the consumer: there is something, or it has ended. */
-  more() {
-    return this.empty && !this.ended && new Promise((resolve) => (this.#more = resolve));
-  }
-
-  /** For a stream's reader: it is not full, or has ended. */
-  room() {
-    return this.full && !this.ended && new Promise((resolve) => (this.#room = resolve));
-  }
-}
-
-const NOBODY = new Source();
-NOBODY.end();
+/** What takes frames that nobody wants. */
+const NOBODY = { take: nothing, room: nothing, end: nothing };
 
 const each = async (readable, take) => {
   const reader = readable.getReader();
@@ -514,53 +417,54 @@ const each = async (readable, take) => {
 };
 
 const overWebTransport = (url, hashes, session) => {
-  const serverCertificateHashes = hashes.map((value) => ({ algorithm: "sha-256", value }));
-  const wt = new WebTransport(url, hashes.length ? { serverCertificateHashes } : {});
-  const fail = (error) => session.end(known(error));
+  const wt = new WebTransport(url, hashes.length
+    ? { serverCertificateHashes: hashes.map((value) => ({ algorithm: "sha-256", value })) } : {});
+  /** @type {any} */
+  const datagrams = wt.datagrams;
+  const fail = (error) => session.end(error);
+  let quick;
 
-  const writer = (open) => {
-    let stream;
-    return outbox(async (chunk) => {
-      stream ??= (await open()).getWriter();
-      await stream.write(chunk);
-    }, fail);
-  };
+  const writer = (open, stream) => outbox(async (chunk) => {
+    stream ??= (await open()).getWriter();
+    await stream.write(chunk);
+  }, fail);
 
   const read = (readable, take, wait = nothing) => {
     const frames = new FrameReader(session.limit);
     return each(readable, (chunk, reader) => {
       session.heard();
-      frames.push(chunk);
-      for (let body; (body = frames.next()); ) take(body, reader);
+      frames.each(chunk, (frame) => take(frame, reader));
       return wait();
     });
   };
 
   const accept = async (readable) => {
-    let source;
+    let sink;
     try {
-      await read(readable, (body, reader) => {
-        if (source) source.push(body);
-        else source = session.open(decode(body), () => reader.cancel().catch(nothing));
-      }, () => source?.room());
+      await read(readable, (frame, reader) => {
+        if (sink) sink.take(frame);
+        else sink = session.open(frame, () => reader.cancel().catch(nothing));
+      }, () => sink?.room());
     } catch (error) {
       // A reset is an end: the control stream says why.
       if (error instanceof WeirError) fail(error);
     }
-    source?.end();
+    sink?.end();
   };
 
   const control = wt.ready.then(() => wt.createBidirectionalStream());
   control.then(async ({ readable }) => {
-    await read(readable, (body) => session.control(decode(body)));
+    await read(readable, (frame) => session.control(frame));
     // The connection is closing, and knows better why.
     await sleep(500);
     throw broken("the daemon closed the control stream");
   }).catch(fail);
-  wt.ready.then(() => each(wt.incomingUnidirectionalStreams, (stream) => void accept(stream)))
-    .catch(nothing);
-  // Datagrams are not asked for; unread they would pile up.
-  wt.ready.then(() => each(wt.datagrams.readable, nothing)).catch(nothing);
+  const loop = (readable, take) => wt.ready.then(() => each(readable, take))
+    .catch((error) => error instanceof WeirError && fail(error));
+  loop(wt.incomingUnidirectionalStreams, (stream) => void accept(stream));
+  // The browsers would keep one, and drop the others of a burst.
+  datagrams.incomingHighWaterMark = WAITING;
+  loop(datagrams.readable, (bytes) => session.datagram(bytes));
   wt.closed.then(({ closeCode, reason }) => {
     fail(closeCode ? new WeirError(closeCode, reason) : broken("the connection closed"));
   }, fail);
@@ -579,54 +483,58 @@ const overWebTransport = (url, hashes, session) => {
         fail(error);
       }
     },
+    /** Whether it went out; nobody knows whether it arrives. */
+    datagram(bytes) {
+      quick ??= (datagrams.writable ?? datagrams.createWritable()).getWriter();
+      // What is too large the browsers drop, and say nothing.
+      if (!(bytes.length <= datagrams.maxDatagramSize) || quick.desiredSize < -64) return false;
+      quick.write(bytes).catch(nothing);
+      return true;
+    },
     close(closeCode, reason) {
       try {
         wt.close({ closeCode, reason });
-      } catch {} // Not open yet.
+        // Not open yet.
+      } catch {}
     },
   };
 };
 
 const overWebSocket = (url, session) => {
   const ws = new WebSocket(url), frames = new FrameReader();
-  let opened = false, target = NOBODY;
+  let sink = NOBODY;
   ws.binaryType = "arraybuffer";
-  const open = new Promise((resolve) => (ws.onopen = resolve)).then(() => (opened = true));
+  const open = new Promise((resolve) => (ws.onopen = resolve));
   ws.onmessage = ({ data }) => {
     if (session.over) return;
     session.heard();
     try {
-      if (typeof data === "string") throw defect("a text message");
       frames.limit = session.limit;
-      frames.push(new Uint8Array(data));
-      for (let body; (body = frames.next()); ) {
+      frames.each(new Uint8Array(data), (frame, kind) => {
         // For, and what may follow it: it says whose that is, until the next.
-        if (body[0] === 1) target = session.open(decode(body));
-        else if (body[0] < 1 || body[0] > 9) session.control(decode(body));
-        else {
-          target.push(own(body));
-          if (target.full) target.shed();
-        }
-      }
-      if (frames.partial) throw defect("a message that ends inside a frame");
+        if (kind === 1) sink = session.open(frame);
+        else if (kind < 1 || kind > 9) session.control(frame);
+        else sink.take(frame);
+      });
+      if (frames.partial) throw defect("it ends inside a frame");
     } catch (error) {
-      session.end(known(error));
+      session.end(error);
     }
   };
   ws.onclose = ({ code, reason }) => {
-    const why = opened ? "the connection closed"
-      : `nothing answers at ${url}, or this browser does not trust its certificate`;
-    session.end(code >= 4000 ? new WeirError(code - 4000, reason) : broken(reason || why));
+    session.end(code >= 4000 ? new WeirError(code - 4000, reason)
+      : broken(reason || (session.welcome ? "the connection closed"
+        : `nothing answers at ${url}, or this browser does not trust its certificate`)));
   };
   const send = outbox(async (chunk) => {
-    if (!opened) await open;
+    await open;
     ws.send(chunk);
     // There is no event for this. What moves shows that the daemon is there.
     for (let left; (left = ws.bufferedAmount) > BUFFER; ) {
       await sleep(5);
       if (ws.bufferedAmount < left) session.heard();
     }
-  }, (error) => session.end(known(error)));
+  }, (error) => session.end(error));
   return {
     transport: "websocket",
     send,
@@ -641,27 +549,38 @@ const overWebSocket = (url, session) => {
 
 // ---- Session: one connection, from hello to goodbye ----
 
-const QUIET = 10_000; // After so many ms without a sound the daemon is pinged,
-const PATIENCE = 10_000; // and so many later the session is broken.
-const HELD = 2_000; // Both, where streams are held up that may be what keeps the daemon silent.
+// After so many ms without a sound the daemon is pinged,
+// and so many later the session is broken.
+const QUIET = 10_000;
+// Both, where streams are held up that may be what keeps the daemon silent.
+const HELD = 2_000;
 
 class Session {
-  limit = 1 << 20; // Of a frame.
+  // Of a frame.
+  limit = 1 << 20;
   /** Why it ended. @type {WeirError | null} */
   over = null;
   /** @type {Frame} */
   welcome = null;
-  began = performance.now();
-  /** Subscriptions by request. @type {Map<number, Feed>} */
-  feeds = new Map();
-  /** Get, Top and Ping by request. @type {Map<number, Question>} */
-  questions = new Map();
+  /** Feeds and Questions, by request. @type {Map<number, any>} */
+  readers = new Map();
   onanswer = nothing;
   onend = nothing;
+  /** Round trip, ms: a guess until it is measured. */
+  rtt = 50;
+  #measured = 0;
+  #samples = 0;
+  /** Whose datagrams are that say nothing else. */
+  #lowest = 0;
   #declared = new Set();
+  /** Aliases that the daemon knows. */
+  #known = new Set();
   #request = 0;
   #heard = performance.now();
+  // When, and the request.
   #pinged = 0;
+  #asked = 0;
+  #ping = 0;
   #timer;
   #settle;
 
@@ -686,168 +605,285 @@ class Session {
     const now = performance.now(), waited = this.#pinged && now - this.#pinged;
     // Streams that nobody reads use up the window of the whole connection, and nothing else gets
     // through either. They are given up, and resumed later.
-    const held = [...this.feeds.values()].filter((feed) => feed.source?.full);
-    if (waited >= HELD) for (const feed of held) feed.shed();
-    if (waited >= PATIENCE) {
+    const held = [...this.readers.values()].filter((reader) => reader.full);
+    if (waited >= HELD) for (const reader of held) reader.shed();
+    if (waited >= QUIET) {
       return this.end(broken(`nothing was heard of the daemon for ${now - this.#heard | 0} ms`));
     }
-    if (!waited && now - this.#heard >= (held.length ? HELD : QUIET)) {
-      this.#pinged = now;
-      this.send({ frame: "Ping", request: ++this.#request });
-    }
+    if (!waited && (now - this.#heard >= (held.length ? HELD : QUIET) ||
+      this.#measured && now - this.#asked >= 5000)) this.#sound();
     this.#timer = setTimeout(() => this.#watch(), 1000);
+  }
+
+  #sound() {
+    this.#pinged = this.#asked = performance.now();
+    this.send({ frame: "Ping", request: (this.#ping = ++this.#request) });
+  }
+
+  /** From now on the round trip matters. */
+  measure() {
+    if (this.link.datagram && !this.#measured++) this.#sound();
   }
 
   /** A frame of the control stream. @param {Frame} frame */
   control(frame) {
     const { request, code, reason } = frame;
-    const feed = this.feeds.get(request), question = this.questions.get(request);
+    const reader = this.readers.get(request);
     switch (frame.frame) {
       case "Welcome":
         this.welcome = frame;
         this.limit = Math.max(Number(frame.limits.payload) + 96, this.limit);
         this.#watch();
         return this.#settle.resolve(this);
+      case "Acknowledge":
+        this.#known.add(frame.alias);
       case "Receipt": case "Rejected":
         return this.onanswer(frame);
-      case "Subscribed":
-        return feed?.subscribed({ run: this.welcome.run, position: frame.position });
-      case "Top": case "Pong":
-        return question?.answer(frame);
+      case "Pong":
+        if (request === this.#ping) {
+          const more = performance.now() - this.#asked - this.rtt;
+          // Up slowly, but for the first: what comes late may have waited for this page.
+          this.rtt += more / (more > 0 && this.#samples++ ? 8 : 1);
+        }
+      case "Subscribed": case "Top":
+        return reader?.answer(frame, this);
       case "Failed": case "Ended":
-        question?.reject(new WeirError(code, reason));
-        this.feeds.delete(request);
-        return feed?.ended(new WeirError(code, reason));
+        this.readers.delete(request);
+        return reader?.ended(new WeirError(code, reason));
       case "Goodbye":
         return this.end(new WeirError(code, reason, undefined, frame.retry));
-      case "Acknowledge": case "Drain":
-        return;
-      default:
-        throw defect(`${frame.frame} on the control stream`);
     }
   }
 
   /** What follows a For goes to this. @param {Frame} frame @param {() => void} [cancel] */
   open({ frame, request }, cancel) {
     if (frame !== "For") throw defect(`a stream that begins with ${frame}`);
-    const reader = this.feeds.get(request) ?? this.questions.get(request);
-    if (!reader) {
-      cancel?.(); // Of a subscription that was given up.
-      return NOBODY;
-    }
-    if (!reader.source) reader.attach(new Source(cancel));
-    return reader.source;
+    const reader = this.readers.get(request);
+    if (reader) return reader.open(cancel);
+    // Of a subscription that was given up.
+    cancel?.();
+    return NOBODY;
   }
 
-  /** @param {Question} question */
-  ask(question) {
-    const request = ++this.#request;
-    question.source = null;
-    this.send(question.frame(request));
-    this.questions.set(request, question);
-    question.done = () => this.questions.delete(request);
+  /** @param {Uint8Array} bytes */
+  datagram(bytes) {
+    const frames = new FrameReader();
+    let to = this.#lowest;
+    this.heard();
+    frames.each(bytes, (frame, kind) => {
+      if (kind === 1) to = frame.request;
+      else if (kind === 11) this.control(frame);
+      else this.readers.get(to)?.take(frame, true);
+    });
+    if (frames.partial) throw defect("it ends inside a frame");
   }
 
-  /** @param {Feed} feed */
-  subscribe(feed) {
-    const request = ++this.#request, frame = encode(feed.frame(request));
+  /** @param {any} reader */
+  begin(reader) {
+    const request = ++this.#request, frame = encode(reader.frame(request));
     if (frame.length > 1 << 20) {
       throw new WeirError(TOO_LARGE, "more topics than can be resumed: split the filter");
     }
     // Before the daemon answers: the stream may overtake the answer.
-    this.feeds.set(request, feed);
-    feed.request = request;
+    this.readers.set(request, reader);
+    reader.request = request;
     this.link.send(frame);
+    if (!reader.scattered) return;
+    this.#lowest ||= request;
+    this.measure();
   }
 
   /** @param {Feed} feed */
   unsubscribe(feed) {
-    if (!this.feeds.delete(feed.request)) return;
+    if (!this.readers.delete(feed.request)) return;
     this.send({ frame: "Unsubscribe", subscription: feed.request });
     feed.request = 0;
   }
 
-  publish({ topic, bytes }) {
-    const { declaration } = topic;
-    if (bytes.length > JOIN) return this.link.alone(declaration, bytes);
-    if (!this.#declared.has(topic)) this.link.publish(declaration);
+  publish({ topic, number, bytes, realtime }) {
+    const { declaration, waiting } = topic, { link, rtt } = this;
+    if (bytes.length > JOIN) return link.alone(declaration, bytes);
+    if (!this.#declared.has(topic)) link.publish(declaration);
     this.#declared.add(topic);
-    this.link.publish(bytes);
+    const datagram = () =>
+      link.datagram?.(this.#known.has(topic.alias) ? bytes : joined([declaration, bytes]));
+    if (!realtime || !datagram()) return link.publish(bytes);
+    this.measure();
+    const later = (ms, act) =>
+      setTimeout(() => !this.over && waiting.has(number) && act(), ms);
+    if (rtt > 5) later(clamp(rtt / 10, 2, 5), datagram);
+    later(rtt * 1.5 + 10, () => link.publish(bytes));
   }
 
-  /** Once; what comes later changes nothing. @param {WeirError} error */
+  /** Once; what comes later changes nothing. */
   end(error) {
     if (this.over) return;
-    this.over = error;
+    error = this.over = known(error);
     clearTimeout(this.#timer);
     // The daemon hears of what is its own fault.
     const fault = error.code === MALFORMED || error.code === TOO_LARGE;
     this.link.close(fault ? error.code : 0, fault ? error.message.slice(0, 40) : "");
-    for (const feed of this.feeds.values()) feed.lost();
+    for (const reader of this.readers.values()) reader.lost();
     this.#settle.reject(error);
     this.onend(error);
   }
 
   async leave() {
     this.send({ frame: "Goodbye", code: 0, reason: "" });
-    await sleep(0); // What is queued when a connection closes is not sent.
+    // What is queued when a connection closes is not sent.
+    await sleep(0);
     this.end(closed());
   }
 }
 
 /** A Get, Top or Ping. Asked again in the next session if this one breaks before the answer. */
 class Question {
-  /** @type {Source | null} */
-  source = null;
-  done = nothing;
+  /** @type {number} */
+  request;
+  room = nothing;
+  end = nothing;
+  lost = nothing;
 
-  constructor(frame, value) {
+  constructor(session, frame, value) {
+    this.session = session;
     this.frame = frame;
     this.value = value;
     /** @type {Promise<any>} */
     this.answered = new Promise((resolve, reject) => {
       this.resolve = resolve;
-      this.reject = reject;
-    }).finally(() => this.done());
+      this.fail = this.ended = reject;
+    });
+  }
+
+  renew() {
+    this.session()?.begin(this);
   }
 
   answer(frame) {
     this.resolve(this.value(frame));
   }
 
-  async attach(source) {
-    this.source = source;
-    let topic;
-    try {
-      for (;;) {
-        await source.more();
-        const body = source.take();
-        if (!body) return; // The session is about to end.
-        const frame = decode(body);
-        if (frame.frame === "Topic") topic = { topic: frame.name, epoch: BigInt(frame.epoch) };
-        else if (frame.frame === "Message") return this.answer({ ...frame, topic });
-      }
-    } catch (error) {
-      this.reject(known(error));
-    }
+  open() {
+    return this;
+  }
+
+  take(frame) {
+    if (frame.frame === "Topic") this.topic = { topic: frame.name, epoch: BigInt(frame.epoch) };
+    else if (frame.frame === "Message") this.answer({ ...frame, topic: this.topic });
   }
 }
 
+// Holes asked for at once, and sequences in one datagram's;
+const ASKED = 64;
+// holes in a topic: what would make one more is not taken, and comes again.
+const HOLES = 1024;
+
 /**
- * A subscription, through all sessions. Whenever it has no source and is not subscribed, it renews
- * itself: it subscribes again with its cursors. So a session that broke, a consumer too slow for a
- * WebSocket, and a daemon that made room are one case. Cursors move with what the consumer is
- * handed: what is dropped before that is asked for again.
+ * What a subscription has had of a topic: all below `top` but for the holes, which are in order.
+ * Pure: it is told the time and the round trip, in ms.
+ */
+export class Receiver {
+  holes = [];
+  #at;
+
+  constructor(next, now) {
+    this.top = next;
+    this.#at = now;
+  }
+
+  /** The lowest that it needs. */
+  get next() {
+    return this.holes[0]?.first ?? this.top;
+  }
+
+  /** All below `end` exists; the one before the hole came at `at`. */
+  told(end, now, rtt, at = this.#at) {
+    if (end <= this.top || this.holes.length > HOLES) return;
+    // What is merely on its way, for the first or the second time, need not be asked for.
+    const due = at + clamp(rtt / 8, 1, 6) + 2;
+    this.holes.push({ first: this.top, last: end - 1, seen: now, due, tries: 0 });
+    this.top = end;
+  }
+
+  /** These are here, or never will be. Gives the parts that are new. */
+  take(first, last, now, rtt) {
+    const fresh = [];
+    this.told(last + 1, now, rtt);
+    const full = this.holes.length > HOLES;
+    this.holes = this.holes.flatMap((hole) => {
+      const from = Math.max(first, hole.first), to = Math.min(last, hole.last);
+      if (from > to) return hole;
+      const rest = [{ ...hole, last: from - 1 }, { ...hole, first: to + 1 }]
+        .filter(({ first, last }) => first <= last);
+      if (full && rest.length > 1) return hole;
+      fresh.push({ ...hole, first: from, last: to });
+      return rest;
+    });
+    if (fresh.length && last + 1 === this.top) this.#at = now;
+    return fresh;
+  }
+
+  /** What is to be asked for in a datagram and on the control stream, and given up. */
+  due(now, rtt, deadline) {
+    const quick = [], sure = [], late = [];
+    let left = ASKED, wake = Infinity;
+    this.holes = this.holes.filter((hole) => {
+      const { first, last } = hole, size = last - first + 1;
+      const end = deadline ? hole.seen + deadline - rtt / 2 : Infinity;
+      if (now >= end) {
+        late.push([first, last]);
+        return false;
+      }
+      if (now >= hole.due) {
+        hole.due = now + patience(rtt);
+        if (hole.tries < 2 && size <= left) {
+          left -= size;
+          hole.tries++;
+          quick.push([first, last]);
+        } else if (sure.length < ASKED) {
+          // Nothing is lost there.
+          hole.due = now + 1000 + 4 * rtt;
+          hole.tries = 2;
+          sure.push([first, last]);
+        }
+      }
+      wake = Math.min(wake, hole.due, end);
+      return true;
+    });
+    return { quick, sure, late, wake };
+  }
+}
+
+const patience = (rtt) => rtt * 1.25 + 10;
+
+const weight = ({ payload = "" }) => 64 + payload.length;
+
+/**
+ * A subscription, through all sessions. Whenever nothing is queued and it is not subscribed, it
+ * renews itself: it subscribes again with its cursors. So a session that broke, a consumer too slow
+ * for a WebSocket, and a daemon that made room are one case. Cursors move with what is queued, and
+ * the queue outlives sessions: nothing in it is asked for again.
  */
 class Feed {
-  request = 0; // In the session that stands; 0: not subscribed there.
-  /** @type {Source | null} */
-  source = null;
+  // In the session that stands; 0: not subscribed there.
+  request = 0;
+  stats = { datagrams: 0, repeated: 0, asked: 0, repaired: 0, late: 0 };
   /** Where it began the first time. @type {{ run: any, position: any } | null} */
   #since = null;
-  #cursors = new Map(); // By topic name, for life.
-  #ids = new Map(); // The same by topic id, on this source.
-  /** Once the source is drained, or at once. @type {WeirError | null} */
+  // Receivers, by topic name, for life;
+  #cursors = new Map();
+  // the same by topic id, while subscribed: null for one that was forgotten;
+  #ids = new Map();
+  // and those with holes.
+  #holed = new Set();
+  #timer;
+  #queue = [];
+  #size = 0;
+  /** Streams that are open: how to cancel them. @type {Set<(() => void) | undefined>} */
+  #streams = new Set();
+  /** What reads them, where it waits. @type {((value?: any) => void)[]} */
+  #held = [];
+  /** Once its streams are at their ends. @type {WeirError | null} */
   #ending = null;
   #error = null;
   #over = false;
@@ -860,9 +896,20 @@ class Feed {
     this.session = session;
     this.options = options;
     this.done = done;
+    /** Not in order. */
+    this.scattered = options.delivery !== "Ordered";
     /** @type {Promise<void>} */
     this.ready = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     this.ready.catch(nothing);
+  }
+
+  get full() {
+    // One message may be larger than all that may wait.
+    return this.#size > BUFFER && this.#queue.length > 1;
+  }
+
+  #crowded(share) {
+    return this.#size > BUFFER * share || this.#queue.length >= WAITING * share;
   }
 
   frame(request) {
@@ -870,62 +917,92 @@ class Feed {
     // Latest, Last or Sequence, and nothing heard of yet: there is nothing to resume from.
     const anew = !topics.length && start !== "New" && start !== "All";
     return {
-      frame: "Subscribe", request, delivery: "Ordered", deadline: 0, ...this.options,
+      frame: "Subscribe", request, ...this.options,
       start: !since || anew ? start : { Resume: { since, topics } },
     };
   }
 
   renew() {
     const session = this.session();
-    if (this.source?.ended && this.source.empty) this.source = null;
-    if (this.#over || !session || this.request || this.source) return;
+    if (this.#over || !session || this.request || this.#streams.size || this.#queue.length) return;
     this.#ids.clear();
+    this.#holed.clear();
     try {
-      session.subscribe(this);
+      session.begin(this);
     } catch (error) {
       this.fail(known(error));
     }
   }
 
-  subscribed(since) {
+  /** Subscribed. */
+  answer({ position }, { welcome: { run } }) {
     // No run is named 0: all there is of topics not heard of.
-    this.#since ??= this.options.start === "All" ? { run: 0, position: 0 } : since;
+    this.#since ??= this.options.start === "All" ? { run: 0, position: 0 } : { run, position };
     this.#settle.resolve();
     this.#wake();
   }
 
-  attach(source) {
-    this.source = source;
-    source.shed = () => this.shed();
-    this.#wake();
+  /** A stream begins; without a way to cancel it: it cannot be held up. @param {() => void} [cancel] */
+  open(cancel) {
+    const streams = this.#streams;
+    streams.add(cancel);
+    return {
+      take: (frame) => {
+        if (streams !== this.#streams) return;
+        this.take(frame);
+        if (!cancel && this.full) this.shed();
+      },
+      room: () => streams === this.#streams && this.full &&
+        new Promise((resolve) => this.#held.push(resolve)),
+      end: () => {
+        if (streams.delete(cancel) && !this.request) this.#rest();
+      },
+    };
+  }
+
+  /** Lets go of its streams: nothing more is taken from them. */
+  #cut() {
+    for (const cancel of this.#streams) cancel?.();
+    this.#streams = new Set();
+    this.#free();
+    if (this.#since) return;
+    // What nobody was handed comes again.
+    this.#queue = [];
+    this.#size = 0;
+    this.#cursors.clear();
+  }
+
+  #free() {
+    for (const go of this.#held.splice(0)) go();
   }
 
   /** What is queued stays. When the consumer has drained it, the rest is asked for. */
   shed() {
     this.session()?.unsubscribe(this);
-    this.source.end();
+    this.#cut();
   }
 
   /** By the daemon. */
   ended(error) {
     this.request = 0;
-    const again = error.code === LAGGED && this.options.lag !== "Disconnect";
-    this.#ending = again ? null : error;
-    // A stream may still hold messages. It ends by itself.
-    if (!this.source?.cancel) this.source?.end();
-    if (!this.source || (this.source.ended && this.source.empty)) this.#drained();
+    // Lagged, and wants to go on.
+    this.#ending = error.code === 0x50 && this.options.lag !== "Disconnect" ? null : error;
+    // A stream may still hold messages, and ends by itself; a WebSocket has had them all.
+    this.#streams.delete(undefined);
+    this.#rest();
+  }
+
+  #rest() {
+    if (this.#streams.size) return;
+    if (this.#ending) this.fail(this.#ending);
+    else this.renew();
   }
 
   /** With its session. */
   lost() {
     this.request = 0;
-    this.source?.end();
-  }
-
-  #drained() {
-    this.source = null;
+    this.#cut();
     if (this.#ending) this.fail(this.#ending);
-    else this.renew();
   }
 
   /** For good: by an error, or, with null, by the consumer. */
@@ -933,48 +1010,105 @@ class Feed {
     if (this.#over) return;
     this.#over = true;
     this.#error = error;
-    this.session()?.unsubscribe(this);
-    this.source?.end();
-    if (!error) this.source = null;
+    this.shed();
+    if (!error) this.#queue = [];
     this.#settle.reject(error ?? closed());
     this.done();
     this.#wake();
   }
 
-  /** The next event among the frames that are here. */
-  #take() {
-    // Not before it is known where it began: what was handed out could not be resumed from.
-    if (!this.#since) return null;
-    for (let body; (body = this.source?.take()); ) {
-      const frame = decode(body);
-      switch (frame.frame) {
-        case "Topic": {
-          const { id, name, epoch, next } = frame;
-          // One that was forgotten comes back with another id and epoch.
-          this.#ids.delete(this.#cursors.get(name)?.id);
-          const cursor = { id, topic: name, epoch: BigInt(epoch), next: safe(next) };
-          this.#cursors.set(name, cursor);
-          this.#ids.set(id, cursor);
-          break;
-        }
-        case "Message": case "Gap": {
-          const cursor = this.#ids.get(frame.topic);
-          const first = frame.first ?? frame.sequence, last = safe(frame.last ?? first);
-          if (first !== cursor?.next || last < first) {
-            throw defect(`sequence ${first} where ${cursor?.next ?? "no topic"} was due`);
-          }
-          cursor.next = last + 1;
-          if (frame.frame === "Message") return new Message(cursor, frame);
-          const { topic, epoch } = cursor;
-          return { kind: "gap", topic, epoch, first, last, cause: frame.cause.toLowerCase() };
-        }
-        case "Begin": case "Chunk": case "End": case "Abort": case "Head":
-          break;
-        default:
-          throw defect(`${frame.frame} on a subscription's stream`);
+  /** @param {Frame} frame */
+  take(frame, datagram = false) {
+    try {
+      this.#take(frame, datagram);
+    } catch (error) {
+      this.fail(known(error));
+    }
+  }
+
+  #take(frame, datagram) {
+    const { frame: kind, first = frame.sequence, last = first } = frame, now = performance.now();
+    const rtt = this.session()?.rtt, cursor = this.#ids.get(frame.topic);
+    if (kind === "Topic") {
+      const { id, name } = frame, epoch = BigInt(frame.epoch);
+      // Said again.
+      if (this.#ids.has(id)) return;
+      let cursor = this.#cursors.get(name);
+      // One that was forgotten comes back with another id and epoch.
+      if (cursor && this.#ids.get(cursor.id) === cursor) {
+        this.#ids.set(cursor.id, null);
+        this.#holed.delete(cursor);
+      }
+      if (!this.scattered || cursor?.epoch !== epoch) {
+        cursor = new Receiver(safe(frame.next), now);
+        this.#cursors.set(name, Object.assign(cursor, { topic: name, epoch }));
+      }
+      cursor.id = id;
+      // Its holes are under way, as if they had been asked for.
+      for (const hole of cursor.holes) hole.due = now + patience(rtt);
+      this.#ids.set(id, cursor);
+      return this.#repair(cursor);
+    }
+    if (!["Message", "Gap", "Head"].includes(kind)) return;
+    if (!this.scattered) {
+      if (kind === "Head") return;
+      if (first !== cursor?.top || last < first) {
+        throw defect(`sequence ${first} where ${cursor?.top ?? "no topic"} was due`);
       }
     }
-    return null;
+    safe(first), safe(last);
+    if (datagram) {
+      this.stats.datagrams++;
+      if (this.#crowded(1)) return;
+    }
+    // It is a hole once the topic is known.
+    if (!cursor) return;
+    // On a page that was busy it overtakes datagrams that are here already.
+    if (kind === "Head") cursor.told(last + 1, now, rtt, now);
+    else {
+      const fresh = cursor.take(first, last, now, rtt);
+      if (kind === "Gap") for (const { first, last } of fresh) this.#gap(cursor, first, last, frame.cause);
+      else if (!fresh.length) this.stats.repeated++;
+      else {
+        if (fresh[0].tries) this.stats.repaired++;
+        this.#push(new Message(cursor, frame));
+      }
+    }
+    this.#repair(cursor);
+  }
+
+  #push(event) {
+    this.#queue.push(event);
+    this.#size += weight(event);
+    this.#wake();
+  }
+
+  #gap({ topic, epoch }, first, last, cause) {
+    cause = cause.toLowerCase();
+    if (cause === "late") this.stats.late += last - first + 1;
+    this.#push({ kind: "gap", topic, epoch, first, last, cause });
+  }
+
+  /** Asks for what is missing, but not faster than it is read. */
+  #repair(changed) {
+    if (changed?.holes.length) this.#holed.add(changed);
+    if (!this.#holed.size || !this.request || this.#crowded(0.5)) return;
+    clearTimeout(this.#timer);
+    const session = this.session(), now = performance.now();
+    let soonest = Infinity;
+    for (const cursor of this.#holed) {
+      const { quick, sure, late, wake } = cursor.due(now, session.rtt, this.options.deadline);
+      for (const holes of [quick, sure]) {
+        if (!holes.length) continue;
+        this.stats.asked++;
+        const frame = { frame: "Repair", subscription: this.request, topic: cursor.id, holes };
+        if (holes === sure || !session.link.datagram?.(encode(frame))) session.send(frame);
+      }
+      for (const [first, last] of late) this.#gap(cursor, first, last, "Late");
+      if (!cursor.holes.length) this.#holed.delete(cursor);
+      soonest = Math.min(soonest, wake);
+    }
+    this.#timer = setTimeout(() => this.#repair(), soonest - now);
   }
 
   /** One after the other, in the order of the calls. @returns {Promise<any>} */
@@ -985,45 +1119,40 @@ class Feed {
 
   async #read() {
     for (;;) {
-      let value = null;
-      try {
-        value = this.#take();
-      } catch (error) {
-        this.fail(known(error));
-        this.source = null;
+      // Not before it is known where it began: what was handed out could not be resumed from.
+      const value = this.#since && this.#queue.shift();
+      if (value) {
+        this.#size -= weight(value);
+        if (!this.full) this.#free();
+        this.#repair();
+        return { value, done: false };
       }
-      if (value) return { value, done: false };
       if (this.#over) {
         const error = this.#error;
         this.#error = null;
         if (error) throw error;
         return { value: undefined, done: true };
       }
-      if (!this.source || !this.#since) {
-        await new Promise((resolve) => (this.#wake = resolve));
-      } else if (this.source.ended) this.#drained();
-      else await this.source.more();
+      this.renew();
+      await new Promise((resolve) => (this.#wake = resolve));
     }
   }
 }
 
 // ---- Client ----
 
-const IN_FLIGHT = 1024; // Publications without an answer,
-const ALONE = 16; // and such of them as have a stream of their own.
-const ALIASES = 4096;
-const STARTS = { new: "New", latest: "Latest", all: "All" };
-const LAGS = { oldest: "Oldest", newest: "Newest", disconnect: "Disconnect" };
+// Publications without an answer,
+const IN_FLIGHT = 1024;
+// and such of them as have a stream of their own.
+const ALONE = 16;
+const variant = (word) => word[0].toUpperCase() + word.slice(1);
 
 export class Client extends EventTarget {
   #target;
   /** The one that stands. @type {Session | null} */
   #session = null;
-  /** The same, or the one that stood last. @type {Session} */
-  #latest;
   /** @type {api.State} */
-  #state = "reconnecting";
-  #reason = "";
+  state = "reconnecting";
   // Topics published to, by name and by alias; an alias is for the client's life.
   #topics = new Map();
   #aliases = [];
@@ -1031,10 +1160,9 @@ export class Client extends EventTarget {
   #sent = new Set();
   #unsent = new Set();
   #alone = 0;
-  /** @type {Set<Question>} */
-  #questions = new Set();
-  /** @type {Set<Feed>} */
-  #feeds = new Set();
+  /** Feeds and Questions. @type {Set<any>} */
+  #readers = new Set();
+  #began = 0;
   #failures = 0;
   /** @type {Promise<void> | null} */
   #closing = null;
@@ -1049,44 +1177,31 @@ export class Client extends EventTarget {
   }
 
   get #over() {
-    return this.#state === "closed";
-  }
-
-  get state() {
-    return this.#state;
-  }
-  get transport() {
-    return /** @type {api.Transport} */ (this.#latest.link.transport);
-  }
-  get reason() {
-    return this.#reason;
-  }
-  get session() {
-    return BigInt(this.#latest.welcome.session);
-  }
-  get maxPayload() {
-    return Number(this.#latest.welcome.limits.payload);
+    return this.state === "closed";
   }
 
   /**
    * @param {string} name @param {string | ArrayBuffer | ArrayBufferView} payload
-   * @returns {Promise<api.Receipt>}
+   * @param {{ realtime?: boolean }} [options] @returns {Promise<any>}
    */
-  publish(name, payload) {
+  publish(name, payload, { realtime = false } = {}) {
     return new Promise((resolve, reject) => {
       this.#open();
-      const content = typeof payload === "string" ? utf8.encode(payload)
-        : ArrayBuffer.isView(payload)
-          ? new Uint8Array(payload.buffer, payload.byteOffset, payload.byteLength)
-          : payload instanceof ArrayBuffer ? new Uint8Array(payload) : null;
-      if (!content) throw new TypeError("a payload is a string, an ArrayBuffer or a view");
-      const size = content.length, most = this.maxPayload;
-      if (size > most) throw new WeirError(0x22, `${size} bytes, and the daemon takes ${most}`);
+      /** @type {any} */
+      const given = typeof payload === "string" ? utf8.encode(payload) : payload ?? 0;
+      const { buffer = given, byteOffset, byteLength } = given;
+      if (!(byteLength >= 0)) {
+        throw new TypeError("a payload is a string, an ArrayBuffer or a view");
+      }
+      if (byteLength > this.maxPayload) {
+        throw new WeirError(0x22, `${byteLength} bytes, and the daemon takes ${this.maxPayload}`);
+      }
       const topic = this.#topic(name), number = ++topic.last;
       const stamp = Math.floor((performance.timeOrigin + performance.now()) * 1000);
       // Numbered and copied now: sent, and sent again, as it is.
-      const bytes = encodePublish(topic.alias, number, stamp, content);
-      this.#unsent.add({ topic, number, bytes, resolve, reject });
+      const bytes = encode({ frame: "Publish", alias: topic.alias, number, stamp,
+        payload: new Uint8Array(buffer, byteOffset, byteLength) });
+      this.#unsent.add({ topic, number, bytes, realtime, resolve, reject });
       this.#pump();
     });
   }
@@ -1101,11 +1216,12 @@ export class Client extends EventTarget {
     // Either would cost the session.
     if (utf8.encode(name).length > 255) throw new WeirError(0x20, "a topic above 255 bytes");
     const alias = this.#aliases.length;
-    if (alias === ALIASES) {
-      throw new WeirError(0x24, `a client publishes to ${ALIASES} topics at most: connect another`);
+    if (alias === 4096) {
+      throw new WeirError(0x24, "a client publishes to 4096 topics at most: connect another");
     }
-    const declaration = encode({ frame: "Topic", alias, name });
-    const topic = { alias, declaration, last: 0, waiting: new Map() };
+    const topic = {
+      alias, declaration: encode({ frame: "Topic", alias, name }), last: 0, waiting: new Map(),
+    };
     this.#topics.set(name, topic);
     this.#aliases.push(topic);
     return topic;
@@ -1129,18 +1245,26 @@ export class Client extends EventTarget {
     }
   }
 
-  #answered({ frame, alias, number, code, reason, sequence, count, since, digest, duplicate }) {
-    const waiting = this.#aliases[alias]?.waiting, publication = waiting?.get(number);
-    if (!publication) return;
-    waiting.delete(number);
-    this.#sent.delete(publication);
-    if (publication.bytes.length > JOIN) this.#alone--;
-    if (frame === "Rejected") publication.reject(new WeirError(code, reason));
-    else {
-      publication.resolve({
-        sequence: safe(sequence), count: safe(count), since: millis(since), digest: hex(digest),
-        duplicate,
-      });
+  #answered({ frame, alias, number, floor, seen, code, reason, ...receipt }) {
+    const waiting = this.#aliases[alias]?.waiting ?? new Map();
+    // One for all in datagrams; who else waits is told more.
+    const answered = frame !== "Acknowledge" ? [waiting.get(number)]
+      : [...waiting.values()].filter(({ realtime, number }) => realtime &&
+        (number <= floor || BigInt(seen) >> BigInt(number - floor - 1) & 1n));
+    for (const publication of answered) {
+      if (!publication) return;
+      waiting.delete(publication.number);
+      this.#sent.delete(publication);
+      if (publication.bytes.length > JOIN) this.#alone--;
+      if (frame === "Rejected") publication.reject(new WeirError(code, reason));
+      else if (frame === "Acknowledge") publication.resolve(null);
+      else {
+        const { sequence, count, since, digest } = receipt;
+        publication.resolve({
+          ...receipt, sequence: safe(sequence), count: safe(count), since: millis(since),
+          digest: hex(digest),
+        });
+      }
     }
     this.#pump();
     if (!this.#sent.size) this.#settled();
@@ -1150,26 +1274,34 @@ export class Client extends EventTarget {
    * @param {string} filter @param {api.SubscribeOptions} [options]
    * @returns {api.Subscription}
    */
-  subscribe(filter, { from = "new", lag = "oldest", signal } = {}) {
-    const last = /^last:(\d+)$/.exec(String(from));
-    const start = Number.isSafeInteger(from) && +from >= 0 ? { Sequence: from }
-      : last ? { Last: +last[1] } : STARTS[from];
-    if (!start || !LAGS[lag]) throw new TypeError(`no such options: from ${from}, lag ${lag}`);
+  subscribe(filter, options = {}) {
+    const { from = "new", lag = "oldest", delivery = "ordered", deadline = 0, signal } = options;
     const close = () => feed.fail(null);
-    const feed = new Feed(() => this.#session, { filter, start, lag: LAGS[lag] }, () => {
-      this.#feeds.delete(feed);
-      signal?.removeEventListener("abort", close);
-    });
-    this.#feeds.add(feed);
+    let feed;
+    try {
+      const last = /^last:(\d+)$/.exec(String(from));
+      const start = Number.isSafeInteger(from) ? { Sequence: from }
+        : last ? { Last: +last[1] } : variant(from);
+      feed = new Feed(() => this.#session, {
+        filter, start, lag: variant(lag), delivery: variant(delivery),
+        deadline: delivery === "realtime" ? deadline : 0,
+      }, () => {
+        this.#readers.delete(feed);
+        signal?.removeEventListener("abort", close);
+      });
+      encode(feed.frame(0));
+    } catch {
+      throw new TypeError(`no such options: ${JSON.stringify(options)}`);
+    }
+    this.#readers.add(feed);
     signal?.addEventListener("abort", close);
     if (signal?.aborted || this.#closing || this.#over) close();
     feed.renew();
+    const { ready, stats } = feed, next = () => feed.next();
     return {
-      ready: feed.ready,
-      next: () => feed.next(),
-      close,
+      ready, stats, next, close,
       [Symbol.asyncIterator]: () => ({
-        next: () => feed.next(),
+        next,
         async return() {
           close();
           return { value: undefined, done: true };
@@ -1180,13 +1312,14 @@ export class Client extends EventTarget {
 
   async #ask(frame, value) {
     this.#open();
-    const question = new Question(frame, value);
+    const question = new Question(() => this.#session, frame, value);
     try {
-      this.#questions.add(question);
-      this.#session?.ask(question);
+      this.#readers.add(question);
+      question.renew();
       return await question.answered;
     } finally {
-      this.#questions.delete(question);
+      this.#readers.delete(question);
+      this.#session?.readers.delete(question.request);
     }
   }
 
@@ -1228,10 +1361,11 @@ export class Client extends EventTarget {
   }
 
   async #leave() {
-    for (const feed of this.#feeds) feed.fail(null);
+    for (const reader of this.#readers) if (reader instanceof Feed) reader.fail(null);
     if (this.#sent.size + this.#unsent.size) {
-      const settled = new Promise((resolve) => (this.#settled = resolve));
-      await Promise.race([settled, sleep(this.#target.timeout)]);
+      await Promise.race([
+        new Promise((resolve) => (this.#settled = resolve)), sleep(this.#target.timeout),
+      ]);
     }
     const session = this.#session;
     this.#finish(closed());
@@ -1239,16 +1373,21 @@ export class Client extends EventTarget {
   }
 
   #adopt({ session, reason }) {
-    this.#session = this.#latest = session;
-    this.#reason = reason;
-    if (session.over) return this.#lost(session.over); // As soon as it was welcomed.
+    const { link, welcome } = session;
+    this.#session = session;
+    this.#began = performance.now();
+    this.transport = link.transport;
+    this.reason = reason;
+    this.session = BigInt(welcome.session);
+    this.maxPayload = Number(welcome.limits.payload);
+    // As soon as it was welcomed.
+    if (session.over) return this.#lost(session.over);
     session.onanswer = (frame) => this.#answered(frame);
     session.onend = (error) => this.#lost(error);
     // With their numbers of before: the daemon counts none twice.
     for (const publication of this.#sent) session.publish(publication);
     this.#pump();
-    for (const question of this.#questions) session.ask(question);
-    for (const feed of this.#feeds) feed.renew();
+    for (const reader of this.#readers) reader.renew();
     this.#become("open", reason);
   }
 
@@ -1258,7 +1397,7 @@ export class Client extends EventTarget {
     if (this.#over) return;
     if (!error.retry || !this.#target.reconnect) return this.#finish(error);
     // A daemon that welcomes and ends sessions at once is not asked ever faster.
-    if (performance.now() - this.#latest.began > 5000) this.#failures = 0;
+    if (performance.now() - this.#began > 5000) this.#failures = 0;
     this.#become("reconnecting", error.message, error.code);
     this.#reconnect();
   }
@@ -1291,12 +1430,11 @@ export class Client extends EventTarget {
     this.#sent.clear();
     this.#unsent.clear();
     this.#settled();
-    for (const question of this.#questions) question.reject(error);
-    for (const feed of this.#feeds) feed.fail(error);
+    for (const reader of this.#readers) reader.fail(error);
   }
 
   #become(state, reason, code = null) {
-    this.#state = state;
+    this.state = state;
     const detail = { state, transport: this.transport, reason, code };
     this.dispatchEvent(new CustomEvent("state", { detail }));
   }
@@ -1349,11 +1487,13 @@ const race = (target) => new Promise((resolve, reject) => {
       running--;
       if (over) return;
       // The daemon itself refuses, and would over the other too.
-      if (error.code !== null && error instanceof WeirError) return settle(error);
+      if (refused(error)) return settle(error);
       failures.push(words(error));
       failed(words(error));
-      const why = `cannot reach ${base.origin}: ${failures.join("; ")}`;
-      if (!running) settle(new WeirError(null, why, "unreachable", true));
+      if (!running) {
+        settle(new WeirError(null, `cannot reach ${base.origin}: ${failures.join("; ")}`,
+          "unreachable", true));
+      }
     }
   };
 
@@ -1373,7 +1513,7 @@ const race = (target) => new Promise((resolve, reject) => {
     try {
       return await greet((session) => overWebTransport(url.href, hashes, session));
     } catch (error) {
-      if (over || (error.code !== null && error instanceof WeirError)) throw error;
+      if (over || refused(error)) throw error;
       // The certificate may have changed since the daemon was asked.
       target.about = null;
       if (before?.hashes.length && !target.pinned) return webTransport();
@@ -1389,12 +1529,13 @@ const race = (target) => new Promise((resolve, reject) => {
     attempt(async () => greet((session) => overWebSocket(url.href, session)), `WebSocket: ${why}`);
   };
 
-  const late = new WeirError(null, `${base.origin} did not answer within ${timeout} ms`,
-    "timed_out", true);
-  const timers = [setTimeout(() => settle(late), timeout)];
+  const timers = [setTimeout(() => settle(new WeirError(null,
+    `${base.origin} did not answer within ${timeout} ms`, "timed_out", true)), timeout)];
   if (transport === "websocket") return webSocket("as asked for");
-  const silent = `no answer over UDP within ${fallbackAfter / 1000} s`;
-  if (auto) timers.push(setTimeout(() => webSocket(silent), fallbackAfter));
+  if (auto) {
+    timers.push(setTimeout(() => webSocket(`no answer over UDP within ${fallbackAfter / 1000} s`),
+      fallbackAfter));
+  }
   attempt(webTransport, "WebTransport", auto ? webSocket : nothing);
 });
 
@@ -1405,13 +1546,14 @@ const race = (target) => new Promise((resolve, reject) => {
 export const connect = async (url = new URL(import.meta.url).origin, options = {}) => {
   const { token = null, transport = "auto", certificateHashes: pinned, webTransportPort: port,
     fallbackAfter = 1500, timeout = 10_000, reconnect = true } = options;
+  /** @type {any} */
   let base;
   try {
     base = new URL(url);
   } catch {}
-  if (!/^https?:$/.test(base?.protocol)) {
-    const why = `not a daemon's address: ${url}: say https://host:port or http://localhost:port`;
-    throw new WeirError(null, why, "unreachable", false);
+  if (!/^https?:/.test(base)) {
+    throw new WeirError(null, `not a daemon's address: ${url}: say https://host:port`, "unreachable",
+      false);
   }
   const producer = crypto.getRandomValues(new Uint8Array(16));
   const hello = { frame: "Hello", version: 1, producer, token, agent: "weir-js/0.1.0" };

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { message, settle, tick, topic, world } from "./fake.mjs";
+import { clocked, message, settle, tick, topic, world } from "./fake.mjs";
 
 // Both transports promise the same.
 const both = (name, body) => {
@@ -455,56 +455,50 @@ both("close() waits for receipts", async ({ client, peer }) => {
   assert.equal(client.state, "closed");
 });
 
-// Runs `body` with a clock that it can advance, in milliseconds.
-const clocked = async (body) => {
-  const real = performance.now;
-  let offset = 0;
-  performance.now = () => real.call(performance) + offset;
-  try {
-    await body((ms) => (offset += ms));
-  } finally {
-    performance.now = real;
-  }
-};
-
-both("a silent daemon is pinged, then left", async ({ w, client, peer }) => {
-  await clocked(async (advance) => {
-    advance(11_000);
+for (const transport of ["webtransport", "websocket"]) {
+  test(`a silent daemon is pinged, then left (${transport})`, () => clocked(async (clock) => {
+    const w = world({ transport });
+    const client = await w.connect(), peer = await w.next();
+    await clock.pass(11_000);
     const { request } = await peer.next("Ping");
     peer.say({ frame: "Pong", request, clock: 0 });
-    await new Promise((resolve) => setTimeout(resolve, 1100));
-    assert.equal(client.state, "open");
-    advance(11_000);
+    await clock.pass(5000);
+    assert.deepEqual([client.state, peer.frames], ["open", []]);
+    const event = becomes(client, "reconnecting");
+    await clock.pass(6000);
     await peer.next("Ping");
-    advance(11_000);
-    const { reason } = await becomes(client, "reconnecting");
-    assert.match(reason, /nothing was heard of the daemon/);
+    await clock.pass(11_000);
+    assert.match((await event).reason, /nothing was heard of the daemon/);
     await w.next();
-  });
-});
+    await settle();
+    assert.equal(client.state, "open");
+    client.close();
+    await clock.pass(1);
+  }));
+}
 
-test("a stream left unread that may block the session is given up, and resumed", async () => {
-  const w = world({ transport: "webtransport" });
-  const client = await w.connect(), peer = await w.next();
-  const subscription = client.subscribe("a");
-  const { request } = await subscribed(peer, subscription);
-  const stream = peer.stream(request), payload = new Uint8Array(400_000);
-  stream.say(topic(1, "a", 1, 9n));
-  for (let n = 1; n <= 9; n++) stream.say(message(1, n, payload));
-  await settle();
-  assert.ok(stream.waiting > 0);
-  await clocked(async (advance) => {
-    advance(2500);
+test("a stream left unread that may block the session is given up, and resumed", () =>
+  clocked(async (clock) => {
+    const w = world({ transport: "webtransport" });
+    const client = await w.connect(), peer = await w.next();
+    const subscription = client.subscribe("a");
+    const { request } = await subscribed(peer, subscription);
+    const stream = peer.stream(request), payload = new Uint8Array(400_000);
+    stream.say(topic(1, "a", 1, 9n));
+    for (let n = 1; n <= 9; n++) stream.say(message(1, n, payload));
+    await settle();
+    assert.ok(stream.waiting > 0);
+    await clock.pass(3500);
     await peer.next("Ping");
     assert.deepEqual(peer.frames, []);
-    advance(2500);
+    await clock.pass(3000);
     assert.equal((await peer.next("Unsubscribe")).subscription, request);
     assert.equal(client.state, "open");
-  });
-  let next = 1;
-  for (; next <= 3; next++) assert.equal((await subscription.next()).value.sequence, next);
-  subscription.next();
-  const again = await peer.next("Subscribe");
-  assert.deepEqual(again.start.Resume.topics, [{ topic: "a", epoch: 9, next }]);
-  await client.close();
-});
+    let next = 1;
+    for (; next <= 3; next++) assert.equal((await subscription.next()).value.sequence, next);
+    subscription.next();
+    const again = await peer.next("Subscribe");
+    assert.deepEqual(again.start.Resume.topics, [{ topic: "a", epoch: 9, next }]);
+    client.close();
+    await clock.pass(1);
+  }));

@@ -12,6 +12,55 @@ const join = (frames) => {
   return Uint8Array.from(parts.flatMap((part) => [...part]));
 };
 
+const { setTimeout, clearTimeout } = globalThis;
+
+/** Runs `body` with a clock that stands still but for `clock.pass(ms)`, which runs the timers. */
+export const clocked = async (body) => {
+  const real = { setTimeout, clearTimeout, now: performance.now };
+  const timers = new Map();
+  let now = performance.now(), last = 0;
+  globalThis.setTimeout = (call, ms = 0) => {
+    timers.set(++last, { at: now + Math.max(ms || 0, 0), call });
+    return last;
+  };
+  globalThis.clearTimeout = (id) => void timers.delete(id);
+  performance.now = () => now;
+  const clock = {
+    get now() {
+      return now;
+    },
+    /** Of timers due at the same time the one set first runs first. */
+    async pass(ms) {
+      const end = now + ms;
+      for (;;) {
+        await settle();
+        const [id, timer] = [...timers].reduce((first, one) =>
+          (one[1].at < first[1].at ? one : first), [0, { at: Infinity }]);
+        if (timer.at > end) break;
+        timers.delete(id);
+        now = Math.max(now, timer.at);
+        timer.call();
+      }
+      now = end;
+      await settle();
+    },
+  };
+  try {
+    await body(clock);
+  } finally {
+    Object.assign(globalThis, { setTimeout: real.setTimeout, clearTimeout: real.clearTimeout });
+    performance.now = real.now;
+  }
+};
+
+/** Numbers in [0, 1), the same for the same seed: mulberry32. */
+export const seeded = (seed) => () => {
+  seed = (seed + 0x6d2b79f5) | 0;
+  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
+  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+  return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+};
+
 export const tick = () => new Promise((resolve) => setImmediate(resolve));
 export const settle = async () => {
   for (let i = 0; i < 20; i++) await tick();
@@ -25,6 +74,25 @@ class Peer {
 
   constructor(transport) {
     this.transport = transport;
+  }
+
+  /** What comes in a datagram is marked, and what cannot be understood yet is ignored. */
+  datagramReader() {
+    const take = (frame) => this.#take({ ...frame, datagram: true });
+    return (bytes) => {
+      const reader = new codec.FrameReader();
+      reader.push(bytes.slice());
+      for (let body; (body = reader.next()); ) {
+        const frame = codec.decode(body, "daemon");
+        assert.ok(["Topic", "Publish", "Repair"].includes(frame.frame), frame.frame);
+        if (frame.frame === "Topic") this.#declare(new Set(), frame);
+        else if (frame.frame === "Repair") take(frame);
+        else if (this.#declared.has(frame.alias)) {
+          take({ ...frame, topic: this.#declared.get(frame.alias) });
+        }
+      }
+      assert.ok(!reader.partial);
+    };
   }
 
   // Frames of one stream of the client's, in pieces.
@@ -49,7 +117,11 @@ class Peer {
     stream.add(alias);
   }
 
+  /** Instead of `next`: gets what the client sends, and says whether that was for it. */
+  handle = () => false;
+
   #take(frame) {
+    if (this.handle(frame)) return;
     const i = this.#waiting.findIndex(({ kind }) => kind === frame.frame);
     if (i < 0) this.frames.push(frame);
     else this.#waiting.splice(i, 1)[0].resolve(frame);
@@ -154,12 +226,26 @@ class FakeWebTransport {
     peer.raw = (bytes) => control.controller.enqueue(bytes);
     const uni = incoming();
     this.incomingUnidirectionalStreams = uni.readable;
-    this.datagrams = { readable: incoming().readable };
+    const datagrams = incoming(), read = peer.datagramReader();
+    /** What becomes of a datagram of the client's. */
+    peer.carry = (bytes) => read(bytes);
+    peer.datagram = (...frames) => datagrams.controller.enqueue(join(frames));
+    this.datagrams = {
+      readable: datagrams.readable, maxDatagramSize: 1200, incomingHighWaterMark: 1,
+      writable: new WritableStream({ write: (bytes) => {
+        assert.ok(bytes.length <= this.datagrams.maxDatagramSize);
+        peer.carry(bytes);
+      } }),
+    };
+    peer.link = this;
     peer.streams = new Map();
     peer.stream = (request) => {
-      const known = peer.streams.get(request);
-      if (known) return known;
-      const { readable, controller, ...state } = incoming();
+      if (!peer.streams.has(request)) peer.streams.set(request, peer.own(request));
+      return peer.streams.get(request);
+    };
+    /** One more stream for it. */
+    peer.own = (request) => {
+      const { readable, controller } = incoming();
       uni.controller.enqueue(readable);
       controller.enqueue(join([{ frame: "For", request }]));
       const stream = {
@@ -169,7 +255,6 @@ class FakeWebTransport {
           return -controller.desiredSize;
         },
       };
-      peer.streams.set(request, stream);
       return stream;
     };
     peer.break = () => {

@@ -2,8 +2,13 @@
 
 import { Probe, WINDOW, clockStep } from "./probe.js";
 import { Plot } from "./plot.js";
-import { milliseconds, number, onLoopback } from "./words.js";
+import { milliseconds, number, onLoopback, several, whyNoWebTransport } from "./words.js";
 
+const DELIVERIES = {
+  realtime: "WebTransport carries them in datagrams, repeated after a few milliseconds, and repaired where both were lost; WebSocket delivers in order. ",
+  unordered: "WebTransport delivers them as they arrive, WebSocket in order. ",
+  ordered: "Both deliver in order. ",
+};
 const BOTH = ["webtransport", "websocket"];
 
 export class Latency {
@@ -22,7 +27,7 @@ export class Latency {
   constructor(weir, options) {
     this.#plot = new Plot(this.#frame, BOTH, WINDOW);
     this.#probes = BOTH.map((transport) =>
-      new Probe(weir, transport, options, (name, sample) => this.#plot.add(name, sample)));
+      new Probe(weir, transport, "ordered", options, (name, sample) => this.#plot.add(name, sample)));
     this.#controls();
     for (const probe of this.#probes) probe.run();
     document.addEventListener("visibilitychange", () => this.#restart());
@@ -47,6 +52,14 @@ export class Latency {
     });
     const chosen = document.querySelector("#latency-rate input:checked");
     if (chosen) this.#rate = Number(chosen.value); // as a reload may have kept it
+    const deliveries = document.getElementById("latency-delivery");
+    const deliver = () => {
+      this.#probes[0].delivery = deliveries.querySelector("input:checked")?.value ?? "realtime";
+      this.#noteShown();
+    };
+    deliveries.addEventListener("change", deliver);
+    deliveries.disabled = whyNoWebTransport() !== null;
+    deliver();
     const pause = document.getElementById("latency-pause");
     pause.addEventListener("click", () => {
       this.#paused = !this.#paused;
@@ -77,7 +90,8 @@ export class Latency {
     } else if (this.#paused) {
       this.#note.textContent = "Paused.";
     } else {
-      this.#note.textContent = `${link()} The same 50 bytes over each, ${this.#rate} times a second, delivered in order. ` +
+      this.#note.textContent = `${link()} The same 50 bytes over each, ${this.#rate} times a second. ` +
+        DELIVERIES[this.#probes[0].delivery] +
         "Percentiles are of the last 30 s; lost is what was not back within 2 s, less what came later. " +
         "The first second of a session is left out. " +
         `This browser's clock has steps of ${stepWords(this.#step)}.`;
@@ -120,9 +134,13 @@ export class Latency {
       if (summary) cell(p, summary[p].toFixed(3), milliseconds(summary[p], this.#step));
       else cell(p, null, "–");
     }
-    cell("samples", probe.total, number(probe.total));
+    cell("samples", probe.counted, number(probe.counted));
     cell("lost", probe.lost, number(probe.lost));
     row.querySelector(".lost").classList.toggle("some", probe.lost > 0);
+    for (const name of ["repeated", "repaired"]) {
+      if (probe.stats) cell(name, probe.stats[name], number(probe.stats[name]));
+      else cell(name, null, "–");
+    }
   }
 
   #compare([webtransport, websocket]) {
@@ -144,6 +162,8 @@ export class Latency {
     const each = this.#probes.map((probe, i) => summaries[i]
       ? `${probe.name}: half of the payloads were back within ${milliseconds(summaries[i].p50, this.#step)} ms, 99 of 100 within ${milliseconds(summaries[i].p99, this.#step)} ms`
       : `${probe.name}: no figures`);
+    const { stats } = this.#probes[0];
+    if (stats) each.push(`Over WebTransport, ${several(stats.repeated, "copy", "copies")} came for nothing, and ${several(stats.repaired, "message")} had to be asked for`);
     return `Latency of both transports over the last 30 seconds. ${each.join(". ")}.`;
   }
 }

@@ -1,5 +1,6 @@
-// One session that times its own echo over one transport: a small payload is published to a topic
-// that nobody else reads, and the message comes back. Both ends are on this page's clock.
+// One session that times its own echo over one transport, in one delivery mode: a small payload is
+// published to a topic that nobody else reads, and the message comes back. Both ends are on this
+// page's clock.
 
 import { explain, sentence, transportName, whyNoWebTransport } from "./words.js";
 
@@ -18,7 +19,11 @@ export class Probe {
 
   #weir;
   #options;
+  #delivery;
+  #turn = 0; // one for each time that the delivery mode was changed
   #client = null;
+  #echoes = null; // the subscription
+  #before = 0; // messages that came back in another delivery mode
   #topic = `demo/echo/${random()}`;
   #number = 0;
   #away = new Map(); // number → when it was published
@@ -28,8 +33,9 @@ export class Probe {
   #begun = 0; // samples before this index are out of the window
   #onSample;
 
-  constructor(weir, transport, options, onSample) {
+  constructor(weir, transport, delivery, options, onSample) {
     this.#weir = weir;
+    this.#delivery = delivery;
     this.transport = transport;
     this.#options = { ...options, transport };
     this.#onSample = onSample;
@@ -74,20 +80,55 @@ export class Probe {
   }
 
   async #echo(client) {
-    const echo = client.subscribe(this.#topic, { from: "new" });
-    await echo.ready;
-    this.#ready = performance.now();
-    try {
-      for (;;) {
-        const { done, value } = await echo.next();
-        const now = performance.now();
-        if (done) return;
-        if (value.kind === "message") this.#back(Number(value.text().slice(10, 14)), now);
+    for (let turn = null; turn !== this.#turn;) {
+      turn = this.#turn;
+      const echoes = client.subscribe(this.#topic, { from: "new", delivery: this.#delivery });
+      this.#echoes = echoes;
+      try {
+        await echoes.ready;
+        this.#ready = performance.now();
+        for (;;) {
+          const { done, value } = await echoes.next();
+          const now = performance.now();
+          if (done) break;
+          if (value.kind === "message") this.#back(Number(value.text().slice(10, 14)), now);
+        }
+      } catch (error) {
+        if (turn === this.#turn) throw error;
+      } finally {
+        this.#ready = 0;
+        echoes.close();
       }
-    } finally {
-      this.#ready = 0;
-      echo.close();
     }
+  }
+
+  get delivery() {
+    return this.#delivery;
+  }
+
+  /** Goes on in another delivery mode; its figures begin anew. */
+  set delivery(delivery) {
+    if (delivery === this.#delivery) return;
+    this.#delivery = delivery;
+    this.#turn += 1;
+    this.forget();
+    this.#late.clear();
+    this.#samples.length = this.#begun = 0;
+    this.lost = this.sent = 0;
+    this.#before = this.total;
+    this.#ready = 0;
+    this.#echoes?.close();
+  }
+
+  /** Messages that came back in this delivery mode. */
+  get counted() {
+    return this.total - this.#before;
+  }
+
+  /** What the subscription counts of its datagrams; null where there are none. */
+  get stats() {
+    const without = this.#delivery === "ordered" || this.transport === "websocket";
+    return without ? null : this.#echoes?.stats ?? null;
   }
 
   /** Publishes one payload, if there is a session. */
@@ -103,7 +144,7 @@ export class Probe {
       this.sent += 1;
       this.#away.set(number, now);
     }
-    this.#client.publish(this.#topic, payload).catch((error) => {
+    this.#client.publish(this.#topic, payload, { realtime: this.#delivery === "realtime" }).catch((error) => {
       this.why = explain(error); // it will count as lost
     });
   }

@@ -253,6 +253,12 @@ class Tab {
     return within(10_000, `type into ${selector}`, this.#page.type(selector, text));
   }
 
+  /** Puts the focus there and presses a key, such as ArrowRight. */
+  async press(selector, key) {
+    await within(10_000, `focus ${selector}`, this.#page.focus(selector));
+    await within(10_000, `press ${key}`, this.#page.keyboard.press(key));
+  }
+
   /** A picture of the window, or of the whole page. */
   screenshot(path, { whole = false } = {}) {
     return within(20_000, "screenshot", this.#page.screenshot({ path, fullPage: whole }));
