@@ -3,7 +3,7 @@
 
 use super::publish::{Answer, Outstanding};
 use super::{Client, Closed, PublishError, Shared};
-use crate::wire::realtime::Resend;
+use crate::wire::realtime::{Congestion, Resend};
 use crate::wire::{ClientFrame, Encoded};
 use bytes::Bytes;
 use std::pin::Pin;
@@ -82,6 +82,7 @@ impl Shared {
 /// Sends again what was not acknowledged in time.
 pub(super) async fn resend(shared: &Arc<Shared>) -> Closed {
     let mut due = Vec::new();
+    let mut congestion = Congestion::default();
     loop {
         let next = shared.lock().outstanding.unacked.due();
         let timer = async {
@@ -97,10 +98,14 @@ pub(super) async fn resend(shared: &Arc<Shared>) -> Closed {
             () = timer => {}
             () = shared.resends.notified() => continue,
         }
+        let (now, rtt) = (shared.now(), shared.rtt());
+        let congested = congestion.sample(now, rtt) || shared.link.is_backed_up();
         let mut state = shared.lock();
-        state.outstanding.unacked.poll(shared.now(), shared.rtt(), &mut due);
+        state.outstanding.unacked.poll(now, rtt, &mut due);
         for resend in due.drain(..) {
             match resend {
+                // More of the same would not help.
+                Resend::Datagram(..) if congested => {}
                 Resend::Datagram(alias, publish) => {
                     let datagram = shared.datagram(&state.outstanding, alias, &publish);
                     shared.datagrams.push(datagram);

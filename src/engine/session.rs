@@ -287,7 +287,13 @@ impl Session {
             engine.publish(now, &publication)
         };
         match receipt {
-            Ok(_) if channel == Channel::Datagram => {
+            // An acknowledgement reaches no further than its bits.
+            Ok(_)
+                if channel == Channel::Datagram
+                    && engine
+                        .accepted(topic, producer)
+                        .is_some_and(|(floor, _)| number <= floor.saturating_add(64)) =>
+            {
                 return Ok(Some(Action::Acknowledge { alias }));
             }
             Ok(receipt) => DaemonFrame::Receipt {

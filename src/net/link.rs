@@ -182,18 +182,30 @@ impl Link {
     /// Sends a datagram of these pieces, as soon as there is room for it. One that the path turns
     /// out to be too narrow for is as good as lost.
     pub(crate) async fn send_datagram(&self, pieces: &[Bytes]) -> Result<(), Gone> {
-        let (connection, datagram) = match (self, pieces) {
-            (Self::Quic(connection), [one]) => (connection, one.clone()),
-            (Self::Quic(connection), pieces) => (connection, join(&[], pieces)),
-            (Self::WebTransport(connection), pieces) => {
-                let prefix = datagram_prefix(connection);
-                (connection.quic_connection(), join(&prefix, pieces))
-            }
-            (Self::WebSocket(_), _) => return Ok(()),
+        let Some((connection, datagram)) = self.datagram(pieces) else {
+            return Ok(());
         };
         match connection.send_datagram_wait(datagram).await {
             Err(quinn::SendDatagramError::ConnectionLost(error)) => Err(error.into()),
             _ => Ok(()),
+        }
+    }
+
+    /// Sends a datagram at once, if none waits; says whether it did.
+    pub(crate) fn try_send_datagram(&self, pieces: &[Bytes]) -> bool {
+        let datagram = self.datagram(pieces).filter(|_| !self.is_backed_up());
+        datagram.is_some_and(|(connection, datagram)| connection.send_datagram(datagram).is_ok())
+    }
+
+    fn datagram(&self, pieces: &[Bytes]) -> Option<(&quinn::Connection, Bytes)> {
+        match (self, pieces) {
+            (Self::Quic(connection), [one]) => Some((connection, one.clone())),
+            (Self::Quic(connection), pieces) => Some((connection, join(&[], pieces))),
+            (Self::WebTransport(connection), pieces) => {
+                let prefix = datagram_prefix(connection);
+                Some((connection.quic_connection(), join(&prefix, pieces)))
+            }
+            (Self::WebSocket(_), _) => None,
         }
     }
 

@@ -17,7 +17,7 @@
 //! | `endpoint` | the UDP side: accepting, and the split by ALPN |
 //! | `session`, `frames` | one peer; its streams and datagrams, in |
 //! | `deliver`, `apart`, `realtime` | one subscription, out: in order, a stream for each message, in datagrams |
-//! | `datagrams`, `asked` | what comes in datagrams; the repairs among it |
+//! | `datagrams`, `asked`, `streamed` | what comes in datagrams; the repairs among it; what needs none |
 
 pub(crate) mod congestion;
 pub(crate) mod link;
@@ -52,6 +52,8 @@ pub(crate) mod ports;
 pub(crate) mod realtime;
 #[cfg(feature = "daemon")]
 pub(crate) mod session;
+#[cfg(feature = "daemon")]
+pub(crate) mod streamed;
 
 /// µs since 1970: the one place where the shell looks at the time of day.
 pub(crate) fn now() -> u64 {

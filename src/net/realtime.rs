@@ -7,11 +7,12 @@ use super::asked::{Asked, Hole};
 use super::deliver::{Stream, append_encoded, fell_behind, wanted};
 use super::link::{Gone, WriteError};
 use super::session::Peer;
+use super::streamed::Streamed;
 use crate::engine::{Item, MessageRef, Repaired, SubscriptionId, encode_item};
 use crate::wire::realtime::{Congestion, HEAD_AFTER, Repeats};
 use crate::wire::{Code, DaemonFrame, Encoded, GapCause, Refusal};
 use bytes::Bytes;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use tokio::time::{Duration, Instant};
@@ -26,10 +27,6 @@ const REPEATED: u64 = 64 << 10;
 
 /// How often the round-trip time is looked at, 20 ms, in µs.
 const SAMPLE: u64 = 20_000;
-
-/// Ranges sent by stream that are remembered, so that they are not sent again when a datagram that
-/// overtook them makes the peer ask.
-const STREAMED: usize = 64;
 
 /// Topics whose heads wait to be told. Beyond this they are told early.
 const HEADS: usize = 256;
@@ -90,7 +87,7 @@ struct Delivery {
     // By topic, the newest sequence sent in a datagram and when.
     heads: HashMap<u64, (u64, u64)>,
     heads_due: Option<u64>,
-    streamed: VecDeque<(u64, u64, u64)>,
+    streamed: Streamed,
 }
 
 /// Delivers until the subscription or the session ends.
@@ -118,7 +115,7 @@ pub(super) async fn deliver(
         recent: Vec::new(),
         heads: HashMap::new(),
         heads_due: None,
-        streamed: VecDeque::new(),
+        streamed: Streamed::default(),
     };
     match delivery.run(id, carriage.deadline, &asked).await {
         End::Fell(refusal) => {
@@ -229,15 +226,14 @@ impl Delivery {
     }
 
     async fn message(&mut self, now: u64, size: usize, told: Told) -> Result<(), Gone> {
-        let told = match self.send_apart(told).await {
-            Some(told) => told,
-            None => return Ok(()),
+        let Some(told) = self.send_apart(told).await else {
+            return Ok(());
         };
         let Told { topic, sequence, message, .. } = told;
         let name = self.recent.iter().find(|(id, _, _)| *id == topic).map(|(_, frame, _)| frame);
         let head = if self.bare { 0 } else { self.whose.len() } + name.map_or(0, Bytes::len);
         if head + message.wire_len() > size {
-            self.stream_message(topic, sequence, &message);
+            self.stream_message(now, topic, sequence, &message);
             return Ok(());
         }
         let (frame, _) = message.pieces();
@@ -262,17 +258,9 @@ impl Delivery {
         Ok(())
     }
 
-    fn stream_message(&mut self, topic: u64, sequence: u64, message: &Encoded) {
+    fn stream_message(&mut self, now: u64, topic: u64, sequence: u64, message: &Encoded) {
         append_encoded(message, &mut self.pieces);
-        match self.streamed.back_mut() {
-            Some((id, _, last)) if *id == topic && *last + 1 == sequence => *last = sequence,
-            _ => {
-                if self.streamed.len() >= STREAMED {
-                    self.streamed.pop_front();
-                }
-                self.streamed.push_back((topic, sequence, sequence));
-            }
-        }
+        self.streamed.push(now, topic, sequence);
     }
 
     // A large payload gets a stream of its own; others are given back.
@@ -371,10 +359,13 @@ impl Delivery {
                 continue;
             }
             if reliably {
-                if let Some(told) = self.send_apart(told).await {
-                    self.stream_message(topic, sequence, &told.message);
+                if self.streamed.is_under_way(now, topic, sequence) {
+                    continue;
                 }
-            } else if !self.is_streamed(topic, sequence) && message.wire_len() <= size {
+                if let Some(told) = self.send_apart(told).await {
+                    self.stream_message(now, topic, sequence, &told.message);
+                }
+            } else if !self.streamed.has(topic, sequence) && message.wire_len() <= size {
                 self.message(now, size, told).await?;
             }
         }
@@ -383,12 +374,6 @@ impl Delivery {
             asked.put_back(Hole { first: next, ..hole });
         }
         Ok(())
-    }
-
-    fn is_streamed(&self, topic: u64, sequence: u64) -> bool {
-        self.streamed
-            .iter()
-            .any(|(id, first, last)| *id == topic && (*first..=*last).contains(&sequence))
     }
 }
 

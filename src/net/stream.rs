@@ -54,12 +54,12 @@ impl Tx {
     /// Writes all pieces, in order; they are emptied, not copied where the transport can do
     /// without.
     pub(crate) async fn write(&mut self, pieces: &mut [Bytes]) -> Result<(), WriteError> {
-        match &mut self.way {
-            Way::Quic(stream) => stream.write_all_chunks(pieces).await?,
-            Way::WebTransport(stream) => stream.quic_stream_mut().write_all_chunks(pieces).await?,
-            Way::WebSocket(channel) => channel.write(pieces, false).await?,
-        }
-        Ok(())
+        let stream = match &mut self.way {
+            Way::Quic(stream) => stream,
+            Way::WebTransport(stream) => stream.quic_stream_mut(),
+            Way::WebSocket(channel) => return channel.write(pieces, false).await,
+        };
+        Ok(stream.write_all_chunks(pieces).await?)
     }
 
     /// As [`write`](Self::write). The first piece says for whom the rest is, and is left out where

@@ -17,10 +17,13 @@ const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(9);
 #[cfg(feature = "daemon")]
 const DAEMON_KEEP_ALIVE: Duration = Duration::from_secs(14);
 
-/// Unacknowledged bytes that a session may hold in the daemon, 1 MiB: what a slow subscriber can
-/// pin beyond the cache. Caps one session at 1 MiB a round trip, 20 MiB/s at 50 ms.
+/// Unacknowledged bytes that a session may hold in the daemon, 2 MiB: what a slow subscriber can
+/// pin beyond the cache. One stream takes no more than its reader allows, by default
+/// [`CLIENT_STREAM_WINDOW`], so that one with a backlog leaves room for the others: who finds none
+/// waits until the backlog is through, as whoever is woken first takes all that becomes free. For
+/// large payloads there is more: see [`Link::widen`](super::link::Link::widen).
 #[cfg(feature = "daemon")]
-pub(super) const DAEMON_SEND_WINDOW: u64 = 1 << 20;
+pub(super) const DAEMON_SEND_WINDOW: u64 = 2 << 20;
 
 /// Unread bytes that a session may have in the daemon, over all its streams, 4 MiB; and on one
 /// stream, 1 MiB.

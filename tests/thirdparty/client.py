@@ -14,6 +14,7 @@ import secrets
 
 from blake3 import blake3
 
+import names
 from codec import CONTROL_LIMIT, PAYLOAD_OVERHEAD, FrameReader, Malformed, Record, TooLarge, encode
 from transport import TRANSPORTS
 
@@ -23,6 +24,9 @@ MESSAGE_OVERHEAD = 1 << 20
 
 SMALL = 64 * 1024
 """Payloads above this have a stream of their own."""
+
+HOLES = 64
+"""How many holes a `Repair` may name, and how many sequences in all where it is in a datagram."""
 
 CODES = {
     "DONE": 0x00,
@@ -124,10 +128,13 @@ class Subscription:
 
     def __init__(self, client, request, pattern):
         self.client, self.request, self.pattern = client, request, pattern
+        self.heard = None
+        """Set to a list, it gets every frame with the stream that it came on, or `DATAGRAM`."""
         self.since = Record("Position", run=0, position=0)
         self.topics = {}
         self.stream = None
         self.reset_code = None
+        self.refused = False
         self.ended = client.future()
         self._by_id = {}
         self._over = self._given_up = False
@@ -139,11 +146,14 @@ class Subscription:
         if isinstance(item, Exception):
             self._queue.put_nowait(item)
             raise item
+        self._deal_with(item)
+        return item
+
+    def _deal_with(self, item):
         if item.kind == "Topic":
             self.topics[item.name] = Record("Resume", topic=item.name, epoch=item.epoch, next=item.next)
         else:
             self.topics[item.name]["next"] = (item.last if item.kind == "Gap" else item.sequence) + 1
-        return item
 
     async def message(self, what="a message"):
         """The next `Message`. A gap before it is an error."""
@@ -161,7 +171,16 @@ class Subscription:
         """The start with which another session goes on exactly after what `next` has returned."""
         return Record("Resume", since=self.since, topics=[Record("Resume", **t) for t in self.topics.values()])
 
+    def begin_stream(self, stream):
+        """There is a stream for this request. Returns what takes its frames."""
+        if self.stream is not None:
+            raise Defect(f"a second stream for request {self.request}")
+        self.stream = stream
+        return self.take
+
     def take(self, frame):
+        if self.heard is not None:
+            self.heard.append((self.stream, frame))
         if self._over and not self._given_up:
             raise Defect(f"{frame} after the end of its subscription")
         if self._over:
@@ -196,12 +215,241 @@ class Subscription:
         self._over = over
 
 
+DATAGRAM = "datagram"
+"""Where a frame comes that is on no stream."""
+
+
+class Had:
+    """Which sequences of a topic have been had, or told in a gap: those below `next`, and those `above`."""
+
+    def __init__(self, next, above=()):
+        self.next, self.above = next, {sequence for sequence in above if sequence >= next}
+        self._sweep()
+
+    def __contains__(self, sequence):
+        return sequence < self.next or sequence in self.above
+
+    def add(self, sequence):
+        self.above.add(sequence)
+        self._sweep()
+
+    def _sweep(self):
+        while self.next in self.above:
+            self.above.remove(self.next)
+            self.next += 1
+
+
+class Hole:
+    """A sequence that is missing: since when, how often it was asked for, and when it is to be asked for (again)."""
+
+    def __init__(self, seen, due):
+        self.seen, self.due, self.asked = seen, due, 0
+
+
+class Scattered(Subscription):
+    """What an `Unordered` or `Realtime` subscription has received: in any order, several times, with holes that it
+    asks for. What `next` returns comes once."""
+
+    def __init__(self, client, request, pattern, delivery, deadline, repairs, had):
+        super().__init__(client, request, pattern)
+        self.deadline = deadline / 1000
+        self.streams = []
+        self.repeated = 0
+        """Messages that had been had."""
+        self.repairs = 0
+        """Holes asked for, as often as they were."""
+        self._asked = set()
+        self._repairs = repairs and (delivery == "Realtime" or client.transport.client_closes)
+        self._earlier = dict(had or {})
+        self._dealt = {}
+        self._timer = None
+
+    def had(self):
+        """What to give, beside `resume`, to a subscription that goes on in another session: what it is to drop."""
+        return {**self._earlier, **{name: (epoch, set(had.above)) for name, (epoch, had) in self._dealt.items()}}
+
+    def _deal_with(self, item):
+        if item.kind == "Topic":
+            self._dealt[item.name] = item.epoch, self._begin(item)
+        else:
+            first, last = (item.first, item.last) if item.kind == "Gap" else (item.sequence, item.sequence)
+            for sequence in range(first, last + 1):
+                self._dealt[item.name][1].add(sequence)
+        epoch, had = self._dealt[item.name]
+        self.topics[item.name] = Record("Resume", topic=item.name, epoch=epoch, next=had.next)
+
+    def _begin(self, topic):
+        epoch, above = self._earlier.get(topic.name, (None, ()))
+        return Had(topic.next, above if epoch == topic.epoch else ())
+
+    def begin_stream(self, stream):
+        self.streams.append(stream)
+        told = set()
+
+        def take(frame):
+            if frame.kind == "Topic":
+                if frame.id in told:
+                    raise Defect(f"{frame} comes twice on a stream")
+                told.add(frame.id)
+            elif frame.kind not in ("Message", "Gap", "Head"):
+                raise Defect(f"{frame} on the stream of a subscription")
+            elif frame.topic not in told and not (frame.kind == "Gap" and frame.topic in self._asked):
+                raise Defect(f"{frame} before its topic on the same stream")
+            self.take(frame, stream)
+
+        return take
+
+    def take(self, frame, way):
+        if self.heard is not None:
+            self.heard.append((way, Record(frame.kind, **frame)))
+        if self._given_up:
+            return
+        if frame.kind == "Topic":
+            self._take_topic(frame)
+        elif frame.topic not in self._by_id:
+            return  # in a datagram, before the Topic; or a gap in what never was
+        elif frame.kind == "Message":
+            self._take_message(frame)
+        elif frame.kind == "Gap":
+            self._take_gap(frame)
+        else:
+            self._told_of(self._by_id[frame.topic], frame.sequence)
+        self._look_again()
+
+    def _take_topic(self, frame):
+        known = self._by_id.get(frame.id)
+        if known is None:
+            if not names.matches(self.pattern, frame.name):
+                raise Defect(f"{frame} for {self.pattern!r}")
+            had = self._begin(frame)
+            known = self._by_id[frame.id] = Record("Topic", **frame, begin=frame.next, had=had)
+            known.update(newest=frame.next - 1, holes={}, heard=self._now())
+            self._queue.put_nowait(frame)
+        elif (known.name, known.epoch, known.begin) != (frame.name, frame.epoch, frame.next):
+            raise Defect(f"{frame} where it was {known.name!r}, {known.epoch}, {known.begin}")
+
+    def _take_message(self, frame):
+        topic = self._by_id[frame.topic]
+        if frame.sequence < topic.begin:
+            raise Defect(f"{frame} where {topic.begin} of {topic.name!r} is the first")
+        if frame.sequence in topic.had:
+            self.repeated += 1
+        else:
+            topic.had.add(frame.sequence)
+            topic.holes.pop(frame.sequence, None)
+            frame["name"] = topic.name
+            self._queue.put_nowait(frame)
+        self._told_of(topic, frame.sequence)
+
+    def _take_gap(self, frame):
+        """What of it has come all the same is no gap."""
+        topic = self._by_id[frame.topic]
+        if frame.first < topic.begin or frame.last < frame.first:
+            raise Defect(f"{frame} where {topic.begin} of {topic.name!r} is the first")
+        self._give_up_holes(topic, [n for n in range(frame.first, frame.last + 1) if n not in topic.had], frame.cause)
+        self._told_of(topic, frame.last)
+
+    def _give_up_holes(self, topic, sequences, cause):
+        for sequence in sequences:
+            topic.had.add(sequence)
+            topic.holes.pop(sequence, None)
+        for first, last in ranges(sequences):
+            self._queue.put_nowait(
+                Record("Gap", topic=topic.id, first=first, last=last, cause=cause, name=topic.name)
+            )
+
+    def _told_of(self, topic, sequence):
+        """There is a message with this sequence: those before it that have not come are holes."""
+        if sequence < topic.newest:
+            return
+        now, due = self._now(), topic.heard + min(max(self._rtt / 8, 0.001), 0.006) + 0.002
+        for missing in range(topic.newest + 1, sequence + 1):
+            if missing not in topic.had:
+                topic.holes[missing] = Hole(now, due)
+        topic["newest"], topic["heard"] = sequence, now
+
+    # Repair.
+
+    @property
+    def _rtt(self):
+        return self.client.transport.rtt
+
+    def _now(self):
+        return asyncio.get_running_loop().time()
+
+    def _look_again(self):
+        """Sets the timer for what is to be done next about the holes."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._repairs and not self.ended.done():
+            times = [
+                min(hole.due, self._ends(hole)) for topic in self._by_id.values() for hole in topic.holes.values()
+            ]
+            if times:
+                self._timer = asyncio.get_running_loop().call_at(min(times), self._look_after_holes)
+
+    def _ends(self, hole):
+        return hole.seen + max(self.deadline - self._rtt / 2, 0) if self.deadline else float("inf")
+
+    def _look_after_holes(self):
+        now = self._now()
+        for topic in self._by_id.values():
+            late = [n for n, hole in topic.holes.items() if self._ends(hole) <= now]
+            self._give_up_holes(topic, sorted(late), Record("Late"))
+            due = sorted(n for n, hole in topic.holes.items() if hole.due <= now)
+            in_datagram = [n for n in due if topic.holes[n].asked < 2][:HOLES]
+            if in_datagram:
+                self.ask(topic.id, ranges(in_datagram), in_datagram=True)
+                for n in in_datagram:
+                    hole = topic.holes[n]
+                    hole.asked, hole.due = hole.asked + 1, now + self._rtt * 5 / 4 + 0.01
+            # What is too much for this time is due again then.
+            later = now + 1 + 4 * self._rtt
+            holes = ranges([n for n in due if n not in in_datagram])
+            if holes:
+                self.ask(topic.id, holes[:HOLES])
+            for at, (first, last) in enumerate(holes):
+                for n in range(first, last + 1):
+                    topic.holes[n].due = later if at < HOLES else now + self._rtt * 5 / 4 + 0.01
+        self._look_again()
+
+    def ask(self, topic, holes, in_datagram=False):
+        """Asks for holes of a topic, whether they are or not."""
+        self.repairs += sum(last - first + 1 for first, last in holes)
+        self._asked.add(topic)
+        self.client.repair(self.request, topic, holes, in_datagram)
+
+    def end(self, ended, over):
+        super().end(ended, over)
+        self._look_again()
+
+    def fail(self, error):
+        super().fail(error)
+        self._repairs = False
+        self._look_again()
+
+
+def ranges(sequences):
+    """Pairs of first and last, of sequences in order."""
+    found = []
+    for sequence in sequences:
+        if found and found[-1][1] == sequence - 1:
+            found[-1] = found[-1][0], sequence
+        else:
+            found.append((sequence, sequence))
+    return found
+
+
 class Answer:
     """The answer to a `Get`: its `Topic`, then its `Message`."""
 
     def __init__(self, client, request, topic):
         self.client, self.request, self.topic = client, request, topic
         self.announced = None
+
+    def begin_stream(self, stream):
+        return self.take
 
     def take(self, frame):
         expected = "Topic" if self.announced is None else "Message"
@@ -240,8 +488,17 @@ class Client:
         self._gets = {}
         self._aliases = {}
         self._publishing = None
+        self._in_datagrams = {}
+        self._known_aliases = set()
         self._request = 0
-        transport.on_data, transport.on_reset, transport.on_closed = self._on_data, self._on_reset, self._on_closed
+        self.datagrams = None
+        """A `Network` for what is in the datagrams that come."""
+        self.acknowledged = []
+        """Every `Acknowledge`."""
+        self.finished = set()
+        """The daemon's streams that have ended."""
+        transport.on_data, transport.on_datagram = self._on_data, self._on_datagram
+        transport.on_reset, transport.on_closed = self._on_reset, self._on_closed
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -281,34 +538,82 @@ class Client:
 
     def publish_now(self, topic, payload, number=None, stamp=0, stream=None):
         number = self.producer.number(topic) if number is None else number
-        alias = self._aliases.setdefault(topic, len(self._aliases) + 1)
+        answer = self._wait_for((self.alias(topic), number))
+        self._publish(topic, payload, number, stamp, stream)
+        return answer
+
+    def alias(self, topic):
+        return self._aliases.setdefault(topic, len(self._aliases) + 1)
+
+    def _publish(self, topic, payload, number, stamp, stream=None):
+        alias = self.alias(topic)
         if stream is None and self.transport.ONE_CHANNEL:
             stream = self.control
         own = stream is None and len(payload) > SMALL
         if own:
             stream = Stream(self.transport)
         elif stream is None:
-            stream = self._publishing = self._publishing or Stream(self.transport)
-        if alias not in stream.declared:
-            stream.declared.add(alias)
-            stream.send("Topic", alias=alias, name=topic)
+            stream = self._publish_stream()
+        self._declare(topic, stream)
         stream.send("Publish", alias=alias, number=number, stamp=stamp, payload=payload)
         if own:
             stream.write(b"", end=True)
-        return self._wait_for((alias, number))
+
+    def _publish_stream(self):
+        self._publishing = self._publishing or Stream(self.transport)
+        return self._publishing
+
+    def _declare(self, topic, stream):
+        alias = self.alias(topic)
+        if alias not in stream.declared:
+            stream.declared.add(alias)
+            stream.send("Topic", alias=alias, name=topic)
 
     async def publish(self, topic, payload, **options):
         return await self.wait(f"a receipt for {topic!r}", self.publish_now(topic, payload, **options))
 
-    def subscribe_now(self, pattern, start="New", lag="Oldest", delivery="Ordered"):
-        """The subscription, and a future of its `Subscribed`."""
+    def publish_in_datagram_now(self, topic, payload, number=None, stamp=0):
+        """The answer is an `Acknowledge` that has this number, or what comes from the publish stream."""
+        number = self.producer.number(topic) if number is None else number
+        alias = self.alias(topic)
+        declaration = encode(Record("Topic", alias=alias, name=topic)) if alias not in self._known_aliases else b""
+        data = declaration + encode(Record("Publish", alias=alias, number=number, stamp=stamp, payload=payload))
+        if len(data) > self.transport.room:
+            return self.publish_now(topic, payload, number, stamp)
+        self._declare(topic, self._publish_stream())
+        answer = self._wait_for((alias, number))
+        rtt, later = self.transport.rtt, asyncio.get_running_loop().call_later
+        self.transport.send_datagram(data)
+        timers = [later(rtt * 3 / 2 + 0.01, self._publish, topic, payload, number, stamp)]
+        if rtt > 0.005:
+            timers.append(later(min(max(rtt / 10, 0.002), 0.005), self.transport.send_datagram, data))
+        self._in_datagrams[alias, number] = timers
+        return answer
+
+    async def publish_in_datagram(self, topic, payload, **options):
+        return await self.wait(
+            f"an answer for {topic!r}", self.publish_in_datagram_now(topic, payload, **options)
+        )
+
+    def datagram(self, *frames):
+        """Sends a datagram of these frames."""
+        self.transport.send_datagram(b"".join(map(encode, frames)))
+
+    def subscribe_now(
+        self, pattern, start="New", lag="Oldest", delivery="Ordered", deadline=0, repairs=True, had=None
+    ):
+        """The subscription, and a future of its `Subscribed`. `repairs`: whether it asks for what is missing."""
         request = self._next_request()
-        subscription = self._subscriptions[request] = Subscription(self, request, pattern)
+        if delivery == "Ordered" or self.transport.ONE_CHANNEL:
+            subscription = Subscription(self, request, pattern)
+        else:
+            subscription = Scattered(self, request, pattern, delivery, deadline, repairs, had)
+        self._subscriptions[request] = subscription
         if isinstance(start, Record) and start.kind == "Resume":
             subscription.since = start.since
             subscription.topics = {known.topic: Record("Resume", **known) for known in start.topics}
         self.control.send(
-            "Subscribe", request=request, filter=pattern, start=start, delivery=delivery, lag=lag, deadline=0
+            "Subscribe", request=request, filter=pattern, start=start, delivery=delivery, lag=lag, deadline=deadline
         )
         subscribed = self._wait_for(request)
         keep = start == "All" or (isinstance(start, Record) and start.kind == "Resume")
@@ -316,8 +621,8 @@ class Client:
             subscribed.add_done_callback(lambda done: self._since(subscription, done))
         return subscription, subscribed
 
-    async def subscribe(self, pattern, start="New", lag="Oldest", delivery="Ordered"):
-        subscription, subscribed = self.subscribe_now(pattern, start, lag, delivery)
+    async def subscribe(self, pattern, start="New", **options):
+        subscription, subscribed = self.subscribe_now(pattern, start, **options)
         await self.wait(f"Subscribed for {pattern!r}", subscribed)
         return subscription
 
@@ -329,6 +634,13 @@ class Client:
         subscription.give_up()
         self.control.send("Unsubscribe", subscription=subscription.request)
         return subscription.ended
+
+    def repair(self, subscription, topic, holes, in_datagram=False):
+        frame = Record("Repair", subscription=subscription, topic=topic, holes=holes)
+        if in_datagram and self.transport.room:
+            self.datagram(frame)
+        else:
+            self.control.send("Repair", **frame)
 
     def get_now(self, topic, which="Latest"):
         request = self._next_request()
@@ -364,6 +676,10 @@ class Client:
 
     def _answer(self, key, frame, error=None):
         future = self._waiting.pop(key, None)
+        for timer in self._in_datagrams.get(key, ()):
+            timer.cancel()
+        if future is None and key in self._in_datagrams:
+            return  # several times sent, several times answered
         if future is None:
             raise Defect(f"{frame} answers nothing that was asked")
         self.answers += 1
@@ -379,6 +695,8 @@ class Client:
             )
 
     def _on_data(self, stream, data, end):
+        if self.gone.done():
+            return
         reader = self._readers.setdefault(stream, FrameReader("client"))
         try:
             if data is None:
@@ -393,8 +711,49 @@ class Client:
                 self._routes.setdefault(stream, self._take_first)(stream, frame)
             if end:
                 reader.finish()
+                self.finished.add(stream)
         except (Malformed, TooLarge, Defect) as error:
             self.leave_with(error)
+
+    def _on_datagram(self, data):
+        if self.gone.done():
+            return
+        try:
+            for data in [data] if self.datagrams is None else self.datagrams.carry(data):
+                self._take_datagram(data)
+        except (Malformed, TooLarge, Defect) as error:
+            self.leave_with(error)
+
+    def _take_datagram(self, data):
+        reader = FrameReader("client")
+        frames = list(reader.feed(data))
+        reader.finish()
+        scattered = [
+            request
+            for request, known in self._subscriptions.items()
+            if isinstance(known, Scattered) and not known.refused
+        ]
+        asker = self._subscriptions[min(scattered)] if scattered else None
+        for at, frame in enumerate(frames):
+            if frame.kind == "For" and at == 0:
+                asker = self._subscriptions.get(frame.request)
+                if asker is not None and not isinstance(asker, Scattered):
+                    raise Defect(f"{frame} in a datagram")
+            elif frame.kind == "Acknowledge":
+                self._take_acknowledge(frame)
+            elif frame.kind not in ("Topic", "Message"):
+                raise Defect(f"{frame} in a datagram")
+            elif asker is not None:
+                asker.take(frame, DATAGRAM)
+
+    def _take_acknowledge(self, frame):
+        self.acknowledged.append(frame)
+        self._known_aliases.add(frame.alias)
+        for alias, number in list(self._in_datagrams):
+            if alias == frame.alias and (alias, number) in self._waiting:
+                beyond = number - frame.floor - 1
+                if beyond < 0 or beyond < 64 and frame.seen >> beyond & 1:
+                    self._answer((alias, number), frame)
 
     def leave_with(self, error):
         """The daemon has done wrong: everything that waits learns of it."""
@@ -414,6 +773,8 @@ class Client:
         if self.gone.done():
             return
         self.gone.set_result(error)
+        for timer in [timer for timers in self._in_datagrams.values() for timer in timers]:
+            timer.cancel()
         for future in [self.welcome, *self._waiting.values(), *(s.ended for s in self._subscriptions.values())]:
             if not future.done():
                 future.set_exception(error)
@@ -423,12 +784,8 @@ class Client:
     def _take_first(self, stream, frame):
         if frame.kind != "For":
             raise Defect(f"a stream begins with {frame}")
-        asker = self._asker(frame)
-        if isinstance(asker, Subscription):
-            if asker.stream is not None:
-                raise Defect(f"a second stream for request {frame.request}")
-            asker.stream = stream
-        self._routes[stream] = lambda _, frame: asker.take(frame)
+        take = self._asker(frame).begin_stream(stream)
+        self._routes[stream] = lambda _, frame: take(frame)
 
     def _take_channel(self, channel, frame):
         """Everything is on the one channel: `For` says whose the frames are that follow, up to the next `For`."""
@@ -468,6 +825,8 @@ class Client:
             case "Failed":
                 subscription = self._subscriptions.get(frame.request)
                 if frame.request in self._waiting:
+                    if subscription is not None:
+                        subscription.refused = True
                     self._answer(frame.request, frame, Refused(frame))
                 elif subscription is not None and not subscription.ended.done():
                     subscription.ended.set_exception(Refused(frame))

@@ -260,13 +260,6 @@ async def test_more_subscriptions_than_allowed(start, transport, topic):
 
 
 @scenario
-async def test_deliveries_of_a_later_release(daemon, transport, topic):
-    async with daemon.connect(transport) as client:
-        for delivery in ("Unordered", "Realtime"):
-            await refused("UNSUPPORTED", client.subscribe(topic, delivery=delivery))
-
-
-@scenario
 async def test_what_has_left_the_cache(start, transport, topic):
     """A cache of 1 MiB, and 2 MiB through it: gaps, `EVICTED`, `LAGGED`."""
     count, size = 32, 64 * 1024
@@ -529,7 +522,7 @@ def rename_an_alias(client):
         ("UNSUPPORTED", on_control("Begin", alias=1, number=1, stamp=0, size=1)),
         ("UNSUPPORTED", on_publish_stream("Chunk", bytes=b"")),
         ("UNSUPPORTED", on_publish_stream("End", digest=bytes(32))),
-        ("UNSUPPORTED", on_control("Repair", subscription=1, topic=1, holes=[])),
+        ("MALFORMED", on_control("Repair", subscription=1, topic=1, holes=[(2, 4), (4, 5)])),
     ],
     ids=[
         "second hello",
@@ -550,10 +543,15 @@ async def test_what_ends_a_session(daemon, transport, code, act):
         await sent_away(client, code)
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [Record("Ping", request=1), Record("Repair", subscription=1, topic=1, holes=[])],
+    ids=lambda frame: frame.kind,
+)
 @scenario
-async def test_what_ends_a_session_on_a_publish_stream(daemon, streams):
+async def test_what_ends_a_session_on_a_publish_stream(daemon, streams, frame):
     async with daemon.connect(streams) as client:
-        Stream(client.transport).send("Ping", request=1)
+        Stream(client.transport).send(frame.kind, **frame)
         await sent_away(client, "UNEXPECTED")
 
 

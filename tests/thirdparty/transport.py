@@ -1,26 +1,28 @@
-"""Streams over raw QUIC and over WebTransport, by aioquic, and the one channel of a WebSocket, by websockets. Nothing
-here knows of frames.
+"""Streams and datagrams over raw QUIC and over WebTransport, by aioquic, and the one channel of a WebSocket, by
+websockets. Nothing here knows of frames.
 
-All classes offer the same: `open`, `write`, `reset` and `stop` for streams, and they call `on_data(stream, data, end)`,
-`on_reset(stream, code)` and `on_closed(code, reason)`. `end` says that nothing may be left over: the stream ends here,
-or a message. Where there is but `ONE_CHANNEL`, every stream is that one, each `write` is a message, and `reset` and
-`stop` are not to be had. aioquic grants flow control as data arrives, and so does the WebSocket, so what is received
+All classes offer the same: `open`, `write`, `reset` and `stop` for streams, `send_datagram` for what is no longer than
+`room`, and they call `on_data(stream, data, end)`, `on_datagram(data)`, `on_reset(stream, code)` and
+`on_closed(code, reason)`. `end` says that nothing may be left over: the stream ends here, or a message. Where there is
+but `ONE_CHANNEL`, every stream is that one, each `write` is a message, and `reset` and `stop` are not to be had; nor are
+datagrams, where `room` is 0. aioquic grants flow control as data arrives, and so does the WebSocket, so what is received
 waits in memory.
 """
 
 import asyncio
 import contextlib
 import hashlib
+import random
 import socket
 import ssl
 
 from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.buffer import Buffer, BufferReadError
 from aioquic.h3.connection import H3_ALPN, H3Connection
-from aioquic.h3.events import DataReceived, HeadersReceived, WebTransportStreamDataReceived
+from aioquic.h3.events import DataReceived, DatagramReceived, HeadersReceived, WebTransportStreamDataReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
-from aioquic.quic.events import ConnectionTerminated, StreamDataReceived, StreamReset
+from aioquic.quic.events import ConnectionTerminated, DatagramFrameReceived, StreamDataReceived, StreamReset
 from cryptography.hazmat.primitives.serialization import Encoding
 from websockets.client import ClientProtocol
 from websockets.frames import Opcode
@@ -54,18 +56,49 @@ def tls():
     return context
 
 
+class Network:
+    """What a bad network does to packets, or, of one's own datagrams, to what is in them: by a choice that the seed
+    makes, some are lost, some come twice, and some come after up to `late` others. What is held back for that is lost
+    if nothing follows."""
+
+    def __init__(self, seed, lost=0.0, twice=0.0, late=0):
+        self._random = random.Random(seed)
+        self._lost, self._twice, self._late = lost, twice, late
+        self._held = []
+        self.dropped = 0
+
+    def carry(self, data):
+        """What arrives when this is sent."""
+        arriving = []
+        for _ in range(1 + (self._random.random() < self._twice)):
+            if self._random.random() < self._lost:
+                self.dropped += 1
+            else:
+                self._held.append([self._random.randint(0, self._late), data])
+        for held in self._held:
+            if held[0] <= 0:
+                arriving.append(held[1])
+            held[0] -= 1
+        self._held = [held for held in self._held if held[0] >= 0]
+        return arriving
+
+
 class QuicTransport(QuicConnectionProtocol):
-    """Streams of a QUIC connection with ALPN `weir/1`."""
+    """Streams and datagrams of a QUIC connection with ALPN `weir/1`."""
 
     ALPN = ["weir/1"]
-    MAX_DATAGRAM = None
+    MAX_DATAGRAM = 65535
+    ROOM = 1100
+    """Length of a datagram that fits a packet of 1,200 bytes, which every network passes, whatever else is in it."""
     ONE_CHANNEL = False
     client_closes = False  # after a Goodbye
 
     def __init__(self, quic, host):
         super().__init__(quic)
         self.host = host
-        self.on_data = self.on_reset = self.on_closed = lambda *_: None
+        self.on_data = self.on_datagram = self.on_reset = self.on_closed = lambda *_: None
+        self.incoming = self.outgoing = None
+        """A `Network` for the packets of UDP, or `None` if it does nothing to them."""
         self.ready = self._loop.create_future()
         self._keep_alive = None
 
@@ -113,6 +146,29 @@ class QuicTransport(QuicConnectionProtocol):
         self._quic.stop_stream(stream, self._code_out(code))
         self._transmit_soon()
 
+    @property
+    def room(self):
+        """The length of the longest datagram that may be sent; 0 if the daemon takes none."""
+        return min(self.ROOM, self._quic._remote_max_datagram_frame_size or 0)
+
+    @property
+    def rtt(self):
+        """The round-trip time, in seconds."""
+        return self._quic._loss._rtt_smoothed
+
+    def send_datagram(self, data):
+        assert len(data) <= self.room
+        self._quic.send_datagram_frame(data)
+        self._transmit_soon()
+
+    def datagram_received(self, data, address):
+        for data in [data] if self.incoming is None else self.incoming.carry(data):
+            super().datagram_received(data, address)
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self._transport = Outgoing(self, transport)
+
     def leave(self, code, reason):
         """Closes the connection, after what was written."""
         self.transmit()
@@ -133,6 +189,8 @@ class QuicTransport(QuicConnectionProtocol):
             self.on_reset(event.stream_id, self._code_in(event.error_code))
         elif isinstance(event, StreamDataReceived):
             self.on_data(event.stream_id, event.data, event.end_stream)
+        elif isinstance(event, DatagramFrameReceived):
+            self.on_datagram(event.data)
 
     def _begin(self):
         self.ready.set_result(None)
@@ -154,11 +212,34 @@ class QuicTransport(QuicConnectionProtocol):
         return code
 
 
+class Outgoing:
+    """The socket, through which packets go by way of `outgoing`."""
+
+    def __init__(self, protocol, transport):
+        self._protocol, self._transport = protocol, transport
+
+    def sendto(self, data, address):
+        network = self._protocol.outgoing
+        for data in [data] if network is None else network.carry(data):
+            self._transport.sendto(data, address)
+
+    def close(self):
+        self._transport.close()
+
+
+class QuicWithoutDatagrams(QuicTransport):
+    """The same for a library that has no datagrams."""
+
+    MAX_DATAGRAM = None
+    room = 0
+
+
 class WebTransport(QuicTransport):
-    """Streams of a WebTransport session over HTTP/3, draft 02, at the path `/weir`."""
+    """Streams and datagrams of a WebTransport session over HTTP/3, draft 02, at the path `/weir`."""
 
     ALPN = H3_ALPN
     MAX_DATAGRAM = 65536
+    ROOM = 1090
     client_closes = True
 
     def _begin(self):
@@ -173,6 +254,11 @@ class WebTransport(QuicTransport):
         stream = self._h3.create_webtransport_stream(self._session, is_unidirectional=unidirectional)
         self._own.add(stream)
         return stream
+
+    def send_datagram(self, data):
+        assert len(data) <= self.room
+        self._h3.send_datagram(self._session, data)
+        self._transmit_soon()
 
     def leave(self, code, reason):
         reason = reason.encode()
@@ -195,6 +281,8 @@ class WebTransport(QuicTransport):
         for found in self._h3.handle_event(event):
             if isinstance(found, WebTransportStreamDataReceived):
                 self.on_data(found.stream_id, found.data, found.stream_ended)
+            elif isinstance(found, DatagramReceived) and found.stream_id == self._session:
+                self.on_datagram(found.data)
             elif isinstance(found, HeadersReceived) and found.stream_id == self._session:
                 self.status = dict(found.headers).get(b":status", b"").decode()
                 if self.status != "200":
@@ -256,6 +344,7 @@ class WebSocket(asyncio.Protocol):
     PATH = "/weir"
     ONE_CHANNEL = True
     CHANNEL = 0
+    room = 0
     client_closes = False
 
     def __init__(self, host):
@@ -264,7 +353,7 @@ class WebSocket(asyncio.Protocol):
         self._deaf = False
         self._loop = asyncio.get_running_loop()
         self._keep_alive = None
-        self.on_data = self.on_reset = self.on_closed = lambda *_: None
+        self.on_data = self.on_datagram = self.on_reset = self.on_closed = lambda *_: None
         self.on_pong = lambda payload: None
         self.pinged = []
         """What the daemon's pings held, all of which are answered."""
@@ -412,6 +501,7 @@ class PlainWebSocket(WebSocket):
 
 TRANSPORTS = {
     "quic": QuicTransport,
+    "quic without datagrams": QuicWithoutDatagrams,
     "webtransport": WebTransport,
     "websocket": WebSocket,
     "plain websocket": PlainWebSocket,

@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -20,9 +21,10 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Starts it in the calling thread's network namespace, with all settings at their defaults.
     pub(super) fn start(listen: SocketAddr) -> anyhow::Result<Self> {
-        let state = tempfile::tempdir().context("a directory for the daemon's state")?;
+        let state = tempfile::Builder::new().prefix("weir-bench-").tempdir();
+        let state = state.context("a directory for the daemon's state")?;
         let weir = std::env::current_exe().context("the name of this executable")?;
-        let mut command = Command::new(weir);
+        let mut command = with_parent(weir);
         command.args(["serve", "--http", "off", "--json", "--listen", &listen.to_string()]);
         command.arg("--state").arg(state.path());
         // Whoever measures has settings of their own; the daemon is to have none.
@@ -60,6 +62,19 @@ impl Daemon {
         // Linux tells programs about ticks of 10 ms, whatever its own are.
         Some(Duration::from_millis((user + system) * 10))
     }
+}
+
+// The kernel ends it when the calling thread ends in whatever way, if there is setpriv
+// (util-linux) to ask it to.
+fn with_parent(weir: PathBuf) -> Command {
+    const WITH_PARENT: [&str; 3] = ["--pdeathsig", "KILL", "--"];
+    let probe = Command::new("setpriv").args(WITH_PARENT).arg("true").output();
+    if probe.is_ok_and(|said| said.status.success()) {
+        let mut command = Command::new("setpriv");
+        command.args(WITH_PARENT).arg(weir);
+        return command;
+    }
+    Command::new(weir)
 }
 
 fn ready(line: &str) -> anyhow::Result<(SocketAddr, CertificateHash)> {

@@ -1,6 +1,7 @@
 //! `weir bench`: Weir measured against its own WebSocket face.
 
 mod daemon;
+mod latency;
 #[cfg(target_os = "linux")]
 mod link;
 mod plot;
@@ -11,13 +12,17 @@ mod traffic;
 pub(super) mod units;
 
 use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressStyle};
 use std::process::ExitCode;
+use std::time::Duration;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
     /// Compare delivery modes over an emulated link with loss, delay and a bottleneck.
     #[cfg(target_os = "linux")]
     Link(link::Arguments),
+    /// Compare transports and delivery modes on this machine, over loopback.
+    Latency(latency::Arguments),
 }
 
 /// Runs in threads of its own, some of them in other network namespaces: not inside a runtime.
@@ -25,5 +30,16 @@ pub(super) fn run(bench: Bench) -> anyhow::Result<ExitCode> {
     match bench {
         #[cfg(target_os = "linux")]
         Bench::Link(arguments) => link::run(&arguments),
+        Bench::Latency(arguments) => latency::run(&arguments).map(|()| ExitCode::SUCCESS),
     }
+}
+
+/// On standard error, if that is a terminal; its unit is the millisecond.
+fn progress(all: Duration) -> ProgressBar {
+    let bar = ProgressBar::new(all.as_millis() as u64);
+    let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {elapsed} of about {msg}");
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar.with_message(format!("{} s", all.as_secs()))
 }

@@ -4,7 +4,7 @@
 use super::stats::Sorted;
 use std::fmt::Write as _;
 
-/// A line: its name, latencies in µs, and whether it is what the others are measured by.
+/// A line: its name, latencies in thousandths of the unit, and whether it is what the others are measured by.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
     pub(super) name: &'a str,
@@ -16,7 +16,7 @@ const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 500.0;
 // Of the area between the axes.
 const LEFT: f64 = 70.0;
-const RIGHT: f64 = WIDTH - 30.0;
+const RIGHT: f64 = WIDTH - 40.0;
 const TOP: f64 = 70.0;
 const BOTTOM: f64 = HEIGHT - 60.0;
 
@@ -41,7 +41,7 @@ text { font-family: system-ui, sans-serif; font-size: 13px; fill: #24292f }
 }";
 
 /// The whole file; none if there is nothing to plot.
-pub(super) fn svg(title: &str, lines: &[Line<'_>]) -> Option<String> {
+pub(super) fn svg(title: &str, unit: &str, lines: &[Line<'_>]) -> Option<String> {
     let lines: Vec<_> = lines.iter().filter(|line| line.sorted.len() > 0).collect();
     let ends = |share| lines.iter().filter_map(move |line| line.sorted.percentile(share));
     let axis = Axis::new(ends(0.5).min()?, ends(TICKS[TICKS.len() - 1].1).max()?);
@@ -63,17 +63,20 @@ pub(super) fn svg(title: &str, lines: &[Line<'_>]) -> Option<String> {
             let y = BOTTOM + 20.0;
             writeln!(out, r#"<text x="{x:.1}" y="{y}" text-anchor="middle">{name}</text>"#)?;
         }
-        for ms in axis.ticks() {
-            let y = axis.y(ms);
+        for value in axis.ticks() {
+            let y = axis.y(value);
             writeln!(out, r#"<path class="grid" d="M{LEFT} {y:.1}H{RIGHT}"/>"#)?;
             let (x, y) = (LEFT - 8.0, y + 4.0);
-            writeln!(out, r#"<text x="{x}" y="{y:.1}" text-anchor="end">{ms}</text>"#)?;
+            writeln!(out, r#"<text x="{x}" y="{y:.1}" text-anchor="end">{value}</text>"#)?;
         }
         let (x, y) = (f64::midpoint(LEFT, RIGHT), BOTTOM + 44.0);
         writeln!(out, r#"<text x="{x}" y="{y}" text-anchor="middle">percentile</text>"#)?;
         let y = f64::midpoint(TOP, BOTTOM);
         let turn = format!("rotate(-90 18 {y})");
-        writeln!(out, r#"<text x="18" y="{y}" text-anchor="middle" transform="{turn}">ms</text>"#)?;
+        writeln!(
+            out,
+            r#"<text x="18" y="{y}" text-anchor="middle" transform="{turn}">{unit}</text>"#
+        )?;
         for (place, line) in lines.iter().enumerate() {
             draw(&mut out, place, line, &axis)?;
         }
@@ -91,9 +94,9 @@ fn draw(out: &mut String, place: usize, line: &Line<'_>, axis: &Axis) -> std::fm
         // Beyond, one message stands for all.
         #[expect(clippy::cast_precision_loss, reason = "a count of messages")]
         let beyond = (1.0 - share) * (line.sorted.len() as f64) < 1.0;
-        let Some(us) = line.sorted.percentile(share).filter(|_| !beyond) else { break };
+        let Some(latency) = line.sorted.percentile(share).filter(|_| !beyond) else { break };
         let command = if path.is_empty() { 'M' } else { 'L' };
-        write!(path, "{command}{:.1} {:.1}", x(share), axis.y(ms(us)))?;
+        write!(path, "{command}{:.1} {:.1}", x(share), axis.y(units(latency)))?;
     }
     writeln!(out, r#"<path class="line" stroke="{colour}"{dash} d="{path}"/>"#)?;
     #[expect(clippy::cast_precision_loss, reason = "a few lines")]
@@ -117,24 +120,24 @@ fn x(share: f64) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-fn ms(us: u64) -> f64 {
-    us.max(1) as f64 / 1e3
+fn units(thousandths: u64) -> f64 {
+    thousandths.max(1) as f64 / 1e3
 }
 
-/// Of latency, ms, logarithmic.
+/// Of latency, logarithmic.
 struct Axis {
     low: f64,
     high: f64,
 }
 
 impl Axis {
-    /// With a little room around these, in µs.
+    /// With a little room around these.
     fn new(low: u64, high: u64) -> Self {
-        Self { low: ms(low) / 1.2, high: ms(high) * 1.2 }
+        Self { low: units(low) / 1.2, high: units(high) * 1.2 }
     }
 
-    fn y(&self, ms: f64) -> f64 {
-        let position = (ms / self.low).log10() / (self.high / self.low).log10();
+    fn y(&self, value: f64) -> f64 {
+        let position = (value / self.low).log10() / (self.high / self.low).log10();
         BOTTOM - (BOTTOM - TOP) * position
     }
 
@@ -143,8 +146,8 @@ impl Axis {
         let within = |steps: &[f64]| -> Vec<f64> {
             let powers = (-4..6).map(|power| 10_f64.powi(power));
             let all = powers.flat_map(|power| steps.iter().map(move |step| step * power));
-            let all = all.map(|ms| (ms * 1e6).round() / 1e6);
-            all.filter(|ms| (self.low..=self.high).contains(ms)).collect()
+            let all = all.map(|value| (value * 1e6).round() / 1e6);
+            all.filter(|value| (self.low..=self.high).contains(value)).collect()
         };
         let few = within(&[1.0, 2.0, 5.0]);
         if few.len() > 3 { few } else { within(&[1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0]) }
@@ -171,10 +174,10 @@ mod tests {
     fn names_and_titles_are_in_it_and_lines_end_where_the_messages_do() {
         let line =
             |n| Line { name: "a<b", sorted: Sorted::new((1..=n).collect()), yardstick: true };
-        let svg = svg("x & y", &[line(100), line(0), line(100_000)]).unwrap();
+        let svg = svg("x & y", "ms", &[line(100), line(0), line(100_000)]).unwrap();
         assert_eq!(svg.matches("a&lt;b").count(), 2);
         assert_eq!(svg.matches("x &amp; y").count(), 2);
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
-        assert!(super::svg("", &[line(0)]).is_none());
+        assert!(super::svg("", "ms", &[line(0)]).is_none());
     }
 }

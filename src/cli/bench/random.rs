@@ -22,8 +22,18 @@ impl Random {
     }
 
     /// True with this probability.
-    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
     pub(super) fn chance(&mut self, probability: f64) -> bool {
-        ((self.next() >> 11) as f64) / ((1_u64 << 53) as f64) < probability
+        self.unit() < probability
+    }
+
+    /// A time with this mean, exponentially distributed.
+    pub(super) fn wait(&mut self, mean: f64) -> f64 {
+        -mean * (1.0 - self.unit()).ln()
+    }
+
+    // From 0 to below 1.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
+    fn unit(&mut self) -> f64 {
+        ((self.next() >> 11) as f64) / ((1_u64 << 53) as f64)
     }
 }

@@ -3,13 +3,13 @@
 use comfy_table::{CellAlignment, Table, presets};
 use std::io::{self, IsTerminal as _, Write as _};
 
-/// A table whose first column is a name, and all others are numbers.
-pub(super) fn new(header: &[&str]) -> Table {
+/// A table whose first columns are names, and all others are numbers.
+pub(super) fn new(names: usize, header: &[&str]) -> Table {
     let mut table = Table::new();
     let terminal = io::stdout().is_terminal();
     table.load_style(if terminal { presets::UTF8_BORDERS_ONLY } else { presets::ASCII_MARKDOWN });
     table.set_header(header);
-    for column in table.column_iter_mut().skip(1) {
+    for column in table.column_iter_mut().skip(names) {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table

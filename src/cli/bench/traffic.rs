@@ -5,9 +5,11 @@ use crate::client::PublishError;
 use crate::wire::Delivery;
 use crate::{Client, Gap};
 use bytes::Bytes;
+use std::time::Duration;
 
-/// A run's number and the message's index: the least that a payload holds.
-pub(super) const HEADER: usize = 16;
+/// The least that a payload holds: a run's number, the message's index, and eight bytes that follow
+/// from these.
+pub(super) const HEADER: usize = 24;
 
 /// Index of a message that says that the way is open; not one of those measured.
 pub(super) const PROBE: u64 = u64::MAX;
@@ -27,8 +29,14 @@ pub(super) fn payload(run: u64, index: u64, size: usize) -> Bytes {
 
 /// Which message of the run this is; none if it is not one to the last byte.
 pub(super) fn recognise(run: u64, size: usize, bytes: &Bytes) -> Option<u64> {
-    let index = u64::from_le_bytes(bytes.get(8..HEADER)?.try_into().ok()?);
+    let index = u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?);
     (*bytes == payload(run, index, size)).then_some(index)
+}
+
+/// How many a schedule has, at so many a second.
+#[expect(clippy::cast_sign_loss, reason = "neither is negative")]
+pub(super) fn messages(duration: Duration, hz: f64) -> u64 {
+    (duration.as_secs_f64() * hz).round() as u64
 }
 
 /// Puts a message on its way in the way that belongs to a mode.
@@ -95,7 +103,7 @@ mod tests {
 
     #[test]
     fn payloads_are_recognised_to_the_last_byte() {
-        for size in [HEADER, 17, 24, 200, 10_000] {
+        for size in [HEADER, 25, 32, 200, 10_000] {
             let bytes = payload(7, 42, size);
             assert_eq!(bytes.len(), size);
             assert_eq!(recognise(7, size, &bytes), Some(42));

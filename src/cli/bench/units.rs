@@ -54,6 +54,13 @@ fn split(text: &str) -> (&str, &str) {
     text.split_at(end)
 }
 
+/// Ends the process as clap does when an argument is wrong.
+pub(super) fn usage(checked: Result<(), String>) {
+    if let Err(wrong) = checked {
+        clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{wrong}\n")).exit();
+    }
+}
+
 /// As it is written: `25ms`, `1.5s`.
 pub(super) fn show(duration: Duration) -> String {
     format!("{duration:?}")

@@ -1,6 +1,6 @@
 //! The publishing end: what went out in a datagram and is not known to have arrived.
 
-use super::{acknowledged_within, repeat_after};
+use super::{acknowledged_within, grace, repeat_after};
 use crate::wire::Encoded;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,9 @@ struct Publication {
     frame: Encoded,
     sent: u64,
     repeated: bool,
+    // What was sent then or later, and has arrived, has not merely overtaken it.
+    lost_if: u64,
+    lost: bool,
     // Its entry in the schedule; none when it is on the stream.
     due: Option<u64>,
 }
@@ -42,11 +45,14 @@ impl Unacked {
         let due = now.saturating_add(repeat.unwrap_or_else(|| acknowledged_within(rtt)));
         self.schedule.insert((due, alias, number));
         let repeated = repeat.is_none();
-        let publication = Publication { frame, sent: now, repeated, due: Some(due) };
+        let lost_if = now.saturating_add(grace(rtt));
+        let publication =
+            Publication { frame, sent: now, repeated, lost_if, lost: false, due: Some(due) };
         self.all.insert((alias, number), publication);
     }
 
     /// An [`Acknowledge`](crate::wire::DaemonFrame::Acknowledge) has come. Names what it settles.
+    /// What is missing before something that was sent a moment later is lost: it is due at once.
     pub fn acknowledged(
         &mut self,
         alias: u32,
@@ -58,9 +64,22 @@ impl Unacked {
         let mut numbers: Vec<u64> = upto.map(|((_, number), _)| *number).collect();
         let bits = (0..64).filter(|bit| seen >> bit & 1 == 1);
         numbers.extend(bits.filter_map(|bit| floor.checked_add(bit)?.checked_add(1)));
+        let highest = numbers.last().and_then(|number| self.all.get_key_value(&(alias, *number)));
+        let highest = highest.map(|((_, number), publication)| (*number, publication.sent));
         for number in numbers {
             if self.settled(alias, number) {
                 settled(alias, number);
+            }
+        }
+        let Some((highest, sent)) = highest else {
+            return;
+        };
+        for ((_, number), publication) in self.all.range_mut((alias, 0)..(alias, highest)) {
+            let waits = publication.repeated && publication.lost_if <= sent;
+            if let Some(due) = publication.due.filter(|_| waits && !publication.lost) {
+                self.schedule.remove(&(due, alias, *number));
+                self.schedule.insert((0, alias, *number));
+                (publication.due, publication.lost) = (Some(0), true);
             }
         }
     }
@@ -93,13 +112,14 @@ impl Unacked {
             };
             // The round-trip time may have grown since.
             let stream = publication.sent.saturating_add(acknowledged_within(rtt));
-            publication.due = Some(stream).filter(|stream| *stream > now);
+            publication.due = Some(stream).filter(|stream| *stream > now && !publication.lost);
             let frame = || publication.frame.clone();
             if let Some(due) = publication.due {
                 self.schedule.insert((due, alias, number));
                 if !publication.repeated {
                     out.push(Resend::Datagram(alias, frame()));
                     publication.repeated = true;
+                    publication.lost_if = now.saturating_add(grace(rtt));
                 }
             } else {
                 out.push(Resend::Stream(alias, number, frame()));

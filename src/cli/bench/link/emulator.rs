@@ -14,13 +14,18 @@ use tun_rs::{InterruptEvent, SyncDevice};
 /// Longest packet; the devices' MTU is 1500.
 const PACKET: usize = 2048;
 
-/// Packets and bytes that entered the link, and packets that it dropped. Both directions.
+/// A packet that leaves so much after it was due has waited for the machine.
+const LATE: Duration = Duration::from_millis(1);
+
+/// Packets and bytes that entered the link, packets that it dropped, and packets that left it
+/// late. Both directions.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Carried {
     pub(super) packets: u64,
     pub(super) bytes: u64,
     pub(super) lost: u64,
     pub(super) overflowed: u64,
+    pub(super) late: u64,
 }
 
 impl Carried {
@@ -31,6 +36,7 @@ impl Carried {
             bytes: self.bytes - earlier.bytes,
             lost: self.lost - earlier.lost,
             overflowed: self.overflowed - earlier.overflowed,
+            late: self.late - earlier.late,
         }
     }
 }
@@ -41,6 +47,7 @@ struct Counters {
     bytes: AtomicU64,
     lost: AtomicU64,
     overflowed: AtomicU64,
+    late: AtomicU64,
 }
 
 struct Direction {
@@ -84,16 +91,11 @@ impl Link {
             let (from, to, stop) = (from.clone(), to.clone(), link.stop.clone());
             let threads = &mut link.threads;
             let named = |name: &str| std::thread::Builder::new().name(name.into());
-            threads.push(
-                named("link in")
-                    .spawn(move || read(&from, opened, &direction, &stop, &sender))
-                    .context("a thread for the link")?,
-            );
-            threads.push(
-                named("link out")
-                    .spawn(move || write(&to, opened, &receiver))
-                    .context("a thread for the link")?,
-            );
+            let same = direction.clone();
+            let reading = move || read(&from, opened, &direction, &stop, &sender);
+            let writing = move || write(&to, opened, &same.counters, &receiver);
+            threads.push(named("link in").spawn(reading).context("a thread for the link")?);
+            threads.push(named("link out").spawn(writing).context("a thread for the link")?);
         }
         Ok(link)
     }
@@ -114,6 +116,7 @@ impl Link {
             sum.bytes += counters.bytes.load(Ordering::Relaxed);
             sum.lost += counters.lost.load(Ordering::Relaxed);
             sum.overflowed += counters.overflowed.load(Ordering::Relaxed);
+            sum.late += counters.late.load(Ordering::Relaxed);
         }
         sum
     }
@@ -168,11 +171,14 @@ fn read(
     }
 }
 
-fn write(to: &SyncDevice, opened: Instant, receiver: &Receiver<Packet>) {
+fn write(to: &SyncDevice, opened: Instant, counters: &Counters, receiver: &Receiver<Packet>) {
     // The kernel may wake a thread 50 µs late to save power; not this one.
     let _ = nix::sys::prctl::set_timerslack(1);
     while let Ok(Packet { due, bytes }) = receiver.recv() {
         std::thread::sleep(due.saturating_sub(opened.elapsed()));
+        if opened.elapsed() > due + LATE {
+            counters.late.fetch_add(1, Ordering::Relaxed);
+        }
         // The other side may be gone already.
         let _ = to.send(&bytes);
     }

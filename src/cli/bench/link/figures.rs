@@ -8,6 +8,9 @@ use crate::cli::bench::units::show;
 use serde_json::{Value, json};
 use std::time::Duration;
 
+/// One late packet in so many moves p99.9.
+const LATE_OF: u64 = 1000;
+
 /// What one mode did in one run.
 #[derive(Debug)]
 pub(super) struct Figures {
@@ -23,11 +26,12 @@ pub(super) struct Figures {
     pub(super) corrupted: u64,
     pub(super) repeated: Option<u64>,
     pub(super) repaired: Option<u64>,
-    pub(super) dropped: u64,
+    dropped: u64,
     packets: u64,
     bytes: u64,
     lost: u64,
     overflowed: u64,
+    late: u64,
     cpu: Option<Duration>,
     bulk: Option<Bulk>,
 }
@@ -58,6 +62,7 @@ impl Figures {
             bytes: carried.bytes,
             lost: carried.lost,
             overflowed: carried.overflowed,
+            late: carried.late,
             cpu: *cpu,
             bulk: received.bulk,
         }
@@ -99,7 +104,8 @@ impl Figures {
             "gaps": self.gaps, "duplicates": self.duplicates, "corrupted": self.corrupted,
             "repeated": self.repeated, "repaired": self.repaired,
             "packets": self.packets, "bytes": self.bytes, "packets_lost": self.lost,
-            "packets_overflowed": self.overflowed, "packets_dropped_by_machine": self.dropped,
+            "packets_overflowed": self.overflowed, "packets_late": self.late,
+            "packets_dropped_by_machine": self.dropped,
             "bytes_per_message": self.bytes_per_message(),
             "cpu_us_per_message": self.cpu_per_message(),
         });
@@ -118,6 +124,23 @@ impl Figures {
                 }
             }
         }
+    }
+
+    /// Why not to believe it, if the machine was too slow.
+    pub(super) fn doubt(&self) -> Option<String> {
+        if self.dropped > 0 {
+            let dropped = self.dropped;
+            return Some(format!(
+                "this machine lost {dropped} packets beside what the link was to lose"
+            ));
+        }
+        (self.late * LATE_OF > self.packets).then(|| {
+            let Self { late, packets, .. } = self;
+            format!(
+                "{late} of {packets} packets left the link more than 1 ms late: this machine is \
+                 busy; repeat it when it is not, or as root with `chrt -r 10`"
+            )
+        })
     }
 
     /// What has no column.
@@ -156,6 +179,9 @@ impl std::fmt::Display for Conditions<'_> {
         if *burst > 1.0 {
             write!(f, " in bursts of {burst}")?;
         }
+        if let Some(outage) = self.0.outage {
+            write!(f, " in outages of {}", show(outage))?;
+        }
         if let Some(until) = self.0.loss_until {
             write!(f, " for {}", show(until))?;
         }
@@ -168,7 +194,7 @@ impl std::fmt::Display for Conditions<'_> {
         })?;
         write!(f, ", {hz} Hz, {} B", size.0)?;
         if let Some(bulk) = self.0.bulk {
-            write!(f, " beside {bulk}")?;
+            write!(f, " beside {}", bulk.display().si())?;
         }
         if self.0.transport == Quic::WebTransport {
             f.write_str(", over WebTransport")?;
@@ -184,6 +210,7 @@ impl Conditions<'_> {
             "text": self.to_string(),
             "delay_ms": self.0.delay.as_secs_f64() * 1e3,
             "loss": loss, "burst": burst,
+            "outage_ms": self.0.outage.map(|outage| outage.as_secs_f64() * 1e3),
             "loss_for_s": self.0.loss_until.map(|until| until.as_secs_f64()),
             "rate_bits": self.0.rate.0, "queue_ms": self.0.queue.as_secs_f64() * 1e3,
             "both_legs": self.0.legs == Legs::Both,

@@ -117,7 +117,7 @@ pub(super) fn run(
         Some(publisher) => publisher,
         None => Publisher::start(plan, &target, phase)?,
     };
-    let lane = Lane { plan, daemon, link, target, publisher };
+    let lane = Lane { plan, target, publisher, link, daemon };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut outcome = match runtime.block_on(lane.run(phase.clone(), ready)) {
         Ok(outcome) => outcome,

@@ -11,10 +11,10 @@ mod receiver;
 mod report;
 mod runs;
 
-use super::units::{Rate, duration, percent, rate};
+use super::traffic::HEADER;
+use super::units::{Rate, duration, percent, rate, usage};
 use crate::Transport;
 use crate::wire::Delivery;
-use anyhow::ensure;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -33,6 +33,7 @@ Examples:
   weir bench link
   weir bench link --loss 3% --burst 3 --legs both
   weir bench link --modes ordered,websocket-cubic --duration 10s --runs 1 --json
+  weir bench link --loss 2% --outage 30ms
   weir bench link --rate 1Mbit --queue 200ms --loss 0% --bulk 10MB
   weir bench link --loss 30% --loss-until 10s
   weir bench link --svg latency.svg")]
@@ -46,6 +47,10 @@ pub(crate) struct Arguments {
     /// Mean number of packets lost in a row; 1 = each is lost by itself.
     #[arg(long, value_name = "PACKETS", default_value_t = 1.0)]
     burst: f64,
+    /// Mean length of outages in which everything is lost, in time rather than in packets; together
+    /// they make up --loss.
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "burst")]
+    outage: Option<Duration>,
     /// Lose packets for this long after the start, then none.
     #[arg(long, value_name = "TIME", value_parser = duration)]
     loss_until: Option<Duration>,
@@ -170,22 +175,19 @@ impl std::fmt::Display for Mode {
 }
 
 impl Arguments {
-    fn check(&self) -> anyhow::Result<()> {
-        let spec = self.spec();
-        ensure!(spec.possible(), "--loss: bursts of {} cannot lose so much", self.burst);
-        ensure!(self.burst >= 1.0, "--burst: at least 1");
-        ensure!(self.hz > 0.0 && self.hz <= 10_000.0, "--hz: above 0, at most 10000");
-        ensure!(
-            self.size.0 >= super::traffic::HEADER as u64,
-            "--size: at least {} bytes, to recognise a message by",
-            super::traffic::HEADER
-        );
-        ensure!(self.duration > WARM_UP, "--duration: more than the {WARM_UP:?} not measured");
-        ensure!(self.runs > 0, "--runs: at least 1");
-        for (n, mode) in self.modes.iter().enumerate() {
-            ensure!(!self.modes[..n].contains(mode), "--modes: {mode} stands there twice");
-        }
-        Ok(())
+    fn check(&self) -> Result<(), String> {
+        let wrong = |wrong, what: &str| if wrong { Err(what.to_owned()) } else { Ok(()) };
+        wrong(self.burst < 1.0, "--burst: at least 1")?;
+        wrong(!self.spec().possible(), "--loss: more than bursts of this length can lose")?;
+        wrong(!(self.hz > 0.0 && self.hz <= 10_000.0), "--hz: above 0, at most 10000")?;
+        wrong(
+            self.size.0 < HEADER as u64,
+            &format!("--size: at least {HEADER} bytes, to recognise a message by"),
+        )?;
+        wrong(self.duration <= WARM_UP, "--duration: more than the first second, not measured")?;
+        wrong(self.runs == 0, "--runs: at least 1")?;
+        let twice = self.modes.iter().enumerate().any(|(n, mode)| self.modes[..n].contains(mode));
+        wrong(twice, "--modes: each once")
     }
 
     fn spec(&self) -> model::Spec {
@@ -193,6 +195,7 @@ impl Arguments {
             delay: self.delay,
             loss: self.loss,
             burst: self.burst,
+            outage: self.outage,
             loss_for: self.loss_until,
             rate: self.rate.0,
             queue: self.queue,
@@ -209,7 +212,7 @@ impl Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<std::process::ExitCode> {
-    arguments.check()?;
+    usage(arguments.check());
     host::check()?;
     if arguments.inside {
         return runs::run(arguments).map(|()| std::process::ExitCode::SUCCESS);

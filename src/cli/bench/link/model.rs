@@ -13,6 +13,8 @@ pub(in crate::cli::bench) struct Spec {
     pub(in crate::cli::bench) loss: f64,
     /// Mean packets lost in a row; up to 1, each packet is lost by itself.
     pub(in crate::cli::bench) burst: f64,
+    /// Mean time for which everything is lost, in place of bursts counted in packets.
+    pub(in crate::cli::bench) outage: Option<Duration>,
     /// How long it loses packets, from [`Model::begin`]; none = for ever.
     pub(in crate::cli::bench) loss_for: Option<Duration>,
     /// Bits per second.
@@ -46,6 +48,8 @@ pub(in crate::cli::bench) struct Model {
     random: Random,
     // In a burst of losses.
     losing: bool,
+    // When an outage begins or ends next.
+    change: Option<Duration>,
     began: Option<Duration>,
     // When the bottleneck has sent all that waits.
     free: Duration,
@@ -53,7 +57,7 @@ pub(in crate::cli::bench) struct Model {
 
 impl Model {
     pub(in crate::cli::bench) fn new(spec: Spec, random: Random) -> Self {
-        Self { spec, random, losing: false, began: None, free: Duration::ZERO }
+        Self { spec, random, losing: false, change: None, began: None, free: Duration::ZERO }
     }
 
     /// From here on packets are lost; before, none is.
@@ -63,14 +67,14 @@ impl Model {
 
     /// Takes the next packet. `now` never goes back.
     pub(in crate::cli::bench) fn admit(&mut self, now: Duration, bytes: usize) -> Verdict {
-        if self.lossy(now) && self.loses() {
+        if self.lossy(now) && self.loses(now) {
             return Verdict::Lost;
         }
         let sent = match self.spec.rate {
             None => now,
             Some(rate) => {
                 let begin = self.free.max(now);
-                if begin - now > self.spec.queue {
+                if begin.saturating_sub(now) > self.spec.queue {
                     return Verdict::Overflow;
                 }
                 #[expect(clippy::cast_precision_loss, reason = "a packet is small")]
@@ -89,8 +93,11 @@ impl Model {
 
     // Gilbert–Elliott: the good state loses nothing, the bad one everything. It is left with
     // 1/burst, so bursts have that mean; and entered so that the share of time in it is the loss.
-    fn loses(&mut self) -> bool {
+    fn loses(&mut self, now: Duration) -> bool {
         let Spec { loss, burst, .. } = self.spec;
+        if let Some(outage) = self.spec.outage {
+            return loss > 0.0 && self.is_out(now, loss, outage.as_secs_f64());
+        }
         if burst <= 1.0 {
             return self.random.chance(loss);
         }
@@ -98,6 +105,23 @@ impl Model {
         let enter = leave * loss / (1.0 - loss);
         let change = if self.losing { leave } else { enter };
         self.losing ^= self.random.chance(change);
+        self.losing
+    }
+
+    // The same in time: both states last for exponentially distributed times.
+    fn is_out(&mut self, now: Duration, loss: f64, outage: f64) -> bool {
+        let between = outage * (1.0 - loss) / loss;
+        let mut change = match self.change {
+            Some(change) => change,
+            None => now + Duration::from_secs_f64(self.random.wait(between)),
+        };
+        while change <= now {
+            self.losing = !self.losing;
+            let mean = if self.losing { outage } else { between };
+            // Not for nothing: time goes on.
+            change += Duration::from_secs_f64(self.random.wait(mean)).max(Duration::from_nanos(1));
+        }
+        self.change = Some(change);
         self.losing
     }
 }
@@ -113,6 +137,7 @@ mod tests {
             delay: Duration::from_millis(25),
             loss: 0.01,
             burst: 1.0,
+            outage: None,
             loss_for: None,
             rate: None,
             queue: Duration::from_millis(200),
@@ -140,10 +165,21 @@ mod tests {
     }
 
     #[test]
+    fn outages_are_as_long_as_was_asked_for() {
+        let outage = Some(Duration::from_millis(30));
+        // A packet each millisecond.
+        let (rate, mean) =
+            rate_and_burst(&losses(Spec { loss: 0.02, outage, ..spec() }, 7, 4_000_000));
+        assert!((rate / 0.02 - 1.0).abs() < 0.1, "{rate}");
+        assert!((mean / 30.0 - 1.0).abs() < 0.1, "{mean}");
+        assert!(losses(Spec { loss: 0.0, outage, ..spec() }, 7, 1000).iter().all(|lost| !lost));
+    }
+
+    #[test]
     fn loss_and_bursts_are_what_was_asked_for() {
         for (loss, burst) in [(0.01, 1.0), (0.03, 1.0), (0.01, 3.0), (0.03, 3.0), (0.3, 1.0)] {
             let (rate, mean) =
-                rate_and_burst(&losses(Spec { loss, burst, ..spec() }, 7, 1_000_000));
+                rate_and_burst(&losses(Spec { loss, burst, ..spec() }, 7, 4_000_000));
             assert!((rate / loss - 1.0).abs() < 0.05, "{loss} {burst}: {rate}");
             // Independent losses come in a row by chance.
             let expected = if burst > 1.0 { burst } else { 1.0 / (1.0 - loss) };

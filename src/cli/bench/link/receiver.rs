@@ -13,6 +13,10 @@ use tokio::sync::mpsc;
 /// How long a message may still come after the last was sent.
 const STRAGGLERS: Duration = Duration::from_secs(10);
 
+/// How long messages may come behind a large payload that is still under way when the last was
+/// sent. What is queued there is not lost.
+const BULK: Duration = Duration::from_secs(300);
+
 /// How long copies may still come after everything has come once.
 const COPIES: Duration = Duration::from_millis(500);
 
@@ -111,13 +115,18 @@ impl<'a> Receiver<'a> {
                             bail!("the large payload came corrupted");
                         }
                         came = Some(clock.start.elapsed());
+                        if sent.is_some() && !all {
+                            end.as_mut().reset(tokio::time::Instant::now() + STRAGGLERS);
+                        }
                     }
                     continue;
                 }
                 said = publisher.recv(), if sent.is_none() => match said {
-                    Some(Said::Sent(all)) => {
-                        sent = Some(all);
-                        end.as_mut().reset(tokio::time::Instant::now() + STRAGGLERS);
+                    Some(Said::Sent(number)) => {
+                        sent = Some(number);
+                        let behind = bulk.is_some() && came.is_none();
+                        let wait = if behind { BULK } else { STRAGGLERS };
+                        end.as_mut().reset(tokio::time::Instant::now() + wait);
                         None
                     }
                     Some(Said::Failed(error)) => return Err(error.context("the publisher")),

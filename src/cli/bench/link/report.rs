@@ -14,10 +14,11 @@ use serde_json::{Map, Value, json};
 /// What the others are measured by.
 const YARDSTICKS: [Mode; 2] = [Mode::WebsocketCubic, Mode::WebsocketBbr];
 
-type Column = (&'static str, fn(&Figures) -> Option<f64>);
+type Number = fn(&Figures) -> Option<f64>;
+type Count = fn(&Figures) -> Option<u64>;
 
 /// Ratios that are formed within a run; their median over the runs is shown.
-const RATIOS: [Column; 4] = [
+const RATIOS: [(&str, Number); 4] = [
     ("p50", |figures| figures.latency(0.5)),
     ("p99", |figures| figures.latency(0.99)),
     ("p99.9", |figures| figures.latency(0.999)),
@@ -25,7 +26,7 @@ const RATIOS: [Column; 4] = [
 ];
 
 /// Medians over the runs: key of the summary, heading, digits.
-const MEDIANS: [(&str, &str, usize, fn(&Figures) -> Option<f64>); 7] = [
+const MEDIANS: [(&str, &str, usize, Number); 7] = [
     ("p50_ms", "p50", 1, |figures| figures.latency(0.5)),
     ("p95_ms", "p95", 1, |figures| figures.latency(0.95)),
     ("p99_ms", "p99", 1, |figures| figures.latency(0.99)),
@@ -36,7 +37,7 @@ const MEDIANS: [(&str, &str, usize, fn(&Figures) -> Option<f64>); 7] = [
 ];
 
 /// Sums over the runs: key, heading.
-const SUMS: [(&str, &str, fn(&Figures) -> Option<u64>); 6] = [
+const SUMS: [(&str, &str, Count); 6] = [
     ("missing", "lost", |figures| Some(figures.missing)),
     ("gaps", "gaps", |figures| Some(figures.gaps)),
     ("duplicates", "dup", |figures| Some(figures.duplicates)),
@@ -81,12 +82,8 @@ impl<'a> Report<'a> {
                 Outcome::Done(measured) => {
                     let figures = Figures::new(self.arguments, &measured);
                     figures.describe(&mut value);
-                    if figures.dropped > 0 {
-                        tracing::warn!(
-                            "{mode}, run {run}: this machine was too slow for {} packets, and \
-                             lost them beside those that the link was to lose",
-                            figures.dropped
-                        );
+                    if let Some(doubt) = figures.doubt() {
+                        tracing::warn!("{mode}, run {run}: {doubt}");
                     }
                     Row::Done(Box::new(figures))
                 }
@@ -116,7 +113,7 @@ impl<'a> Report<'a> {
                     yardstick: YARDSTICKS.contains(&mode),
                 })
                 .collect();
-            if let Some(svg) = plot::svg(&Conditions(self.arguments).to_string(), &lines) {
+            if let Some(svg) = plot::svg(&Conditions(self.arguments).to_string(), "ms", &lines) {
                 std::fs::write(path, svg).with_context(|| path.display().to_string())?;
             }
         }
@@ -139,16 +136,16 @@ impl<'a> Report<'a> {
         })
     }
 
-    fn median(&self, place: usize, of: fn(&Figures) -> Option<f64>) -> Option<f64> {
+    fn median(&self, place: usize, of: Number) -> Option<f64> {
         median(self.done(place).filter_map(of))
     }
 
     // None if no run says.
-    fn sum(&self, place: usize, of: fn(&Figures) -> Option<u64>) -> Option<u64> {
+    fn sum(&self, place: usize, of: Count) -> Option<u64> {
         self.done(place).filter_map(of).fold(None, |sum, one| Some(sum.unwrap_or(0) + one))
     }
 
-    fn ratio(&self, place: usize, by: Mode, of: fn(&Figures) -> Option<f64>) -> Option<f64> {
+    fn ratio(&self, place: usize, by: Mode, of: Number) -> Option<f64> {
         let (yardstick, _) = self.modes().find(|(_, mode)| *mode == by)?;
         let ratios = self.runs.iter().filter_map(|rows| match (&rows[place], &rows[yardstick]) {
             (Row::Done(one), Row::Done(by)) => Some(of(one)? / of(by)?),
@@ -189,8 +186,8 @@ impl<'a> Report<'a> {
         let mut header = vec!["mode", "delivered"];
         header.extend(MEDIANS.iter().map(|(_, heading, ..)| *heading));
         header.extend(SUMS.iter().map(|(_, heading, _)| *heading));
-        let mut main = table::new(&header);
-        let mut ratios = table::new(&["mode", "by", "p50 ×", "p99 ×", "p99.9 ×", "bytes ×"]);
+        let mut main = table::new(1, &header);
+        let mut ratios = table::new(2, &["mode", "by", "p50 ×", "p99 ×", "p99.9 ×", "bytes ×"]);
         let mut notes = Vec::new();
         for (place, mode) in self.modes() {
             notes.extend(self.why_not(place).map(|why| format!("{mode} {why}")));

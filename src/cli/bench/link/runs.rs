@@ -3,9 +3,11 @@
 use super::lane::{Outcome, Phase, Plan, run as run_lane};
 use super::report::Report;
 use super::{Arguments, Mode};
+use crate::cli::bench::progress;
 use crate::cli::bench::random::Random;
+use crate::cli::bench::traffic::messages;
 use anyhow::bail;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
@@ -18,7 +20,7 @@ const LEAD: Duration = Duration::from_millis(200);
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let bar = progress(arguments);
+    let bar = progress(arguments.duration * arguments.runs as u32);
     let mut report = Report::new(arguments);
     let mut interrupted = pin!(interrupted());
     let result = (1..=arguments.runs).try_for_each(|number| {
@@ -114,7 +116,7 @@ async fn interrupted() -> anyhow::Result<()> {
 
 fn plans(arguments: &Arguments, number: u64) -> Vec<Plan> {
     let period = Duration::from_secs_f64(1.0 / arguments.hz);
-    let messages = (arguments.duration.as_secs_f64() * arguments.hz).round() as u64;
+    let messages = messages(arguments.duration, arguments.hz);
     let modes = arguments.modes.len() as u32;
     let plan = |(place, mode): (u32, &Mode)| Plan {
         mode: *mode,
@@ -133,14 +135,4 @@ fn plans(arguments: &Arguments, number: u64) -> Vec<Plan> {
         bulk_topic: "bench/bulk".into(),
     };
     (0..).zip(&arguments.modes).map(plan).collect()
-}
-
-fn progress(arguments: &Arguments) -> ProgressBar {
-    let all = arguments.duration.as_millis() as u64 * arguments.runs;
-    let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {elapsed} of about {msg}");
-    let bar = ProgressBar::new(all);
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar.with_message(format!("{} s", all / 1000))
 }
