@@ -342,12 +342,11 @@ async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
                 let subscription = shared.lock().subscriptions.remove(&request);
                 if let Some(subscription) = subscription {
                     let refusal = Refusal::new(code, reason.to_owned());
-                    if let Err(mpsc::error::TrySendError::Full(ended)) =
-                        subscription.sender.try_send(Delivery::Ended(refusal))
-                    {
-                        // Streams wait to be read: after them.
-                        let sender = subscription.sender;
-                        tokio::spawn(async move { sender.send(ended).await });
+                    match &subscription.inbox {
+                        // Told when it has taken the streams that wait: see `Scattered::poll`.
+                        Some(inbox) => inbox.end(refusal),
+                        // There is room: such a one is sent one stream and one end.
+                        None => drop(subscription.sender.try_send(Delivery::Ended(refusal))),
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! Datagrams of one subscription until it is read. Bounded: what does not fit is dropped as if the
 //! network had lost it, and asked for when the reader comes to miss it.
 
+use crate::wire::Refusal;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,6 +16,7 @@ struct Waiting {
     frames: VecDeque<Bytes>,
     bytes: usize,
     reader: Option<Waker>,
+    ended: Option<Refusal>,
 }
 
 /// Frames on their way from the session's datagrams to a subscription.
@@ -51,6 +53,16 @@ impl Inbox {
                 Poll::Pending
             }
         }
+    }
+
+    /// The subscription has ended.
+    pub(super) fn end(&self, why: Refusal) {
+        self.lock().ended = Some(why);
+    }
+
+    /// Why, if it has.
+    pub(super) fn take_end(&self) -> Option<Refusal> {
+        self.lock().ended.take()
     }
 
     /// Whether so much waits that more would only be dropped: no time to ask for what is missing.

@@ -174,14 +174,15 @@ impl Scattered {
                     self.streams.push(read(incoming));
                     continue;
                 }
-                // What was sent before may still come.
-                Poll::Ready(Some(Delivery::Ended(refusal))) => {
-                    self.ended = Some(refusal);
-                    continue;
-                }
-                Poll::Ready(None) if self.ended.is_none() => {
-                    return Poll::Ready(Err(self.shared.why().into()));
-                }
+                // Only streams come this way. What was sent before the end may still come.
+                Poll::Ready(Some(Delivery::Ended(_))) => continue,
+                Poll::Ready(None) if self.ended.is_none() => match self.inbox.take_end() {
+                    Some(refusal) => {
+                        self.ended = Some(refusal);
+                        continue;
+                    }
+                    None => return Poll::Ready(Err(self.shared.why().into())),
+                },
                 Poll::Ready(None) | Poll::Pending => {}
             }
             let Some(due) = self.receiver.due() else {

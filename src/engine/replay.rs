@@ -96,7 +96,7 @@ impl Engine {
         };
         // What lies beyond comes anyway.
         let last = last.min(cursor.next.saturating_sub(1));
-        let mut next = first.max(1);
+        let mut next = first.max(cursor.begin);
         let oldest = topic.log.first();
         if next < oldest && next <= last {
             sink(Repaired::Gone { first: next, last: last.min(oldest - 1) });

@@ -134,7 +134,7 @@ class Subscription:
         self.topics = {}
         self.stream = None
         self.reset_code = None
-        self.refused = False
+        self.accepted = None
         self.ended = client.future()
         self._by_id = {}
         self._over = self._given_up = False
@@ -581,7 +581,7 @@ class Client:
         if len(data) > self.transport.room:
             return self.publish_now(topic, payload, number, stamp)
         self._declare(topic, self._publish_stream())
-        answer = self._wait_for((alias, number))
+        answer = self.expect(alias, number)
         rtt, later = self.transport.rtt, asyncio.get_running_loop().call_later
         self.transport.send_datagram(data)
         timers = [later(rtt * 3 / 2 + 0.01, self._publish, topic, payload, number, stamp)]
@@ -589,6 +589,11 @@ class Client:
             timers.append(later(min(max(rtt / 10, 0.002), 0.005), self.transport.send_datagram, data))
         self._in_datagrams[alias, number] = timers
         return answer
+
+    def expect(self, alias, number):
+        """The answer to a publication in a datagram, which may come several times."""
+        self._in_datagrams[alias, number] = []
+        return self._wait_for((alias, number))
 
     async def publish_in_datagram(self, topic, payload, **options):
         return await self.wait(
@@ -728,12 +733,7 @@ class Client:
         reader = FrameReader("client")
         frames = list(reader.feed(data))
         reader.finish()
-        scattered = [
-            request
-            for request, known in self._subscriptions.items()
-            if isinstance(known, Scattered) and not known.refused
-        ]
-        asker = self._subscriptions[min(scattered)] if scattered else None
+        asker = self._bare()
         for at, frame in enumerate(frames):
             if frame.kind == "For" and at == 0:
                 asker = self._subscriptions.get(frame.request)
@@ -745,6 +745,13 @@ class Client:
                 raise Defect(f"{frame} in a datagram")
             elif asker is not None:
                 asker.take(frame, DATAGRAM)
+
+    def _bare(self):
+        """Whose a datagram is that does not say it; `None` if that is not known, as an answer is still to come."""
+        for _, subscription in sorted(self._subscriptions.items()):
+            if isinstance(subscription, Scattered) and subscription.accepted is not False:
+                return subscription if subscription.accepted else None
+        return None
 
     def _take_acknowledge(self, frame):
         self.acknowledged.append(frame)
@@ -821,12 +828,14 @@ class Client:
             case "Rejected":
                 self._answer((frame.alias, frame.number), frame, Refused(frame))
             case "Subscribed" | "Top" | "Pong":
+                if frame.kind == "Subscribed":
+                    self._subscriptions[frame.request].accepted = True
                 self._answer(frame.request, frame)
             case "Failed":
                 subscription = self._subscriptions.get(frame.request)
                 if frame.request in self._waiting:
                     if subscription is not None:
-                        subscription.refused = True
+                        subscription.accepted = False
                     self._answer(frame.request, frame, Refused(frame))
                 elif subscription is not None and not subscription.ended.done():
                     subscription.ended.set_exception(Refused(frame))

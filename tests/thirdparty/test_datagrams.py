@@ -249,8 +249,9 @@ async def test_unordered_over_quic_is_a_stream_for_each(daemon, topic):
 
 
 @scenario
-async def test_large_payloads_over_webtransport_are_on_streams_of_their_own(daemon, topic, delivery):
-    async with daemon.connect("webtransport") as client:
+async def test_large_payloads_are_on_streams_of_their_own(daemon, streams, topic, delivery):
+    """In all cases: `Unordered` over raw QUIC has everything so."""
+    async with daemon.connect(streams) as client:
         subscription = await client.subscribe(topic, delivery=delivery)
         subscription.heard = []
         sizes = [10, 1000, 5000, SMALL, SMALL + 1, 500_000]
@@ -262,11 +263,11 @@ async def test_large_payloads_over_webtransport_are_on_streams_of_their_own(daem
             by_way[way].append(frame)
         for way, frame in of_kind(subscription, "Message"):
             size = len(frame.payload)
-            if delivery == "Unordered" and size > SMALL:
+            if size > SMALL:
                 assert [f.kind for f in by_way[way]] == ["Topic", "Message"], "a stream of its own"
                 assert by_way[way][0].next == 1
                 await until("its end", lambda: way in client.finished)
-            elif size > client.transport.ROOM * 2:
+            elif size > SMALL // 2:
                 assert way != DATAGRAM
 
 
@@ -316,14 +317,19 @@ async def test_bare_datagrams_belong_to_the_lowest_request(daemon, streams, topi
         assert now == {("For", other.request), ("For", third.request)}
 
 
+@pytest.mark.parametrize("network", NETWORKS)
 @scenario
-async def test_a_refused_subscription_is_not_the_lowest(daemon, streams, topic):
-    async with daemon.connect(streams) as client:
-        await refused("BAD_FILTER", client.subscribe("**/a", delivery="Realtime"))
-        subscription = await client.subscribe(topic, delivery="Realtime")
-        for n in range(1, 21):
-            await client.publish(topic, b"%d" % n)
-        await take_all(subscription, {(topic, n): b"%d" % n for n in range(1, 21)})
+async def test_a_refused_subscription_is_not_the_lowest(daemon, streams, topic, network):
+    """Even if what comes in datagrams comes before the refusal."""
+    async with daemon.connect("websocket") as publisher, daemon.connect(streams) as client:
+        await fill(publisher, topic, 10)
+        worsen(client, network, 41)
+        _, refusal = client.subscribe_now("**/a", delivery="Realtime")
+        subscription, _ = client.subscribe_now(topic, "All", delivery="Realtime")
+        for n in range(11, 31):
+            await publisher.publish(topic, b"%d" % n)
+        await take_all(subscription, {(topic, n): b"%d" % n for n in range(1, 31)})
+        await refused("BAD_FILTER", client.wait("the refusal", refusal))
 
 
 # Repair.
@@ -560,7 +566,7 @@ async def test_repair_of_more_than_64_sequences_in_a_datagram(daemon, streams, t
 @pytest.mark.parametrize("in_datagram", [True, False], ids=["datagram", "control"])
 @pytest.mark.parametrize(
     "of",
-    ["no subscription", "ordered", "over", "no topic", "another topic", "nothing", "not yet", "never"],
+    ["no subscription", "ordered", "unordered over quic", "over", "no topic", "another topic", "nothing", "not yet", "never"],
 )
 @scenario
 async def test_repair_of_what_there_is_not(daemon, streams, topic, of, in_datagram):
@@ -569,17 +575,19 @@ async def test_repair_of_what_there_is_not(daemon, streams, topic, of, in_datagr
         subscription = await client.subscribe(topic, delivery="Realtime")
         subscription.heard = []
         ordered = await client.subscribe(topic)
+        unordered = await client.subscribe(topic, delivery="Unordered")
         over = await client.subscribe(topic, delivery="Realtime")
         await fill(client, topic, 5)
         id = (await take(subscription, 5))[0].topic
-        await take(ordered, 5)
-        await take(over, 5)
+        for known in (ordered, unordered, over):
+            await take(known, 5)
         await client.unsubscribe(over)
         other = await client.subscribe(f"{topic}/other")
         await client.publish(f"{topic}/other", b"")
         request, asked, holes = {
             "no subscription": (77, id, [(1, 1)]),
             "ordered": (ordered.request, id, [(1, 5)]),
+            "unordered over quic": (unordered.request, id, [(1, 5)]),
             "over": (over.request, id, [(1, 5)]),
             "no topic": (subscription.request, id + 1_000_000, [(1, 1)]),
             "another topic": (subscription.request, (await take(other, 1))[0].topic, [(1, 1)]),
@@ -600,7 +608,9 @@ async def test_repair_of_what_there_is_not(daemon, streams, topic, of, in_datagr
         else:
             assert not gaps()
         await client.publish(topic, b"6")
-        for known in (subscription, ordered):
+        if streams == "quic":
+            assert not unordered.repeated
+        for known in (subscription, ordered, unordered):
             message = await known.message()
             assert (message.sequence, message.payload) == (6, b"6")
         subscription.ask(id, [(1, 1)])
@@ -796,12 +806,15 @@ async def test_several_publications_in_a_datagram_and_out_of_order(daemon, strea
         numbers = [2, 5, 4, 64, 66]
         frames = [declaration, *(publish_frame(1, n, b"%d" % n) for n in numbers)]
         seen = sum(1 << n - 1 for n in numbers if n <= 64)
+        beyond = client.expect(1, 66)
         acknowledged = lambda floor, seen: Record("Acknowledge", alias=1, floor=floor, seen=seen)
         await until(
             "0 and a bit for each",
             lambda: acknowledged(0, seen) in client.acknowledged,
             lambda: client.datagram(*frames),
         )
+        receipt = await client.wait("a receipt for what is beyond", beyond)
+        assert (receipt.kind, receipt.count, receipt.digest) == ("Receipt", 1, digest(b"66"))
         await until(
             "2 and the others",
             lambda: acknowledged(2, 0b110 | 1 << 61 | 1 << 63) in client.acknowledged,

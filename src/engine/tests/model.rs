@@ -109,6 +109,7 @@ impl World {
                         earliest: said.sequence,
                         next: said.sequence,
                         announced: false,
+                        begin: 0,
                     })
                     .epoch = self.engine.run() + id - 1;
             }
@@ -298,7 +299,7 @@ impl World {
             let Some(id) = self.id(name) else { continue };
             let (earliest, next) = place((id, name), self.bounds()[&id]);
             let epoch = self.engine.run() + id - 1;
-            let place = Place { name, epoch, earliest, next, announced: false };
+            let place = Place { name, epoch, earliest, next, announced: false, begin: 0 };
             places.insert(id, place);
         }
         self.subscribers.push(Subscriber { id, filter, lag, since, places, position: 0 });
@@ -377,13 +378,15 @@ impl World {
             assert!(items > 0 && next > from, "it does not get on");
             from = next;
         }
-        let Some(place) = subscriber.places.get(&id) else {
+        // One that is to be ended has no cursors any more.
+        let lost = subscriber.is_lost(&self.engine, &self.history);
+        let Some(place) = subscriber.places.get(&id).filter(|_| !lost) else {
             assert_eq!((gone, again), (vec![(first, last)], vec![]), "it is not its topic");
             return;
         };
         // Where it stands exactly is known once it was told.
         if place.announced {
-            let (first, last) = (first.max(1), last.min(place.next - 1));
+            let (first, last) = (first.max(place.begin), last.min(place.next - 1));
             let expected = (first < oldest && first <= last).then(|| (first, last.min(oldest - 1)));
             assert_eq!(gone, Vec::from_iter(expected));
             assert!(again.into_iter().eq(first.max(oldest)..=last));

@@ -38,6 +38,8 @@ pub(super) struct Place {
     pub(super) earliest: u64,
     pub(super) next: u64,
     pub(super) announced: bool,
+    // Where it began, as announced.
+    pub(super) begin: u64,
 }
 
 #[derive(Debug)]
@@ -128,6 +130,7 @@ impl Subscriber {
                 assert!(!place.announced, "announced twice");
                 assert!((place.earliest..=place.next).contains(next), "{next} {place:?}");
                 (place.announced, place.earliest, place.next) = (true, *next, *next);
+                place.begin = *next;
                 0
             }
             Item::Gap { id, epoch, name, first, last, cause: GapCause::Late, .. } => {

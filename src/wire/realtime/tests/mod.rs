@@ -30,8 +30,8 @@ proptest! {
 fn times_at_fifty_milliseconds() {
     assert_eq!(repeat_after(5 * MS), None);
     assert_eq!(repeat_after(5 * MS + 1), Some(2 * MS));
-    assert_eq!(repeat_after(50 * MS), Some(6 * MS));
-    assert_eq!(repeat_after(32 * MS), Some(4 * MS));
+    assert_eq!(repeat_after(50 * MS), Some(5 * MS));
+    assert_eq!(repeat_after(32 * MS), Some(3200));
     assert_eq!(grace(0), 3 * MS);
     assert_eq!(grace(50 * MS), 8 * MS);
     assert_eq!(ask_again(50 * MS), 72_500);

@@ -22,9 +22,9 @@ fn poll(unacked: &mut Unacked, now: u64) -> Vec<Resend> {
 fn repeated_once_then_on_the_stream_until_its_receipt() {
     let mut unacked = Unacked::new();
     unacked.push(0, RTT, 1, 7, frame(1, 7));
-    assert_eq!(unacked.due(), Some(6 * MS));
-    assert_eq!(poll(&mut unacked, 5 * MS), []);
-    assert_eq!(poll(&mut unacked, 6 * MS), [Resend::Datagram(1, frame(1, 7))]);
+    assert_eq!(unacked.due(), Some(5 * MS));
+    assert_eq!(poll(&mut unacked, 4 * MS), []);
+    assert_eq!(poll(&mut unacked, 5 * MS), [Resend::Datagram(1, frame(1, 7))]);
     assert_eq!(unacked.due(), Some(85 * MS));
     assert_eq!(poll(&mut unacked, 85 * MS), [Resend::Stream(1, 7, frame(1, 7))]);
     assert_eq!((unacked.due(), unacked.len()), (None, 1));
