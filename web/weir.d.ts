@@ -230,7 +230,12 @@ export class Receiver {
     now: number,
     rtt: number,
     deadline: number,
-  ): { quick: [number, number][]; sure: [number, number][]; late: [number, number][]; wake: number };
+  ): {
+    quick: [number, number][];
+    sure: [number, number][];
+    late: { first: number; last: number }[];
+    wake: number;
+  };
 }
 
 /** Frames as in tests/vectors/frames.json, for tests. A u64 is a bigint only above 2^53 - 1. */

@@ -74,16 +74,17 @@ const room = (size) => {
 
 /** @returns {any} */
 const varint = (bits) => {
-  if (src[at] < 0x80) return src[at++];
-  let big = 0n, shift = 0n, byte;
-  do {
+  const start = at;
+  let n = 0, scale = 1, byte = 0x80, big = 0n;
+  for (; byte >= 0x80; scale *= 128) {
     if (at === src.length) malformed("it ends too early");
+    if (at - start > bits / 7) malformed("a number too long");
     byte = src[at++];
-    big |= BigInt(byte & 0x7f) << shift;
-    shift += 7n;
-  } while (byte >= 0x80 && shift < bits);
-  if (byte >= 0x80 || big >> BigInt(bits)) malformed(`a number above ${bits} bits`);
-  return big > Number.MAX_SAFE_INTEGER ? big : Number(big);
+    n += (byte & 0x7f) * scale;
+  }
+  if (n < 2 ** Math.min(bits, 53)) return n;
+  for (let i = at; i-- > start; ) big = (big << 7n) | BigInt(src[i] & 0x7f);
+  return big >> BigInt(bits) ? malformed("a number too long") : big;
 };
 
 const take = (size) => {
@@ -312,10 +313,11 @@ class FrameReader {
   next() {
     while (this.#have >= this.#need) {
       const all = joined(this.#parts);
-      const width = all.subarray(0, 5).findIndex((byte) => byte < 0x80) + 1;
+      let width = 1;
+      while (all[width - 1] >= 0x80 && width < 6) width++;
       this.#parts = [all];
       this.#need = all.length + 1;
-      if (!width && all.length < 5) break;
+      if (width > all.length) break;
       src = all;
       at = 0;
       const size = varint(32);
@@ -392,8 +394,7 @@ const outbox = (write, fail) => {
       let count = 0, size = 0;
       do size += queue[count++].length;
       while (count < queue.length && size + queue[count].length <= JOIN);
-      const parts = queue.splice(0, count);
-      await write(joined(parts));
+      await write(joined(queue.splice(0, count)));
     }
     busy = false;
   };
@@ -721,8 +722,9 @@ class Session {
     error = this.over = known(error);
     clearTimeout(this.#timer);
     // The daemon hears of what is its own fault.
-    const fault = error.code === MALFORMED || error.code === TOO_LARGE;
-    this.link.close(fault ? error.code : 0, fault ? error.message.slice(0, 40) : "");
+    if ([MALFORMED, TOO_LARGE].includes(error.code)) {
+      this.link.close(error.code, error.message.slice(0, 40));
+    } else this.link.close(0, "");
     for (const reader of this.readers.values()) reader.lost();
     this.#settle.reject(error);
     this.onend(error);
@@ -808,6 +810,11 @@ export class Receiver {
   /** These are here, or never will be. Gives the parts that are new. */
   take(first, last, now, rtt) {
     const fresh = [];
+    if (first === this.top && !this.holes.length) {
+      this.top = last + 1;
+      this.#at = now;
+      return [{ first, last }];
+    }
     this.told(last + 1, now, rtt);
     const full = this.holes.length > HOLES;
     this.holes = this.holes.flatMap((hole) => {
@@ -831,7 +838,7 @@ export class Receiver {
       const { first, last } = hole, size = last - first + 1;
       const end = deadline ? hole.seen + deadline - rtt / 2 : Infinity;
       if (now >= end) {
-        late.push([first, last]);
+        late.push(hole);
         return false;
       }
       if (now >= hole.due) {
@@ -1056,7 +1063,7 @@ class Feed {
         throw defect(`sequence ${first} where ${cursor?.top ?? "no topic"} was due`);
       }
     }
-    safe(first), safe(last);
+    safe(last);
     if (datagram) {
       this.stats.datagrams++;
       if (this.#crowded(1)) return;
@@ -1104,7 +1111,7 @@ class Feed {
         const frame = { frame: "Repair", subscription: this.request, topic: cursor.id, holes };
         if (holes === sure || !session.link.datagram?.(encode(frame))) session.send(frame);
       }
-      for (const [first, last] of late) this.#gap(cursor, first, last, "Late");
+      for (const { first, last } of late) this.#gap(cursor, first, last, "Late");
       if (!cursor.holes.length) this.#holed.delete(cursor);
       soonest = Math.min(soonest, wake);
     }
@@ -1412,9 +1419,7 @@ export class Client extends EventTarget {
       if (this.#over) return;
       try {
         const won = await race(this.#target);
-        if (this.#over) won.session.leave();
-        else this.#adopt(won);
-        return;
+        return this.#over ? won.session.leave() : this.#adopt(won);
       } catch (error) {
         if (!error.retry) return this.#finish(known(error));
       }
@@ -1446,7 +1451,7 @@ export class Client extends EventTarget {
 const about = async ({ base, pinned }) => {
   if (pinned) return { hashes: pinned.map(unhex) };
   try {
-    const answer = await fetch(new URL("/certificate.sha256", base), { cache: "no-store" });
+    const answer = await fetch(new URL("/certificate.sha256", base));
     const { pinning, current, next, port, path } = await answer.json();
     return { hashes: pinning ? [current, next].filter(Boolean).map(unhex) : [], port, path };
   } catch {
