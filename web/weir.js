@@ -571,8 +571,8 @@ class Session {
   rtt = 50;
   #measured = 0;
   #samples = 0;
-  /** Whose datagrams are that say nothing else. */
-  #lowest = 0;
+  /** Requests that datagrams come for. Whose they are that do not say: the first one's. */
+  #scattered = new Set();
   #declared = new Set();
   /** Aliases that the daemon knows. */
   #known = new Set();
@@ -648,7 +648,10 @@ class Session {
         }
       case "Subscribed": case "Top":
         return reader?.answer(frame, this);
-      case "Failed": case "Ended":
+      case "Failed":
+        // Else it is about an Unsubscribe.
+        if (reader) this.#scattered.delete(request);
+      case "Ended":
         this.readers.delete(request);
         return reader?.ended(new WeirError(code, reason));
       case "Goodbye":
@@ -657,11 +660,10 @@ class Session {
   }
 
   /** What follows a For goes to this. @param {Frame} frame @param {() => void} [cancel] */
-  open({ frame, request }, cancel) {
-    if (frame !== "For") throw defect(`a stream that begins with ${frame}`);
+  open({ request }, cancel) {
     const reader = this.readers.get(request);
     if (reader) return reader.open(cancel);
-    // Of a subscription that was given up.
+    // Of a subscription that was given up, or it does not begin with a For.
     cancel?.();
     return NOBODY;
   }
@@ -669,7 +671,7 @@ class Session {
   /** @param {Uint8Array} bytes */
   datagram(bytes) {
     const frames = new FrameReader();
-    let to = this.#lowest;
+    let [to] = this.#scattered;
     this.heard();
     frames.each(bytes, (frame, kind) => {
       if (kind === 1) to = frame.request;
@@ -690,7 +692,7 @@ class Session {
     reader.request = request;
     this.link.send(frame);
     if (!reader.scattered) return;
-    this.#lowest ||= request;
+    this.#scattered.add(request);
     this.measure();
   }
 
@@ -710,8 +712,7 @@ class Session {
       link.datagram?.(this.#known.has(topic.alias) ? bytes : joined([declaration, bytes]));
     if (!realtime || !datagram()) return link.publish(bytes);
     this.measure();
-    const later = (ms, act) =>
-      setTimeout(() => !this.over && waiting.has(number) && act(), ms);
+    const later = (ms, act) => setTimeout(() => this.over || waiting.has(number) && act(), ms);
     if (rtt > 5) later(clamp(rtt / 10, 2, 5), datagram);
     later(rtt * 1.5 + 10, () => link.publish(bytes));
   }

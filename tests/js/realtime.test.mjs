@@ -181,6 +181,27 @@ scene("whose a datagram is", async ({ clock, client, peer }) => {
   assert.equal(client.state, "open");
 });
 
+scene("the lowest is none that was refused", async ({ client, peer }) => {
+  const refused = client.subscribe("a/**/b", { delivery: "realtime" });
+  const { request } = await peer.next("Subscribe");
+  const next = await subscribe(client, peer, "a", { delivery: "realtime" });
+  const last = await subscribe(client, peer, "b", { delivery: "realtime" });
+  peer.say({ frame: "Failed", request, code: 0x21, reason: "" });
+  await assert.rejects(refused.ready, { name: "bad_filter" });
+  peer.datagram(topic(1, "a"), message(1, 1));
+  assert.deepEqual(await read(next.subscription, 1), ["1:1"]);
+  // It ends just when it is given up: that refuses the Unsubscribe, and not the subscription.
+  next.subscription.close();
+  await peer.next("Unsubscribe");
+  peer.say({ frame: "Failed", request: next.request, code: 0x25, reason: "" });
+  await settle();
+  peer.datagram(topic(2, "b"), message(2, 1));
+  peer.datagram({ frame: "For", request: last.request }, topic(2, "b"), message(2, 2));
+  peer.datagram({ frame: "For", request: last.request }, message(2, 3));
+  await settle();
+  assert.deepEqual(last.subscription.stats, { ...NONE, datagrams: 2 });
+});
+
 scene("a topic said again, on its stream, in datagrams, on streams of their own", async ({ client, peer }) => {
   const { subscription, request } = await subscribe(client, peer, "a", { delivery: "realtime" });
   peer.datagram(topic(1, "a", 5), message(1, 5));
