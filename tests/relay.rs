@@ -7,7 +7,7 @@ mod common;
 use common::{TRANSPORTS, client, daemon, daemon_with, gap, message, within};
 use weir::client::{PublishError, RequestError, SubscribeError};
 use weir::engine::Limits;
-use weir::wire::{Code, Delivery, Digest, GapCause, Lag, Which};
+use weir::wire::{Code, Digest, GapCause, Lag, Which};
 use weir::{Client, Daemon, Event, Start, SubscribeOptions};
 
 #[tokio::test]
@@ -287,18 +287,6 @@ async fn a_daemon_that_is_full_refuses_and_serves_again_when_it_is_not() {
     first.close().await;
     // The daemon takes a moment to see it leave.
     within(async { while second.clone().connect().await.is_err() {} }).await;
-}
-
-#[tokio::test]
-async fn what_is_not_offered_yet_is_refused_in_words() {
-    let daemon = daemon().await;
-    let client = client(&daemon, TRANSPORTS[0]).await;
-    let options = SubscribeOptions { delivery: Delivery::Realtime, ..SubscribeOptions::default() };
-    match client.subscribe("demo/a", &options).await {
-        Err(SubscribeError::Refused(why)) => assert_eq!(why.code, Code::UNSUPPORTED),
-        other => panic!("{other:?}"),
-    }
-    client.publish("demo/a", "the session goes on").await.unwrap();
 }
 
 #[tokio::test]

@@ -41,7 +41,7 @@ pub enum Item<'a> {
     },
 }
 
-impl<'a> Item<'a> {
+impl Item<'_> {
     /// The announcement that precedes a message or a gap which stands alone.
     #[must_use]
     pub fn topic(&self) -> Self {

@@ -51,7 +51,7 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId, d
     loop {
         let read = poll_fn(|context| {
             peer.core.poll_read(id, context, wanted(BATCH, deadline), &mut |item| {
-                append(&item, &mut pieces)
+                append(&item, &mut pieces);
             })
         });
         if let Err(refusal) = read.await {

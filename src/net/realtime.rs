@@ -226,9 +226,8 @@ impl Delivery {
     }
 
     async fn message(&mut self, now: u64, size: usize, told: Told) -> Result<(), Gone> {
-        let told = match self.send_apart(told).await {
-            Some(told) => told,
-            None => return Ok(()),
+        let Some(told) = self.send_apart(told).await else {
+            return Ok(());
         };
         let Told { topic, sequence, message, .. } = told;
         let name = self.recent.iter().find(|(id, _, _)| *id == topic).map(|(_, frame, _)| frame);

@@ -61,7 +61,9 @@ const UNACKNOWLEDGED: u32 = 8;
 
 fn base() -> TransportConfig {
     let mut acknowledgements = AckFrequencyConfig::default();
-    acknowledgements.ack_eliciting_threshold(UNACKNOWLEDGED.into());
+    acknowledgements
+        .ack_eliciting_threshold(UNACKNOWLEDGED.into())
+        .reordering_threshold(VarInt::from_u32(1));
     let mut config = TransportConfig::default();
     config
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())

@@ -54,7 +54,7 @@ impl Random {
     }
 
     fn chance(&mut self, share: f64) -> bool {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64 <= share && share > 0.0
+        f64::from(self.next() as u32) < share * f64::from(u32::MAX)
     }
 }
 

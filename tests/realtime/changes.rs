@@ -1,7 +1,7 @@
 //! Subscriptions that end, and topics that are forgotten, while messages fly.
 
 use crate::common::{daemon, daemon_with, within};
-use crate::lossy::{Lossy, ROUGH};
+use crate::lossy::{Lossy, ROUGH, Rules};
 use crate::tally::{Tally, content, options, publish, pump, through};
 use weir::client::SubscribeError;
 use weir::engine::Limits;
@@ -98,7 +98,7 @@ async fn a_topic_that_is_forgotten_begins_anew() {
 async fn publishing_and_subscribing_in_one_session_over_a_rough_network() {
     for transport in BOTH {
         let daemon = daemon().await;
-        let lossy = Lossy::start(daemon.local_addr(), ROUGH);
+        let lossy = Lossy::start(daemon.local_addr(), Rules { loss: 0.3, ..ROUGH });
         let client = through(&lossy, &daemon, transport).await;
         let mut subscription =
             client.subscribe("echo/**", &options(Delivery::Realtime)).await.unwrap();

@@ -18,7 +18,8 @@ fn named(id: u64, next: u64) -> DaemonFrame<'static> {
 async fn connect(endpoint: &quinn::Endpoint, hash: weir::CertificateHash) -> (Client, Stage) {
     let server = endpoint.local_addr().unwrap().to_string();
     let connecting = Client::builder(server).trust(Trust::Pinned(hash.into())).connect();
-    let (client, stage) = within(async { tokio::join!(connecting, Stage::accept(endpoint)) }).await;
+    let (client, stage) =
+        within(Box::pin(async { tokio::join!(connecting, Stage::accept(endpoint)) })).await;
     (client.unwrap(), stage)
 }
 
@@ -77,7 +78,7 @@ fn datagram(frames: &[DaemonFrame<'_>]) -> Bytes {
 #[tokio::test]
 async fn what_was_not_handed_out_is_not_taken_for_had() {
     let (endpoint, hash) = staged();
-    let (client, mut stage) = connect(&endpoint, hash).await;
+    let (client, mut stage) = Box::pin(connect(&endpoint, hash)).await;
     let (mut subscription, request, _) = subscribe(&client, &mut stage, weir::Start::New).await;
     let (whose, lost) = (DaemonFrame::For { request }, GapCause::Evicted);
     let gone = DaemonFrame::Gap { topic: 1, first: 1, last: 8, cause: lost };
@@ -101,7 +102,7 @@ async fn what_was_not_handed_out_is_not_taken_for_had() {
 #[tokio::test]
 async fn what_is_missing_when_a_topic_begins_anew_is_told() {
     let (endpoint, hash) = staged();
-    let (client, mut stage) = connect(&endpoint, hash).await;
+    let (client, mut stage) = Box::pin(connect(&endpoint, hash)).await;
     let (mut subscription, request, _) = subscribe(&client, &mut stage, weir::Start::New).await;
     let whose = DaemonFrame::For { request };
     let old = [whose, named(1, 1), said(1, 2), said(1, 4)];
@@ -123,7 +124,7 @@ async fn what_is_missing_when_a_topic_begins_anew_is_told() {
 #[tokio::test]
 async fn holes_are_asked_for_in_datagrams_and_then_on_the_control_stream() {
     let (endpoint, hash) = staged();
-    let (client, mut stage) = connect(&endpoint, hash).await;
+    let (client, mut stage) = Box::pin(connect(&endpoint, hash)).await;
     let (mut subscription, request, _) = subscribe(&client, &mut stage, weir::Start::New).await;
     let reading = tokio::spawn(async move {
         let seen = sequences(&mut subscription, 5).await;
@@ -165,7 +166,7 @@ async fn holes_are_asked_for_in_datagrams_and_then_on_the_control_stream() {
 async fn a_daemon_that_sends_damaged_datagrams_is_left() {
     for damaged in [&b"x"[..], &[0], &[1, 0x63], &[2, 1, 1, 5]] {
         let (endpoint, hash) = staged();
-        let (client, mut stage) = connect(&endpoint, hash).await;
+        let (client, mut stage) = Box::pin(connect(&endpoint, hash)).await;
         let (mut subscription, ..) = subscribe(&client, &mut stage, weir::Start::New).await;
         stage.connection.send_datagram(Bytes::copy_from_slice(damaged)).unwrap();
         let error = match within(subscription.next()).await.unwrap() {

@@ -63,7 +63,7 @@ async fn a_reader_that_rests_gets_everything_afterwards() {
         // And is live again.
         let before = subscription.stats().datagrams;
         pump(&mut tally, &mut subscription, 100, 1, |n| {
-            publish(&daemon, "rest", MESSAGES + n, 100)
+            publish(&daemon, "rest", MESSAGES + n, 100);
         })
         .await;
         assert!(subscription.stats().datagrams > before);

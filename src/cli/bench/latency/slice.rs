@@ -85,7 +85,7 @@ impl Slice {
                 let message = payload(self.number, index, self.size);
                 stamp.store(start.elapsed().as_nanos() as u64, Ordering::Release);
                 // Whether it was accepted, the subscriber knows.
-                let _receipt = publish(&publisher, delivery, &topic, message).await?;
+                publish(&publisher, delivery, &topic, message).await?;
             }
             anyhow::Ok(())
         });

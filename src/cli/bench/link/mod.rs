@@ -6,6 +6,7 @@ mod host;
 mod inside;
 mod lane;
 mod model;
+mod program;
 mod publisher;
 mod receiver;
 mod report;
@@ -36,7 +37,8 @@ Examples:
   weir bench link --loss 2% --outage 30ms
   weir bench link --rate 1Mbit --queue 200ms --loss 0% --bulk 10MB
   weir bench link --loss 30% --loss-until 10s
-  weir bench link --svg latency.svg")]
+  weir bench link --svg latency.svg
+  weir bench link --loss 3% --run 'weir ping'")]
 pub(crate) struct Arguments {
     /// Delay of the link, one way.
     #[arg(long, value_name = "TIME", default_value = "25ms", value_parser = duration)]
@@ -100,6 +102,10 @@ pub(crate) struct Arguments {
     /// Plot the distributions of latency.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Measure nothing: run this program on the far side, with the daemon's page in `$WEIR_URL`, its
+    /// address in `$WEIR_SERVER` and its certificate's hash in `$WEIR_CERT_HASH`.
+    #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["json", "svg", "bulk"])]
+    run: Option<String>,
     /// Runs in the namespaces that were made for it.
     #[arg(long, hide = true)]
     inside: bool,
@@ -214,6 +220,9 @@ impl Arguments {
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<std::process::ExitCode> {
     usage(arguments.check());
     host::check()?;
+    if let (true, Some(program)) = (arguments.inside, &arguments.run) {
+        return program::run(program, &arguments.spec(), arguments.seed);
+    }
     if arguments.inside {
         return runs::run(arguments).map(|()| std::process::ExitCode::SUCCESS);
     }
