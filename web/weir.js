@@ -484,11 +484,11 @@ const overWebTransport = (url, hashes, session) => {
         fail(error);
       }
     },
-    /** Whether it went out; nobody knows whether it arrives. */
-    datagram(bytes) {
+    /** Whether it goes out; nobody knows whether it arrives. With `least` 1: if none waits. */
+    datagram(bytes, least = -64) {
       quick ??= (datagrams.writable ?? datagrams.createWritable()).getWriter();
       // What is too large the browsers drop, and say nothing.
-      if (!(bytes.length <= datagrams.maxDatagramSize) || quick.desiredSize < -64) return false;
+      if (!(bytes.length <= datagrams.maxDatagramSize) || quick.desiredSize < least) return false;
       quick.write(bytes).catch(nothing);
       return true;
     },
@@ -708,12 +708,12 @@ class Session {
     if (bytes.length > JOIN) return link.alone(declaration, bytes);
     if (!this.#declared.has(topic)) link.publish(declaration);
     this.#declared.add(topic);
-    const datagram = () =>
-      link.datagram?.(this.#known.has(topic.alias) ? bytes : joined([declaration, bytes]));
+    const datagram = (least) =>
+      link.datagram?.(this.#known.has(topic.alias) ? bytes : joined([declaration, bytes]), least);
     if (!realtime || !datagram()) return link.publish(bytes);
     this.measure();
     const later = (ms, act) => setTimeout(() => this.over || waiting.has(number) && act(), ms);
-    if (rtt > 5) later(clamp(rtt / 10, 2, 5), datagram);
+    if (rtt > 5) later(clamp(rtt / 10, 2, 5), () => datagram(1));
     later(rtt * 1.5 + 10, () => link.publish(bytes));
   }
 
