@@ -228,7 +228,9 @@ impl Shared {
             pieces.push(declare.into());
         }
         let publish = encode_publish(alias, number, crate::net::now(), payload);
-        if datagram && let Some(datagram) = self.datagram(&state.outstanding, alias, &publish) {
+        if datagram
+            && let Some(datagram) = self.datagram(&state.outstanding, (alias, &publish), None)
+        {
             let (now, rtt) = (self.now(), self.rtt());
             state.outstanding.unacked.push(now, rtt, alias, number, publish);
             state.outstanding.count += 1;

@@ -60,22 +60,29 @@ impl Shared {
         self.link.rtt().unwrap_or(RTT).as_micros() as u64
     }
 
-    /// The datagram for a publication; none if it does not fit.
+    /// The datagram for a publication; none if it does not fit. With what was repeated last, if
+    /// that fits too.
     pub(super) fn datagram(
         &self,
         outstanding: &Outstanding,
-        alias: u32,
-        publish: &Encoded,
+        (alias, publish): (u32, &Encoded),
+        carried: Option<(u32, &Encoded)>,
     ) -> Option<Bytes> {
-        let mut datagram = Vec::new();
-        if let Some(name) = outstanding.undeclared(alias) {
-            ClientFrame::Topic { alias, name }.encode(&mut datagram);
+        let size = self.link.datagram_size()?;
+        let mut datagram = Vec::with_capacity(size);
+        for (alias, publish) in [(alias, publish)].into_iter().chain(carried) {
+            let before = datagram.len();
+            if let Some(name) = outstanding.undeclared(alias) {
+                ClientFrame::Topic { alias, name }.encode(&mut datagram);
+            }
+            let (head, body) = publish.pieces();
+            datagram.extend_from_slice(head);
+            datagram.extend_from_slice(body);
+            if datagram.len() > size {
+                datagram.truncate(before);
+            }
         }
-        let (head, body) = publish.pieces();
-        let fits = datagram.len() + head.len() + body.len() <= self.link.datagram_size()?;
-        datagram.extend_from_slice(head);
-        datagram.extend_from_slice(body);
-        fits.then(|| datagram.into())
+        (!datagram.is_empty()).then(|| datagram.into())
     }
 }
 
@@ -83,6 +90,9 @@ impl Shared {
 pub(super) async fn resend(shared: &Arc<Shared>) -> Closed {
     let mut due = Vec::new();
     let mut congestion = Congestion::default();
+    // What was repeated last, and when: it goes along with the next repeat, if the path is so long
+    // that it cannot be acknowledged yet. So a burst of losses has to be longer to take it.
+    let mut last: Option<(u64, u32, Encoded)> = None;
     loop {
         let next = shared.lock().outstanding.unacked.due();
         let timer = async {
@@ -107,8 +117,12 @@ pub(super) async fn resend(shared: &Arc<Shared>) -> Closed {
                 // More of the same would not help.
                 Resend::Datagram(..) if congested => {}
                 Resend::Datagram(alias, publish) => {
-                    let datagram = shared.datagram(&state.outstanding, alias, &publish);
+                    let before = last.as_ref().filter(|(at, ..)| now.saturating_sub(*at) < rtt);
+                    let carried = before.map(|(_, alias, publish)| (*alias, publish));
+                    let outstanding = &state.outstanding;
+                    let datagram = shared.datagram(outstanding, (alias, &publish), carried);
                     shared.datagrams.push(datagram);
+                    last = Some((now, alias, publish));
                 }
                 Resend::Stream(_, _, publish) => {
                     let (head, body) = publish.pieces();
