@@ -828,8 +828,7 @@ class Client:
             case "Rejected":
                 self._answer((frame.alias, frame.number), frame, Refused(frame))
             case "Subscribed" | "Top" | "Pong":
-                if frame.kind == "Subscribed":
-                    if frame.request in self._subscriptions:
+                if frame.kind == "Subscribed" and frame.request in self._subscriptions:
                     self._subscriptions[frame.request].accepted = True
                 self._answer(frame.request, frame)
             case "Failed":
