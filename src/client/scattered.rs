@@ -18,9 +18,6 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, Sleep};
 
-/// Round-trip time where the transport does not say, 50 ms.
-const RTT: Duration = Duration::from_millis(50);
-
 /// What has come, and how, in a subscription that is not `Ordered`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -135,10 +132,6 @@ impl Scattered {
         self.begun.elapsed().as_micros() as u64
     }
 
-    fn rtt(&self) -> u64 {
-        self.shared.link.rtt().unwrap_or(RTT).as_micros() as u64
-    }
-
     /// The next event. `earlier` is what it was resumed with.
     pub(super) fn poll(
         &mut self,
@@ -202,7 +195,7 @@ impl Scattered {
     // Sends the repairs that are due, and gives up what is.
     fn ask(&mut self) {
         let mut due = Vec::new();
-        self.receiver.poll(self.now(), self.rtt(), &mut due);
+        self.receiver.poll(self.now(), self.shared.rtt(), &mut due);
         for due in due {
             match due {
                 Due::Ask { topic, holes, reliably } => {
@@ -232,7 +225,7 @@ impl Scattered {
         earlier: &mut HashMap<Arc<str>, Resumed>,
     ) -> Result<(), SubscribeError> {
         let decoded = DaemonFrame::decode(frame);
-        let (now, rtt) = (self.now(), self.rtt());
+        let (now, rtt) = (self.now(), self.shared.rtt());
         match decoded.map_err(|error| SubscribeError::Protocol(error.to_string()))? {
             DaemonFrame::Topic { id, .. } if self.names.contains_key(&id) => {}
             DaemonFrame::Topic { id, epoch, next, name } => {
