@@ -29,6 +29,9 @@ pub(crate) fn open(socket: UdpSocket, identities: Arc<Identities>) -> Result<End
     let crypto = QuicServerConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport::daemon()));
+    #[cfg(target_os = "linux")]
+    let runtime = Arc::new(super::batch::Batching);
+    #[cfg(not(target_os = "linux"))]
     let runtime = Arc::new(quinn::TokioRuntime);
     let at = socket.local_addr();
     Endpoint::new(quinn::EndpointConfig::default(), Some(config), socket, runtime)

@@ -7,6 +7,7 @@
 //! | `websocket` | a session on one channel: written by turns, taken apart, watched |
 //! | `outbox` | what waits to be written to a stream, bounded |
 //! | `socket` | the UDP socket and its buffers |
+//! | `batch` | packets of many connections, sent in one system call |
 //! | `tls` | configurations, and how a peer's certificate is checked |
 //! | `transport` | QUIC's settings, each with its reason |
 //! | `congestion` | how much may be in flight |
@@ -32,6 +33,8 @@ pub(crate) mod websocket;
 pub(crate) mod apart;
 #[cfg(feature = "daemon")]
 pub(crate) mod asked;
+#[cfg(all(feature = "daemon", target_os = "linux"))]
+mod batch;
 #[cfg(feature = "daemon")]
 pub(crate) mod core;
 #[cfg(feature = "daemon")]
