@@ -1,8 +1,8 @@
 //! What a session answers to those who look things up.
 
 use super::frames::encode_item;
-use super::session::Action;
-use super::{Engine, Item};
+use super::session::{Action, Answer};
+use super::Engine;
 use crate::wire::{self, DaemonFrame, Refusal, TopEntry, Which};
 
 pub(super) fn fail(out: &mut Vec<u8>, request: u32, refusal: &Refusal) {
@@ -20,8 +20,12 @@ pub(super) fn answer(
         Ok(found) => {
             let mut head = Vec::with_capacity(wire::FRAME_OVERHEAD);
             DaemonFrame::For { request }.encode(&mut head);
-            encode_item(&Item::Message(found).topic(), &mut head);
-            Some(Action::Answer { head: head.into(), message: found.encoded().clone() })
+            encode_item(&found.announcement(), &mut head);
+            let message = match found.encoded() {
+                Some(encoded) => Answer::Small(encoded.clone()),
+                None => Answer::Large { topic: found.topic_id(), sequence: found.sequence() },
+            };
+            Some(Action::Answer { request, head: head.into(), message })
         }
         Err(refusal) => {
             fail(out, request, &refusal);
