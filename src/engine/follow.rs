@@ -3,7 +3,7 @@
 use super::body::Body;
 use super::replay::{Came, Out};
 use super::{Engine, Item, MessageRef, SubscriptionId};
-use crate::wire::{Code, Lag, Refusal};
+use crate::wire::{Code, GapCause, Lag, Refusal};
 
 /// How far it has come.
 #[derive(Debug)]
@@ -19,21 +19,24 @@ pub(super) struct Follow {
 }
 
 impl Engine {
-    /// Begins a subscription to one message that is arriving or in the cache; none if it is not.
+    /// Begins a subscription to one message that is arriving or in the cache; or says why it will
+    /// not come.
     /// It is named at once, and [`read`](Self::read) like any other: [`Item::Begin`],
     /// [`Item::Chunk`]s, and [`Item::End`] or [`Item::Abort`]; after that it is refused with
     /// [`Code::DONE`]. A message that is not large comes as one [`Item::Message`].
-    pub fn follow(&mut self, topic: u64, sequence: u64) -> Option<SubscriptionId> {
-        let slot = *self.by_id.get(&topic)?;
-        let entry = self.topic(slot)?.at(sequence)?;
-        if matches!(entry.body, Body::Aborted { .. }) {
-            return None;
+    pub fn follow(&mut self, topic: u64, sequence: u64) -> Result<SubscriptionId, GapCause> {
+        let slot = self.by_id.get(&topic);
+        let entry = slot.and_then(|slot| self.topic(*slot)?.at(sequence));
+        match entry.map(|entry| &entry.body) {
+            None => return Err(GapCause::Evicted),
+            Some(Body::Aborted { .. }) => return Err(GapCause::Aborted),
+            Some(_) => {}
         }
         let (begun, stalled, ended) = (false, false, false);
         let follow = Follow { topic, sequence, begun, offset: 0, stalled, ended };
         let (id, _) = self.subscriptions.insert(None, Lag::Oldest, Some(Box::new(follow)));
         self.subscriptions.name(id);
-        Some(id)
+        Ok(id)
     }
 
     pub(super) fn read_followed(

@@ -250,9 +250,18 @@ impl World {
         (producer as u8, self.numbers[producer] - back)
     }
 
+    // A number for a publication to this topic; sometimes one that is under way, and its topic.
+    fn origin(&mut self, topic: usize) -> (usize, (u8, u64)) {
+        if !self.sending.is_empty() && self.random.below(5) == 0 {
+            let again = self.random.below(self.sending.len());
+            return (self.sending[again].topic.0, self.sending[again].origin);
+        }
+        (topic, self.number())
+    }
+
     fn publish(&mut self) {
         let (topic, n) = (self.random.below(TOPICS.len()), self.random.below(PAYLOADS));
-        let origin = self.number();
+        let (topic, origin) = self.origin(topic);
         let (payload, digest) = &payloads()[n];
         let publication = Publication {
             topic: TOPICS[topic],
@@ -276,12 +285,7 @@ impl World {
     fn begin(&mut self) {
         let topic = self.random.below(TOPICS.len());
         let n = [1, 2, 4, 5, 7, 8, 10][self.random.below(7)];
-        let mut origin = self.number();
-        // Sometimes one that is under way.
-        if !self.sending.is_empty() && self.random.below(4) == 0 {
-            let again = self.random.below(self.sending.len());
-            origin = self.sending[again].origin;
-        }
+        let (topic, origin) = self.origin(topic);
         let size = payloads()[n].0.len() as u64;
         let (producer, number) = (ProducerId([origin.0; 16]), origin.1);
         let origin_of = Some(Origin { producer, number });
@@ -426,9 +430,10 @@ impl World {
         let filter = old.filter.parse::<Filter>().unwrap();
         let id = self.engine.subscribe(filter, &start, Lag::Oldest);
         let shown = known.into_iter().map(|(id, next)| (*id, *next)).collect();
-        // What it had not heard of before begins where it began, or later.
+        // What it had not heard of goes on from where it began, whatever there was before.
         self.readers.push(Reader {
             id,
+            all: false,
             next: BTreeMap::new(),
             shown,
             part: None,
@@ -483,10 +488,13 @@ impl World {
         let of = reader.named.swap_remove(0);
         let found = self.engine.follow(of.0, of.1);
         let first = self.firsts().get(&of.0).copied();
-        let there = first.is_some_and(|first| of.1 >= first)
-            && self.history[&of].state != State::Aborted;
+        let in_log = first.is_some_and(|first| of.1 >= first);
+        let there = in_log && self.history[&of].state != State::Aborted;
+        if let Err(cause) = found {
+            assert_eq!(cause, if in_log { GapCause::Aborted } else { GapCause::Evicted });
+        }
         // A payload that was looked up may outlive its message.
-        assert!(found.is_some() || !there);
+        assert!(found.is_ok() || !there);
         let follower = |id| Follower { id, of, part: None, over: false };
         self.followers.extend(found.map(follower));
     }
