@@ -18,14 +18,15 @@ pub(super) fn answer(
 ) -> Option<Action> {
     match engine.get(topic, which) {
         Ok(found) => {
-            let mut head = Vec::with_capacity(wire::FRAME_OVERHEAD);
-            DaemonFrame::For { request }.encode(&mut head);
-            encode_item(&found.announcement(), &mut head);
+            let whose = DaemonFrame::For { request }.to_bytes();
+            let mut topic = Vec::with_capacity(wire::FRAME_OVERHEAD);
+            encode_item(&found.announcement(), &mut topic);
+            let head = [whose, topic.into()];
             let message = match found.encoded() {
                 Some(encoded) => Answer::Small(encoded.clone()),
                 None => Answer::Large { topic: found.topic_id(), sequence: found.sequence() },
             };
-            Some(Action::Answer { request, head: head.into(), message })
+            Some(Action::Answer { request, head, message })
         }
         Err(refusal) => {
             fail(out, request, &refusal);

@@ -12,6 +12,8 @@ use bytes::Bytes;
 #[derive(Debug, Default)]
 pub struct Intake {
     open: Option<Open>,
+    // How many have begun.
+    begun: u64,
 }
 
 #[derive(Debug)]
@@ -35,11 +37,11 @@ enum To {
 }
 
 impl Intake {
-    /// How many bytes have come of a publication that is not complete; none if there is none, or
-    /// if nobody waits for its rest.
-    pub fn came(&self) -> Option<u64> {
+    /// Of a publication that is not complete: which one of this intake's it is, and how many bytes
+    /// have come. None if there is none, or if nobody waits for its rest.
+    pub fn progress(&self) -> Option<(u64, u64)> {
         let open = self.open.as_ref()?;
-        (!matches!(open.to, To::Nowhere)).then_some(open.came)
+        (!matches!(open.to, To::Nowhere)).then_some((self.begun, open.came))
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -100,6 +102,7 @@ impl Session {
                 (To::Nowhere, Some(refusal.code))
             }
         };
+        intake.begun += 1;
         intake.open = Some(Open { alias, number, stamp, size, came: 0, to });
         Ok(answered.map(|code| Action::Enough { code }))
     }

@@ -59,8 +59,8 @@ pub enum Action {
     Answer {
         /// The question's name on the wire.
         request: u32,
-        /// Frames that come first.
-        head: Bytes,
+        /// Frames that come first: whom it is for, and the topic.
+        head: [Bytes; 2],
         /// The message.
         message: Answer,
     },

@@ -185,8 +185,10 @@ fn gets_tops_and_pings_are_answered() {
             panic!("{action:?}")
         };
         let mut reader = FrameReader::new(1000);
-        reader.push(head);
-        let (first, second) = (reader.next_frame().unwrap(), reader.next_frame().unwrap());
+        let [first, second] = head.map(|frame| {
+            reader.push(frame);
+            reader.next_frame().unwrap()
+        });
         assert_eq!(decode(&first.unwrap()), DaemonFrame::For { request: 4 });
         let expected = DaemonFrame::Topic { id: 1, epoch: 1_000_000, next: sequence, name: "a" };
         assert_eq!(decode(&second.unwrap()), expected);
