@@ -180,7 +180,7 @@ impl Apart {
             let mut gone = None;
             if let Ok(mut tx) = peer.link.open_uni().await {
                 tx.set_priority(priority(size));
-                match follow.send(&mut tx, &whose, head.clone()).await {
+                match follow.send(&mut tx, &whose, head.clone(), true).await {
                     Ok(None) => {
                         tx.finish();
                         tx.stopped().await;

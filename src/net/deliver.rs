@@ -141,7 +141,7 @@ pub(super) async fn answer(peer: Arc<Peer>, request: u32, head: [Bytes; 2], mess
                 return;
             };
             tx.set_priority(priority(LARGE + 1));
-            if let Ok(None) = follow.send(&mut tx, &whose, topic).await {
+            if follow.send(&mut tx, &whose, topic, false).await.is_ok() {
                 tx.finish();
             }
         }

@@ -1,7 +1,7 @@
 //! A large message on its way to one peer: read as it arrives, a batch at a time, so that a slow
 //! one pins no more than that.
 
-use super::link::{Transport, Tx, WriteError};
+use super::link::{Tx, WriteError};
 use super::session::Peer;
 use crate::engine::{Item, SubscriptionId, encode_item};
 use crate::wire::{Code, GapCause, encode_chunk};
@@ -39,14 +39,15 @@ impl Follow {
     }
 
     /// Sends all of it, after what says whose it is, and what else comes first. When it is aborted,
-    /// a stream of its own is reset; on a shared channel the abort is said. Gives whether it was.
+    /// its stream is reset, if that is wanted: then the reset may overtake whatever was said on it,
+    /// so that it is to be told elsewhere; else the abort is said. Gives whether it was.
     pub(super) async fn send(
         self,
         tx: &mut Tx,
         whose: &Bytes,
         head: Bytes,
+        resets: bool,
     ) -> Result<Option<GapCause>, WriteError> {
-        let shared = self.peer.link.transport() == Transport::WebSocket;
         let mut pieces = vec![whose.clone(), head];
         let (mut ended, mut aborted) = (false, None);
         while !ended {
@@ -72,7 +73,7 @@ impl Follow {
             // It has ended otherwise, with the session.
             ended |= read.await.is_err();
             if let Some(code) = aborted
-                && !shared
+                && resets
             {
                 tx.reset(code);
                 break;
