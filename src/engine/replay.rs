@@ -276,8 +276,12 @@ impl<S: FnMut(Item<'_>)> Out<'_, S> {
         };
         while !self.is_full() {
             if let Some(chunk) = rope.at(*offset) {
-                *offset += chunk.len();
                 let taken = chunk.len();
+                // Rather less than is wanted than nearly twice that.
+                if self.given && taken / 2 > self.left {
+                    return Came::Some;
+                }
+                *offset += taken;
                 self.give(Item::Chunk(chunk), taken);
             } else if message.is_complete() {
                 self.notice(Item::End { count: message.count(), digest: message.digest() });
