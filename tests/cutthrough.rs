@@ -10,7 +10,9 @@ mod hand;
 use bytes::Bytes;
 use common::{Served, TRANSPORTS, daemon, daemon_with, within};
 use hand::{Hand, Out, What, decode};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use weir::engine::Limits;
 use weir::wire::{ClientFrame, Code, DaemonFrame, Delivery, Digest, GapCause, Start, Which};
@@ -524,4 +526,55 @@ async fn twenty_subscribers_share_one_copy() {
         assert!(grown < 64, "{grown} MiB for one payload of 8 MiB");
         drop(all);
     }
+}
+
+#[tokio::test]
+async fn over_http_it_is_relayed_while_it_arrives_and_sent_in_pieces() {
+    let any = (Ipv4Addr::LOCALHOST, 0);
+    let daemon = Daemon::builder().listen(any.into()).http(SocketAddr::from(any));
+    let daemon = daemon.spawn().await.unwrap();
+    let payload = payload(12, 5 * CHUNK + 3);
+    let (first, second) = payload.split_at(2 * CHUNK);
+    let mut subscriber = greet(&daemon, Transport::Quic, 2).await;
+    subscriber.subscribe(1, "demo/a", Start::New, Delivery::Ordered).await;
+    let head = format!(
+        "POST /v1/topics/demo/a HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: one\r\nWeir-Stamp: 5\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        payload.len()
+    );
+    for (sequence, breaks_off) in [(1, true), (2, false)] {
+        let mut http = TcpStream::connect(daemon.http_addr().unwrap()).await.unwrap();
+        http.write_all(head.as_bytes()).await.unwrap();
+        http.write_all(first).await.unwrap();
+        let mut message = Arriving::begin(&mut subscriber, 1).await;
+        assert_eq!((message.sequence, message.stamp), (sequence, 5));
+        message.read_to(&mut subscriber, 1, first.len()).await;
+        if breaks_off {
+            drop(http);
+            let frame = subscriber.frame(1).await;
+            assert_eq!(decode(&frame), DaemonFrame::Abort { code: Code::PUBLISHER_GONE });
+            assert!(is_gap(&subscriber.frame(1).await, 1, GapCause::Aborted));
+            continue;
+        }
+        http.write_all(second).await.unwrap();
+        assert_eq!(message.end(&mut subscriber, 1, &payload).await, 1);
+        let mut answer = String::new();
+        within(http.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"duplicate\":false"));
+    }
+    // The same key again is the same publication.
+    let mut http = TcpStream::connect(daemon.http_addr().unwrap()).await.unwrap();
+    http.write_all(head.as_bytes()).await.unwrap();
+    http.write_all(&payload).await.unwrap();
+    let mut answer = String::new();
+    within(http.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"duplicate\":true"), "{answer}");
+    let get = "GET /v1/topics/demo/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let mut http = TcpStream::connect(daemon.http_addr().unwrap()).await.unwrap();
+    http.write_all(get.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    within(http.read_to_end(&mut answer)).await.unwrap();
+    let length = format!("content-length: {}\r\n", payload.len());
+    assert!(answer.windows(length.len()).any(|part| part == length.as_bytes()));
+    assert!(answer.ends_with(&payload));
 }
