@@ -1,10 +1,12 @@
 //! The daemon inside one's own program: a builder, and a handle to publish, subscribe and stop.
 
-use crate::engine::{Engine, Item, Limits, Publication, Receipt, SubscriptionId};
+use crate::engine::{
+    Engine, Item, Large, Limits, Publication, Receipt, SubscriptionId, Wanted,
+};
 use crate::http::listen::{self, Connections, Listener};
 use crate::http::{self, CertificateFacts, Origins};
 use crate::message::{Event, Gap, Message, SubscribeOptions};
-use crate::net::core::Core;
+use crate::net::core::{Core, Taken};
 use crate::net::doors::Doors;
 use crate::net::identity::Identities;
 use crate::net::session::stopped;
@@ -275,7 +277,7 @@ pub struct LocalSubscription {
     core: Arc<Core>,
     id: SubscriptionId,
     // At most what one read hands out.
-    events: VecDeque<Event>,
+    events: VecDeque<Read>,
     ended: bool,
 }
 
@@ -295,14 +297,16 @@ impl Stream for LocalSubscription {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         loop {
-            if let Some(event) = this.events.pop_front() {
-                return Poll::Ready(Some(Ok(event)));
+            if let Some(read) = this.events.pop_front() {
+                return Poll::Ready(Some(Ok(this.event(read))));
             }
             if this.ended {
                 return Poll::Ready(None);
             }
             let Self { core, id, events, .. } = this;
-            let read = core.poll_read(*id, context, BATCH, &mut |item| events.extend(event(&item)));
+            // One that arrives is waited for, and others may overtake it.
+            let wanted = Wanted { large: Large::Whole { in_order: false }, ..BATCH.into() };
+            let read = core.poll_read(*id, context, wanted, &mut |item| events.extend(read(&item)));
             if let Err(refusal) = std::task::ready!(read) {
                 this.ended = true;
                 return Poll::Ready(Some(Err(refusal)));
@@ -311,24 +315,47 @@ impl Stream for LocalSubscription {
     }
 }
 
-fn event(item: &Item<'_>) -> Option<Event> {
+impl LocalSubscription {
+    fn event(&self, read: Read) -> Event {
+        match read {
+            Read::Event(event) => event,
+            Read::Message(message, payload) => {
+                Event::Message(Message { payload: self.core.join(payload), ..message })
+            }
+        }
+    }
+}
+
+// What was read under the lock.
+#[derive(Debug)]
+enum Read {
+    Event(Event),
+    // Without its payload, which comes beside it.
+    Message(Message, Taken),
+}
+
+fn read(item: &Item<'_>) -> Option<Read> {
     match item {
-        Item::Topic { .. } => None,
-        Item::Message(message) => Some(Event::Message(Message {
-            topic: message.topic().clone(),
-            epoch: message.epoch(),
-            sequence: message.sequence(),
-            count: message.count(),
-            stamp: Some(message.stamp()).filter(|stamp| *stamp > 0),
-            payload: message.payload(),
-        })),
-        Item::Gap { name, epoch, first, last, cause, .. } => Some(Event::Gap(Gap {
+        Item::Message(message) => {
+            let without = Message {
+                topic: message.topic().clone(),
+                epoch: message.epoch(),
+                sequence: message.sequence(),
+                count: message.count(),
+                stamp: Some(message.stamp()).filter(|stamp| *stamp > 0),
+                payload: Bytes::new(),
+            };
+            Some(Read::Message(without, Taken::of(message)))
+        }
+        Item::Gap { name, epoch, first, last, cause, .. } => Some(Read::Event(Event::Gap(Gap {
             topic: (*name).clone(),
             epoch: *epoch,
             first: *first,
             last: *last,
             cause: *cause,
-        })),
+        }))),
+        // Announcements; and what is not asked for.
+        _ => None,
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a session answers to those who look things up.
 
 use super::frames::encode_item;
-use super::session::Action;
-use super::{Engine, Item};
+use super::session::{Action, Answer};
+use super::Engine;
 use crate::wire::{self, DaemonFrame, Refusal, TopEntry, Which};
 
 pub(super) fn fail(out: &mut Vec<u8>, request: u32, refusal: &Refusal) {
@@ -18,10 +18,15 @@ pub(super) fn answer(
 ) -> Option<Action> {
     match engine.get(topic, which) {
         Ok(found) => {
-            let mut head = Vec::with_capacity(wire::FRAME_OVERHEAD);
-            DaemonFrame::For { request }.encode(&mut head);
-            encode_item(&Item::Message(found).topic(), &mut head);
-            Some(Action::Answer { head: head.into(), message: found.encoded().clone() })
+            let whose = DaemonFrame::For { request }.to_bytes();
+            let mut topic = Vec::with_capacity(wire::FRAME_OVERHEAD);
+            encode_item(&found.announcement(), &mut topic);
+            let head = [whose, topic.into()];
+            let message = match found.encoded() {
+                Some(encoded) => Answer::Small(encoded.clone()),
+                None => Answer::Large { topic: found.topic_id(), sequence: found.sequence() },
+            };
+            Some(Action::Answer { request, head, message })
         }
         Err(refusal) => {
             fail(out, request, &refusal);

@@ -46,9 +46,14 @@ impl Engine {
     }
 
     fn evict(&mut self, slot: Slot) {
-        let left = self.change(slot, |topic| (topic.key, topic.evict()));
-        if let Some((key, Some((digest, count)))) = left {
+        let Some((key, left)) = self.change(slot, |topic| (topic.key, topic.evict())) else {
+            return;
+        };
+        if let Some((digest, count)) = left.payload {
             self.ledger.put(key, &digest, count, self.position);
+        }
+        if let Some((position, waiting)) = left.arriving {
+            self.rouse(slot, position, waiting);
         }
     }
 

@@ -15,11 +15,21 @@ pub enum Channel {
     Datagram,
 }
 
-/// A frame, decoded, and hashed if it is a publication: what needs no engine and no lock.
+/// A frame, decoded, and hashed if it is a publication or a part of one: what needs no engine and
+/// no lock.
 #[derive(Debug)]
 pub enum Prepared<'a> {
     /// A publication.
     Publish(Publishing),
+    /// The next bytes of one.
+    Chunk(Bytes),
+    /// The end of one.
+    End {
+        /// The digest that the publisher says it has.
+        claimed: Digest,
+        /// The one that it has; none without a begin.
+        found: Option<Digest>,
+    },
     /// Anything else.
     Other(ClientFrame<'a>),
 }
@@ -34,9 +44,14 @@ pub struct Publishing {
     pub(super) digest: Digest,
 }
 
+/// The digest of a payload that comes in chunks, as far as it has come. There is one for each
+/// stream.
+#[derive(Debug, Default)]
+pub struct Hashing(Option<Box<blake3::Hasher>>);
+
 impl<'a> Prepared<'a> {
     /// Decodes the bytes of one frame, without its length.
-    pub fn new(frame: &'a Bytes) -> Result<Self, Refusal> {
+    pub fn new(frame: &'a Bytes, hashing: &mut Hashing) -> Result<Self, Refusal> {
         Ok(match ClientFrame::decode(frame).map_err(malformed)? {
             ClientFrame::Publish { alias, number, stamp, payload } => Self::Publish(Publishing {
                 alias,
@@ -45,7 +60,23 @@ impl<'a> Prepared<'a> {
                 digest: Digest::of(payload),
                 payload: frame.slice_ref(payload),
             }),
-            other => Self::Other(other),
+            ClientFrame::Chunk { bytes } => {
+                if let Some(hasher) = &mut hashing.0 {
+                    hasher.update(bytes);
+                }
+                Self::Chunk(frame.slice_ref(bytes))
+            }
+            ClientFrame::End { digest: claimed } => {
+                let found = hashing.0.take();
+                let found = found.map(|hasher| Digest(*hasher.finalize().as_bytes()));
+                Self::End { claimed, found }
+            }
+            other => {
+                if let ClientFrame::Begin { .. } = other {
+                    hashing.0 = Some(Box::default());
+                }
+                Self::Other(other)
+            }
         })
     }
 }
@@ -54,9 +85,11 @@ fn malformed(error: DecodeError) -> Refusal {
     Refusal::new(Code::MALFORMED, error.to_string())
 }
 
-/// Appends an item's frame. Messages are encoded already: see [`MessageRef::encoded`].
+/// Appends an item's frame. Messages are encoded already: see [`MessageRef::encoded`]; and chunks
+/// are better sent as they are, after [`encode_chunk`].
 ///
 /// [`MessageRef::encoded`]: super::MessageRef::encoded
+/// [`encode_chunk`]: crate::wire::encode_chunk
 pub fn encode_item(item: &Item<'_>, out: &mut Vec<u8>) {
     match item {
         Item::Topic { id, epoch, next, name } => {
@@ -65,10 +98,32 @@ pub fn encode_item(item: &Item<'_>, out: &mut Vec<u8>) {
         Item::Gap { id, first, last, cause, .. } => {
             DaemonFrame::Gap { topic: *id, first: *first, last: *last, cause: *cause }.encode(out);
         }
-        Item::Message(message) => {
-            let (head, body) = message.encoded().pieces();
-            out.extend_from_slice(head);
-            out.extend_from_slice(body);
+        Item::Message(message) => match message.encoded() {
+            Some(encoded) => {
+                let (head, body) = encoded.pieces();
+                out.extend_from_slice(head);
+                out.extend_from_slice(body);
+            }
+            None => DaemonFrame::Message {
+                topic: message.topic_id(),
+                sequence: message.sequence(),
+                count: message.count(),
+                stamp: message.stamp(),
+                payload: &message.payload(),
+            }
+            .encode(out),
+        },
+        Item::Large(message) | Item::Begin(message) => DaemonFrame::Begin {
+            topic: message.topic_id(),
+            sequence: message.sequence(),
+            stamp: message.stamp(),
+            size: message.size() as u64,
         }
+        .encode(out),
+        Item::Chunk(bytes) => DaemonFrame::Chunk { bytes }.encode(out),
+        Item::End { count, digest } => {
+            DaemonFrame::End { count: *count, digest: *digest }.encode(out);
+        }
+        Item::Abort { code } => DaemonFrame::Abort { code: *code }.encode(out),
     }
 }

@@ -1,8 +1,10 @@
 //! What subscribers get, borrowed from the log.
 
+use super::body::Body;
 use super::log::{Entry, Origin};
+use super::rope::Rope;
 use super::topic::Topic;
-use crate::wire::{Digest, Encoded, GapCause};
+use crate::wire::{Code, Digest, Encoded, FRAME_OVERHEAD, GapCause};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -20,8 +22,29 @@ pub enum Item<'a> {
         /// The topic.
         name: &'a Arc<str>,
     },
-    /// A message.
+    /// A message that is complete.
     Message(MessageRef<'a>),
+    /// There is a large message, complete or not: [`Engine::follow`](super::Engine::follow) it.
+    /// Only where [`Large::Apart`](super::Large::Apart) is asked for.
+    Large(MessageRef<'a>),
+    /// A large message begins; [`Chunk`](Self::Chunk)s and [`End`](Self::End) or
+    /// [`Abort`](Self::Abort) follow, perhaps in later reads, and in between, items of other
+    /// topics. Only where [`Large::Pieces`](super::Large::Pieces) is asked for, as these.
+    Begin(MessageRef<'a>),
+    /// The next bytes of its payload, at most [`CHUNK`](crate::wire::CHUNK).
+    Chunk(Bytes),
+    /// It is complete.
+    End {
+        /// As [`MessageRef::count`].
+        count: u64,
+        /// Digest of the whole.
+        digest: Digest,
+    },
+    /// It will not be completed. A gap follows.
+    Abort {
+        /// [`Code::PUBLISHER_GONE`] or [`Code::EVICTED`].
+        code: Code,
+    },
     /// Sequences that will never come.
     Gap {
         /// Daemon-wide id of the topic.
@@ -42,19 +65,20 @@ pub enum Item<'a> {
 }
 
 impl Item<'_> {
-    /// The announcement that precedes a message or a gap which stands alone.
+    /// The announcement that precedes a message or a gap which stands alone; none for what goes
+    /// on.
     #[must_use]
-    pub fn topic(&self) -> Self {
-        match *self {
+    pub fn topic(&self) -> Option<Self> {
+        Some(match *self {
             Self::Topic { id, epoch, next, name } => Self::Topic { id, epoch, next, name },
-            Self::Message(MessageRef { topic, begin, .. }) => {
-                let Topic { id, epoch, name, .. } = topic;
-                Self::Topic { id: *id, epoch: *epoch, next: begin, name }
+            Self::Message(message) | Self::Large(message) | Self::Begin(message) => {
+                message.announcement()
             }
             Self::Gap { id, epoch, name, begin, .. } => {
                 Self::Topic { id, epoch, next: begin, name }
             }
-        }
+            Self::Chunk(_) | Self::End { .. } | Self::Abort { .. } => return None,
+        })
     }
 }
 
@@ -104,6 +128,12 @@ impl<'a> MessageRef<'a> {
         self.entry.position
     }
 
+    /// The announcement of its topic, as of a subscription that has it.
+    pub fn announcement(&self) -> Item<'a> {
+        let Topic { id, epoch, name, .. } = self.topic;
+        Item::Topic { id: *id, epoch: *epoch, next: self.begin, name }
+    }
+
     /// Times the payload had been published, this time included.
     pub fn count(&self) -> u64 {
         self.entry.count.count
@@ -124,13 +154,40 @@ impl<'a> MessageRef<'a> {
         self.entry.origin
     }
 
-    /// Its bytes on the wire, shared by all.
-    pub fn encoded(&self) -> &'a Encoded {
-        &self.entry.encoded
+    /// Its bytes on the wire, shared by all; none of a large one, which is sent in chunks.
+    pub fn encoded(&self) -> Option<&'a Encoded> {
+        match &self.entry.body {
+            Body::Small(encoded) => Some(encoded),
+            _ => None,
+        }
     }
 
-    /// The payload, shared by all.
+    /// The payload of a large one, shared by all.
+    pub fn rope(&self) -> Option<&'a Rope> {
+        self.entry.body.rope()
+    }
+
+    /// Whether all of it has come.
+    pub fn is_complete(&self) -> bool {
+        self.entry.body.is_complete()
+    }
+
+    /// Length of the payload, bytes.
+    pub fn size(&self) -> usize {
+        self.entry.body.size()
+    }
+
+    /// The payload. Shared by all if it is in one piece; else copied: see
+    /// [`Engine::join`](super::Engine::join).
     pub fn payload(&self) -> Bytes {
-        self.entry.encoded.payload()
+        match &self.entry.body {
+            Body::Small(encoded) => encoded.payload(),
+            body => body.rope().map(Rope::join).unwrap_or_default(),
+        }
+    }
+
+    // Bytes that it takes on the wire, about.
+    pub(super) fn wire_len(&self) -> usize {
+        self.encoded().map_or_else(|| self.size() + FRAME_OVERHEAD, Encoded::wire_len)
     }
 }

@@ -1,7 +1,8 @@
 //! A topic's ring of messages: sequence → message, without holes, oldest first.
 
+use super::body::Body;
 use super::counts::Count;
-use crate::wire::{Digest, Encoded, ProducerId};
+use crate::wire::{Digest, ProducerId};
 use std::collections::VecDeque;
 
 /// Where a message was first published: whoever sees it a second time can tell.
@@ -22,16 +23,17 @@ impl Origin {
 }
 
 /// A message as the log keeps it. Its sequence is its place.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) position: u64,
-    // When, µs; only compared.
+    // When it was accepted, or began to arrive, µs; only compared.
     pub(crate) accepted: u64,
     pub(crate) origin: Option<Origin>,
     pub(crate) stamp: u64,
+    // Known once it is complete, as is the digest.
     pub(crate) count: Count,
     pub(crate) digest: Digest,
-    pub(crate) encoded: Encoded,
+    pub(crate) body: Body,
     // Bytes charged to the budget for it.
     pub(crate) cost: usize,
 }
@@ -109,10 +111,6 @@ impl Log {
         self.segments.get_mut(segment)?.get_mut(slot)?.as_mut()
     }
 
-    pub(crate) fn newest(&self) -> Option<&Entry> {
-        self.get(self.next - 1)
-    }
-
     pub(crate) fn oldest(&self) -> Option<&Entry> {
         self.get(self.first)
     }
@@ -171,7 +169,7 @@ mod tests {
             stamp: 0,
             count: Count { count: 1, since: 0 },
             digest: Digest([0; 32]),
-            encoded: encode_message(1, 1, 1, 0, &bytes::Bytes::new()),
+            body: Body::Small(encode_message(1, 1, 1, 0, &bytes::Bytes::new())),
             cost: 0,
         }
     }
@@ -191,7 +189,7 @@ mod tests {
                 prop_assert_eq!(log.len(), model.len() as u64);
                 let places: usize = log.segments.iter().map(Vec::capacity).sum();
                 prop_assert_eq!(log.slack(), (places - model.len()) * PLACE);
-                prop_assert_eq!(log.newest().map(|e| e.position), model.back().copied());
+                prop_assert_eq!(log.get(log.next() - 1).map(|e| e.position), model.back().copied());
                 for (index, position) in model.iter().enumerate() {
                     let found = log.get(log.first() + index as u64).map(|e| e.position);
                     prop_assert_eq!(found, Some(*position));

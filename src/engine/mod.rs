@@ -10,6 +10,8 @@
 //!   whoever had everything before. [`subscribe`](Engine::subscribe) and
 //!   [`unsubscribe`](Engine::unsubscribe) begin and end subscriptions.
 //!   [`get`](Engine::get) and [`top`](Engine::top) look.
+//!   A large payload may be published while it arrives: [`begin`](Engine::begin),
+//!   [`append`](Engine::append), [`end`](Engine::end), or [`abort`](Engine::abort).
 //! - **Out.** After every call that may publish, [`take_wakes`](Engine::take_wakes) names the
 //!   subscriptions that have something to read. For each of them call [`read`](Engine::read)
 //!   until it gives nothing: then, and only then, will it be named again. Each is named at most
@@ -17,8 +19,12 @@
 //! - **Replay is the only operation.** A subscription is a cursor per topic that has moved since
 //!   it began. `read` hands out what lies between cursor and head: live, late, after a
 //!   reconnect or far behind alike. A cursor that has fallen out of the log is told the gap.
+//!   A large message that is sent apart from the others is a subscription of its own, to that one
+//!   message: [`follow`](Engine::follow).
 //! - **Order.** A subscription sees messages in the order of their positions, which is the order
-//!   in which they were accepted, over all topics that its filter matches.
+//!   in which they were accepted, or began to arrive, over all topics that its filter matches.
+//!   Those of other topics may overtake what is still arriving, unless it
+//!   [asks](Large::Whole) for the opposite.
 //! - **Bounds.** See [`Limits`]. When the byte budget is exceeded, the topic with the most to
 //!   give up gives up what it used longest ago; each topic's newest message goes last, and then
 //!   the topics idle longest are forgotten. A subscription that holds up too many of those ends.
@@ -26,10 +32,14 @@
 //! [`Session`] is the same for one remote peer: frames in, frames and actions out.
 
 mod answers;
+mod arrival;
+mod body;
 mod counts;
 mod evict;
 mod filters;
+mod follow;
 mod frames;
+mod intake;
 mod item;
 mod keys;
 mod ledger;
@@ -39,6 +49,7 @@ mod producers;
 mod publish;
 mod query;
 mod replay;
+mod rope;
 mod session;
 mod share;
 mod subscription;
@@ -47,15 +58,18 @@ mod topic;
 #[cfg(test)]
 mod tests;
 
-pub use frames::{Channel, Prepared, Publishing, encode_item};
+pub use arrival::{Begun, Failed, Opening, Upload};
+pub use frames::{Channel, Hashing, Prepared, Publishing, encode_item};
+pub use intake::Intake;
 pub use item::{Item, MessageRef};
 pub use keys::Keys;
 pub use limits::Limits;
 pub use log::Origin;
 pub use publish::{Publication, Receipt};
 pub use query::Ranking;
-pub use replay::{Repaired, Wanted};
-pub use session::{Action, Session};
+pub use replay::{Large, Repaired, Wanted};
+pub use rope::Rope;
+pub use session::{Action, Answer, Session};
 pub use subscription::SubscriptionId;
 
 use filters::Filters;
@@ -79,7 +93,7 @@ pub struct Engine {
     limits: Limits,
     run: u64,
     secret: [u8; 32],
-    // Messages accepted so far: the position of the last.
+    // Messages accepted so far, or begun: the position of the last.
     position: u64,
     topics: Vec<Option<Box<Topic>>>,
     free: Vec<Slot>,
@@ -132,7 +146,7 @@ impl Engine {
         self.run
     }
 
-    /// How many messages were accepted in this run.
+    /// How many messages were accepted in this run, or began to arrive.
     pub fn position(&self) -> u64 {
         self.position
     }

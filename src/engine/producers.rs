@@ -25,7 +25,7 @@ struct Window {
     // A ring of bits for the numbers above the floor, those accepted set; none while none is.
     ahead: Box<[u64]>,
     accepted_ahead: u32,
-    // Highest number accepted; and the sequence of what was accepted last.
+    // Highest number accepted; and the highest sequence.
     highest: u64,
     sequence: u64,
 }
@@ -62,7 +62,7 @@ impl Window {
 
     // A fresh number, from 1.
     fn accept(&mut self, number: u64, sequence: u64, width: u64) {
-        self.sequence = sequence;
+        self.sequence = self.sequence.max(sequence);
         if number - 1 == self.floor && self.accepted_ahead == 0 {
             self.highest = number;
             self.floor = number;
@@ -151,7 +151,7 @@ impl Producers {
         Some((window.floor, ahead.fold(0, |seen, bit| seen | 1 << bit)))
     }
 
-    /// The highest number accepted, and the sequence of what was accepted last: none is above it.
+    /// The highest number accepted, and the highest sequence.
     pub(crate) fn newest(&self, producer: ProducerId) -> Option<(u64, u64)> {
         self.windows.peek(&producer).map(|window| (window.highest, window.sequence))
     }

@@ -1,11 +1,16 @@
 //! Accept once → count → cache → wake whoever stands at the head.
 
+use super::body::Body;
 use super::counts::Count;
+use super::ledger::Ledger;
 use super::log::{Entry, Origin};
 use super::producers::Verdict;
-use super::{Engine, Slot};
-use crate::wire::{Code, Digest, Refusal, check_topic, encode_message};
+use super::rope::Rope;
+use super::topic::{Known, Topic};
+use super::{Engine, Limits, Slot};
+use crate::wire::{Code, Digest, LARGE, Refusal, check_topic, encode_message};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// What a publisher hands over.
 #[derive(Debug, Clone, Copy)]
@@ -52,12 +57,7 @@ impl Engine {
         if payload.len() > self.limits.payload {
             return Err(self.too_large(payload.len()));
         }
-        let slot = if let Some(slot) = self.by_use.get(topic) {
-            *slot
-        } else {
-            check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
-            self.create(topic)
-        };
+        let slot = self.published_to(topic)?;
         if let Some(origin) = origin
             && let Some(receipt) = self.seen(slot, origin, digest)?
         {
@@ -66,47 +66,41 @@ impl Engine {
         self.resolve(slot);
         self.position += 1;
         let position = self.position;
-        let (window, most) = (u64::from(self.limits.window), self.limits.producers);
-        let ledger = &mut self.ledger;
+        let (limits, ledger) = (self.limits, &mut self.ledger);
         let Some(topic) = self.topics[slot].as_deref_mut() else {
             unreachable!("the tables of names point to topics");
         };
         let before = topic.cost();
-        let known = topic.known(&digest);
-        let count =
-            known.as_ref().map(|known| known.count).or_else(|| ledger.take(topic.key, &digest));
-        let complete = ledger.covers(topic.born);
-        let count = match count {
-            None if !complete => topic.top.find(&digest),
-            count => count,
-        };
-        let count = match count {
-            Some(Count { count, since }) => Count { count: count + 1, since },
-            None => Count { count: 1, since: if complete { 0 } else { now.max(1) } },
-        };
+        let (count, known) = count(topic, ledger, now, &digest);
         let sequence = topic.log.next();
-        let body = known.as_ref().map_or(payload, |known| known.body(payload));
-        let encoded = encode_message(topic.id, sequence, count.count, stamp, body);
+        let body = if payload.len() > LARGE {
+            let rope = known.and_then(|known| known.rope(payload.len()));
+            Body::Large(rope.unwrap_or_else(|| Arc::new(Rope::from(payload.clone()))))
+        } else {
+            let body = known.as_ref().map_or(payload, |known| known.body(payload));
+            Body::Small(encode_message(topic.id, sequence, count.count, stamp, body))
+        };
         let cost = 0;
-        let entry = Entry { position, accepted: now, origin, stamp, count, digest, encoded, cost };
+        let entry = Entry { position, accepted: now, origin, stamp, count, digest, body, cost };
         topic.push(entry);
-        let Count { count, since } = count;
-        let receipt = Receipt { sequence, count, since, digest, duplicate: false };
-        match origin {
-            Some(key) if key.is_key() => topic.keys.put(key.producer, receipt, most),
-            Some(Origin { producer, number }) => {
-                topic.producers.accept(producer, number, sequence, window, most);
-            }
-            None => {}
-        }
+        let receipt = accept(topic, &limits, origin, sequence, count, digest);
         self.settle(slot, before);
         self.make_room(slot);
         self.wake(slot, position);
         Ok(receipt)
     }
 
+    // The topic, which may begin so.
+    pub(super) fn published_to(&mut self, topic: &str) -> Result<Slot, Refusal> {
+        if let Some(slot) = self.by_use.get(topic) {
+            return Ok(*slot);
+        }
+        check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
+        Ok(self.create(topic))
+    }
+
     // Names everybody who had everything before.
-    fn wake(&mut self, slot: Slot, position: u64) {
+    pub(super) fn wake(&mut self, slot: Slot, position: u64) {
         let Some(topic) = self.topics[slot].as_deref_mut() else {
             return;
         };
@@ -117,7 +111,7 @@ impl Engine {
     }
 
     // The receipt of a publication that was accepted before.
-    fn seen(
+    pub(super) fn seen(
         &mut self,
         slot: Slot,
         origin: Origin,
@@ -151,7 +145,7 @@ impl Engine {
         let back = |from: u64| (from.saturating_sub(LOOK_BACK)..=from).rev();
         let found = std::iter::once(guess)
             .chain(back(sequence))
-            .find_map(|at| topic.log.get(at).filter(|e| e.origin == Some(origin)).map(|e| (at, e)));
+            .find_map(|at| topic.log.get(at).filter(|entry| is(entry, origin)).map(|e| (at, e)));
         let mut receipt = Receipt { sequence: 0, count: 0, since: 0, digest, duplicate: true };
         if let Some((sequence, entry)) = found {
             receipt = Receipt {
@@ -174,4 +168,50 @@ impl Engine {
             ),
         )
     }
+}
+
+fn is(entry: &Entry, origin: Origin) -> bool {
+    entry.origin == Some(origin) && entry.body.is_complete()
+}
+
+/// The count that a payload has with one more publication, and what is known of it.
+pub(super) fn count(
+    topic: &mut Topic,
+    ledger: &mut Ledger,
+    now: u64,
+    digest: &Digest,
+) -> (Count, Option<Known>) {
+    let known = topic.known(digest);
+    let count = known.as_ref().map(|known| known.count).or_else(|| ledger.take(topic.key, digest));
+    let complete = ledger.covers(topic.born);
+    let count = match count {
+        None if !complete => topic.top.find(digest),
+        count => count,
+    };
+    let count = match count {
+        Some(Count { count, since }) => Count { count: count + 1, since },
+        None => Count { count: 1, since: if complete { 0 } else { now.max(1) } },
+    };
+    (count, known)
+}
+
+/// Remembers that a publication was accepted.
+pub(super) fn accept(
+    topic: &mut Topic,
+    limits: &Limits,
+    origin: Option<Origin>,
+    sequence: u64,
+    Count { count, since }: Count,
+    digest: Digest,
+) -> Receipt {
+    let receipt = Receipt { sequence, count, since, digest, duplicate: false };
+    let (window, most) = (u64::from(limits.window), limits.producers);
+    match origin {
+        Some(key) if key.is_key() => topic.keys.put(key.producer, receipt, most),
+        Some(Origin { producer, number }) => {
+            topic.producers.accept(producer, number, sequence, window, most);
+        }
+        None => {}
+    }
+    receipt
 }

@@ -1,5 +1,6 @@
 //! Looking things up: one message, or the highest counts.
 
+use super::body::Body;
 use super::log::Entry;
 use super::{Engine, MessageRef};
 use crate::wire::{Code, Digest, ProducerId, Refusal, Which, check_topic};
@@ -40,14 +41,17 @@ impl Engine {
             return Err(no_topic(topic));
         };
         let (first, next) = (found.log.first(), found.log.next());
+        let latest = found.latest();
         let digest = match which {
             Which::Digest(digest) => digest,
-            Which::Latest => {
-                let newest = found.log.newest().ok_or_else(|| evicted(topic, next - 1))?;
-                newest.digest
-            }
+            Which::Latest => match latest.and_then(|latest| found.log.get(latest)) {
+                Some(newest) => newest.digest,
+                None if first > 1 => return Err(evicted(topic, first - 1)),
+                None => return Err(no_topic(topic)),
+            },
             Which::Sequence(sequence) => match found.log.get(sequence) {
-                Some(entry) => entry.digest,
+                Some(entry) if entry.body.is_complete() => entry.digest,
+                Some(entry) => return Err(incomplete(topic, sequence, entry)),
                 None if (1..first).contains(&sequence) => return Err(evicted(topic, sequence)),
                 None => return Err(no_sequence(topic, sequence, next)),
             },
@@ -69,7 +73,10 @@ impl Engine {
         let found = &*found;
         let (sequence, entry): (u64, Option<&Entry>) = match which {
             Which::Sequence(sequence) => (sequence, found.log.get(sequence)),
-            Which::Latest => (next - 1, found.log.newest()),
+            Which::Latest => {
+                let latest = latest.unwrap_or(newest);
+                (latest, found.log.get(latest))
+            }
             Which::Digest(digest) => (newest, found.peek(&digest)),
         };
         let entry = entry.ok_or_else(|| no_topic(topic))?;
@@ -96,10 +103,10 @@ impl Engine {
             since: ranked.count.since,
             sequence: ranked.sequence,
             size: ranked.size,
-            payload: found
-                .peek(&ranked.digest)
-                .filter(|entry| entry.encoded.size() <= COMES_ALONG)
-                .map(|entry| entry.encoded.payload()),
+            payload: found.peek(&ranked.digest).and_then(|entry| match &entry.body {
+                Body::Small(encoded) if encoded.size() <= COMES_ALONG => Some(encoded.payload()),
+                _ => None,
+            }),
         });
         Ok(ranking.collect())
     }
@@ -114,6 +121,14 @@ fn no_sequence(topic: &str, sequence: u64, next: u64) -> Refusal {
         Code::NOT_FOUND,
         format!("{topic} has no message {sequence}: its newest is {}", next - 1),
     )
+}
+
+fn incomplete(topic: &str, sequence: u64, entry: &Entry) -> Refusal {
+    let reason = match entry.body {
+        Body::Aborted { .. } => "was never completed: its publisher went away",
+        _ => "is still arriving",
+    };
+    Refusal::new(Code::NOT_FOUND, format!("message {sequence} of {topic} {reason}"))
 }
 
 fn evicted(topic: &str, sequence: u64) -> Refusal {

@@ -5,7 +5,8 @@
 
 use super::answers::{answer, fail, top};
 use super::frames::{Channel, Prepared, Publishing};
-use super::{Engine, Origin, Publication, SubscriptionId};
+use super::intake::{Beginning, Intake, receive, reject};
+use super::{Engine, Origin, Publication, SubscriptionId, Upload};
 use crate::wire::{
     self, ClientFrame, Code, DaemonFrame, Delivery, Encoded, Filter, MAX_ALIASES, MAX_NAME,
     ProducerId, Refusal,
@@ -56,13 +57,35 @@ pub enum Action {
     },
     /// Send this on a uni stream of its own.
     Answer {
-        /// Frames that come first.
-        head: Bytes,
+        /// The question's name on the wire.
+        request: u32,
+        /// Frames that come first: whom it is for, and the topic.
+        head: [Bytes; 2],
         /// The message.
-        message: Encoded,
+        message: Answer,
+    },
+    /// A publication was answered before its end: if it stands on a stream of its own, stop that,
+    /// and read no further.
+    Enough {
+        /// Why.
+        code: Code,
     },
     /// The peer said goodbye.
     Left(Code),
+}
+
+/// A message that was asked for.
+#[derive(Debug)]
+pub enum Answer {
+    /// Its bytes.
+    Small(Encoded),
+    /// It is large: [`Engine::follow`] it.
+    Large {
+        /// The topic's id.
+        topic: u64,
+        /// Sequence in the topic.
+        sequence: u64,
+    },
 }
 
 /// The state of one remote peer: its aliases and its subscriptions.
@@ -72,6 +95,8 @@ pub struct Session {
     producer: Option<ProducerId>,
     aliases: HashMap<u32, Arc<str>, RandomState>,
     subscriptions: HashMap<u32, SubscriptionId, RandomState>,
+    // Publications that arrive.
+    pub(super) uploads: Vec<Upload>,
     // The first subscription that has datagrams: theirs say nothing of it.
     bare: Option<u32>,
 }
@@ -86,6 +111,7 @@ impl Engine {
             producer: None,
             aliases: HashMap::default(),
             subscriptions: HashMap::default(),
+            uploads: Vec::new(),
             bare: None,
         }
     }
@@ -102,12 +128,13 @@ impl Session {
         self.producer.is_some()
     }
 
-    /// Takes one frame. Frames for the control stream are appended to `out`.
+    /// Takes one frame, of the stream that has this intake. Frames for the control stream are
+    /// appended to `out`.
     pub fn handle(
         &mut self,
         engine: &mut Engine,
         now: u64,
-        channel: Channel,
+        (channel, intake): (Channel, &mut Intake),
         frame: Prepared<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Option<Action>, Refusal> {
@@ -119,29 +146,44 @@ impl Session {
             return self.hello(engine, now, channel, &frame, out).map(|()| None);
         };
         let frame = match frame {
+            Prepared::Chunk(chunk) if channel != Channel::Datagram => {
+                return self.take_chunk(engine, intake, chunk, out);
+            }
+            Prepared::End { claimed, found } if channel != Channel::Datagram => {
+                let of = (channel, intake, producer);
+                return self.end_publication(engine, now, of, (claimed, found), out);
+            }
+            _ if channel == Channel::Publish && intake.is_open() => {
+                return Err(Refusal::new(
+                    Code::UNEXPECTED,
+                    "between begin and end a stream carries chunks only",
+                ));
+            }
             Prepared::Publish(publishing) => {
                 return self.publish(engine, now, producer, channel, &publishing, out);
             }
+            Prepared::Chunk(_) | Prepared::End { .. } => return Err(not_in_datagrams()),
             Prepared::Other(frame) => frame,
         };
         match frame {
             ClientFrame::Topic { alias, name } => self.declare(alias, name).map(|()| None),
-            ClientFrame::Begin { .. } | ClientFrame::Chunk { .. } | ClientFrame::End { .. } => {
-                Err(unsupported("publications that are relayed while they arrive"))
+            ClientFrame::Begin { alias, number, stamp, size } if channel != Channel::Datagram => {
+                let beginning = Beginning { alias, number, stamp, size };
+                self.begin_publication(engine, now, (intake, producer), &beginning, out)
             }
             ClientFrame::Repair { subscription, topic, holes } if channel != Channel::Publish => {
                 self.repair(channel, subscription, topic, holes)
             }
-            _ if channel == Channel::Datagram => Err(Refusal::new(
-                Code::UNEXPECTED,
-                "a datagram carries publications and repairs only; everything else goes on the control stream",
-            )),
+            _ if channel == Channel::Datagram => Err(not_in_datagrams()),
             _ if channel == Channel::Publish => Err(Refusal::new(
                 Code::UNEXPECTED,
                 "a uni stream carries publications only; everything else goes on the control stream",
             )),
             ClientFrame::Hello { .. }
             | ClientFrame::Publish { .. }
+            | ClientFrame::Begin { .. }
+            | ClientFrame::Chunk { .. }
+            | ClientFrame::End { .. }
             | ClientFrame::Repair { .. } => Err(Refusal::new(Code::UNEXPECTED, "a second hello")),
             ClientFrame::Subscribe { request, filter, start, delivery, lag, deadline } => {
                 match self.subscribe(engine, request, filter, &start, lag)? {
@@ -251,7 +293,17 @@ impl Session {
         }
     }
 
-    fn publish(
+    // The topic that an alias stands for.
+    pub(super) fn alias(&self, alias: u32) -> Result<&str, Refusal> {
+        self.aliases.get(&alias).map(|topic| &**topic).ok_or_else(|| {
+            Refusal::new(
+                Code::BAD_ALIAS,
+                format!("topic alias {alias} was not declared before its use on this stream"),
+            )
+        })
+    }
+
+    pub(super) fn publish(
         &self,
         engine: &mut Engine,
         now: u64,
@@ -262,16 +314,10 @@ impl Session {
     ) -> Result<Option<Action>, Refusal> {
         let Publishing { alias, number, stamp, payload, digest } = publishing;
         let (alias, number) = (*alias, *number);
-        let topic = match self.aliases.get(&alias) {
-            Some(topic) => topic,
+        let topic = match self.alias(alias) {
             // The declaration is still on its way: this is not acknowledged, and comes again.
-            None if channel == Channel::Datagram => return Ok(None),
-            None => {
-                return Err(Refusal::new(
-                    Code::BAD_ALIAS,
-                    format!("topic alias {alias} was not declared before its use on this stream"),
-                ));
-            }
+            Err(_) if channel == Channel::Datagram => return Ok(None),
+            topic => topic?,
         };
         let publication = Publication {
             topic,
@@ -282,7 +328,7 @@ impl Session {
         };
         // To the engine, number 0 is a key; a peer has none.
         let receipt = if number == 0 {
-            Err(Refusal::new(Code::STALE, "publications are numbered from 1"))
+            Err(unnumbered())
         } else {
             engine.publish(now, &publication)
         };
@@ -296,19 +342,8 @@ impl Session {
             {
                 return Ok(Some(Action::Acknowledge { alias }));
             }
-            Ok(receipt) => DaemonFrame::Receipt {
-                alias,
-                number,
-                sequence: receipt.sequence,
-                count: receipt.count,
-                since: receipt.since,
-                digest: receipt.digest,
-                duplicate: receipt.duplicate,
-            }
-            .encode(out),
-            Err(Refusal { code, reason }) => {
-                DaemonFrame::Rejected { alias, number, code, reason: &reason }.encode(out);
-            }
+            Ok(receipt) => receive(alias, number, &receipt, out),
+            Err(refusal) => reject(alias, number, &refusal, out),
         }
         Ok(None)
     }
@@ -395,6 +430,9 @@ impl Session {
 
     /// Ends everything that the session has in the engine.
     pub fn close(&mut self, engine: &mut Engine) -> impl Iterator<Item = SubscriptionId> {
+        for upload in self.uploads.drain(..) {
+            engine.abort(upload);
+        }
         let ended: Vec<_> = self.subscriptions.drain().map(|(_, id)| id).collect();
         for id in &ended {
             engine.unsubscribe(*id);
@@ -403,6 +441,13 @@ impl Session {
     }
 }
 
-fn unsupported(what: &str) -> Refusal {
-    Refusal::new(Code::UNSUPPORTED, format!("{what}: not offered by this daemon"))
+fn not_in_datagrams() -> Refusal {
+    Refusal::new(
+        Code::UNEXPECTED,
+        "a datagram carries publications and repairs only; everything else goes on the control stream",
+    )
+}
+
+pub(super) fn unnumbered() -> Refusal {
+    Refusal::new(Code::STALE, "publications are numbered from 1")
 }

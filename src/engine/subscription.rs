@@ -1,5 +1,6 @@
 //! Cursors: all the state that a subscriber costs.
 
+use super::follow::Follow;
 use super::topic::Topic;
 use super::{Engine, Slot};
 use crate::wire::{Filter, Lag, Position, Resume, Start};
@@ -32,16 +33,35 @@ pub(super) struct Cursor {
     pub(super) announced: bool,
     // Place in the topic's list of waiting subscriptions; none while it is behind.
     pub(super) waiting: Option<u32>,
+    // It has had all that has come of what is next, or waits for the whole: it stands in that
+    // message's list.
+    pub(super) stalled: bool,
+}
+
+/// A large message of which a subscription was handed out a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Open {
+    pub(super) slot: Slot,
+    // What is next, bytes.
+    pub(super) offset: usize,
 }
 
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) birth: u32,
-    pub(super) filter: Filter,
+    // None of one that follows a message.
+    filter: Option<Filter>,
+    pub(super) follow: Option<Box<Follow>>,
     pub(super) lag: Lag,
     pub(super) cursors: HashMap<Slot, Cursor, RandomState>,
     // Topics with something to read, by the position of what is next in each.
     pub(super) ready: BinaryHeap<Reverse<(u64, Slot)>>,
+    // At most one message is handed out in parts at a time; and the topics whose next is large
+    // too, and waits for the end of that one.
+    pub(super) open: Option<Open>,
+    pub(super) blocked: Vec<Slot>,
+    // A topic whose next message arrives, and for which all others wait.
+    pub(super) held: Option<Slot>,
     // Named since it was last told that there is nothing to read.
     pub(super) woken: bool,
     // A topic that had to go before the subscription had read all of it.
@@ -53,6 +73,8 @@ pub(super) struct Subscription {
 pub(super) struct Subscriptions {
     pub(super) all: Vec<Option<Subscription>>,
     free: Vec<u32>,
+    // Those that follow a message.
+    pub(super) following: usize,
     // Births so far; says which subscriptions a topic has not looked for yet.
     births: u64,
     pub(super) wakes: Vec<SubscriptionId>,
@@ -70,7 +92,61 @@ impl Subscriptions {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.all.len() - self.free.len()
+        self.all.len() - self.free.len() - self.following
+    }
+
+    /// Takes a subscription in, that is not read yet.
+    pub(super) fn insert(
+        &mut self,
+        filter: Option<Filter>,
+        lag: Lag,
+        follow: Option<Box<Follow>>,
+    ) -> (SubscriptionId, u64) {
+        self.births += 1;
+        let birth = self.births as u32;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.all.push(None);
+            self.all.len() as u32 - 1
+        });
+        self.following += usize::from(follow.is_some());
+        self.all[index as usize] = Some(Subscription {
+            birth,
+            filter,
+            follow,
+            lag,
+            cursors: HashMap::default(),
+            ready: BinaryHeap::new(),
+            open: None,
+            blocked: Vec::new(),
+            held: None,
+            woken: false,
+            lost: None,
+        });
+        (SubscriptionId { index, birth }, self.births)
+    }
+
+    /// It has something to read.
+    pub(super) fn name(&mut self, id: SubscriptionId) {
+        if let Some(subscription) = self.get_mut(id)
+            && !std::mem::replace(&mut subscription.woken, true)
+        {
+            self.wakes.push(id);
+        }
+    }
+
+    /// More has come of the message for which it waited in that topic, or nothing will.
+    pub(super) fn rouse(&mut self, id: SubscriptionId, slot: Slot, position: u64) {
+        let Some(subscription) = self.get_mut(id) else {
+            return;
+        };
+        if let Some(follow) = &mut subscription.follow {
+            follow.stalled = false;
+        } else if let Some(cursor) = subscription.cursors.get_mut(&slot) {
+            cursor.stalled = false;
+            subscription.held = None;
+            subscription.ready.push(Reverse((position, slot)));
+        }
+        self.name(id);
     }
 
     /// The topic has a message at `position`, the first that the subscription has not had.
@@ -82,7 +158,7 @@ impl Subscriptions {
             cursor.waiting = None;
         }
         subscription.ready.push(Reverse((position, slot)));
-        if !std::mem::replace(&mut subscription.woken, true) {
+        if subscription.held.is_none() && !std::mem::replace(&mut subscription.woken, true) {
             self.wakes.push(id);
         }
     }
@@ -105,7 +181,8 @@ impl Subscriptions {
         if let Some(subscription) = self.get_mut(id) {
             let waiting = Some(topic.waiting.len() as u32);
             topic.waiting.push(id);
-            subscription.cursors.insert(slot, Cursor { begin: next, next, announced, waiting });
+            let (begin, stalled) = (next, false);
+            subscription.cursors.insert(slot, Cursor { begin, next, announced, waiting, stalled });
         }
     }
 }
@@ -114,26 +191,9 @@ impl Engine {
     /// Begins a subscription. It is named by [`take_wakes`](Self::take_wakes) if there is
     /// something to read at once.
     pub fn subscribe(&mut self, filter: Filter, start: &Start<'_>, lag: Lag) -> SubscriptionId {
-        let table = &mut self.subscriptions;
-        table.births += 1;
-        let born = table.births;
-        let index = table.free.pop().unwrap_or_else(|| {
-            table.all.push(None);
-            table.all.len() as u32 - 1
-        });
-        let birth = born as u32;
-        let id = SubscriptionId { index, birth };
-        self.filters.insert(&filter, id, born);
         let begins = self.beginnings(&filter, start);
-        self.subscriptions.all[id.index()] = Some(Subscription {
-            birth,
-            filter,
-            lag,
-            cursors: HashMap::default(),
-            ready: BinaryHeap::new(),
-            woken: false,
-            lost: None,
-        });
+        let (id, born) = self.subscriptions.insert(Some(filter.clone()), lag, None);
+        self.filters.insert(&filter, id, born);
         for (slot, next) in begins {
             let Some(topic) = self.topics[slot].as_deref_mut() else {
                 continue;
@@ -164,10 +224,10 @@ impl Engine {
         let begin = |topic: &Topic| {
             let (first, next) = (topic.log.first(), topic.log.next());
             match start {
-                Start::New => next,
-                Start::Latest => first.max(next - 1),
+                Start::New | Start::Last(0) => next,
+                Start::Latest => topic.begin_latest(),
                 Start::All => first,
-                Start::Last(n) => first.max(next.saturating_sub(*n)),
+                Start::Last(n) => first.max(topic.begin_latest().saturating_sub(*n - 1)),
                 Start::Sequence(sequence) => (*sequence).clamp(1, next),
                 Start::Resume { since, .. } => match shown.get(&*topic.name) {
                     Some(shown) if shown.epoch == topic.epoch => shown.next.clamp(1, next),
@@ -221,15 +281,16 @@ impl Engine {
         let Some(subscription) = table.get_mut(id) else {
             return;
         };
+        let follows = subscription.follow.is_some();
         if subscription.woken {
             table.wakes.retain(|other| *other != id);
         }
+        table.following -= usize::from(follows);
         table.all[id.index()] = None;
         table.free.push(id.index);
     }
 
-    /// Ends what subscriptions have that have not read all of a topic that has to go. They are
-    /// named already, since they have something to read.
+    /// Ends what subscriptions have that have not read all of a topic that has to go.
     pub(super) fn abandon(&mut self, slot: Slot, name: &Arc<str>) {
         for index in 0..self.subscriptions.all.len() {
             let Some(subscription) = &mut self.subscriptions.all[index] else {
@@ -240,6 +301,7 @@ impl Engine {
             if cursor.is_some_and(|cursor| cursor.waiting.is_none()) {
                 subscription.lost = Some(name.clone());
                 self.detach(id);
+                self.subscriptions.name(id);
             }
         }
     }
@@ -249,15 +311,29 @@ impl Engine {
         let Some(subscription) = self.subscriptions.get_mut(id) else {
             return;
         };
+        if let Some(follow) = &subscription.follow {
+            let (topic, sequence) = (follow.topic, follow.sequence);
+            return self.unfollow(id, topic, sequence);
+        }
         subscription.ready = BinaryHeap::new();
+        (subscription.open, subscription.held) = (None, None);
+        subscription.blocked = Vec::new();
         let cursors = std::mem::take(&mut subscription.cursors);
-        self.filters.remove(&subscription.filter, id);
+        if let Some(filter) = &subscription.filter {
+            self.filters.remove(filter, id);
+        }
         for (slot, cursor) in cursors {
             let Some(topic) = self.topics.get_mut(slot).and_then(Option::as_deref_mut) else {
                 continue;
             };
             let Some(place) = cursor.waiting else {
                 topic.behind -= 1;
+                if cursor.stalled
+                    && let Some(entry) = topic.log.get_mut(cursor.next)
+                    && let Some(arriving) = entry.body.arriving()
+                {
+                    arriving.forget(id);
+                }
                 continue;
             };
             topic.waiting.swap_remove(place as usize);

@@ -1,20 +1,19 @@
 //! One topic: its log, the LRU of payloads that points into it, its producers and highest counts.
 
 use super::SubscriptionId;
+use super::body::{Body, ENTRY_COST};
 use super::counts::{Count, Ranked, Top};
 use super::keys;
 use super::ledger::Key;
-use super::log::{Entry, Log, PLACE, allocated};
+use super::log::{Entry, Log};
 use super::producers::Producers;
-use crate::wire::{Digest, Encoded, INLINE};
+use super::rope::Rope;
+use crate::wire::{Digest, INLINE};
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashMap, hash_map};
 use std::sync::Arc;
 
-/// What a message costs beside its bytes: its place in the log. Bytes.
-const ENTRY_COST: usize = PLACE;
-/// What a payload costs beside its bytes: its share of the tables. Bytes.
-const PAYLOAD_COST: usize = 128;
 /// What a topic costs while it holds nothing. Bytes.
 const TOPIC_COST: usize = 1024;
 
@@ -32,15 +31,34 @@ struct Asked {
 pub(crate) struct Known {
     pub(crate) count: Count,
     // The bytes to share, when they are too long to be copied.
-    body: Option<bytes::Bytes>,
+    body: Option<Bytes>,
+    rope: Option<Arc<Rope>>,
 }
 
 impl Known {
     /// The payload to encode: the one cached, where that saves a second copy.
-    pub(crate) fn body<'a>(&'a self, published: &'a bytes::Bytes) -> &'a bytes::Bytes {
+    pub(crate) fn body<'a>(&'a self, published: &'a Bytes) -> &'a Bytes {
         self.body.as_ref().unwrap_or(published)
     }
+
+    /// The large payload, if it is cached, and so long.
+    pub(crate) fn rope(&self, size: usize) -> Option<Arc<Rope>> {
+        self.rope.clone().filter(|rope| rope.len() == size)
+    }
 }
+
+/// What eviction has taken.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// The payload that is not in the cache any more, and its count.
+    pub(crate) payload: Option<(Digest, Count)>,
+    /// Position of a message that was still arriving, and who waited for more of it.
+    pub(crate) arriving: Option<(u64, Vec<SubscriptionId>)>,
+}
+
+/// Aborted messages above the newest one that do not count as something to give up: beyond it,
+/// whoever aborts one after the other has them evicted.
+const ABORTED: u64 = 64;
 
 #[derive(Debug)]
 pub(crate) struct Topic {
@@ -61,6 +79,13 @@ pub(crate) struct Topic {
     asked: BTreeMap<u64, Asked>,
     lookups: BTreeMap<u64, u64>,
     lookup: u64,
+    // Counts of payloads whose newest publication was not the last to be complete, by the sequence
+    // of the newest.
+    overtaken: BTreeMap<u64, Count>,
+    // The newest message that is complete, 0 for none, and those that arrive, in order. Perhaps
+    // they have left the log.
+    latest: u64,
+    pub(crate) arriving: Vec<u64>,
     // Subscriptions that have had everything: the next publication wakes them.
     pub(crate) waiting: Vec<SubscriptionId>,
     // Subscriptions that have not.
@@ -89,6 +114,9 @@ impl Topic {
             asked: BTreeMap::new(),
             lookups: BTreeMap::new(),
             lookup: 0,
+            overtaken: BTreeMap::new(),
+            latest: 0,
+            arriving: Vec::new(),
             waiting: Vec::new(),
             behind: 0,
             resolved: 0,
@@ -106,15 +134,37 @@ impl Topic {
     /// Bytes that eviction may take here while other topics need room: all messages but the
     /// newest, which a quiet topic keeps as long as there is anything else to take.
     pub(crate) fn spare(&self) -> usize {
-        self.bytes - self.log.newest().map_or(0, |entry| entry.cost)
+        let newest = self.newest();
+        let above = (self.log.next() - newest).saturating_sub(1);
+        match self.log.get(newest) {
+            Some(entry) if above <= ABORTED => self.bytes - entry.cost - above as usize * ENTRY_COST,
+            _ => self.bytes,
+        }
+    }
+
+    // Sequence of the newest message that is complete or arrives: above it are aborted ones only.
+    fn newest(&self) -> u64 {
+        self.latest.max(self.arriving.last().copied().unwrap_or(0))
+    }
+
+    /// Sequence of the newest message that is complete.
+    pub(crate) fn latest(&self) -> Option<u64> {
+        Some(self.latest).filter(|latest| *latest >= self.log.first())
+    }
+
+    /// Where someone begins who wants the newest message there is: with the newest that is
+    /// complete, or else with the newest that arrives, or else with the next.
+    pub(crate) fn begin_latest(&self) -> u64 {
+        let arriving = self.arriving.last().copied();
+        self.latest().or(arriving).unwrap_or(self.log.next())
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
-    // The publication with this sequence, if its payload is cached.
-    fn at(&self, sequence: u64) -> Option<&Entry> {
+    /// The publication with this sequence, if its payload is cached.
+    pub(crate) fn at(&self, sequence: u64) -> Option<&Entry> {
         self.log.get(sequence).or_else(|| {
             let asked = self.asked.get(self.lookups.get(&sequence)?)?;
             asked.kept.as_deref()
@@ -127,40 +177,160 @@ impl Topic {
 
     /// Looks a payload up for publication.
     pub(crate) fn known(&self, digest: &Digest) -> Option<Known> {
-        let entry = self.peek(digest)?;
-        let long = entry.encoded.size() > INLINE;
-        Some(Known { count: entry.count, body: long.then(|| entry.encoded.payload()) })
+        let sequence = *self.payloads.get(&self.key(digest))?;
+        let entry = self.at(sequence).filter(|entry| entry.digest == *digest)?;
+        let (body, rope) = match &entry.body {
+            Body::Small(encoded) if encoded.size() > INLINE => (Some(encoded.payload()), None),
+            Body::Large(rope) => (None, Some(rope.clone())),
+            _ => (None, None),
+        };
+        Some(Known { count: self.count_of(sequence, entry.count), body, rope })
     }
 
-    /// Appends a message.
+    // How often a payload was published, of which this is the newest publication.
+    fn count_of(&self, sequence: u64, count: Count) -> Count {
+        if self.overtaken.is_empty() {
+            return count;
+        }
+        self.overtaken.get(&sequence).copied().unwrap_or(count)
+    }
+
+    fn take_count_of(&mut self, sequence: u64, count: Count) -> Count {
+        if self.overtaken.is_empty() {
+            return count;
+        }
+        self.overtaken.remove(&sequence).unwrap_or(count)
+    }
+
+    /// Appends a message that is complete.
     pub(crate) fn push(&mut self, mut entry: Entry) {
         let sequence = self.log.next();
-        entry.cost = own_cost(&entry.encoded) + shared_cost(&entry.encoded);
+        entry.cost = self.enter(sequence, &entry);
         self.bytes += entry.cost;
-        if let Some(before) = self.payloads.insert(self.key(&entry.digest), sequence) {
-            // The cost of the payload moves from its publication before to this one.
-            if let Some(before) = self.log.get_mut(before) {
-                self.bytes -= before.cost;
-                before.cost = own_cost(&before.encoded);
-                self.bytes += before.cost;
-            }
-            if let Some(kept) = self.answered(before).and_then(|asked| asked.kept) {
-                self.bytes -= kept.cost;
-            }
-        }
-        self.top.update(Ranked {
-            digest: entry.digest,
-            count: entry.count,
-            sequence,
-            size: entry.encoded.size() as u64,
-        });
         self.log.push(entry);
     }
 
-    /// Gives up whatever was used longest ago, the newest message last; the payload that left
-    /// the cache, with its count.
-    pub(crate) fn evict(&mut self) -> Option<(Digest, Count)> {
-        let left = self.evict_kept().or_else(|| self.evict_oldest());
+    /// Appends a message that arrives.
+    pub(crate) fn push_arriving(&mut self, mut entry: Entry) {
+        entry.cost = entry.body.own_cost();
+        self.bytes += entry.cost;
+        self.arriving.push(self.log.next());
+        self.log.push(entry);
+    }
+
+    /// Changes a message that arrives, if this is one.
+    pub(crate) fn arrive<T>(
+        &mut self,
+        sequence: u64,
+        change: impl FnOnce(&mut Entry) -> T,
+    ) -> Option<T> {
+        let entry = self.log.get_mut(sequence)?;
+        entry.body.arriving()?;
+        let result = change(entry);
+        self.bytes -= entry.cost;
+        entry.cost = entry.body.own_cost();
+        self.bytes += entry.cost;
+        if entry.body.arriving().is_none() {
+            self.arriving.retain(|other| *other != sequence);
+        }
+        Some(result)
+    }
+
+    /// A message that has arrived is found from now on, and counts.
+    pub(crate) fn complete(&mut self, sequence: u64) {
+        let Some(entry) = self.log.get(sequence) else {
+            return;
+        };
+        // Out of the log, so that both can be changed.
+        let (digest, count, size) = (entry.digest, entry.count, entry.body.size());
+        let (own, shared) = (entry.body.own_cost(), entry.body.shared_cost());
+        let cost = self.enter_payload(sequence, digest, count, size, (own, shared));
+        if let Some(entry) = self.log.get_mut(sequence) {
+            self.bytes = self.bytes - entry.cost + cost;
+            entry.cost = cost;
+        }
+    }
+
+    fn enter(&mut self, sequence: u64, entry: &Entry) -> usize {
+        let cost = (entry.body.own_cost(), entry.body.shared_cost());
+        self.enter_payload(sequence, entry.digest, entry.count, entry.body.size(), cost)
+    }
+
+    // Enters a complete message in the tables. Gives what is charged for it: its own cost, and
+    // that of its payload if it is the newest publication of it.
+    fn enter_payload(
+        &mut self,
+        sequence: u64,
+        digest: Digest,
+        count: Count,
+        size: usize,
+        (own, shared): (usize, usize),
+    ) -> usize {
+        let mut cost = own + shared;
+        let mut newest = sequence;
+        match self.payloads.entry(Key::new(self.key, &digest)) {
+            hash_map::Entry::Vacant(vacant) => drop(vacant.insert(sequence)),
+            hash_map::Entry::Occupied(before) if *before.get() > sequence => {
+                newest = *before.get();
+                self.overtaken.insert(newest, count);
+                cost = own;
+            }
+            hash_map::Entry::Occupied(mut before) => {
+                let before = before.insert(sequence);
+                self.take_count_of(before, count);
+                // The cost of the payload moves from its publication before to this one.
+                if let Some(before) = self.log.get_mut(before) {
+                    self.bytes -= before.cost;
+                    before.cost = before.body.own_cost();
+                    self.bytes += before.cost;
+                }
+                if let Some(kept) = self.answered(before).and_then(|asked| asked.kept) {
+                    self.bytes -= kept.cost;
+                }
+            }
+        }
+        self.latest = self.latest.max(sequence);
+        self.top.update(Ranked { digest, count, sequence: newest, size: size as u64 });
+        cost
+    }
+
+    /// The joined payload of a large message takes the place of its pieces. Gives what stands
+    /// there then.
+    pub(crate) fn join(&mut self, sequence: u64, joined: Bytes) -> Bytes {
+        let Some(Body::Large(rope)) = self.log.get(sequence).map(|entry| &entry.body) else {
+            return joined;
+        };
+        if rope.pieces().count() == 1 || rope.len() != joined.len() {
+            // Somebody else was first.
+            return rope.join();
+        }
+        let (old, new) = (rope.clone(), Arc::new(Rope::from(joined.clone())));
+        // All publications of the payload share it; mostly there is one.
+        let others = (self.log.first()..self.log.next()).rev();
+        for sequence in std::iter::once(sequence).chain(others) {
+            if Arc::strong_count(&old) == 1 {
+                break;
+            }
+            if let Some(entry) = self.log.get_mut(sequence)
+                && matches!(&entry.body, Body::Large(rope) if Arc::ptr_eq(rope, &old))
+            {
+                let pays = entry.cost > entry.body.own_cost();
+                entry.body = Body::Large(new.clone());
+                self.bytes -= entry.cost;
+                entry.cost = entry.body.own_cost();
+                entry.cost += if pays { entry.body.shared_cost() } else { 0 };
+                self.bytes += entry.cost;
+            }
+        }
+        joined
+    }
+
+    /// Gives up whatever was used longest ago, the newest message last.
+    pub(crate) fn evict(&mut self) -> Left {
+        let left = match self.evict_kept() {
+            Some(payload) => Left { payload: Some(payload), arriving: None },
+            None => self.evict_oldest(),
+        };
         if self.payloads.len() < self.payloads.capacity() / 8 {
             self.payloads.shrink_to(2 * self.payloads.len());
         }
@@ -170,30 +340,42 @@ impl Topic {
     // A payload that outlived its publication goes when its last use is the longest ago, or when
     // the newest message is all that is left in the log.
     fn evict_kept(&mut self) -> Option<(Digest, Count)> {
+        if self.asked.is_empty() {
+            return None;
+        }
         let oldest = self.log.oldest().map(|entry| entry.position);
-        let last = self.log.len() <= 1;
+        let last = self.newest() <= self.log.first();
         let mut asked = self.asked.iter().take(if last { 2 } else { 1 });
         let (lookup, _) = asked.find(|(_, asked)| {
             asked.kept.is_some() && (last || oldest.is_none_or(|position| asked.before <= position))
         })?;
         let kept = self.asked.remove(&{ *lookup })?;
         self.lookups.remove(&kept.sequence);
-        let kept = kept.kept?;
+        let (sequence, kept) = (kept.sequence, kept.kept?);
         self.payloads.remove(&self.key(&kept.digest));
         self.bytes -= kept.cost;
-        Some((kept.digest, kept.count))
+        Some((kept.digest, self.take_count_of(sequence, kept.count)))
     }
 
-    fn evict_oldest(&mut self) -> Option<(Digest, Count)> {
+    fn evict_oldest(&mut self) -> Left {
         let sequence = self.log.first();
-        let entry = self.log.pop_oldest()?;
+        let Some(mut entry) = self.log.pop_oldest() else {
+            return Left::default();
+        };
         self.bytes -= entry.cost;
+        if !entry.body.is_complete() {
+            let arriving = entry.body.arriving().map(|arriving| {
+                self.arriving.retain(|other| *other != sequence);
+                (entry.position, arriving.take_all())
+            });
+            return Left { payload: None, arriving };
+        }
         let key = self.key(&entry.digest);
         let hash_map::Entry::Occupied(newest) = self.payloads.entry(key) else {
-            return None;
+            return Left::default();
         };
         if *newest.get() != sequence {
-            return None;
+            return Left::default();
         }
         if !self.lookups.is_empty()
             && let Some(lookup) = self.lookups.get(&sequence)
@@ -201,10 +383,11 @@ impl Topic {
         {
             self.bytes += entry.cost;
             asked.kept = Some(Box::new(entry));
-            return None;
+            return Left::default();
         }
         newest.remove();
-        Some((entry.digest, entry.count))
+        let count = self.take_count_of(sequence, entry.count);
+        Left { payload: Some((entry.digest, count)), arriving: None }
     }
 
     /// The newest message with this payload, which is used so, before what is published next,
@@ -229,17 +412,6 @@ impl Topic {
     pub(crate) fn peek(&self, digest: &Digest) -> Option<&Entry> {
         let entry = self.at(*self.payloads.get(&self.key(digest))?);
         entry.filter(|entry| entry.digest == *digest)
-    }
-}
-
-fn own_cost(encoded: &Encoded) -> usize {
-    ENTRY_COST + allocated(encoded.pieces().0.len())
-}
-
-fn shared_cost(encoded: &Encoded) -> usize {
-    match encoded.pieces().1.len() {
-        0 => PAYLOAD_COST,
-        body => PAYLOAD_COST + allocated(body),
     }
 }
 
@@ -269,13 +441,25 @@ impl Topic {
         let kept = || self.asked.values().filter_map(|asked| asked.kept.as_deref());
         let bytes: usize = entries().chain(kept()).map(|entry| entry.cost).sum();
         assert_eq!(self.bytes, bytes);
+        let complete = || entries().chain(kept()).filter(|entry| entry.body.is_complete());
         let cached = |entry: &Entry| self.payloads.contains_key(&self.key(&entry.digest));
-        assert!(entries().chain(kept()).all(cached));
-        for entry in entries() {
+        assert!(complete().all(cached));
+        for entry in entries().filter(|entry| !entry.body.is_complete()) {
+            assert_eq!(entry.cost, entry.body.own_cost());
+        }
+        let numbered = || (self.log.first()..self.log.next()).zip(entries());
+        let arriving = numbered().filter(|(_, entry)| matches!(entry.body, Body::Arriving(_)));
+        assert!(arriving.map(|(sequence, _)| sequence).eq(self.arriving.iter().copied()));
+        let latest = numbered().filter(|(_, entry)| entry.body.is_complete()).last();
+        assert_eq!(self.latest(), latest.map(|(sequence, _)| sequence));
+        for sequence in self.overtaken.keys() {
+            let entry = self.at(*sequence).expect("the count of a payload without bytes");
+            assert_eq!(self.payloads[&self.key(&entry.digest)], *sequence);
+        }
+        for entry in entries().filter(|entry| entry.body.is_complete()) {
             // Only its newest publication pays for the payload.
             let newest = self.peek(&entry.digest).map(|newest| newest.position);
-            let own = own_cost(&entry.encoded);
-            let shared = shared_cost(&entry.encoded);
+            let (own, shared) = (entry.body.own_cost(), entry.body.shared_cost());
             let is_newest = newest == Some(entry.position);
             assert_eq!(entry.cost, if is_newest { own + shared } else { own });
         }

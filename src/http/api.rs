@@ -1,13 +1,14 @@
 //! Publish, get and top.
 
 use super::problem::Problem;
+use super::relay::{self, Pieces};
 use super::{Shared, body, name, page};
-use crate::engine::{Publication, Ranking, Receipt};
+use crate::engine::{Opening, Publication, Ranking, Receipt};
 use crate::json::payload_field;
 use crate::net::now;
-use crate::wire::{Code, Digest, Which, check_topic};
+use crate::wire::{Code, Digest, LARGE, Which, check_topic};
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
@@ -37,11 +38,18 @@ pub(super) async fn publish(
     no_query(&head.uri)?;
     let stamp = stamp(&head.headers)?;
     let origin = key(&head.headers)?.map(|key| shared.keys.origin(key));
-    let payload = body::read(&shared, body).await?;
-    let size = payload.len();
-    let digest = Digest::of(&payload);
-    let publication = Publication { topic: &topic, payload: &payload, digest, stamp, origin };
-    let receipt = shared.core.with(|engine| engine.publish(now(), &publication))?;
+    let length = body.size_hint().exact().filter(|length| *length > LARGE as u64);
+    let (receipt, digest, size) = if let Some(size) = length {
+        let opening = Opening { topic: &topic, size, stamp, origin };
+        let (receipt, digest) = relay::publish(&shared, body, &opening).await?;
+        (receipt, digest, size)
+    } else {
+        let payload = body::read(&shared, body).await?;
+        let digest = Digest::of(&payload);
+        let publication = Publication { topic: &topic, payload: &payload, digest, stamp, origin };
+        let receipt = shared.core.with(|engine| engine.publish(now(), &publication))?;
+        (receipt, digest, payload.len() as u64)
+    };
     if receipt.digest != digest {
         return Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -169,13 +177,17 @@ fn get(
                 ("weir-epoch", Some(found.epoch())),
                 ("weir-stamp", stamp),
             ];
-            (found.digest().to_string(), found.payload(), numbers)
+            let payload = match found.rope() {
+                Some(rope) => Body::new(Pieces::from(rope)),
+                None => Body::from(found.payload()),
+            };
+            (found.digest().to_string(), payload, numbers)
         })
     })?;
     let mut response = if page::none_match(asked, &digest) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        Body::from(payload).into_response()
+        payload.into_response()
     };
     // A payload is bytes: whatever it is, no browser is to run it as a page of this host.
     let fixed = [

@@ -26,6 +26,7 @@ const FIRST: usize = 64 << 10;
 const KIB: usize = 1024;
 
 /// KiB of bodies under way, of what has come of them, all together: a quarter of the cache, as for a largest payload.
+/// What is published while it arrives is in the cache, and not among these.
 pub(super) fn budget(limits: &Limits) -> usize {
     (limits.cache / 4 / KIB).max(limits.payload.div_ceil(KIB))
 }
@@ -47,7 +48,7 @@ pub(super) async fn read(shared: &Shared, mut body: Body) -> Result<Bytes, Probl
         }
         // No waiting for room: two halves of bodies would wait for each other.
         held.merge(room(shared, size.div_ceil(KIB) - held.num_permits())?);
-        if began.elapsed() > shared.patience + Duration::from_secs(size as u64 / PACE) {
+        if slow(shared, began, size) {
             return Err(timed_out(shared.patience));
         }
         if bytes.capacity() < size && size <= length {
@@ -60,6 +61,11 @@ pub(super) async fn read(shared: &Shared, mut body: Body) -> Result<Bytes, Probl
     Ok(bytes.into())
 }
 
+/// Whether so much has taken too long to come.
+pub(super) fn slow(shared: &Shared, began: Instant, size: usize) -> bool {
+    began.elapsed() > shared.patience + Duration::from_secs(size as u64 / PACE)
+}
+
 fn room(shared: &Shared, kib: usize) -> Result<SemaphorePermit<'_>, Problem> {
     shared.bodies.try_acquire_many(kib as u32).map_err(|_| {
         Problem::of(
@@ -69,7 +75,7 @@ fn room(shared: &Shared, kib: usize) -> Result<SemaphorePermit<'_>, Problem> {
     })
 }
 
-fn timed_out(patience: Duration) -> Problem {
+pub(super) fn timed_out(patience: Duration) -> Problem {
     Problem::of(
         Code::TIMED_OUT,
         format!(
@@ -80,7 +86,7 @@ fn timed_out(patience: Duration) -> Problem {
     )
 }
 
-async fn next(body: &mut Body, patience: Duration) -> Result<Option<Bytes>, Problem> {
+pub(super) async fn next(body: &mut Body, patience: Duration) -> Result<Option<Bytes>, Problem> {
     loop {
         let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
         match tokio::time::timeout(patience, frame).await {

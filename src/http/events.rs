@@ -8,6 +8,7 @@ use super::resume::{self, EventId};
 use super::{Shared, api, name};
 use crate::engine::{Engine, Item, SubscriptionId};
 use crate::json::{self, Head, Payload};
+use crate::net::core::Taken;
 use crate::wire::{Code, Digest, Filter, GapCause, Lag, NameError, Position, Refusal};
 use axum::body::Body;
 use axum::extract::State;
@@ -107,7 +108,7 @@ enum Read {
         count: u64,
         digest: Digest,
         stamp: u64,
-        payload: Bytes,
+        payload: Taken,
     },
     Gap {
         topic: Arc<str>,
@@ -171,7 +172,7 @@ impl Inbox {
                 count: message.count(),
                 digest: message.digest(),
                 stamp: message.stamp(),
-                payload: message.payload(),
+                payload: Taken::of(message),
             }),
             Item::Gap { epoch, name, first, last, cause, .. } => self.read.push_back(Read::Gap {
                 topic: (*name).clone(),
@@ -183,6 +184,12 @@ impl Inbox {
                 // before what the client has had.
                 exact: !(self.by_position && just_announced),
             }),
+            // Only whole messages are asked for.
+            Item::Large(_)
+            | Item::Begin(_)
+            | Item::Chunk(_)
+            | Item::End { .. }
+            | Item::Abort { .. } => {}
         }
     }
 }
@@ -203,14 +210,16 @@ impl Events {
             let head = engine.head(filter.as_str()).filter(|_| exact);
             let id = engine.subscribe(filter.clone(), start, lag);
             let read = engine.read(id, BATCH, &mut |item| inbox.take(&item));
+            // A message that is still arriving is one that the stream waits for.
+            let had_all = read == Ok(false) && engine.had(id) == engine.position();
             let since = Position { run: engine.run(), position: engine.position() };
-            (id, head, read, since)
+            (id, head, read, since, had_all)
         };
-        let (id, head, read, since) = shared.core.with(begin);
+        let (id, head, read, since, had_all) = shared.core.with(begin);
         let here = EventId { since, topic: head.map(|(epoch, next)| (epoch, next - 1)) };
         let retry = RETRY + rand::random::<u64>() % RETRY;
         let mut prelude = format!("retry: {retry}\n").into_bytes();
-        if matches!(read, Ok(false)) {
+        if had_all {
             // Nothing stands between what there was and this moment. Otherwise the first event
             // says where the stream stands; and before that, it is as if it had not begun.
             let _ = writeln!(prelude, "id: {here}");
@@ -271,7 +280,7 @@ impl Events {
         let Self { subscription: Subscription { shared, id }, inbox, .. } = self;
         let (read, position) = shared.core.with(|engine| {
             let read = engine.read(*id, BATCH, &mut |item| inbox.take(&item));
-            (read, engine.position())
+            (read, engine.had(*id))
         });
         let mut out = b": keep-alive\n".to_vec();
         match read {
@@ -309,6 +318,7 @@ impl Events {
                 self.sent.since.position = position;
                 self.sent.topic = self.exact.then_some((epoch, sequence));
                 out.extend_from_slice(b"event: message\ndata: ");
+                let payload = self.subscription.shared.core.join(payload);
                 let head = Head { topic: &topic, sequence, count, digest, stamp };
                 Some(head.write(out, payload))
             }

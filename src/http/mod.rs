@@ -24,6 +24,7 @@ mod name;
 mod origin;
 mod page;
 mod problem;
+mod relay;
 mod resume;
 pub(crate) mod websocket;
 

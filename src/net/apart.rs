@@ -2,9 +2,10 @@
 //! and large payloads wherever the others go by datagram.
 
 use super::deliver::fell_behind;
+use super::follow::Follow;
 use super::session::Peer;
-use crate::engine::{Item, Repaired, SubscriptionId, encode_item};
-use crate::wire::{DaemonFrame, Encoded, GapCause};
+use crate::engine::{Item, Large, MessageRef, SubscriptionId, Wanted, encode_item};
+use crate::wire::{DaemonFrame, Encoded, GapCause, LARGE};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
@@ -18,15 +19,17 @@ use std::sync::{Arc, PoisonError};
 /// answers share: then they wait for it.
 const STREAMS: usize = 256;
 
-/// Of these, streams with a payload above [`LARGE`]: each pins it.
+/// Of these, streams with a payload above [`LARGE`]: each pins a batch of it, and what is sent and
+/// not acknowledged.
 const LARGE_STREAMS: usize = 4;
 
 /// Large ones that wait for their turn, and let small ones pass. They are read from the cache
 /// again then, so that they pin nothing meanwhile.
 const DEFERRED: usize = 64;
 
-/// Payloads above this are large: they would hold up others on a stream that they shared. 64 KiB.
-pub(super) const LARGE: usize = 64 << 10;
+/// Bytes that may be sent of a large payload and not be acknowledged beyond what a session may have
+/// anyway, 2 MiB: a client of ours takes half of that on one stream before it has read any.
+const WIDENED: usize = 2 << 20;
 
 /// Bytes taken from the cache under one lock, 16 KiB.
 const BATCH: usize = 16 << 10;
@@ -40,34 +43,68 @@ pub(super) fn priority(size: usize) -> i32 {
     }
 }
 
-type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
+// Which it was, and what is to be told if it was not completed.
+type Sending = Pin<Box<dyn Future<Output = (Sent, Option<Gone>)> + Send>>;
 
 /// A message that the peer has, or does not want.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sent {
+struct Sent {
     topic: u64,
     sequence: u64,
     large: bool,
 }
 
+/// A large message, to be read from the cache when its turn has come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Far {
+    topic: u64,
+    sequence: u64,
+    size: usize,
+}
+
+impl Far {
+    pub(super) fn new(message: &MessageRef<'_>) -> Self {
+        let (topic, sequence) = (message.topic_id(), message.sequence());
+        Self { topic, sequence, size: message.size() }
+    }
+}
+
+/// A large message that will not come.
+pub(super) struct Gone {
+    topic: u64,
+    sequence: u64,
+    cause: GapCause,
+    // The announcement of its topic, for a gap that stands alone.
+    head: Bytes,
+}
+
+impl Gone {
+    /// The gap.
+    pub(super) fn frame(&self) -> Bytes {
+        let Self { topic, sequence, cause, .. } = *self;
+        DaemonFrame::Gap { topic, first: sequence, last: sequence, cause }.to_bytes()
+    }
+}
+
 /// The streams under way.
 pub(super) struct Apart {
     peer: Arc<Peer>,
-    id: SubscriptionId,
     sending: FuturesUnordered<Sending>,
     under_way: Vec<Sent>,
     // In order, with what goes before each.
-    deferred: VecDeque<(Sent, Bytes)>,
+    deferred: VecDeque<(Far, [Bytes; 2])>,
+    // To be told by whoever has the subscription's stream.
+    gone: Vec<Gone>,
 }
 
 impl Apart {
-    pub(super) fn new(peer: Arc<Peer>, id: SubscriptionId) -> Self {
+    pub(super) fn new(peer: Arc<Peer>) -> Self {
         Self {
             peer,
-            id,
             sending: FuturesUnordered::new(),
             under_way: Vec::new(),
             deferred: VecDeque::new(),
+            gone: Vec::new(),
         }
     }
 
@@ -84,46 +121,30 @@ impl Apart {
     }
 
     /// Whether this message is on its way already, and will not be lost.
-    pub(super) fn has(&self, topic: u64, sequence: u64) -> bool {
-        let mut all = self.under_way.iter().chain(self.deferred.iter().map(|(sent, _)| sent));
-        all.any(|sent| (sent.topic, sent.sequence) == (topic, sequence))
+    pub(super) fn has(&self, far: Far) -> bool {
+        let under_way = self.under_way.iter().map(|sent| (sent.topic, sent.sequence));
+        let deferred = self.deferred.iter().map(|(far, _)| (far.topic, far.sequence));
+        under_way.chain(deferred).any(|other| other == (far.topic, far.sequence))
     }
 
-    /// Waits until one of them has been sent; forever when there is none.
+    /// Those that will not come, since this was asked last.
+    pub(super) fn gaps(&mut self) -> impl Iterator<Item = Gone> {
+        self.gone.drain(..)
+    }
+
+    /// Waits until one of them has been sent, or given up; forever when there is none.
     pub(super) async fn sent(&mut self) {
         match self.sending.next().await {
-            Some(sent) => {
+            Some((sent, gone)) => {
                 self.under_way.retain(|other| *other != sent);
-                self.resume();
-            }
-            None => std::future::pending().await,
-        }
-    }
-
-    // Sends what waits for its turn, if that has come.
-    fn resume(&mut self) {
-        while !self.is_full_of_large()
-            && let Some((sent, head)) = self.deferred.pop_front()
-        {
-            let Sent { topic, sequence, .. } = sent;
-            let mut found = None;
-            let peer = self.peer.clone();
-            peer.core.with(|engine| {
-                engine.repair(self.id, topic, (sequence, sequence), 0, &mut |item| {
-                    if let Repaired::Message(message) = item {
-                        found = Some(message.encoded().clone());
-                    }
-                })
-            });
-            match found {
-                Some(message) => self.begin(sent, pieces(head, &message), priority(message.size())),
-                None => {
-                    let (first, last, cause) = (sequence, sequence, GapCause::Evicted);
-                    let gap = DaemonFrame::Gap { topic, first, last, cause };
-                    let sent = Sent { large: false, ..sent };
-                    self.begin(sent, [head, gap.to_bytes(), Bytes::new()], priority(0));
+                self.gone.extend(gone);
+                while !self.is_full_of_large()
+                    && let Some((far, head)) = self.deferred.pop_front()
+                {
+                    self.follow(far, head);
                 }
             }
+            None => std::future::pending().await,
         }
     }
 
@@ -134,23 +155,51 @@ impl Apart {
         }
     }
 
-    /// Sends a message on a stream of its own, after `head`. The session notices what goes wrong.
-    pub(super) fn send(&mut self, topic: u64, sequence: u64, head: Bytes, message: &Encoded) {
-        let sent = Sent { topic, sequence, large: message.size() > LARGE };
-        if sent.large && self.is_full_of_large() {
-            self.deferred.push_back((sent, head));
+    /// Sends a large message on a stream of its own, when its turn has come: after what says whose
+    /// it is, and the announcement of its topic.
+    pub(super) fn relay(&mut self, far: Far, whose: Bytes, topic: Bytes) {
+        if self.is_full_of_large() {
+            self.deferred.push_back((far, [whose, topic]));
         } else {
-            self.begin(sent, pieces(head, message), priority(message.size()));
+            self.follow(far, [whose, topic]);
         }
     }
 
-    fn begin(&mut self, sent: Sent, mut pieces: [Bytes; 3], priority: i32) {
+    fn follow(&mut self, far: Far, [whose, head]: [Bytes; 2]) {
+        let Far { topic, sequence, size } = far;
+        let follow = match Follow::begin(&self.peer, topic, sequence) {
+            Ok(follow) => follow,
+            Err(cause) => return self.gone.push(Gone { topic, sequence, cause, head }),
+        };
         let peer = self.peer.clone();
-        let bytes = if sent.large { pieces.iter().map(Bytes::len).sum() } else { 0 };
-        let widened = Widened::new(peer.clone(), bytes as u64);
+        let widened = Widened::new(peer.clone(), size.min(WIDENED) as u64);
+        let sent = Sent { topic, sequence, large: true };
         self.under_way.push(sent);
         self.sending.push(Box::pin(async move {
             let _widened = widened;
+            let mut gone = None;
+            if let Ok(mut tx) = peer.link.open_uni().await {
+                tx.set_priority(priority(size));
+                match follow.send(&mut tx, &whose, head.clone(), true).await {
+                    Ok(None) => {
+                        tx.finish();
+                        tx.stopped().await;
+                    }
+                    Ok(Some(cause)) => gone = Some(Gone { topic, sequence, cause, head }),
+                    // It wants no more, or is gone.
+                    Err(_) => {}
+                }
+            }
+            (sent, gone)
+        }));
+    }
+
+    /// Sends what is not large on a stream of its own. The session notices what goes wrong.
+    fn send(&mut self, (topic, sequence): (u64, u64), mut pieces: [Bytes; 3], priority: i32) {
+        let peer = self.peer.clone();
+        let sent = Sent { topic, sequence, large: false };
+        self.under_way.push(sent);
+        self.sending.push(Box::pin(async move {
             if let Ok(mut tx) = peer.link.open_uni().await {
                 tx.set_priority(priority);
                 if tx.write(&mut pieces).await.is_ok() {
@@ -159,13 +208,13 @@ impl Apart {
                     tx.stopped().await;
                 }
             }
-            sent
+            (sent, None)
         }));
     }
 }
 
 // What is sent and not acknowledged is bounded, over all streams: a large payload would take all of
-// that, and small ones wait for it. So it has room of its own; its bytes are pinned here anyway.
+// that, and small ones wait for it. So it has room of its own.
 struct Widened {
     peer: Arc<Peer>,
     bytes: u64,
@@ -179,11 +228,9 @@ impl Widened {
     }
 
     fn change(&self, change: impl FnOnce(u64) -> u64) {
-        if self.bytes > 0 {
-            let mut all = self.peer.large.lock().unwrap_or_else(PoisonError::into_inner);
-            *all = change(*all);
-            self.peer.link.widen(*all);
-        }
+        let mut all = self.peer.large.lock().unwrap_or_else(PoisonError::into_inner);
+        *all = change(*all);
+        self.peer.link.widen(*all);
     }
 }
 
@@ -193,58 +240,71 @@ impl Drop for Widened {
     }
 }
 
-fn pieces(head: Bytes, message: &Encoded) -> [Bytes; 3] {
-    let (first, rest) = message.pieces();
-    [head, first.clone(), rest.clone()]
-}
-
 enum Piece {
-    Gap(Sent, Bytes),
-    Message(u64, u64, Bytes, Encoded),
+    Gap((u64, u64), Bytes),
+    Message((u64, u64), Bytes, Encoded),
+    // With the announcement of its topic.
+    Large(Far, Bytes),
 }
 
 /// Delivers until the subscription or the session ends.
 pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId) {
-    let mut apart = Apart::new(peer.clone(), id);
-    let mut whose = Vec::new();
-    DaemonFrame::For { request }.encode(&mut whose);
+    let mut apart = Apart::new(peer.clone());
+    let whose = DaemonFrame::For { request }.to_bytes();
     let mut batch = Vec::new();
+    let wanted = Wanted { large: Large::Apart, ..BATCH.into() };
     loop {
         let mut take = |item: Item<'_>| {
-            let mut head = whose.clone();
-            encode_item(&item.topic(), &mut head);
-            batch.push(match &item {
-                // Said with each of what follows.
-                Item::Topic { .. } => return,
+            let mut head = whose.to_vec();
+            item.topic().iter().for_each(|topic| encode_item(topic, &mut head));
+            match &item {
                 Item::Gap { id, first, .. } => {
                     encode_item(&item, &mut head);
-                    Piece::Gap(Sent { topic: *id, sequence: *first, large: false }, head.into())
+                    batch.push(Piece::Gap((*id, *first), head.into()));
                 }
                 Item::Message(message) => {
-                    let (topic, sequence) = (message.topic_id(), message.sequence());
-                    Piece::Message(topic, sequence, head.into(), message.encoded().clone())
+                    let of = (message.topic_id(), message.sequence());
+                    let encoded = message.encoded().cloned();
+                    batch.extend(encoded.map(|encoded| Piece::Message(of, head.into(), encoded)));
                 }
-            });
+                Item::Large(message) => {
+                    let topic = head.split_off(whose.len());
+                    batch.push(Piece::Large(Far::new(message), topic.into()));
+                }
+                // Said with each of what follows.
+                _ => {}
+            }
         };
-        let mut next = poll_fn(|context| peer.core.poll_read(id, context, BATCH, &mut take));
+        let mut next = poll_fn(|context| peer.core.poll_read(id, context, wanted, &mut take));
         let read = loop {
             tokio::select! {
-                read = &mut next => break read,
-                () = apart.sent() => {}
+                read = &mut next => break Some(read),
+                () = apart.sent() => if !apart.gone.is_empty() { break None },
             }
         };
         for piece in batch.drain(..) {
             apart.room().await;
             match piece {
-                Piece::Gap(sent, head) => {
-                    apart.begin(sent, [head, Bytes::new(), Bytes::new()], priority(0));
+                Piece::Gap(of, head) => {
+                    apart.send(of, [head, Bytes::new(), Bytes::new()], priority(0));
                 }
-                Piece::Message(topic, sequence, head, message) => {
-                    apart.send(topic, sequence, head, &message);
+                Piece::Message(of, head, message) => {
+                    let (first, rest) = message.pieces();
+                    let pieces = [head, first.clone(), rest.clone()];
+                    apart.send(of, pieces, priority(message.size()));
                 }
+                Piece::Large(far, topic) => apart.relay(far, whose.clone(), topic),
             }
         }
-        if let Err(refusal) = read {
+        let ended = matches!(read, Some(Err(_)));
+        while ended && !apart.is_empty() {
+            apart.sent().await;
+        }
+        for gone in std::mem::take(&mut apart.gone) {
+            let pieces = [whose.clone(), gone.head.clone(), gone.frame()];
+            apart.send((gone.topic, gone.sequence), pieces, priority(0));
+        }
+        if let Some(Err(refusal)) = read {
             while !apart.is_empty() {
                 apart.sent().await;
             }

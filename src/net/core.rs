@@ -1,7 +1,8 @@
 //! The engine behind its lock, and the tasks to wake: lock, call, take the outputs, unlock, wake.
 
-use crate::engine::{Engine, Item, SubscriptionId, Wanted};
+use crate::engine::{Engine, Item, MessageRef, Rope, SubscriptionId, Wanted};
 use crate::wire::Refusal;
+use bytes::Bytes;
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -15,6 +16,31 @@ struct Inner {
 
 /// The engine, shared.
 pub(crate) struct Core(Mutex<Inner>);
+
+/// A payload as it was read under the lock, to be put together without it.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    Whole(Bytes),
+    Pieces {
+        /// The topic's id.
+        topic: u64,
+        sequence: u64,
+        rope: Rope,
+    },
+}
+
+impl Taken {
+    pub(crate) fn of(message: &MessageRef<'_>) -> Self {
+        match message.rope().filter(|rope| rope.pieces().count() > 1) {
+            Some(rope) => Self::Pieces {
+                topic: message.topic_id(),
+                sequence: message.sequence(),
+                rope: rope.clone(),
+            },
+            None => Self::Whole(message.payload()),
+        }
+    }
+}
 
 thread_local! {
     // Taken out under the lock, woken after it; kept, so that waking allocates nothing.
@@ -67,6 +93,18 @@ impl Core {
         drop(inner);
         drop(before);
         Poll::Pending
+    }
+
+    /// A payload in one piece: put together once, for whoever needs it so after this one.
+    pub(crate) fn join(&self, taken: Taken) -> Bytes {
+        match taken {
+            Taken::Whole(payload) => payload,
+            Taken::Pieces { topic, sequence, rope } => {
+                let joined = rope.join();
+                drop(rope);
+                self.with(|engine| engine.join(topic, sequence, joined))
+            }
+        }
     }
 
     /// Forgets the reader of a subscription that has ended.

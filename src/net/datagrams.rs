@@ -2,6 +2,7 @@
 
 use super::asked::{Asked, Hole};
 use super::frames::{End, datagram_frames};
+use super::incoming::Incoming;
 use super::session::Peer;
 use crate::engine::{Action, Channel};
 use std::collections::{BTreeSet, HashMap};
@@ -60,12 +61,16 @@ impl Datagrams {
 }
 
 /// Reads datagrams until the session ends.
-pub(super) async fn read(peer: &Peer) -> End {
+pub(super) async fn read(peer: &Arc<Peer>) -> End {
     let mut actions = Vec::new();
+    // Nothing begins in a datagram that does not end in it.
+    let mut incoming = Incoming::new(peer.clone());
     loop {
         let handled = match peer.link.read_datagram().await {
             Ok(datagram) => match datagram_frames(datagram, peer.frame_limit) {
-                Ok(frames) => peer.handle(Channel::Datagram, &frames, &mut actions).await,
+                Ok(frames) => {
+                    peer.handle(Channel::Datagram, &frames, &mut incoming, &mut actions).await
+                }
                 Err(end) => Err(end),
             },
             Err(gone) => Err(gone.into()),

@@ -1,10 +1,11 @@
 //! Ordered delivery of one subscription: read what there is, write it to its stream, again.
 
 use super::apart::priority;
+use super::follow::{Follow, append_chunk};
 use super::link::{Tx, WriteError};
 use super::session::Peer;
-use crate::engine::{Item, SubscriptionId, Wanted, encode_item};
-use crate::wire::{Code, DaemonFrame, Encoded, Refusal};
+use crate::engine::{Answer, Item, Large, SubscriptionId, Wanted, encode_item};
+use crate::wire::{Code, DaemonFrame, Encoded, LARGE, Refusal};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -50,7 +51,8 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId, d
     let mut pieces = vec![whose.clone()];
     loop {
         let read = poll_fn(|context| {
-            peer.core.poll_read(id, context, wanted(BATCH, deadline), &mut |item| {
+            let wanted = wanted(BATCH, deadline, Large::Pieces);
+            peer.core.poll_read(id, context, wanted, &mut |item| {
                 append(&item, &mut pieces);
             })
         });
@@ -86,14 +88,19 @@ pub(super) fn fell_behind(peer: &Peer, request: u32, refusal: &Refusal) {
 }
 
 /// What to read when what is older than `deadline` µs is to be passed over; 0 is none.
-pub(super) fn wanted(budget: usize, deadline: u64) -> Wanted {
+pub(super) fn wanted(budget: usize, deadline: u64, large: Large) -> Wanted {
     let since = |deadline| super::now().saturating_sub(deadline);
-    Wanted { budget, accepted_since: Some(deadline).filter(|d| *d > 0).map_or(0, since) }
+    let accepted_since = Some(deadline).filter(|d| *d > 0).map_or(0, since);
+    Wanted { budget, accepted_since, large }
 }
 
 fn append(item: &Item<'_>, pieces: &mut Vec<Bytes>) {
-    if let Item::Message(message) = item {
-        append_encoded(message.encoded(), pieces);
+    if let Item::Message(message) = item
+        && let Some(encoded) = message.encoded()
+    {
+        append_encoded(encoded, pieces);
+    } else if let Item::Chunk(chunk) = item {
+        append_chunk(chunk, pieces);
     } else {
         let mut frame = Vec::with_capacity(64);
         encode_item(item, &mut frame);
@@ -110,15 +117,33 @@ pub(super) fn append_encoded(message: &Encoded, pieces: &mut Vec<Bytes>) {
     }
 }
 
-/// Sends the answer to a get, on a stream of its own where there are streams. `head` begins by
-/// saying whom it is for.
-pub(super) async fn answer(peer: Arc<Peer>, head: Bytes, message: Encoded) {
-    let Ok(mut tx) = peer.link.open_uni().await else {
-        return;
-    };
-    let (first, rest) = message.pieces();
-    tx.set_priority(priority(message.size()));
-    if tx.write_for(&mut [head, first.clone(), rest.clone()]).await.is_ok() {
-        tx.finish();
+/// Sends the answer to a get, on a stream of its own where there are streams. `head` says whom it
+/// is for, and then the topic.
+pub(super) async fn answer(peer: Arc<Peer>, request: u32, head: [Bytes; 2], message: Answer) {
+    let [whose, topic] = head;
+    match message {
+        Answer::Small(message) => {
+            let Ok(mut tx) = peer.link.open_uni().await else {
+                return;
+            };
+            let (first, rest) = message.pieces();
+            tx.set_priority(priority(message.size()));
+            let mut pieces = [whose, topic, first.clone(), rest.clone()];
+            if tx.write_for(&mut pieces).await.is_ok() {
+                tx.finish();
+            }
+        }
+        Answer::Large { topic: id, sequence } => {
+            let Ok(follow) = Follow::begin(&peer, id, sequence) else {
+                return peer.fail(request, Code::EVICTED, "the message has just left the cache");
+            };
+            let Ok(mut tx) = peer.link.open_uni().await else {
+                return;
+            };
+            tx.set_priority(priority(LARGE + 1));
+            if follow.send(&mut tx, &whose, topic, false).await.is_ok() {
+                tx.finish();
+            }
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! A peer's streams, read frame by frame.
 
 use super::link::{Gone, ReadError, Rx};
-use crate::wire::{Code, FrameError, FrameReader, INLINE, Refusal};
+use crate::wire::{CHUNK, Code, FRAME_OVERHEAD, FrameError, FrameReader, INLINE, Refusal};
 use bytes::Bytes;
 
 /// Pieces taken from a stream at once.
@@ -12,8 +12,8 @@ const FRAMES: usize = 256;
 
 /// Frames above this are kept as they came in a WebSocket message: the memory around them is then
 /// small beside them. What is between this and [`INLINE`] is copied, so that no payload keeps a
-/// read buffer that it is a small part of. 64 KiB.
-const KEPT: usize = 64 << 10;
+/// read buffer that it is a small part of. 64 KiB and a frame's head: a chunk is copied.
+const KEPT: usize = CHUNK + FRAME_OVERHEAD;
 
 /// Why a session ends.
 pub(super) enum End {
@@ -116,6 +116,11 @@ impl Frames {
             self.cut();
         }
         Ok(Some(&self.frames))
+    }
+
+    /// Wants no more of the stream.
+    pub(super) fn stop(&mut self, code: Code) {
+        self.rx.stop(code);
     }
 
     /// Cuts frames out of what was read, until that is all or there are enough.

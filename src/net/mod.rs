@@ -17,6 +17,8 @@
 //! | `doors` | what every way in shares: the engine, places for sessions, the stop |
 //! | `endpoint` | the UDP side: accepting, and the split by ALPN |
 //! | `session`, `frames` | one peer; its streams and datagrams, in |
+//! | `incoming` | a publication that arrives in chunks: its digest so far, and its deadline |
+//! | `follow` | a large message on its way to one peer |
 //! | `deliver`, `apart`, `realtime` | one subscription, out: in order, a stream for each message, in datagrams |
 //! | `datagrams`, `asked`, `streamed` | what comes in datagrams; the repairs among it; what needs none |
 
@@ -46,9 +48,13 @@ pub(crate) mod doors;
 #[cfg(feature = "daemon")]
 pub(crate) mod endpoint;
 #[cfg(feature = "daemon")]
+pub(crate) mod follow;
+#[cfg(feature = "daemon")]
 pub(crate) mod frames;
 #[cfg(feature = "daemon")]
 pub(crate) mod identity;
+#[cfg(feature = "daemon")]
+pub(crate) mod incoming;
 #[cfg(feature = "daemon")]
 pub(crate) mod ports;
 #[cfg(feature = "daemon")]

@@ -2,15 +2,15 @@
 //! more a few milliseconds later, and again when asked for; what does not fit goes by stream.
 //! Nothing is kept for a repair: the cache is the retransmission buffer.
 
-use super::apart::{Apart, LARGE};
+use super::apart::{Apart, Far};
 use super::asked::{Asked, Hole};
 use super::deliver::{Stream, append_encoded, fell_behind, wanted};
 use super::link::{Gone, WriteError};
 use super::session::Peer;
 use super::streamed::Streamed;
-use crate::engine::{Item, MessageRef, Repaired, SubscriptionId, encode_item};
+use crate::engine::{Item, Large, MessageRef, Repaired, SubscriptionId, encode_item};
 use crate::wire::realtime::{Congestion, HEAD_AFTER, Repeats};
-use crate::wire::{Code, DaemonFrame, Encoded, GapCause, Refusal};
+use crate::wire::{Code, DaemonFrame, Encoded, Refusal};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -46,25 +46,23 @@ enum Piece {
     Topic(u64, Bytes),
     Gap(Bytes),
     Message(Told),
+    // With the announcement of its topic.
+    Large(Far, Bytes),
 }
 
 struct Told {
     topic: u64,
     sequence: u64,
     message: Encoded,
-    // Of a message that has to stand alone.
-    name: Option<Bytes>,
 }
 
 impl Told {
-    fn new(message: &MessageRef<'_>) -> Self {
-        let large = message.encoded().size() > LARGE;
-        Self {
+    fn new(message: &MessageRef<'_>) -> Option<Self> {
+        Some(Self {
             topic: message.topic_id(),
             sequence: message.sequence(),
-            message: message.encoded().clone(),
-            name: large.then(|| frame_of(&Item::Message(*message).topic())),
-        }
+            message: message.encoded()?.clone(),
+        })
     }
 }
 
@@ -100,7 +98,7 @@ pub(super) async fn deliver(
 ) {
     let whose = DaemonFrame::For { request }.to_bytes();
     let mut delivery = Delivery {
-        apart: Apart::new(peer.clone(), id),
+        apart: Apart::new(peer.clone()),
         peer: peer.clone(),
         bare: carriage.bare,
         pieces: vec![whose.clone()],
@@ -164,16 +162,20 @@ impl Delivery {
         let mut taken = 0;
         let due = self.due();
         let next = poll_fn(|context| {
-            let wanted = wanted(BATCH, deadline);
+            let wanted = wanted(BATCH, deadline, Large::Apart);
             peer.core.poll_read(id, context, wanted, &mut |item| match &item {
                 Item::Message(message) => {
                     let told = Told::new(message);
-                    // Large ones do not say that the peer is behind.
-                    taken += if told.name.is_none() { told.message.wire_len() } else { 0 };
-                    batch.push(Piece::Message(told));
+                    taken += told.as_ref().map_or(0, |told| told.message.wire_len());
+                    batch.extend(told.map(Piece::Message));
+                }
+                // Large ones do not say that the peer is behind.
+                Item::Large(message) => {
+                    let name = frame_of(&message.announcement());
+                    batch.push(Piece::Large(Far::new(message), name));
                 }
                 Item::Topic { id, .. } => batch.push(Piece::Topic(*id, frame_of(&item))),
-                Item::Gap { .. } => batch.push(Piece::Gap(frame_of(&item))),
+                _ => batch.push(Piece::Gap(frame_of(&item))),
             })
         });
         // Not biased: who always has something to read is to be repaired too.
@@ -184,7 +186,7 @@ impl Delivery {
             }
             () = until(self.begun, due) => Ok(self.tick().await?),
             hole = asked.next() => Ok(self.repair(id, hole, asked).await?),
-            () = self.apart.sent() => Ok(()),
+            () = self.apart.sent() => Ok(self.flush().await?),
         }
     }
 
@@ -220,16 +222,14 @@ impl Delivery {
                 }
                 Piece::Gap(frame) => self.pieces.push(frame),
                 Piece::Message(told) => self.message(now, size, told).await?,
+                Piece::Large(far, name) => self.send_apart(far, &name).await,
             }
         }
         Ok(self.flush().await?)
     }
 
     async fn message(&mut self, now: u64, size: usize, told: Told) -> Result<(), Gone> {
-        let Some(told) = self.send_apart(told).await else {
-            return Ok(());
-        };
-        let Told { topic, sequence, message, .. } = told;
+        let Told { topic, sequence, message } = told;
         let name = self.recent.iter().find(|(id, _, _)| *id == topic).map(|(_, frame, _)| frame);
         let head = if self.bare { 0 } else { self.whose.len() } + name.map_or(0, Bytes::len);
         if head + message.wire_len() > size {
@@ -263,19 +263,15 @@ impl Delivery {
         self.streamed.push(now, topic, sequence);
     }
 
-    // A large payload gets a stream of its own; others are given back.
-    async fn send_apart(&mut self, told: Told) -> Option<Told> {
-        let Some(name) = &told.name else {
-            return Some(told);
-        };
-        let head = [&self.whose[..], &name[..]].concat();
+    // A large payload gets a stream of its own.
+    async fn send_apart(&mut self, far: Far, name: &Bytes) {
         self.apart.room().await;
-        self.apart.send(told.topic, told.sequence, head.into(), &told.message);
-        None
+        self.apart.relay(far, self.whose.clone(), name.clone());
     }
 
-    // Writes what has been gathered for the stream.
+    // Writes what has been gathered for the stream, and which large ones will not come.
     async fn flush(&mut self) -> Result<(), WriteError> {
+        self.pieces.extend(self.apart.gaps().map(|gap| gap.frame()));
         if self.pieces.len() > 1 {
             self.stream.write(&self.peer, &mut self.pieces).await?;
             self.pieces.clear();
@@ -336,16 +332,15 @@ impl Delivery {
 
     async fn repair(&mut self, id: SubscriptionId, hole: Hole, asked: &Asked) -> Result<(), End> {
         let Hole { topic, first, last, reliably } = hole;
-        let mut found = Vec::new();
-        let mut gone = Vec::new();
+        let (mut found, mut large, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         let next = self.peer.core.with(|engine| {
             engine.repair(id, topic, (first, last), BATCH, &mut |item| match item {
-                Repaired::Message(message) => {
-                    found.push(Told::new(&message));
+                Repaired::Message(message) => found.extend(Told::new(&message)),
+                Repaired::Large(message) => {
+                    large.push((Far::new(&message), frame_of(&message.announcement())));
                 }
-                Repaired::Gone { first, last } => {
-                    let gap = DaemonFrame::Gap { topic, first, last, cause: GapCause::Evicted };
-                    gone.push(gap.to_bytes());
+                Repaired::Gone { first, last, cause } => {
+                    gone.push(DaemonFrame::Gap { topic, first, last, cause }.to_bytes());
                 }
             })
         });
@@ -353,17 +348,17 @@ impl Delivery {
         let now = self.now();
         self.sample(now);
         let size = self.peer.link.datagram_size().unwrap_or(0);
-        for told in found {
-            let Told { topic, sequence, ref message, .. } = told;
-            if self.apart.has(topic, sequence) {
-                continue;
+        for (far, name) in large {
+            // In datagrams there is no answer to that.
+            if reliably && !self.apart.has(far) {
+                self.send_apart(far, &name).await;
             }
+        }
+        for told in found {
+            let Told { topic, sequence, ref message } = told;
             if reliably {
-                if self.streamed.is_under_way(now, topic, sequence) {
-                    continue;
-                }
-                if let Some(told) = self.send_apart(told).await {
-                    self.stream_message(now, topic, sequence, &told.message);
+                if !self.streamed.is_under_way(now, topic, sequence) {
+                    self.stream_message(now, topic, sequence, message);
                 }
             } else if !self.streamed.has(topic, sequence) && message.wire_len() <= size {
                 self.message(now, size, told).await?;

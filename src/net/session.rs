@@ -4,6 +4,7 @@
 use super::core::Core;
 use super::datagrams::{self, Datagrams};
 use super::frames::{End, Frames};
+use super::incoming::{Came, Incoming};
 use super::link::{Link, Rx, Transport, Tx, WriteError};
 use super::outbox::Outbox;
 use super::realtime::{self, Carriage};
@@ -188,13 +189,21 @@ async fn second_control(peer: &Peer) -> End {
 }
 
 async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
+    let mut incoming = Incoming::new(peer.clone());
     let mut tasks = JoinSet::new();
     let mut deliveries: HashMap<u32, AbortHandle> = HashMap::new();
     let mut actions = Vec::new();
     loop {
-        let end = match frames.next().await {
-            Ok(Some(frames)) => peer.handle(Channel::Control, frames, &mut actions).await.err(),
-            Ok(None) => Some(End::Left("closed its control stream".into())),
+        let end = match incoming.next(frames).await {
+            Ok(Came::Frames(frames)) => {
+                peer.handle(Channel::Control, frames, &mut incoming, &mut actions).await.err()
+            }
+            Ok(Came::Stalled) => {
+                // What still comes of it is dropped.
+                peer.stalled(&mut incoming);
+                None
+            }
+            Ok(Came::End) => Some(End::Left("closed its control stream".into())),
             Err(end) => Some(end),
         };
         for action in actions.drain(..) {
@@ -233,11 +242,12 @@ async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
                     }
                     peer.core.forget(subscription);
                 }
-                Action::Answer { head, message } => {
+                Action::Enough { .. } => {}
+                Action::Answer { request, head, message } => {
                     while tasks.len() > deliveries.len() + ANSWERS {
                         tasks.join_next().await;
                     }
-                    tasks.spawn(deliver::answer(peer.clone(), head, message));
+                    tasks.spawn(deliver::answer(peer.clone(), request, head, message));
                 }
                 Action::Left(code) => return End::Left(format!("said goodbye: {code}")),
             }
@@ -274,10 +284,23 @@ async fn publish(peer: Arc<Peer>, rx: Rx) -> Result<(), End> {
     // Streams may overtake the control stream: they wait for its hello.
     peer.opened().await;
     let mut frames = Frames::new(rx, peer.frame_limit);
-    while let Some(frames) = frames.next().await? {
-        peer.handle(Channel::Publish, frames, &mut Vec::new()).await?;
+    let mut incoming = Incoming::new(peer.clone());
+    let mut actions = Vec::new();
+    loop {
+        match incoming.next(&mut frames).await? {
+            Came::Frames(frames) => {
+                peer.handle(Channel::Publish, frames, &mut incoming, &mut actions).await?;
+            }
+            Came::Stalled => actions.extend(peer.stalled(&mut incoming)),
+            Came::End => return Ok(()),
+        }
+        for action in actions.drain(..) {
+            if let Action::Enough { code } = action {
+                frames.stop(code);
+                return Ok(());
+            }
+        }
     }
-    Ok(())
 }
 
 impl Peer {
@@ -296,11 +319,13 @@ impl Peer {
         &self,
         channel: Channel,
         frames: &[Bytes],
+        incoming: &mut Incoming,
         actions: &mut Vec<Action>,
     ) -> Result<(), End> {
+        let Incoming { hashing, intake, .. } = incoming;
         // Decoded and hashed before the lock is taken.
-        let prepared: Vec<_> = frames.iter().map(Prepared::new).collect();
-        let mut prepared = prepared.into_iter();
+        let prepared = frames.iter().map(|frame| Prepared::new(frame, hashing));
+        let mut prepared = prepared.collect::<Vec<_>>().into_iter();
         while prepared.len() > 0 {
             // A peer that does not read its receipts is not read either.
             self.outbox.room().await;
@@ -311,7 +336,8 @@ impl Peer {
                 while out.len() < ANSWERED
                     && let Some(frame) = prepared.next()
                 {
-                    actions.extend(session.handle(engine, now, channel, frame?, &mut out)?);
+                    let of = (channel, &mut *intake);
+                    actions.extend(session.handle(engine, now, of, frame?, &mut out)?);
                 }
                 Ok(session.is_open())
             });
@@ -324,6 +350,20 @@ impl Peer {
             };
         }
         Ok(())
+    }
+
+    // Gives a publication up that does not go on, and tells the peer.
+    fn stalled(&self, incoming: &mut Incoming) -> Option<Action> {
+        let mut out = Vec::new();
+        let intake = &mut incoming.intake;
+        let action = self.core.with(|engine| self.state().stalled(engine, intake, &mut out));
+        self.outbox.push([out.into()]);
+        action
+    }
+
+    /// Tells the peer that a request fails after all.
+    pub(super) fn fail(&self, request: u32, code: Code, reason: &str) {
+        self.outbox.push([DaemonFrame::Failed { request, code, reason }.to_bytes()]);
     }
 
     /// Ends a subscription from within its delivery, and tells the peer.

@@ -163,6 +163,20 @@ impl Rx {
         })
     }
 
+    /// Wants no more of it. A shared channel goes on.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn stop(&mut self, code: Code) {
+        let number = |code| VarInt::from_u64(code).unwrap_or(VarInt::MAX);
+        // It may have come to its end: there is nothing to stop any more.
+        let _ = match self {
+            Self::Quic(stream) => stream.stop(number(code.0.into())),
+            Self::WebTransport(stream) => {
+                stream.quic_stream_mut().stop(number(webtransport_code(code.0)))
+            }
+            Self::WebSocket(_) | Self::Routed(_) => Ok(()),
+        };
+    }
+
     /// Whether each piece is a message of its own, which no frame goes beyond, and shares its
     /// memory with others.
     #[cfg(feature = "daemon")]

@@ -92,6 +92,19 @@ pub fn encode_publish(alias: u32, number: u64, stamp: u64, payload: &Bytes) -> E
     Encoded::new(2, &[alias.into(), number, stamp], payload)
 }
 
+/// What stands before the bytes in a chunk's frame, [`DaemonFrame::Chunk`] and
+/// [`ClientFrame::Chunk`], of so many bytes.
+///
+/// [`DaemonFrame::Chunk`]: super::DaemonFrame::Chunk
+/// [`ClientFrame::Chunk`]: super::ClientFrame::Chunk
+pub fn encode_chunk(towards_daemon: bool, size: usize) -> Bytes {
+    let mut head = Vec::with_capacity(8);
+    varint::put(&mut head, (1 + varint::len(size as u64) + size) as u64);
+    head.push(if towards_daemon { 4 } else { 5 });
+    varint::put(&mut head, size as u64);
+    head.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +137,12 @@ mod tests {
             let mut derived = Vec::new();
             ClientFrame::Publish { alias, number: sequence, stamp, payload: &bytes }.encode(&mut derived);
             prop_assert_eq!(joined(&publish), derived);
+
+            let (mut derived, mut to_daemon) = (Vec::new(), Vec::new());
+            DaemonFrame::Chunk { bytes: &bytes }.encode(&mut derived);
+            ClientFrame::Chunk { bytes: &bytes }.encode(&mut to_daemon);
+            prop_assert_eq!([&encode_chunk(false, bytes.len())[..], &bytes[..]].concat(), derived);
+            prop_assert_eq!([&encode_chunk(true, bytes.len())[..], &bytes[..]].concat(), to_daemon);
         }
     }
 }

@@ -18,6 +18,7 @@ fn read_all(engine: &mut Engine, id: SubscriptionId) -> Vec<String> {
             Item::Topic { name, next, .. } => format!("topic {name} from {next}"),
             Item::Gap { name, first, last, .. } => format!("gap {name} {first}-{last}"),
             Item::Message(message) => format!("{} {}", message.topic(), message.sequence()),
+            other => panic!("{other:?}"),
         });
     };
     while engine.read(id, 1000, sink).unwrap() {}

@@ -1,5 +1,6 @@
 //! The engine against a model that keeps everything.
 
+mod arrivals;
 mod audit;
 mod damage;
 mod examples;

@@ -326,7 +326,7 @@ impl World {
             return;
         }
         let accepted_since = if deadline > 0 { self.now.saturating_sub(deadline) } else { 0 };
-        let budget = Wanted { budget, accepted_since };
+        let budget = Wanted { accepted_since, ..budget.into() };
         let index = index % self.subscribers.len();
         let subscriber = &mut self.subscribers[index];
         match subscriber.read(&mut self.engine, &self.history, budget) {
@@ -363,8 +363,8 @@ impl World {
             let next = self.engine.repair(subscriber.id, id, (from, last), budget, &mut |item| {
                 items += 1;
                 match item {
-                    Repaired::Gone { first, last } => gone.push((first, last)),
-                    Repaired::Message(message) => {
+                    Repaired::Gone { first, last, .. } => gone.push((first, last)),
+                    Repaired::Message(message) | Repaired::Large(message) => {
                         let said = &self.history[&(id, message.sequence())];
                         assert_eq!(
                             (message.topic_id(), message.payload()),
@@ -414,7 +414,7 @@ impl World {
         for topic in self.engine.topics.iter().flatten() {
             let recent = self.recent.entry(topic.id).or_default();
             let cached = topic.payloads();
-            let newest = topic.log.newest().map(|entry| entry.digest);
+            let newest = topic.latest().and_then(|latest| topic.log.get(latest)).map(|entry| entry.digest);
             // Those used longest ago are gone, but the payload of the newest message.
             let young = match cached.split_last() {
                 Some((last, young)) if newest == Some(*last) => young,

@@ -1,6 +1,6 @@
 //! A remote peer, without a network.
 
-use crate::engine::{Action, Channel, Engine, Prepared, Session};
+use crate::engine::{Action, Channel, Engine, Hashing, Intake, Prepared, Session};
 use crate::wire::{
     ClientFrame, Code, DaemonFrame, Delivery, FrameReader, Lag, ProducerId, Refusal, Start, VERSION,
 };
@@ -10,11 +10,19 @@ use bytes::Bytes;
 pub(super) struct Peer {
     pub(super) session: Session,
     pub(super) replies: FrameReader,
+    // Of the control stream, and of one other.
+    control: (Hashing, Intake),
+    stream: (Hashing, Intake),
 }
 
 impl Peer {
     pub(super) fn new(engine: &mut Engine) -> Self {
-        Self { session: engine.open_session(), replies: FrameReader::new(1 << 24) }
+        Self {
+            session: engine.open_session(),
+            replies: FrameReader::new(1 << 24),
+            control: Default::default(),
+            stream: Default::default(),
+        }
     }
 
     /// One that has said hello.
@@ -53,10 +61,29 @@ impl Peer {
         frame: &Bytes,
     ) -> Result<Option<Action>, Refusal> {
         let mut out = Vec::new();
-        let result = Prepared::new(frame)
-            .and_then(|frame| self.session.handle(engine, 77, channel, frame, &mut out));
+        let (hashing, intake) = match channel {
+            Channel::Control => &mut self.control,
+            _ => &mut self.stream,
+        };
+        let result = Prepared::new(frame, hashing)
+            .and_then(|frame| self.session.handle(engine, 77, (channel, intake), frame, &mut out));
         self.replies.push(out.into());
         result
+    }
+
+    /// The stream of its publications is at its end.
+    pub(super) fn break_off(&mut self, engine: &mut Engine) {
+        let (_, mut intake) = std::mem::take(&mut self.stream);
+        self.session.broke_off(engine, &mut intake);
+    }
+
+    /// Nothing came for long, on either.
+    pub(super) fn stall(&mut self, engine: &mut Engine) -> Option<Action> {
+        let mut out = Vec::new();
+        let stopped = self.session.stalled(engine, &mut self.stream.1, &mut out);
+        let stopped = stopped.or(self.session.stalled(engine, &mut self.control.1, &mut out));
+        self.replies.push(out.into());
+        stopped
     }
 
     /// The one frame that was answered.

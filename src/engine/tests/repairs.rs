@@ -54,6 +54,7 @@ fn read(
             };
             seen.push((cause, id, first, last));
         }
+        other => panic!("{other:?}"),
     });
     assert_eq!(any, Ok(!seen.is_empty()));
     seen
@@ -79,7 +80,8 @@ fn repair(
                 assert_eq!(message.payload()[..8], message.sequence().to_le_bytes());
                 ('m', message.sequence(), message.sequence())
             }
-            Repaired::Gone { first, last } => ('g', first, last),
+            Repaired::Gone { first, last, .. } => ('g', first, last),
+            Repaired::Large(message) => panic!("{message:?}"),
         });
     });
     (seen, next)
@@ -177,7 +179,7 @@ fn another_topic_is_gone_whatever_there_is_of_it() {
 }
 
 fn since(accepted_since: u64) -> Wanted {
-    Wanted { budget: 1 << 20, accepted_since }
+    Wanted { accepted_since, ..Wanted::from(1 << 20) }
 }
 
 #[test]
@@ -228,7 +230,7 @@ fn late_and_evicted_are_told_apart_and_nothing_is_told_twice() {
     fill(engine, 200, "a", 401..=402, 10);
     let (mut seen, mut next) = (Vec::new(), 1);
     loop {
-        let some = read(engine, id, Wanted { budget: 0, accepted_since: 200 });
+        let some = read(engine, id, Wanted { accepted_since: 200, ..Wanted::from(0) });
         if some.is_empty() {
             break;
         }

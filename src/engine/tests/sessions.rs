@@ -2,7 +2,7 @@
 
 use super::peer::{Peer, code, decode, hello, said, subscribe, topic};
 use super::{engine, small};
-use crate::engine::{Action, Channel, Item, encode_item};
+use crate::engine::{Action, Answer, Channel, Item, encode_item};
 use crate::wire::{
     ClientFrame, Code, DaemonFrame, Digest, FrameReader, ProducerId, Start, VERSION, Which,
 };
@@ -181,10 +181,14 @@ fn gets_tops_and_pings_are_answered() {
     {
         let get = ClientFrame::Get { request: 4, topic: "a", which };
         let action = peer.say(engine, &get).unwrap();
-        let Some(Action::Answer { head, message }) = action else { panic!("{action:?}") };
+        let Some(Action::Answer { head, message: Answer::Small(message), .. }) = action else {
+            panic!("{action:?}")
+        };
         let mut reader = FrameReader::new(1000);
-        reader.push(head);
-        let (first, second) = (reader.next_frame().unwrap(), reader.next_frame().unwrap());
+        let [first, second] = head.map(|frame| {
+            reader.push(frame);
+            reader.next_frame().unwrap()
+        });
         assert_eq!(decode(&first.unwrap()), DaemonFrame::For { request: 4 });
         let expected = DaemonFrame::Topic { id: 1, epoch: 1_000_000, next: sequence, name: "a" };
         assert_eq!(decode(&second.unwrap()), expected);

@@ -1,6 +1,6 @@
 //! What one subscription must see, by the rules alone.
 
-use crate::engine::{Engine, Item, SubscriptionId, Wanted};
+use crate::engine::{Engine, Item, SubscriptionId, Wanted, encode_item};
 use crate::wire::{DaemonFrame, Digest, Filter, GapCause, Lag, Position};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -96,7 +96,7 @@ impl Subscriber {
         let lost = self.is_lost(engine, history);
         let lagged = self.has_lagged(engine);
         let (mut items, mut bytes, mut last) = (0, 0, 0);
-        let Wanted { budget, accepted_since } = wanted;
+        let Wanted { budget, accepted_since, .. } = wanted;
         let result = engine.read(self.id, wanted, &mut |item| {
             items += 1;
             bytes += last;
@@ -173,8 +173,8 @@ impl Subscriber {
                 assert!(said.position > self.position, "out of order");
                 assert!(said.now >= accepted_since, "late");
                 self.position = said.position;
-                let (head, body) = message.encoded().pieces();
-                let frame = [&head[..], &body[..]].concat();
+                let mut frame = Vec::new();
+                encode_item(item, &mut frame);
                 let mut expected = Vec::new();
                 DaemonFrame::Message {
                     topic: said.id,
@@ -187,6 +187,7 @@ impl Subscriber {
                 assert!(frame == expected, "other bytes than were published");
                 frame.len()
             }
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -182,14 +182,14 @@ impl Daemon {
                 let known = &feed.heard[&topic];
                 match self.engine.get(&name, Which::Sequence(sequence)) {
                     Ok(_) if datagram && known.by_stream.contains(&sequence) => {}
-                    Ok(found) if datagram && found.encoded().wire_len() <= ROOM => {
+                    Ok(found) if datagram && found.encoded().unwrap().wire_len() <= ROOM => {
                         let mut bytes = Vec::new();
-                        append(found.encoded(), &mut bytes);
+                        append(found.encoded().unwrap(), &mut bytes);
                         feed.out.push(Out::Datagram(bytes));
                     }
                     Ok(found) => {
                         let mut bytes = Vec::new();
-                        append(found.encoded(), &mut bytes);
+                        append(found.encoded().unwrap(), &mut bytes);
                         feed.out.push(Out::Stream(bytes));
                     }
                     Err(refusal) if refusal.code == Code::EVICTED => {
@@ -286,8 +286,9 @@ impl Feed {
                 }
                 self.gap(&mut late, GapCause::Late);
                 let behind = message.position() <= self.behind;
-                self.send(id, sequence, message.encoded(), behind, now, rtt);
+                self.send(id, sequence, message.encoded().unwrap(), behind, now, rtt);
             }
+            other => panic!("{other:?}"),
         };
         while engine.read(id, 8192, sink).unwrap() {}
         self.gap(&mut late, GapCause::Late);

@@ -1,0 +1,246 @@
+//! A publication that is relayed while it arrives: begin, append, end, or abort.
+//!
+//! Its sequence and its position are given when it begins, so that whoever stands at the head gets
+//! it at once. It is accepted (counted, cached, its number taken) when it ends. Until then nothing
+//! finds it that does not stand before it in the log; and when it is aborted, its place stays, as a
+//! gap.
+
+use super::body::{Arriving, Body};
+use super::counts::Count;
+use super::log::{Entry, Origin};
+use super::publish::{accept, count};
+use super::{Engine, Receipt, Slot, SubscriptionId};
+use crate::wire::{Code, Digest, Refusal};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// What a publisher says before it sends a payload.
+#[derive(Debug, Clone, Copy)]
+pub struct Opening<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// Length of the payload, bytes.
+    pub size: u64,
+    /// The publisher's clock, µs since 1970; 0 is none.
+    pub stamp: u64,
+    /// As in [`Publication`](super::Publication).
+    pub origin: Option<Origin>,
+}
+
+/// A publication that arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Upload {
+    topic: u64,
+    sequence: u64,
+}
+
+/// What became of an [`Opening`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// It arrives.
+    Arriving(Upload),
+    /// It was accepted before. If the message has left the cache, the digest is all zeros.
+    Duplicate(Receipt),
+}
+
+/// A publication will not be completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failed {
+    /// Its publisher has begun it again, on another session perhaps: that one is answered.
+    Superseded,
+    /// Tell the publisher.
+    Refused(Refusal),
+}
+
+impl Engine {
+    /// Begins a publication of a large payload; smaller ones are [published](Self::publish). Refused
+    /// are bad topics, payloads above the limit and numbers out of the window.
+    pub fn begin(&mut self, now: u64, opening: &Opening<'_>) -> Result<Begun, Refusal> {
+        let Opening { topic, size, stamp, origin } = *opening;
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        if size > self.limits.payload {
+            return Err(self.too_large(size));
+        }
+        let slot = self.published_to(topic)?;
+        if let Some(origin) = origin {
+            if let Some(receipt) = self.seen(slot, origin, Digest([0; 32]))? {
+                return Ok(Begun::Duplicate(receipt));
+            }
+            self.supersede(slot, origin);
+        }
+        self.resolve(slot);
+        self.position += 1;
+        let position = self.position;
+        let entry = Entry {
+            position,
+            accepted: now,
+            origin,
+            stamp,
+            count: Count { count: 0, since: 0 },
+            digest: Digest([0; 32]),
+            body: Body::Arriving(Box::new(Arriving::new(size))),
+            cost: 0,
+        };
+        let upload = self.change(slot, |topic| {
+            let upload = Upload { topic: topic.id, sequence: topic.log.next() };
+            topic.push_arriving(entry);
+            upload
+        });
+        self.make_room(slot);
+        self.wake(slot, position);
+        upload.map(Begun::Arriving).ok_or_else(gone)
+    }
+
+    // Whoever begins a publication again has given up the first attempt, and may be the only one
+    // to know it.
+    fn supersede(&mut self, slot: Slot, origin: Origin) {
+        let Some(topic) = self.topic(slot) else {
+            return;
+        };
+        let mut arriving = topic.arriving.iter();
+        let before = arriving.find(|sequence| {
+            topic.log.get(**sequence).is_some_and(|entry| entry.origin == Some(origin))
+        });
+        if let Some(sequence) = before.copied() {
+            self.abort_entry(slot, sequence, true);
+        }
+    }
+
+    /// Takes the next bytes of a payload, a [`CHUNK`](crate::wire::CHUNK) at most, and wakes whoever
+    /// has had all before. What is refused has been aborted.
+    pub fn append(&mut self, upload: Upload, chunk: Bytes) -> Result<(), Failed> {
+        let slot = self.arriving(upload)?;
+        let appended = self.change(slot, |topic| {
+            let position = topic.log.get(upload.sequence).map_or(0, |entry| entry.position);
+            topic.arrive(upload.sequence, |entry| {
+                let arriving = entry.body.arriving()?;
+                if chunk.is_empty() || arriving.rope.len() + chunk.len() > arriving.size {
+                    return None;
+                }
+                arriving.rope.push(chunk);
+                Some((position, std::mem::take(&mut arriving.waiting)))
+            })
+        });
+        let Some((position, waiting)) = appended.flatten().flatten() else {
+            self.abort_entry(slot, upload.sequence, false);
+            return Err(Failed::Refused(malformed("more of a payload than its begin had said")));
+        };
+        self.rouse(slot, position, waiting);
+        if let Some(name) = self.topic(slot).map(|topic| topic.name.clone()) {
+            // It is in use.
+            self.by_use.promote(&name);
+        }
+        self.make_room(slot);
+        self.arriving(upload).map(drop)
+    }
+
+    /// The payload is complete: accepts the publication, once. What is refused has been aborted, and
+    /// so has what was accepted meanwhile by another way, whose receipt is given then.
+    pub fn end(&mut self, now: u64, upload: Upload, digest: Digest) -> Result<Receipt, Failed> {
+        let slot = self.arriving(upload)?;
+        let sequence = upload.sequence;
+        let entry = self.topic(slot).and_then(|topic| topic.log.get(sequence));
+        let origin = entry.and_then(|entry| entry.origin);
+        let whole = entry.is_some_and(|entry| {
+            entry.body.rope().is_some_and(|rope| rope.len() == entry.body.size())
+        });
+        let seen = match origin {
+            _ if !whole => Err(malformed("less of a payload than its begin had said")),
+            Some(origin) => self.seen(slot, origin, digest),
+            None => Ok(None),
+        };
+        match seen {
+            Ok(None) => {}
+            Ok(Some(receipt)) => {
+                self.abort_entry(slot, sequence, false);
+                return Ok(receipt);
+            }
+            Err(refusal) => {
+                self.abort_entry(slot, sequence, false);
+                return Err(Failed::Refused(refusal));
+            }
+        }
+        let (limits, ledger) = (self.limits, &mut self.ledger);
+        let Some(topic) = self.topics[slot].as_deref_mut() else {
+            return Err(Failed::Refused(gone()));
+        };
+        let before = topic.cost();
+        let (count, known) = count(topic, ledger, now, &digest);
+        let arrived = topic.arrive(sequence, |entry| {
+            let arriving = entry.body.arriving()?;
+            let waiting = arriving.take_all();
+            let rope = known.and_then(|known| known.rope(arriving.size));
+            let rope = rope.unwrap_or_else(|| Arc::new(std::mem::take(&mut arriving.rope)));
+            (entry.count, entry.digest, entry.body) = (count, digest, Body::Large(rope));
+            Some((entry.position, waiting))
+        });
+        topic.complete(sequence);
+        let receipt = accept(topic, &limits, origin, sequence, count, digest);
+        self.settle(slot, before);
+        if let Some((position, waiting)) = arrived.flatten() {
+            self.rouse(slot, position, waiting);
+        }
+        self.make_room(slot);
+        Ok(receipt)
+    }
+
+    /// Gives a publication up that arrives; one that does not any more is left alone.
+    pub fn abort(&mut self, upload: Upload) {
+        if let Ok(slot) = self.arriving(upload) {
+            self.abort_entry(slot, upload.sequence, false);
+        }
+    }
+
+    /// Puts the joined payload of a large message in the place of its pieces, if it is still in the
+    /// log: so whoever needs it in one piece next finds it. Gives the one to use: perhaps another
+    /// was first.
+    pub fn join(&mut self, topic: u64, sequence: u64, joined: Bytes) -> Bytes {
+        let Some(slot) = self.by_id.get(&topic).copied() else {
+            return joined;
+        };
+        let kept = joined.clone();
+        self.change(slot, |topic| topic.join(sequence, joined)).unwrap_or(kept)
+    }
+
+    fn abort_entry(&mut self, slot: Slot, sequence: u64, superseded: bool) {
+        let aborted = self.change(slot, |topic| {
+            topic.arrive(sequence, |entry| {
+                let waiting = entry.body.arriving()?.take_all();
+                (entry.origin, entry.body) = (None, Body::Aborted { superseded });
+                Some((entry.position, waiting))
+            })
+        });
+        if let Some((position, waiting)) = aborted.flatten().flatten() {
+            self.rouse(slot, position, waiting);
+        }
+    }
+
+    // Where it arrives.
+    fn arriving(&self, upload: Upload) -> Result<Slot, Failed> {
+        let slot = self.by_id.get(&upload.topic).copied();
+        let entry = slot.and_then(|slot| self.topic(slot)?.log.get(upload.sequence));
+        match (slot, entry.map(|entry| &entry.body)) {
+            (Some(slot), Some(Body::Arriving(_))) => Ok(slot),
+            (_, Some(Body::Aborted { superseded: true })) => Err(Failed::Superseded),
+            _ => Err(Failed::Refused(gone())),
+        }
+    }
+
+    // Whoever waited for more of a message, or for its end, has something to read.
+    pub(super) fn rouse(&mut self, slot: Slot, position: u64, waiting: Vec<SubscriptionId>) {
+        for id in waiting {
+            self.subscriptions.rouse(id, slot, position);
+        }
+    }
+}
+
+fn gone() -> Refusal {
+    Refusal::new(
+        Code::OVERLOADED,
+        "the cache had no room for the rest of the payload: publish it again later",
+    )
+}
+
+fn malformed(reason: &'static str) -> Refusal {
+    Refusal::new(Code::MALFORMED, reason)
+}

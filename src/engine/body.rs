@@ -1,0 +1,115 @@
+//! What the log keeps of a message: its payload, or what has come of it.
+
+use super::SubscriptionId;
+use super::log::{PLACE, allocated};
+use super::rope::Rope;
+use crate::wire::Encoded;
+use std::sync::Arc;
+
+/// What a message costs beside its bytes: its place in the log. Bytes.
+pub(crate) const ENTRY_COST: usize = PLACE;
+/// What a payload costs beside its bytes: its share of the tables. Bytes.
+const PAYLOAD_COST: usize = 128;
+/// What a payload costs beside its bytes while it arrives, bytes.
+const ARRIVING_COST: usize = 256;
+
+/// The payload of a message in the log, and how far it has come.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// Complete, and encoded for everybody.
+    Small(Encoded),
+    /// Complete, and above [`LARGE`](crate::wire::LARGE).
+    Large(Arc<Rope>),
+    /// Above that too, and not complete yet.
+    Arriving(Box<Arriving>),
+    /// It will never be complete: its sequence is a gap.
+    Aborted {
+        /// For the reason that its publisher has begun it again.
+        superseded: bool,
+    },
+}
+
+/// What has come of a payload.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    /// How long it will be, bytes.
+    pub(crate) size: usize,
+    pub(crate) rope: Rope,
+    /// Subscriptions that have had all that has come.
+    pub(crate) waiting: Vec<SubscriptionId>,
+    /// Those that wait for the whole.
+    pub(crate) whole: Vec<SubscriptionId>,
+}
+
+impl Arriving {
+    pub(crate) fn new(size: usize) -> Self {
+        Self { size, rope: Rope::default(), waiting: Vec::new(), whole: Vec::new() }
+    }
+
+    /// Everybody who waits for it, in whatever way.
+    pub(crate) fn take_all(&mut self) -> Vec<SubscriptionId> {
+        let mut all = std::mem::take(&mut self.waiting);
+        all.append(&mut self.whole);
+        all
+    }
+
+    /// Forgets one who waits.
+    pub(crate) fn forget(&mut self, id: SubscriptionId) {
+        self.waiting.retain(|other| *other != id);
+        self.whole.retain(|other| *other != id);
+    }
+}
+
+impl Body {
+    pub(crate) fn is_complete(&self) -> bool {
+        matches!(self, Self::Small(_) | Self::Large(_))
+    }
+
+    /// Length of the payload, bytes, also of what has not come yet.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Small(encoded) => encoded.size(),
+            Self::Large(rope) => rope.len(),
+            Self::Arriving(arriving) => arriving.size,
+            Self::Aborted { .. } => 0,
+        }
+    }
+
+    /// What has come of a large payload.
+    pub(crate) fn rope(&self) -> Option<&Rope> {
+        match self {
+            Self::Large(rope) => Some(rope),
+            Self::Arriving(arriving) => Some(&arriving.rope),
+            Self::Small(_) | Self::Aborted { .. } => None,
+        }
+    }
+
+    pub(crate) fn arriving(&mut self) -> Option<&mut Arriving> {
+        match self {
+            Self::Arriving(arriving) => Some(arriving),
+            _ => None,
+        }
+    }
+
+    /// Bytes charged for the message alone.
+    pub(crate) fn own_cost(&self) -> usize {
+        ENTRY_COST
+            + match self {
+                Self::Small(encoded) => allocated(encoded.pieces().0.len()),
+                Self::Arriving(arriving) => ARRIVING_COST + arriving.rope.cost(),
+                Self::Large(_) | Self::Aborted { .. } => 0,
+            }
+    }
+
+    /// Bytes charged for a payload that others may share.
+    pub(crate) fn shared_cost(&self) -> usize {
+        match self {
+            Self::Small(encoded) => match encoded.pieces().1.len() {
+                0 => PAYLOAD_COST,
+                body => PAYLOAD_COST + allocated(body),
+            },
+            Self::Large(rope) => PAYLOAD_COST + rope.cost(),
+            Self::Arriving(_) | Self::Aborted { .. } => 0,
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The publication that a peer is sending in chunks, on one stream or on the one channel.
+
+use super::arrival::{Begun, Failed, Opening, Upload};
+use super::frames::{Channel, Publishing};
+use super::session::{Action, Session};
+use super::{Engine, Origin, Receipt};
+use crate::wire::{CHUNK, Code, DaemonFrame, Digest, LARGE, ProducerId, Refusal};
+use bytes::Bytes;
+
+/// What has come of a publication on one stream. There is one for each stream that a peer
+/// publishes on, and one for its control stream.
+#[derive(Debug, Default)]
+pub struct Intake {
+    open: Option<Open>,
+    // How many have begun.
+    begun: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    alias: u32,
+    number: u64,
+    stamp: u64,
+    size: u64,
+    came: u64,
+    to: To,
+}
+
+#[derive(Debug)]
+enum To {
+    /// It is relayed.
+    Upload(Upload),
+    /// It is not large: published when it is complete.
+    Buffer(Vec<u8>),
+    /// It was answered before its end: the rest is dropped.
+    Nowhere,
+}
+
+impl Intake {
+    /// Of a publication that is not complete: which one of this intake's it is, and how many bytes
+    /// have come. None if there is none, or if nobody waits for its rest.
+    pub fn progress(&self) -> Option<(u64, u64)> {
+        let open = self.open.as_ref()?;
+        (!matches!(open.to, To::Nowhere)).then_some((self.begun, open.came))
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+}
+
+/// What stands in a [`Begin`](crate::wire::ClientFrame::Begin).
+pub(super) struct Beginning {
+    pub(super) alias: u32,
+    pub(super) number: u64,
+    pub(super) stamp: u64,
+    pub(super) size: u64,
+}
+
+fn unexpected(reason: &'static str) -> Refusal {
+    Refusal::new(Code::UNEXPECTED, reason)
+}
+
+fn malformed(reason: String) -> Refusal {
+    Refusal::new(Code::MALFORMED, reason)
+}
+
+impl Session {
+    pub(super) fn begin_publication(
+        &mut self,
+        engine: &mut Engine,
+        now: u64,
+        (intake, producer): (&mut Intake, ProducerId),
+        beginning: &Beginning,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Action>, Refusal> {
+        if intake.open.as_ref().is_some_and(|open| !matches!(open.to, To::Nowhere)) {
+            return Err(unexpected("a begin before the end of the publication before it"));
+        }
+        let Beginning { alias, number, stamp, size } = *beginning;
+        let topic = self.alias(alias)?;
+        let origin = Some(Origin { producer, number });
+        let opening = Opening { topic, size, stamp, origin };
+        let small = size <= LARGE as u64 && size <= engine.limits().payload as u64;
+        let begun = match number {
+            0 => Err(super::session::unnumbered()),
+            _ if small => Ok(None),
+            _ => engine.begin(now, &opening).map(Some),
+        };
+        let (to, answered) = match begun {
+            Ok(None) => (To::Buffer(Vec::with_capacity(size as usize)), None),
+            Ok(Some(Begun::Arriving(upload))) => {
+                self.uploads.push(upload);
+                (To::Upload(upload), None)
+            }
+            Ok(Some(Begun::Duplicate(receipt))) => {
+                receive(alias, number, &receipt, out);
+                (To::Nowhere, Some(Code::DONE))
+            }
+            Err(refusal) => {
+                reject(alias, number, &refusal, out);
+                (To::Nowhere, Some(refusal.code))
+            }
+        };
+        intake.begun += 1;
+        intake.open = Some(Open { alias, number, stamp, size, came: 0, to });
+        Ok(answered.map(|code| Action::Enough { code }))
+    }
+
+    pub(super) fn take_chunk(
+        &mut self,
+        engine: &mut Engine,
+        intake: &mut Intake,
+        chunk: Bytes,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Action>, Refusal> {
+        let Some(open) = &mut intake.open else {
+            return Err(unexpected("a chunk of no publication: it begins with a begin"));
+        };
+        if chunk.is_empty() || chunk.len() > CHUNK {
+            return Err(malformed(format!("a chunk has 1 to {CHUNK} bytes, not {}", chunk.len())));
+        }
+        let failed = match &mut open.to {
+            To::Nowhere => return Ok(None),
+            _ if open.came + chunk.len() as u64 > open.size => {
+                return Err(malformed(format!("more than the {} bytes that were begun", open.size)));
+            }
+            To::Buffer(bytes) => {
+                bytes.extend_from_slice(&chunk);
+                open.came += chunk.len() as u64;
+                return Ok(None);
+            }
+            To::Upload(upload) => {
+                let (upload, length) = (*upload, chunk.len() as u64);
+                match engine.append(upload, chunk) {
+                    Ok(()) => {
+                        open.came += length;
+                        return Ok(None);
+                    }
+                    Err(failed) => {
+                        self.uploads.retain(|other| *other != upload);
+                        failed
+                    }
+                }
+            }
+        };
+        open.to = To::Nowhere;
+        Ok(Some(fail(open.alias, open.number, &failed, out)))
+    }
+
+    pub(super) fn end_publication(
+        &mut self,
+        engine: &mut Engine,
+        now: u64,
+        (channel, intake, producer): (Channel, &mut Intake, ProducerId),
+        (claimed, found): (Digest, Option<Digest>),
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Action>, Refusal> {
+        let Some(Open { alias, number, stamp, size, came, to }) = intake.open.take() else {
+            return Err(unexpected("an end of no publication: it begins with a begin"));
+        };
+        if let To::Nowhere = to {
+            return Ok(None);
+        }
+        if came != size {
+            return Err(malformed(format!("{came} bytes, and {size} were begun")));
+        }
+        if found != Some(claimed) {
+            self.give_up(engine, &to);
+            let refusal = malformed("the digest is not that of the bytes that came".into());
+            reject(alias, number, &refusal, out);
+            return Ok(None);
+        }
+        match to {
+            To::Upload(upload) => {
+                self.uploads.retain(|other| *other != upload);
+                match engine.end(now, upload, claimed) {
+                    Ok(receipt) => receive(alias, number, &receipt, out),
+                    Err(failed) => drop(fail(alias, number, &failed, out)),
+                }
+                Ok(None)
+            }
+            To::Buffer(bytes) => {
+                let (payload, digest) = (bytes.into(), claimed);
+                let publishing = Publishing { alias, number, stamp, payload, digest };
+                self.publish(engine, now, producer, channel, &publishing, out)
+            }
+            To::Nowhere => Ok(None),
+        }
+    }
+
+    /// A publication stood still, or came too slowly: it is given up, and the peer told.
+    pub fn stalled(
+        &mut self,
+        engine: &mut Engine,
+        intake: &mut Intake,
+        out: &mut Vec<u8>,
+    ) -> Option<Action> {
+        let open = intake.open.as_mut()?;
+        let to = std::mem::replace(&mut open.to, To::Nowhere);
+        if let To::Nowhere = to {
+            return None;
+        }
+        self.give_up(engine, &to);
+        let refusal = Refusal::new(
+            Code::TIMED_OUT,
+            "the payload stood still, or came too slowly: publish it again, over a better link or \
+             in smaller parts",
+        );
+        reject(open.alias, open.number, &refusal, out);
+        Some(Action::Enough { code: refusal.code })
+    }
+
+    /// The stream is at its end: what was not complete is given up.
+    pub fn broke_off(&mut self, engine: &mut Engine, intake: &mut Intake) {
+        if let Some(open) = intake.open.take() {
+            self.give_up(engine, &open.to);
+        }
+    }
+
+    fn give_up(&mut self, engine: &mut Engine, to: &To) {
+        if let To::Upload(upload) = to {
+            self.uploads.retain(|other| other != upload);
+            engine.abort(*upload);
+        }
+    }
+}
+
+pub(super) fn receive(alias: u32, number: u64, receipt: &Receipt, out: &mut Vec<u8>) {
+    let Receipt { sequence, count, since, digest, duplicate } = *receipt;
+    DaemonFrame::Receipt { alias, number, sequence, count, since, digest, duplicate }.encode(out);
+}
+
+pub(super) fn reject(alias: u32, number: u64, refusal: &Refusal, out: &mut Vec<u8>) {
+    let Refusal { code, reason } = refusal;
+    DaemonFrame::Rejected { alias, number, code: *code, reason }.encode(out);
+}
+
+fn fail(alias: u32, number: u64, failed: &Failed, out: &mut Vec<u8>) -> Action {
+    match failed {
+        // The second attempt is answered.
+        Failed::Superseded => Action::Enough { code: Code::DONE },
+        Failed::Refused(refusal) => {
+            reject(alias, number, refusal, out);
+            Action::Enough { code: refusal.code }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A large payload as it came: in pieces, shared by all who are sent it.
+
+use super::log::allocated;
+use crate::wire::CHUNK;
+use bytes::Bytes;
+
+/// What a piece costs beside its bytes: its place, its handle, and the head of the frame that it
+/// came in. Bytes.
+const PIECE_COST: usize = 96;
+
+/// What may stand before a piece in the memory that it came in, bytes: the head of its frame.
+const FRAMED: usize = 4;
+
+/// Pieces of a payload, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Rope {
+    // Each with the offset of its end.
+    pieces: Vec<(usize, Bytes)>,
+    cost: usize,
+}
+
+fn cost(piece: &Bytes) -> usize {
+    PIECE_COST + allocated(piece.len() + FRAMED)
+}
+
+impl From<Bytes> for Rope {
+    fn from(payload: Bytes) -> Self {
+        Self { cost: cost(&payload), pieces: vec![(payload.len(), payload)] }
+    }
+}
+
+impl Rope {
+    /// Length, bytes.
+    pub fn len(&self) -> usize {
+        self.pieces.last().map_or(0, |(end, _)| *end)
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// The pieces, shared.
+    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        self.pieces.iter().map(|(_, piece)| piece)
+    }
+
+    /// The whole in one piece: shared if it is one, and copied if it is not.
+    pub fn join(&self) -> Bytes {
+        if let [(_, one)] = &self.pieces[..] {
+            return one.clone();
+        }
+        let mut joined = Vec::with_capacity(self.len());
+        self.pieces().for_each(|piece| joined.extend_from_slice(piece));
+        joined.into()
+    }
+
+    /// Appends a piece. One that is no shorter than the last is put together with it, up to a
+    /// chunk: however small the pieces come, they are few, and no byte is copied often.
+    pub(crate) fn push(&mut self, mut piece: Bytes) {
+        while let Some((_, last)) = self.pieces.last()
+            && last.len() <= piece.len()
+            && last.len() + piece.len() <= CHUNK
+        {
+            self.cost -= cost(last);
+            piece = [&last[..], &piece[..]].concat().into();
+            self.pieces.pop();
+        }
+        self.cost += cost(&piece);
+        self.pieces.push((self.len() + piece.len(), piece));
+    }
+
+    /// What stands at an offset: a chunk, or less where a piece ends; none at the end.
+    pub(crate) fn at(&self, offset: usize) -> Option<Bytes> {
+        let index = self.pieces.partition_point(|(end, _)| *end <= offset);
+        let (end, piece) = self.pieces.get(index)?;
+        let from = piece.len() - (end - offset);
+        Some(piece.slice(from..piece.len().min(from + CHUNK)))
+    }
+
+    /// Bytes charged for it.
+    pub(crate) fn cost(&self) -> usize {
+        self.cost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pieces_come_out_as_they_went_in(
+            sizes in proptest::collection::vec(
+                prop_oneof![1_usize..4, 1_usize..2000, 1_usize..=CHUNK], 0..200),
+        ) {
+            let (mut rope, mut all) = (Rope::default(), Vec::new());
+            for (n, size) in sizes.into_iter().enumerate() {
+                let piece: Vec<u8> = (0..size).map(|at| (at + n) as u8).collect();
+                all.extend_from_slice(&piece);
+                rope.push(piece.into());
+                prop_assert_eq!(rope.len(), all.len());
+            }
+            let (mut offset, mut got) = (0, Vec::new());
+            while let Some(piece) = rope.at(offset) {
+                prop_assert!((1..=CHUNK).contains(&piece.len()));
+                offset += piece.len();
+                got.extend_from_slice(&piece);
+            }
+            prop_assert!(got == all);
+            prop_assert!(rope.join() == all);
+            let charged: usize = rope.pieces().map(cost).sum();
+            prop_assert_eq!(rope.cost(), charged);
+        }
+    }
+
+    #[test]
+    fn the_smallest_pieces_are_put_together() {
+        let mut rope = Rope::default();
+        (0..200_000).for_each(|n| rope.push(vec![n as u8].into()));
+        assert!(rope.pieces.len() <= 3 + 17, "{} pieces", rope.pieces.len());
+        assert!(rope.cost() < 300_000);
+    }
+
+    #[test]
+    fn one_piece_is_handed_out_in_chunks_and_not_copied() {
+        let payload = Bytes::from(vec![7; 3 * CHUNK + 5]);
+        let rope = Rope::from(payload.clone());
+        assert_eq!(rope.at(CHUNK).unwrap().as_ptr(), payload[CHUNK..].as_ptr());
+        assert_eq!(rope.at(3 * CHUNK).unwrap().len(), 5);
+        assert_eq!(rope.at(3 * CHUNK + 5), None);
+        assert_eq!(rope.join().as_ptr(), payload.as_ptr());
+    }
+}

@@ -1,0 +1,91 @@
+//! A large message on its way to one peer: read as it arrives, a batch at a time, so that a slow
+//! one pins no more than that.
+
+use super::link::{Tx, WriteError};
+use super::session::Peer;
+use crate::engine::{Item, SubscriptionId, encode_item};
+use crate::wire::{Code, GapCause, encode_chunk};
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::sync::Arc;
+
+/// Bytes read under one lock and handed to the stream at once, 64 KiB.
+const BATCH: usize = 64 << 10;
+
+/// Appends a chunk's frame.
+pub(super) fn append_chunk(chunk: &Bytes, pieces: &mut Vec<Bytes>) {
+    pieces.push(encode_chunk(false, chunk.len()));
+    pieces.push(chunk.clone());
+}
+
+/// A subscription to the one message; ended when it is dropped.
+pub(super) struct Follow {
+    peer: Arc<Peer>,
+    id: SubscriptionId,
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        self.peer.core.with(|engine| engine.unsubscribe(self.id));
+        self.peer.core.forget(self.id);
+    }
+}
+
+impl Follow {
+    /// Begins; or says why the message will not come.
+    pub(super) fn begin(peer: &Arc<Peer>, topic: u64, sequence: u64) -> Result<Self, GapCause> {
+        let id = peer.core.with(|engine| engine.follow(topic, sequence))?;
+        Ok(Self { peer: peer.clone(), id })
+    }
+
+    /// Sends all of it, after what says whose it is, and what else comes first. When it is aborted,
+    /// its stream is reset, if that is wanted: then the reset may overtake whatever was said on it,
+    /// so that it is to be told elsewhere; else the abort is said. Gives whether it was.
+    pub(super) async fn send(
+        self,
+        tx: &mut Tx,
+        whose: &Bytes,
+        head: Bytes,
+        resets: bool,
+    ) -> Result<Option<GapCause>, WriteError> {
+        let mut pieces = vec![whose.clone(), head];
+        let (mut ended, mut aborted) = (false, None);
+        while !ended {
+            let read = poll_fn(|context| {
+                self.peer.core.poll_read(self.id, context, BATCH, &mut |item| match &item {
+                    Item::Chunk(chunk) => append_chunk(chunk, &mut pieces),
+                    Item::Message(message) => {
+                        ended = true;
+                        let encoded = message.encoded().map(|encoded| encoded.pieces());
+                        pieces.extend(encoded.into_iter().flat_map(|(a, b)| [a.clone(), b.clone()]));
+                    }
+                    _ => {
+                        if let Item::Abort { code } = item {
+                            aborted = Some(code);
+                        }
+                        ended = matches!(item, Item::End { .. } | Item::Abort { .. });
+                        let mut frame = Vec::with_capacity(64);
+                        encode_item(&item, &mut frame);
+                        pieces.push(frame.into());
+                    }
+                })
+            });
+            // It has ended otherwise, with the session.
+            ended |= read.await.is_err();
+            if let Some(code) = aborted
+                && resets
+            {
+                tx.reset(code);
+                break;
+            }
+            tx.write_for(&mut pieces).await?;
+            pieces.clear();
+            pieces.push(whose.clone());
+        }
+        Ok(aborted.map(cause))
+    }
+}
+
+fn cause(code: Code) -> GapCause {
+    if code == Code::EVICTED { GapCause::Evicted } else { GapCause::Aborted }
+}
