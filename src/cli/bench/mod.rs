@@ -1,11 +1,18 @@
 //! `weir bench`: Weir measured against its own WebSocket face.
 
 mod daemon;
+#[cfg(target_os = "linux")]
+mod fanout;
+#[cfg(target_os = "linux")]
+mod files;
 mod latency;
 #[cfg(target_os = "linux")]
 mod link;
 mod plot;
+mod process;
 mod random;
+#[cfg(target_os = "linux")]
+mod sessions;
 mod stats;
 mod table;
 mod traffic;
@@ -23,6 +30,9 @@ pub(super) enum Bench {
     Link(link::Arguments),
     /// Compare transports and delivery modes on this machine, over loopback.
     Latency(latency::Arguments),
+    /// Measure what it costs to deliver each message to many, beside WebSocket and nats-server.
+    #[cfg(target_os = "linux")]
+    Fanout(fanout::Arguments),
 }
 
 /// Runs in threads of its own, some of them in other network namespaces: not inside a runtime.
@@ -31,6 +41,8 @@ pub(super) fn run(bench: Bench) -> anyhow::Result<ExitCode> {
         #[cfg(target_os = "linux")]
         Bench::Link(arguments) => link::run(&arguments),
         Bench::Latency(arguments) => latency::run(&arguments).map(|()| ExitCode::SUCCESS),
+        #[cfg(target_os = "linux")]
+        Bench::Fanout(arguments) => fanout::run(&arguments).map(|()| ExitCode::SUCCESS),
     }
 }
 
