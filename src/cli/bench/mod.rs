@@ -5,6 +5,8 @@ mod daemon;
 mod fanout;
 #[cfg(target_os = "linux")]
 mod files;
+#[cfg(target_os = "linux")]
+mod idle;
 mod latency;
 #[cfg(target_os = "linux")]
 mod link;
@@ -18,10 +20,12 @@ mod table;
 mod traffic;
 pub(super) mod units;
 
+use anyhow::bail;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::process::ExitCode;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
@@ -33,6 +37,9 @@ pub(super) enum Bench {
     /// Measure what it costs to deliver each message to many, beside WebSocket and nats-server.
     #[cfg(target_os = "linux")]
     Fanout(fanout::Arguments),
+    /// Measure what idle sessions cost.
+    #[cfg(target_os = "linux")]
+    Idle(idle::Arguments),
 }
 
 /// Runs in threads of its own, some of them in other network namespaces: not inside a runtime.
@@ -43,6 +50,8 @@ pub(super) fn run(bench: Bench) -> anyhow::Result<ExitCode> {
         Bench::Latency(arguments) => latency::run(&arguments).map(|()| ExitCode::SUCCESS),
         #[cfg(target_os = "linux")]
         Bench::Fanout(arguments) => fanout::run(&arguments).map(|()| ExitCode::SUCCESS),
+        #[cfg(target_os = "linux")]
+        Bench::Idle(arguments) => idle::run(&arguments).map(|()| ExitCode::SUCCESS),
     }
 }
 
@@ -54,4 +63,15 @@ fn progress(all: Duration) -> ProgressBar {
         bar.set_style(style);
     }
     bar.with_message(format!("{} s", all.as_secs()))
+}
+
+/// What comes of it, unless a signal comes first. What it holds is dropped then.
+async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        result = work => result,
+        _ = terminate.recv() => bail!("interrupted"),
+        _ = interrupt.recv() => bail!("interrupted"),
+    }
 }

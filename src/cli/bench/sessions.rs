@@ -1,5 +1,8 @@
 //! Many sessions at once.
 
+use crate::Transport;
+use clap::ValueEnum;
+use indicatif::ProgressBar;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
@@ -7,10 +10,34 @@ use tokio::task::JoinSet;
 /// each prove its address first.
 const AT_ONCE: u64 = 64;
 
-/// Opens so many in a runtime; gives up with the first that fails.
+/// A transport, as it is written on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Carrier {
+    /// Raw QUIC.
+    Quic,
+    /// WebTransport, as browsers use it.
+    #[value(name = "webtransport")]
+    WebTransport,
+    /// WebSocket over TLS.
+    #[value(name = "websocket")]
+    WebSocket,
+}
+
+impl From<Carrier> for Transport {
+    fn from(carrier: Carrier) -> Self {
+        match carrier {
+            Carrier::Quic => Self::Quic,
+            Carrier::WebTransport => Self::WebTransport,
+            Carrier::WebSocket => Self::WebSocket,
+        }
+    }
+}
+
+/// Opens so many in a runtime, and counts them; gives up with the first that fails.
 pub(super) async fn open<T, F>(
     runtime: &Handle,
     sessions: u64,
+    bar: &ProgressBar,
     one: impl Fn(u64) -> F,
 ) -> anyhow::Result<Vec<T>>
 where
@@ -23,6 +50,7 @@ where
             && let Some(session) = opening.join_next().await
         {
             opened.push(session??);
+            bar.inc(1);
         }
         opening.spawn_on(one(number), runtime);
     }

@@ -160,29 +160,23 @@ async fn sessions(
     target: &Target,
     runtimes: &Runtimes,
 ) -> anyhow::Result<(Vec<Sender>, Vec<Receiver>)> {
-    let subscribing = {
+    let bar = ProgressBar::hidden();
+    let subscribing = |_| {
         let target = target.clone();
-        move |_| {
-            let target = target.clone();
-            async move { target.subscriber().await }
-        }
+        async move { target.subscriber().await }
     };
     let subscribers = runtimes.subscribers.handle();
-    let both = sessions::open(subscribers, arguments.subscribers, subscribing).await;
+    let both = sessions::open(subscribers, arguments.subscribers, &bar, subscribing).await;
     let (mut senders, receivers): (Vec<_>, Vec<_>) =
         both.context("subscribers")?.into_iter().unzip();
     if !arguments.chat {
-        let publishing = {
+        let publishing = |_| {
             let target = target.clone();
-            move |_| {
-                let target = target.clone();
-                async move { target.publisher().await }
-            }
+            async move { target.publisher().await }
         };
         let publishers = runtimes.publishers.handle();
-        senders = sessions::open(publishers, arguments.publishers, publishing)
-            .await
-            .context("publishers")?;
+        let opened = sessions::open(publishers, arguments.publishers, &bar, publishing).await;
+        senders = opened.context("publishers")?;
     }
     Ok((senders, receivers))
 }

@@ -8,13 +8,12 @@ mod report;
 mod server;
 mod subscriber;
 
-use super::files;
-use super::progress;
+use super::sessions::Carrier;
 use super::traffic::{HEADER, messages};
 use super::units::{duration, usage};
+use super::{files, progress, unless_interrupted};
 use crate::Transport;
 use crate::wire::Delivery;
-use anyhow::bail;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
@@ -22,7 +21,6 @@ use lane::Runtimes;
 use report::{Report, Row};
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -113,18 +111,6 @@ fn rate(text: &str) -> Result<Rate, String> {
         Ok(hz) if hz > 0.0 && hz <= 100_000.0 => Ok(Rate::Hz(hz)),
         _ => Err("max, or messages a second: above 0, at most 100000".into()),
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Carrier {
-    /// Raw QUIC.
-    Quic,
-    /// WebTransport, as browsers use it.
-    #[value(name = "webtransport")]
-    WebTransport,
-    /// WebSocket over TLS.
-    #[value(name = "websocket")]
-    WebSocket,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -225,16 +211,12 @@ impl Arguments {
     /// In the order in which they are shown.
     fn lanes(&self, nats: bool) -> Vec<Lane> {
         let mut subjects = Vec::new();
-        for carrier in &self.transport {
-            let transport = match carrier {
-                Carrier::Quic => Transport::Quic,
-                Carrier::WebTransport => Transport::WebTransport,
-                Carrier::WebSocket => {
-                    subjects.push(Subject::WEBSOCKET);
-                    continue;
-                }
-            };
-            subjects.extend(self.mode.iter().map(|mode| Subject::Weir(transport, *mode)));
+        for transport in self.transport.iter().copied().map(Transport::from) {
+            if transport == Transport::WebSocket {
+                subjects.push(Subject::WEBSOCKET);
+            } else {
+                subjects.extend(self.mode.iter().map(|mode| Subject::Weir(transport, *mode)));
+            }
         }
         if self.compare {
             subjects.push(Subject::WEBSOCKET);
@@ -269,15 +251,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtimes = Runtimes::new()?;
     let bar = progress(arguments.duration * (arguments.rounds as u32 * lanes.len() as u32));
     let mut report = Report::new(arguments, &lanes);
-    let result = runtimes.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            result = all(arguments, &lanes, &runtimes, &bar, &mut report) => result,
-            _ = terminate.recv() => bail!("interrupted"),
-            _ = interrupt.recv() => bail!("interrupted"),
-        }
-    });
+    let result =
+        runtimes.block_on(unless_interrupted(all(arguments, &lanes, &runtimes, &bar, &mut report)));
     bar.finish_and_clear();
     runtimes.shutdown();
     result?;

@@ -135,11 +135,14 @@ impl<'a> Report<'a> {
         median(ratios)
     }
 
-    /// Where the yardsticks of a lane are.
+    /// Where the yardsticks of a lane are, if it is Weir's.
     fn yardsticks(&self, place: usize) -> impl Iterator<Item = (usize, &Lane)> {
         let lane = self.lanes[place];
         let is = move |other: &Lane| {
-            other.cores == lane.cores && *other != lane && YARDSTICKS.contains(&other.subject)
+            let weir = matches!(lane.subject, Subject::Weir(..));
+            weir && other.cores == lane.cores
+                && *other != lane
+                && YARDSTICKS.contains(&other.subject)
         };
         self.lanes.iter().enumerate().filter(move |(_, other)| is(other))
     }
