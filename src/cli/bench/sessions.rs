@@ -10,6 +10,26 @@ use tokio::task::JoinSet;
 /// each prove its address first.
 const AT_ONCE: u64 = 64;
 
+/// While it is there this process gets no huge pages. Each session's endpoint reserves some
+/// megabytes to receive into, of which it uses a few kilobytes: with huge pages the kernel clears
+/// all of it, which takes longer than the handshake, and thousands of sessions do not fit. What is
+/// started meanwhile would have none either: the daemon is to be started before.
+pub(super) struct SmallPages(());
+
+impl SmallPages {
+    pub(super) fn only() -> Self {
+        // Without it there are just fewer sessions a second, and more memory.
+        let _ = nix::sys::prctl::set_thp_disable(true);
+        Self(())
+    }
+}
+
+impl Drop for SmallPages {
+    fn drop(&mut self) {
+        let _ = nix::sys::prctl::set_thp_disable(false);
+    }
+}
+
 /// A transport, as it is written on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Carrier {

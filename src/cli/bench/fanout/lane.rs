@@ -7,7 +7,7 @@ use super::subscriber::{Flow, Progress, Taken, follow};
 use super::{Arguments, Lane, Rate};
 use crate::cli::bench::process::Usage;
 use crate::cli::bench::random::Random;
-use crate::cli::bench::sessions;
+use crate::cli::bench::sessions::{self, SmallPages};
 use crate::cli::bench::traffic::{PROBE, payload};
 use anyhow::{Context as _, bail};
 use indicatif::ProgressBar;
@@ -121,6 +121,7 @@ pub(super) async fn run(
     bar: &ProgressBar,
 ) -> anyhow::Result<Figures> {
     let server = Server::start(lane)?;
+    let _small = SmallPages::only();
     let process = server.process();
     let idle = process.memory();
     let (senders, receivers) = sessions(arguments, &server.target(), runtimes).await?;

@@ -3,7 +3,7 @@
 mod report;
 
 use super::daemon::Daemon;
-use super::sessions::{self, Carrier};
+use super::sessions::{self, Carrier, SmallPages};
 use super::stats::Sorted;
 use super::traffic::{payload, recognise};
 use super::units::{duration, usage};
@@ -140,6 +140,7 @@ async fn one(
     let more = [("WEIR_LIMITS__SESSIONS", (sessions + 16).to_string())];
     let settings = if sessions > MANY { &more[..] } else { &[] };
     let daemon = Daemon::start_on((Ipv4Addr::LOCALHOST, 0).into(), None, settings)?;
+    let _small = SmallPages::only();
     let process = &daemon.process;
     let target = (daemon.address.to_string(), Trust::Pinned(daemon.hash.into()));
     let (empty, usage) = (process.memory(), process.usage());
