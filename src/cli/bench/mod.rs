@@ -1,4 +1,4 @@
-//! `weir bench`: Weir measured against its own WebSocket face.
+//! `weir bench`: Weir measured, beside its own WebSocket face and a server of another kind.
 
 mod daemon;
 #[cfg(target_os = "linux")]
@@ -26,6 +26,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  weir bench latency                  transports and delivery modes, one to one
+  weir bench link --loss 3%           the same over a bad network
+  weir bench fanout --compare         one to a hundred, beside WebSocket and nats-server
+  weir bench fanout --chat --rate 1   a hundred to a hundred
+  weir bench idle --sessions 10000    what sessions cost that do nothing";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {

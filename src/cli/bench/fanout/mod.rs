@@ -189,7 +189,7 @@ impl Arguments {
         wrong(self.duration < lane::WARM_UP * 2, "--duration: at least 400ms")?;
         wrong(self.messages() == Some(0), "--rate: less than one message in --duration")?;
         let total = self.messages().unwrap_or(0).saturating_mul(self.senders());
-        wrong(total > 100_000_000, "--rate and --duration: more than 100 million messages")
+        wrong(total > 10_000_000, "--rate and --duration: more than 10 million messages")
     }
 
     /// Of each publisher; none if it depends on how fast they get through.

@@ -19,8 +19,9 @@ pub(super) enum Pace {
     Window(Duration, u64),
 }
 
-/// How long to wait before looking again whether there is room.
-const LOOK: Duration = Duration::from_micros(50);
+/// How long to wait before looking again whether there is room: a few messages' time, and little
+/// work for the machine.
+const LOOK: Duration = Duration::from_micros(200);
 
 /// What was sent.
 #[derive(Debug, Clone, Copy, Default)]

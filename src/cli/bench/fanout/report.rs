@@ -212,8 +212,15 @@ impl<'a> Report<'a> {
             }
         }
         let title = self.conditions();
-        table::print(&format!("{title}; latency in µs, median over the rounds"), &latency)?;
-        table::print("The server's CPU time and memory, medians; load: CPU time here", &cost)?;
+        let waiting = match self.arguments.rate {
+            Rate::Hz(_) => "",
+            Rate::Max => ", most of it waiting behind the window",
+        };
+        let title = format!("{title}; latency in µs, median over the rounds{waiting}");
+        table::print(&title, &latency)?;
+        let title = "CPU time and memory of the server's process; load: CPU time of this one, with \
+                     which it shares the machine; medians over the rounds";
+        table::print(title, &cost)?;
         if ratios.row_count() > 0 {
             table::print("Ratios within a round, median over the rounds", &ratios)?;
         }

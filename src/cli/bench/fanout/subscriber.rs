@@ -13,9 +13,9 @@ pub(super) struct Flow {
     pub(super) size: usize,
     /// Most messages, those of all publishers together.
     pub(super) most: u64,
-    /// Messages are numbered as they are sent, whoever sends them. Only of one in so many the
-    /// latency is kept.
-    pub(super) every: u64,
+    // Messages are numbered as they are sent, whoever sends them. Only of one in so many the
+    // latency is kept.
+    every: u64,
     pub(super) origin: Instant,
     /// Messages before this time are not measured, ns.
     pub(super) warm_up: u64,
@@ -34,11 +34,16 @@ pub(super) struct Progress {
     pub(super) done: AtomicU64,
 }
 
+/// Latencies that are kept of all deliveries, about; and of one in how many messages where their
+/// number is open.
+const LATENCIES: u64 = 4_000_000;
+const EVERY: u64 = 17;
+
 /// Stamps that are kept where the number of messages is open; far more than are on their way.
 const STAMPS: u64 = 1 << 20;
 
 impl Flow {
-    /// Of so many messages; or of as many as get through, of which the latency of few is kept.
+    /// Of so many messages, or of as many as get through.
     pub(super) fn new(
         run: u64,
         (publishers, subscribers): (u64, u64),
@@ -51,7 +56,8 @@ impl Flow {
             publishers,
             size,
             most: messages.unwrap_or(u64::MAX >> 8),
-            every: if messages.is_some() { 1 } else { 16 },
+            // Odd, so that an even number of publishers all have their share.
+            every: messages.map_or(EVERY, |messages| messages * subscribers / LATENCIES | 1),
             origin: Instant::now(),
             warm_up,
             stamps: (0..messages.unwrap_or(STAMPS)).map(|_| AtomicU64::new(0)).collect(),

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-/// Between the last session and the beginning of the measurement: what follows a handshake is
-/// over.
+/// Between the last session and the beginning of the measurement, unless that is short: what
+/// follows a handshake is over.
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// How long a session may take to answer, or to get the one message.
@@ -154,7 +154,7 @@ async fn one(
     let opening = begun.elapsed();
     let opening_cpu = process.usage().cpu_since(&usage);
 
-    tokio::time::sleep(SETTLE).await;
+    tokio::time::sleep(SETTLE.min(arguments.duration / 10)).await;
     let (standing, usage) = (process.memory(), process.usage());
     idle(arguments.duration).await;
     let (idle_usage, stood) = (process.usage(), process.memory());
