@@ -48,13 +48,11 @@ pub(super) const NUMBERS: [(&str, Number); 15] = [
     ("deliveries_per_second", |figures| {
         Some(float(figures.delivered) / figures.took.as_secs_f64())
     }),
-    ("cpu_us_per_delivery", |figures| figures.per(figures.cpu?, figures.delivered)),
-    ("cpu_us_per_message", |figures| figures.per(figures.cpu?, figures.sent)),
-    ("deliveries_per_cpu_second", |figures| {
-        Some(1e6 / figures.per(figures.cpu?, figures.delivered)?)
-    }),
+    ("cpu_us_per_delivery", |figures| per(figures.cpu?, figures.delivered)),
+    ("cpu_us_per_message", |figures| per(figures.cpu?, figures.sent)),
+    ("deliveries_per_cpu_second", |figures| Some(1e6 / per(figures.cpu?, figures.delivered)?)),
     ("waits_per_message", |figures| Some(float(figures.waits) / float(figures.sent.max(1)))),
-    ("load_us_per_delivery", |figures| figures.per(figures.load?, figures.delivered)),
+    ("load_us_per_delivery", |figures| per(figures.load?, figures.delivered)),
     ("rss_idle_mib", |figures| figures.idle.map(mib)),
     ("rss_sessions_mib", |figures| figures.standing.map(mib)),
     ("rss_peak_mib", |figures| figures.peak.map(mib)),
@@ -133,11 +131,6 @@ impl Figures {
         self.latencies.percentile(share).map(|ns| float(ns) / 1e3)
     }
 
-    // µs.
-    fn per(&self, time: Duration, count: u64) -> Option<f64> {
-        (count > 0).then(|| time.as_secs_f64() * 1e6 / float(count))
-    }
-
     /// Adds itself to an object.
     pub(super) fn describe(&self, fields: &mut Map<String, Value>) {
         for (key, _, count) in COUNTS {
@@ -156,6 +149,11 @@ impl Figures {
             format!("a message was sent {late} ms late: this machine is busy, or it is too much")
         })
     }
+}
+
+// µs.
+fn per(time: Duration, count: u64) -> Option<f64> {
+    (count > 0).then(|| time.as_secs_f64() * 1e6 / float(count))
 }
 
 fn mib(bytes: u64) -> f64 {

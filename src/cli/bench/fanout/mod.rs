@@ -290,14 +290,14 @@ mod tests {
     use super::*;
     use clap::Parser;
 
-    #[derive(Parser)]
+    #[derive(Debug, Parser)]
     struct Command {
         #[command(flatten)]
         arguments: Arguments,
     }
 
     fn parse(words: &[&str]) -> Arguments {
-        Command::try_parse_from([&["fanout"], words].concat()).ok().expect("words").arguments
+        Command::try_parse_from([&["fanout"], words].concat()).unwrap().arguments
     }
 
     fn names(words: &[&str], nats: bool) -> Vec<String> {

@@ -57,7 +57,7 @@ impl Flow {
             size,
             most: messages.unwrap_or(u64::MAX >> 8),
             // Odd, so that an even number of publishers all have their share.
-            every: messages.map_or(EVERY, |messages| messages * subscribers / LATENCIES | 1),
+            every: messages.map_or(EVERY, |messages| (messages * subscribers / LATENCIES) | 1),
             origin: Instant::now(),
             warm_up,
             stamps: (0..messages.unwrap_or(STAMPS)).map(|_| AtomicU64::new(0)).collect(),

@@ -111,11 +111,12 @@ impl Session {
         subscribe: bool,
     ) -> anyhow::Result<Self> {
         let client = Client::builder(server).transport(transport).trust(trust).connect().await?;
-        let subscription = match subscribe {
-            true => Some(client.subscribe(TOPIC, &SubscribeOptions::default()).await?),
-            false => None,
-        };
-        Ok(Self { client, subscription })
+        let mut session = Self { client, subscription: None };
+        if subscribe {
+            let options = SubscribeOptions::default();
+            session.subscription = Some(session.client.subscribe(TOPIC, &options).await?);
+        }
+        Ok(session)
     }
 
     /// Whether it gets the message, if it is subscribed, and an answer.
