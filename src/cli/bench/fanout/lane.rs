@@ -120,7 +120,7 @@ pub(super) async fn run(
     runtimes: &Runtimes,
     bar: &ProgressBar,
 ) -> anyhow::Result<Figures> {
-    let server = Server::start(lane)?;
+    let server = Server::start(lane, bar.position() == 0)?;
     let _small = SmallPages::only();
     let process = server.process();
     let idle = process.memory();

@@ -217,6 +217,9 @@ impl<'a> Report<'a> {
             Rate::Max => ", most of it waiting behind the window",
         };
         let title = format!("{title}; latency in µs, median over the rounds{waiting}");
+        if latency.row_count() == 0 {
+            return Ok(());
+        }
         table::print(&title, &latency)?;
         let title = "CPU time and memory of the server's process; load: CPU time of this one, with \
                      which it shares the machine; medians over the rounds";

@@ -29,11 +29,16 @@ pub(super) enum Target {
 }
 
 impl Server {
-    /// With the settings that it has by default. In the calling thread, which outlives it.
-    pub(super) fn start(lane: Lane) -> anyhow::Result<Self> {
+    /// With the settings that it has by default. In the calling thread, which outlives it. What
+    /// the first one has said about the machine, the next ones need not say again.
+    pub(super) fn start(lane: Lane, first: bool) -> anyhow::Result<Self> {
         match lane.subject {
             Subject::Weir(transport, mode) => {
-                let daemon = Daemon::start_on((Ipv4Addr::LOCALHOST, 0).into(), lane.cores, &[])?;
+                let quiet = [("RUST_LOG", "error".to_owned())];
+                let quiet =
+                    if first || std::env::var_os("RUST_LOG").is_some() { &[] } else { &quiet[..] };
+                let listen = (Ipv4Addr::LOCALHOST, 0).into();
+                let daemon = Daemon::start_on(listen, lane.cores, quiet)?;
                 Ok(Self::Weir(daemon, transport, mode.into()))
             }
             Subject::Nats { tls } => Ok(Self::Nats(Nats::start(lane.cores, tls)?)),
