@@ -113,6 +113,116 @@ fn over_loopback_every_case_delivers_all_or_is_refused() {
     assert!(is_empty(state.path()));
 }
 
+// Everybody got everything once, whatever it cost.
+fn assert_delivered(object: &Value, sent: u64, subscribers: u64) {
+    let keys = ["sent", "expected", "delivered", "missing", "gaps", "duplicates", "corrupted"];
+    let counts = keys.map(|key| object[key].as_u64().unwrap_or(u64::MAX));
+    let all = sent * subscribers;
+    assert_eq!(counts, [sent, all, all, 0, 0, 0, 0], "{object}");
+    assert!(object["measured"].as_u64() > Some(0), "{object}");
+    for key in ["p50_us", "cpu_us_per_delivery", "rss_idle_mib", "rss_peak_mib"] {
+        assert!(object[key].as_f64() > Some(0.0), "{key}: {object}");
+    }
+    assert!(object["rss_peak_mib"].as_f64() >= object["rss_idle_mib"].as_f64());
+}
+
+#[test]
+fn in_a_fan_out_all_subscribers_get_all_messages_of_all_publishers() {
+    let state = tempdir().unwrap();
+    let svg = tempdir().unwrap();
+    let svg = svg.path().join("fanout.svg");
+    let who = ["--publishers", "2", "--subscribers", "5", "--rate", "20", "--compare"];
+    let options = ["--mode", "ordered,unordered,realtime", "--duration", "1s", "--rounds", "1"];
+    let output = ["--json", "--svg", svg.to_str().unwrap()];
+    let output = bench(state.path(), &[&["fanout"], &who[..], &options, &output].concat());
+    let nats = stderr(&output).lines().all(|line| !line.contains("no nats-server here"));
+    let objects = objects(&output);
+    let (summary, lanes) = objects.split_last().unwrap();
+    let names: Vec<_> = lanes.iter().map(|lane| lane["lane"].as_str().unwrap()).collect();
+    let mut expected = vec!["quic ordered", "quic unordered", "quic realtime", "websocket"];
+    if nats {
+        expected.extend(["nats, plain", "nats, TLS"]);
+    } else {
+        eprintln!("skipped: no nats-server here");
+    }
+    assert_eq!(names, expected);
+    for lane in lanes {
+        assert_eq!((&lane["event"], &lane["round"]), (&"round".into(), &1.into()));
+        assert_delivered(lane, 40, 5);
+    }
+    let lanes = summary["lanes"].as_array().unwrap();
+    assert_eq!(lanes.len(), expected.len());
+    assert!(lanes[0]["ratios"]["websocket"]["cpu_us_per_delivery"].as_f64() > Some(0.0));
+    assert_eq!(lanes[0]["ratios"]["nats, plain"].is_object(), nats);
+    assert!(std::fs::read_to_string(svg).unwrap().ends_with("</svg>\n"));
+    assert!(is_empty(state.path()));
+}
+
+#[test]
+fn in_a_chat_everybody_gets_what_everybody_says() {
+    let state = tempdir().unwrap();
+    let who = ["--chat", "--subscribers", "4", "--rate", "5", "--transport", "webtransport"];
+    let options = ["--duration", "1s", "--rounds", "2", "--json"];
+    let output = bench(state.path(), &[&["fanout"], &who[..], &options].concat());
+    let objects = objects(&output);
+    let [first, second, summary] = &objects[..] else { panic!("{objects:?}") };
+    for (object, round) in [(first, 1), (second, 2)] {
+        assert_eq!(object["round"], round);
+        assert_eq!(object["transport"], "webtransport");
+        assert_delivered(object, 4 * 5, 4);
+    }
+    assert_eq!(summary["conditions"]["publishers"], 4);
+    assert_eq!(summary["lanes"][0]["delivered"], 2 * 4 * 5 * 4);
+}
+
+#[test]
+fn as_fast_as_it_goes_nothing_is_lost_either() {
+    let state = tempdir().unwrap();
+    let who = ["--subscribers", "3", "--rate", "max", "--window", "64", "--workers", "1"];
+    let options = ["--duration", "500ms", "--rounds", "1", "--json"];
+    let output = bench(state.path(), &[&["fanout"], &who[..], &options].concat());
+    let objects = objects(&output);
+    let [round, summary] = &objects[..] else { panic!("{objects:?}") };
+    assert_eq!(round["lane"], "quic ordered, 1 core");
+    let sent = round["sent"].as_u64().unwrap();
+    assert!(sent > 64, "{round}");
+    assert_delivered(round, sent, 3);
+    assert!(round["deliveries_per_cpu_second"].as_f64() > Some(0.0));
+    assert_eq!(summary["conditions"]["hz"], Value::Null);
+}
+
+#[test]
+fn sessions_that_stood_idle_are_still_served() {
+    let state = tempdir().unwrap();
+    let transports = ["quic", "webtransport", "websocket"];
+    for subscribe in [false, true] {
+        let list = transports.join(",");
+        let options = ["idle", "--sessions", "12", "--duration", "300ms", "--json", "--transport"];
+        let more: &[&str] = if subscribe { &[&list, "--subscribe"] } else { &[&list] };
+        let objects = objects(&bench(state.path(), &[&options[..], more].concat()));
+        assert_eq!(objects.len(), 3);
+        for (object, transport) in objects.iter().zip(transports) {
+            assert_eq!(object["transport"], transport);
+            assert_eq!(object["subscribed"], subscribe);
+            assert_eq!((&object["sessions"], &object["served"]), (&12.into(), &12.into()));
+            assert!(object["rss_kib_per_session"].is_number(), "{object}");
+            assert!(object["opened_per_second"].as_f64() > Some(0.0));
+        }
+    }
+    assert!(is_empty(state.path()));
+}
+
+#[test]
+fn more_sessions_than_open_files_are_refused_with_the_reason() {
+    let state = tempdir().unwrap();
+    let weir = env!("CARGO_BIN_EXE_weir");
+    let limited = format!("ulimit -n 300; exec {weir} bench idle --sessions 101");
+    let output = Command::new("sh").args(["-c", &limited]).env("TMPDIR", state.path()).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("101 sessions need 301 open files, and 300 are allowed"));
+}
+
 #[test]
 fn wrong_usage_is_one_line_and_exit_code_2() {
     let state = tempdir().unwrap();
@@ -122,6 +232,11 @@ fn wrong_usage_is_one_line_and_exit_code_2() {
         (&["link", "--loss", "80%", "--burst", "1.5"], "--loss"),
         (&["link", "--modes", "ordered,ordered"], "--modes"),
         (&["latency", "--slice", "1ms"], "--slice"),
+        (&["fanout", "--rate", "never"], "--rate"),
+        (&["fanout", "--size", "5"], "--size"),
+        (&["fanout", "--subscribers", "0"], "--subscribers"),
+        (&["fanout", "--chat", "--publishers", "2"], "--chat"),
+        (&["idle", "--sessions", "0"], "--sessions"),
     ] {
         let output = bench(state.path(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

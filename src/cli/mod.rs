@@ -53,8 +53,8 @@ enum Verb {
     Top(top::Arguments),
     /// Measure round trips to the daemon.
     Ping(ping::Arguments),
-    /// Measure Weir against its own WebSocket face.
-    #[command(subcommand)]
+    /// Measure Weir: latency, loss, fan-out, idle sessions.
+    #[command(subcommand, after_help = bench::EXAMPLES)]
     Bench(bench::Bench),
     /// Check a configuration file, and say what is wrong with it.
     CheckConfig {

@@ -10,17 +10,13 @@ use nix::libc;
 use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use std::cell::RefCell;
-use std::future::poll_fn;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::mpsc;
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -34,43 +30,9 @@ const PACKETS: usize = 16;
 /// it takes to make one.
 const BURST: Duration = Duration::from_micros(50);
 
-type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 /// quinn's runtime on tokio, with sockets that send in batches.
-#[derive(Debug, Default)]
-pub(super) struct Batching {
-    pools: Mutex<Vec<mpsc::UnboundedSender<Driver>>>,
-    spawned: AtomicUsize,
-}
-
-/// Drives many connections in one task: those that have something to do one after the other.
-async fn drive(mut newcomers: mpsc::UnboundedReceiver<Driver>) {
-    let mut drivers = FuturesUnordered::new();
-    let mut closed = false;
-    loop {
-        poll_fn(|context| {
-            while let Poll::Ready(newcomer) = newcomers.poll_recv(context) {
-                match newcomer {
-                    Some(driver) => drivers.push(driver),
-                    None => {
-                        closed = true;
-                        break;
-                    }
-                }
-            }
-            while let Poll::Ready(Some(())) = drivers.poll_next_unpin(context) {}
-            Poll::Ready(())
-        })
-        .await;
-        if closed && drivers.is_empty() {
-            return;
-        }
-        let mut woken = false;
-        poll_fn(|_| if std::mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending })
-            .await;
-        tokio::task::yield_now().await;
-    }
-}
+#[derive(Debug)]
+pub(super) struct Batching;
 
 impl Runtime for Batching {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
@@ -78,28 +40,18 @@ impl Runtime for Batching {
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        // The first is the endpoint's.
-        let number = self.spawned.fetch_add(1, Ordering::Relaxed);
-        if number == 0 || std::env::var("POOLS").is_err() {
-            return TokioRuntime.spawn(future);
-        }
-        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let n: usize = std::env::var("POOLS").unwrap().parse().unwrap();
-        while pools.len() < n {
-            let (tx, rx) = mpsc::unbounded_channel();
-            pools.push(tx);
-            let h = tokio::spawn(tokio::task::unconstrained(drive(rx)));
-            drop(h);
-        }
-        let _ = pools[number % n].send(future);
+        TokioRuntime.spawn(future);
     }
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let shared = Arc::new(Shared {
             state: UdpSocketState::new((&socket).into())?,
+            fixed: !socket.local_addr()?.ip().is_unspecified(),
             io: tokio::net::UdpSocket::from_std(socket)?,
-            queue: Mutex::new(Queue::default()),
+            queue: Mutex::default(),
+            sending: Mutex::default(),
             begun: Notify::new(),
+            closed: AtomicBool::new(false),
         });
         tokio::spawn(flush(shared.clone()));
         Ok(Arc::new(Batched(shared)))
@@ -113,9 +65,23 @@ impl Runtime for Batching {
 struct Shared {
     io: tokio::net::UdpSocket,
     state: UdpSocketState,
+    // Bound to one address: packets need not say from which they go.
+    fixed: bool,
+    // Locked for a moment only.
     queue: Mutex<Queue>,
+    // Locked while packets are sent, so that batches do not overtake one another; what the kernel
+    // has had no room for stays here.
+    sending: Mutex<Batch>,
     // The queue is not empty any more, or the socket is gone.
     begun: Notify,
+    closed: AtomicBool,
+}
+
+#[derive(Default)]
+struct Queue {
+    batch: Batch,
+    // When the last packet came.
+    last: Option<Instant>,
 }
 
 /// What the control data of a packet says; the same for all packets of one call.
@@ -127,66 +93,101 @@ struct Way {
     source: Option<IpAddr>,
 }
 
-impl Way {
-    fn of(transmit: &Transmit<'_>) -> Self {
-        let v4 = transmit.destination.ip().to_canonical().is_ipv4();
-        let ecn = transmit.ecn.map_or(0, |ecn| ecn as u8);
-        Self { v4, ecn, source: transmit.src_ip }
-    }
-}
-
 #[derive(Default)]
-struct Queue {
+struct Batch {
     way: Option<Way>,
-    // The packets' bytes one after the other, and where each ends.
+    // The packets' bytes one after the other; where each ends, and where it goes.
     bytes: Vec<u8>,
     packets: Vec<(usize, Option<SockaddrStorage>)>,
-    // When the last packet came.
-    last: Option<Instant>,
-    closed: bool,
 }
 
-impl Queue {
-    fn push(&mut self, transmit: &Transmit<'_>) {
-        self.way = Some(Way::of(transmit));
+impl Batch {
+    fn push(&mut self, way: Way, transmit: &Transmit<'_>) {
+        self.way = Some(way);
         self.bytes.extend_from_slice(transmit.contents);
         self.packets.push((self.bytes.len(), Some(SockaddrStorage::from(transmit.destination))));
     }
+
+    fn takes(&self, way: Way) -> bool {
+        self.packets.len() < PACKETS && (self.packets.is_empty() || self.way == Some(way))
+    }
+
+    fn remove(&mut self, sent: usize) {
+        if sent >= self.packets.len() {
+            self.packets.clear();
+            self.bytes.clear();
+            return;
+        }
+        let end = self.packets[sent - 1].0;
+        self.packets.drain(..sent);
+        self.packets.iter_mut().for_each(|(at, _)| *at -= end);
+        self.bytes.drain(..end);
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn way(&self, transmit: &Transmit<'_>) -> Way {
+        let v4 = transmit.destination.ip().to_canonical().is_ipv4();
+        let ecn = transmit.ecn.map_or(0, |ecn| ecn as u8);
+        Way { v4, ecn, source: transmit.src_ip.filter(|_| !self.fixed) }
     }
 
-    fn send_now(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.io.try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), transmit))
-    }
-
-    /// Sends what waits. What the kernel has no room for goes on waiting: `WouldBlock`.
-    fn flush(&self, queue: &mut Queue) -> io::Result<()> {
-        while let (Some(way), false) = (queue.way, queue.packets.is_empty()) {
+    /// Sends all that waits. What the kernel has no room for goes on waiting: `WouldBlock`.
+    fn flush(&self) -> io::Result<()> {
+        let mut batch = locked(&self.sending);
+        loop {
+            if batch.packets.is_empty() {
+                std::mem::swap(&mut *batch, &mut locked(&self.queue).batch);
+            }
+            let Some(way) = batch.way.filter(|_| !batch.packets.is_empty()) else {
+                return Ok(());
+            };
             let sent = self.io.try_io(Interest::WRITABLE, || {
-                send(self.io.as_raw_fd(), way, &queue.bytes, &queue.packets)
+                send(self.io.as_raw_fd(), way, &batch.bytes, &batch.packets)
             });
-            let sent = match sent {
-                Ok(sent) => sent.max(1),
+            match sent {
+                Ok(sent) => batch.remove(sent.max(1)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
                 // The first cannot be sent: as good as lost, like any packet on its way.
                 Err(error) => {
                     tracing::debug!(%error, "a packet was not sent");
-                    1
+                    batch.remove(1);
                 }
-            };
-            if sent >= queue.packets.len() {
-                queue.packets.clear();
-                queue.bytes.clear();
-            } else {
-                let end = queue.packets[sent - 1].0;
-                queue.packets.drain(..sent);
-                queue.packets.iter_mut().for_each(|(at, _)| *at -= end);
-                queue.bytes.drain(..end);
             }
+        }
+    }
+
+    fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let way = self.way(transmit);
+        let segmented = transmit.segment_size.is_some_and(|size| size < transmit.contents.len());
+        let now = Instant::now();
+        let mut queue = locked(&self.queue);
+        let alone = queue.last.replace(now).is_none_or(|last| now - last > BURST);
+        if alone || segmented {
+            drop(queue);
+            // Nothing overtakes what its own connection has waiting.
+            self.flush()?;
+            return self
+                .io
+                .try_io(Interest::WRITABLE, || self.state.send((&self.io).into(), transmit));
+        }
+        while !queue.batch.takes(way) {
+            drop(queue);
+            self.flush()?;
+            queue = locked(&self.queue);
+        }
+        queue.batch.push(way, transmit);
+        let packets = queue.batch.packets.len();
+        drop(queue);
+        match packets {
+            1 => self.begun.notify_one(),
+            // What there is no room for now is tried again with the next, or by the task.
+            PACKETS => drop(self.flush()),
+            _ => {}
         }
         Ok(())
     }
@@ -206,11 +207,8 @@ fn send(
     packets: &[(usize, Option<SockaddrStorage>)],
 ) -> io::Result<usize> {
     let class = i32::from(way.ecn);
-    let ecn = if way.v4 {
-        ControlMessage::Ipv4Tos(&way.ecn)
-    } else {
-        ControlMessage::Ipv6TClass(&class)
-    };
+    let ecn =
+        if way.v4 { ControlMessage::Ipv4Tos(&way.ecn) } else { ControlMessage::Ipv6TClass(&class) };
     match way.source {
         None => {
             let space = if way.v4 { nix::cmsg_space!(u8) } else { nix::cmsg_space!(i32) };
@@ -272,20 +270,14 @@ fn call(
 
 /// Sends what nothing followed upon that would have filled its batch.
 async fn flush(shared: Arc<Shared>) {
-    loop {
+    while !shared.closed.load(Ordering::Relaxed) {
         shared.begun.notified().await;
         // After the tasks that are about to add to it.
         tokio::task::yield_now().await;
-        loop {
-            let (flushed, closed) = {
-                let mut queue = shared.queue();
-                (shared.flush(&mut queue), queue.closed)
-            };
-            if closed {
+        while shared.flush().is_err() {
+            if let Err(error) = shared.io.writable().await {
+                tracing::warn!(%error, "the UDP socket failed");
                 return;
-            }
-            if flushed.is_ok() || shared.io.writable().await.is_err() {
-                break;
             }
         }
     }
@@ -301,7 +293,7 @@ impl fmt::Debug for Batched {
 
 impl Drop for Batched {
     fn drop(&mut self) {
-        self.0.queue().closed = true;
+        self.0.closed.store(true, Ordering::Relaxed);
         self.0.begun.notify_one();
     }
 }
@@ -312,31 +304,7 @@ impl AsyncUdpSocket for Batched {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let shared = &*self.0;
-        let mut queue = shared.queue();
-        let now = Instant::now();
-        let alone = queue.last.replace(now).is_none_or(|last| now - last > BURST);
-        let segmented = transmit.segment_size.is_some_and(|size| size < transmit.contents.len());
-        let other = queue.way.is_some_and(|way| way != Way::of(transmit));
-        // Nothing overtakes what its own connection has waiting.
-        if alone || segmented || other || queue.packets.len() >= PACKETS {
-            shared.flush(&mut queue)?;
-        }
-        if alone || segmented {
-            drop(queue);
-            return shared.send_now(transmit);
-        }
-        queue.push(transmit);
-        match queue.packets.len() {
-            // What there is no room for now is tried again with the next, or by the task.
-            PACKETS => drop(shared.flush(&mut queue)),
-            1 => {
-                drop(queue);
-                shared.begun.notify_one();
-            }
-            _ => {}
-        }
-        Ok(())
+        self.0.send(transmit)
     }
 
     fn poll_recv(

@@ -30,7 +30,7 @@ pub(crate) fn open(socket: UdpSocket, identities: Arc<Identities>) -> Result<End
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport::daemon()));
     #[cfg(target_os = "linux")]
-    let runtime = Arc::new(super::batch::Batching::default());
+    let runtime = Arc::new(super::batch::Batching);
     #[cfg(not(target_os = "linux"))]
     let runtime = Arc::new(quinn::TokioRuntime);
     let at = socket.local_addr();

@@ -350,7 +350,10 @@ impl World {
             for topic in topics().filter(|topic| filter.matches(&topic.name)) {
                 let heard = view.heard.get(&*topic.name).filter(|heard| heard.1 == topic.epoch);
                 let nothing_new = since.run == self.run
-                    && topic.log.get(topic.log.next() - 1).is_none_or(|entry| entry.position <= since.position);
+                    && topic
+                        .log
+                        .get(topic.log.next() - 1)
+                        .is_none_or(|entry| entry.position <= since.position);
                 assert!(heard.is_some() || nothing_new, "never told of {}", topic.name);
                 assert!(heard.is_none_or(|heard| heard.2 == topic.log.next()), "not at the end");
             }

@@ -4,13 +4,13 @@ mod report;
 mod slice;
 
 use super::daemon::Daemon;
-use super::progress;
 use super::random::Random;
 use super::traffic::{HEADER, messages};
 use super::units::{duration, usage};
+use super::{progress, unless_interrupted};
 use crate::wire::Delivery;
 use crate::{Client, Transport, Trust};
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::Args;
 use indicatif::ProgressBar;
@@ -19,7 +19,6 @@ use slice::{Slice, Standing};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
@@ -126,15 +125,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let slices = arguments.runs * arguments.rounds() * CASES.len() as u64;
     let bar = progress(arguments.slice * slices as u32);
     let mut report = Report::new(arguments);
-    let result = runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            result = all(arguments, &bar, &mut report) => result,
-            _ = terminate.recv() => bail!("interrupted"),
-            _ = interrupt.recv() => bail!("interrupted"),
-        }
-    });
+    let result = runtime.block_on(unless_interrupted(all(arguments, &bar, &mut report)));
     bar.finish_and_clear();
     result?;
     report.finish()

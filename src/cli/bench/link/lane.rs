@@ -175,9 +175,9 @@ impl Lane<'_> {
         };
         tokio::time::sleep_until(clock.start.into()).await;
         link.begin();
-        let (cpu, carried) = (daemon.cpu(), link.carried());
+        let (usage, carried) = (daemon.process.usage(), link.carried());
         let (received, sent) = receiver.receive(&clock, &mut publisher.says).await?;
-        let cpu = daemon.cpu().zip(cpu).map(|(after, before)| after.saturating_sub(before));
+        let cpu = daemon.process.usage().cpu_since(&usage);
         let carried = link.carried().since(carried);
         Ok(Outcome::Done(Box::new(Measured { received, sent, carried, cpu, dropped: 0 })))
     }

@@ -1,0 +1,23 @@
+//! Open files: each session has a socket of its own.
+
+use anyhow::{Context as _, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Beside the sockets: pipes, clocks, the runtime's own.
+const OTHERS: u64 = 200;
+
+/// Makes room for so many sockets, in this process and in those that it starts.
+pub(super) fn allow(sockets: u64) -> anyhow::Result<()> {
+    let wanted = sockets + OTHERS;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files")?;
+    if wanted > hard {
+        bail!(
+            "{sockets} sessions need {wanted} open files, and {hard} are allowed here: raise it \
+             (as root `ulimit -Hn {wanted}`, in a service LimitNOFILE=), or measure with fewer"
+        );
+    }
+    if wanted > soft {
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).context("the limit of open files")?;
+    }
+    Ok(())
+}
