@@ -24,7 +24,7 @@ use tokio::time::timeout;
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// How long a session may take to answer, or to get the one message.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const TOPIC: &str = "idle";
 
