@@ -43,6 +43,19 @@ impl From<usize> for Wanted {
 }
 
 impl Engine {
+    /// Whether the subscription has had everything that there is: then it will be named again once
+    /// there is more, and need not be [read](Self::read) until then.
+    pub fn rest(&mut self, id: SubscriptionId) -> bool {
+        let Some(subscription) = self.subscriptions.get_mut(id) else {
+            return false;
+        };
+        let rest = subscription.ready.is_empty()
+            && subscription.lost.is_none()
+            && subscription.follow.is_none();
+        subscription.woken &= !rest;
+        rest
+    }
+
     /// Hands out what lies between the cursor and the head, at least one item if there is one,
     /// and not much more than is wanted. Says whether there was anything; when there was
     /// not, the subscription will be named again once there is.

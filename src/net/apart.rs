@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, ready};
 
 /// Streams of one subscription that the peer does not have all of yet, and so messages a round
 /// trip: 2,560 a second at 100 ms. A client may allow fewer, which its other subscriptions and
@@ -134,18 +135,25 @@ impl Apart {
 
     /// Waits until one of them has been sent, or given up; forever when there is none.
     pub(super) async fn sent(&mut self) {
-        match self.sending.next().await {
-            Some((sent, gone)) => {
-                self.under_way.retain(|other| *other != sent);
-                self.gone.extend(gone);
-                while !self.is_full_of_large()
-                    && let Some((far, head)) = self.deferred.pop_front()
-                {
-                    self.follow(far, head);
-                }
-            }
-            None => std::future::pending().await,
+        poll_fn(|context| self.poll_sent(context)).await;
+    }
+
+    /// As [`sent`](Self::sent).
+    pub(super) fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.sending.is_empty() {
+            return Poll::Pending;
         }
+        let Some((sent, gone)) = ready!(self.sending.poll_next_unpin(context)) else {
+            return Poll::Pending;
+        };
+        self.under_way.retain(|other| *other != sent);
+        self.gone.extend(gone);
+        while !self.is_full_of_large()
+            && let Some((far, head)) = self.deferred.pop_front()
+        {
+            self.follow(far, head);
+        }
+        Poll::Ready(())
     }
 
     /// Waits until there is room for one more.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use std::task::{Context, Poll, Waker};
 
 /// Most that wait. Who asks for more asks again.
 const MOST: usize = 64;
@@ -19,41 +19,51 @@ pub(super) struct Hole {
 
 /// The holes of one subscription.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
-    holes: Mutex<VecDeque<Hole>>,
-    filled: Notify,
+pub(super) struct Asked(Mutex<Holes>);
+
+#[derive(Debug, Default)]
+struct Holes {
+    all: VecDeque<Hole>,
+    reader: Option<Waker>,
 }
 
 impl Asked {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Hole>> {
-        self.holes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Holes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fill(&self, fill: impl FnOnce(&mut VecDeque<Hole>)) {
+        let mut holes = self.lock();
+        fill(&mut holes.all);
+        let reader = holes.reader.take();
+        drop(holes);
+        reader.into_iter().for_each(Waker::wake);
     }
 
     pub(super) fn push(&self, hole: Hole) {
-        let mut holes = self.lock();
-        // Asked for again before it was answered.
-        if holes.contains(&hole) || holes.len() >= MOST {
-            return;
-        }
-        holes.push_back(hole);
-        drop(holes);
-        self.filled.notify_one();
+        self.fill(|holes| {
+            // Asked for again before it was answered.
+            if !holes.contains(&hole) && holes.len() < MOST {
+                holes.push_back(hole);
+            }
+        });
     }
 
     /// Puts back what is left of a hole.
     pub(super) fn put_back(&self, hole: Hole) {
-        self.lock().push_front(hole);
-        self.filled.notify_one();
+        self.fill(|holes| holes.push_front(hole));
     }
 
-    /// Waits for one.
-    pub(super) async fn next(&self) -> Hole {
-        loop {
-            if let Some(hole) = self.lock().pop_front() {
-                return hole;
-            }
-            self.filled.notified().await;
+    /// Takes one; with none, wakes whoever asked last when there is.
+    pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<Hole> {
+        let mut holes = self.lock();
+        if let Some(hole) = holes.all.pop_front() {
+            return Poll::Ready(hole);
         }
+        if !holes.reader.as_ref().is_some_and(|reader| reader.will_wake(context.waker())) {
+            holes.reader = Some(context.waker().clone());
+        }
+        Poll::Pending
     }
 }
 
@@ -69,7 +79,7 @@ mod tests {
             asked.push(hole(first));
         }
         let holes = asked.lock();
-        assert_eq!(holes.len(), MOST);
-        assert_eq!(holes.iter().map(|hole| hole.first).collect::<Vec<_>>()[..3], [1, 2, 3]);
+        assert_eq!(holes.all.len(), MOST);
+        assert_eq!(holes.all.iter().map(|hole| hole.first).collect::<Vec<_>>()[..3], [1, 2, 3]);
     }
 }

@@ -72,17 +72,20 @@ impl Core {
         result
     }
 
-    /// Reads a subscription: ready when there was something, or when it lagged and is to end.
+    /// Reads a subscription: ready when there was something, or when it lagged and is to end. Says
+    /// whether to read again before waiting; if not, that was all, and the context is woken when
+    /// there is more.
     pub(crate) fn poll_read(
         &self,
         id: SubscriptionId,
         context: &mut Context<'_>,
         wanted: impl Into<Wanted>,
         sink: &mut impl FnMut(Item<'_>),
-    ) -> Poll<Result<(), Refusal>> {
+    ) -> Poll<Result<bool, Refusal>> {
         let mut inner = self.lock();
-        if inner.engine.read(id, wanted, sink)? {
-            return Poll::Ready(Ok(()));
+        let any = inner.engine.read(id, wanted, sink)?;
+        if any && !inner.engine.rest(id) {
+            return Poll::Ready(Ok(true));
         }
         let index = id.index();
         if inner.readers.len() <= index {
@@ -92,7 +95,7 @@ impl Core {
         let before = inner.readers[index].replace(context.waker().clone());
         drop(inner);
         drop(before);
-        Poll::Pending
+        if any { Poll::Ready(Ok(false)) } else { Poll::Pending }
     }
 
     /// A payload in one piece: put together once, for whoever needs it so after this one.

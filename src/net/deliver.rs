@@ -9,6 +9,7 @@ use crate::wire::{Code, DaemonFrame, Encoded, LARGE, Refusal};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 /// Bytes read under one lock and handed to the stream at once, 64 KiB: enough to fill packets,
 /// little enough that nobody waits long for the lock.
@@ -56,18 +57,34 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId, d
                 append(&item, &mut pieces);
             })
         });
-        if let Err(refusal) = read.await {
-            // What was read before it fell behind is still written.
-            if pieces.len() > 1 {
-                let _ = stream.write(&peer, &mut pieces).await;
+        let more = match read.await {
+            Ok(more) => more,
+            Err(refusal) => {
+                // What was read before it fell behind is still written.
+                if pieces.len() > 1 {
+                    let _ = stream.write(&peer, &mut pieces).await;
+                }
+                drop(stream);
+                return fell_behind(&peer, request, &refusal);
             }
-            drop(stream);
-            return fell_behind(&peer, request, &refusal);
-        }
-        match stream.write(&peer, &mut pieces).await {
+        };
+        let mut polls = 0;
+        let written = {
+            let mut writing = std::pin::pin!(stream.write(&peer, &mut pieces));
+            poll_fn(|context| {
+                polls += 1;
+                writing.as_mut().poll(context)
+            })
+            .await
+        };
+        match written {
             Ok(()) => {
                 pieces.clear();
                 pieces.push(whose.clone());
+                // Written without waiting: nobody can have woken this task for anything but more.
+                if !more && polls == 1 {
+                    woken().await;
+                }
             }
             Err(WriteError::Stopped) => {
                 return peer
@@ -77,6 +94,16 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId, d
             Err(WriteError::Gone(_)) => return,
         }
     }
+}
+
+// Waits until this task is woken.
+async fn woken() {
+    let mut asleep = true;
+    let fall_asleep = |_: &mut Context<'_>| match std::mem::take(&mut asleep) {
+        true => Poll::Pending,
+        false => Poll::Ready(()),
+    };
+    poll_fn(fall_asleep).await;
 }
 
 /// Tells the peer that a subscription has ended.

@@ -20,7 +20,7 @@
 //! | `incoming` | a publication that arrives in chunks: its digest so far, and its deadline |
 //! | `follow` | a large message on its way to one peer |
 //! | `deliver`, `apart`, `realtime` | one subscription, out: in order, a stream for each message, in datagrams |
-//! | `datagrams`, `asked`, `streamed` | what comes in datagrams; the repairs among it; what needs none |
+//! | `datagrams`, `asked`, `streamed`, `heads` | what comes in datagrams; the repairs among it; what needs none; the last of a burst |
 
 pub(crate) mod congestion;
 pub(crate) mod link;
@@ -51,6 +51,8 @@ pub(crate) mod endpoint;
 pub(crate) mod follow;
 #[cfg(feature = "daemon")]
 pub(crate) mod frames;
+#[cfg(feature = "daemon")]
+pub(crate) mod heads;
 #[cfg(feature = "daemon")]
 pub(crate) mod identity;
 #[cfg(feature = "daemon")]

@@ -5,17 +5,19 @@
 use super::apart::{Apart, Far};
 use super::asked::{Asked, Hole};
 use super::deliver::{Stream, append_encoded, fell_behind, wanted};
+use super::heads::Heads;
 use super::link::{Gone, WriteError};
 use super::session::Peer;
 use super::streamed::Streamed;
 use crate::engine::{Item, Large, MessageRef, Repaired, SubscriptionId, encode_item};
-use crate::wire::realtime::{Congestion, HEAD_AFTER, Repeats};
+use crate::wire::realtime::{Congestion, Repeats};
 use crate::wire::{Code, DaemonFrame, Encoded, Refusal};
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
-use tokio::time::{Duration, Instant};
+use std::task::Poll;
+use tokio::time::{Duration, Instant, Sleep};
 
 /// Bytes read under one lock, 32 KiB. Whoever has that much to catch up with is not live, and is
 /// served by stream, which holds back by itself.
@@ -27,9 +29,6 @@ const REPEATED: u64 = 64 << 10;
 
 /// How often the round-trip time is looked at, 20 ms, in µs.
 const SAMPLE: u64 = 20_000;
-
-/// Topics whose heads wait to be told. Beyond this they are told early.
-const HEADS: usize = 256;
 
 /// How a subscription is to be carried.
 #[derive(Debug, Clone, Copy)]
@@ -79,13 +78,36 @@ struct Delivery {
     congested: bool,
     begun: Instant,
     rtt: u64,
+    // Bytes that a datagram holds.
+    size: usize,
     sampled: Option<u64>,
     // Announcements that may not have arrived yet, and until when they go along.
     recent: Vec<(u64, Bytes, u64)>,
-    // By topic, the newest sequence sent in a datagram and when.
-    heads: HashMap<u64, (u64, u64)>,
-    heads_due: Option<u64>,
+    heads: Heads,
     streamed: Streamed,
+    // For when something is due, and what it is set to.
+    timer: Pin<Box<Sleep>>,
+    set: Option<u64>,
+    // Read, and not sent yet: empty between two steps, kept for its memory.
+    batch: Vec<Piece>,
+    turn: Turn,
+}
+
+/// What comes first in the next step: who always has something to read is to be repaired too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Read,
+    Others,
+    // There was nothing more to read, and whoever adds to it wakes this task.
+    Wait,
+}
+
+/// What there is to do.
+enum Next {
+    Read(Result<bool, Refusal>),
+    Due,
+    Asked(Hole),
+    Sent,
 }
 
 /// Delivers until the subscription or the session ends.
@@ -109,11 +131,15 @@ pub(super) async fn deliver(
         congested: false,
         begun: Instant::now(),
         rtt: 0,
+        size: 0,
         sampled: None,
         recent: Vec::new(),
-        heads: HashMap::new(),
-        heads_due: None,
+        heads: Heads::default(),
         streamed: Streamed::default(),
+        timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        set: None,
+        batch: Vec::new(),
+        turn: Turn::Read,
     };
     match delivery.run(id, carriage.deadline, &asked).await {
         End::Fell(refusal) => {
@@ -157,37 +183,87 @@ impl Delivery {
     }
 
     async fn step(&mut self, id: SubscriptionId, deadline: u64, asked: &Asked) -> Result<(), End> {
-        let peer = self.peer.clone();
-        let mut batch = Vec::new();
         let mut taken = 0;
-        let due = self.due();
-        let next = poll_fn(|context| {
-            let wanted = wanted(BATCH, deadline, Large::Apart);
-            peer.core.poll_read(id, context, wanted, &mut |item| match &item {
-                Item::Message(message) => {
-                    let told = Told::new(message);
-                    taken += told.as_ref().map_or(0, |told| told.message.wire_len());
-                    batch.extend(told.map(Piece::Message));
+        let turn = std::mem::replace(&mut self.turn, Turn::Read);
+        let next = self.next(id, deadline, asked, turn, &mut taken).await;
+        match next {
+            Next::Read(read) => {
+                let mut polls = 0;
+                {
+                    let mut sending = std::pin::pin!(self.send(taken >= BATCH));
+                    poll_fn(|context| {
+                        polls += 1;
+                        sending.as_mut().poll(context)
+                    })
+                    .await?;
                 }
-                // Large ones do not say that the peer is behind.
-                Item::Large(message) => {
-                    let name = frame_of(&message.announcement());
-                    batch.push(Piece::Large(Far::new(message), name));
-                }
-                Item::Topic { id, .. } => batch.push(Piece::Topic(*id, frame_of(&item))),
-                _ => batch.push(Piece::Gap(frame_of(&item))),
-            })
-        });
-        // Not biased: who always has something to read is to be repaired too.
-        tokio::select! {
-            read = next => {
-                self.send(batch, taken >= BATCH).await?;
-                read.map_err(End::Fell)
+                let more = read.map_err(End::Fell)?;
+                // Sent without waiting: nobody can have woken this task for anything else.
+                self.turn = if more || polls > 1 { Turn::Others } else { Turn::Wait };
+                Ok(())
             }
-            () = until(self.begun, due) => Ok(self.tick().await?),
-            hole = asked.next() => Ok(self.repair(id, hole, asked).await?),
-            () = self.apart.sent() => Ok(self.flush().await?),
+            Next::Due => self.tick().await,
+            Next::Asked(hole) => self.repair(id, hole, asked).await,
+            Next::Sent => Ok(self.flush().await?),
         }
+    }
+
+    async fn next(
+        &mut self,
+        id: SubscriptionId,
+        deadline: u64,
+        asked: &Asked,
+        mut turn: Turn,
+        taken: &mut usize,
+    ) -> Next {
+        let due = self.due();
+        let Self { peer, batch, timer, set, apart, begun, .. } = self;
+        if let Some(due) = due
+            && *set != Some(due)
+        {
+            timer.as_mut().reset(*begun + Duration::from_micros(due));
+            *set = Some(due);
+        }
+        let mut take = |item: Item<'_>| match &item {
+            Item::Message(message) => {
+                let told = Told::new(message);
+                *taken += told.as_ref().map_or(0, |told| told.message.wire_len());
+                batch.extend(told.map(Piece::Message));
+            }
+            // Large ones do not say that the peer is behind.
+            Item::Large(message) => {
+                let name = frame_of(&message.announcement());
+                batch.push(Piece::Large(Far::new(message), name));
+            }
+            Item::Topic { id, .. } => batch.push(Piece::Topic(*id, frame_of(&item))),
+            _ => batch.push(Piece::Gap(frame_of(&item))),
+        };
+        poll_fn(|context| {
+            let wanted = wanted(BATCH, deadline, Large::Apart);
+            let turn = std::mem::replace(&mut turn, Turn::Read);
+            if turn == Turn::Read
+                && let Poll::Ready(read) = peer.core.poll_read(id, context, wanted, &mut take)
+            {
+                return Poll::Ready(Next::Read(read));
+            }
+            if due.is_some() && timer.as_mut().poll(context).is_ready() {
+                *set = None;
+                return Poll::Ready(Next::Due);
+            }
+            if let Poll::Ready(hole) = asked.poll(context) {
+                return Poll::Ready(Next::Asked(hole));
+            }
+            if apart.poll_sent(context).is_ready() {
+                return Poll::Ready(Next::Sent);
+            }
+            if turn == Turn::Others
+                && let Poll::Ready(read) = peer.core.poll_read(id, context, wanted, &mut take)
+            {
+                return Poll::Ready(Next::Read(read));
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     fn now(&self) -> u64 {
@@ -195,24 +271,27 @@ impl Delivery {
     }
 
     fn due(&self) -> Option<u64> {
-        [self.repeats.due(), self.heads_due].into_iter().flatten().min()
+        [self.repeats.due(), self.heads.due()].into_iter().flatten().min()
     }
 
-    // How long a round trip takes just now, and whether the path has queues.
+    // How long a round trip takes just now, whether the path has queues, and what fits a packet.
     fn sample(&mut self, now: u64) {
         if self.sampled.is_none_or(|at| now >= at + SAMPLE) {
             self.sampled = Some(now);
             self.rtt = self.peer.link.rtt().map_or(0, |rtt| rtt.as_micros() as u64);
             self.congested = self.congestion.sample(now, self.rtt);
+            self.size = self.peer.link.datagram_size().unwrap_or(0);
         }
     }
 
-    async fn send(&mut self, batch: Vec<Piece>, behind: bool) -> Result<(), End> {
+    // Sends what was read.
+    async fn send(&mut self, behind: bool) -> Result<(), End> {
         let now = self.now();
         self.sample(now);
         self.recent.retain(|(_, _, until)| *until > now);
-        let size = self.peer.link.datagram_size().filter(|_| !behind).unwrap_or(0);
-        for piece in batch {
+        let size = if behind { 0 } else { self.size };
+        let mut batch = std::mem::take(&mut self.batch);
+        for piece in batch.drain(..) {
             match piece {
                 Piece::Topic(topic, frame) => {
                     self.pieces.push(frame.clone());
@@ -225,6 +304,7 @@ impl Delivery {
                 Piece::Large(far, name) => self.send_apart(far, &name).await,
             }
         }
+        self.batch = batch;
         Ok(self.flush().await?)
     }
 
@@ -246,15 +326,7 @@ impl Delivery {
         }
         self.peer.link.send_datagram(&pieces[..count]).await?;
         self.repeats.push(now, self.rtt, topic, frame.clone());
-        let newest = self.heads.entry(topic).or_insert((sequence, now));
-        // A repair is of an older one.
-        if sequence >= newest.0 {
-            *newest = (sequence, now);
-        }
-        self.heads_due.get_or_insert(now + HEAD_AFTER);
-        if self.heads.len() > HEADS {
-            self.heads_due = Some(now);
-        }
+        self.heads.sent(now, topic, sequence);
         Ok(())
     }
 
@@ -291,25 +363,16 @@ impl Delivery {
                 self.repeat(now).await?;
             }
         }
-        if self.heads_due.is_some_and(|due| due <= now) {
-            let everybody = self.heads.len() > HEADS;
-            let pieces = &mut self.pieces;
-            self.heads.retain(|topic, (sequence, sent)| {
-                let wait = *sent + HEAD_AFTER > now && !everybody;
-                if !wait {
-                    let head = DaemonFrame::Head { topic: *topic, sequence: *sequence };
-                    pieces.push(head.to_bytes());
-                }
-                wait
-            });
-            self.heads_due = self.heads.values().map(|(_, sent)| sent + HEAD_AFTER).min();
-            self.flush().await?;
-        }
+        let pieces = &mut self.pieces;
+        self.heads.pop(now, |topic, sequence| {
+            pieces.push(DaemonFrame::Head { topic, sequence }.to_bytes());
+        });
+        self.flush().await?;
         Ok(())
     }
 
     async fn repeat(&mut self, now: u64) -> Result<(), Gone> {
-        let size = self.peer.link.datagram_size().unwrap_or(0);
+        let size = self.size;
         let head = if self.bare { 0 } else { self.whose.len() };
         let names: usize = self.recent.iter().map(|(_, frame, _)| frame.len()).sum();
         let mut pieces = Vec::new();
@@ -347,7 +410,7 @@ impl Delivery {
         self.pieces.append(&mut gone);
         let now = self.now();
         self.sample(now);
-        let size = self.peer.link.datagram_size().unwrap_or(0);
+        let size = self.size;
         for (far, name) in large {
             // In datagrams there is no answer to that.
             if reliably && !self.apart.has(far) {
@@ -376,11 +439,4 @@ fn frame_of(item: &Item<'_>) -> Bytes {
     let mut frame = Vec::with_capacity(64);
     encode_item(item, &mut frame);
     frame.into()
-}
-
-async fn until(begun: Instant, due: Option<u64>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(begun + Duration::from_micros(due)).await,
-        None => std::future::pending().await,
-    }
 }
