@@ -1,8 +1,6 @@
 //! The daemon inside one's own program: a builder, and a handle to publish, subscribe and stop.
 
-use crate::engine::{
-    Engine, Item, Large, Limits, Publication, Receipt, SubscriptionId, Wanted,
-};
+use crate::engine::{Engine, Item, Large, Limits, Publication, Receipt, SubscriptionId, Wanted};
 use crate::http::listen::{self, Connections, Listener};
 use crate::http::{self, CertificateFacts, Origins};
 use crate::message::{Event, Gap, Message, SubscribeOptions};

@@ -66,7 +66,9 @@ impl Arriving {
     async fn read_to(&mut self, hand: &mut Hand, request: u32, bytes: usize) {
         while self.bytes.len() < bytes {
             let frame = hand.frame(request).await;
-            let DaemonFrame::Chunk { bytes } = decode(&frame) else { panic!("{:?}", decode(&frame)) };
+            let DaemonFrame::Chunk { bytes } = decode(&frame) else {
+                panic!("{:?}", decode(&frame))
+            };
             assert!((1..=65_536).contains(&bytes.len()));
             self.bytes.extend_from_slice(bytes);
         }
@@ -125,7 +127,9 @@ async fn the_first_half_is_there_before_the_second_was_sent() {
                 assert_eq!(message.bytes, first);
                 assert!(publisher.is_quiet(0), "a receipt for half of it");
                 publisher.publish(&mut out, &chunks(second)).await;
-                publisher.publish(&mut out, &[ClientFrame::End { digest: Digest::of(&payload) }]).await;
+                publisher
+                    .publish(&mut out, &[ClientFrame::End { digest: Digest::of(&payload) }])
+                    .await;
                 assert_eq!(message.end(&mut subscriber, 1, &payload).await, number, "its count");
                 assert_eq!(receipt(&mut publisher).await, (number, number, false));
             }
@@ -180,10 +184,15 @@ async fn half_a_payload_is_a_gap_and_leaves_nothing_behind() {
                     Some(publisher) => publisher,
                     None => greet(&daemon, publishes, 3).await,
                 };
-                for which in [Which::Latest, Which::Sequence(1), Which::Digest(Digest::of(&payload))] {
+                for which in
+                    [Which::Latest, Which::Sequence(1), Which::Digest(Digest::of(&payload))]
+                {
                     publisher.say(&[ClientFrame::Get { request: 9, topic: &name, which }]).await;
                     let frame = publisher.frame(0).await;
-                    assert!(matches!(decode(&frame), DaemonFrame::Failed { code: Code::NOT_FOUND, .. }));
+                    assert!(matches!(
+                        decode(&frame),
+                        DaemonFrame::Failed { code: Code::NOT_FOUND, .. }
+                    ));
                 }
                 publish_all(&mut publisher, &name, 1, &payload).await;
                 assert_eq!(receipt(&mut publisher).await, (2, 1, false));
@@ -264,7 +273,9 @@ async fn a_slow_publisher_holds_up_no_other_topic_and_nothing_overtakes_in_its_o
         message.end(&mut subscriber, 1, &payload).await;
         let frame = subscriber.frame(1).await;
         assert!(matches!(decode(&frame), DaemonFrame::Message { payload: b"behind", .. }));
-        let Event::Message(second) = within(inside.next()).await.unwrap().unwrap() else { panic!() };
+        let Event::Message(second) = within(inside.next()).await.unwrap().unwrap() else {
+            panic!()
+        };
         assert_eq!((&*second.topic, second.payload), ("slow", payload.clone()));
     }
 }
@@ -305,7 +316,9 @@ async fn a_number_that_was_accepted_is_answered_before_the_payload_comes() {
         publish_all(&mut publisher, "demo/a", 3, b"small").await;
         let (_, _, duplicate) = receipt(&mut publisher).await;
         assert!(!duplicate);
-        publisher.say(&[ClientFrame::Get { request: 7, topic: "demo/a", which: Which::Latest }]).await;
+        publisher
+            .say(&[ClientFrame::Get { request: 7, topic: "demo/a", which: Which::Latest }])
+            .await;
         let frame = publisher.frame(7).await;
         assert!(matches!(decode(&frame), DaemonFrame::Message { payload: b"small", .. }));
     }
@@ -353,8 +366,11 @@ async fn what_does_not_add_up_is_refused() {
         ("nothing in it", vec![begin(1, 99_999), chunk(b"")], Code::MALFORMED),
         ("a large chunk", vec![begin(1, 99_999), chunk(&too_much)], Code::MALFORMED),
         ("too little", vec![begin(1, 99_999), chunk(b"x"), end.clone()], Code::MALFORMED),
-        ("too much", vec![begin(1, 70_000), chunk(&payload[..60_000]), chunk(&payload[..60_000])],
-            Code::MALFORMED),
+        (
+            "too much",
+            vec![begin(1, 70_000), chunk(&payload[..60_000]), chunk(&payload[..60_000])],
+            Code::MALFORMED,
+        ),
     ];
     for (n, transport) in (1..).zip(TRANSPORTS) {
         for (what, frames, code) in &cases {
@@ -421,7 +437,9 @@ async fn what_leaves_the_cache_while_it_is_sent_is_aborted_and_a_gap() {
             // Begun, so that what has come of it stands in the windows of the transport.
             Arriving::begin(&mut subscriber, 1).await;
             subscriber.listen(false);
-            getter.say(&[ClientFrame::Get { request: 1, topic: "demo/a", which: Which::Latest }]).await;
+            getter
+                .say(&[ClientFrame::Get { request: 1, topic: "demo/a", which: Which::Latest }])
+                .await;
             assert!(matches!(decode(&getter.frame(1).await), DaemonFrame::Begin { .. }));
             getter.listen(false);
             for n in 0..6 {
@@ -568,7 +586,10 @@ async fn over_http_it_is_relayed_while_it_arrives_and_sent_in_pieces() {
     http.write_all(&payload).await.unwrap();
     let mut answer = String::new();
     within(http.read_to_string(&mut answer)).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"duplicate\":true"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("\"duplicate\":true"),
+        "{answer}"
+    );
     let get = "GET /v1/topics/demo/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut http = TcpStream::connect(daemon.http_addr().unwrap()).await.unwrap();
     http.write_all(get.as_bytes()).await.unwrap();

@@ -58,8 +58,14 @@ impl Engine {
             sink(Item::Abort { code: Code::EVICTED });
             return Ok(true);
         };
-        let mut out =
-            Out { topic, begin: follow.sequence, announced: true, left: budget, given: false, sink };
+        let mut out = Out {
+            topic,
+            begin: follow.sequence,
+            announced: true,
+            left: budget,
+            given: false,
+            sink,
+        };
         let mut waits = false;
         match topic.at(follow.sequence) {
             None => {

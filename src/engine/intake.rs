@@ -123,7 +123,10 @@ impl Session {
         let failed = match &mut open.to {
             To::Nowhere => return Ok(None),
             _ if open.came + chunk.len() as u64 > open.size => {
-                return Err(malformed(format!("more than the {} bytes that were begun", open.size)));
+                return Err(malformed(format!(
+                    "more than the {} bytes that were begun",
+                    open.size
+                )));
             }
             To::Buffer(bytes) => {
                 bytes.extend_from_slice(&chunk);

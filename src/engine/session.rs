@@ -327,11 +327,8 @@ impl Session {
             origin: Some(Origin { producer, number }),
         };
         // To the engine, number 0 is a key; a peer has none.
-        let receipt = if number == 0 {
-            Err(unnumbered())
-        } else {
-            engine.publish(now, &publication)
-        };
+        let receipt =
+            if number == 0 { Err(unnumbered()) } else { engine.publish(now, &publication) };
         match receipt {
             // An acknowledgement reaches no further than its bits.
             Ok(_)

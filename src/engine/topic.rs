@@ -137,7 +137,9 @@ impl Topic {
         let newest = self.newest();
         let above = (self.log.next() - newest).saturating_sub(1);
         match self.log.get(newest) {
-            Some(entry) if above <= ABORTED => self.bytes - entry.cost - above as usize * ENTRY_COST,
+            Some(entry) if above <= ABORTED => {
+                self.bytes - entry.cost - above as usize * ENTRY_COST
+            }
             _ => self.bytes,
         }
     }

@@ -57,7 +57,8 @@ impl Follow {
                     Item::Message(message) => {
                         ended = true;
                         let encoded = message.encoded().map(|encoded| encoded.pieces());
-                        pieces.extend(encoded.into_iter().flat_map(|(a, b)| [a.clone(), b.clone()]));
+                        pieces
+                            .extend(encoded.into_iter().flat_map(|(a, b)| [a.clone(), b.clone()]));
                     }
                     _ => {
                         if let Item::Abort { code } = item {

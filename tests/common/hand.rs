@@ -168,9 +168,16 @@ impl Hand {
         None
     }
 
-    pub async fn subscribe(&mut self, request: u32, filter: &str, start: Start<'_>, delivery: Delivery) {
+    pub async fn subscribe(
+        &mut self,
+        request: u32,
+        filter: &str,
+        start: Start<'_>,
+        delivery: Delivery,
+    ) {
         let (lag, deadline) = (Lag::Oldest, 0);
-        self.say(&[ClientFrame::Subscribe { request, filter, start, delivery, lag, deadline }]).await;
+        self.say(&[ClientFrame::Subscribe { request, filter, start, delivery, lag, deadline }])
+            .await;
         let frame = self.frame(0).await;
         assert!(matches!(decode(&frame), DaemonFrame::Subscribed { .. }), "{:?}", decode(&frame));
     }
@@ -278,7 +285,8 @@ async fn quic(server: SocketAddr, ear: Ear) -> (Way, AbortHandle) {
 }
 
 async fn web_transport(server: SocketAddr, ear: Ear) -> (Way, AbortHandle) {
-    let config = wtransport::ClientConfig::builder().with_bind_default().with_custom_tls(tls(b"h3"));
+    let config =
+        wtransport::ClientConfig::builder().with_bind_default().with_custom_tls(tls(b"h3"));
     let endpoint = wtransport::Endpoint::client(config.build()).unwrap();
     let url = format!("https://127.0.0.1:{}{}", server.port(), wire::PATH);
     let connection = within(endpoint.connect(url)).await.unwrap();

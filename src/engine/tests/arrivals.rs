@@ -6,7 +6,8 @@
 use super::simulation::{Random, Seed};
 use super::{engine, small};
 use crate::engine::{
-    Begun, Engine, Failed, Item, Large, Opening, Origin, Publication, SubscriptionId, Upload, Wanted,
+    Begun, Engine, Failed, Item, Large, Opening, Origin, Publication, SubscriptionId, Upload,
+    Wanted,
 };
 use crate::wire::{Code, Digest, Filter, GapCause, Lag, ProducerId, Resume, Start, Which};
 use bytes::Bytes;
@@ -455,7 +456,9 @@ impl World {
         let read = self.engine.read(id, wanted(large, budget), &mut |item| {
             items += 1;
             match &item {
-                Item::Gap { cause: GapCause::Aborted, .. } => *gaps.entry("aborted").or_default() += 1,
+                Item::Gap { cause: GapCause::Aborted, .. } => {
+                    *gaps.entry("aborted").or_default() += 1
+                }
                 Item::Gap { .. } => *gaps.entry("evicted").or_default() += 1,
                 Item::Abort { .. } => *gaps.entry("abort").or_default() += 1,
                 Item::End { .. } => *gaps.entry("end").or_default() += 1,
@@ -554,9 +557,8 @@ impl World {
         }
         let (id, next) = self.topic(topic);
         let first = self.firsts()[&id];
-        let complete = |sequence: &u64| {
-            matches!(self.history[&(id, *sequence)].state, State::Complete(_))
-        };
+        let complete =
+            |sequence: &u64| matches!(self.history[&(id, *sequence)].state, State::Complete(_));
         let latest = (first..next).rev().find(complete);
         let found = self.engine.get(TOPICS[topic], Which::Latest);
         assert_eq!(found.map(|found| found.sequence()).ok(), latest);
@@ -621,8 +623,7 @@ impl World {
         // What eviction has taken while it arrived will not be completed.
         let firsts = self.firsts();
         for ((id, sequence), said) in &mut self.history {
-            if said.state == State::Arriving
-                && firsts.get(id).is_none_or(|first| sequence < first)
+            if said.state == State::Arriving && firsts.get(id).is_none_or(|first| sequence < first)
             {
                 said.state = State::Aborted;
             }
@@ -634,7 +635,11 @@ impl World {
     // Whatever arrives is completed or aborted, and everybody who is named reads.
     fn settle(&mut self) {
         while !self.sending.is_empty() {
-            if self.random.below(40) == 0 { self.abort() } else { self.append() }
+            if self.random.below(40) == 0 {
+                self.abort()
+            } else {
+                self.append()
+            }
             self.check();
         }
         loop {
@@ -644,7 +649,8 @@ impl World {
             self.check();
         }
         loop {
-            let named = self.followers.iter().position(|follower| self.named.contains(&follower.id));
+            let named =
+                self.followers.iter().position(|follower| self.named.contains(&follower.id));
             let Some(index) = named else { break };
             self.read_followed(index, 50_000);
             self.check();

@@ -414,7 +414,8 @@ impl World {
         for topic in self.engine.topics.iter().flatten() {
             let recent = self.recent.entry(topic.id).or_default();
             let cached = topic.payloads();
-            let newest = topic.latest().and_then(|latest| topic.log.get(latest)).map(|entry| entry.digest);
+            let newest =
+                topic.latest().and_then(|latest| topic.log.get(latest)).map(|entry| entry.digest);
             // Those used longest ago are gone, but the payload of the newest message.
             let young = match cached.split_last() {
                 Some((last, young)) if newest == Some(*last) => young,
