@@ -539,7 +539,7 @@ async fn twenty_subscribers_share_one_copy() {
         }
         let all = all.join_all().await;
         let most = served.kib("VmHWM");
-        println!("{transport}: {} KiB before, {most} KiB at most", before);
+        println!("{transport}: {before} KiB before, {most} KiB at most");
         let grown = (most - before) / 1024;
         assert!(grown < 64, "{grown} MiB for one payload of 8 MiB");
         drop(all);

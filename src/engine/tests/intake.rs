@@ -62,7 +62,7 @@ fn rejected(peer: &mut Peer) -> Code {
     }
 }
 
-fn is_enough(action: &Option<Action>, expected: Code) -> bool {
+fn is_enough(action: Option<&Action>, expected: Code) -> bool {
     matches!(action, Some(Action::Enough { code }) if *code == expected)
 }
 
@@ -104,7 +104,7 @@ fn what_breaks_off_is_a_gap_and_its_number_is_free() {
             1 => peer.break_off(engine),
             2 => assert_eq!(peer.session.close(engine).count(), 0),
             3 => {
-                assert!(is_enough(&peer.stall(engine), Code::TIMED_OUT));
+                assert!(is_enough(peer.stall(engine).as_ref(), Code::TIMED_OUT));
                 assert_eq!(rejected(&mut peer), Code::TIMED_OUT);
                 assert!(peer.stall(engine).is_none());
             }
@@ -142,7 +142,7 @@ fn what_need_not_come_is_answered_at_once_and_the_rest_is_dropped() {
     }
     assert_eq!(receipt(&mut peer), (1, 1, false));
     let action = peer.say(engine, &begin(1, SIZE)).unwrap();
-    assert!(is_enough(&action, Code::DONE));
+    assert!(is_enough(action.as_ref(), Code::DONE));
     assert_eq!(receipt(&mut peer), (1, 1, true));
     for frame in &whole[1..] {
         assert!(peer.say(engine, frame).unwrap().is_none());
@@ -152,7 +152,7 @@ fn what_need_not_come_is_answered_at_once_and_the_rest_is_dropped() {
     let large = engine.limits().payload + 1;
     for (number, size, why) in [(2, large, Code::PAYLOAD_TOO_LARGE), (0, SIZE, Code::STALE)] {
         let action = peer.say(engine, &begin(number, size)).unwrap();
-        assert!(is_enough(&action, why));
+        assert!(is_enough(action.as_ref(), why));
         assert_eq!(rejected(&mut peer), why);
     }
     // Accepted by another way while it arrived.
@@ -171,7 +171,7 @@ fn small_ones_are_published_at_their_end() {
     let engine = &mut engine(small());
     let id = watch(engine);
     let mut peer = open(engine);
-    for (number, payload) in [(1, &b""[..]), (2, b"abc"), (3, &[7; LARGE])] {
+    for (number, payload) in [(1, &b""[..]), (2, b"abc"), (3, &vec![7; LARGE])] {
         peer.say(engine, &begin(number, payload.len())).unwrap();
         for bytes in payload.chunks(50_000) {
             peer.say(engine, &chunk(bytes)).unwrap();
