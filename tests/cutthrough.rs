@@ -539,7 +539,7 @@ async fn twenty_subscribers_share_one_copy() {
         }
         let all = all.join_all().await;
         let most = served.kib("VmHWM");
-        println!("{transport}: {} KiB before, {most} KiB at most", before);
+        println!("{transport}: {before} KiB before, {most} KiB at most");
         let grown = (most - before) / 1024;
         assert!(grown < 64, "{grown} MiB for one payload of 8 MiB");
         drop(all);
@@ -598,4 +598,38 @@ async fn over_http_it_is_relayed_while_it_arrives_and_sent_in_pieces() {
     let length = format!("content-length: {}\r\n", payload.len());
     assert!(answer.windows(length.len()).any(|part| part == length.as_bytes()));
     assert!(answer.ends_with(&payload));
+}
+
+#[tokio::test]
+async fn a_stream_of_events_waits_for_what_arrives_and_keeps_the_order() {
+    let any = (Ipv4Addr::LOCALHOST, 0);
+    let daemon = Daemon::builder().listen(any.into()).http(SocketAddr::from(any));
+    let daemon = daemon.spawn().await.unwrap();
+    let payload = payload(13, 2 * CHUNK);
+    let mut publisher = greet(&daemon, Transport::Quic, 1).await;
+    let mut out = publisher.open().await;
+    publisher.publish(&mut out, &[topic("slow"), begin(1, payload.len())]).await;
+    let mut watcher = greet(&daemon, Transport::Quic, 2).await;
+    watcher.subscribe(1, "slow", Start::All, Delivery::Ordered).await;
+    Arriving::begin(&mut watcher, 1).await;
+    // It arrives, and was not there when the stream began to count.
+    let mut http = TcpStream::connect(daemon.http_addr().unwrap()).await.unwrap();
+    let get = "GET /v1/events/**?from=all HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    http.write_all(get.as_bytes()).await.unwrap();
+    let (mut text, mut buffer) = (String::new(), [0; 4096]);
+    while !text.contains("retry:") {
+        let read = within(http.read(&mut buffer)).await.unwrap();
+        text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
+    }
+    assert!(!text.contains("id:"), "it has not had what arrives: {text}");
+    daemon.publish("quick", "after").unwrap();
+    publisher.publish(&mut out, &chunks(&payload)).await;
+    publisher.publish(&mut out, &[ClientFrame::End { digest: Digest::of(&payload) }]).await;
+    while !text.contains("quick") {
+        let read = within(http.read(&mut buffer)).await.unwrap();
+        assert!(read > 0, "{text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    let (slow, quick) = (text.find("slow").unwrap(), text.find("quick").unwrap());
+    assert!(slow < quick, "in the order of their positions");
 }

@@ -29,9 +29,9 @@ async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
         (encoded(std::slice::from_ref(&publish)), Code::BAD_ALIAS, "alias 9"),
         (encoded(&[topic("a"), topic("b")]), Code::BAD_ALIAS, "already stands for a"),
         (
-            encoded(&[ClientFrame::Begin { alias: 1, number: 1, stamp: 0, size: 1 }]),
-            Code::UNSUPPORTED,
-            "not offered",
+            encoded(&[ClientFrame::Begin { alias: 9, number: 1, stamp: 0, size: 1 }]),
+            Code::BAD_ALIAS,
+            "alias 9",
         ),
         (
             encoded(&[ClientFrame::Repair { subscription: 1, topic: 1, holes: vec![(2, 1)] }]),

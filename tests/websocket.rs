@@ -135,8 +135,8 @@ async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
         (binary(&encoded(&[topic("a"), topic("b")])), Code::BAD_ALIAS, "already stands for a"),
         (
             binary(&encoded(&[ClientFrame::End { digest: wire::Digest([0; 32]) }])),
-            Code::UNSUPPORTED,
-            "not offered",
+            Code::UNEXPECTED,
+            "begins with a begin",
         ),
     ] {
         let mut raw = Raw::greeted(&daemon).await;
@@ -206,8 +206,17 @@ async fn subscriptions_and_answers_share_the_channel_and_are_told_apart() {
     }
     let (mut current, mut pongs) = (0, 0);
     let mut topics: HashMap<(u32, u64), String> = HashMap::new();
+    let mut parts: HashMap<u32, (u64, Vec<u8>)> = HashMap::new();
     while !asked.is_empty() || wanted.values().any(|left| !left.is_empty()) || pongs < EACH {
         let frame = raw.frame().await;
+        let mut take = |name: &String, payload: &[u8], current: u32| {
+            let payload = str::from_utf8(payload).unwrap();
+            assert!(payload.starts_with(&**name), "{payload} for {current} of {name}");
+            match wanted.get_mut(&current) {
+                Some(wanted) => assert!(wanted.pop_front().unwrap() == payload),
+                None => assert_eq!(asked.remove(&current).as_ref(), Some(name)),
+            }
+        };
         match DaemonFrame::decode(&frame).unwrap() {
             DaemonFrame::For { request } => {
                 assert_ne!(request, current, "it was said before");
@@ -217,13 +226,19 @@ async fn subscriptions_and_answers_share_the_channel_and_are_told_apart() {
                 topics.insert((current, id), name.to_owned());
             }
             DaemonFrame::Message { topic, payload, .. } => {
-                let name = &topics[&(current, topic)];
-                let payload = str::from_utf8(payload).unwrap();
-                assert!(payload.starts_with(&**name), "{payload} for {current} of {name}");
-                match wanted.get_mut(&current) {
-                    Some(wanted) => assert!(wanted.pop_front().unwrap() == payload),
-                    None => assert_eq!(asked.remove(&current).as_ref(), Some(name)),
-                }
+                take(&topics[&(current, topic)], payload, current);
+            }
+            // At most one is open for each request.
+            DaemonFrame::Begin { topic, .. } => {
+                assert_eq!(parts.insert(current, (topic, Vec::new())), None);
+            }
+            DaemonFrame::Chunk { bytes } => {
+                parts.get_mut(&current).unwrap().1.extend_from_slice(bytes);
+            }
+            DaemonFrame::End { digest, .. } => {
+                let (topic, payload) = parts.remove(&current).unwrap();
+                assert_eq!(digest, wire::Digest::of(&payload));
+                take(&topics[&(current, topic)], &payload, current);
             }
             DaemonFrame::Pong { .. } => pongs += 1,
             DaemonFrame::Subscribed { .. } => {}

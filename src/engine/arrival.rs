@@ -46,7 +46,7 @@ pub enum Begun {
 /// A publication will not be completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failed {
-    /// Its publisher has begun it again, on another session perhaps: that one is answered.
+    /// Its producer has begun it again, on another session perhaps: that one is answered.
     Superseded,
     /// Tell the publisher.
     Refused(Refusal),
@@ -66,7 +66,10 @@ impl Engine {
             if let Some(receipt) = self.seen(slot, origin, Digest([0; 32]))? {
                 return Ok(Begun::Duplicate(receipt));
             }
-            self.supersede(slot, origin);
+            // Under a key, whichever is complete first is the one: all get its receipt.
+            if !origin.is_key() {
+                self.supersede(slot, origin);
+            }
         }
         self.resolve(slot);
         self.position += 1;

@@ -34,7 +34,7 @@ impl Engine {
         }
         let (begun, stalled, ended) = (false, false, false);
         let follow = Follow { topic, sequence, begun, offset: 0, stalled, ended };
-        let (id, _) = self.subscriptions.insert(None, Lag::Oldest, Some(Box::new(follow)));
+        let (id, _) = self.subscriptions.insert(Lag::Oldest, Some(Box::new(follow)));
         self.subscriptions.name(id);
         Ok(id)
     }

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn the_smallest_pieces_are_put_together() {
         let mut rope = Rope::default();
-        (0..200_000).for_each(|n| rope.push(vec![n as u8].into()));
+        (0..200_000_u32).for_each(|n| rope.push(vec![n as u8].into()));
         assert!(rope.pieces.len() <= 3 + 17, "{} pieces", rope.pieces.len());
         assert!(rope.cost() < 300_000);
     }

@@ -98,7 +98,6 @@ impl Subscriptions {
     /// Takes a subscription in, that is not read yet.
     pub(super) fn insert(
         &mut self,
-        filter: Option<Filter>,
         lag: Lag,
         follow: Option<Box<Follow>>,
     ) -> (SubscriptionId, u64) {
@@ -111,7 +110,7 @@ impl Subscriptions {
         self.following += usize::from(follow.is_some());
         self.all[index as usize] = Some(Subscription {
             birth,
-            filter,
+            filter: None,
             follow,
             lag,
             cursors: HashMap::default(),
@@ -192,8 +191,11 @@ impl Engine {
     /// something to read at once.
     pub fn subscribe(&mut self, filter: Filter, start: &Start<'_>, lag: Lag) -> SubscriptionId {
         let begins = self.beginnings(&filter, start);
-        let (id, born) = self.subscriptions.insert(Some(filter.clone()), lag, None);
+        let (id, born) = self.subscriptions.insert(lag, None);
         self.filters.insert(&filter, id, born);
+        if let Some(subscription) = self.subscriptions.get_mut(id) {
+            subscription.filter = Some(filter);
+        }
         for (slot, next) in begins {
             let Some(topic) = self.topics[slot].as_deref_mut() else {
                 continue;

@@ -69,12 +69,8 @@ pub(super) async fn publish(
 fn failed(failed: Failed) -> Problem {
     match failed {
         Failed::Refused(refusal) => refusal.into(),
-        Failed::Superseded => Refusal::new(
-            Code::OVERLOADED,
-            "the same Idempotency-Key came again while this payload arrived: the later request \
-             is answered",
-        )
-        .into(),
+        // Only producers with numbers do that.
+        Failed::Superseded => Refusal::new(Code::OVERLOADED, "begun again meanwhile").into(),
     }
 }
 

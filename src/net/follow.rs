@@ -4,7 +4,7 @@
 use super::link::{Tx, WriteError};
 use super::session::Peer;
 use crate::engine::{Item, SubscriptionId, encode_item};
-use crate::wire::{Code, GapCause, encode_chunk};
+use crate::wire::{Code, Encoded, GapCause, encode_chunk};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ impl Follow {
                     Item::Chunk(chunk) => append_chunk(chunk, &mut pieces),
                     Item::Message(message) => {
                         ended = true;
-                        let encoded = message.encoded().map(|encoded| encoded.pieces());
+                        let encoded = message.encoded().map(Encoded::pieces);
                         pieces
                             .extend(encoded.into_iter().flat_map(|(a, b)| [a.clone(), b.clone()]));
                     }

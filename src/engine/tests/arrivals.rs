@@ -156,7 +156,9 @@ impl Reader {
                 assert_eq!(said.position, message.position());
                 assert_eq!(said.state, State::Complete(message.count()));
                 assert!(message.payload() == payloads()[said.n].0);
-                assert!(!matches!(self.large, Large::Pieces | Large::Apart) || said.n % 3 == 0);
+                assert!(
+                    !matches!(self.large, Large::Pieces | Large::Apart) || said.n.is_multiple_of(3)
+                );
             }
             Item::Large(message) => {
                 assert_eq!(self.large, Large::Apart);
@@ -457,7 +459,7 @@ impl World {
             items += 1;
             match &item {
                 Item::Gap { cause: GapCause::Aborted, .. } => {
-                    *gaps.entry("aborted").or_default() += 1
+                    *gaps.entry("aborted").or_default() += 1;
                 }
                 Item::Gap { .. } => *gaps.entry("evicted").or_default() += 1,
                 Item::Abort { .. } => *gaps.entry("abort").or_default() += 1,
@@ -574,8 +576,9 @@ impl World {
         }
         let most = self.counts.iter().filter(|((of, _), _)| *of == topic).map(|(_, count)| *count);
         let (most, top) = (most.max(), self.engine.top(TOPICS[topic], 1).unwrap());
-        let born_again = top.first().map(|top| top.count) != most;
-        assert!(!born_again || self.engine.limits().topics == 2);
+        // What the ledger has of a topic that was forgotten is not ranked.
+        let births = self.names.values().filter(|name| **name == TOPICS[topic]).count();
+        assert!(births > 1 || top.first().map(|top| top.count) == most);
     }
 
     fn step(&mut self) {
@@ -636,9 +639,9 @@ impl World {
     fn settle(&mut self) {
         while !self.sending.is_empty() {
             if self.random.below(40) == 0 {
-                self.abort()
+                self.abort();
             } else {
-                self.append()
+                self.append();
             }
             self.check();
         }

@@ -4,6 +4,7 @@ mod arrivals;
 mod audit;
 mod damage;
 mod examples;
+mod intake;
 mod model;
 mod peer;
 mod properties;

@@ -1,12 +1,16 @@
 //! Clients that come and go, on links that lose what is under way when they break, and a daemon
-//! that crashes: everybody gets everything once, in order, or is told the gap.
+//! that crashes: everybody gets everything once, in order, or is told the gap. Large payloads come
+//! and go in chunks, and may stop half-way.
 //!
 //! Deterministic: a failure prints its seed, and `WEIR_SEED` runs that one alone.
 
 use super::peer::{Peer, decode, subscribe};
 use super::{engine, payload, small};
-use crate::engine::{Action, Engine, Item, SubscriptionId, encode_item};
-use crate::wire::{ClientFrame, DaemonFrame, Digest, Filter, FrameReader, Position, Resume, Start};
+use crate::engine::{Action, Channel, Engine, Item, Large, SubscriptionId, Wanted, encode_item};
+use crate::wire::{
+    CHUNK, ClientFrame, DaemonFrame, Digest, Filter, FrameReader, GapCause, LARGE, Position,
+    Resume, Start,
+};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -30,13 +34,21 @@ impl Random {
 /// What was accepted: payload numbers by epoch, in order of their sequences.
 #[derive(Default)]
 struct Oracle {
-    accepted: HashMap<u64, Vec<u32>>,
+    // None of those that were begun, and not completed.
+    accepted: HashMap<u64, Vec<Option<u32>>>,
     // Likewise: counts. They go on when a topic was forgotten and begins anew.
     counts: HashMap<u64, Vec<u64>>,
     // By topic and payload, in this life of the daemon.
     times: HashMap<(usize, u32), u64>,
     // Epoch, producer, number; in this life of the daemon.
     distinct: BTreeSet<(u64, u8, u64)>,
+}
+
+impl Oracle {
+    fn begin(&mut self, epoch: u64) {
+        self.accepted.entry(epoch).or_default().push(None);
+        self.counts.entry(epoch).or_default().push(0);
+    }
 }
 
 /// A subscription as the client knows it.
@@ -48,6 +60,8 @@ struct View {
     reader: FrameReader,
     under_way: VecDeque<Bytes>,
     subscription: Option<SubscriptionId>,
+    // A message of which a part has come: epoch, sequence, bytes.
+    part: Option<(u64, u64, Vec<u8>)>,
 }
 
 struct Client {
@@ -57,6 +71,8 @@ struct Client {
     // Published, and no receipt yet: topic, number, payload.
     unconfirmed: Vec<(usize, u64, u32)>,
     to_daemon: VecDeque<(usize, u64, u32)>,
+    // Of the first of these: epoch and sequence, and how much has been sent.
+    sending: Option<((u64, u64), usize)>,
     // Answers, with the topic's epoch when they were given.
     to_client: VecDeque<(u64, Bytes)>,
     views: Vec<View>,
@@ -106,8 +122,10 @@ impl Client {
         }
         self.to_daemon.clear();
         self.to_client.clear();
+        self.sending = None;
         for view in &mut self.views {
             view.under_way.clear();
+            view.part = None;
             view.reader = FrameReader::new(1 << 24);
             view.subscription = None;
             // Ids are announced anew.
@@ -132,11 +150,13 @@ impl Client {
             return;
         };
         let (_, _, n) = self.unconfirmed.remove(at);
-        assert_eq!(digest, Digest::of(&payload(n)));
+        // What was asked about before its payload came, and has left the cache, is of no digest.
+        let unknown = sequence == 0 && digest == Digest([0; 32]);
+        assert!(unknown || digest == Digest::of(&payload(n)));
         if sequence > 0 {
             let accepted = &oracle.accepted[&epoch];
             let at = sequence as usize - 1;
-            assert_eq!(accepted[at], n, "another publication's receipt");
+            assert_eq!(accepted[at], Some(n), "another publication's receipt");
             assert_eq!((count, since), (oracle.counts[&epoch][at], 0));
         }
     }
@@ -168,13 +188,33 @@ impl View {
                     let (epoch, next) = place(&mut self.heard, topic);
                     assert_eq!(sequence, *next, "missed or repeated");
                     *next += 1;
-                    let n = oracle.accepted[epoch][sequence as usize - 1];
+                    let n = oracle.accepted[epoch][sequence as usize - 1].unwrap();
                     assert!(got == payload(n), "another payload");
+                    assert!(got.len() <= LARGE);
                 }
-                DaemonFrame::Gap { topic, first, last, .. } => {
+                DaemonFrame::Begin { topic, sequence, .. } => {
+                    let (epoch, next) = place(&mut self.heard, topic);
+                    assert_eq!(sequence, *next, "missed or repeated");
+                    assert_eq!(self.part.replace((*epoch, sequence, Vec::new())), None);
+                }
+                DaemonFrame::Chunk { bytes } => {
+                    self.part.as_mut().unwrap().2.extend_from_slice(bytes);
+                }
+                DaemonFrame::End { .. } => {
+                    let (epoch, sequence, got) = self.part.take().unwrap();
+                    let n = oracle.accepted[&epoch][sequence as usize - 1].unwrap();
+                    assert!(got == payload(n), "another payload");
+                    let heard = self.heard.values_mut().find(|heard| heard.1 == epoch).unwrap();
+                    heard.2 += 1;
+                }
+                DaemonFrame::Abort { .. } => assert!(self.part.take().is_some()),
+                DaemonFrame::Gap { topic, first, last, cause } => {
                     let (epoch, next) = place(&mut self.heard, topic);
                     assert!(first == *next && last >= first);
-                    assert!(last <= oracle.accepted[epoch].len() as u64);
+                    let accepted = &oracle.accepted[epoch];
+                    assert!(last <= accepted.len() as u64);
+                    let mut gone = (first..=last).map(|sequence| accepted[sequence as usize - 1]);
+                    assert!(cause == GapCause::Evicted || gone.all(|n| n.is_none()));
                     *next = last + 1;
                 }
                 other => panic!("{other:?}"),
@@ -194,6 +234,7 @@ impl World {
                 reader: FrameReader::new(1 << 24),
                 under_way: VecDeque::new(),
                 subscription: None,
+                part: None,
             });
             Client {
                 producer: index as u8,
@@ -201,6 +242,7 @@ impl World {
                 numbers: [0; TOPICS.len()],
                 unconfirmed: Vec::new(),
                 to_daemon: VecDeque::new(),
+                sending: None,
                 to_client: VecDeque::new(),
                 views: views.collect(),
             }
@@ -252,28 +294,86 @@ impl World {
         }
     }
 
-    // A publication arrives at the daemon.
+    // A publication arrives at the daemon, or a part of it.
     fn accept(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let (Some(peer), Some((topic, number, n))) =
-            (&mut client.peer, client.to_daemon.pop_front())
+            (&mut client.peer, client.to_daemon.front().copied())
         else {
             return;
         };
-        let payload = payload(n);
-        let (alias, stamp, payload) = (topic as u32, 0, &payload[..]);
-        let frame = ClientFrame::Publish { alias, number, stamp, payload };
-        peer.say(&mut self.engine, &frame).unwrap();
+        let (alias, stamp, payload) = (topic as u32, 0, payload(n));
+        let engine = &mut self.engine;
+        let mut say = |engine: &mut Engine, frame: &ClientFrame<'_>| {
+            peer.say_on(engine, Channel::Publish, frame).unwrap()
+        };
         // A topic that was forgotten begins anew, and knows no producers.
-        let slot = self.engine.by_use.peek(TOPICS[topic]).unwrap();
-        let epoch = self.engine.topic(*slot).unwrap().epoch;
-        if self.oracle.distinct.insert((epoch, client.producer, number)) {
-            self.oracle.accepted.entry(epoch).or_default().push(n);
+        let topic_of = |engine: &Engine| {
+            let slot = engine.by_use.peek(TOPICS[topic]).unwrap();
+            let topic = engine.topic(*slot).unwrap();
+            (topic.epoch, topic.log.next() - 1)
+        };
+        let mut of = None;
+        let answered = if let Some((place, sent)) = &mut client.sending {
+            of = Some(*place);
+            let size = self.random.below(CHUNK).min(payload.len() - *sent);
+            let bytes = &payload[*sent..*sent + size];
+            let digest = Digest::of(&payload);
+            let frame =
+                if size > 0 { ClientFrame::Chunk { bytes } } else { ClientFrame::End { digest } };
+            let ends = *sent == payload.len();
+            *sent += size;
+            if size == 0 && !ends {
+                return;
+            }
+            // Given up for want of room: it begins again.
+            if say(engine, &frame).is_some() {
+                assert!(matches!(decode(&peer.reply()), DaemonFrame::Rejected { .. }));
+                peer.break_off(engine);
+                client.sending = None;
+                return;
+            }
+            ends
+        } else if payload.len() > LARGE && self.random.below(4) > 0 {
+            let size = payload.len() as u64;
+            let known = engine.slot(TOPICS[topic]).map(|_| topic_of(engine));
+            if say(engine, &ClientFrame::Begin { alias, number, stamp, size }).is_some() {
+                peer.break_off(engine);
+                true
+            } else {
+                let place = topic_of(engine);
+                assert_ne!(known, Some(place));
+                self.oracle.begin(place.0);
+                client.sending = Some((place, 0));
+                false
+            }
+        } else {
+            say(engine, &ClientFrame::Publish { alias, number, stamp, payload: &payload });
+            true
+        };
+        if !answered {
+            return;
+        }
+        let reply = peer.reply();
+        client.to_daemon.pop_front();
+        client.sending = None;
+        let place = of.unwrap_or_else(|| topic_of(&self.engine));
+        if let DaemonFrame::Rejected { .. } = decode(&reply) {
+            // For want of room, in the end.
+            client.to_daemon.push_front((topic, number, n));
+            return;
+        }
+        if self.oracle.distinct.insert((place.0, client.producer, number)) {
+            if of.is_none() {
+                self.oracle.begin(place.0);
+            }
             let times = self.oracle.times.entry((topic, n)).or_default();
             *times += 1;
-            self.oracle.counts.entry(epoch).or_default().push(*times);
+            let at = place.1 as usize - 1;
+            self.oracle.accepted.get_mut(&place.0).unwrap()[at] = Some(n);
+            self.oracle.counts.get_mut(&place.0).unwrap()[at] = *times;
         }
-        client.to_client.push_back((epoch, peer.reply()));
+        client.to_client.push_back((place.0, reply));
     }
 
     // The daemon reads a subscription that was named. Says whether there was anything.
@@ -284,7 +384,8 @@ impl World {
         };
         let mut out = Vec::new();
         let sink = &mut |item: Item<'_>| encode_item(&item, &mut out);
-        let any = self.engine.read(id, budget, sink).unwrap();
+        let wanted = Wanted { large: Large::Pieces, ..budget.into() };
+        let any = self.engine.read(id, wanted, sink).unwrap();
         if any {
             view.under_way.push_back(out.into());
         } else {
@@ -338,9 +439,10 @@ impl World {
         let accepted = |epoch: &u64| self.oracle.accepted[epoch].len() as u64;
         // Epochs count up from the run; topics of this run may have been forgotten.
         let of_this_run = self.oracle.accepted.iter().filter(|(epoch, _)| **epoch >= self.run);
-        let all: u64 = of_this_run.map(|(_, accepted)| accepted.len() as u64).sum();
-        assert_eq!(all, self.oracle.distinct.len() as u64);
-        assert_eq!(all, self.engine.position());
+        let of_this_run: Vec<_> = of_this_run.flat_map(|(_, accepted)| accepted).collect();
+        let all = of_this_run.iter().filter(|n| n.is_some()).count();
+        assert_eq!(all, self.oracle.distinct.len());
+        assert_eq!(of_this_run.len() as u64, self.engine.position());
         for topic in topics() {
             assert_eq!(topic.log.next() - 1, accepted(&topic.epoch));
         }
