@@ -3,7 +3,7 @@
 use crate::engine::{Engine, Item, Limits, Publication, Receipt, SubscriptionId};
 use crate::http::listen::{self, Connections, Listener};
 use crate::http::{self, CertificateFacts, Origins};
-use crate::message::{Event, Gap, Message, SubscribeOptions};
+use crate::message::{Event, Gap, Known, Message, SubscribeOptions};
 use crate::net::core::Core;
 use crate::net::doors::Doors;
 use crate::net::identity::Identities;
@@ -321,6 +321,7 @@ fn event(item: &Item<'_>) -> Option<Event> {
             count: message.count(),
             stamp: Some(message.stamp()).filter(|stamp| *stamp > 0),
             payload: message.payload(),
+            known: Known(Some(message.digest())),
         })),
         Item::Gap { name, epoch, first, last, cause, .. } => Some(Event::Gap(Gap {
             topic: (*name).clone(),

@@ -92,6 +92,11 @@ pub fn encode_publish(alias: u32, number: u64, stamp: u64, payload: &Bytes) -> E
     Encoded::new(2, &[alias.into(), number, stamp], payload)
 }
 
+/// The frame [`ClientFrame::Chunk`](super::ClientFrame::Chunk).
+pub fn encode_publish_chunk(bytes: &Bytes) -> Encoded {
+    Encoded::new(4, &[], bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +129,10 @@ mod tests {
             let mut derived = Vec::new();
             ClientFrame::Publish { alias, number: sequence, stamp, payload: &bytes }.encode(&mut derived);
             prop_assert_eq!(joined(&publish), derived);
+
+            let mut derived = Vec::new();
+            ClientFrame::Chunk { bytes: &bytes }.encode(&mut derived);
+            prop_assert_eq!(joined(&encode_publish_chunk(&bytes)), derived);
         }
     }
 }

@@ -21,7 +21,7 @@ mod varint;
 pub use code::{Code, Refusal};
 pub use digest::Digest;
 pub use frame::{ClientFrame, DaemonFrame, DecodeError};
-pub use message::{Encoded, INLINE, encode_message, encode_publish};
+pub use message::{Encoded, INLINE, encode_message, encode_publish, encode_publish_chunk};
 pub use name::{Filter, MAX_NAME, MAX_SEGMENTS, NameError, check_topic};
 pub use parts::{
     Delivery, GapCause, Lag, Limits, Position, ProducerId, Resume, Start, TopEntry, Which,
