@@ -2,12 +2,9 @@
 //! remains of one that has none.
 
 use crate::message::{Known, Message};
-use crate::wire::{Code, DaemonFrame, Digest};
+use crate::wire::{CHUNK, Code, DaemonFrame, Digest};
 use bytes::Bytes;
 use std::sync::Arc;
-
-/// Largest piece, 64 KiB.
-pub(super) const CHUNK: usize = 64 << 10;
 
 /// A message that is complete.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use super::assembly::{Assembly, Step, Whole};
 use super::{Closed, Shared};
 use crate::net::link::{ReadError, Rx};
-use crate::wire::{Code, FRAME_OVERHEAD, FrameReader, MAX_CONTROL_FRAME};
+use crate::wire::{Code, FrameReader, MAX_CONTROL_FRAME};
 use bytes::Bytes;
 
 /// Bytes of a large message that are hashed before others have their turn, 1 MiB.
@@ -58,11 +58,10 @@ impl Incoming {
         Self { rx, reader, assembly: Assembly::new(0) }
     }
 
-    /// A stream of messages, none of them larger than `payload`.
+    /// A stream of messages, none of them larger than `payload`: the large ones come in chunks.
     pub(super) fn new(rx: Rx, payload: u64) -> Self {
-        let limit = (payload as usize + FRAME_OVERHEAD).max(MAX_CONTROL_FRAME);
-        let (reader, assembly) = (FrameReader::new(limit), Assembly::new(payload));
-        Self { rx, reader, assembly }
+        let reader = FrameReader::new(MAX_CONTROL_FRAME);
+        Self { rx, reader, assembly: Assembly::new(payload) }
     }
 
     /// The next frame, whatever it is; none at the end of the stream. Losing the future loses

@@ -1,9 +1,8 @@
 //! Large payloads on their way to the daemon: in chunks, which it relays as they come.
 
-use super::assembly::CHUNK;
 use super::{Closed, Shared};
 use crate::net::link::{Transport, Tx, WriteError};
-use crate::wire::{ClientFrame, Code, Digest, encode_publish_chunk};
+use crate::wire::{CHUNK, ClientFrame, Code, Digest, encode_chunk};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -77,11 +76,7 @@ async fn write(shared: &Shared, large: &Large, tx: &mut Tx) -> Result<bool, Writ
             return Ok(false);
         }
         let bytes = rest.split_to(rest.len().min(PART));
-        let chunk = encode_publish_chunk(&bytes);
-        let (head, body) = chunk.pieces();
-        let mut pieces = [head.clone(), body.clone()];
-        let one = if body.is_empty() { 1 } else { 2 };
-        tx.write(&mut pieces[..one]).await?;
+        tx.write(&mut [encode_chunk(true, bytes.len()), bytes.clone()]).await?;
         // While the network has something to do.
         hasher.update(&bytes);
     }

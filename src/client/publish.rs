@@ -1,11 +1,10 @@
 //! Publishing: numbered, in flight up to a bound, each answered with a receipt.
 
-use super::assembly::CHUNK;
 use super::driver::State;
 use super::large::Large;
 use super::{Client, PublishError, Shared};
 use crate::wire::realtime::Unacked;
-use crate::wire::{ClientFrame, Digest, MAX_ALIASES, check_topic, encode_publish};
+use crate::wire::{ClientFrame, Digest, LARGE, MAX_ALIASES, check_topic, encode_publish};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -17,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 /// Publications without a receipt in one session, beyond which publishing waits.
 const IN_FLIGHT: usize = 1024;
 
-/// Payloads above [`CHUNK`], which go on streams of their own and do not delay the others, on their way at once; publishing a further one waits. The daemon allows 100.
+/// Payloads above [`LARGE`], which go on streams of their own and do not delay the others, on their way at once; publishing a further one waits. The daemon allows 100.
 pub(super) const OWN_STREAMS: usize = 16;
 
 /// A publication was accepted.
@@ -180,7 +179,7 @@ impl Client {
         let (waiting, answer) = oneshot::channel();
         let mut waiting = Some(waiting);
         let mut permit = None;
-        if payload.len() > CHUNK {
+        if payload.len() > LARGE {
             let large = self.shared().large.clone().acquire_owned();
             permit = Some(large.await.map_err(|_| self.shared().why())?);
         }

@@ -92,9 +92,17 @@ pub fn encode_publish(alias: u32, number: u64, stamp: u64, payload: &Bytes) -> E
     Encoded::new(2, &[alias.into(), number, stamp], payload)
 }
 
-/// The frame [`ClientFrame::Chunk`](super::ClientFrame::Chunk).
-pub fn encode_publish_chunk(bytes: &Bytes) -> Encoded {
-    Encoded::new(4, &[], bytes)
+/// What stands before the bytes in a chunk's frame, [`DaemonFrame::Chunk`] and
+/// [`ClientFrame::Chunk`], of so many bytes.
+///
+/// [`DaemonFrame::Chunk`]: super::DaemonFrame::Chunk
+/// [`ClientFrame::Chunk`]: super::ClientFrame::Chunk
+pub fn encode_chunk(towards_daemon: bool, size: usize) -> Bytes {
+    let mut head = Vec::with_capacity(8);
+    varint::put(&mut head, (1 + varint::len(size as u64) + size) as u64);
+    head.push(if towards_daemon { 4 } else { 5 });
+    varint::put(&mut head, size as u64);
+    head.into()
 }
 
 #[cfg(test)]
@@ -130,9 +138,11 @@ mod tests {
             ClientFrame::Publish { alias, number: sequence, stamp, payload: &bytes }.encode(&mut derived);
             prop_assert_eq!(joined(&publish), derived);
 
-            let mut derived = Vec::new();
-            ClientFrame::Chunk { bytes: &bytes }.encode(&mut derived);
-            prop_assert_eq!(joined(&encode_publish_chunk(&bytes)), derived);
+            let (mut derived, mut to_daemon) = (Vec::new(), Vec::new());
+            DaemonFrame::Chunk { bytes: &bytes }.encode(&mut derived);
+            ClientFrame::Chunk { bytes: &bytes }.encode(&mut to_daemon);
+            prop_assert_eq!([&encode_chunk(false, bytes.len())[..], &bytes[..]].concat(), derived);
+            prop_assert_eq!([&encode_chunk(true, bytes.len())[..], &bytes[..]].concat(), to_daemon);
         }
     }
 }

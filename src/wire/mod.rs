@@ -21,7 +21,7 @@ mod varint;
 pub use code::{Code, Refusal};
 pub use digest::Digest;
 pub use frame::{ClientFrame, DaemonFrame, DecodeError};
-pub use message::{Encoded, INLINE, encode_message, encode_publish, encode_publish_chunk};
+pub use message::{Encoded, INLINE, encode_chunk, encode_message, encode_publish};
 pub use name::{Filter, MAX_NAME, MAX_SEGMENTS, NameError, check_topic};
 pub use parts::{
     Delivery, GapCause, Lag, Limits, Position, ProducerId, Resume, Start, TopEntry, Which,
@@ -49,3 +49,9 @@ pub const MAX_ALIASES: usize = 4096;
 
 /// What a frame may add to its payload: type, ids, numbers and lengths. 96 bytes.
 pub const FRAME_OVERHEAD: usize = 96;
+
+/// Payloads above this are large: they are relayed while they arrive, and in chunks. 64 KiB.
+pub const LARGE: usize = 64 << 10;
+
+/// Most bytes of a payload in one chunk, 64 KiB.
+pub const CHUNK: usize = 64 << 10;
