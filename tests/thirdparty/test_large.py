@@ -186,18 +186,18 @@ async def test_another_digest_than_announced(daemon, transport, delivery, topic)
 async def test_a_stream_that_ends_early(daemon, streams, topic):
     async with daemon.connect(streams) as client:
         subscription = await client.subscribe(topic)
-        stream, answer = client.begin_now(topic, MIB, number=1)
+        stream, answer = client.begin_now(topic, MIB)
         stream.send("Chunk", bytes=b"some")
+        published = await begun(client, topic)
         client.finish(stream)
-        # Not answered, and not held against it: once more.
+        found, told = await rest(subscription, published, 1)
+        assert told == [(published, published, "Aborted")]
+        assert not answer.done()
+        # Nor is it held against the number: once more.
         payload = secrets.token_bytes(MIB)
         receipt = await client.publish(topic, payload, number=1)
-        assert not receipt.duplicate
-        item = await subscription.next()
-        while item.kind != "Message":
-            assert item.kind == "Topic" or item.cause.kind == "Aborted"
-            item = await subscription.next()
-        assert item.payload == payload
+        assert (receipt.count, receipt.duplicate) == (1, False)
+        assert (await subscription.message()).payload == payload
 
 
 @scenario
