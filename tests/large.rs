@@ -45,7 +45,7 @@ async fn subscribed(delivery: Delivery) -> (Client, Stage, Subscription) {
 }
 
 fn payload(size: usize) -> Bytes {
-    (0..size).map(|n| (n * n >> 7) as u8).collect()
+    (0..size).map(|n| ((n * n) >> 7) as u8).collect()
 }
 
 const FOR: DaemonFrame<'_> = DaemonFrame::For { request: 1 };

@@ -10,6 +10,7 @@ Every wait ends after `timeout` seconds with a `TimeoutError` that says what did
 
 import asyncio
 import contextlib
+import math
 import secrets
 
 from blake3 import blake3
@@ -205,9 +206,11 @@ class Subscription:
         else:
             self.topics[item.name]["next"] = (item.last if item.kind == "Gap" else item.sequence) + 1
 
-    async def message(self, what="a message"):
-        """The next `Message`. A gap before it is an error."""
-        while (item := await self.next(what)).kind == "Topic":
+    async def message(self, what="a message", aborted=False):
+        """The next `Message`. A gap before it is an error, but, with `aborted`, for what was aborted."""
+        while (item := await self.next(what)).kind == "Topic" or (
+            aborted and item.kind == "Gap" and item.cause.kind == "Aborted"
+        ):
             pass
         if item.kind != "Message":
             raise AssertionError(f"{item} instead of a message")
@@ -851,7 +854,8 @@ class Client:
 
     def _assembled(self, request, stream, frame):
         """The frame, or what it completes; nothing, if it is a part of something."""
-        limit = self.welcome.result().limits.payload
+        # A stream may come before the Welcome.
+        limit = self.welcome.result().limits.payload if self.welcome.done() else math.inf
         return self._assemblies.setdefault((request, stream), Assembly(limit)).take(frame)
 
     def _on_reset(self, stream, code):
