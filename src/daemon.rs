@@ -3,7 +3,7 @@
 use crate::engine::{Engine, Item, Large, Limits, Publication, Receipt, SubscriptionId, Wanted};
 use crate::http::listen::{self, Connections, Listener};
 use crate::http::{self, CertificateFacts, Origins};
-use crate::message::{Event, Gap, Message, SubscribeOptions};
+use crate::message::{Event, Gap, Known, Message, SubscribeOptions};
 use crate::net::core::{Core, Taken};
 use crate::net::doors::Doors;
 use crate::net::identity::Identities;
@@ -342,6 +342,7 @@ fn read(item: &Item<'_>) -> Option<Read> {
                 count: message.count(),
                 stamp: Some(message.stamp()).filter(|stamp| *stamp > 0),
                 payload: Bytes::new(),
+                known: Known(Some(message.digest())),
             };
             Some(Read::Message(without, Taken::of(message)))
         }

@@ -132,8 +132,8 @@ export interface Stats {
 
 /**
  * Messages and gaps, each once, also across reconnects; in order, if `delivery` is `ordered`.
- * Whoever reads slowly holds the daemon up, and no more than about 1 MiB here. Leaving the loop
- * ends the subscription. An error ends it, and is thrown.
+ * Whoever reads slowly holds the daemon up, and no more than about 1 MiB here, beside a message that
+ * is arriving. Leaving the loop ends the subscription. An error ends it, and is thrown.
  */
 export interface Subscription extends AsyncIterable<Message | Gap> {
   /** Counts on. */

@@ -281,11 +281,8 @@ const decode = (body, to = "client") => {
 
 /** Cuts a stream into frames. One that lies whole in a chunk is not copied. */
 class FrameReader {
-  /** What came and was not given. @type {Uint8Array[]} */
-  #parts = [];
-  #have = 0;
-  // So much makes a frame, or shows how much does.
-  #need = 1;
+  /** What came and was not given. @type {Uint8Array} */
+  #rest = new Uint8Array();
 
   /** @param {number} limit largest body */
   constructor(limit = 1 << 20) {
@@ -294,13 +291,12 @@ class FrameReader {
 
   /** Whether a frame has begun and is not complete. */
   get partial() {
-    return this.#have > 0;
+    return this.#rest.length > 0;
   }
 
   /** @param {Uint8Array} chunk */
   push(chunk) {
-    this.#parts.push(chunk);
-    this.#have += chunk.length;
+    this.#rest = this.partial ? joined([this.#rest, chunk]) : chunk;
   }
 
   /** All frames that are whole with this chunk. @param {Uint8Array} chunk */
@@ -311,28 +307,19 @@ class FrameReader {
 
   /** The body of the next whole frame. @returns {Uint8Array | null} */
   next() {
-    while (this.#have >= this.#need) {
-      const all = joined(this.#parts);
-      let width = 1;
-      while (all[width - 1] >= 0x80 && width < 6) width++;
-      this.#parts = [all];
-      this.#need = all.length + 1;
-      if (width > all.length) break;
-      src = all;
-      at = 0;
-      const size = varint(32);
-      if (!all[width - 1]) malformed("a length of 0, or padded");
-      if (size > this.limit) {
-        throw new WeirError(TOO_LARGE, `a frame of ${size} bytes, above the limit ${this.limit}`);
-      }
-      this.#need = width + size;
-      if (this.#have < this.#need) break;
-      this.#have -= this.#need;
-      this.#parts = this.#have ? [all.subarray(this.#need)] : [];
-      this.#need = 1;
-      return all.subarray(width, width + size);
+    src = this.#rest;
+    at = 0;
+    // Not even the length is whole.
+    if (src.length < 5 && src.every((byte) => byte >= 0x80)) return null;
+    const size = varint(32);
+    if (!src[at - 1]) malformed("a length of 0, or padded");
+    if (size > this.limit) {
+      throw new WeirError(TOO_LARGE, `a frame of ${size} bytes, above the limit ${this.limit}`);
     }
-    return null;
+    if (src.length < at + size) return null;
+    const body = take(size);
+    this.#rest = src.subarray(at);
+    return body;
   }
 }
 
@@ -405,8 +392,22 @@ const outbox = (write, fail) => {
   };
 };
 
-/** What takes frames that nobody wants. */
-const NOBODY = { take: nothing, room: nothing, end: nothing };
+/** The frame; for the End of a large message all of it. `keeper` has what came of it. */
+const whole = (keeper, frame, { welcome }) => {
+  const { frame: kind, size, bytes, digest, count } = frame, { message, left } = keeper;
+  // A Begin, a Chunk, an End.
+  if (size <= welcome.limits.payload) {
+    keeper.message = { ...frame, frame: "Message", payload: new Uint8Array(size) };
+    keeper.left = size;
+  } else if (message && bytes?.length <= left) {
+    message.payload.set(bytes, message.size - left);
+    keeper.left -= bytes.length;
+  } else if (kind === "Abort" || message && digest && !left) {
+    keeper.message = null;
+    if (digest) return { ...message, count };
+  } else if (size ?? bytes ?? digest) throw defect(`${kind} out of place`);
+  return frame;
+};
 
 const each = async (readable, take) => {
   const reader = readable.getReader();
@@ -431,26 +432,25 @@ const overWebTransport = (url, hashes, session) => {
   }, fail);
 
   const read = (readable, take, wait = nothing) => {
-    const frames = new FrameReader(session.limit);
+    const frames = new FrameReader();
     return each(readable, (chunk, reader) => {
       session.heard();
-      frames.each(chunk, (frame) => take(frame, reader));
+      frames.each(chunk, (frame, kind) => take(frame, kind, reader));
       return wait();
     });
   };
 
+  // A reset is an end: the control stream says why.
+  const ours = (error) => error instanceof WeirError && fail(error);
+
   const accept = async (readable) => {
+    /** @type {any} */
     let sink;
-    try {
-      await read(readable, (frame, reader) => {
-        if (sink) sink.take(frame);
-        else sink = session.open(frame, () => reader.cancel().catch(nothing));
-      }, () => sink?.room());
-    } catch (error) {
-      // A reset is an end: the control stream says why.
-      if (error instanceof WeirError) fail(error);
-    }
-    sink?.end();
+    await read(readable, (frame, kind, reader) => {
+      if (kind === 1) sink = session.open(frame, () => reader.cancel().catch(nothing));
+      else sink?.take(frame);
+    }, () => sink?.room?.()).catch(ours);
+    sink?.end?.();
   };
 
   const control = wt.ready.then(() => wt.createBidirectionalStream());
@@ -458,10 +458,9 @@ const overWebTransport = (url, hashes, session) => {
     await read(readable, (frame) => session.control(frame));
     // The connection is closing, and knows better why.
     await sleep(500);
-    throw broken("the daemon closed the control stream");
+    throw broken("the control stream closed");
   }).catch(fail);
-  const loop = (readable, take) => wt.ready.then(() => each(readable, take))
-    .catch((error) => error instanceof WeirError && fail(error));
+  const loop = (readable, take) => wt.ready.then(() => each(readable, take)).catch(ours);
   loop(wt.incomingUnidirectionalStreams, (stream) => void accept(stream));
   // The browsers would keep one, and drop the others of a burst.
   datagrams.incomingHighWaterMark = WAITING;
@@ -474,16 +473,11 @@ const overWebTransport = (url, hashes, session) => {
     transport: "webtransport",
     send: writer(async () => (await control).writable),
     publish: writer(() => wt.createUnidirectionalStream()),
-    async alone(declaration, frame) {
-      try {
-        const stream = (await wt.createUnidirectionalStream()).getWriter();
-        await stream.write(declaration);
-        await stream.write(frame);
-        await stream.close();
-      } catch (error) {
-        fail(error);
-      }
-    },
+    alone: (...parts) => wt.createUnidirectionalStream().then(async (writable) => {
+      const stream = writable.getWriter();
+      for (const part of parts) await stream.write(part);
+      await stream.close();
+    }).catch(fail),
     /** Whether it goes out; nobody knows whether it arrives. With `least` 1: if none waits. */
     datagram(bytes, least = -64) {
       quick ??= (datagrams.writable ?? datagrams.createWritable()).getWriter();
@@ -503,19 +497,18 @@ const overWebTransport = (url, hashes, session) => {
 
 const overWebSocket = (url, session) => {
   const ws = new WebSocket(url), frames = new FrameReader();
-  let sink = NOBODY;
+  let sink;
   ws.binaryType = "arraybuffer";
   const open = new Promise((resolve) => (ws.onopen = resolve));
   ws.onmessage = ({ data }) => {
     if (session.over) return;
     session.heard();
     try {
-      frames.limit = session.limit;
       frames.each(new Uint8Array(data), (frame, kind) => {
         // For, and what may follow it: it says whose that is, until the next.
         if (kind === 1) sink = session.open(frame);
         else if (kind < 1 || kind > 9) session.control(frame);
-        else sink.take(frame);
+        else sink?.take(frame);
       });
       if (frames.partial) throw defect("it ends inside a frame");
     } catch (error) {
@@ -540,10 +533,7 @@ const overWebSocket = (url, session) => {
     transport: "websocket",
     send,
     publish: send,
-    alone(declaration, frame) {
-      send(declaration);
-      send(frame);
-    },
+    alone: (...parts) => parts.forEach(send),
     close: (code, reason) => ws.close(code ? 4000 + code : 1000, reason),
   };
 };
@@ -557,8 +547,6 @@ const QUIET = 10_000;
 const HELD = 2_000;
 
 class Session {
-  // Of a frame.
-  limit = 1 << 20;
   /** Why it ended. @type {WeirError | null} */
   over = null;
   /** @type {Frame} */
@@ -633,7 +621,6 @@ class Session {
     switch (frame.frame) {
       case "Welcome":
         this.welcome = frame;
-        this.limit = Math.max(Number(frame.limits.payload) + 96, this.limit);
         this.#watch();
         return this.#settle.resolve(this);
       case "Acknowledge":
@@ -662,10 +649,10 @@ class Session {
   /** What follows a For goes to this. @param {Frame} frame @param {() => void} [cancel] */
   open({ request }, cancel) {
     const reader = this.readers.get(request);
-    if (reader) return reader.open(cancel);
-    // Of a subscription that was given up, or it does not begin with a For.
-    cancel?.();
-    return NOBODY;
+    // On the one channel it is said again and again.
+    // A subscription that was given up.
+    if (!reader) cancel?.();
+    return reader?.open(cancel);
   }
 
   /** @param {Uint8Array} bytes */
@@ -685,7 +672,7 @@ class Session {
   begin(reader) {
     const request = ++this.#request, frame = encode(reader.frame(request));
     if (frame.length > 1 << 20) {
-      throw new WeirError(TOO_LARGE, "more topics than can be resumed: split the filter");
+      throw new WeirError(TOO_LARGE, "too many topics to resume: split the filter");
     }
     // Before the daemon answers: the stream may overtake the answer.
     this.readers.set(request, reader);
@@ -743,8 +730,6 @@ class Session {
 class Question {
   /** @type {number} */
   request;
-  room = nothing;
-  end = nothing;
   lost = nothing;
 
   constructor(session, frame, value) {
@@ -771,8 +756,10 @@ class Question {
   }
 
   take(frame) {
-    if (frame.frame === "Topic") this.topic = { topic: frame.name, epoch: BigInt(frame.epoch) };
-    else if (frame.frame === "Message") this.answer({ ...frame, topic: this.topic });
+    const { name, epoch, payload, code } = (frame = whole(this, frame, this.session()));
+    if (name) this.topic = { topic: name, epoch: BigInt(epoch) };
+    else if (payload) this.answer({ ...frame, topic: this.topic });
+    else if (code) this.fail(new WeirError(code, ""));
   }
 }
 
@@ -952,12 +939,12 @@ class Feed {
 
   /** A stream begins; without a way to cancel it: it cannot be held up. @param {() => void} [cancel] */
   open(cancel) {
-    const streams = this.#streams;
+    const streams = this.#streams, keeper = cancel ? {} : this;
     streams.add(cancel);
     return {
       take: (frame) => {
         if (streams !== this.#streams) return;
-        this.take(frame);
+        this.take(whole(keeper, frame, this.session()));
         if (!cancel && this.full) this.shed();
       },
       room: () => streams === this.#streams && this.full &&
@@ -1225,7 +1212,7 @@ export class Client extends EventTarget {
     if (utf8.encode(name).length > 255) throw new WeirError(0x20, "a topic above 255 bytes");
     const alias = this.#aliases.length;
     if (alias === 4096) {
-      throw new WeirError(0x24, "a client publishes to 4096 topics at most: connect another");
+      throw new WeirError(0x24, "4096 topics are the most: connect another client");
     }
     const topic = {
       alias, declaration: encode({ frame: "Topic", alias, name }), last: 0, waiting: new Map(),
@@ -1506,7 +1493,7 @@ const race = (target) => new Promise((resolve, reject) => {
   const webTransport = async () => {
     if (!globalThis.WebTransport) {
       throw broken(globalThis.isSecureContext === false
-        ? "browsers have WebTransport only in pages from https or localhost"
+        ? "WebTransport needs a page from https or localhost"
         : "this browser has no WebTransport");
     }
     const before = target.about;

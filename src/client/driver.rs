@@ -1,15 +1,14 @@
 //! The client's side of the streams: one task that reads and writes, and hands out what comes.
 
 use super::inbox::Inbox;
-use super::publish::{Large, Outstanding, Receipt, send_alone};
+use super::incoming::{Incoming, broken};
+use super::large::{Large, write_large};
+use super::publish::{Outstanding, Receipt};
 use super::realtime::resend;
 use super::request::Answer;
 use super::{Closed, PublishError, Shared};
-use crate::net::link::{Gone, ReadError, Rx, Tx, WriteError};
-use crate::wire::{
-    ClientFrame, Code, DaemonFrame, FRAME_OVERHEAD, FrameReader, MAX_CONTROL_FRAME, Refusal,
-};
-use bytes::Bytes;
+use crate::net::link::{Gone, Rx, Tx, WriteError};
+use crate::wire::{ClientFrame, Code, DaemonFrame, FrameReader, Refusal};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +78,7 @@ impl Shared {
 
     /// Ends the session, and tells a daemon that broke the protocol. One that said goodbye closes
     /// by itself, and what came before may still be read; one that is gone does not hear this.
-    fn break_off(&self, closed: Closed) {
+    pub(super) fn break_off(&self, closed: Closed) {
         match closed.code {
             None => self.link.close(Code::MALFORMED, &closed.reason),
             code => self.link.end(Gone { code, reason: closed.reason.clone() }),
@@ -94,42 +93,10 @@ impl Shared {
     }
 }
 
-/// Bytes of a stream, cut into frames.
-pub(super) struct Incoming {
-    pub(super) rx: Rx,
-    pub(super) reader: FrameReader,
-}
-
-impl Incoming {
-    pub(super) fn new(rx: Rx, limit: usize) -> Self {
-        Self { rx, reader: FrameReader::new(limit) }
-    }
-
-    /// The next frame; none at the end of the stream. Losing the future loses nothing.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Closed> {
-        loop {
-            if let Some(frame) = self.reader.next_frame().map_err(broken)? {
-                return Ok(Some(frame));
-            }
-            let mut piece = [Bytes::new()];
-            match self.rx.read(&mut piece).await {
-                Ok(Some(_)) => self.reader.push(std::mem::take(&mut piece[0])),
-                Ok(None) | Err(ReadError::Reset) => return Ok(None),
-                Err(ReadError::Broken(refusal)) => return Err(broken(refusal)),
-                Err(ReadError::Gone(gone)) => return Err(gone.into()),
-            }
-        }
-    }
-}
-
-pub(super) fn broken(error: impl std::fmt::Display) -> Closed {
-    Closed { code: None, reason: format!("the daemon broke the protocol: {error}") }
-}
-
 /// Serves the session until it ends.
 pub(super) async fn run(shared: Arc<Shared>, mut tx: Tx, rx: Rx, reader: FrameReader) {
     let closed = tokio::select! {
-        closed = read_control(&shared, Incoming { rx, reader }) => closed,
+        closed = read_control(&shared, Incoming::control(rx, reader)) => closed,
         closed = write_control(&shared, &mut tx) => closed,
         closed = write_publications(&shared) => closed,
         closed = write_large(&shared) => closed,
@@ -184,22 +151,6 @@ async fn write_publications(shared: &Shared) -> Closed {
             // Who reads may know better why.
             Err(WriteError::Gone(_)) => return shared.link.closed().await.into(),
             Err(WriteError::Stopped) => return broken("it stopped the stream of publications"),
-        }
-    }
-}
-
-// A stream for each publication above a size.
-async fn write_large(shared: &Arc<Shared>) -> Closed {
-    let mut streams = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = shared.sending.notified() => {
-                let handed = std::mem::take(&mut shared.lock().sending);
-                for large in handed {
-                    streams.spawn(send_alone(shared.clone(), large));
-                }
-            }
-            Some(_) = streams.join_next() => {}
         }
     }
 }
@@ -271,9 +222,8 @@ async fn accept_streams(shared: &Arc<Shared>) -> Closed {
 
 // The first frame says for whom the rest is.
 async fn take_stream(shared: Arc<Shared>, rx: Rx) {
-    let limit = shared.limits.payload as usize + FRAME_OVERHEAD;
-    let mut incoming = Incoming::new(rx, limit.max(MAX_CONTROL_FRAME));
-    let Ok(Some(frame)) = incoming.next().await else {
+    let mut incoming = Incoming::new(rx, shared.limits.payload);
+    let Ok(Some(frame)) = incoming.next_frame().await else {
         return;
     };
     let Ok(DaemonFrame::For { request }) = DaemonFrame::decode(&frame) else {
@@ -291,21 +241,21 @@ async fn take_stream(shared: Arc<Shared>, rx: Rx) {
         return;
     }
     match super::request::read_message(&mut incoming).await {
-        Ok(Some(message)) => shared.answer(request, Ok(Answer::Message(message))),
+        Ok(Some(message)) => shared.answer(request, message.map(Answer::Message)),
         // The daemon ends the session, and the control stream says why.
         Ok(None) => {}
         // Nobody waits any more.
         Err(_) if !shared.lock().questions.contains_key(&request) => {}
-        Err(closed) => shared.break_off(closed),
+        Err(fault) => drop(shared.fault(fault)),
     }
 }
 
 async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
     loop {
-        let frame = match incoming.next().await {
+        let frame = match incoming.next_frame().await {
             Ok(Some(frame)) => frame,
             Ok(None) => return shared.link.closed().await.into(),
-            Err(closed) => return closed,
+            Err(fault) => return fault.into(),
         };
         let frame = match DaemonFrame::decode(&frame) {
             Ok(frame) => frame,

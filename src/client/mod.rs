@@ -13,11 +13,14 @@
 //! # }
 //! ```
 
+mod assembly;
 mod connect;
 mod dial;
 mod driver;
 mod error;
 mod inbox;
+mod incoming;
+mod large;
 mod publish;
 mod realtime;
 mod request;

@@ -1,9 +1,10 @@
 //! Publishing: numbered, in flight up to a bound, each answered with a receipt.
 
 use super::driver::State;
+use super::large::Large;
 use super::{Client, PublishError, Shared};
 use crate::wire::realtime::Unacked;
-use crate::wire::{ClientFrame, Code, Digest, MAX_ALIASES, check_topic, encode_publish};
+use crate::wire::{ClientFrame, Digest, LARGE, MAX_ALIASES, check_topic, encode_publish};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
@@ -15,10 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 /// Publications without a receipt in one session, beyond which publishing waits.
 const IN_FLIGHT: usize = 1024;
 
-/// Payloads above this go on a stream of their own and do not delay the others. 64 KiB.
-const OWN_STREAM: usize = 64 << 10;
-
-/// Such payloads on their way at once; publishing a further one waits. The daemon allows 100.
+/// Payloads above [`LARGE`], which go on streams of their own and do not delay the others, on their way at once; publishing a further one waits. The daemon allows 100.
 pub(super) const OWN_STREAMS: usize = 16;
 
 /// A publication was accepted.
@@ -83,6 +81,12 @@ impl Outstanding {
         let mut settled = Vec::new();
         self.unacked.acknowledged(alias, floor, seen, &mut |_, number| settled.push(number));
         settled.into_iter().for_each(|number| self.settle(alias, number, Ok(None)));
+    }
+
+    /// Whether a publication has no answer yet.
+    pub(super) fn waits(&self, alias: u32, number: u64) -> bool {
+        let topic = self.by_alias.get(alias as usize);
+        topic.is_some_and(|topic| topic.waiting.contains_key(&number))
     }
 
     /// The name of an alias that the daemon may not know yet.
@@ -175,7 +179,7 @@ impl Client {
         let (waiting, answer) = oneshot::channel();
         let mut waiting = Some(waiting);
         let mut permit = None;
-        if payload.len() > OWN_STREAM {
+        if payload.len() > LARGE {
             let large = self.shared().large.clone().acquire_owned();
             permit = Some(large.await.map_err(|_| self.shared().why())?);
         }
@@ -220,9 +224,15 @@ impl Shared {
         topic.last += 1;
         topic.waiting.insert(topic.last, waiting);
         let (alias, number) = (topic.alias, topic.last);
-        let permit = permit.take();
+        if let Some(permit) = permit.take() {
+            let (name, stamp, payload) = (topic.name.clone(), crate::net::now(), payload.clone());
+            state.sending.push(Large { alias, name, number, stamp, payload, permit });
+            state.outstanding.count += 1;
+            self.sending.notify_one();
+            return Ok(true);
+        }
         let mut pieces = Vec::with_capacity(3);
-        if permit.is_some() || !std::mem::replace(&mut topic.declared, true) {
+        if !std::mem::replace(&mut topic.declared, true) {
             let mut declare = Vec::new();
             ClientFrame::Topic { alias, name }.encode(&mut declare);
             pieces.push(declare.into());
@@ -246,14 +256,8 @@ impl Shared {
         let (head, body) = publish.pieces();
         pieces.extend([head.clone(), body.clone()].into_iter().filter(|piece| !piece.is_empty()));
         state.outstanding.count += 1;
-        match permit {
-            Some(permit) => {
-                state.sending.push(Large { pieces, permit });
-                self.sending.notify_one();
-            }
-            // Under the lock, so that numbers and stream have one order.
-            None => self.publications.push(pieces),
-        }
+        // Under the lock, so that numbers and stream have one order.
+        self.publications.push(pieces);
         Ok(true)
     }
 
@@ -279,24 +283,4 @@ impl Shared {
             settled.await;
         }
     }
-}
-
-/// A publication that gets a stream of its own.
-pub(super) struct Large {
-    pieces: Vec<Bytes>,
-    permit: OwnedSemaphorePermit,
-}
-
-/// Sends it. Whoever waits for the receipt is told by the driver when the session is gone.
-pub(super) async fn send_alone(shared: Arc<Shared>, large: Large) {
-    let Large { mut pieces, permit } = large;
-    if let Ok(mut tx) = shared.link.open_uni().await {
-        // Small ones go first.
-        tx.set_priority(-1);
-        match tx.write(&mut pieces).await {
-            Ok(()) => tx.finish(),
-            Err(_) => tx.reset(Code::DONE),
-        }
-    }
-    drop(permit);
 }

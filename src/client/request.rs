@@ -1,9 +1,11 @@
 //! Questions with one answer: get, top, ping.
 
-use super::driver::{Incoming, State, broken};
+use super::assembly::Whole;
+use super::driver::State;
+use super::incoming::{Arrived, Fault, Incoming, fault};
 use super::{Client, Closed, RequestError};
-use crate::message::Message;
-use crate::wire::{ClientFrame, DaemonFrame, Digest, Refusal, TopEntry, Which, check_topic};
+use crate::message::{Known, Message};
+use crate::wire::{ClientFrame, Code, DaemonFrame, Digest, Refusal, TopEntry, Which, check_topic};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -50,22 +52,36 @@ impl Ranking {
     }
 }
 
-/// Reads the one message of a stream; none if the stream ends before it.
-pub(super) async fn read_message(incoming: &mut Incoming) -> Result<Option<Message>, Closed> {
-    let mut topic = None;
-    while let Some(frame) = incoming.next().await? {
-        match DaemonFrame::decode(&frame).map_err(broken)? {
-            DaemonFrame::Topic { epoch, name, .. } => topic = Some((name.into(), epoch)),
-            DaemonFrame::Message { sequence, count, stamp, payload, .. } => {
-                let (topic, epoch) = topic.ok_or_else(|| broken("a message without its topic"))?;
-                let stamp = Some(stamp).filter(|stamp| *stamp > 0);
-                let payload = frame.slice_ref(payload);
-                return Ok(Some(Message { topic, epoch, sequence, count, stamp, payload }));
-            }
-            other => return Err(broken(format!("unexpected: {other:?}"))),
-        }
+/// Reads the one message of a stream; none if the session ends before it.
+pub(super) async fn read_message(
+    incoming: &mut Incoming,
+) -> Result<Option<Result<Message, Refusal>>, Fault> {
+    let mut told = None;
+    while let Some(arrived) = incoming.next().await? {
+        let whole = match arrived {
+            Arrived::Whole(whole) => whole,
+            Arrived::Begun(..) => continue,
+            Arrived::Aborted(_, _, code) => return Ok(Some(Err(withdrawn(code)))),
+            Arrived::Frame(frame) => match DaemonFrame::decode(&frame).map_err(fault)? {
+                DaemonFrame::Topic { epoch, name, .. } => {
+                    told = Some((name.into(), epoch));
+                    continue;
+                }
+                DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
+                    let (payload, known) = (frame.slice_ref(payload), Known::default());
+                    Whole { topic, sequence, count, stamp, payload, known }
+                }
+                other => return Err(fault(format!("unexpected: {other:?}"))),
+            },
+        };
+        let (topic, epoch) = told.ok_or_else(|| fault("a message without its topic"))?;
+        return Ok(Some(Ok(whole.of(topic, epoch))));
     }
     Ok(None)
+}
+
+fn withdrawn(code: Code) -> Refusal {
+    Refusal::new(code, "the message is gone: it left the cache while it was being sent")
 }
 
 impl Client {

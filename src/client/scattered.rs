@@ -2,11 +2,13 @@
 //! any order, perhaps twice or not at all. The [`Receiver`] decides what is new and what is to be
 //! asked for; this feeds it, and sends what it asks. Nothing happens here unless it is polled.
 
-use super::driver::{Delivery, Incoming};
+use super::assembly::Whole;
+use super::driver::Delivery;
 use super::inbox::Inbox;
-use super::{Closed, Shared, SubscribeError};
-use crate::message::{Event, Gap, Message, Resumed};
-use crate::wire::realtime::{Arrival, Due, Receiver};
+use super::incoming::{Arrived, Fault, Incoming};
+use super::{Shared, SubscribeError};
+use crate::message::{Event, Gap, Known, Resumed};
+use crate::wire::realtime::{Arrival, Due, HOLES, Receiver};
 use crate::wire::{ClientFrame, DaemonFrame, GapCause, Refusal};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -44,7 +46,7 @@ fn without(ranges: &[(u64, u64)], first: u64, last: u64) -> Vec<(u64, u64)> {
     parts.collect()
 }
 
-type Reading = Pin<Box<dyn Future<Output = (Incoming, Result<Option<Bytes>, Closed>)> + Send>>;
+type Reading = Pin<Box<dyn Future<Output = (Incoming, Result<Option<Arrived>, Fault>)> + Send>>;
 
 /// The receiving end.
 pub(super) struct Scattered {
@@ -55,6 +57,8 @@ pub(super) struct Scattered {
     names: HashMap<u64, (Arc<str>, u64)>,
     inbox: Arc<Inbox>,
     streams: FuturesUnordered<Reading>,
+    // Topic and sequence of what has begun on one of them: nothing to ask for.
+    arriving: Vec<(u64, u64)>,
     ready: VecDeque<Event>,
     begun: Instant,
     timer: Pin<Box<Sleep>>,
@@ -64,8 +68,8 @@ pub(super) struct Scattered {
 
 fn read(mut incoming: Incoming) -> Reading {
     Box::pin(async move {
-        let frame = incoming.next().await;
-        (incoming, frame)
+        let arrived = incoming.next().await;
+        (incoming, arrived)
     })
 }
 
@@ -86,6 +90,7 @@ impl Scattered {
             names: HashMap::new(),
             inbox,
             streams: FuturesUnordered::new(),
+            arriving: Vec::new(),
             ready: VecDeque::new(),
             begun,
             timer: Box::pin(tokio::time::sleep_until(begun)),
@@ -149,14 +154,20 @@ impl Scattered {
                 continue;
             }
             match self.streams.poll_next_unpin(context) {
-                Poll::Ready(Some((incoming, Ok(Some(frame))))) => {
+                Poll::Ready(Some((incoming, Ok(Some(arrived))))) => {
                     self.streams.push(read(incoming));
-                    self.take(&frame, earlier)?;
+                    self.take_arrived(arrived, earlier)?;
                     continue;
                 }
-                // Its end is not the subscription's.
-                Poll::Ready(Some((_, Ok(None)))) => continue,
-                Poll::Ready(Some((_, Err(closed)))) => return Poll::Ready(Err(closed.into())),
+                // Its end is not the subscription's. What it had of a message is of no use: the
+                // daemon tells the gap, or sends it once more.
+                Poll::Ready(Some((incoming, Ok(None)))) => {
+                    incoming.arriving().into_iter().for_each(|of| self.arrives_no_more(of));
+                    continue;
+                }
+                Poll::Ready(Some((_, Err(fault)))) => {
+                    return Poll::Ready(Err(self.shared.fault(fault).into()));
+                }
                 Poll::Ready(None) if let Some(refusal) = self.ended.take() => {
                     return Poll::Ready(Err(SubscribeError::Refused(refusal)));
                 }
@@ -198,7 +209,15 @@ impl Scattered {
         self.receiver.poll(self.now(), self.shared.rtt(), &mut due);
         for due in due {
             match due {
-                Due::Ask { topic, holes, reliably } => {
+                Due::Ask { topic, mut holes, reliably } => {
+                    for (_, sequence) in self.arriving.iter().filter(|(of, _)| *of == topic) {
+                        holes = without(&holes, *sequence, *sequence);
+                    }
+                    // What is left out is due again.
+                    holes.truncate(HOLES);
+                    if holes.is_empty() {
+                        continue;
+                    }
                     let mut out = Vec::new();
                     let subscription = self.request;
                     ClientFrame::Repair { subscription, topic, holes }.encode(&mut out);
@@ -217,6 +236,38 @@ impl Scattered {
             let (topic, epoch) = (name.clone(), *epoch);
             self.ready.push_back(Event::Gap(Gap { topic, epoch, first, last, cause }));
         }
+    }
+
+    fn message(&mut self, whole: Whole) {
+        let (now, rtt) = (self.now(), self.shared.rtt());
+        if self.receiver.message(now, rtt, whole.topic, whole.sequence) == Arrival::New
+            && let Some((name, epoch)) = self.names.get(&whole.topic)
+        {
+            self.ready.push_back(Event::Message(whole.of(name.clone(), *epoch)));
+        }
+    }
+
+    fn arrives_no_more(&mut self, of: (u64, u64)) {
+        if let Some(at) = self.arriving.iter().position(|arriving| *arriving == of) {
+            self.arriving.swap_remove(at);
+        }
+    }
+
+    fn take_arrived(
+        &mut self,
+        arrived: Arrived,
+        earlier: &mut HashMap<Arc<str>, Resumed>,
+    ) -> Result<(), SubscribeError> {
+        match arrived {
+            Arrived::Frame(frame) => return self.take(&frame, earlier),
+            Arrived::Begun(topic, sequence) => self.arriving.push((topic, sequence)),
+            Arrived::Aborted(topic, sequence, _) => self.arrives_no_more((topic, sequence)),
+            Arrived::Whole(whole) => {
+                self.arrives_no_more((whole.topic, whole.sequence));
+                self.message(whole);
+            }
+        }
+        Ok(())
     }
 
     fn take(
@@ -251,18 +302,8 @@ impl Scattered {
                 self.receiver.topic(now, rtt, id, next, had);
             }
             DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
-                if self.receiver.message(now, rtt, topic, sequence) == Arrival::New
-                    && let Some((name, epoch)) = self.names.get(&topic)
-                {
-                    self.ready.push_back(Event::Message(Message {
-                        topic: name.clone(),
-                        epoch: *epoch,
-                        sequence,
-                        count,
-                        stamp: Some(stamp).filter(|stamp| *stamp > 0),
-                        payload: frame.slice_ref(payload),
-                    }));
-                }
+                let (payload, known) = (frame.slice_ref(payload), Known::default());
+                self.message(Whole { topic, sequence, count, stamp, payload, known });
             }
             DaemonFrame::Gap { topic, first, last, cause } => {
                 for (first, last) in self.receiver.gap(now, rtt, topic, first, last) {

@@ -5,12 +5,14 @@
 //! that is not read is [cut](crate::net::link::Link::cut), and asks again from where it stands
 //! when what it had has been read: to whoever reads it there is no difference.
 
-use super::driver::{Delivery, Incoming, Route};
+use super::assembly::Whole;
+use super::driver::{Delivery, Route};
 use super::inbox::Inbox;
+use super::incoming::{Arrived, Incoming};
 use super::request::{Answer, Answering};
 use super::scattered::{DeliveryStats, Scattered};
 use super::{Client, SubscribeError};
-use crate::message::{Event, Gap, Message, ResumePoint, Resumed, Start, SubscribeOptions};
+use crate::message::{Event, Gap, Known, ResumePoint, Resumed, Start, SubscribeOptions};
 use crate::net::link::Transport;
 use crate::wire::{
     self, ClientFrame, Code, DaemonFrame, Filter, FrameError, MAX_CONTROL_FRAME, Position, Refusal,
@@ -172,6 +174,10 @@ impl Client {
     }
 }
 
+fn protocol(what: &str) -> SubscribeError {
+    SubscribeError::Protocol(what.to_owned())
+}
+
 type Begun = (u32, mpsc::Receiver<Delivery>, Option<Arc<Inbox>>, Answering);
 
 impl Subscription {
@@ -217,8 +223,22 @@ impl Subscription {
         Ok(())
     }
 
+    // What was begun and not completed has not been had: `next` stays where it is until the end.
+    fn message(&mut self, whole: Whole) -> Result<Option<Event>, SubscribeError> {
+        let topic = self.topics.get_mut(&whole.topic);
+        let topic = topic.ok_or_else(|| protocol("a message of an unknown topic"))?;
+        let sequence = whole.sequence;
+        if sequence != topic.next {
+            return Err(protocol("a sequence neither sent nor told as a gap"));
+        }
+        topic.next = sequence + 1;
+        if topic.had.iter().any(|(first, last)| (first..=last).contains(&&sequence)) {
+            return Ok(None);
+        }
+        Ok(Some(Event::Message(whole.of(topic.name.clone(), topic.epoch))))
+    }
+
     fn take(&mut self, frame: &Bytes) -> Result<Option<Event>, SubscribeError> {
-        let protocol = |what: &str| SubscribeError::Protocol(what.to_owned());
         let decoded = DaemonFrame::decode(frame);
         match decoded.map_err(|error| SubscribeError::Protocol(error.to_string()))? {
             DaemonFrame::Topic { id, epoch, next, name } => {
@@ -230,23 +250,8 @@ impl Subscription {
                 Ok(None)
             }
             DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
-                let topic = self.topics.get_mut(&topic);
-                let topic = topic.ok_or_else(|| protocol("a message of an unknown topic"))?;
-                if sequence != topic.next {
-                    return Err(protocol("a sequence neither sent nor told as a gap"));
-                }
-                topic.next = sequence + 1;
-                if topic.had.iter().any(|(first, last)| (first..=last).contains(&&sequence)) {
-                    return Ok(None);
-                }
-                Ok(Some(Event::Message(Message {
-                    topic: topic.name.clone(),
-                    epoch: topic.epoch,
-                    sequence,
-                    count,
-                    stamp: Some(stamp).filter(|stamp| *stamp > 0),
-                    payload: frame.slice_ref(payload),
-                })))
+                let (payload, known) = (frame.slice_ref(payload), Known::default());
+                self.message(Whole { topic, sequence, count, stamp, payload, known })
             }
             DaemonFrame::Gap { topic, first, last, cause } => {
                 let topic = self.topics.get_mut(&topic);
@@ -289,19 +294,27 @@ impl Subscription {
             };
             let read = { ready!(pin!(stream.next()).poll(context)) };
             match read {
-                Ok(Some(frame)) => {
-                    if let Some(event) = self.take(&frame)? {
+                Ok(Some(arrived)) => {
+                    let event = match arrived {
+                        Arrived::Frame(frame) => self.take(&frame)?,
+                        Arrived::Whole(whole) => self.message(whole)?,
+                        // The gap follows.
+                        Arrived::Begun(..) | Arrived::Aborted(..) => None,
+                    };
+                    if let Some(event) = event {
                         return Poll::Ready(Ok(event));
                     }
                 }
                 Ok(None) => {
-                    self.cut = stream.rx.is_cut_short();
+                    self.cut = stream.is_cut_short();
                     // If not, it says elsewhere why.
                     if !self.cut {
                         self.stream = None;
                     }
                 }
-                Err(closed) => return Poll::Ready(Err(closed.into())),
+                Err(fault) => {
+                    return Poll::Ready(Err(self.client.shared().fault(fault).into()));
+                }
             }
         }
     }

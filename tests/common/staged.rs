@@ -40,12 +40,17 @@ pub struct Stage {
 impl Stage {
     /// Accepts a client and welcomes it.
     pub async fn accept(endpoint: &quinn::Endpoint) -> Self {
+        Self::accept_with(endpoint, 1000).await
+    }
+
+    /// The same, of a daemon that takes payloads of so many bytes.
+    pub async fn accept_with(endpoint: &quinn::Endpoint, payload: u64) -> Self {
         let connection = within(endpoint.accept()).await.unwrap().await.unwrap();
         let (tx, rx) = connection.accept_bi().await.unwrap();
         let mut stage = Self { connection, tx, rx, reader: FrameReader::new(1 << 20) };
         let hello = stage.frame().await;
         assert!(matches!(ClientFrame::decode(&hello), Ok(ClientFrame::Hello { .. })));
-        let limits = wire::Limits { payload: 1000, subscriptions: 1, window: 64 };
+        let limits = wire::Limits { payload, subscriptions: 1, window: 64 };
         let (version, session, run, clock, agent) = (wire::VERSION, 1, 1, 1, "staged");
         let welcome = DaemonFrame::Welcome { version, session, run, clock, limits, agent };
         stage.say(&welcome).await;

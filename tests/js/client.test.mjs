@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { clocked, message, settle, tick, topic, world } from "./fake.mjs";
+import {
+  begin, chunks, clocked, end, message, noise, settle, tick, topic, world,
+} from "./fake.mjs";
 
 // Both transports promise the same.
 const both = (name, body) => {
@@ -157,11 +159,93 @@ both("frames for later are ignored", async ({ client, peer }) => {
   const { request } = await subscribed(peer, subscription);
   peer.say({ frame: "Drain", within: 1, reason: "" },
     { frame: "Acknowledge", alias: 1, floor: 1, seen: 0 });
-  peer.stream(request).say(topic(1, "a"), { frame: "Head", topic: 1, sequence: 9 },
-    { frame: "Begin", topic: 1, sequence: 1, stamp: 0, size: 3 },
-    { frame: "Chunk", bytes: new Uint8Array(3) }, { frame: "Abort", code: 1 },
-    { frame: "End", count: 1, digest: new Uint8Array(32) }, message(1, 1));
+  peer.stream(request).say(topic(1, "a"), { frame: "Head", topic: 1, sequence: 9 }, message(1, 1));
   assert.deepEqual(await read(subscription, 1), ["1:1"]);
+});
+
+const large = noise(200_000), parts = chunks(large);
+
+both("a large message comes in parts, and is handed out whole", async ({ client, peer }) => {
+  const subscription = client.subscribe("*"), other = client.subscribe("b");
+  const { request } = await subscribed(peer, subscription);
+  const asked = await subscribed(peer, other);
+  const say = (...frames) => peer.stream(request).say(...frames);
+  say(topic(1, "a"), topic(2, "b"), begin(1, 1, large.length));
+  peer.stream(asked.request).say(topic(2, "b"));
+  for (const [n, part] of parts.entries()) {
+    // Other topics, and on the one channel other subscriptions, have their turns.
+    say(part, message(2, n + 1));
+    assert.deepEqual(await read(subscription, 1), [`2:${n + 1}`]);
+    peer.stream(asked.request).say(message(2, n + 1));
+    assert.deepEqual(await read(other, 1), [`2:${n + 1}`]);
+  }
+  say(end, message(1, 2));
+  const { value } = await subscription.next();
+  assert.deepEqual([value.topic, value.sequence, value.count, value.stamp], ["a", 1, 3, 2]);
+  assert.deepEqual(value.payload, large);
+  assert.equal(value.payload.buffer.byteLength, large.length);
+  assert.deepEqual(await read(subscription, 1), ["1:2"]);
+});
+
+both("aborted: a gap and nothing else", async ({ client, peer }) => {
+  const subscription = client.subscribe("a");
+  const { request } = await subscribed(peer, subscription);
+  peer.stream(request).say(topic(1, "a"), begin(1, 1, large.length), parts[0],
+    { frame: "Abort", code: 0x51 },
+    { frame: "Gap", topic: 1, first: 1, last: 1, cause: "Aborted" },
+    begin(1, 2, large.length), ...parts, end);
+  assert.deepEqual(await read(subscription, 1), ["gap 1-1 aborted"]);
+  assert.deepEqual((await subscription.next()).value.payload, large);
+});
+
+both("a break inside a large message: from its beginning", async ({ w, client, peer }) => {
+  const subscription = client.subscribe("a");
+  const { request } = await subscribed(peer, subscription);
+  peer.stream(request).say(topic(1, "a"), message(1, 1), begin(1, 2, large.length), parts[0]);
+  assert.deepEqual(await read(subscription, 1), ["1:1"]);
+  const next = subscription.next();
+  await settle();
+  peer.break();
+  const second = await w.next();
+  const again = await second.next("Subscribe");
+  assert.equal(again.start.Resume.topics[0].next, 2);
+  second.stream(again.request).say(topic(1, "a", 2), begin(1, 2, large.length), ...parts, end);
+  assert.deepEqual((await next).value.payload, large);
+});
+
+for (const [what, ...wrong] of [
+  ["too short", end], ["too long", ...parts, parts[0]], ["no beginning", { frame: "Abort", code: 1 }, end],
+  ["a chunk of nothing", { frame: "Abort", code: 1 }, parts[0]],
+  ["above the limit", begin(1, 1, (1 << 24) + 1)], ["without bounds", begin(1, 1, 2n ** 64n - 1n)],
+]) {
+  both(`a large message, ${what}: it is over, and the daemon is told`, async ({ client, peer, transport }) => {
+    const subscription = client.subscribe("a");
+    const { request } = await subscribed(peer, subscription);
+    const closed = becomes(client, "closed");
+    peer.stream(request).say(topic(1, "a"), begin(1, 1, large.length), ...wrong);
+    await closed;
+    await assert.rejects(subscription.next(), { name: "malformed" });
+    assert.equal(peer.closed.code, transport === "websocket" ? 4016 : 0x10);
+  });
+}
+
+both("get: in parts, or given up half-way", async ({ client, peer }) => {
+  for (const given of [true, false]) {
+    const got = client.get("a");
+    const { request } = await peer.next("Get");
+    const stream = peer.stream(request);
+    stream.say(topic(1, "a", 7), begin(1, 7, large.length), parts[0]);
+    peer.say({ frame: "Drain", within: 1, reason: "" });
+    if (given) {
+      stream.say(...parts.slice(1), end);
+      const { sequence, payload } = await got;
+      assert.deepEqual([sequence, payload], [7, large]);
+    } else {
+      stream.say({ frame: "Abort", code: 0x31 });
+      await assert.rejects(got, { name: "evicted", code: 0x31 });
+    }
+    stream.end();
+  }
 });
 
 both("refused: told by ready and by the iterator", async ({ client, peer }) => {

@@ -34,7 +34,7 @@ test("no answer about the certificate, or no pinning: the usual authorities", as
 
 test("no WebTransport: WebSocket at the address given", async () => {
   for (const [secure, why] of [[true, "this browser has no WebTransport"],
-    [false, "browsers have WebTransport only in pages from https or localhost"]]) {
+    [false, "WebTransport needs a page from https or localhost"]]) {
     globalThis.isSecureContext = secure;
     const w = world({ transport: "websocket" });
     const client = await connect("http://weir.test:8080/page");

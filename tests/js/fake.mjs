@@ -251,6 +251,7 @@ class FakeWebTransport {
       const stream = {
         say: (...frames) => controller.enqueue(join(frames)),
         end: () => controller.close(),
+        reset: () => controller.error(new Error("the stream was reset")),
         get waiting() {
           return -controller.desiredSize;
         },
@@ -330,3 +331,10 @@ export const message = (id, sequence, payload = `${id}:${sequence}`) => ({
   frame: "Message", topic: id, sequence, count: 1, stamp: 0,
   payload: typeof payload === "string" ? new TextEncoder().encode(payload) : payload,
 });
+const CHUNK = 1 << 16;
+export const noise = (size) => Uint8Array.from({ length: size }, (_, n) => (n * n) >> 7);
+export const begin = (id, sequence, size) =>
+  ({ frame: "Begin", topic: id, sequence, stamp: 2000, size });
+export const chunks = (payload) => Array.from({ length: Math.ceil(payload.length / CHUNK) },
+  (_, n) => ({ frame: "Chunk", bytes: payload.subarray(n * CHUNK, (n + 1) * CHUNK) }));
+export const end = { frame: "End", count: 3, digest: new Uint8Array(32) };

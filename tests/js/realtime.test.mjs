@@ -3,7 +3,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { clocked, message, seeded, settle, topic, world } from "./fake.mjs";
+import {
+  begin, chunks, clocked, end, message, noise, seeded, settle, topic, world,
+} from "./fake.mjs";
 import { Relay } from "./relay.mjs";
 
 const SEEDS = process.env.WEIR_SEED ? [Number(process.env.WEIR_SEED)]
@@ -433,3 +435,45 @@ scene("over WebSocket: as ordered, and publishes as ever", async ({ clock, clien
   assert.equal((await receipt).sequence, 3);
   assert.deepEqual(peer.frames, []);
 }, "websocket");
+
+test("large ones on streams of their own, side by side; one that is reset is a gap and nothing else", () =>
+  clocked(async (clock) => {
+    for (const delivery of ["unordered", "realtime"]) {
+      const w = world({ transport: "webtransport" });
+      const connecting = w.connect();
+      await clock.pass(0);
+      const client = await connecting, peer = await w.next();
+      const subscription = client.subscribe("a", { delivery });
+      await clock.pass(0);
+      const { request } = await peer.next("Subscribe");
+      peer.say({ frame: "Subscribed", request, position: 0 });
+      const payloads = [noise(100_000), noise(200_000), noise(300_000)];
+      const streams = payloads.map((payload, n) => {
+        const stream = peer.own(request);
+        stream.say(topic(1, "a"), begin(1, n + 1, payload.length));
+        return stream;
+      });
+      for (let n = 0; n < 5; n++) {
+        payloads.forEach((payload, i) => {
+          const part = chunks(payload)[n];
+          if (part && (i !== 1 || n < 2)) streams[i].say(part);
+        });
+        await clock.pass(0);
+      }
+      streams[1].reset();
+      for (const n of [2, 0]) {
+        streams[n].say(end);
+        streams[n].end();
+        await clock.pass(0);
+        const { value } = await subscription.next();
+        assert.deepEqual([value.sequence, value.payload], [n + 1, payloads[n]]);
+      }
+      peer.own(request).say(topic(1, "a"),
+        { frame: "Gap", topic: 1, first: 2, last: 2, cause: "Aborted" }, message(1, 4));
+      const { value } = await subscription.next();
+      assert.deepEqual([value.kind, value.first, value.last, value.cause], ["gap", 2, 2, "aborted"]);
+      assert.equal((await subscription.next()).value.sequence, 4);
+      client.close();
+      await clock.pass(1);
+    }
+  }));

@@ -10,20 +10,24 @@ Every wait ends after `timeout` seconds with a `TimeoutError` that says what did
 
 import asyncio
 import contextlib
+import math
 import secrets
 
 from blake3 import blake3
 
 import names
-from codec import CONTROL_LIMIT, PAYLOAD_OVERHEAD, FrameReader, Malformed, Record, TooLarge, encode
+from codec import FrameReader, Malformed, Record, TooLarge, encode
 from transport import TRANSPORTS
 
 VERSION = 1
-MESSAGE_OVERHEAD = 1 << 20
-"""How much larger than the largest payload a message of WebSocket may be."""
+MESSAGE_LIMIT = 1 << 20
+"""Length of the longest message of WebSocket that the daemon may send."""
 
-SMALL = 64 * 1024
-"""Payloads above this have a stream of their own."""
+SMALL = CHUNK = 64 * 1024
+"""Payloads above this are large: they come and go in parts, the parts no longer than this."""
+
+PART = CHUNK - 16
+"""The length of the parts that the daemon likes best."""
 
 HOLES = 64
 """How many holes a `Repair` may name, and how many sequences in all where it is in a datagram."""
@@ -123,6 +127,51 @@ class Stream:
         self._transport.reset(self._id, code)
 
 
+class Assembly:
+    """Puts the large messages of a stream, or of a request, together: one at a time."""
+
+    def __init__(self, limit):
+        self._limit = limit
+        self.begun = None
+        """The `Begin` of the one that is arriving."""
+        self._bytes = b""
+
+    def take(self, frame):
+        """What is to be made of a frame: a `Message` for the `End` of one, nothing for its other parts."""
+        if frame.kind == "Message" and len(frame.payload) > SMALL:
+            raise Defect(f"a Message of {len(frame.payload)} bytes")
+        if frame.kind not in ("Begin", "Chunk", "End", "Abort"):
+            return frame
+        if frame.kind == "Begin":
+            if self.begun is not None:
+                raise Defect(f"{frame} before the end of {self.begun}")
+            if not SMALL < frame.size <= self._limit:
+                raise Defect(f"{frame} is not large, or too large")
+            self.begun, self._bytes = frame, bytearray()
+            return None
+        if self.begun is None:
+            raise Defect(f"{frame} without a Begin")
+        if frame.kind == "Chunk":
+            self._bytes += frame.bytes
+            if not 1 <= len(frame.bytes) <= CHUNK or len(self._bytes) > self.begun.size:
+                raise Defect(f"a Chunk of {len(frame.bytes)} bytes, with which there are {len(self._bytes)}")
+            return None
+        begun, payload = self.begun, bytes(self._bytes)
+        self.begun, self._bytes = None, b""
+        if frame.kind == "Abort":
+            return Record("Abort", code=frame.code, topic=begun.topic, sequence=begun.sequence)
+        if len(payload) != begun.size or digest(payload) != frame.digest:
+            raise Defect(f"{len(payload)} bytes of {begun} that {frame} does not fit")
+        return Record(
+            "Message",
+            topic=begun.topic,
+            sequence=begun.sequence,
+            count=frame.count,
+            stamp=begun.stamp,
+            payload=payload,
+        )
+
+
 class Subscription:
     """What a subscription has received. Checks what the daemon promises of the sequences."""
 
@@ -135,6 +184,8 @@ class Subscription:
         self.stream = None
         self.reset_code = None
         self.accepted = None
+        self.aborted = []
+        """The names of the codes of what was aborted."""
         self.ended = client.future()
         self._by_id = {}
         self._over = self._given_up = False
@@ -155,9 +206,11 @@ class Subscription:
         else:
             self.topics[item.name]["next"] = (item.last if item.kind == "Gap" else item.sequence) + 1
 
-    async def message(self, what="a message"):
-        """The next `Message`. A gap before it is an error."""
-        while (item := await self.next(what)).kind == "Topic":
+    async def message(self, what="a message", aborted=False):
+        """The next `Message`. A gap before it is an error, but, with `aborted`, for what was aborted."""
+        while (item := await self.next(what)).kind == "Topic" or (
+            aborted and item.kind == "Gap" and item.cause.kind == "Aborted"
+        ):
             pass
         if item.kind != "Message":
             raise AssertionError(f"{item} instead of a message")
@@ -198,6 +251,9 @@ class Subscription:
                 raise Defect(f"{frame} where {topic.next} of {topic.name!r} is next")
             topic.next = last + 1
             frame["name"] = topic.name
+        elif frame.kind == "Abort":
+            self.aborted.append(code_name(frame.code))
+            return
         else:
             raise Defect(f"{frame} on the stream of a subscription")
         self._queue.put_nowait(frame)
@@ -397,6 +453,9 @@ class Scattered(Subscription):
         for topic in self._by_id.values():
             late = [n for n, hole in topic.holes.items() if self._ends(hole) <= now]
             self._give_up_holes(topic, sorted(late), Record("Late"))
+            for n, hole in topic.holes.items():
+                if hole.due <= now and self.client.arriving(self.request, topic.id, n):
+                    hole.due = now + self._rtt + 0.05  # no need to ask
             due = sorted(n for n, hole in topic.holes.items() if hole.due <= now)
             in_datagram = [n for n in due if topic.holes[n].asked < 2][:HOLES]
             if in_datagram:
@@ -452,6 +511,8 @@ class Answer:
         return self.take
 
     def take(self, frame):
+        if frame.kind == "Abort":
+            return self.client._answer(self.request, frame, Refused(Record("Failed", code=frame.code, reason="")))
         expected = "Topic" if self.announced is None else "Message"
         if frame.kind != expected:
             raise Defect(f"{frame} where the {expected} that answers request {self.request} is next")
@@ -476,9 +537,8 @@ class Client:
         self.gone = self.future()
         self.welcome = self.future()
         self.control = Stream(transport, unidirectional=False)
-        self._limit = CONTROL_LIMIT
-        self._message_limit = 2 * CONTROL_LIMIT
         self._readers = {}
+        self._assemblies = {}
         self._routes = {self.control._id: self._take_channel if transport.ONE_CHANNEL else self._take_control}
         self._current = None
         self.heard = None
@@ -497,6 +557,8 @@ class Client:
         """Every `Acknowledge`."""
         self.finished = set()
         """The daemon's streams that have ended."""
+        self.resets = {}
+        """Those that were reset: with which code."""
         transport.on_data, transport.on_datagram = self._on_data, self._on_datagram
         transport.on_reset, transport.on_closed = self._on_reset, self._on_closed
 
@@ -536,28 +598,47 @@ class Client:
         self.control.send("Hello", version=version, producer=self.producer.id, token=None, agent=agent)
         return self.welcome
 
-    def publish_now(self, topic, payload, number=None, stamp=0, stream=None):
+    def publish_now(self, topic, payload, number=None, stamp=0, stream=None, part=None):
+        """With `part`, in parts of that length; large payloads are sent so anyway, if no stream is given."""
         number = self.producer.number(topic) if number is None else number
         answer = self._wait_for((self.alias(topic), number))
-        self._publish(topic, payload, number, stamp, stream)
+        if part is None and (len(payload) <= SMALL or stream is not None):
+            self._publish(topic, payload, number, stamp, stream)
+        else:
+            stream = self.begin(topic, len(payload), number, stamp)
+            for part in parts(payload, part or PART):
+                stream.send("Chunk", bytes=part)
+            stream.send("End", digest=digest(payload))
+            self.finish(stream)
         return answer
+
+    def begin(self, topic, size, number, stamp=0):
+        """The stream on which the rest of a publication goes."""
+        stream = self.control if self.transport.ONE_CHANNEL else Stream(self.transport)
+        self._declare(topic, stream)
+        stream.send("Begin", alias=self.alias(topic), number=number, stamp=stamp, size=size)
+        return stream
+
+    def begin_now(self, topic, size, number=None, stamp=0):
+        """The same, and a future of the answer."""
+        number = self.producer.number(topic) if number is None else number
+        answer = self._wait_for((self.alias(topic), number))
+        return self.begin(topic, size, number, stamp), answer
+
+    def finish(self, stream):
+        """Ends a stream of one's own. The one channel goes on."""
+        if stream is not self.control:
+            stream.write(b"", end=True)
 
     def alias(self, topic):
         return self._aliases.setdefault(topic, len(self._aliases) + 1)
 
     def _publish(self, topic, payload, number, stamp, stream=None):
         alias = self.alias(topic)
-        if stream is None and self.transport.ONE_CHANNEL:
-            stream = self.control
-        own = stream is None and len(payload) > SMALL
-        if own:
-            stream = Stream(self.transport)
-        elif stream is None:
-            stream = self._publish_stream()
+        if stream is None:
+            stream = self.control if self.transport.ONE_CHANNEL else self._publish_stream()
         self._declare(topic, stream)
         stream.send("Publish", alias=alias, number=number, stamp=stamp, payload=payload)
-        if own:
-            stream.write(b"", end=True)
 
     def _publish_stream(self):
         self._publishing = self._publishing or Stream(self.transport)
@@ -706,11 +787,9 @@ class Client:
         try:
             if data is None:
                 raise Defect("a text message")
-            if self.transport.ONE_CHANNEL and len(data) > self._message_limit:
+            if self.transport.ONE_CHANNEL and len(data) > MESSAGE_LIMIT:
                 raise Defect(f"a message of {len(data)} bytes")
-            reader.limit = self._limit
             for frame in reader.feed(data):
-                reader.limit = self._limit
                 if self.heard is not None and stream == self.control._id:
                     self.heard.append(frame)
                 self._routes.setdefault(stream, self._take_first)(stream, frame)
@@ -768,7 +847,21 @@ class Client:
             self.transport.leave(CODES["MALFORMED"], str(error))
             self._give_up(error)
 
+    def arriving(self, request, topic, sequence):
+        """Whether this message is on its way on one of the request's streams."""
+        begun = [assembly.begun for (asker, _), assembly in self._assemblies.items() if asker == request]
+        return any(b is not None and (b.topic, b.sequence) == (topic, sequence) for b in begun)
+
+    def _assembled(self, request, stream, frame):
+        """The frame, or what it completes; nothing, if it is a part of something."""
+        # A stream may come before the Welcome.
+        limit = self.welcome.result().limits.payload if self.welcome.done() else math.inf
+        return self._assemblies.setdefault((request, stream), Assembly(limit)).take(frame)
+
     def _on_reset(self, stream, code):
+        self.resets[stream] = code_name(code)
+        for key in [key for key in self._assemblies if key[1] == stream]:
+            del self._assemblies[key]
         for subscription in self._subscriptions.values():
             if subscription.stream == stream:
                 subscription.reset_code = code_name(code)
@@ -791,21 +884,29 @@ class Client:
     def _take_first(self, stream, frame):
         if frame.kind != "For":
             raise Defect(f"a stream begins with {frame}")
-        take = self._asker(frame).begin_stream(stream)
-        self._routes[stream] = lambda _, frame: take(frame)
+        request, take = frame.request, self._asker(frame).begin_stream(stream)
+
+        def route(stream, frame):
+            whole = self._assembled(request, stream, frame)
+            if whole is not None:
+                take(whole)
+
+        self._routes[stream] = route
 
     def _take_channel(self, channel, frame):
         """Everything is on the one channel: `For` says whose the frames are that follow, up to the next `For`."""
         if frame.kind == "For":
             self._current = self._asker(frame)
-        elif frame.kind not in ("Topic", "Message", "Gap"):
+        elif frame.kind not in ("Topic", "Message", "Begin", "Chunk", "End", "Abort", "Gap", "Head"):
             self._take_control(channel, frame)
         elif self._current is None:
             raise Defect(f"{frame} before any For")
         elif self.goodbye is not None:
             raise Defect(f"{frame} after the Goodbye")
         else:
-            self._current.take(frame)
+            whole = self._assembled(self._current.request, channel, frame)
+            if whole is not None:
+                self._current.take(whole)
 
     def _asker(self, frame):
         asker = self._subscriptions.get(frame.request) or self._gets.get(frame.request)
@@ -821,8 +922,6 @@ class Client:
         match frame.kind:
             case "Welcome":
                 self.welcome.set_result(frame)
-                self._limit = max(CONTROL_LIMIT, frame.limits.payload + PAYLOAD_OVERHEAD)
-                self._message_limit = frame.limits.payload + MESSAGE_OVERHEAD
             case "Receipt":
                 self._answer((frame.alias, frame.number), frame)
             case "Rejected":
@@ -845,6 +944,10 @@ class Client:
                 self.goodbye = frame
                 if self.transport.client_closes:
                     self.transport.leave(CODES["DONE"], "")
+
+
+def parts(payload, length):
+    return [payload[at : at + length] for at in range(0, len(payload), length)]
 
 
 def digest(payload):

@@ -519,9 +519,9 @@ def rename_an_alias(client):
         ("BAD_ALIAS", on_control("Topic", alias=1, name="x" * 256)),
         ("BAD_ALIAS", rename_an_alias),
         ("BAD_REQUEST", subscribe_twice),
-        ("UNSUPPORTED", on_control("Begin", alias=1, number=1, stamp=0, size=1)),
-        ("UNSUPPORTED", on_publish_stream("Chunk", bytes=b"")),
-        ("UNSUPPORTED", on_publish_stream("End", digest=bytes(32))),
+        ("BAD_ALIAS", on_publish_stream("Begin", alias=9, number=1, stamp=0, size=100_000)),
+        ("UNEXPECTED", on_publish_stream("Chunk", bytes=b"x")),
+        ("UNEXPECTED", on_publish_stream("End", digest=bytes(32))),
         ("MALFORMED", on_control("Repair", subscription=1, topic=1, holes=[(2, 4), (4, 5)])),
     ],
     ids=[

@@ -940,10 +940,10 @@ async def test_a_frame_that_may_not_be_in_a_datagram(daemon, streams, frame):
     ids=lambda frame: frame.kind,
 )
 @scenario
-async def test_a_later_frame_in_a_datagram(daemon, streams, frame):
+async def test_parts_of_a_large_payload_in_a_datagram(daemon, streams, frame):
     async with daemon.connect(streams) as client:
         await insist(client, encode(frame))
-        await sent_away(client, "UNSUPPORTED")
+        await sent_away(client, "UNEXPECTED")
 
 
 @scenario

@@ -194,6 +194,7 @@ pub(crate) fn daemon() -> Vec<(&'static str, DaemonFrame<'static>)> {
         "daemon.gap.evicted": Gap { topic: 4, first: 5, last: 6, cause: GapCause::Evicted }
         "daemon.gap.skipped": Gap { topic: 4, first: 9, last: 9, cause: GapCause::Skipped }
         "daemon.gap.aborted": Gap { topic: 4, first: 127, last: 128, cause: GapCause::Aborted }
+        "daemon.gap.aborted-one": Gap { topic: 4, first: 9, last: 9, cause: GapCause::Aborted }
         "daemon.gap.late": Gap { topic: 4, first: 1, last: 16384, cause: GapCause::Late }
         "daemon.gap.max": Gap { topic: u64::MAX, first: 0, last: u64::MAX, cause: GapCause::Evicted }
         "daemon.head": Head { topic: 4, sequence: 300 }

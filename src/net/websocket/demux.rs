@@ -11,7 +11,8 @@ use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll, Waker};
 
 /// Bytes that may wait for the reader of one request before it is cut, 1 MiB: as much as QUIC
-/// lets wait on a stream.
+/// lets wait on a stream. What begins before they do comes whole, be it larger and in chunks: who is
+/// cut inside a message has to begin it again, and if that went on it would never have it.
 const FULL: usize = 1 << 20;
 
 /// Requests that may begin in the messages of one read; a client over QUIC takes as many streams.
@@ -21,6 +22,8 @@ const BEGINNING: usize = 320;
 struct Queue {
     pieces: VecDeque<Bytes>,
     bytes: usize,
+    // Bytes that came of the message in chunks that has begun and has not ended.
+    arriving: usize,
     cut: bool,
     // The daemon sends no more for it.
     ended: bool,
@@ -30,6 +33,8 @@ struct Queue {
 /// What waits for the readers of requests.
 #[derive(Default)]
 pub(super) struct Demux {
+    // Largest payload, as the daemon says in its welcome.
+    largest: usize,
     // Whom the daemon speaks to; it says so when that changes.
     current: Option<u32>,
     queues: HashMap<u32, Queue>,
@@ -81,8 +86,9 @@ impl Demux {
             let frame = frame.ok_or_else(|| malformed("a message that ends in a frame".into()))?;
             // As many bytes as the length takes; what is no frame is for the control to complain.
             let body = frame.iter().position(|byte| byte & 0x80 == 0).map_or(0, |last| last + 1);
+            let decoded = DaemonFrame::decode(&frame[body..]);
             // Where what goes that way begins, if not with the frames before it.
-            let (next, from) = match DaemonFrame::decode(&frame[body..]) {
+            let (next, from) = match decoded {
                 Ok(DaemonFrame::For { request }) => {
                     self.current = Some(request);
                     let known = self.queues.contains_key(&request);
@@ -107,6 +113,10 @@ impl Demux {
                     })?;
                     (Some(current), None)
                 }
+                Ok(DaemonFrame::Welcome { limits, .. }) => {
+                    self.largest = limits.payload as usize;
+                    (None, None)
+                }
                 _ => (None, None),
             };
             if next != way || from.is_some() {
@@ -114,6 +124,18 @@ impl Demux {
                 (start, way) = (from.unwrap_or(at), next);
             }
             at += frame.len();
+            let queue = next.and_then(|request| self.queues.get_mut(&request));
+            match (decoded, queue) {
+                (Ok(DaemonFrame::Chunk { .. }), Some(queue)) => queue.arriving += frame.len(),
+                (Ok(DaemonFrame::End { .. } | DaemonFrame::Abort { .. }), Some(_)) => {
+                    self.hand(way, message.slice(start..at), control, wake);
+                    start = at;
+                    if let Some(queue) = next.and_then(|request| self.queues.get_mut(&request)) {
+                        queue.arriving = 0;
+                    }
+                }
+                _ => {}
+            }
         }
         self.hand(way, message.slice(start..), control, wake);
         Ok(())
@@ -144,7 +166,7 @@ impl Demux {
         let Some(queue) = self.queues.get_mut(&request).filter(|queue| !queue.cut) else {
             return;
         };
-        if queue.bytes >= FULL {
+        if queue.bytes >= FULL + queue.arriving.min(self.largest + FULL) {
             queue.cut = true;
             self.cut.push(request, wake);
             return;
@@ -218,6 +240,7 @@ impl Demux {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Digest, Limits};
 
     fn message(frames: &[DaemonFrame<'_>]) -> Bytes {
         let mut out = Vec::new();
@@ -329,6 +352,71 @@ mod tests {
             let handed: usize = queued.chain(&control).map(Bytes::len).sum();
             assert!(handed <= message.len());
         }
+    }
+
+    const LARGEST: usize = 16 << 20;
+
+    fn welcomed() -> Demux {
+        let limits = Limits { payload: LARGEST as u64, subscriptions: 1, window: 1 };
+        let mut demux = Demux::default();
+        let (version, session, run, clock, agent) = (1, 1, 1, 0, "");
+        take(
+            &mut demux,
+            &[DaemonFrame::Welcome { version, session, run, clock, limits, agent }, A, B],
+        );
+        demux
+    }
+
+    fn begin(size: usize) -> DaemonFrame<'static> {
+        DaemonFrame::Begin { topic: 1, sequence: 1, stamp: 0, size: size as u64 }
+    }
+
+    const END: DaemonFrame<'_> = DaemonFrame::End { count: 1, digest: Digest([0; 32]) };
+
+    #[test]
+    fn a_message_in_chunks_is_not_cut_inside() {
+        let chunk = vec![7; 64 << 10];
+        let chunk = DaemonFrame::Chunk { bytes: &chunk };
+        let mut demux = welcomed();
+        let almost = vec![7; FULL - 100];
+        take(&mut demux, &[A, of(1, &almost), begin(LARGEST), chunk.clone()]);
+        for _ in 1..LARGEST >> 16 {
+            take(&mut demux, &[B, of(1, b"small"), A, chunk.clone()]);
+        }
+        // The next one begins in the message that this one ends in.
+        take(&mut demux, &[END, begin(LARGEST), chunk.clone()]);
+        let context = &mut Context::from_waker(Waker::noop());
+        assert_eq!(demux.poll_cut(context), Poll::Ready(1), "not even that one may begin");
+        let mut pieces = vec![Bytes::new(); 1000];
+        let Poll::Ready(Some(read)) = demux.poll_read(1, &mut pieces, context) else {
+            panic!("nothing to read");
+        };
+        let last = message(&[END]);
+        assert_eq!(pieces[read - 1], last, "all of the first, and nothing of the second");
+    }
+
+    #[test]
+    fn what_stands_between_the_chunks_of_a_message_counts() {
+        let mut demux = welcomed();
+        take(&mut demux, &[A, begin(LARGEST), DaemonFrame::Chunk { bytes: b"some" }]);
+        let payload = vec![7; 60_000];
+        let waits = (1..100).take_while(|sequence| {
+            take(&mut demux, &[of(*sequence, &payload)]);
+            !demux.is_cut(1)
+        });
+        assert_eq!(waits.count(), FULL / 60_000 + 1);
+    }
+
+    #[test]
+    fn chunks_without_end_are_cut() {
+        let chunk = vec![7; 64 << 10];
+        let mut demux = welcomed();
+        take(&mut demux, &[A, begin(LARGEST)]);
+        for _ in 0..(LARGEST + 3 * FULL) >> 16 {
+            take(&mut demux, &[DaemonFrame::Chunk { bytes: &chunk }]);
+        }
+        assert!(demux.is_cut(1));
+        assert!(demux.queues[&1].bytes <= LARGEST + 3 * FULL);
     }
 
     #[test]
