@@ -8,6 +8,7 @@
 //! | `outbox` | what waits to be written to a stream, bounded |
 //! | `socket` | the UDP socket and its buffers |
 //! | `tls` | configurations, and how a peer's certificate is checked |
+//! | `quic_keys` | keys for QUIC's packets, none for what QUIC does not have |
 //! | `transport` | QUIC's settings, each with its reason |
 //! | `congestion` | how much may be in flight |
 //! | `core` | the engine behind its lock, and who to wake |
@@ -48,6 +49,8 @@ pub(crate) mod frames;
 pub(crate) mod identity;
 #[cfg(feature = "daemon")]
 pub(crate) mod ports;
+#[cfg(feature = "daemon")]
+pub(crate) mod quic_keys;
 #[cfg(feature = "daemon")]
 pub(crate) mod realtime;
 #[cfg(feature = "daemon")]
