@@ -184,7 +184,7 @@ mod tests {
         for (ordinary, late) in &*ORDINARY {
             let Some(algorithm) = ordinary.quic else { continue };
             let key = || AeadKey::from([7; 32]);
-            let iv = || Iv::copy(&[9; 12]);
+            let iv = || Iv::from([9; 12]);
             if algorithm.aead_key_len() != 32 {
                 continue;
             }
