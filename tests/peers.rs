@@ -112,6 +112,20 @@ async fn a_version_that_is_not_spoken_is_named() {
 }
 
 #[tokio::test]
+async fn the_second_publishing_stream_brings_room_for_a_hundred() {
+    let daemon = daemon().await;
+    let raw = Raw::greeted(&daemon).await;
+    // None of them ends: room comes from the daemon's word alone.
+    let mut open = Vec::new();
+    while open.len() < 100 {
+        let mut stream = within(raw.connection.open_uni()).await.unwrap();
+        let frame = encoded(&[ClientFrame::Topic { alias: 0, name: "demo/a" }]);
+        stream.write_all(&frame).await.unwrap();
+        open.push(stream);
+    }
+}
+
+#[tokio::test]
 async fn hello_subscribe_and_publish_may_go_out_in_one_breath() {
     let daemon = daemon().await;
     let mut raw = Raw::connect(&daemon).await;

@@ -3,6 +3,7 @@
 use super::asked::{Asked, Hole};
 use super::frames::{End, datagram_frames};
 use super::incoming::Incoming;
+use super::link::Gone;
 use super::session::Peer;
 use crate::engine::{Action, Channel};
 use std::collections::{BTreeSet, HashMap};
@@ -93,25 +94,29 @@ pub(super) async fn read(peer: &Arc<Peer>) -> End {
 pub(super) async fn acknowledge(peer: &Peer) -> End {
     loop {
         peer.datagrams.hears.notified().await;
-        tokio::time::sleep(ACKNOWLEDGE).await;
-        let heard = peer.datagrams.take_heard();
-        let size = peer.link.datagram_size().unwrap_or(0);
-        let mut out = Vec::new();
-        for alias in heard {
-            let before = out.len();
-            peer.core.with(|engine| peer.state().acknowledge(engine, alias, &mut out));
-            if out.len() > size {
-                let next = out.split_off(before);
-                let datagram = std::mem::replace(&mut out, next);
-                if let Err(gone) = peer.link.send_datagram(&[datagram.into()]).await {
-                    return gone.into();
-                }
-            }
-        }
-        if !out.is_empty()
-            && let Err(gone) = peer.link.send_datagram(&[out.into()]).await
-        {
+        // In a box: most sessions never do this.
+        if let Err(gone) = Box::pin(acknowledge_heard(peer)).await {
             return gone.into();
         }
     }
+}
+
+async fn acknowledge_heard(peer: &Peer) -> Result<(), Gone> {
+    tokio::time::sleep(ACKNOWLEDGE).await;
+    let heard = peer.datagrams.take_heard();
+    let size = peer.link.datagram_size().unwrap_or(0);
+    let mut out = Vec::new();
+    for alias in heard {
+        let before = out.len();
+        peer.core.with(|engine| peer.state().acknowledge(engine, alias, &mut out));
+        if out.len() > size {
+            let next = out.split_off(before);
+            let datagram = std::mem::replace(&mut out, next);
+            peer.link.send_datagram(&[datagram.into()]).await?;
+        }
+    }
+    if !out.is_empty() {
+        peer.link.send_datagram(&[out.into()]).await?;
+    }
+    Ok(())
 }

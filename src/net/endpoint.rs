@@ -25,7 +25,7 @@ const UNPROVEN: usize = 256;
 
 /// Takes the socket for both protocols.
 pub(crate) fn open(socket: UdpSocket, identities: Arc<Identities>) -> Result<Endpoint, BindError> {
-    let crypto = tls::server(identities, &[b"h3", ALPN])?;
+    let crypto = tls::quic_server(identities, &[b"h3", ALPN])?;
     let crypto = QuicServerConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport::daemon()));
@@ -84,7 +84,8 @@ pub(crate) async fn run(endpoint: Endpoint, doors: Doors) {
 async fn greet(connecting: quinn::Connecting, handshake: Arc<()>, place: Place, doors: Doors) {
     let mut stop = doors.stop();
     let established = tokio::select! {
-        established = timeout(HANDSHAKE, establish(connecting, &doors)) => established,
+        // In a box, which goes with it: the session's task has no room for what is past.
+        established = Box::pin(timeout(HANDSHAKE, establish(connecting, &doors))) => established,
         () = session::stopped(&mut stop) => return,
     };
     drop(handshake);

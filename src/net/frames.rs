@@ -4,8 +4,9 @@ use super::link::{Gone, ReadError, Rx};
 use crate::wire::{CHUNK, Code, FRAME_OVERHEAD, FrameError, FrameReader, INLINE, Refusal};
 use bytes::Bytes;
 
-/// Pieces taken from a stream at once.
-const PIECES: usize = 32;
+/// Pieces taken from a stream at once: few until a stream turns out to bring more, as room for them
+/// is kept while it says nothing.
+const PIECES: std::ops::RangeInclusive<usize> = 2..=32;
 
 /// Frames handed out at once. A message of a WebSocket may hold a million.
 const FRAMES: usize = 256;
@@ -71,7 +72,7 @@ pub(super) fn datagram_frames(datagram: Bytes, limit: usize) -> Result<Vec<Bytes
 pub(super) struct Frames {
     rx: Rx,
     reader: FrameReader,
-    pieces: [Bytes; PIECES],
+    pieces: Vec<Bytes>,
     // Those of `pieces` that hold something not read yet.
     unread: std::ops::Range<usize>,
     frames: Vec<Bytes>,
@@ -84,7 +85,7 @@ impl Frames {
         Self {
             rx,
             reader: FrameReader::new(limit),
-            pieces: std::array::from_fn(|_| Bytes::new()),
+            pieces: vec![Bytes::new(); *PIECES.start()],
             unread: 0..0,
             frames: Vec::new(),
             end: None,
@@ -113,6 +114,9 @@ impl Frames {
                 Err(ReadError::Gone(gone)) => return Err(gone.into()),
             };
             self.unread = 0..read;
+            if read == self.pieces.len() {
+                self.pieces.resize(PIECES.end().min(&(2 * read)).to_owned(), Bytes::new());
+            }
             self.cut();
         }
         Ok(Some(&self.frames))

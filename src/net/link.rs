@@ -129,7 +129,7 @@ impl Link {
                 let rx = connection.accept_uni().await.map_err(|e| gone(connection, &e))?;
                 Ok(Rx::WebTransport(rx))
             }
-            Self::WebSocket(channel) => Ok(Rx::Routed(channel.accept().await?)),
+            Self::WebSocket(channel) => Ok(Rx::Routed(Box::pin(channel.accept()).await?)),
         }
     }
 
@@ -141,6 +141,19 @@ impl Link {
                 Ok(Tx::of(Way::WebTransport(opening.await.map_err(|e| gone(connection, &e))?)))
             }
             Self::WebSocket(channel) => Ok(Tx::of(Way::WebSocket(channel.clone()))),
+        }
+    }
+
+    /// Lets the peer open as many streams as it may, not only the few that it began with.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn allow_streams(&self) {
+        let most = super::transport::DAEMON_UNI_STREAMS.into();
+        match self {
+            Self::Quic(connection) => connection.set_max_concurrent_uni_streams(most),
+            Self::WebTransport(connection) => {
+                connection.quic_connection().set_max_concurrent_uni_streams(most);
+            }
+            Self::WebSocket(_) => {}
         }
     }
 
@@ -219,7 +232,8 @@ impl Link {
                     connection.receive_datagram().await.map_err(|e| gone(connection, &e))?;
                 Ok(datagram.payload())
             }
-            Self::WebSocket(channel) => Err(channel.watch().await),
+            // Waited for once, and in a box: others have no room for it.
+            Self::WebSocket(channel) => Err(Box::pin(channel.watch()).await),
         }
     }
 

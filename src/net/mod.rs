@@ -9,6 +9,7 @@
 //! | `socket` | the UDP socket and its buffers |
 //! | `batch` | packets of many connections, sent in one system call |
 //! | `tls` | configurations, and how a peer's certificate is checked |
+//! | `quic_keys` | keys for QUIC's packets, none for what QUIC does not have |
 //! | `transport` | QUIC's settings, each with its reason |
 //! | `congestion` | how much may be in flight |
 //! | `core` | the engine behind its lock, and who to wake |
@@ -59,6 +60,8 @@ pub(crate) mod identity;
 pub(crate) mod incoming;
 #[cfg(feature = "daemon")]
 pub(crate) mod ports;
+#[cfg(feature = "daemon")]
+pub(crate) mod quic_keys;
 #[cfg(feature = "daemon")]
 pub(crate) mod realtime;
 #[cfg(feature = "daemon")]

@@ -15,6 +15,12 @@ struct Waiting {
     closed: bool,
 }
 
+impl Waiting {
+    fn has_room(&self) -> bool {
+        self.bytes < FULL || self.closed
+    }
+}
+
 /// A bounded queue of bytes between many who fill and one who writes.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -34,12 +40,18 @@ impl Outbox {
             let emptied = self.emptied.notified();
             {
                 let waiting = self.lock();
-                if waiting.bytes < FULL || waiting.closed {
+                if waiting.has_room() {
                     return;
                 }
             }
             emptied.await;
         }
+    }
+
+    /// Whether [`room`](Self::room) would not wait.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn has_room(&self) -> bool {
+        self.lock().has_room()
     }
 
     /// Adds pieces, in order; dropped when nobody will write any more.

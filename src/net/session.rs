@@ -15,7 +15,7 @@ use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{SetOnce, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
@@ -45,8 +45,8 @@ pub(super) struct Peer {
     pub(super) datagrams: Datagrams,
     // Bytes of large payloads on streams of their own.
     pub(super) large: Mutex<u64>,
-    // Turns true with the hello.
-    open: watch::Sender<bool>,
+    // Set with the hello.
+    open: SetOnce<()>,
 }
 
 /// Serves a peer until it leaves, misbehaves, or the daemon stops.
@@ -63,7 +63,7 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
         frame_limit: MAX_CONTROL_FRAME.max(limits.payload + FRAME_OVERHEAD),
         datagrams: Datagrams::default(),
         large: Mutex::default(),
-        open: watch::channel(false).0,
+        open: SetOnce::new(),
     });
     let late = late(&peer, tokio::time::Instant::now() + HELLO);
     let stopped = async {
@@ -111,15 +111,17 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
             (control, refusal)
         }
     };
-    let leave = async {
-        if let Some(writer) = goodbye {
-            writer.say_goodbye(&peer, &farewell).await;
-        }
-        peer.link.leave(farewell.code, &farewell.reason).await;
-    };
-    let _ = timeout(LINGER, leave).await;
+    // In a box: the session's task, which waits for most of its life, has no room for its end.
+    let _ = timeout(LINGER, Box::pin(leave(&peer, goodbye, &farewell))).await;
     peer.link.close(farewell.code, &farewell.reason);
     drop(frames);
+}
+
+async fn leave(peer: &Peer, goodbye: Option<ControlWriter>, farewell: &Refusal) {
+    if let Some(writer) = goodbye {
+        writer.say_goodbye(peer, farewell).await;
+    }
+    peer.link.leave(farewell.code, &farewell.reason).await;
 }
 
 /// Waits for the daemon to stop.
@@ -134,7 +136,8 @@ fn stopping() -> Refusal {
 
 // Ends only when the hello did not come in time.
 async fn late(peer: &Peer, deadline: tokio::time::Instant) -> End {
-    if tokio::time::timeout_at(deadline, peer.opened()).await.is_ok() {
+    // In a box, which goes with the hello.
+    if Box::pin(tokio::time::timeout_at(deadline, peer.opened())).await.is_ok() {
         std::future::pending::<()>().await;
     }
     let seconds = HELLO.as_secs();
@@ -262,10 +265,16 @@ async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
 
 async fn publications(peer: &Arc<Peer>) -> End {
     let mut streams = JoinSet::new();
+    let mut few = true;
     loop {
         tokio::select! {
             accepted = peer.link.accept_uni() => match accepted {
-                Ok(rx) => drop(streams.spawn(publish(peer.clone(), rx))),
+                Ok(rx) => {
+                    streams.spawn(publish(peer.clone(), rx));
+                    if streams.len() > 1 && std::mem::take(&mut few) {
+                        peer.link.allow_streams();
+                    }
+                }
                 Err(gone) => return gone.into(),
             },
             Some(ended) = streams.join_next() => match ended {
@@ -309,8 +318,7 @@ impl Peer {
     }
 
     async fn opened(&self) {
-        // The sender lives as long as the peer.
-        let _ = self.open.subscribe().wait_for(|open| *open).await;
+        self.open.wait().await;
     }
 
     // Hands frames to the session under one lock, or under several if there is much to say to
@@ -327,8 +335,10 @@ impl Peer {
         let prepared = frames.iter().map(|frame| Prepared::new(frame, hashing));
         let mut prepared = prepared.collect::<Vec<_>>().into_iter();
         while prepared.len() > 0 {
-            // A peer that does not read its receipts is not read either.
-            self.outbox.room().await;
+            // A peer that does not read its receipts is not read either. That is rare.
+            if !self.outbox.has_room() {
+                Box::pin(self.outbox.room()).await;
+            }
             let now = super::now();
             let mut out = Vec::new();
             let result = self.core.with(|engine| {
@@ -345,9 +355,11 @@ impl Peer {
                 self.outbox.push([out.into()]);
             }
             match result {
-                Ok(open) => self.open.send_if_modified(|was| !std::mem::replace(was, open) && open),
+                // Once: whoever finds it set already changes nothing.
+                Ok(true) => drop(self.open.set(())),
+                Ok(false) => {}
                 Err(refusal) => return Err(End::Refused(refusal)),
-            };
+            }
         }
         Ok(())
     }

@@ -35,9 +35,15 @@ const DAEMON_RECEIVE_WINDOW: (u32, u32) = (4 << 20, 1 << 20);
 const CLIENT_STREAM_WINDOW: u32 = 1 << 20;
 
 /// Streams that a peer may have open in the daemon at once: one for small publications, one for
-/// each large one under way. quinn reserves memory for each, eagerly.
+/// each large one under way.
 #[cfg(feature = "daemon")]
-const DAEMON_UNI_STREAMS: u32 = 100;
+pub(super) const DAEMON_UNI_STREAMS: u32 = 100;
+
+/// Of these, those that it begins with; the others come with its second publishing stream under
+/// way, a round trip later. quinn reserves memory for each, eagerly: 3 KiB for all of them, and for
+/// these, with the bidirectional ones, half of one. A browser keeps four for HTTP/3.
+#[cfg(feature = "daemon")]
+const FIRST_UNI_STREAMS: u32 = 6;
 
 /// Streams that the daemon may have open in a client: one for each subscription, of which there
 /// may be 256, and for each answer under way.
@@ -80,7 +86,7 @@ pub(crate) fn daemon() -> TransportConfig {
     let mut config = base();
     let (all, one) = DAEMON_RECEIVE_WINDOW;
     config
-        .max_concurrent_uni_streams(DAEMON_UNI_STREAMS.into())
+        .max_concurrent_uni_streams(FIRST_UNI_STREAMS.into())
         .max_concurrent_bidi_streams(BI_STREAMS.into())
         .send_window(DAEMON_SEND_WINDOW)
         .receive_window(all.into())
