@@ -25,13 +25,10 @@ const UNPROVEN: usize = 256;
 
 /// Takes the socket for both protocols.
 pub(crate) fn open(socket: UdpSocket, identities: Arc<Identities>) -> Result<Endpoint, BindError> {
-    let crypto = tls::quic_server(identities, &[b"h3", ALPN])?;
+    let crypto = tls::server(identities, &[b"h3", ALPN])?;
     let crypto = QuicServerConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport::daemon()));
-    #[cfg(target_os = "linux")]
-    let runtime = Arc::new(super::batch::Batching);
-    #[cfg(not(target_os = "linux"))]
     let runtime = Arc::new(quinn::TokioRuntime);
     let at = socket.local_addr();
     Endpoint::new(quinn::EndpointConfig::default(), Some(config), socket, runtime)

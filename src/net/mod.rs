@@ -7,9 +7,7 @@
 //! | `websocket` | a session on one channel: written by turns, taken apart, watched |
 //! | `outbox` | what waits to be written to a stream, bounded |
 //! | `socket` | the UDP socket and its buffers |
-//! | `batch` | packets of many connections, sent in one system call |
 //! | `tls` | configurations, and how a peer's certificate is checked |
-//! | `quic_keys` | keys for QUIC's packets, none for what QUIC does not have |
 //! | `transport` | QUIC's settings, each with its reason |
 //! | `congestion` | how much may be in flight |
 //! | `core` | the engine behind its lock, and who to wake |
@@ -36,8 +34,6 @@ pub(crate) mod websocket;
 pub(crate) mod apart;
 #[cfg(feature = "daemon")]
 pub(crate) mod asked;
-#[cfg(all(feature = "daemon", target_os = "linux"))]
-mod batch;
 #[cfg(feature = "daemon")]
 pub(crate) mod core;
 #[cfg(feature = "daemon")]
@@ -60,8 +56,6 @@ pub(crate) mod identity;
 pub(crate) mod incoming;
 #[cfg(feature = "daemon")]
 pub(crate) mod ports;
-#[cfg(feature = "daemon")]
-pub(crate) mod quic_keys;
 #[cfg(feature = "daemon")]
 pub(crate) mod realtime;
 #[cfg(feature = "daemon")]

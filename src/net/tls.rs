@@ -301,25 +301,7 @@ pub(crate) fn server(
     certificates: Arc<dyn rustls::server::ResolvesServerCert>,
     protocols: &[&[u8]],
 ) -> Result<rustls::ServerConfig, TlsError> {
-    server_of(provider(), certificates, protocols)
-}
-
-/// As [`server`], for QUIC only.
-#[cfg(feature = "daemon")]
-pub(crate) fn quic_server(
-    certificates: Arc<dyn rustls::server::ResolvesServerCert>,
-    protocols: &[&[u8]],
-) -> Result<rustls::ServerConfig, TlsError> {
-    server_of(Arc::new(super::quic_keys::provider()), certificates, protocols)
-}
-
-#[cfg(feature = "daemon")]
-fn server_of(
-    provider: Arc<CryptoProvider>,
-    certificates: Arc<dyn rustls::server::ResolvesServerCert>,
-    protocols: &[&[u8]],
-) -> Result<rustls::ServerConfig, TlsError> {
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(certificates);

@@ -9,9 +9,9 @@ use std::time::Duration;
 /// networks, short enough that a daemon forgets the dead.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// How often a client says it is there when there is nothing else to say. Three chances within
-/// [`IDLE`].
-const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(9);
+/// How often a client says it is there when there is nothing else to say. Two chances within
+/// [`IDLE`]; each wakes the daemon.
+const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(13);
 
 /// The daemon's turn comes only with peers that do not keep themselves alive: browsers.
 #[cfg(feature = "daemon")]
