@@ -26,7 +26,6 @@ const FIRST: usize = 64 << 10;
 const KIB: usize = 1024;
 
 /// KiB of bodies under way, of what has come of them, all together: a quarter of the cache, as for a largest payload.
-/// What is published while it arrives is in the cache, and not among these.
 pub(super) fn budget(limits: &Limits) -> usize {
     (limits.cache / 4 / KIB).max(limits.payload.div_ceil(KIB))
 }
@@ -39,15 +38,14 @@ pub(super) async fn read(shared: &Shared, mut body: Body) -> Result<Bytes, Probl
     }
     let length = length.map_or(0, |length| length as usize);
     let began = Instant::now();
-    let mut held = room(shared, 0)?;
+    let mut held = room_for(shared, 0, None)?;
     let mut bytes = Vec::with_capacity(length.min(FIRST));
     while let Some(piece) = next(&mut body, shared.patience).await? {
         let size = bytes.len() + piece.len();
         if size > shared.payload {
             return Err(too_large(shared.payload));
         }
-        // No waiting for room: two halves of bodies would wait for each other.
-        held.merge(room(shared, size.div_ceil(KIB) - held.num_permits())?);
+        held = room_for(shared, size, Some(held))?;
         if slow(shared, began, size) {
             return Err(timed_out(shared.patience));
         }
@@ -66,13 +64,25 @@ pub(super) fn slow(shared: &Shared, began: Instant, size: usize) -> bool {
     began.elapsed() > shared.patience + Duration::from_secs(size as u64 / PACE)
 }
 
-fn room(shared: &Shared, kib: usize) -> Result<SemaphorePermit<'_>, Problem> {
-    shared.bodies.try_acquire_many(kib as u32).map_err(|_| {
+/// Room for a body of which so much has come, beyond what is held for it. No waiting for it: two
+/// halves of bodies would wait for each other.
+pub(super) fn room_for<'a>(
+    shared: &'a Shared,
+    size: usize,
+    held: Option<SemaphorePermit<'a>>,
+) -> Result<SemaphorePermit<'a>, Problem> {
+    let before = held.as_ref().map_or(0, SemaphorePermit::num_permits);
+    let more = size.div_ceil(KIB) - before;
+    let mut room = shared.bodies.try_acquire_many(more as u32).map_err(|_| {
         Problem::of(
             Code::OVERLOADED,
             "too many payloads are under way at once: send this one again in a second",
         )
-    })
+    })?;
+    if let Some(held) = held {
+        room.merge(held);
+    }
+    Ok(room)
 }
 
 pub(super) fn timed_out(patience: Duration) -> Problem {

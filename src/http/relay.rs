@@ -1,6 +1,6 @@
 //! Large payloads over HTTP: published while they arrive, and sent without being put together.
 
-use super::body::{next, slow};
+use super::body::{next, room_for, slow};
 use super::{Problem, Shared};
 use crate::engine::{Begun, Failed, Opening, Receipt, Rope, Upload};
 use crate::net::now;
@@ -41,8 +41,11 @@ pub(super) async fn publish(
     };
     let mut arriving = Arriving { shared, upload };
     let (began, mut hasher, mut size) = (Instant::now(), blake3::Hasher::new(), 0);
+    // Those that may never come to their end are not to push out what did.
+    let mut held = room_for(shared, 0, None)?;
     while let Some(piece) = next(&mut body, shared.patience).await? {
         size += piece.len();
+        held = room_for(shared, size, Some(held))?;
         if slow(shared, began, size) {
             return Err(super::body::timed_out(shared.patience));
         }
