@@ -30,6 +30,10 @@ const REPEATED: u64 = 64 << 10;
 /// How often the round-trip time is looked at, 20 ms, in µs.
 const SAMPLE: u64 = 20_000;
 
+/// Repeats that come so much later than they are due are left out, 5 ms, in µs: the daemon has more
+/// to do than it can, and who misses something asks.
+const LATE: u64 = 5_000;
+
 /// How a subscription is to be carried.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Carriage {
@@ -356,8 +360,8 @@ impl Delivery {
     async fn tick(&mut self) -> Result<(), End> {
         let now = self.now();
         self.sample(now);
-        if self.repeats.due().is_some_and(|due| due <= now) {
-            if self.congested || self.peer.link.is_backed_up() {
+        if let Some(due) = self.repeats.due().filter(|due| *due <= now) {
+            if self.congested || now - due > LATE || self.peer.link.is_backed_up() {
                 self.repeats.skip_due(now);
             } else {
                 self.repeat(now).await?;
