@@ -9,7 +9,7 @@ use crate::wire::{Code, DaemonFrame, Encoded, LARGE, Refusal};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 /// Bytes read under one lock and handed to the stream at once, 64 KiB: enough to fill packets,
 /// little enough that nobody waits long for the lock.
@@ -99,11 +99,7 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId, d
 // Waits until this task is woken.
 async fn woken() {
     let mut asleep = true;
-    let fall_asleep = |_: &mut Context<'_>| match std::mem::take(&mut asleep) {
-        true => Poll::Pending,
-        false => Poll::Ready(()),
-    };
-    poll_fn(fall_asleep).await;
+    poll_fn(|_| if std::mem::take(&mut asleep) { Poll::Pending } else { Poll::Ready(()) }).await;
 }
 
 /// Tells the peer that a subscription has ended.

@@ -19,7 +19,8 @@
 //! | `incoming` | a publication that arrives in chunks: its digest so far, and its deadline |
 //! | `follow` | a large message on its way to one peer |
 //! | `deliver`, `apart`, `realtime` | one subscription, out: in order, a stream for each message, in datagrams |
-//! | `datagrams`, `asked`, `streamed`, `heads` | what comes in datagrams; the repairs among it; what needs none; the last of a burst |
+//! | `piece`, `heads`, `streamed` | of the last: what was read; the end of a burst; what needs no repair |
+//! | `datagrams`, `asked` | what comes in datagrams; the repairs among it |
 
 pub(crate) mod congestion;
 pub(crate) mod link;
@@ -54,6 +55,8 @@ pub(crate) mod heads;
 pub(crate) mod identity;
 #[cfg(feature = "daemon")]
 pub(crate) mod incoming;
+#[cfg(feature = "daemon")]
+pub(crate) mod piece;
 #[cfg(feature = "daemon")]
 pub(crate) mod ports;
 #[cfg(feature = "daemon")]

@@ -7,9 +7,10 @@ use super::asked::{Asked, Hole};
 use super::deliver::{Stream, append_encoded, fell_behind, wanted};
 use super::heads::Heads;
 use super::link::{Gone, WriteError};
+use super::piece::{Piece, Told, frame_of, take};
 use super::session::Peer;
 use super::streamed::Streamed;
-use crate::engine::{Item, Large, MessageRef, Repaired, SubscriptionId, encode_item};
+use crate::engine::{Item, Large, Repaired, SubscriptionId};
 use crate::wire::realtime::{Congestion, Repeats};
 use crate::wire::{Code, DaemonFrame, Encoded, Refusal};
 use bytes::Bytes;
@@ -41,32 +42,6 @@ pub(super) struct Carriage {
     pub(super) deadline: u64,
     /// Datagrams need not say whose they are.
     pub(super) bare: bool,
-}
-
-// What was read, to be sent without the lock.
-enum Piece {
-    // Announcements and gaps, for the stream.
-    Topic(u64, Bytes),
-    Gap(Bytes),
-    Message(Told),
-    // With the announcement of its topic.
-    Large(Far, Bytes),
-}
-
-struct Told {
-    topic: u64,
-    sequence: u64,
-    message: Encoded,
-}
-
-impl Told {
-    fn new(message: &MessageRef<'_>) -> Option<Self> {
-        Some(Self {
-            topic: message.topic_id(),
-            sequence: message.sequence(),
-            message: message.encoded()?.clone(),
-        })
-    }
 }
 
 struct Delivery {
@@ -228,20 +203,7 @@ impl Delivery {
             timer.as_mut().reset(*begun + Duration::from_micros(due));
             *set = Some(due);
         }
-        let mut take = |item: Item<'_>| match &item {
-            Item::Message(message) => {
-                let told = Told::new(message);
-                *taken += told.as_ref().map_or(0, |told| told.message.wire_len());
-                batch.extend(told.map(Piece::Message));
-            }
-            // Large ones do not say that the peer is behind.
-            Item::Large(message) => {
-                let name = frame_of(&message.announcement());
-                batch.push(Piece::Large(Far::new(message), name));
-            }
-            Item::Topic { id, .. } => batch.push(Piece::Topic(*id, frame_of(&item))),
-            _ => batch.push(Piece::Gap(frame_of(&item))),
-        };
+        let mut take = |item: Item<'_>| *taken += take(&item, batch);
         poll_fn(|context| {
             let wanted = wanted(BATCH, deadline, Large::Apart);
             let turn = std::mem::replace(&mut turn, Turn::Read);
@@ -437,10 +399,4 @@ impl Delivery {
         }
         Ok(())
     }
-}
-
-fn frame_of(item: &Item<'_>) -> Bytes {
-    let mut frame = Vec::with_capacity(64);
-    encode_item(item, &mut frame);
-    frame.into()
 }

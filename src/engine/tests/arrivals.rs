@@ -473,10 +473,12 @@ impl World {
                 assert_eq!(any, items > 0);
                 assert!(!any || is_named, "there was something, and it was not named");
                 assert_eq!(reader.aborted, None, "an abort, and no gap");
-                if !any {
+                // Either way of finding out that this was all.
+                let rest = any && items % 2 == 0 && self.engine.rest(id);
+                if !any || rest {
                     self.named.remove(&id);
                 }
-                any
+                any && !rest
             }
             Err(refusal) => {
                 assert_eq!(refusal.code, Code::LAGGED);

@@ -330,8 +330,9 @@ impl World {
         let index = index % self.subscribers.len();
         let subscriber = &mut self.subscribers[index];
         match subscriber.read(&mut self.engine, &self.history, budget) {
-            Some(true) => {}
-            Some(false) => {
+            // Either way of finding out that this was all.
+            Some(true) if budget.budget % 2 == 0 || !self.engine.rest(subscriber.id) => {}
+            Some(_) => {
                 self.named.remove(&subscriber.id);
             }
             None => {

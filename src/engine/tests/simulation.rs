@@ -388,6 +388,11 @@ impl World {
         let any = self.engine.read(id, wanted, sink).unwrap();
         if any {
             view.under_way.push_back(out.into());
+            // Either way of finding out that this was all.
+            if budget > 1 << 11 && self.engine.rest(id) {
+                self.named.remove(&id);
+                return false;
+            }
         } else {
             self.named.remove(&id);
         }
