@@ -132,15 +132,17 @@ impl Topic {
     }
 
     /// Bytes that eviction may take here while other topics need room: all messages but the
-    /// newest, which a quiet topic keeps as long as there is anything else to take.
+    /// newest, which a quiet topic keeps as long as there is anything else to take, and those that
+    /// arrive, whose publishers would have to begin again.
     pub(crate) fn spare(&self) -> usize {
         let newest = self.newest();
         let above = (self.log.next() - newest).saturating_sub(1);
+        let arriving = self.arriving.iter().filter(|sequence| **sequence != newest);
+        let arriving = arriving.filter_map(|sequence| self.log.get(*sequence));
+        let spare = self.bytes - arriving.map(|entry| entry.cost).sum::<usize>();
         match self.log.get(newest) {
-            Some(entry) if above <= ABORTED => {
-                self.bytes - entry.cost - above as usize * ENTRY_COST
-            }
-            _ => self.bytes,
+            Some(entry) if above <= ABORTED => spare - entry.cost - above as usize * ENTRY_COST,
+            _ => spare,
         }
     }
 

@@ -127,15 +127,16 @@ async def test_a_late_joiner_gets_what_is_arriving(daemon, transport, topic):
         stream, answer = publisher.begin_now(topic, len(payload))
         first, *others = parts(payload, PART)
         stream.send("Chunk", bytes=first)
-        assert await begun(publisher, topic) == 1
+        published = await begun(publisher, topic)
         subscription = await subscriber.subscribe(topic, "All")
         for part in others:
             stream.send("Chunk", bytes=part)
         stream.send("End", digest=digest(payload))
         publisher.finish(stream)
         await publisher.wait("a receipt", answer)
-        assert (await subscription.message()).payload == payload
-        assert (await subscription.message()).payload == b"small"
+        # The first small ones may have overtaken it, as they come on another stream.
+        expected = [b"small"] * (published - 1) + [payload, b"small"]
+        assert [(await subscription.message()).payload for _ in expected] == expected
 
 
 # What goes wrong half-way.

@@ -2,7 +2,7 @@
 
 use super::{engine, payload, publish, small};
 use crate::engine::ledger::Ledger;
-use crate::engine::{Engine, Item, SubscriptionId};
+use crate::engine::{Begun, Engine, Item, Opening, SubscriptionId};
 use crate::wire::{Code, Digest, Filter, Lag, Position, Resume, Start, Which};
 use bytes::Bytes;
 
@@ -263,4 +263,28 @@ fn memory_goes_back_when_a_topic_shrinks() {
     let topic = engine.topic(slot).unwrap();
     assert!(topic.cost() < full / 4 && topic.log.slack() < 20_000);
     assert!(topic.table() <= 8 * topic.log.len() as usize + 64, "{}", topic.table());
+}
+
+#[test]
+fn what_arrives_is_not_given_up_for_the_newest_messages_of_idle_topics() {
+    let mut engine = engine(small());
+    for n in 0..6_u64 {
+        publish(&mut engine, n, &format!("idle/{n}"), &vec![n as u8; 150_000].into(), None)
+            .unwrap();
+    }
+    let whole = Bytes::from(vec![9; 200_000]);
+    let opening = Opening { topic: "busy", size: 200_000, stamp: 0, origin: None };
+    let Ok(Begun::Arriving(upload)) = engine.begin(10, &opening) else {
+        panic!("it does not begin");
+    };
+    engine.append(upload, whole.slice(..100_000)).unwrap();
+    // Not the newest of its topic any more.
+    publish(&mut engine, 11, "busy", &payload(0), None).unwrap();
+    engine.append(upload, whole.slice(100_000..)).unwrap();
+    for n in 0..100 {
+        publish(&mut engine, 12, "other", &payload(4 + 8 * n), None).unwrap();
+    }
+    let receipt = engine.end(13, upload, Digest::of(&whole)).unwrap();
+    assert_eq!((receipt.sequence, receipt.count), (1, 1));
+    engine.audit();
 }
