@@ -474,7 +474,7 @@ impl World {
                 assert!(!any || is_named, "there was something, and it was not named");
                 assert_eq!(reader.aborted, None, "an abort, and no gap");
                 // Either way of finding out that this was all.
-                let rest = any && items % 2 == 0 && self.engine.rest(id);
+                let rest = any && items & 1 == 0 && self.engine.rest(id);
                 if !any || rest {
                     self.named.remove(&id);
                 }

@@ -331,7 +331,7 @@ impl World {
         let subscriber = &mut self.subscribers[index];
         match subscriber.read(&mut self.engine, &self.history, budget) {
             // Either way of finding out that this was all.
-            Some(true) if budget.budget % 2 == 0 || !self.engine.rest(subscriber.id) => {}
+            Some(true) if budget.budget.is_multiple_of(2) || !self.engine.rest(subscriber.id) => {}
             Some(_) => {
                 self.named.remove(&subscriber.id);
             }
