@@ -115,5 +115,7 @@ async fn establish(mut connecting: quinn::Connecting, doors: &Doors) -> Result<L
         request.forbidden().await;
         return Err(problem.to_string());
     }
-    request.accept().await.map(Link::WebTransport).map_err(|error| error.to_string())
+    let link = request.accept().await.map(Link::WebTransport).map_err(|error| error.to_string())?;
+    link.allow_streams();
+    Ok(link)
 }

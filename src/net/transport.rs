@@ -41,7 +41,8 @@ pub(super) const DAEMON_UNI_STREAMS: u32 = 100;
 
 /// Of these, those that it begins with; the others come with its second publishing stream under
 /// way, a round trip later. quinn reserves memory for each, eagerly: 3 KiB for all of them, and for
-/// these, with the bidirectional ones, half of one. A browser keeps four for HTTP/3.
+/// these, with the bidirectional ones, half of one. Over WebTransport they all come at once: HTTP/3
+/// takes three, and Firefox, once it has had to wait for one, waits for ever.
 #[cfg(feature = "daemon")]
 const FIRST_UNI_STREAMS: u32 = 6;
 
