@@ -297,10 +297,7 @@ impl Replay<'_> {
                 return Next::More(entry.position);
             }
             let message = MessageRef::new(topic, cursor.next, entry).since(cursor.begin);
-            if entry.accepted < self.wanted.accepted_since
-                && self.is_passed(entry)
-                && !self.is_open()
-            {
+            if self.is_passed(entry) && !self.is_open() {
                 let passed = self.run_of(topic, cursor.next, |entry| self.is_passed(entry));
                 out.skip(cursor.next, cursor.next + passed - 1, GapCause::Late);
                 cursor.next += passed;

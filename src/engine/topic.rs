@@ -1,5 +1,8 @@
 //! One topic: its log, the LRU of payloads that points into it, its producers and highest counts.
 
+#[cfg(test)]
+mod audit;
+
 use super::SubscriptionId;
 use super::body::{Body, ENTRY_COST};
 use super::counts::{Count, Ranked, Top};
@@ -416,66 +419,5 @@ impl Topic {
     pub(crate) fn peek(&self, digest: &Digest) -> Option<&Entry> {
         let entry = self.at(*self.payloads.get(&self.key(digest))?);
         entry.filter(|entry| entry.digest == *digest)
-    }
-}
-
-#[cfg(test)]
-impl Topic {
-    /// Payloads in the cache, used last first.
-    pub(crate) fn payloads(&self) -> Vec<Digest> {
-        let used = |sequence: &u64| match self.lookups.get(sequence) {
-            // After a publication, and before the next.
-            Some(lookup) => (self.asked[lookup].before - 1, *lookup),
-            None => (self.at(*sequence).unwrap().position, 0),
-        };
-        let mut all: Vec<_> = self.payloads.values().collect();
-        all.sort_unstable_by_key(|sequence| std::cmp::Reverse(used(sequence)));
-        let digest = |sequence: &u64| self.at(*sequence).unwrap().digest;
-        all.into_iter().map(digest).collect()
-    }
-
-    /// Payloads that the table has room for.
-    pub(crate) fn table(&self) -> usize {
-        self.payloads.capacity()
-    }
-
-    /// Recounts the bytes, and looks for payloads without bytes and messages without payload.
-    pub(crate) fn audit(&self) {
-        let entries = || (self.log.first()..self.log.next()).filter_map(|at| self.log.get(at));
-        let kept = || self.asked.values().filter_map(|asked| asked.kept.as_deref());
-        let bytes: usize = entries().chain(kept()).map(|entry| entry.cost).sum();
-        assert_eq!(self.bytes, bytes);
-        let complete = || entries().chain(kept()).filter(|entry| entry.body.is_complete());
-        let cached = |entry: &Entry| self.payloads.contains_key(&self.key(&entry.digest));
-        assert!(complete().all(cached));
-        for entry in entries().filter(|entry| !entry.body.is_complete()) {
-            assert_eq!(entry.cost, entry.body.own_cost());
-        }
-        let numbered = || (self.log.first()..self.log.next()).zip(entries());
-        let arriving = numbered().filter(|(_, entry)| matches!(entry.body, Body::Arriving(_)));
-        assert!(arriving.map(|(sequence, _)| sequence).eq(self.arriving.iter().copied()));
-        let latest = numbered().filter(|(_, entry)| entry.body.is_complete()).last();
-        assert_eq!(self.latest(), latest.map(|(sequence, _)| sequence));
-        for sequence in self.overtaken.keys() {
-            let entry = self.at(*sequence).expect("the count of a payload without bytes");
-            assert_eq!(self.payloads[&self.key(&entry.digest)], *sequence);
-        }
-        for entry in entries().filter(|entry| entry.body.is_complete()) {
-            // Only its newest publication pays for the payload.
-            let newest = self.peek(&entry.digest).map(|newest| newest.position);
-            let (own, shared) = (entry.body.own_cost(), entry.body.shared_cost());
-            let is_newest = newest == Some(entry.position);
-            assert_eq!(entry.cost, if is_newest { own + shared } else { own });
-        }
-        for (key, sequence) in &self.payloads {
-            let entry = self.at(*sequence).expect("a payload without bytes");
-            assert_eq!(self.key(&entry.digest), *key);
-        }
-        assert_eq!(self.asked.len(), self.lookups.len());
-        for (sequence, lookup) in &self.lookups {
-            let asked = &self.asked[lookup];
-            assert_eq!(asked.sequence, *sequence);
-            assert_eq!(asked.kept.is_some(), self.log.get(*sequence).is_none());
-        }
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{Problem, Shared};
 use crate::engine::Limits;
+use crate::net::incoming::PACE;
 use crate::wire::Code;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
@@ -17,9 +18,6 @@ use tokio::sync::{SemaphorePermit, oneshot};
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// What nobody wants is read and dropped for so long.
 const DRAIN: Duration = Duration::from_secs(5);
-/// From then on it is to come at this pace at least, taken over all of it: bytes a second. A slow
-/// mobile link has twice that.
-const PACE: u64 = 8 << 10;
 /// What a body is given before any of it has come, bytes: a length is only a promise.
 const FIRST: usize = 64 << 10;
 

@@ -11,9 +11,9 @@ use tokio::time::{Duration, Instant, timeout_at};
 /// A publication of which nothing comes for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// From then on it is to come at this pace at least, taken over all of it: bytes a second. As over
-/// HTTP.
-const PACE: u64 = 8 << 10;
+/// From then on it is to come at this pace at least, taken over all of it: bytes a second. Over HTTP
+/// too. A slow mobile link has twice that.
+pub(crate) const PACE: u64 = 8 << 10;
 
 /// What a peer's stream has brought.
 pub(super) enum Came<'a> {
