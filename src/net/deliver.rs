@@ -68,21 +68,13 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId, d
                 return fell_behind(&peer, request, &refusal);
             }
         };
-        let mut polls = 0;
-        let written = {
-            let mut writing = std::pin::pin!(stream.write(&peer, &mut pieces));
-            poll_fn(|context| {
-                polls += 1;
-                writing.as_mut().poll(context)
-            })
-            .await
-        };
+        let (written, at_once) = at_once(stream.write(&peer, &mut pieces)).await;
         match written {
             Ok(()) => {
                 pieces.clear();
                 pieces.push(whose.clone());
                 // Written without waiting: nobody can have woken this task for anything but more.
-                if !more && polls == 1 {
+                if !more && at_once {
                     woken().await;
                 }
             }
@@ -94,6 +86,18 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId, d
             Err(WriteError::Gone(_)) => return,
         }
     }
+}
+
+/// What a future gives, and whether it did so without waiting.
+pub(super) async fn at_once<F: Future>(future: F) -> (F::Output, bool) {
+    let mut polls = 0;
+    let mut future = std::pin::pin!(future);
+    let output = poll_fn(|context| {
+        polls += 1;
+        future.as_mut().poll(context)
+    });
+    let output = output.await;
+    (output, polls == 1)
 }
 
 // Waits until this task is woken.

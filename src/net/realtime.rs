@@ -4,7 +4,7 @@
 
 use super::apart::{Apart, Far};
 use super::asked::{Asked, Hole};
-use super::deliver::{Stream, append_encoded, fell_behind, wanted};
+use super::deliver::{Stream, append_encoded, at_once, fell_behind, wanted};
 use super::heads::Heads;
 use super::link::{Gone, WriteError};
 use super::piece::{Piece, Told, frame_of, take};
@@ -167,18 +167,11 @@ impl Delivery {
         let next = self.next(id, deadline, asked, turn, &mut taken).await;
         match next {
             Next::Read(read) => {
-                let mut polls = 0;
-                {
-                    let mut sending = std::pin::pin!(self.send(taken >= BATCH));
-                    poll_fn(|context| {
-                        polls += 1;
-                        sending.as_mut().poll(context)
-                    })
-                    .await?;
-                }
+                let (sent, at_once) = at_once(self.send(taken >= BATCH)).await;
+                sent?;
                 let more = read.map_err(End::Fell)?;
                 // Sent without waiting: nobody can have woken this task for anything else.
-                self.turn = if more || polls > 1 { Turn::Others } else { Turn::Wait };
+                self.turn = if more || !at_once { Turn::Others } else { Turn::Wait };
                 Ok(())
             }
             Next::Due => self.tick().await,
