@@ -202,7 +202,10 @@ impl Engine {
             return joined;
         };
         let kept = joined.clone();
-        self.change(slot, |topic| topic.join(sequence, joined)).unwrap_or(kept)
+        let joined = self.change(slot, |topic| topic.join(sequence, joined)).unwrap_or(kept);
+        // One piece may be charged more than what it was made of.
+        self.make_room(slot);
+        joined
     }
 
     fn abort_entry(&mut self, slot: Slot, sequence: u64, superseded: bool) {

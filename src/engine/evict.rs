@@ -21,7 +21,12 @@ impl Engine {
             let idle = idle.filter(|slot| *slot != newest).take(IDLE);
             let gives = |topic: &Topic| topic.behind == 0 || !topic.is_empty();
             let Some(slot) = idle.min_by_key(|slot| !self.topic(*slot).is_some_and(gives)) else {
-                return;
+                // Nothing is left but what arrives here, side by side: the oldest goes.
+                if self.topic(newest).is_some_and(Topic::is_one) {
+                    return;
+                }
+                self.evict(newest);
+                continue;
             };
             let held = |topic: &Topic| topic.behind > 0 && !topic.is_empty();
             if self.topic(slot).is_some_and(held) {

@@ -170,6 +170,11 @@ impl Topic {
         self.bytes == 0
     }
 
+    /// Whether it holds its newest message alone.
+    pub(crate) fn is_one(&self) -> bool {
+        self.log.len() <= 1 && self.asked.values().all(|asked| asked.kept.is_none())
+    }
+
     /// The publication with this sequence, if its payload is cached.
     pub(crate) fn at(&self, sequence: u64) -> Option<&Entry> {
         self.log.get(sequence).or_else(|| {

@@ -288,3 +288,55 @@ fn what_arrives_is_not_given_up_for_the_newest_messages_of_idle_topics() {
     assert_eq!((receipt.sequence, receipt.count), (1, 1));
     engine.audit();
 }
+
+#[test]
+fn what_arrives_side_by_side_on_one_topic_keeps_to_the_budget() {
+    let mut engine = engine(small());
+    let size = 200_000;
+    let opening = Opening { topic: "busy", size, stamp: 0, origin: None };
+    let mut refused = 0;
+    let mut uploads = Vec::new();
+    for _ in 0..12 {
+        let Ok(Begun::Arriving(upload)) = engine.begin(10, &opening) else {
+            panic!("it does not begin");
+        };
+        uploads.push(upload);
+    }
+    for at in 0..20 {
+        uploads.retain(|upload| {
+            let appended = engine.append(*upload, vec![at; 10_000].into());
+            assert!(engine.bytes() <= engine.limits().cache, "{}", engine.bytes());
+            refused += usize::from(appended.is_err());
+            appended.is_ok()
+        });
+    }
+    // The oldest made room for the newest.
+    assert!(uploads.len() >= 2, "{}", uploads.len());
+    assert_eq!(uploads.len() + refused, 12);
+    engine.audit();
+}
+
+#[test]
+fn a_payload_that_is_joined_keeps_to_the_budget() {
+    let mut engine = engine(small());
+    // Room for one only, beside what is as large in one piece as in many.
+    for n in 0..40_u8 {
+        let opening = Opening { topic: "joined", size: 66_000, stamp: 0, origin: None };
+        let Ok(Begun::Arriving(upload)) = engine.begin(10, &opening) else {
+            panic!("it does not begin");
+        };
+        let whole = Bytes::from(vec![n; 66_000]);
+        for piece in whole.chunks(13_200) {
+            engine.append(upload, Bytes::copy_from_slice(piece)).unwrap();
+        }
+        engine.end(11, upload, Digest::of(&whole)).unwrap();
+    }
+    let found = engine.get("joined", Which::Latest).unwrap();
+    let (topic, newest) = (found.topic_id(), found.sequence());
+    for sequence in (1..=newest).rev() {
+        let whole = vec![(sequence - 1) as u8; 66_000];
+        engine.join(topic, sequence, whole.into());
+        assert!(engine.bytes() <= engine.limits().cache, "{}", engine.bytes());
+        engine.audit();
+    }
+}
