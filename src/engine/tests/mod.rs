@@ -10,6 +10,7 @@ mod peer;
 mod properties;
 mod realtime;
 mod repairs;
+mod seeds;
 mod sessions;
 mod simulation;
 mod subscriber;

@@ -4,7 +4,7 @@ use super::ends::{TOPICS, append, frames, soonest};
 use super::link::{MS, Out, ROOM};
 use crate::engine::producers::Verdict;
 use crate::engine::tests::peer::{Peer, decode};
-use crate::engine::tests::{engine, simulation::Random, small};
+use crate::engine::tests::{engine, seeds::Random, small};
 use crate::engine::{Channel, Engine, Item, SubscriptionId, encode_item};
 use crate::wire::realtime::{HEAD_AFTER, Repeats};
 use crate::wire::{

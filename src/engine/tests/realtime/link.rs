@@ -1,6 +1,6 @@
 //! One direction of a path that loses, delays, reorders and doubles datagrams, and delays streams.
 
-use crate::engine::tests::simulation::Random;
+use crate::engine::tests::seeds::Random;
 
 pub(super) const MS: u64 = 1000;
 

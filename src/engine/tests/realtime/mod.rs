@@ -10,7 +10,7 @@ mod ends;
 mod link;
 mod world;
 
-use super::simulation::{Random, Seed};
+use super::seeds::{Random, Seed};
 use link::{MS, Quality};
 use std::hash::{BuildHasher, RandomState};
 use world::{Scenario, Tally, Wish, World};

@@ -3,7 +3,7 @@
 use super::daemon::Daemon;
 use super::ends::{Fate, LONG, Publisher, Subscriber, TOPICS, soonest};
 use super::link::{MS, Out, Quality, Way};
-use crate::engine::tests::simulation::Random;
+use crate::engine::tests::seeds::Random;
 use crate::wire::realtime::{Repeats, Stats};
 use crate::wire::{Digest, Filter, Position, Resume, Start};
 use bytes::Bytes;

@@ -4,7 +4,10 @@
 //!
 //! Deterministic: a failure prints its seed, and `WEIR_SEED` runs that one alone.
 
+mod client;
+
 use super::peer::{Peer, decode, subscribe};
+use super::seeds::{Random, Seed};
 use super::{engine, payload, small};
 use crate::engine::{Action, Channel, Engine, Item, Large, SubscriptionId, Wanted, encode_item};
 use crate::wire::{
@@ -12,71 +15,12 @@ use crate::wire::{
     Resume, Start,
 };
 use bytes::Bytes;
+use client::{Client, Oracle, View};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 
 const TOPICS: [&str; 5] = ["a", "b", "a/x", "a/y", "b/x"];
 const FILTERS: [&str; 6] = ["a", "**", "a/*", "*", "b/**", "a/y"];
-
-/// SplitMix64.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
-}
-
-/// What was accepted: payload numbers by epoch, in order of their sequences.
-#[derive(Default)]
-struct Oracle {
-    // None of those that were begun, and not completed.
-    accepted: HashMap<u64, Vec<Option<u32>>>,
-    // Likewise: counts. They go on when a topic was forgotten and begins anew.
-    counts: HashMap<u64, Vec<u64>>,
-    // By topic and payload, in this life of the daemon.
-    times: HashMap<(usize, u32), u64>,
-    // Epoch, producer, number; in this life of the daemon.
-    distinct: BTreeSet<(u64, u8, u64)>,
-}
-
-impl Oracle {
-    fn begin(&mut self, epoch: u64) {
-        self.accepted.entry(epoch).or_default().push(None);
-        self.counts.entry(epoch).or_default().push(0);
-    }
-}
-
-/// A subscription as the client knows it.
-struct View {
-    filter: &'static str,
-    since: Option<Position>,
-    // By topic: id, epoch and the next sequence needed.
-    heard: BTreeMap<String, (u64, u64, u64)>,
-    reader: FrameReader,
-    under_way: VecDeque<Bytes>,
-    subscription: Option<SubscriptionId>,
-    // A message of which a part has come: epoch, sequence, bytes.
-    part: Option<(u64, u64, Vec<u8>)>,
-}
-
-struct Client {
-    producer: u8,
-    peer: Option<Peer>,
-    numbers: [u64; TOPICS.len()],
-    // Published, and no receipt yet: topic, number, payload.
-    unconfirmed: Vec<(usize, u64, u32)>,
-    to_daemon: VecDeque<(usize, u64, u32)>,
-    // Of the first of these: epoch and sequence, and how much has been sent.
-    sending: Option<((u64, u64), usize)>,
-    // Answers, with the topic's epoch when they were given.
-    to_client: VecDeque<(u64, Bytes)>,
-    views: Vec<View>,
-}
 
 struct World {
     random: Random,
@@ -85,142 +29,6 @@ struct World {
     oracle: Oracle,
     clients: Vec<Client>,
     named: BTreeSet<SubscriptionId>,
-}
-
-impl Client {
-    fn connect(&mut self, engine: &mut Engine, run: u64) {
-        let mut peer = Peer::open(engine, self.producer);
-        for (alias, name) in TOPICS.into_iter().enumerate() {
-            let alias = alias as u32;
-            peer.say(engine, &ClientFrame::Topic { alias, name }).unwrap();
-        }
-        for (request, view) in self.views.iter_mut().enumerate() {
-            let topics = view.heard.iter();
-            let topics = topics.map(|(topic, &(_, epoch, next))| Resume { topic, epoch, next });
-            let topics = topics.collect();
-            let start = match view.since {
-                Some(since) => Start::Resume { since, topics },
-                None if request % 2 == 0 => Start::New,
-                None => Start::All,
-            };
-            let frame = subscribe(request as u32, view.filter, start);
-            let action = peer.say(engine, &frame).unwrap();
-            let Some(Action::Deliver { subscription, .. }) = action else { panic!("{action:?}") };
-            let reply = peer.reply();
-            let DaemonFrame::Subscribed { position, .. } = decode(&reply) else { panic!() };
-            view.since.get_or_insert(Position { run, position });
-            view.subscription = Some(subscription);
-        }
-        self.to_daemon.extend(&self.unconfirmed);
-        self.peer = Some(peer);
-    }
-
-    // The link breaks: what is under way is lost.
-    fn disconnect(&mut self, engine: &mut Engine) {
-        if let Some(mut peer) = self.peer.take() {
-            assert_eq!(peer.session.close(engine).count(), self.views.len());
-        }
-        self.to_daemon.clear();
-        self.to_client.clear();
-        self.sending = None;
-        for view in &mut self.views {
-            view.under_way.clear();
-            view.part = None;
-            view.reader = FrameReader::new(1 << 24);
-            view.subscription = None;
-            // Ids are announced anew.
-            for heard in view.heard.values_mut() {
-                heard.0 = 0;
-            }
-        }
-    }
-
-    // A receipt arrives.
-    fn confirm(&mut self, oracle: &Oracle) {
-        let Some((epoch, frame)) = self.to_client.pop_front() else {
-            return;
-        };
-        let DaemonFrame::Receipt { alias, number, sequence, count, since, digest, .. } =
-            decode(&frame)
-        else {
-            panic!("{frame:?}");
-        };
-        let place = |sent: &(usize, u64, u32)| sent.0 == alias as usize && sent.1 == number;
-        let Some(at) = self.unconfirmed.iter().position(place) else {
-            return;
-        };
-        let (_, _, n) = self.unconfirmed.remove(at);
-        // What was asked about before its payload came, and has left the cache, is of no digest.
-        let unknown = sequence == 0 && digest == Digest([0; 32]);
-        assert!(unknown || digest == Digest::of(&payload(n)));
-        if sequence > 0 {
-            let accepted = &oracle.accepted[&epoch];
-            let at = sequence as usize - 1;
-            assert_eq!(accepted[at], Some(n), "another publication's receipt");
-            assert_eq!((count, since), (oracle.counts[&epoch][at], 0));
-        }
-    }
-}
-
-fn place(heard: &mut BTreeMap<String, (u64, u64, u64)>, id: u64) -> (&u64, &mut u64) {
-    let found = heard.values_mut().find(|heard| heard.0 == id);
-    let (_, epoch, next) = found.expect("a topic that was not announced");
-    (epoch, next)
-}
-
-impl View {
-    // A piece of the subscription's stream arrives.
-    fn receive(&mut self, oracle: &Oracle) {
-        let Some(piece) = self.under_way.pop_front() else {
-            return;
-        };
-        self.reader.push(piece);
-        while let Some(frame) = self.reader.next_frame().unwrap() {
-            match decode(&frame) {
-                DaemonFrame::Topic { id, epoch, next, name } => {
-                    let before = self.heard.insert(name.to_owned(), (id, epoch, next));
-                    if let Some((_, known, wanted)) = before {
-                        let expected = if known == epoch { wanted } else { 1 };
-                        assert_eq!(next, expected, "resumed somewhere else");
-                    }
-                }
-                DaemonFrame::Message { topic, sequence, payload: got, .. } => {
-                    let (epoch, next) = place(&mut self.heard, topic);
-                    assert_eq!(sequence, *next, "missed or repeated");
-                    *next += 1;
-                    let n = oracle.accepted[epoch][sequence as usize - 1].unwrap();
-                    assert!(got == payload(n), "another payload");
-                    assert!(got.len() <= LARGE);
-                }
-                DaemonFrame::Begin { topic, sequence, .. } => {
-                    let (epoch, next) = place(&mut self.heard, topic);
-                    assert_eq!(sequence, *next, "missed or repeated");
-                    assert_eq!(self.part.replace((*epoch, sequence, Vec::new())), None);
-                }
-                DaemonFrame::Chunk { bytes } => {
-                    self.part.as_mut().unwrap().2.extend_from_slice(bytes);
-                }
-                DaemonFrame::End { .. } => {
-                    let (epoch, sequence, got) = self.part.take().unwrap();
-                    let n = oracle.accepted[&epoch][sequence as usize - 1].unwrap();
-                    assert!(got == payload(n), "another payload");
-                    let heard = self.heard.values_mut().find(|heard| heard.1 == epoch).unwrap();
-                    heard.2 += 1;
-                }
-                DaemonFrame::Abort { .. } => assert!(self.part.take().is_some()),
-                DaemonFrame::Gap { topic, first, last, cause } => {
-                    let (epoch, next) = place(&mut self.heard, topic);
-                    assert!(first == *next && last >= first);
-                    let accepted = &oracle.accepted[epoch];
-                    assert!(last <= accepted.len() as u64);
-                    let mut gone = (first..=last).map(|sequence| accepted[sequence as usize - 1]);
-                    assert!(cause == GapCause::Evicted || gone.all(|n| n.is_none()));
-                    *next = last + 1;
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-    }
 }
 
 impl World {
@@ -464,18 +272,6 @@ impl World {
                 assert!(heard.is_some() || nothing_new, "never told of {}", topic.name);
                 assert!(heard.is_none_or(|heard| heard.2 == topic.log.next()), "not at the end");
             }
-        }
-    }
-}
-
-/// Prints the seed when the simulation fails.
-pub(super) struct Seed(pub(super) u64, pub(super) &'static str);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let test = "cargo test --no-default-features --lib";
-            eprintln!("to see this again: WEIR_SEED={} {test} {}", self.0, self.1);
         }
     }
 }
