@@ -1,8 +1,8 @@
 //! What a session answers to those who look things up.
 
 use super::Engine;
+use super::action::{Action, Answer};
 use super::frames::encode_item;
-use super::session::{Action, Answer};
 use crate::wire::{self, DaemonFrame, Refusal, TopEntry, Which};
 
 pub(super) fn fail(out: &mut Vec<u8>, request: u32, refusal: &Refusal) {

@@ -1,7 +1,7 @@
 //! A subscription to exactly one large message: for whoever sends it on a stream of its own.
 
 use super::body::Body;
-use super::replay::{Came, Out};
+use super::out::{Came, Out};
 use super::{Engine, Item, MessageRef, SubscriptionId};
 use crate::wire::{Code, GapCause, Lag, Refusal};
 

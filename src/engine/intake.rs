@@ -1,8 +1,9 @@
 //! The publication that a peer is sending in chunks, on one stream or on the one channel.
 
+use super::action::Action;
 use super::arrival::{Begun, Failed, Opening, Upload};
 use super::frames::{Channel, Publishing};
-use super::session::{Action, Session};
+use super::session::Session;
 use super::{Engine, Origin, Receipt};
 use crate::wire::{CHUNK, Code, DaemonFrame, Digest, LARGE, ProducerId, Refusal};
 use bytes::Bytes;

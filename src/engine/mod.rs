@@ -31,6 +31,7 @@
 //!
 //! [`Session`] is the same for one remote peer: frames in, frames and actions out.
 
+mod action;
 mod answers;
 mod arrival;
 mod body;
@@ -45,6 +46,7 @@ mod keys;
 mod ledger;
 mod limits;
 mod log;
+mod out;
 mod producers;
 mod publish;
 mod query;
@@ -59,6 +61,7 @@ mod topic;
 #[cfg(test)]
 mod tests;
 
+pub use action::{Action, Answer};
 pub use arrival::{Begun, Failed, Opening, Upload};
 pub use frames::{Channel, Hashing, Prepared, Publishing, encode_item};
 pub use intake::Intake;
@@ -71,7 +74,7 @@ pub use query::Ranking;
 pub use repair::Repaired;
 pub use replay::{Large, Wanted};
 pub use rope::Rope;
-pub use session::{Action, Answer, Session};
+pub use session::Session;
 pub use subscription::SubscriptionId;
 
 use filters::Filters;

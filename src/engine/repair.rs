@@ -1,7 +1,7 @@
 //! Repairs: what a subscription has been handed out is read once more.
 
 use super::body::Body;
-use super::replay::NOTICE;
+use super::out::NOTICE;
 use super::{Engine, MessageRef, SubscriptionId};
 use crate::wire::GapCause;
 
