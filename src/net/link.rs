@@ -2,6 +2,8 @@
 //! differs is how they are opened, how datagrams are wrapped, and what a reset code looks like.
 //! WebSocket is one channel, and the streams are those that it is taken apart into.
 
+#[cfg(feature = "daemon")]
+use super::congestion::Heard;
 use super::stream::Way;
 pub(crate) use super::stream::{ReadError, Rx, Tx, WriteError};
 use super::websocket::WebSocket;
@@ -82,6 +84,16 @@ impl Link {
             Self::Quic(connection) => Some(connection.rtt()),
             Self::WebTransport(connection) => Some(connection.quic_connection().rtt()),
             Self::WebSocket(_) => None,
+        }
+    }
+
+    /// What has been heard of what was sent; nothing where nobody tells.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn heard(&self) -> Heard {
+        match self {
+            Self::Quic(connection) => Heard::of(connection),
+            Self::WebTransport(connection) => Heard::of(connection.quic_connection()),
+            Self::WebSocket(_) => Heard::default(),
         }
     }
 
