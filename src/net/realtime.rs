@@ -16,7 +16,7 @@ use crate::wire::realtime::{Congestion, Repeats};
 use crate::wire::{Code, DaemonFrame, Encoded, Refusal};
 use bytes::Bytes;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::time::{Duration, Instant, Sleep};
@@ -168,7 +168,7 @@ impl Delivery {
         let next = self.next(id, deadline, asked, turn, &mut taken).await;
         match next {
             Next::Read(read) => {
-                let (sent, at_once) = at_once(self.send(taken >= BATCH)).await;
+                let (sent, at_once) = at_once(pin!(self.send(taken >= BATCH))).await;
                 sent?;
                 let more = read.map_err(End::Fell)?;
                 // Sent without waiting: nobody can have woken this task for anything else.
@@ -176,7 +176,8 @@ impl Delivery {
                 Ok(())
             }
             Next::Due => self.tick().await,
-            Next::Asked(hole) => self.repair(id, hole, asked).await,
+            // In boxes, here and below, is what is rare: all else is moved about with each step.
+            Next::Asked(hole) => Box::pin(self.repair(id, hole, asked)).await,
             Next::Sent => Ok(self.flush().await?),
         }
     }
@@ -262,7 +263,7 @@ impl Delivery {
                 }
                 Piece::Gap(frame) => self.pieces.push(frame),
                 Piece::Message(told) => self.message(now, size, told).await?,
-                Piece::Large(far, name) => self.send_apart(far, &name).await,
+                Piece::Large(far, name) => Box::pin(self.send_apart(far, &name)).await,
             }
         }
         self.batch = batch;
@@ -307,7 +308,7 @@ impl Delivery {
     async fn flush(&mut self) -> Result<(), WriteError> {
         self.pieces.extend(self.apart.gaps().map(|gap| gap.frame()));
         if self.pieces.len() > 1 {
-            self.stream.write(&self.peer, &mut self.pieces).await?;
+            Box::pin(self.stream.write(&self.peer, &mut self.pieces)).await?;
             self.pieces.clear();
             self.pieces.push(self.whose.clone());
         }
