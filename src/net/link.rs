@@ -6,6 +6,7 @@
 use super::congestion::Heard;
 use super::stream::Way;
 pub(crate) use super::stream::{ReadError, Rx, Tx, WriteError};
+use super::transport::DATAGRAM_SEND_BUFFER;
 use super::websocket::WebSocket;
 use crate::wire::Code;
 use bytes::Bytes;
@@ -201,7 +202,7 @@ impl Link {
             }
             Self::WebSocket(_) => return false,
         };
-        space < super::transport::DATAGRAM_SEND_BUFFER - (2 << 10)
+        space < DATAGRAM_SEND_BUFFER - (2 << 10)
     }
 
     /// Sends a datagram of these pieces, as soon as there is room for it. One that the path turns
@@ -210,7 +211,14 @@ impl Link {
         let Some((connection, datagram)) = self.datagram(pieces) else {
             return Ok(());
         };
-        match connection.send_datagram_wait(datagram).await {
+        // With room to spare, that of others who send at the same time included, nobody waits: no
+        // future, and no look at who does.
+        let sent = if connection.datagram_send_buffer_space() > DATAGRAM_SEND_BUFFER / 2 {
+            connection.send_datagram(datagram)
+        } else {
+            Box::pin(connection.send_datagram_wait(datagram)).await
+        };
+        match sent {
             Err(quinn::SendDatagramError::ConnectionLost(error)) => Err(error.into()),
             _ => Ok(()),
         }

@@ -232,7 +232,10 @@ impl Delivery {
     }
 
     fn due(&self) -> Option<u64> {
-        [self.repeats.due(), self.heads.due()].into_iter().flatten().min()
+        match (self.repeats.due(), self.heads.due()) {
+            (Some(repeat), Some(head)) => Some(repeat.min(head)),
+            (repeat, head) => repeat.or(head),
+        }
     }
 
     // How long a round trip takes just now, whether the path has queues, and what fits a packet.
