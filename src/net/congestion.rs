@@ -5,6 +5,9 @@
 //! does not grow it again: at 1 % loss it ends at two packets, and a datagram then waits for an
 //! acknowledgement to be sent at all. Ten packets are what anybody may send unasked at the start of
 //! a connection (RFC 6928, RFC 9002 section 7.2).
+//!
+//! It also keeps what acknowledgements tell: whoever has sent a datagram can find out whether it
+//! has arrived.
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 use std::any::Any;
@@ -19,13 +22,39 @@ pub(crate) struct FloorConfig(Arc<CubicConfig>);
 
 impl ControllerFactory for FloorConfig {
     fn build(self: Arc<Self>, now: Instant, mtu: u16) -> Box<dyn Controller> {
-        Box::new(Floor { cubic: self.0.clone().build(now, mtu), mtu: mtu.into() })
+        Box::new(Floor {
+            cubic: self.0.clone().build(now, mtu),
+            mtu: mtu.into(),
+            acknowledged: None,
+            heard: Heard::default(),
+        })
+    }
+}
+
+/// What has been heard of what was sent on a path.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Heard {
+    /// What was sent up to then has been acknowledged, or was lost before.
+    pub(crate) settled: Option<Instant>,
+    /// When packets were last found to be lost. What is acknowledged after all remains lost.
+    pub(crate) lost: Option<Instant>,
+}
+
+impl Heard {
+    /// What a connection's controller has heard.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn of(connection: &quinn::Connection) -> Self {
+        let floor = connection.congestion_state().into_any().downcast::<Floor>();
+        floor.map_or_else(|_| Self::default(), |floor| floor.heard)
     }
 }
 
 struct Floor {
     cubic: Box<dyn Controller>,
     mtu: u64,
+    // When the newest packet that is acknowledged was sent.
+    acknowledged: Option<Instant>,
+    heard: Heard,
 }
 
 impl Controller for Floor {
@@ -41,14 +70,23 @@ impl Controller for Floor {
         app_limited: bool,
         rtt: &quinn_proto::RttEstimator,
     ) {
+        self.acknowledged = self.acknowledged.max(Some(sent));
         self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
     fn on_end_acks(&mut self, now: Instant, flight: u64, app_limited: bool, last: Option<u64>) {
+        // Comes before packets are found to be lost: these are in flight still.
+        if flight == 0 {
+            self.heard.settled = self.acknowledged;
+        }
         self.cubic.on_end_acks(now, flight, app_limited, last);
     }
 
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, persistent: bool, lost: u64) {
+        // None was where routers tell of congestion (ECN).
+        if lost > 0 {
+            self.heard.lost = Some(now);
+        }
         self.cubic.on_congestion_event(now, sent, persistent, lost);
     }
 
@@ -68,7 +106,7 @@ impl Controller for Floor {
     }
 
     fn clone_box(&self) -> Box<dyn Controller> {
-        Box::new(Self { cubic: self.cubic.clone_box(), mtu: self.mtu })
+        Box::new(Self { cubic: self.cubic.clone_box(), ..*self })
     }
 
     fn initial_window(&self) -> u64 {

@@ -8,6 +8,7 @@ use crate::engine::{Answer, Item, Large, SubscriptionId, Wanted, encode_item};
 use crate::wire::{Code, DaemonFrame, Encoded, LARGE, Refusal};
 use bytes::Bytes;
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -68,7 +69,7 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId, d
                 return fell_behind(&peer, request, &refusal);
             }
         };
-        let (written, at_once) = at_once(stream.write(&peer, &mut pieces)).await;
+        let (written, at_once) = at_once(pin!(stream.write(&peer, &mut pieces))).await;
         match written {
             Ok(()) => {
                 pieces.clear();
@@ -89,9 +90,8 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId, d
 }
 
 /// What a future gives, and whether it did so without waiting.
-pub(super) async fn at_once<F: Future>(future: F) -> (F::Output, bool) {
+pub(super) async fn at_once<F: Future>(mut future: Pin<&mut F>) -> (F::Output, bool) {
     let mut polls = 0;
-    let mut future = std::pin::pin!(future);
     let output = poll_fn(|context| {
         polls += 1;
         future.as_mut().poll(context)

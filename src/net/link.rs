@@ -2,8 +2,11 @@
 //! differs is how they are opened, how datagrams are wrapped, and what a reset code looks like.
 //! WebSocket is one channel, and the streams are those that it is taken apart into.
 
+#[cfg(feature = "daemon")]
+use super::congestion::Heard;
 use super::stream::Way;
 pub(crate) use super::stream::{ReadError, Rx, Tx, WriteError};
+use super::transport::DATAGRAM_SEND_BUFFER;
 use super::websocket::WebSocket;
 use crate::wire::Code;
 use bytes::Bytes;
@@ -82,6 +85,16 @@ impl Link {
             Self::Quic(connection) => Some(connection.rtt()),
             Self::WebTransport(connection) => Some(connection.quic_connection().rtt()),
             Self::WebSocket(_) => None,
+        }
+    }
+
+    /// What has been heard of what was sent; nothing where nobody tells.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn heard(&self) -> Heard {
+        match self {
+            Self::Quic(connection) => Heard::of(connection),
+            Self::WebTransport(connection) => Heard::of(connection.quic_connection()),
+            Self::WebSocket(_) => Heard::default(),
         }
     }
 
@@ -189,7 +202,7 @@ impl Link {
             }
             Self::WebSocket(_) => return false,
         };
-        space < super::transport::DATAGRAM_SEND_BUFFER - (2 << 10)
+        space < DATAGRAM_SEND_BUFFER - (2 << 10)
     }
 
     /// Sends a datagram of these pieces, as soon as there is room for it. One that the path turns
@@ -198,7 +211,14 @@ impl Link {
         let Some((connection, datagram)) = self.datagram(pieces) else {
             return Ok(());
         };
-        match connection.send_datagram_wait(datagram).await {
+        // With room to spare, that of others who send at the same time included, nobody waits: no
+        // future, and no look at who does.
+        let sent = if connection.datagram_send_buffer_space() > DATAGRAM_SEND_BUFFER / 2 {
+            connection.send_datagram(datagram)
+        } else {
+            Box::pin(connection.send_datagram_wait(datagram)).await
+        };
+        match sent {
             Err(quinn::SendDatagramError::ConnectionLost(error)) => Err(error.into()),
             _ => Ok(()),
         }

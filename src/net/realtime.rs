@@ -4,8 +4,9 @@
 
 use super::apart::{Apart, Far};
 use super::asked::{Asked, Hole};
+use super::congestion::Heard;
 use super::deliver::{Stream, append_encoded, at_once, fell_behind, wanted};
-use super::heads::Heads;
+use super::heads::{Heads, Path};
 use super::link::{Gone, WriteError};
 use super::piece::{Piece, Told, frame_of, take};
 use super::session::Peer;
@@ -15,7 +16,7 @@ use crate::wire::realtime::{Congestion, Repeats};
 use crate::wire::{Code, DaemonFrame, Encoded, Refusal};
 use bytes::Bytes;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use tokio::time::{Duration, Instant, Sleep};
@@ -56,7 +57,7 @@ struct Delivery {
     congestion: Congestion,
     congested: bool,
     begun: Instant,
-    rtt: u64,
+    path: Path,
     // Bytes that a datagram holds.
     size: usize,
     sampled: Option<u64>,
@@ -109,7 +110,7 @@ pub(super) async fn deliver(
         congestion: Congestion::default(),
         congested: false,
         begun: Instant::now(),
-        rtt: 0,
+        path: Path::default(),
         size: 0,
         sampled: None,
         recent: Vec::new(),
@@ -167,7 +168,7 @@ impl Delivery {
         let next = self.next(id, deadline, asked, turn, &mut taken).await;
         match next {
             Next::Read(read) => {
-                let (sent, at_once) = at_once(self.send(taken >= BATCH)).await;
+                let (sent, at_once) = at_once(pin!(self.send(taken >= BATCH))).await;
                 sent?;
                 let more = read.map_err(End::Fell)?;
                 // Sent without waiting: nobody can have woken this task for anything else.
@@ -175,7 +176,8 @@ impl Delivery {
                 Ok(())
             }
             Next::Due => self.tick().await,
-            Next::Asked(hole) => self.repair(id, hole, asked).await,
+            // In boxes, here and below, is what is rare: all else is moved about with each step.
+            Next::Asked(hole) => Box::pin(self.repair(id, hole, asked)).await,
             Next::Sent => Ok(self.flush().await?),
         }
     }
@@ -230,15 +232,19 @@ impl Delivery {
     }
 
     fn due(&self) -> Option<u64> {
-        [self.repeats.due(), self.heads.due()].into_iter().flatten().min()
+        match (self.repeats.due(), self.heads.due()) {
+            (Some(repeat), Some(head)) => Some(repeat.min(head)),
+            (repeat, head) => repeat.or(head),
+        }
     }
 
     // How long a round trip takes just now, whether the path has queues, and what fits a packet.
     fn sample(&mut self, now: u64) {
         if self.sampled.is_none_or(|at| now >= at + SAMPLE) {
             self.sampled = Some(now);
-            self.rtt = self.peer.link.rtt().map_or(0, |rtt| rtt.as_micros() as u64);
-            self.congested = self.congestion.sample(now, self.rtt);
+            let rtt = self.peer.link.rtt().map_or(0, |rtt| rtt.as_micros() as u64);
+            self.path.rtt = rtt;
+            self.congested = self.congestion.sample(now, rtt);
             self.size = self.peer.link.datagram_size().unwrap_or(0);
         }
     }
@@ -255,12 +261,12 @@ impl Delivery {
                 Piece::Topic(topic, frame) => {
                     self.pieces.push(frame.clone());
                     // The stream has been lost three times over before this is not enough.
-                    let until = now + (3 * self.rtt).max(100_000);
+                    let until = now + (3 * self.path.rtt).max(100_000);
                     self.recent.push((topic, frame, until));
                 }
                 Piece::Gap(frame) => self.pieces.push(frame),
                 Piece::Message(told) => self.message(now, size, told).await?,
-                Piece::Large(far, name) => self.send_apart(far, &name).await,
+                Piece::Large(far, name) => Box::pin(self.send_apart(far, &name)).await,
             }
         }
         self.batch = batch;
@@ -275,6 +281,7 @@ impl Delivery {
             self.stream_message(now, topic, sequence, &message);
             return Ok(());
         }
+        let known = name.is_none();
         let (frame, _) = message.pieces();
         let mut pieces = [Bytes::new(), Bytes::new(), Bytes::new()];
         let mut count = 0;
@@ -284,8 +291,8 @@ impl Delivery {
             count += 1;
         }
         self.peer.link.send_datagram(&pieces[..count]).await?;
-        self.repeats.push(now, self.rtt, topic, frame.clone());
-        self.heads.sent(now, topic, sequence);
+        self.repeats.push(now, self.path.rtt, topic, frame.clone());
+        self.heads.sent(now, topic, sequence, known, &self.path);
         Ok(())
     }
 
@@ -304,7 +311,7 @@ impl Delivery {
     async fn flush(&mut self) -> Result<(), WriteError> {
         self.pieces.extend(self.apart.gaps().map(|gap| gap.frame()));
         if self.pieces.len() > 1 {
-            self.stream.write(&self.peer, &mut self.pieces).await?;
+            Box::pin(self.stream.write(&self.peer, &mut self.pieces)).await?;
             self.pieces.clear();
             self.pieces.push(self.whose.clone());
         }
@@ -314,16 +321,22 @@ impl Delivery {
     // Repeats and heads that are due.
     async fn tick(&mut self) -> Result<(), End> {
         let now = self.now();
-        self.sample(now);
         if let Some(due) = self.repeats.due().filter(|due| *due <= now) {
+            self.sample(now);
             if self.congested || now - due > LATE || self.peer.link.is_backed_up() {
                 self.repeats.skip_due(now);
             } else {
                 self.repeat(now).await?;
             }
         }
-        let pieces = &mut self.pieces;
-        self.heads.pop(now, |topic, sequence| {
+        let Self { peer, begun, path, pieces, .. } = self;
+        let look = || {
+            let Heard { settled, lost } = peer.link.heard();
+            let since = |at| Instant::from_std(at).duration_since(*begun).as_micros() as u64;
+            *path = Path { settled: settled.map(since), lost: lost.map(since), ..*path };
+            *path
+        };
+        self.heads.pop(now, look, |topic, sequence| {
             pieces.push(DaemonFrame::Head { topic, sequence }.to_bytes());
         });
         self.flush().await?;

@@ -167,3 +167,30 @@ async fn a_repair_does_not_hide_the_head() {
     });
     assert_eq!(head.await, 5);
 }
+
+// Telling of it costs a packet, and most are not lost. Until it stands alone, and is acknowledged
+// as fast as it should be: on a machine that is busy it may not be.
+#[tokio::test]
+async fn of_one_that_has_arrived_the_head_is_told_late() {
+    const LATE: std::time::Duration = std::time::Duration::from_secs(1);
+    let daemon = daemon().await;
+    let raw = subscribed(&daemon, "a").await;
+    publish(&daemon, "a", 1, 20);
+    within(raw.connection.read_datagram()).await.unwrap();
+    let mut stream = within(raw.connection.accept_uni()).await.unwrap();
+    let mut reader = FrameReader::new(1 << 20);
+    for n in 2..100 {
+        let begun = std::time::Instant::now();
+        publish(&daemon, "a", n, 20);
+        within(raw.connection.read_datagram()).await.unwrap();
+        let told = read_until(&mut stream, &mut reader, |frame| match frame {
+            DaemonFrame::Head { sequence, .. } => Some(sequence).filter(|told| *told == n),
+            _ => None,
+        });
+        assert_eq!(told.await, n);
+        if begun.elapsed() > LATE {
+            return;
+        }
+    }
+    panic!("told at once, always");
+}

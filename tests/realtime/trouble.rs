@@ -1,7 +1,7 @@
 //! Networks that all but fail, readers that do not read, and caches that are too small.
 
 use crate::common::{client, daemon, daemon_with, within};
-use crate::lossy::{CLEAN, Lossy, ROUGH, Rules};
+use crate::lossy::{CLEAN, DEAD, Lossy, ROUGH, Rules};
 use crate::tally::{Tally, content, options, publish, pump, through};
 use std::time::Duration;
 use weir::engine::Limits;
@@ -182,4 +182,44 @@ async fn an_idle_subscriber_wakes_up_to_the_first_message_in_a_while() {
         tally.until(&mut subscription, n).await;
     }
     tally.assert_all("idle", 20);
+}
+
+// The last message and its repeat are lost, on a path that has lost nothing before: nothing follows
+// that would tell of it. Soon, not when heads of what has arrived are told: at least once, on a
+// machine that is busy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_message_is_told_of_though_it_stood_alone() {
+    for transport in BOTH {
+        let daemon = daemon().await;
+        let lossy = Lossy::start(daemon.local_addr(), CLEAN);
+        let mut soon = false;
+        for round in 0..20 {
+            let topic = format!("last/{round}");
+            let client = through(&lossy, &daemon, transport).await;
+            let mut subscription =
+                client.subscribe(&topic, &options(Delivery::Realtime)).await.unwrap();
+            let mut tally = Tally::default();
+            for n in 1..=3 {
+                publish(&daemon, &topic, n, 100);
+                tally.until(&mut subscription, n).await;
+                // Long enough for it to stand alone, and for the topic to be known.
+                tokio::time::sleep(Duration::from_millis(150)).await;
+            }
+            let (_, lost) = lossy.counts();
+            let _ = lossy.set(DEAD);
+            publish(&daemon, &topic, 4, 100);
+            while lossy.counts().1 < lost + 2 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let _ = lossy.set(CLEAN);
+            let begun = std::time::Instant::now();
+            tally.until(&mut subscription, 4).await;
+            assert_eq!((tally.messages, tally.missed), (4, 0));
+            soon |= begun.elapsed() < Duration::from_secs(1);
+            if soon && round >= 2 {
+                break;
+            }
+        }
+        assert!(soon, "told as if it had arrived");
+    }
 }

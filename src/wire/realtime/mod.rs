@@ -21,6 +21,10 @@ const MILLISECOND: u64 = 1000;
 /// How long after a topic's last datagram its newest sequence is told. 25 ms.
 pub const HEAD_AFTER: u64 = 25 * MILLISECOND;
 
+/// The same for a datagram that QUIC has acknowledged: what a receiver had no room for, or could
+/// make nothing of yet, it has lost all the same. 2 s.
+pub const HEAD_AFTER_ACKNOWLEDGED: u64 = 2000 * MILLISECOND;
+
 /// Most holes in one [`Repair`](super::ClientFrame::Repair).
 pub const HOLES: usize = 64;
 
