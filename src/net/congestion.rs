@@ -12,7 +12,7 @@
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const FLOOR: u64 = 10;
 
@@ -38,6 +38,8 @@ pub(crate) struct Heard {
     pub(crate) settled: Option<Instant>,
     /// When packets were last found to be lost. What is acknowledged after all remains lost.
     pub(crate) lost: Option<Instant>,
+    /// The shortest round trip so far.
+    pub(crate) shortest: Option<Duration>,
 }
 
 impl Heard {
@@ -71,6 +73,7 @@ impl Controller for Floor {
         rtt: &quinn_proto::RttEstimator,
     ) {
         self.acknowledged = self.acknowledged.max(Some(sent));
+        self.heard.shortest = Some(rtt.min());
         self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
     }
 

@@ -5,6 +5,7 @@
 //! stands alone waits for QUIC to acknowledge it first, and is then told much later: what QUIC has
 //! acknowledged the receiver may still have dropped, for want of room.
 
+use super::path::Path;
 use crate::wire::realtime::{HEAD_AFTER, HEAD_AFTER_ACKNOWLEDGED, acknowledged_within};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
@@ -16,29 +17,6 @@ const MOST: usize = 256;
 /// Browsers keep as few as 10 datagrams that the page has not come to read, and each may be
 /// repeated.
 const FEW: u32 = 4;
-
-/// How long a path that has lost something is not trusted, 10 s in µs.
-const DISTRUST: u64 = 10_000_000;
-
-/// What is known of the path. Times are µs.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Path {
-    pub(super) rtt: u64,
-    /// What was sent up to then has been acknowledged, or was lost before.
-    pub(super) settled: Option<u64>,
-    /// When something was last found to be lost.
-    pub(super) lost: Option<u64>,
-}
-
-impl Path {
-    fn has_brought(&self, sent: u64) -> bool {
-        self.settled >= Some(sent) && self.lost.is_none_or(|lost| lost < sent)
-    }
-
-    fn is_trusted(&self, now: u64) -> bool {
-        self.lost.is_none_or(|lost| now >= lost.saturating_add(DISTRUST))
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plan {
@@ -141,12 +119,15 @@ impl Heads {
 mod tests {
     use super::*;
 
+    // How long a path that has lost something is not trusted.
+    const DISTRUST: u64 = 10_000_000;
+
     const RTT: u64 = 20_000;
     // When what was sent at 0 must have been acknowledged.
     const ASK: u64 = HEAD_AFTER + RTT + RTT / 2 + 10_000;
 
     fn path(settled: u64) -> Path {
-        Path { rtt: RTT, settled: Some(settled), lost: None }
+        Path { rtt: RTT, shortest: RTT, settled: Some(settled), lost: None }
     }
 
     fn lossy() -> Path {

@@ -19,7 +19,7 @@
 //! | `incoming` | a publication that arrives in chunks: its digest so far, and its deadline |
 //! | `follow` | a large message on its way to one peer |
 //! | `deliver`, `apart`, `realtime` | one subscription, out: in order, a stream for each message, in datagrams |
-//! | `piece`, `heads`, `streamed` | of the last: what was read; the end of a burst; what needs no repair |
+//! | `piece`, `heads`, `streamed`, `path` | of the last: what was read; the end of a burst; what needs no repair; how long the way is |
 //! | `datagrams`, `asked` | what comes in datagrams; the repairs among it |
 
 pub(crate) mod congestion;
@@ -55,6 +55,8 @@ pub(crate) mod heads;
 pub(crate) mod identity;
 #[cfg(feature = "daemon")]
 pub(crate) mod incoming;
+#[cfg(feature = "daemon")]
+pub(crate) mod path;
 #[cfg(feature = "daemon")]
 pub(crate) mod piece;
 #[cfg(feature = "daemon")]

@@ -4,22 +4,22 @@
 
 use super::apart::{Apart, Far};
 use super::asked::{Asked, Hole};
-use super::congestion::Heard;
 use super::deliver::{Stream, append_encoded, at_once, fell_behind, wanted};
-use super::heads::{Heads, Path};
+use super::heads::Heads;
 use super::link::{Gone, WriteError};
+use super::path::Watch;
 use super::piece::{Piece, Told, frame_of, take};
 use super::session::Peer;
 use super::streamed::Streamed;
 use crate::engine::{Item, Large, Repaired, SubscriptionId};
-use crate::wire::realtime::{Congestion, Repeats};
+use crate::wire::realtime::Repeats;
 use crate::wire::{Code, DaemonFrame, Encoded, Refusal};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
-use tokio::time::{Duration, Instant, Sleep};
+use tokio::time::{Duration, Sleep};
 
 /// Bytes read under one lock, 32 KiB. Whoever has that much to catch up with is not live, and is
 /// served by stream, which holds back by itself.
@@ -28,9 +28,6 @@ const BATCH: usize = 32 << 10;
 /// Bytes a second that may be repeated to one subscription, 64 KiB: three times what a sender of
 /// 60 messages of 200 bytes a second needs.
 const REPEATED: u64 = 64 << 10;
-
-/// How often the round-trip time is looked at, 20 ms, in µs.
-const SAMPLE: u64 = 20_000;
 
 /// Repeats that come so much later than they are due are left out, 5 ms, in µs: the daemon has more
 /// to do than it can, and who misses something asks.
@@ -54,13 +51,7 @@ struct Delivery {
     pieces: Vec<Bytes>,
     apart: Apart,
     repeats: Repeats,
-    congestion: Congestion,
-    congested: bool,
-    begun: Instant,
-    path: Path,
-    // Bytes that a datagram holds.
-    size: usize,
-    sampled: Option<u64>,
+    watch: Watch,
     // Announcements that may not have arrived yet, and until when they go along.
     recent: Vec<(u64, Bytes, u64)>,
     heads: Heads,
@@ -107,12 +98,7 @@ pub(super) async fn deliver(
         whose,
         stream: Stream::default(),
         repeats: Repeats::new(REPEATED, true),
-        congestion: Congestion::default(),
-        congested: false,
-        begun: Instant::now(),
-        path: Path::default(),
-        size: 0,
-        sampled: None,
+        watch: Watch::begin(),
         recent: Vec::new(),
         heads: Heads::default(),
         streamed: Streamed::default(),
@@ -191,11 +177,11 @@ impl Delivery {
         taken: &mut usize,
     ) -> Next {
         let due = self.due();
-        let Self { peer, batch, timer, set, apart, begun, .. } = self;
+        let Self { peer, batch, timer, set, apart, watch, .. } = self;
         if let Some(due) = due
             && *set != Some(due)
         {
-            timer.as_mut().reset(*begun + Duration::from_micros(due));
+            timer.as_mut().reset(watch.at(due));
             *set = Some(due);
         }
         let mut take = |item: Item<'_>| *taken += take(&item, batch);
@@ -227,10 +213,6 @@ impl Delivery {
         .await
     }
 
-    fn now(&self) -> u64 {
-        self.begun.elapsed().as_micros() as u64
-    }
-
     fn due(&self) -> Option<u64> {
         match (self.repeats.due(), self.heads.due()) {
             (Some(repeat), Some(head)) => Some(repeat.min(head)),
@@ -238,30 +220,19 @@ impl Delivery {
         }
     }
 
-    // How long a round trip takes just now, whether the path has queues, and what fits a packet.
-    fn sample(&mut self, now: u64) {
-        if self.sampled.is_none_or(|at| now >= at + SAMPLE) {
-            self.sampled = Some(now);
-            let rtt = self.peer.link.rtt().map_or(0, |rtt| rtt.as_micros() as u64);
-            self.path.rtt = rtt;
-            self.congested = self.congestion.sample(now, rtt);
-            self.size = self.peer.link.datagram_size().unwrap_or(0);
-        }
-    }
-
     // Sends what was read.
     async fn send(&mut self, behind: bool) -> Result<(), End> {
-        let now = self.now();
-        self.sample(now);
+        let now = self.watch.now();
+        self.watch.sample(&self.peer.link, now);
         self.recent.retain(|(_, _, until)| *until > now);
-        let size = if behind { 0 } else { self.size };
+        let size = if behind { 0 } else { self.watch.size };
         let mut batch = std::mem::take(&mut self.batch);
         for piece in batch.drain(..) {
             match piece {
                 Piece::Topic(topic, frame) => {
                     self.pieces.push(frame.clone());
                     // The stream has been lost three times over before this is not enough.
-                    let until = now + (3 * self.path.rtt).max(100_000);
+                    let until = now + (3 * self.watch.path.rtt).max(100_000);
                     self.recent.push((topic, frame, until));
                 }
                 Piece::Gap(frame) => self.pieces.push(frame),
@@ -291,8 +262,10 @@ impl Delivery {
             count += 1;
         }
         self.peer.link.send_datagram(&pieces[..count]).await?;
-        self.repeats.push(now, self.path.rtt, topic, frame.clone());
-        self.heads.sent(now, topic, sequence, known, &self.path);
+        if self.watch.path.is_long() {
+            self.repeats.push(now, self.watch.path.rtt, topic, frame.clone());
+        }
+        self.heads.sent(now, topic, sequence, known, &self.watch.path);
         Ok(())
     }
 
@@ -320,31 +293,29 @@ impl Delivery {
 
     // Repeats and heads that are due.
     async fn tick(&mut self) -> Result<(), End> {
-        let now = self.now();
+        let now = self.watch.now();
         if let Some(due) = self.repeats.due().filter(|due| *due <= now) {
-            self.sample(now);
-            if self.congested || now - due > LATE || self.peer.link.is_backed_up() {
+            self.watch.sample(&self.peer.link, now);
+            if self.watch.congested || now - due > LATE || self.peer.link.is_backed_up() {
                 self.repeats.skip_due(now);
             } else {
                 self.repeat(now).await?;
             }
         }
-        let Self { peer, begun, path, pieces, .. } = self;
-        let look = || {
-            let Heard { settled, lost } = peer.link.heard();
-            let since = |at| Instant::from_std(at).duration_since(*begun).as_micros() as u64;
-            *path = Path { settled: settled.map(since), lost: lost.map(since), ..*path };
-            *path
-        };
-        self.heads.pop(now, look, |topic, sequence| {
-            pieces.push(DaemonFrame::Head { topic, sequence }.to_bytes());
-        });
+        let Self { peer, watch, pieces, .. } = self;
+        self.heads.pop(
+            now,
+            || watch.look(&peer.link, now),
+            |topic, sequence| {
+                pieces.push(DaemonFrame::Head { topic, sequence }.to_bytes());
+            },
+        );
         self.flush().await?;
         Ok(())
     }
 
     async fn repeat(&mut self, now: u64) -> Result<(), Gone> {
-        let size = self.size;
+        let size = self.watch.size;
         let head = if self.bare { 0 } else { self.whose.len() };
         let names: usize = self.recent.iter().map(|(_, frame, _)| frame.len()).sum();
         let mut pieces = Vec::new();
@@ -380,9 +351,9 @@ impl Delivery {
             })
         });
         self.pieces.append(&mut gone);
-        let now = self.now();
-        self.sample(now);
-        let size = self.size;
+        let now = self.watch.now();
+        self.watch.sample(&self.peer.link, now);
+        let size = self.watch.size;
         for (far, name) in large {
             // In datagrams there is no answer to that.
             if reliably && !self.apart.has(far) {

@@ -29,7 +29,7 @@ pub struct Rules {
 pub const CLEAN: Rules =
     Rules { loss: 0.0, burst: 1.0, reorder: 0.0, duplicate: 0.0, delay: Duration::from_millis(4) };
 
-pub const ROUGH: Rules = Rules { loss: 0.05, burst: 1.5, reorder: 0.05, duplicate: 0.03, ..CLEAN };
+pub const ROUGH: Rules = Rules { loss: 0.05, burst: 1.5, reorder: 0.05, duplicate: 0.06, ..CLEAN };
 
 /// Nothing comes through.
 pub const DEAD: Rules = Rules { loss: 1.0, burst: 1e12, ..CLEAN };
