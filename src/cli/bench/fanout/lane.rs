@@ -21,6 +21,9 @@ use tokio::task::JoinSet;
 /// The beginning is not measured: what has stood idle warms up.
 pub(super) const WARM_UP: Duration = Duration::from_millis(200);
 
+/// From the first message until those that count: what a thousand handshakes have left to do.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// How long the first messages may take to reach everybody.
 const PROBES: Duration = Duration::from_secs(30);
 
@@ -33,7 +36,11 @@ const COPIES: Duration = Duration::from_millis(100);
 /// How often to look whether everything has come.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Subscribers and publishers do not wait for one another.
+/// How long what a lane leaves behind may take to end.
+const END: Duration = Duration::from_secs(10);
+
+/// Subscribers and publishers do not wait for one another. Each lane has runtimes of its own: a
+/// thousand connections that end, and a GiB that goes back to the system, would disturb the next.
 pub(super) struct Runtimes {
     subscribers: Runtime,
     publishers: Runtime,
@@ -50,9 +57,10 @@ impl Runtimes {
         self.subscribers.block_on(future)
     }
 
-    pub(super) fn shutdown(self) {
-        self.subscribers.shutdown_background();
-        self.publishers.shutdown_background();
+    /// Waits until everything has ended.
+    pub(super) fn end(self) {
+        self.subscribers.shutdown_timeout(END);
+        self.publishers.shutdown_timeout(END);
     }
 }
 
@@ -140,6 +148,7 @@ pub(super) async fn run(
         bail!("the first messages do not come");
     }
     let standing = process.memory();
+    tokio::time::sleep(SETTLE).await;
     let (usage, own) = (process.usage(), Usage::own());
     let begun = following.flow.now();
     // A session that ends takes with it what is still on its way: they stay until the end.

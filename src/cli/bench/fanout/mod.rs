@@ -248,21 +248,17 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         tracing::warn!("no nats-server here: not compared with it");
     }
     let lanes = arguments.lanes(nats.is_some());
-    let runtimes = Runtimes::new()?;
     let bar = progress(arguments.duration * (arguments.rounds as u32 * lanes.len() as u32));
     let mut report = Report::new(arguments, &lanes);
-    let result =
-        runtimes.block_on(unless_interrupted(all(arguments, &lanes, &runtimes, &bar, &mut report)));
+    let result = all(arguments, &lanes, &bar, &mut report);
     bar.finish_and_clear();
-    runtimes.shutdown();
     result?;
     report.finish()
 }
 
-async fn all(
+fn all(
     arguments: &Arguments,
     lanes: &[Lane],
-    runtimes: &Runtimes,
     bar: &ProgressBar,
     report: &mut Report<'_>,
 ) -> anyhow::Result<()> {
@@ -271,7 +267,11 @@ async fn all(
         for turn in 0..lanes.len() {
             let place = (turn + round as usize) % lanes.len();
             let lane = lanes[place];
-            let done = lane::run(arguments, lane, round, runtimes, bar).await;
+            let runtimes = Runtimes::new()?;
+            let run = async { Ok(lane::run(arguments, lane, round, &runtimes, bar).await) };
+            let done = runtimes.block_on(unless_interrupted(run));
+            runtimes.end();
+            let done = done?;
             if let Ok(figures) = &done
                 && let Some(doubt) = figures.doubt()
             {
