@@ -20,7 +20,7 @@ pub enum Action {
         /// Whether its datagrams need not say whose they are: it is the session's first with any.
         bare: bool,
     },
-    /// Send again what did not come: see [`Engine::repair`].
+    /// Send again what did not come: see [`Engine::repair`](super::Engine::repair).
     Repair {
         /// The subscription's name on the wire.
         request: u32,
@@ -31,7 +31,8 @@ pub enum Action {
         /// On the subscription's stream; else in datagrams.
         reliably: bool,
     },
-    /// Acknowledge this alias in a datagram before long: see [`Session::acknowledge`].
+    /// Acknowledge this alias in a datagram before long: see
+    /// [`Session::acknowledge`](super::Session::acknowledge).
     Acknowledge {
         /// As published.
         alias: u32,
@@ -67,7 +68,7 @@ pub enum Action {
 pub enum Answer {
     /// Its bytes.
     Small(Encoded),
-    /// It is large: [`Engine::follow`] it.
+    /// It is large: [`Engine::follow`](super::Engine::follow) it.
     Large {
         /// The topic's id.
         topic: u64,
