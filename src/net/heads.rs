@@ -118,9 +118,7 @@ impl Heads {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    // How long a path that has lost something is not trusted.
-    const DISTRUST: u64 = 10_000_000;
+    use crate::net::path::DISTRUST;
 
     const RTT: u64 = 20_000;
     // When what was sent at 0 must have been acknowledged.

@@ -14,7 +14,7 @@ const SAMPLE: u64 = 20_000;
 const LOOK: u64 = 1_000_000;
 
 /// How long a path that has lost something is not trusted, 10 s in µs.
-const DISTRUST: u64 = 10_000_000;
+pub(super) const DISTRUST: u64 = 10_000_000;
 
 /// What is known of the path. Times are µs.
 #[derive(Debug, Clone, Copy, Default)]

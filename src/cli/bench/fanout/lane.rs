@@ -39,8 +39,8 @@ const LOOK: Duration = Duration::from_millis(1);
 /// How long what a lane leaves behind may take to end.
 const END: Duration = Duration::from_secs(10);
 
-/// Subscribers and publishers do not wait for one another. Each lane has runtimes of its own: a
-/// thousand connections that end, and a GiB that goes back to the system, would disturb the next.
+/// Subscribers and publishers do not wait for one another. Each lane has runtimes of its own, so that
+/// nothing of it is still ending while the next is measured.
 pub(super) struct Runtimes {
     subscribers: Runtime,
     publishers: Runtime,
