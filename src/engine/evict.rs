@@ -10,7 +10,7 @@ impl Engine {
     /// Makes room until the budget holds. `newest` is the topic published to just now: its new
     /// message stays, so that whoever was woken for it can read it.
     pub(super) fn make_room(&mut self, newest: Slot) {
-        let budget = self.limits.messages();
+        let budget = self.limits.messages() - self.budget.held();
         while self.bytes > budget {
             if let Some(slot) = self.shares.largest() {
                 self.evict(slot);

@@ -68,6 +68,12 @@ impl Limits {
         self.cache / 4 / COUNT_COST
     }
 
+    /// Bytes that peers may make the daemon hold beside the topics, taken from the topics' part:
+    /// a quarter of the budget, as for a largest payload.
+    pub(crate) fn held(&self) -> usize {
+        self.cache / 4
+    }
+
     /// Bytes for everything else.
     pub(crate) fn messages(&self) -> usize {
         self.cache - self.cache / 4

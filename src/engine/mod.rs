@@ -35,6 +35,7 @@ mod action;
 mod answers;
 mod arrival;
 mod body;
+mod budget;
 mod counts;
 mod evict;
 mod filters;
@@ -63,6 +64,7 @@ mod tests;
 
 pub use action::{Action, Answer};
 pub use arrival::{Begun, Failed, Opening, Upload};
+pub use budget::{Budget, Charge};
 pub use frames::{Channel, Hashing, Prepared, Publishing, encode_item};
 pub use intake::Intake;
 pub use item::{Item, MessageRef};
@@ -109,8 +111,9 @@ pub struct Engine {
     next_topic: u64,
     shares: Shares,
     ledger: Ledger,
-    // Cost of all topics.
+    // Cost of all topics; and what peers make the daemon hold beside them.
     bytes: usize,
+    budget: Budget,
     filters: Filters,
     subscriptions: Subscriptions,
     next_session: u64,
@@ -135,6 +138,7 @@ impl Engine {
             shares: Shares::default(),
             ledger: Ledger::new(limits.counts()),
             bytes: 0,
+            budget: Budget::new(limits.held()),
             filters: Filters::default(),
             subscriptions: Subscriptions::default(),
             next_session: 1,
@@ -173,9 +177,16 @@ impl Engine {
         self.subscriptions.len()
     }
 
-    /// Bytes charged to the budget: topics and messages, and the part set aside for counts.
+    /// Bytes charged to the cache: topics and messages, what peers make the daemon hold beside
+    /// them, and the part set aside for counts.
     pub fn bytes(&self) -> usize {
-        self.bytes + self.limits.cache / 4
+        self.bytes + self.budget.held() + self.limits.cache / 4
+    }
+
+    /// For what peers make the daemon hold beside the topics, a quarter of the cache: the topics
+    /// give way to it with the next publication.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     fn topic(&self, slot: Slot) -> Option<&Topic> {
