@@ -303,7 +303,7 @@ impl Stream for LocalSubscription {
             }
             let Self { core, id, events, .. } = this;
             // One that arrives is waited for, and others may overtake it.
-            let wanted = Wanted { large: Large::Whole { in_order: false }, ..BATCH.into() };
+            let wanted = Wanted { large: Large::Whole, ..BATCH.into() };
             let read = core.poll_read(*id, context, wanted, &mut |item| events.extend(read(&item)));
             if let Err(refusal) = std::task::ready!(read) {
                 this.ended = true;
@@ -361,6 +361,5 @@ fn read(item: &Item<'_>) -> Option<Read> {
 impl Drop for LocalSubscription {
     fn drop(&mut self) {
         self.core.with(|engine| engine.unsubscribe(self.id));
-        self.core.forget(self.id);
     }
 }

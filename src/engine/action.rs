@@ -41,8 +41,6 @@ pub enum Action {
     Stop {
         /// The subscription's name on the wire.
         request: u32,
-        /// What it was.
-        subscription: SubscriptionId,
     },
     /// Send this on a uni stream of its own.
     Answer {

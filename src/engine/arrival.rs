@@ -9,7 +9,7 @@ use super::body::{Arriving, Body};
 use super::counts::Count;
 use super::log::{Entry, Origin};
 use super::publish::{accept, count};
-use super::{Engine, Receipt, Slot, SubscriptionId};
+use super::{Engine, Receipt, Slot};
 use crate::wire::{Code, Digest, Refusal};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -71,8 +71,8 @@ impl Engine {
                 self.supersede(slot, origin);
             }
         }
-        self.resolve(slot);
         self.position += 1;
+        self.work += 1;
         let position = self.position;
         let entry = Entry {
             position,
@@ -90,21 +90,15 @@ impl Engine {
             upload
         });
         self.make_room(slot);
-        self.wake(slot, position);
+        self.stir(slot, position);
         upload.map(Begun::Arriving).ok_or_else(gone)
     }
 
     // Whoever begins a publication again has given up the first attempt, and may be the only one
     // to know it.
     fn supersede(&mut self, slot: Slot, origin: Origin) {
-        let Some(topic) = self.topic(slot) else {
-            return;
-        };
-        let mut arriving = topic.arriving.iter();
-        let before = arriving.find(|sequence| {
-            topic.log.get(**sequence).is_some_and(|entry| entry.origin == Some(origin))
-        });
-        if let Some(sequence) = before.copied() {
+        let before = self.topic(slot).and_then(|topic| topic.begun(&origin));
+        if let Some(sequence) = before {
             self.abort_entry(slot, sequence, true);
         }
     }
@@ -114,21 +108,20 @@ impl Engine {
     pub fn append(&mut self, upload: Upload, chunk: Bytes) -> Result<(), Failed> {
         let slot = self.arriving(upload)?;
         let appended = self.change(slot, |topic| {
-            let position = topic.log.get(upload.sequence).map_or(0, |entry| entry.position);
             topic.arrive(upload.sequence, |entry| {
                 let arriving = entry.body.arriving()?;
                 if chunk.is_empty() || arriving.rope.len() + chunk.len() > arriving.size {
                     return None;
                 }
                 arriving.rope.push(chunk);
-                Some((position, std::mem::take(&mut arriving.waiting)))
+                Some(std::mem::take(&mut arriving.waiting))
             })
         });
-        let Some((position, waiting)) = appended.flatten().flatten() else {
+        let Some(waiting) = appended.flatten().flatten() else {
             self.abort_entry(slot, upload.sequence, false);
             return Err(Failed::Refused(malformed("more of a payload than its begin had said")));
         };
-        self.rouse(slot, position, waiting);
+        self.rouse(slot, waiting);
         if let Some(name) = self.topic(slot).map(|topic| topic.name.clone()) {
             // It is in use.
             self.by_use.promote(&name);
@@ -163,25 +156,26 @@ impl Engine {
                 return Err(Failed::Refused(refusal));
             }
         }
-        let (limits, ledger) = (self.limits, &mut self.ledger);
+        let (limits, tables) = (self.limits, (&mut self.ledger, &mut self.dying));
         let Some(topic) = self.topics[slot].as_deref_mut() else {
             return Err(Failed::Refused(gone()));
         };
         let before = topic.cost();
-        let (count, known) = count(topic, ledger, now, &digest);
+        let (count, known) = count(topic, tables, now, &digest);
         let arrived = topic.arrive(sequence, |entry| {
             let arriving = entry.body.arriving()?;
             let waiting = arriving.take_all();
             let rope = known.and_then(|known| known.rope(arriving.size));
             let rope = rope.unwrap_or_else(|| Arc::new(std::mem::take(&mut arriving.rope)));
             (entry.count, entry.digest, entry.body) = (count, digest, Body::Large(rope));
-            Some((entry.position, waiting))
+            Some(waiting)
         });
         topic.complete(sequence);
         let receipt = accept(topic, &limits, origin, sequence, count, digest);
+        self.work += 1;
         self.settle(slot, before);
-        if let Some((position, waiting)) = arrived.flatten() {
-            self.rouse(slot, position, waiting);
+        if let Some(waiting) = arrived.flatten() {
+            self.rouse(slot, waiting);
         }
         self.make_room(slot);
         Ok(receipt)
@@ -213,11 +207,11 @@ impl Engine {
             topic.arrive(sequence, |entry| {
                 let waiting = entry.body.arriving()?.take_all();
                 (entry.origin, entry.body) = (None, Body::Aborted { superseded });
-                Some((entry.position, waiting))
+                Some(waiting)
             })
         });
-        if let Some((position, waiting)) = aborted.flatten().flatten() {
-            self.rouse(slot, position, waiting);
+        if let Some(waiting) = aborted.flatten().flatten() {
+            self.rouse(slot, waiting);
         }
     }
 
@@ -229,13 +223,6 @@ impl Engine {
             (Some(slot), Some(Body::Arriving(_))) => Ok(slot),
             (_, Some(Body::Aborted { superseded: true })) => Err(Failed::Superseded),
             _ => Err(Failed::Refused(gone())),
-        }
-    }
-
-    // Whoever waited for more of a message, or for its end, has something to read.
-    pub(super) fn rouse(&mut self, slot: Slot, position: u64, waiting: Vec<SubscriptionId>) {
-        for id in waiting {
-            self.subscriptions.rouse(id, slot, position);
         }
     }
 }

@@ -27,6 +27,9 @@ pub(crate) enum Body {
         /// For the reason that its publisher has begun it again.
         superseded: bool,
     },
+    /// It was complete, and gave up what it had while an older one still arrived: its sequence is
+    /// a gap.
+    Evicted,
 }
 
 /// What has come of a payload.
@@ -35,7 +38,7 @@ pub(crate) struct Arriving {
     /// How long it will be, bytes.
     pub(crate) size: usize,
     pub(crate) rope: Rope,
-    /// Subscriptions that have had all that has come.
+    /// Subscriptions that have had all that has come; some may have ended, or wait no more.
     pub(crate) waiting: Vec<SubscriptionId>,
     /// Those that wait for the whole.
     pub(crate) whole: Vec<SubscriptionId>,
@@ -52,12 +55,6 @@ impl Arriving {
         all.append(&mut self.whole);
         all
     }
-
-    /// Forgets one who waits.
-    pub(crate) fn forget(&mut self, id: SubscriptionId) {
-        self.waiting.retain(|other| *other != id);
-        self.whole.retain(|other| *other != id);
-    }
 }
 
 impl Body {
@@ -71,7 +68,7 @@ impl Body {
             Self::Small(encoded) => encoded.size(),
             Self::Large(rope) => rope.len(),
             Self::Arriving(arriving) => arriving.size,
-            Self::Aborted { .. } => 0,
+            Self::Aborted { .. } | Self::Evicted => 0,
         }
     }
 
@@ -80,7 +77,7 @@ impl Body {
         match self {
             Self::Large(rope) => Some(rope),
             Self::Arriving(arriving) => Some(&arriving.rope),
-            Self::Small(_) | Self::Aborted { .. } => None,
+            Self::Small(_) | Self::Aborted { .. } | Self::Evicted => None,
         }
     }
 
@@ -97,7 +94,7 @@ impl Body {
             + match self {
                 Self::Small(encoded) => allocated(encoded.pieces().0.len()),
                 Self::Arriving(arriving) => ARRIVING_COST + arriving.rope.cost(),
-                Self::Large(_) | Self::Aborted { .. } => 0,
+                Self::Large(_) | Self::Aborted { .. } | Self::Evicted => 0,
             }
     }
 
@@ -109,7 +106,7 @@ impl Body {
                 body => PAYLOAD_COST + allocated(body),
             },
             Self::Large(rope) => PAYLOAD_COST + rope.cost(),
-            Self::Arriving(_) | Self::Aborted { .. } => 0,
+            Self::Arriving(_) | Self::Aborted { .. } | Self::Evicted => 0,
         }
     }
 }

@@ -78,6 +78,12 @@ impl Top {
         self.hints[to] = now.digest.hint();
     }
 
+    pub(crate) fn remove(&mut self, digest: &Digest) -> Option<Count> {
+        let at = self.place(digest)?;
+        self.hints.remove(at);
+        Some(self.ranked.remove(at).count)
+    }
+
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Ranked> {
         self.ranked.iter()
     }

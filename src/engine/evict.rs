@@ -1,40 +1,84 @@
 //! Keeping to the byte budget.
 
-use super::topic::Topic;
+use super::topic::{Left, Topic};
 use super::{Engine, Slot, set_place};
 
 // How many of the topics idle longest are looked at. A subscription may hold that many up.
 const IDLE: usize = 64;
 
+// Messages that one call gives up at most, 200 ns each; the rest is left for `tend`.
+const AT_ONCE: usize = 1024;
+
 impl Engine {
-    /// Makes room until the budget holds. `newest` is the topic published to just now: its new
-    /// message stays, so that whoever was woken for it can read it.
+    /// Makes room until the budget holds, or for long enough. `newest` is the topic published to
+    /// just now: its new message stays, so that whoever was woken for it can read it.
     pub(super) fn make_room(&mut self, newest: Slot) {
-        let budget = self.limits.messages() - self.budget.held();
-        while self.bytes > budget {
-            if let Some(slot) = self.shares.largest() {
+        if self.is_over() || !self.dying.is_empty() {
+            self.make_room_for(Some(newest), AT_ONCE);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.bytes > self.limits.messages() - self.budget.held()
+    }
+
+    /// Whether there is room to be made, and something left to give up for it.
+    pub(super) fn owes_room(&self) -> bool {
+        !self.dying.is_empty() || (self.is_over() && self.shares.largest().is_some())
+    }
+
+    pub(super) fn make_room_for(&mut self, newest: Option<Slot>, work: usize) {
+        let mut left = work;
+        self.bury(&mut left);
+        while self.is_over() && left > 0 {
+            left -= 1;
+            if let Some(slot) = self.above_its_share(newest) {
                 self.evict(slot);
                 continue;
             }
             // Every topic is down to its newest message: what is idle longest goes.
             let idle = self.by_use.iter().rev().map(|(_, slot)| *slot);
-            let idle = idle.filter(|slot| *slot != newest).take(IDLE);
-            let gives = |topic: &Topic| topic.behind == 0 || !topic.is_empty();
+            let idle = idle.filter(|slot| Some(*slot) != newest).take(IDLE);
+            let gives = |topic: &Topic| !self.is_waited_for(topic) || !topic.is_empty();
             let Some(slot) = idle.min_by_key(|slot| !self.topic(*slot).is_some_and(gives)) else {
                 // Nothing is left but what arrives here, side by side: the oldest goes.
+                let Some(newest) = newest else { break };
                 if self.topic(newest).is_some_and(Topic::is_one) {
-                    return;
+                    break;
                 }
                 self.evict(newest);
                 continue;
             };
-            let held = |topic: &Topic| topic.behind > 0 && !topic.is_empty();
+            let held = |topic: &Topic| self.is_waited_for(topic) && !topic.is_empty();
             if self.topic(slot).is_some_and(held) {
                 self.evict(slot);
             } else {
                 self.forget(slot);
+                self.bury(&mut left);
             }
         }
+        self.work += work - left;
+    }
+
+    // The topic furthest above its share. The newest message of a topic is kept as long as there
+    // are others to give up, but for a large one that takes more than a fair share by itself, where
+    // the others would be of a topic that takes less.
+    fn above_its_share(&self, newest: Option<Slot>) -> Option<Slot> {
+        let fair = self.limits.messages() / self.by_name.len().max(1);
+        let within = |slot: Slot| self.topic(slot).is_none_or(|topic| topic.cost() <= fair);
+        let spare = self.shares.largest();
+        if spare.is_none_or(within)
+            && let Some(big) = self.shares.biggest().filter(|slot| Some(*slot) != newest)
+            && !within(big)
+        {
+            return Some(big);
+        }
+        spare
+    }
+
+    // Whether some subscription may not have had all of it.
+    fn is_waited_for(&self, topic: &Topic) -> bool {
+        self.subscriptions.reading.is_behind(topic.moved())
     }
 
     /// Makes room for one more topic.
@@ -42,7 +86,7 @@ impl Engine {
         while self.by_name.len() >= self.limits.topics {
             let idle = self.by_use.iter().rev().map(|(_, slot)| *slot).take(IDLE);
             // Rather one that nobody waits for; of those, rather one that holds nothing.
-            let worth = |topic: &Topic| (topic.behind > 0, !topic.is_empty());
+            let worth = |topic: &Topic| (self.is_waited_for(topic), !topic.is_empty());
             let Some(slot) = idle.min_by_key(|slot| self.topic(*slot).map(worth)) else {
                 return;
             };
@@ -51,43 +95,70 @@ impl Engine {
     }
 
     fn evict(&mut self, slot: Slot) {
-        let Some((key, left)) = self.change(slot, |topic| (topic.key, topic.evict())) else {
+        let reading = &self.subscriptions.reading;
+        let Some(topic) = self.topics.get_mut(slot).and_then(Option::as_deref_mut) else {
             return;
         };
+        let (key, before) = (topic.key, topic.cost());
+        let left = topic.evict(&|from, to| reading.any(from, to));
+        self.settle(slot, before);
+        self.take_left(slot, key, left);
+    }
+
+    fn take_left(&mut self, slot: Slot, key: u64, left: Left) {
         if let Some((digest, count)) = left.payload {
             self.ledger.put(key, &digest, count, self.position);
         }
-        if let Some((position, waiting)) = left.arriving {
-            self.rouse(slot, position, waiting);
+        if let Some(waiting) = left.arriving {
+            self.rouse(slot, waiting);
         }
     }
 
     /// Forgets a topic. Its counts stay in the ledger while they can; subscriptions that have not
-    /// read all of it are ended.
+    /// read all of it are told when they read.
     fn forget(&mut self, slot: Slot) {
-        while self.topic(slot).is_some_and(|topic| !topic.is_empty()) {
-            self.evict(slot);
-        }
-        let Some(topic) = self.topics.get_mut(slot).and_then(Option::take) else {
+        let Some(mut topic) = self.topics.get_mut(slot).and_then(Option::take) else {
             return;
         };
-        if topic.behind > 0 {
-            self.abandon(slot, &topic.name);
+        if self.is_waited_for(&topic) {
+            let bounds = (topic.log.first(), topic.log.next());
+            self.forgotten.push(topic.name.clone(), topic.epoch, bounds, topic.moved());
         }
-        for ranked in topic.top.iter().rev() {
-            // What only the list of the highest still knew; the highest are to stay longest.
-            self.ledger.take(topic.key, &ranked.digest);
-            self.ledger.put(topic.key, &ranked.digest, ranked.count, self.position);
-        }
-        self.bytes -= topic.cost();
         let topics = &mut self.topics;
+        self.shares.set_big(slot, None);
         self.shares.remove(topic.place, |slot, place| set_place(topics, slot, place));
+        self.recent.remove(slot);
         self.by_use.pop(&topic.name);
         self.by_name.remove(&topic.name);
         self.by_id.remove(&topic.id);
-        for id in &topic.waiting {
-            self.subscriptions.forget(*id, slot);
-        }
         self.free.push(slot);
+        for waiting in topic.abandon() {
+            self.rouse(slot, waiting);
+        }
+        self.dying.push_back(topic);
+    }
+
+    // Gives up what topics had that were forgotten.
+    fn bury(&mut self, left: &mut usize) {
+        while *left > 0
+            && let Some(topic) = self.dying.front_mut()
+        {
+            *left -= 1;
+            let before = topic.cost();
+            if !topic.is_empty() {
+                let (key, gone) = (topic.key, topic.evict(&|_, _| false));
+                self.bytes = self.bytes + topic.cost() - before;
+                self.take_left(Slot::MAX, key, gone);
+                continue;
+            }
+            for ranked in topic.top.iter().rev() {
+                // What only the list of the highest still knew; the highest are to stay longest.
+                self.ledger.take(topic.key, &ranked.digest);
+                self.ledger.put(topic.key, &ranked.digest, ranked.count, self.position);
+            }
+            *left = left.saturating_sub(100);
+            self.bytes -= before;
+            self.dying.pop_front();
+        }
     }
 }

@@ -1,46 +1,64 @@
 //! Which subscriptions a topic concerns, found by walking the topic, not the subscriptions.
+//!
+//! Subscriptions with the same filter are one [`Group`]. A group lists those of its members that
+//! have had everything: the next publication wakes them, and costs the others nothing.
 
 use super::SubscriptionId;
 use crate::wire::Filter;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 
-type Member = (SubscriptionId, u64);
+/// Index of a group.
+pub(crate) type GroupId = u32;
+
+const NONE: GroupId = GroupId::MAX;
+
+/// The subscriptions with one filter.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    members: u32,
+    /// Those that have had everything.
+    pub(crate) idle: Vec<SubscriptionId>,
+}
 
 /// A tree over the segments of filters.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Node {
     literal: HashMap<Box<str>, Node, RandomState>,
     star: Option<Box<Node>>,
-    // Filters that end here, and filters that end here with `**`.
-    here: Vec<Member>,
-    rest: Vec<Member>,
+    // The filter that ends here, and the one that ends here with `**`.
+    here: GroupId,
+    rest: GroupId,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { literal: HashMap::default(), star: None, here: NONE, rest: NONE }
+    }
 }
 
 impl Node {
     fn is_empty(&self) -> bool {
-        self.literal.is_empty()
-            && self.star.is_none()
-            && self.here.is_empty()
-            && self.rest.is_empty()
+        self.literal.is_empty() && self.star.is_none() && self.here == NONE && self.rest == NONE
     }
 
-    fn insert<'a>(&mut self, mut segments: impl Iterator<Item = &'a str>, member: Member) {
+    // Where the group of a filter stands; the way to it is made.
+    fn place<'a>(&mut self, mut segments: impl Iterator<Item = &'a str>) -> &mut GroupId {
         match segments.next() {
-            None => self.here.push(member),
-            Some("**") => self.rest.push(member),
-            Some("*") => self.star.get_or_insert_default().insert(segments, member),
-            Some(name) => self.literal.entry(name.into()).or_default().insert(segments, member),
+            None => &mut self.here,
+            Some("**") => &mut self.rest,
+            Some("*") => self.star.get_or_insert_default().place(segments),
+            Some(name) => self.literal.entry(name.into()).or_default().place(segments),
         }
     }
 
-    fn remove<'a>(&mut self, mut segments: impl Iterator<Item = &'a str>, id: SubscriptionId) {
+    fn remove<'a>(&mut self, mut segments: impl Iterator<Item = &'a str>) {
         match segments.next() {
-            None => self.here.retain(|member| member.0 != id),
-            Some("**") => self.rest.retain(|member| member.0 != id),
+            None => self.here = NONE,
+            Some("**") => self.rest = NONE,
             Some("*") => {
                 if let Some(node) = &mut self.star {
-                    node.remove(segments, id);
+                    node.remove(segments);
                     if node.is_empty() {
                         self.star = None;
                     }
@@ -48,7 +66,7 @@ impl Node {
             }
             Some(name) => {
                 if let Some(node) = self.literal.get_mut(name) {
-                    node.remove(segments, id);
+                    node.remove(segments);
                     if node.is_empty() {
                         self.literal.remove(name);
                     }
@@ -56,45 +74,122 @@ impl Node {
             }
         }
     }
+}
 
-    fn visit(&self, topic: Option<&str>, wildcards: bool, found: &mut impl FnMut(Member)) {
-        if wildcards {
-            self.rest.iter().copied().for_each(&mut *found);
+/// Where a walk stands: a node, by the turns that lead to it. Nodes come and go while a walk
+/// rests, and it goes on with the first that there is from here on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    depth: u32,
+    // Bit i: the turn at depth i was to the star, and not to the literal before it.
+    turns: u32,
+}
+
+/// A walk over the filters that match one topic.
+struct Walk<'a, V> {
+    segments: &'a [&'a str],
+    wildcards: bool,
+    from: Option<Place>,
+    visit: &'a mut V,
+}
+
+impl<V: FnMut(Option<GroupId>) -> bool> Walk<'_, V> {
+    // Gives where to go on, if `visit` wanted no more.
+    fn node(&mut self, node: &Node, at: Place) -> Result<(), Place> {
+        // What the walk has to skip: everything before the place that it goes on with.
+        let from = self.from.filter(|from| from.depth > at.depth);
+        if from.is_none() {
+            self.from = None;
+            let wild = if at.depth > 0 || self.wildcards { node.rest } else { NONE };
+            let end = at.depth as usize == self.segments.len();
+            let here = if end { node.here } else { NONE };
+            // The node itself is work, too.
+            let mut all = [None, Some(wild), Some(here)].into_iter();
+            if !all.all(|group| group == Some(NONE) || (self.visit)(group)) {
+                return Err(at);
+            }
         }
-        let Some(topic) = topic else {
-            return self.here.iter().copied().for_each(found);
+        let Some(segment) = self.segments.get(at.depth as usize) else {
+            return Ok(());
         };
-        let (segment, tail) = match topic.split_once('/') {
-            Some((segment, tail)) => (segment, Some(tail)),
-            None => (topic, None),
-        };
-        if let Some(node) = self.literal.get(segment) {
-            node.visit(tail, true, found);
+        let turn = 1 << at.depth;
+        let skips = from.is_some_and(|from| from.turns & turn != 0);
+        if let Some(child) = node.literal.get(*segment).filter(|_| !skips) {
+            self.node(child, Place { depth: at.depth + 1, turns: at.turns })?;
         }
-        if wildcards && let Some(node) = &self.star {
-            node.visit(tail, true, found);
+        if !skips {
+            // What the literal turn had to skip to is behind.
+            self.from = None;
         }
+        if let Some(child) = node.star.as_ref().filter(|_| at.depth > 0 || self.wildcards) {
+            self.node(child, Place { depth: at.depth + 1, turns: at.turns | turn })?;
+        }
+        self.from = None;
+        Ok(())
     }
 }
 
-/// All filters that are subscribed to.
+/// The tree of all filters.
 #[derive(Debug, Default)]
-pub(crate) struct Filters(Node);
+pub(crate) struct Tree(Node);
+
+impl Tree {
+    /// Calls `visit` with each node on the way, as none, and with each group whose filter matches,
+    /// until it wants no more: then gives where to go on. It has to take three at least.
+    pub(crate) fn matching(
+        &self,
+        topic: &str,
+        from: Option<Place>,
+        mut visit: impl FnMut(Option<GroupId>) -> bool,
+    ) -> Option<Place> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let mut segments = [""; crate::wire::MAX_SEGMENTS];
+        let mut count = 0;
+        for segment in topic.split('/').take(segments.len()) {
+            segments[count] = segment;
+            count += 1;
+        }
+        let wildcards = segments[0] != "$weir";
+        let segments = &segments[..count];
+        let mut walk = Walk { segments, wildcards, from, visit: &mut visit };
+        walk.node(&self.0, Place::default()).err()
+    }
+}
+
+/// All filters that are subscribed to, and their groups.
+#[derive(Debug, Default)]
+pub(crate) struct Filters {
+    pub(crate) tree: Tree,
+    pub(crate) groups: Vec<Group>,
+    free: Vec<GroupId>,
+}
 
 impl Filters {
-    /// Adds a subscription and when it was born.
-    pub(crate) fn insert(&mut self, filter: &Filter, id: SubscriptionId, born: u64) {
-        self.0.insert(filter.segments(), (id, born));
+    /// Adds a member to the group of a filter, and gives that.
+    pub(crate) fn insert(&mut self, filter: &Filter) -> GroupId {
+        let place = self.tree.0.place(filter.segments());
+        if *place == NONE {
+            *place = self.free.pop().unwrap_or_else(|| {
+                self.groups.push(Group::default());
+                self.groups.len() as GroupId - 1
+            });
+        }
+        let id = *place;
+        self.groups[id as usize].members += 1;
+        id
     }
 
-    pub(crate) fn remove(&mut self, filter: &Filter, id: SubscriptionId) {
-        self.0.remove(filter.segments(), id);
-    }
-
-    /// Calls `found` with each subscription whose filter matches, and when it was born.
-    pub(crate) fn matching(&self, topic: &str, mut found: impl FnMut(SubscriptionId, u64)) {
-        let own = topic == "$weir" || topic.starts_with("$weir/");
-        self.0.visit(Some(topic), !own, &mut |(id, born)| found(id, born));
+    /// Takes a member out of the group of a filter. It is not among the idle any more.
+    pub(crate) fn remove(&mut self, filter: &Filter, id: GroupId) {
+        let group = &mut self.groups[id as usize];
+        group.members -= 1;
+        if group.members == 0 {
+            *group = Group::default();
+            self.free.push(id);
+            self.tree.0.remove(filter.segments());
+        }
     }
 }
 
@@ -102,10 +197,6 @@ impl Filters {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn id(index: usize) -> SubscriptionId {
-        SubscriptionId { index: index as u32, birth: 0 }
-    }
 
     fn segment() -> impl Strategy<Value = String> {
         prop_oneof![Just("a"), Just("b"), Just("$weir")].prop_map(String::from)
@@ -126,29 +217,43 @@ mod tests {
         fn the_tree_agrees_with_asking_every_filter(
             filters in proptest::collection::vec(filter(), 0..30),
             removed in proptest::collection::vec(any::<bool>(), 30),
+            step in 4_usize..9,
             topics in proptest::collection::vec(proptest::collection::vec(segment(), 1..5), 1..10),
         ) {
             let mut tree = Filters::default();
-            for (index, filter) in filters.iter().enumerate() {
-                tree.insert(filter, id(index), 1);
-            }
-            for (index, filter) in filters.iter().enumerate().filter(|(index, _)| removed[*index]) {
-                tree.remove(filter, id(index));
+            let groups: Vec<_> = filters.iter().map(|filter| tree.insert(filter)).collect();
+            for index in (0..filters.len()).filter(|index| removed[*index]) {
+                tree.remove(&filters[index], groups[index]);
             }
             for topic in topics {
                 let topic = topic.join("/");
-                let mut found = Vec::new();
-                tree.matching(&topic, |id, _| found.push(id.index()));
+                // In portions of `step`, each of which goes on where the one before stopped.
+                let (mut found, mut from) = (Vec::new(), None);
+                loop {
+                    let mut left = step;
+                    from = tree.tree.matching(&topic, from, |group| {
+                        found.extend(group.filter(|_| left > 0));
+                        left -= usize::from(left > 0);
+                        left > 0 || group.is_none()
+                    });
+                    if from.is_none() {
+                        break;
+                    }
+                }
                 found.sort_unstable();
-                let expected: Vec<usize> = (0..filters.len())
+                found.dedup();
+                let mut expected: Vec<_> = (0..filters.len())
                     .filter(|index| !removed[*index] && filters[*index].matches(&topic))
+                    .map(|index| groups[index])
                     .collect();
+                expected.sort_unstable();
+                expected.dedup();
                 prop_assert_eq!(found, expected, "{}", topic);
             }
-            for (index, filter) in filters.iter().enumerate() {
-                tree.remove(filter, id(index));
+            for index in (0..filters.len()).filter(|index| !removed[*index]) {
+                tree.remove(&filters[index], groups[index]);
             }
-            prop_assert!(tree.0.is_empty(), "nodes stay behind");
+            prop_assert!(tree.tree.0.is_empty(), "nodes stay behind");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::body::Body;
 use super::out::{Came, Out};
+use super::subscription::Subscription;
 use super::{Engine, Item, MessageRef, SubscriptionId};
 use crate::wire::{Code, GapCause, Lag, Refusal};
 
@@ -34,7 +35,8 @@ impl Engine {
         }
         let (begun, stalled, ended) = (false, false, false);
         let follow = Follow { topic, sequence, begun, offset: 0, stalled, ended };
-        let (id, _) = self.subscriptions.insert(Lag::Oldest, Some(Box::new(follow)));
+        let follow = Some(Box::new(follow));
+        let id = self.subscriptions.insert(Lag::Oldest, follow, self.position);
         self.subscriptions.name(id);
         Ok(id)
     }
@@ -42,12 +44,10 @@ impl Engine {
     pub(super) fn read_followed(
         &mut self,
         id: SubscriptionId,
+        subscription: &mut Subscription,
         budget: usize,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Result<bool, Refusal> {
-        let Some(subscription) = self.subscriptions.get_mut(id) else {
-            return Err(done());
-        };
         let Some(follow) = subscription.follow.as_deref_mut().filter(|follow| !follow.ended) else {
             return Err(done());
         };
@@ -79,7 +79,7 @@ impl Engine {
                         follow.ended = true;
                         out.notice(Item::Message(message));
                     }
-                    Body::Aborted { .. } => {
+                    Body::Aborted { .. } | Body::Evicted => {
                         follow.ended = true;
                         out.notice(Item::Abort { code: Code::PUBLISHER_GONE });
                     }
@@ -101,22 +101,11 @@ impl Engine {
             && let Some(entry) = topic.log.get_mut(follow.sequence)
             && let Some(arriving) = entry.body.arriving()
         {
-            arriving.waiting.push(id);
+            self.subscriptions.line_up(&mut arriving.waiting, id);
             follow.stalled = true;
         }
         subscription.woken = given;
         Ok(given)
-    }
-
-    // One that follows the message has ended.
-    pub(super) fn unfollow(&mut self, id: SubscriptionId, topic: u64, sequence: u64) {
-        let slot = self.by_id.get(&topic);
-        if let Some(topic) = slot.and_then(|slot| self.topics.get_mut(*slot)?.as_deref_mut())
-            && let Some(entry) = topic.log.get_mut(sequence)
-            && let Some(arriving) = entry.body.arriving()
-        {
-            arriving.forget(id);
-        }
     }
 }
 

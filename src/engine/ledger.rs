@@ -23,6 +23,11 @@ impl Key {
         };
         Self(word(0) ^ topic, word(8).wrapping_add(topic))
     }
+
+    /// Evenly spread, and not what its hash in a table is made of.
+    pub(crate) fn spread(&self) -> u64 {
+        self.1
+    }
 }
 
 impl Hash for Key {

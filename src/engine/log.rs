@@ -6,7 +6,7 @@ use crate::wire::{Digest, ProducerId};
 use std::collections::VecDeque;
 
 /// Where a message was first published: whoever sees it a second time can tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Origin {
     /// The producer; or, where the number is 0, what stands for a key.
     pub producer: ProducerId,
@@ -82,6 +82,11 @@ impl Log {
     /// Position of the last message that has left; 0 is none.
     pub(crate) fn gone(&self) -> u64 {
         self.gone
+    }
+
+    /// Position of the last message there was, still here or not; 0 is none.
+    pub(crate) fn moved(&self) -> u64 {
+        self.get(self.next - 1).map_or(self.gone, |entry| entry.position)
     }
 
     pub(crate) fn len(&self) -> u64 {

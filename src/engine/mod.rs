@@ -37,9 +37,11 @@ mod arrival;
 mod body;
 mod budget;
 mod counts;
+mod discover;
 mod evict;
 mod filters;
 mod follow;
+mod forgotten;
 mod frames;
 mod intake;
 mod item;
@@ -47,15 +49,21 @@ mod keys;
 mod ledger;
 mod limits;
 mod log;
+mod marks;
 mod out;
+mod payloads;
 mod producers;
 mod publish;
 mod query;
+mod reading;
+mod recent;
 mod repair;
 mod replay;
 mod rope;
 mod session;
 mod share;
+mod start;
+mod stir;
 mod subscription;
 mod topic;
 
@@ -77,22 +85,34 @@ pub use repair::Repaired;
 pub use replay::{Large, Wanted};
 pub use rope::Rope;
 pub use session::Session;
+pub use start::Beginning;
 pub use subscription::SubscriptionId;
 
 use filters::Filters;
 use foldhash::fast::RandomState;
+use forgotten::Forgotten;
 use ledger::Ledger;
 use lru::LruCache;
+use recent::Recent;
 use share::Shares;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
+    num::NonZeroUsize,
     sync::Arc,
 };
+use stir::Stir;
 use subscription::Subscriptions;
 use topic::Topic;
 
 /// Index into the table of topics; reused after a topic was forgotten.
 type Slot = usize;
+
+/// Topics for which there is room in the tables from the beginning.
+const PROMISED: usize = 1 << 20;
+
+/// Work after which a call that handles several frames, or one of several portions, is to let
+/// others have their turn. A unit takes 100 ns at most, so that this is 0.4 ms.
+const WORK: usize = 4096;
 
 /// Topics, cache, counts and cursors of one daemon. See the [module](self) for the contract.
 #[derive(Debug)]
@@ -108,6 +128,10 @@ pub struct Engine {
     by_use: LruCache<Arc<str>, Slot, RandomState>,
     by_name: BTreeMap<Arc<str>, Slot>,
     by_id: HashMap<u64, Slot, RandomState>,
+    recent: Recent,
+    forgotten: Forgotten,
+    // Forgotten, and not emptied yet.
+    dying: VecDeque<Box<Topic>>,
     next_topic: u64,
     shares: Shares,
     ledger: Ledger,
@@ -116,7 +140,11 @@ pub struct Engine {
     budget: Budget,
     filters: Filters,
     subscriptions: Subscriptions,
+    // Whom to wake still, oldest first.
+    stirs: VecDeque<Stir>,
     next_session: u64,
+    // Work done since the call began that it belongs to.
+    work: usize,
 }
 
 impl Engine {
@@ -124,6 +152,15 @@ impl Engine {
     /// start time in µs will do. `secret` makes the keys of the table of counts unguessable.
     pub fn new(limits: Limits, run: u64, secret: [u8; 32]) -> Self {
         let limits = limits.applied();
+        // Tables of topics are made at once: one that grows under way would stall everyone. Memory
+        // that is not used yet is only promised.
+        let topics = limits.topics.clamp(1, PROMISED);
+        let mut by_use = LruCache::with_hasher(
+            NonZeroUsize::new(topics).unwrap_or(NonZeroUsize::MIN),
+            RandomState::default(),
+        );
+        // Room is made here, not there.
+        by_use.resize(NonZeroUsize::MAX);
         Self {
             limits,
             run,
@@ -131,9 +168,12 @@ impl Engine {
             position: 0,
             topics: Vec::new(),
             free: Vec::new(),
-            by_use: LruCache::unbounded_with_hasher(RandomState::default()),
+            by_use,
             by_name: BTreeMap::new(),
-            by_id: HashMap::default(),
+            by_id: HashMap::with_capacity_and_hasher(topics, RandomState::default()),
+            recent: Recent::default(),
+            forgotten: Forgotten::default(),
+            dying: VecDeque::new(),
             next_topic: 1,
             shares: Shares::default(),
             ledger: Ledger::new(limits.counts()),
@@ -141,7 +181,9 @@ impl Engine {
             budget: Budget::new(limits.held()),
             filters: Filters::default(),
             subscriptions: Subscriptions::default(),
+            stirs: VecDeque::new(),
             next_session: 1,
+            work: 0,
         }
     }
 
@@ -170,6 +212,17 @@ impl Engine {
     /// [producers](Limits::producers), apart from these, each with its receipt.
     pub fn keys(&self) -> Keys {
         Keys::new(self.secret)
+    }
+
+    /// Begins to measure the work that is done.
+    pub fn begin_work(&mut self) {
+        self.work = 0;
+    }
+
+    /// Whether so much work was done since it [began](Self::begin_work) that others are to have
+    /// their turn.
+    pub fn is_tired(&self) -> bool {
+        self.work >= WORK
     }
 
     /// Number of subscriptions.
@@ -238,7 +291,9 @@ impl Engine {
             return;
         };
         let (place, spare) = (topic.place, topic.spare());
+        let big = topic.big();
         self.bytes = self.bytes + topic.cost() - before;
+        self.shares.set_big(slot, big);
         let topics = &mut self.topics;
         self.shares.update(place, spare, |slot, place| set_place(topics, slot, place));
     }

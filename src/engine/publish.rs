@@ -10,6 +10,7 @@ use super::topic::{Known, Topic};
 use super::{Engine, Limits, Slot};
 use crate::wire::{Code, Digest, LARGE, Refusal, check_topic, encode_message};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// What a publisher hands over.
@@ -63,15 +64,15 @@ impl Engine {
         {
             return Ok(receipt);
         }
-        self.resolve(slot);
         self.position += 1;
+        self.work += 1;
         let position = self.position;
         let (limits, ledger) = (self.limits, &mut self.ledger);
         let Some(topic) = self.topics[slot].as_deref_mut() else {
             unreachable!("the tables of names point to topics");
         };
         let before = topic.cost();
-        let (count, known) = count(topic, ledger, now, &digest);
+        let (count, known) = count(topic, (ledger, &mut self.dying), now, &digest);
         let sequence = topic.log.next();
         let body = if payload.len() > LARGE {
             let rope = known.and_then(|known| known.rope(payload.len()));
@@ -86,7 +87,7 @@ impl Engine {
         let receipt = accept(topic, &limits, origin, sequence, count, digest);
         self.settle(slot, before);
         self.make_room(slot);
-        self.wake(slot, position);
+        self.stir(slot, position);
         Ok(receipt)
     }
 
@@ -97,17 +98,6 @@ impl Engine {
         }
         check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
         Ok(self.create(topic))
-    }
-
-    // Names everybody who had everything before.
-    pub(super) fn wake(&mut self, slot: Slot, position: u64) {
-        let Some(topic) = self.topics[slot].as_deref_mut() else {
-            return;
-        };
-        topic.behind += topic.waiting.len() as u32;
-        for id in topic.waiting.drain(..) {
-            self.subscriptions.ready(id, slot, position);
-        }
     }
 
     // The receipt of a publication that was accepted before.
@@ -177,12 +167,18 @@ fn is(entry: &Entry, origin: Origin) -> bool {
 /// The count that a payload has with one more publication, and what is known of it.
 pub(super) fn count(
     topic: &mut Topic,
-    ledger: &mut Ledger,
+    (ledger, dying): (&mut Ledger, &mut VecDeque<Box<Topic>>),
     now: u64,
     digest: &Digest,
 ) -> (Count, Option<Known>) {
     let known = topic.known(digest);
     let count = known.as_ref().map(|known| known.count).or_else(|| ledger.take(topic.key, digest));
+    // The topic may have been forgotten, and have begun again before all that it had is in the ledger.
+    let before = dying.iter_mut().rev().filter(|dying| dying.key == topic.key);
+    let count = before.fold(count, |count, dying| {
+        let known = dying.bequeath(digest);
+        count.or(known)
+    });
     let complete = ledger.covers(topic.born);
     let count = match count {
         None if !complete => topic.top.find(digest),

@@ -2,8 +2,12 @@
 
 use super::body::Body;
 use super::out::NOTICE;
-use super::{Engine, MessageRef, SubscriptionId};
+use super::start::After;
+use super::subscription::Subscription;
+use super::topic::Topic;
+use super::{Engine, MessageRef, Slot, SubscriptionId};
 use crate::wire::GapCause;
+use std::cmp::Reverse;
 
 /// What [`Engine::repair`] hands out.
 #[derive(Debug)]
@@ -28,25 +32,37 @@ impl Engine {
     /// not much more than `budget` bytes, and at least one item; what has left the cache as a gap.
     /// Gives the sequence to go on with, if there is more.
     pub fn repair(
-        &self,
+        &mut self,
         id: SubscriptionId,
         topic_id: u64,
         (first, last): (u64, u64),
         budget: usize,
         sink: &mut impl FnMut(Repaired<'_>),
     ) -> Option<u64> {
+        self.work += 64;
         let subscription = self.subscriptions.get(id)?;
-        let slot = self.by_id.get(&topic_id);
-        let found =
-            slot.and_then(|slot| Some((self.topic(*slot)?, subscription.cursors.get(slot)?)));
-        let Some((topic, cursor)) = found else {
-            // Forgotten; or another's, of which no more is said than that it will not come.
+        let slot = self.by_id.get(&topic_id).copied();
+        let known = slot.and_then(|slot| {
+            let begin = *subscription.known.get(&topic_id)?;
+            Some((slot, self.topic(slot)?, begin))
+        });
+        let Some((slot, topic, begin)) = known else {
+            let is_its = |topic: &Topic| {
+                let filter = subscription.filter.as_ref().filter(|_| subscription.lost.is_none());
+                filter.is_some_and(|filter| filter.matches(&topic.name))
+            };
+            if slot.and_then(|slot| self.topic(slot)).is_some_and(is_its) {
+                // It has not been told of it yet, and will have it anyway.
+                return None;
+            }
+            // Forgotten, or not told of; or another's, of which no more is said than that it will
+            // not come.
             sink(Repaired::Gone { first, last, cause: GapCause::Evicted });
             return None;
         };
         // What lies beyond comes anyway.
-        let last = last.min(cursor.next.saturating_sub(1));
-        let mut next = first.max(cursor.begin);
+        let last = last.min(subscription.next_in(slot, topic).saturating_sub(1));
+        let mut next = first.max(begin);
         let oldest = topic.log.first();
         if next < oldest && next <= last {
             let cause = GapCause::Evicted;
@@ -57,14 +73,15 @@ impl Engine {
         while next <= last
             && let Some(entry) = topic.log.get(next)
         {
-            let message = MessageRef::new(topic, next, entry).since(cursor.begin);
+            let message = MessageRef::new(topic, next, entry).since(begin);
             left = left.saturating_sub(match &entry.body {
                 Body::Small(encoded) => {
                     sink(Repaired::Message(message));
                     encoded.wire_len()
                 }
-                Body::Aborted { .. } => {
-                    let cause = GapCause::Aborted;
+                Body::Aborted { .. } | Body::Evicted => {
+                    let evicted = matches!(entry.body, Body::Evicted);
+                    let cause = if evicted { GapCause::Evicted } else { GapCause::Aborted };
                     sink(Repaired::Gone { first: next, last: next, cause });
                     NOTICE
                 }
@@ -79,5 +96,22 @@ impl Engine {
             }
         }
         (next <= last).then_some(next)
+    }
+}
+
+impl Subscription {
+    // The next that it needs of a topic that it has been told of.
+    fn next_in(&self, slot: Slot, topic: &Topic) -> u64 {
+        let slot = slot as u32;
+        if let Some(waits) = self.aside.get(&slot) {
+            return waits.cursor.next;
+        }
+        let mut window = self.window.iter().filter(|Reverse(cursor)| cursor.slot == slot);
+        match (window.next(), topic.after(self.upto)) {
+            (Some(Reverse(cursor)), _) => cursor.next,
+            // It has had everything that its window had.
+            (None, After::Exactly(next, _)) => next,
+            (None, After::AtLeast(_)) => topic.log.first(),
+        }
     }
 }

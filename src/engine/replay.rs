@@ -1,13 +1,24 @@
 //! Replay from a cursor: the only way to be served.
 
 use super::body::Body;
+use super::discover::{WORK, lagged};
+use super::forgotten::lost;
 use super::log::Entry;
 use super::out::{Came, Out};
-use super::subscription::{Cursor, Open};
+use super::start::After;
+use super::subscription::{Cursor, Open, Subscription, Waits};
 use super::topic::Topic;
-use super::{Engine, Item, MessageRef, Slot, SubscriptionId};
+use super::{Engine, Item, MessageRef, SubscriptionId};
 use crate::wire::{Code, GapCause, Lag, Refusal};
 use std::cmp::Reverse;
+use std::sync::Arc;
+
+/// Messages that one read passes over, because they are late or aborted: 10 ns each.
+const PASSED: usize = 4096;
+
+/// Topics in which a subscription may wait for what arrives, while others overtake that: 100 bytes
+/// each. With more it waits for one of these.
+const ASIDE: usize = 1024;
 
 /// What a read is to hand out. A subscription is read in one way, from its first read to its last.
 #[derive(Debug, Clone, Copy)]
@@ -23,23 +34,20 @@ pub struct Wanted {
 /// How large messages are handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Large {
-    /// As one message, once it is complete.
-    Whole {
-        /// Whether messages of other topics, that were accepted after one that is still arriving
-        /// began to arrive, wait for it; or may overtake it.
-        in_order: bool,
-    },
+    /// As one message, once it is complete. Messages of other topics may overtake it.
+    Whole,
     /// While they arrive: [`Item::Begin`], and what follows it. At most one is open at a time.
-    /// Messages of other topics may overtake it.
+    /// Messages of other topics may overtake it; a large one that is complete makes one that still
+    /// arrives [give way](Code::OVERTAKEN).
     Pieces,
     /// Only named, complete or not: [`Item::Large`].
     Apart,
 }
 
 impl From<usize> for Wanted {
-    /// Everything whole and in order, in portions of not much more than so many bytes.
+    /// Everything whole, in portions of not much more than so many bytes.
     fn from(budget: usize) -> Self {
-        Self { budget, accepted_since: 0, large: Large::Whole { in_order: true } }
+        Self { budget, accepted_since: 0, large: Large::Whole }
     }
 }
 
@@ -47,116 +55,210 @@ impl Engine {
     /// Whether the subscription has had everything that there is: then it will be named again once
     /// there is more, and need not be [read](Self::read) until then.
     pub fn rest(&mut self, id: SubscriptionId) -> bool {
-        let Some(subscription) = self.subscriptions.get_mut(id) else {
+        let Some(s) = self.subscriptions.get_mut(id) else {
             return false;
         };
-        let rest = subscription.ready.is_empty()
-            && subscription.lost.is_none()
-            && subscription.follow.is_none();
-        subscription.woken &= !rest;
+        let rest = s.idle && s.window.is_empty();
+        s.woken &= !rest;
         rest
     }
 
-    /// Hands out what lies between the cursor and the head, at least one item if there is one,
-    /// and not much more than is wanted. Says whether there was anything; when there was
-    /// not, the subscription will be named again once there is.
+    /// Hands out what lies between the cursor and the head, and not much more than is wanted. Says
+    /// whether to read again: there was something, or it takes more than one call to find it. If
+    /// not, the subscription will be named once there is more.
     ///
     /// Refused with [`Code::DONE`] when the subscription has ended, or the message that it follows
-    /// has been handed out, and with [`Code::LAGGED`] when it asked to be ended rather than to miss
-    /// something, or holds up topics that have to go: then end it.
+    /// has been handed out, and with [`Code::LAGGED`] or [`Code::OVERLOADED`] when it asked to be
+    /// ended rather than to miss something, holds up topics that have to go, or takes more than
+    /// there is room for: then end it.
     pub fn read(
         &mut self,
         id: SubscriptionId,
         wanted: impl Into<Wanted>,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Result<bool, Refusal> {
-        let Some(subscription) = self.subscriptions.get_mut(id) else {
+        let wanted = wanted.into();
+        let Some(mut s) = self.subscriptions.take(id) else {
             return Err(Refusal::new(Code::DONE, "the subscription has ended"));
         };
-        if let Some(topic) = &subscription.lost {
-            return Err(lost(topic));
-        }
-        let mut wanted = wanted.into();
-        if subscription.follow.is_some() {
-            return self.read_followed(id, wanted.budget, sink);
-        }
-        let mut any = false;
-        while subscription.held.is_none()
-            && let Some(Reverse((_, slot))) = subscription.ready.pop()
+        let read = match &s.lost {
+            Some(why) => Err(why.clone()),
+            None if s.follow.is_some() => self.read_followed(id, &mut s, wanted.budget, sink),
+            None => self.replay(id, &mut s, wanted, sink),
+        };
+        if let Err(why) = &read
+            && s.lost.is_none()
+            && s.follow.is_none()
         {
-            let (Some(topic), Some(cursor)) = (
-                self.topics.get_mut(slot).and_then(Option::as_deref_mut),
-                subscription.cursors.get_mut(&slot),
-            ) else {
-                continue;
-            };
-            if subscription.lag == Lag::Disconnect && cursor.next < topic.log.first() {
-                subscription.ready.push(Reverse((0, slot)));
-                return Err(fell_behind(topic, cursor));
-            }
-            let until = subscription.ready.peek();
-            let until = until.map_or(u64::MAX, |Reverse((position, _))| *position);
-            let mut replay = Replay {
-                slot,
-                open: &mut subscription.open,
-                others: !subscription.blocked.is_empty(),
-                lag: subscription.lag,
-                wanted: &wanted,
-                until,
-            };
-            let (next, left, given) = replay.run(topic, cursor, sink);
-            wanted.budget = left;
-            any |= given;
-            match next {
-                Next::More(position) => subscription.ready.push(Reverse((position, slot))),
-                Next::Head => {
-                    topic.behind -= 1;
-                    cursor.waiting = Some(topic.waiting.len() as u32);
-                    topic.waiting.push(id);
-                }
-                Next::Blocked => subscription.blocked.push(slot),
-                Next::Stalled => {
-                    cursor.stalled = true;
-                    let entry = topic.log.get_mut(cursor.next);
-                    if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
-                        let whole = matches!(wanted.large, Large::Whole { .. });
-                        if whole { &mut arriving.whole } else { &mut arriving.waiting }.push(id);
-                    }
-                    if wanted.large == (Large::Whole { in_order: true }) {
-                        subscription.held = Some(slot);
-                    }
-                }
-            }
-            if subscription.open.is_none() && !subscription.blocked.is_empty() {
-                for slot in std::mem::take(&mut subscription.blocked) {
-                    // What has left the log is older than everything in it.
-                    let topic = self.topics.get(slot).and_then(Option::as_deref);
-                    let next = subscription.cursors.get(&slot).map_or(0, |cursor| cursor.next);
-                    let entry = topic.and_then(|topic| topic.log.get(next));
-                    let position = entry.map_or(0, |entry| entry.position);
-                    subscription.ready.push(Reverse((position, slot)));
-                }
-            }
-            if wanted.budget == 0 && any {
-                break;
-            }
+            self.lose(&mut s, why.clone());
         }
-        subscription.woken = any;
-        Ok(any)
+        self.subscriptions.put_back(id, s);
+        read
     }
 
-    /// The position up to which a subscription that is read whole and in order has had everything
-    /// that it asked for.
+    fn replay(
+        &mut self,
+        id: SubscriptionId,
+        s: &mut Subscription,
+        mut wanted: Wanted,
+        sink: &mut impl FnMut(Item<'_>),
+    ) -> Result<bool, Refusal> {
+        let apart = wanted.large == Large::Apart;
+        let (mut any, mut work) = (false, WORK);
+        let mut held = false;
+        while !(wanted.budget == 0 && any) && !held && work > 0 {
+            let Some(Reverse(mut cursor)) = s.window.pop() else {
+                self.settle_window(id, s, apart, &mut work)?;
+                if s.window.is_empty() {
+                    break;
+                }
+                continue;
+            };
+            work -= 1;
+            let topic = self.topics.get_mut(cursor.slot as usize).and_then(Option::as_deref_mut);
+            let Some(topic) = topic.filter(|topic| topic.id == cursor.topic) else {
+                return Err(lost("a topic"));
+            };
+            if s.lag == Lag::Disconnect && cursor.next < topic.log.first() {
+                return Err(fell_behind(topic, &cursor));
+            }
+            let until = s.window.peek().map_or(u64::MAX, |Reverse(next)| next.position);
+            let stalled = s.open.is_some_and(|open| s.aside.contains_key(&open.slot));
+            let (next, left, given) = {
+                let mut replay = Replay {
+                    slot: cursor.slot,
+                    open: &mut s.open,
+                    // Others wait for what is open.
+                    others: !s.aside.is_empty(),
+                    stalled,
+                    lag: s.lag,
+                    wanted: &wanted,
+                    until: until.min(s.upto),
+                    upto: s.upto,
+                };
+                replay.run(topic, &mut cursor, sink)
+            };
+            wanted.budget = left;
+            any |= given;
+            let told = apart && cursor.announced;
+            match next {
+                Next::More(position) if position <= s.upto => {
+                    cursor.position = position;
+                    s.window.push(Reverse(cursor));
+                }
+                // What comes after this window is found with the next.
+                Next::More(_) | Next::Head => {}
+                Next::Lost => return Err(lagged(&topic.name)),
+                Next::Stalled | Next::Waits if s.aside.len() >= ASIDE => {
+                    s.window.push(Reverse(cursor));
+                    held = true;
+                }
+                Next::Stalled => {
+                    let slot = cursor.slot;
+                    let entry = topic.log.get_mut(cursor.next);
+                    if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
+                        let whole = wanted.large == Large::Whole || cursor.patient;
+                        let list = if whole { &mut arriving.whole } else { &mut arriving.waiting };
+                        self.subscriptions.line_up(list, id);
+                    }
+                    s.aside.insert(slot, Waits { cursor, blocked: false });
+                }
+                Next::Waits => {
+                    // Until what is open has come to its end, or it is complete itself.
+                    let slot = cursor.slot;
+                    let entry = topic.log.get_mut(cursor.next);
+                    if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
+                        self.subscriptions.line_up(&mut arriving.whole, id);
+                    }
+                    s.aside.insert(slot, Waits { cursor, blocked: true });
+                }
+                Next::Overtakes => {
+                    self.give_way(id, s, sink);
+                    any = true;
+                    s.window.push(Reverse(cursor));
+                }
+            }
+            if told && !s.known.contains_key(&cursor.topic) {
+                self.learn(s, &cursor)?;
+            }
+            // What waits for the open one may overtake it, once it stands still.
+            let free = s.open.is_none_or(|open| !stalled && s.aside.contains_key(&open.slot));
+            if free && !s.aside.is_empty() {
+                let blocked = s.aside.extract_if(|_, waits| waits.blocked);
+                s.window.extend(blocked.map(|(_, waits)| Reverse(waits.cursor)));
+            }
+        }
+        if s.window.is_empty() && !s.idle && work > 0 {
+            // Perhaps that was all.
+            self.settle_window(id, s, apart, &mut work)?;
+        }
+        self.work += WORK - work;
+        let rests = (s.idle && s.window.is_empty()) || (held && !any);
+        // One that was handed something reads again, and is told then that this was all.
+        s.woken = any || !rests;
+        Ok(s.woken)
+    }
+
+    // What is open is given up, and comes again when it is complete.
+    fn give_way(
+        &mut self,
+        id: SubscriptionId,
+        s: &mut Subscription,
+        sink: &mut impl FnMut(Item<'_>),
+    ) {
+        let Some(open) = s.open.take() else {
+            return;
+        };
+        sink(Item::Abort { code: Code::OVERTAKEN });
+        if let Some(waits) = s.aside.get_mut(&open.slot) {
+            waits.cursor.patient = true;
+            let topic = self.topics.get_mut(open.slot as usize).and_then(Option::as_deref_mut);
+            let entry = topic.and_then(|topic| topic.log.get_mut(waits.cursor.next));
+            if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
+                self.subscriptions.line_up(&mut arriving.whole, id);
+            }
+        }
+    }
+
+    /// The position up to which a subscription has had everything, also of what arrives.
     pub fn had(&self, id: SubscriptionId) -> u64 {
-        let next = self.subscriptions.get(id).and_then(|subscription| {
-            let held = subscription.held.and_then(|slot| {
-                let next = subscription.cursors.get(&slot)?.next;
-                Some(self.topic(slot)?.log.get(next)?.position)
-            });
-            let ready = subscription.ready.peek().map(|Reverse((position, _))| *position);
-            held.into_iter().chain(ready).min()
+        let Some(s) = self.subscriptions.get(id) else {
+            return 0;
+        };
+        let behind = s.window.iter().map(|Reverse(cursor)| cursor);
+        let aside = s.aside.values().map(|waits| &waits.cursor);
+        // One at 0 has a gap to tell, of something that came after all that it had.
+        let position = |cursor: &Cursor| Some(cursor.position).filter(|position| *position > 0);
+        let next = behind.chain(aside).map(|cursor| position(cursor).unwrap_or(s.had + 1)).min();
+        next.map_or(s.passed(), |next| next.saturating_sub(1).min(s.passed()))
+    }
+
+    /// The position up to which a subscription has had everything but what has been overtaken; and
+    /// the topics of that: name, epoch and next sequence.
+    pub fn passed(&self, id: SubscriptionId) -> (u64, Vec<(Arc<str>, u64, u64)>) {
+        let Some(s) = self.subscriptions.get(id) else {
+            return (0, Vec::new());
+        };
+        let late = s.window.iter().map(|Reverse(cursor)| cursor);
+        let late = late.filter(|cursor| (1..=s.had).contains(&cursor.position));
+        let late = late.chain(s.aside.values().map(|waits| &waits.cursor)).filter_map(|cursor| {
+            let topic = self.topic(cursor.slot as usize)?;
+            Some((topic.name.clone(), topic.epoch, cursor.next))
         });
-        next.map_or(self.position, |next| next.saturating_sub(1))
+        (s.passed(), late.collect())
+    }
+}
+
+impl Subscription {
+    // Up to here it has had everything, but for what was overtaken.
+    fn passed(&self) -> u64 {
+        let gap = |position| if position == 0 { self.had + 1 } else { position };
+        let ahead = self.window.iter().map(|Reverse(cursor)| gap(cursor.position));
+        match ahead.filter(|position| *position > self.had).min() {
+            Some(next) => next - 1,
+            None if self.sweep.is_none() => self.upto.max(self.had),
+            None => self.had,
+        }
     }
 }
 
@@ -169,17 +271,24 @@ enum Next {
     // More of a message that has not come yet.
     Stalled,
     // A large message, while another is open.
-    Blocked,
+    Waits,
+    // A large message that is complete, while one is open of which nothing more has come.
+    Overtakes,
+    // It can no longer be told what it has not had.
+    Lost,
 }
 
 struct Replay<'a> {
-    slot: Slot,
+    slot: u32,
     open: &'a mut Option<Open>,
     // Whether others wait for what is open.
     others: bool,
+    // Nothing more has come of that.
+    stalled: bool,
     lag: Lag,
     wanted: &'a Wanted,
     until: u64,
+    upto: u64,
 }
 
 impl Replay<'_> {
@@ -212,13 +321,25 @@ impl Replay<'_> {
     ) -> Next {
         let first = topic.log.first();
         if cursor.next < first {
+            // No further than the window goes: what lies beyond is told with the next.
+            let edge = match topic.after(self.upto) {
+                After::Exactly(edge, _) => edge,
+                After::AtLeast(_) => return Next::Lost,
+            };
             let (to, cause) = match self.lag {
-                Lag::Newest => (topic.begin_latest(), GapCause::Skipped),
+                Lag::Newest => (topic.begin_latest_before(edge).max(first), GapCause::Skipped),
                 _ => (first, GapCause::Evicted),
             };
+            let to = to.min(edge);
+            if cursor.next >= to {
+                return Next::Head;
+            }
             self.abort(Code::EVICTED, out);
             out.skip(cursor.next, to - 1, cause);
             cursor.next = to;
+            if to < first {
+                return Next::Head;
+            }
         }
         while let Some(entry) = topic.log.get(cursor.next) {
             if entry.position > self.until || out.is_full() {
@@ -226,9 +347,7 @@ impl Replay<'_> {
             }
             let message = MessageRef::new(topic, cursor.next, entry).since(cursor.begin);
             if self.is_passed(entry) && !self.is_open() {
-                let passed = self.run_of(topic, cursor.next, |entry| self.is_passed(entry));
-                out.skip(cursor.next, cursor.next + passed - 1, GapCause::Late);
-                cursor.next += passed;
+                self.pass(cursor, |entry| self.is_passed(entry), GapCause::Late, out);
                 continue;
             }
             match &entry.body {
@@ -236,17 +355,23 @@ impl Replay<'_> {
                 Body::Aborted { .. } => {
                     self.abort(Code::PUBLISHER_GONE, out);
                     let is_aborted = |entry: &Entry| matches!(entry.body, Body::Aborted { .. });
-                    let aborted = self.run_of(topic, cursor.next, is_aborted);
-                    out.skip(cursor.next, cursor.next + aborted - 1, GapCause::Aborted);
-                    cursor.next += aborted - 1;
+                    self.pass(cursor, is_aborted, GapCause::Aborted, out);
+                    continue;
+                }
+                Body::Evicted => {
+                    self.abort(Code::EVICTED, out);
+                    let is_evicted = |entry: &Entry| matches!(entry.body, Body::Evicted);
+                    self.pass(cursor, is_evicted, GapCause::Evicted, out);
+                    continue;
                 }
                 Body::Large(_) | Body::Arriving(_) => {
-                    if let Err(next) = self.large(message, out) {
+                    if let Err(next) = self.large(message, cursor.patient, out) {
                         return next;
                     }
                 }
             }
             cursor.next += 1;
+            cursor.patient = false;
             if self.others && self.open.is_none() {
                 break;
             }
@@ -258,22 +383,26 @@ impl Replay<'_> {
     fn large<S: FnMut(Item<'_>)>(
         &mut self,
         message: MessageRef<'_>,
+        patient: bool,
         out: &mut Out<'_, S>,
     ) -> Result<(), Next> {
+        let complete = message.is_complete();
         match self.wanted.large {
             Large::Apart => out.notice(Item::Large(message)),
-            Large::Whole { .. } if message.is_complete() => {
-                out.give(Item::Message(message), message.wire_len());
-            }
-            Large::Whole { .. } => return Err(Next::Stalled),
+            Large::Whole if complete => out.give(Item::Message(message), message.wire_len()),
+            Large::Whole => return Err(Next::Stalled),
             Large::Pieces => {
                 if self.open.is_none() {
+                    if patient && !complete {
+                        return Err(Next::Stalled);
+                    }
                     *self.open = Some(Open { slot: self.slot, offset: 0 });
                     out.notice(Item::Begin(message));
                 }
                 let slot = self.slot;
                 let Some(open) = self.open.as_mut().filter(|open| open.slot == slot) else {
-                    return Err(Next::Blocked);
+                    let overtakes = complete && self.stalled;
+                    return Err(if overtakes { Next::Overtakes } else { Next::Waits });
                 };
                 match out.chunks(message, &mut open.offset) {
                     Came::All => *self.open = None,
@@ -301,12 +430,26 @@ impl Replay<'_> {
         entry.accepted < self.wanted.accepted_since && !matches!(entry.body, Body::Aborted { .. })
     }
 
-    // How many messages from here on are of that kind.
-    fn run_of(&self, topic: &Topic, from: u64, kind: impl Fn(&Entry) -> bool) -> u64 {
-        (from..topic.log.next())
-            .map_while(|sequence| topic.log.get(sequence))
+    // Passes over messages of a kind, and tells the gap.
+    fn pass<S: FnMut(Item<'_>)>(
+        &self,
+        cursor: &mut Cursor,
+        kind: impl Fn(&Entry) -> bool,
+        cause: GapCause,
+        out: &mut Out<'_, S>,
+    ) {
+        let log = &out.topic.log;
+        let passed = (cursor.next..log.next())
+            .map_while(|sequence| log.get(sequence))
             .take_while(|entry| entry.position <= self.until && kind(entry))
-            .count() as u64
+            .take(PASSED)
+            .count();
+        out.skip(cursor.next, cursor.next + passed as u64 - 1, cause);
+        cursor.next += passed as u64;
+        if passed == PASSED {
+            // That was enough for one read.
+            out.left = 0;
+        }
     }
 }
 
@@ -319,12 +462,5 @@ fn fell_behind(topic: &Topic, cursor: &Cursor) -> Refusal {
             cursor.next,
             topic.log.first()
         ),
-    )
-}
-
-fn lost(topic: &str) -> Refusal {
-    Refusal::new(
-        Code::LAGGED,
-        format!("fell behind the cache: {topic} was forgotten before all of it was read"),
     )
 }

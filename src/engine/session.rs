@@ -350,19 +350,17 @@ impl Session {
         };
         engine.unsubscribe(subscription);
         DaemonFrame::Ended { request, code: why.code, reason: &why.reason }.encode(out);
-        Some(Action::Stop { request, subscription })
+        Some(Action::Stop { request })
     }
 
-    /// Ends everything that the session has in the engine.
-    pub fn close(&mut self, engine: &mut Engine) -> impl Iterator<Item = SubscriptionId> {
+    /// Ends everything that the session has in the engine, and says how many subscriptions that
+    /// were.
+    pub fn close(&mut self, engine: &mut Engine) -> usize {
         for upload in self.uploads.drain(..) {
             engine.abort(upload);
         }
-        let ended: Vec<_> = self.subscriptions.drain().map(|(_, id)| id).collect();
-        for id in &ended {
-            engine.unsubscribe(*id);
-        }
-        ended.into_iter()
+        let ended = self.subscriptions.drain().map(|(_, id)| engine.unsubscribe(id));
+        ended.count()
     }
 }
 

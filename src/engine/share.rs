@@ -1,10 +1,16 @@
 //! Which topic takes most above its fair share: a heap of topics by the bytes they could give up.
 
+use foldhash::fast::RandomState;
+use std::collections::{BTreeSet, HashMap};
+
 /// A binary max-heap of `(bytes, topic)`. The caller keeps each topic's place and hands in a way
 /// to write it.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
     heap: Vec<(usize, usize)>,
+    // Topics whose newest message is large, by what that takes.
+    big: BTreeSet<(usize, usize)>,
+    sizes: HashMap<usize, usize, RandomState>,
 }
 
 impl Shares {
@@ -12,6 +18,26 @@ impl Shares {
     pub(crate) fn insert(&mut self, topic: usize, mut moved: impl FnMut(usize, usize)) {
         self.heap.push((0, topic));
         moved(topic, self.heap.len() - 1);
+    }
+
+    /// Says what the newest message of a topic takes, if that is much.
+    pub(crate) fn set_big(&mut self, topic: usize, size: Option<usize>) {
+        if size.is_none() && self.sizes.is_empty() {
+            return;
+        }
+        let before = match size {
+            Some(size) => self.sizes.insert(topic, size),
+            None => self.sizes.remove(&topic),
+        };
+        if before != size {
+            before.map(|before| self.big.remove(&(before, topic)));
+            self.big.extend(size.map(|size| (size, topic)));
+        }
+    }
+
+    /// The topic whose newest message takes most, if it takes much.
+    pub(crate) fn biggest(&self) -> Option<usize> {
+        self.big.last().map(|(_, topic)| *topic)
     }
 
     /// Takes the topic at `place` out.

@@ -1,14 +1,20 @@
-//! Cursors: all the state that a subscriber costs.
+//! Subscriptions: what one costs is a position, and a window of cursors while it is behind.
+//!
+//! A subscription has had everything that its filter matches up to a position. While that is all
+//! there is it is *idle*, and stands in the list of its [group](super::filters::Group). A
+//! publication wakes it; then it [looks](super::discover) which topics have moved since, hands
+//! out what they have in the order of positions, and is idle again.
 
+use super::discover::Sweep;
+use super::filters::GroupId;
 use super::follow::Follow;
-use super::topic::Topic;
-use super::{Engine, Slot};
-use crate::wire::{Filter, Lag, Position, Resume, Start};
+use super::reading::{Reading, Registered};
+use super::start::Kind;
+use super::{Beginning, Charge, Engine, Slot};
+use crate::wire::{Filter, Lag, Refusal};
 use foldhash::fast::RandomState;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::ops::Bound;
-use std::sync::Arc;
 
 /// Names a subscription, for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,80 +25,122 @@ pub struct SubscriptionId {
 }
 
 impl SubscriptionId {
-    /// A small number, for tables; reused after the subscription has ended.
+    /// A small number, for tables; reused after the subscription has ended, so that what stands
+    /// there is compared with the whole id.
     pub fn index(self) -> usize {
         self.index as usize
     }
 }
 
-#[derive(Debug)]
+/// Where a subscription stands in a topic of which it has not had everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Cursor {
+    // Of what is next; 0 if that has left the log.
+    pub(super) position: u64,
+    pub(super) slot: u32,
+    // The topic's id: slots are reused.
+    pub(super) topic: u64,
     // Where it began; what is next.
     pub(super) begin: u64,
     pub(super) next: u64,
     pub(super) announced: bool,
-    // Place in the topic's list of waiting subscriptions; none while it is behind.
-    pub(super) waiting: Option<u32>,
-    // It has had all that has come of what is next, or waits for the whole: it stands in that
-    // message's list.
-    pub(super) stalled: bool,
+    // It has made way for others, and is handed out once it is complete.
+    pub(super) patient: bool,
 }
 
 /// A large message of which a subscription was handed out a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Open {
-    pub(super) slot: Slot,
+    pub(super) slot: u32,
     // What is next, bytes.
     pub(super) offset: usize,
+}
+
+/// A cursor that waits for something else than its turn.
+#[derive(Debug)]
+pub(super) struct Waits {
+    pub(super) cursor: Cursor,
+    // For another large message to come to its end; else for more of its own.
+    pub(super) blocked: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) birth: u32,
     // None of one that follows a message.
-    filter: Option<Filter>,
+    pub(super) filter: Option<Filter>,
+    pub(super) group: GroupId,
     pub(super) follow: Option<Box<Follow>>,
     pub(super) lag: Lag,
-    pub(super) cursors: HashMap<Slot, Cursor, RandomState>,
-    // Topics with something to read, by the position of what is next in each.
-    pub(super) ready: BinaryHeap<Reverse<(u64, Slot)>>,
-    // At most one message is handed out in parts at a time; and the topics whose next is large
-    // too, and waits for the end of that one.
+    // How it begins, until it has had everything that was there then; and when that was.
+    pub(super) start: Option<Box<Kind>>,
+    pub(super) began: u64,
+    // It has had everything up to here, but for what is in the window or aside.
+    pub(super) had: u64,
+    // The window has everything that it has not had up to here.
+    pub(super) upto: u64,
+    pub(super) window: BinaryHeap<Reverse<Cursor>>,
+    pub(super) aside: HashMap<u32, Waits, RandomState>,
+    pub(super) sweep: Option<Box<Sweep>>,
+    // At most one message is handed out in parts at a time.
     pub(super) open: Option<Open>,
-    pub(super) blocked: Vec<Slot>,
-    // A topic whose next message arrives, and for which all others wait.
-    pub(super) held: Option<Slot>,
+    // Where it began in the topics that it was told of, by id; only of one that is read apart,
+    // whose messages come in any order and are each announced anew.
+    pub(super) known: HashMap<u64, u64, RandomState>,
+    // Topics forgotten up to here have been looked at.
+    pub(super) forgotten: u64,
+    // It has had everything, and where it stands in the list of those.
+    pub(super) idle: bool,
+    pub(super) place: u32,
+    pub(super) registered: Registered,
     // Named since it was last told that there is nothing to read.
     pub(super) woken: bool,
-    // A topic that had to go before the subscription had read all of it.
-    pub(super) lost: Option<Arc<str>>,
+    // It is to end.
+    pub(super) lost: Option<Refusal>,
+    // For the beginning, the window, and what it knows.
+    pub(super) charge: Option<Charge>,
+    pub(super) window_charge: Option<Charge>,
+    pub(super) known_charge: Option<Charge>,
 }
 
 /// All subscriptions.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    pub(super) all: Vec<Option<Subscription>>,
+    pub(super) all: Vec<Option<Box<Subscription>>>,
     free: Vec<u32>,
+    live: usize,
     // Those that follow a message.
-    pub(super) following: usize,
-    // Births so far; says which subscriptions a topic has not looked for yet.
-    births: u64,
+    following: usize,
+    births: u32,
+    pub(super) reading: Reading,
     pub(super) wakes: Vec<SubscriptionId>,
+    pub(super) ended: Vec<SubscriptionId>,
 }
 
 impl Subscriptions {
     pub(super) fn get(&self, id: SubscriptionId) -> Option<&Subscription> {
-        let found = self.all.get(id.index())?.as_ref();
+        let found = self.all.get(id.index())?.as_deref();
         found.filter(|found| found.birth == id.birth)
     }
 
     pub(super) fn get_mut(&mut self, id: SubscriptionId) -> Option<&mut Subscription> {
-        let found = self.all.get_mut(id.index())?.as_mut();
+        let found = self.all.get_mut(id.index())?.as_deref_mut();
         found.filter(|found| found.birth == id.birth)
     }
 
+    /// Takes one out, to be [put back](Self::put_back) before anything else is done with it.
+    pub(super) fn take(&mut self, id: SubscriptionId) -> Option<Box<Subscription>> {
+        self.all.get_mut(id.index())?.take_if(|found| found.birth == id.birth)
+    }
+
+    pub(super) fn put_back(&mut self, id: SubscriptionId, subscription: Box<Subscription>) {
+        if let Some(place) = self.all.get_mut(id.index()) {
+            *place = Some(subscription);
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.all.len() - self.free.len() - self.following
+        self.live - self.following
     }
 
     /// Takes a subscription in, that is not read yet.
@@ -100,28 +148,42 @@ impl Subscriptions {
         &mut self,
         lag: Lag,
         follow: Option<Box<Follow>>,
-    ) -> (SubscriptionId, u64) {
-        self.births += 1;
-        let birth = self.births as u32;
+        position: u64,
+    ) -> SubscriptionId {
+        self.births = self.births.wrapping_add(1);
+        let birth = self.births;
         let index = self.free.pop().unwrap_or_else(|| {
             self.all.push(None);
             self.all.len() as u32 - 1
         });
+        self.live += 1;
         self.following += usize::from(follow.is_some());
-        self.all[index as usize] = Some(Subscription {
+        self.all[index as usize] = Some(Box::new(Subscription {
             birth,
             filter: None,
+            group: 0,
             follow,
             lag,
-            cursors: HashMap::default(),
-            ready: BinaryHeap::new(),
+            start: None,
+            began: position,
+            had: position,
+            upto: position,
+            window: BinaryHeap::new(),
+            aside: HashMap::default(),
+            sweep: None,
             open: None,
-            blocked: Vec::new(),
-            held: None,
+            known: HashMap::default(),
+            forgotten: 0,
+            idle: false,
+            place: 0,
+            registered: Registered::default(),
             woken: false,
             lost: None,
-        });
-        (SubscriptionId { index, birth }, self.births)
+            charge: None,
+            window_charge: None,
+            known_charge: None,
+        }));
+        SubscriptionId { index, birth }
     }
 
     /// It has something to read.
@@ -134,244 +196,155 @@ impl Subscriptions {
     }
 
     /// More has come of the message for which it waited in that topic, or nothing will.
-    pub(super) fn rouse(&mut self, id: SubscriptionId, slot: Slot, position: u64) {
+    pub(super) fn rouse(&mut self, id: SubscriptionId, slot: Slot) {
         let Some(subscription) = self.get_mut(id) else {
             return;
         };
         if let Some(follow) = &mut subscription.follow {
             follow.stalled = false;
-        } else if let Some(cursor) = subscription.cursors.get_mut(&slot) {
-            cursor.stalled = false;
-            subscription.held = None;
-            subscription.ready.push(Reverse((position, slot)));
+        } else if let Some(waits) = subscription.aside.remove(&(slot as u32)) {
+            subscription.window.push(Reverse(waits.cursor));
+        } else {
+            return;
         }
         self.name(id);
     }
 
-    /// The topic has a message at `position`, the first that the subscription has not had.
-    pub(super) fn ready(&mut self, id: SubscriptionId, slot: Slot, position: u64) {
-        let Some(subscription) = self.get_mut(id) else {
+    /// Puts one into the list of those who wait for a message. Those that have ended stay there
+    /// until room for more would be made.
+    pub(super) fn line_up(&self, list: &mut Vec<SubscriptionId>, id: SubscriptionId) {
+        if list.len() == list.capacity() && list.len() >= 64 {
+            list.sort_unstable();
+            list.dedup();
+            list.retain(|other| *other == id || self.get(*other).is_some());
+        }
+        list.push(id);
+    }
+
+    /// There may be something after `floor`, up to which an idle subscription has had everything.
+    pub(super) fn wake(&mut self, id: SubscriptionId, floor: u64) {
+        let Self { reading, wakes, all, .. } = self;
+        let found = all.get_mut(id.index()).and_then(Option::as_deref_mut);
+        let Some(subscription) = found.filter(|found| found.birth == id.birth) else {
             return;
         };
-        if let Some(cursor) = subscription.cursors.get_mut(&slot) {
-            cursor.waiting = None;
-        }
-        subscription.ready.push(Reverse((position, slot)));
-        if subscription.held.is_none() && !std::mem::replace(&mut subscription.woken, true) {
-            self.wakes.push(id);
-        }
-    }
-
-    /// The topic is no more.
-    pub(super) fn forget(&mut self, id: SubscriptionId, slot: Slot) {
-        if let Some(subscription) = self.get_mut(id) {
-            subscription.cursors.remove(&slot);
-        }
-    }
-
-    fn wait(
-        &mut self,
-        id: SubscriptionId,
-        slot: Slot,
-        topic: &mut Topic,
-        next: u64,
-        announced: bool,
-    ) {
-        if let Some(subscription) = self.get_mut(id) {
-            let waiting = Some(topic.waiting.len() as u32);
-            topic.waiting.push(id);
-            let (begin, stalled) = (next, false);
-            subscription.cursors.insert(slot, Cursor { begin, next, announced, waiting, stalled });
+        subscription.idle = false;
+        subscription.had = subscription.had.max(floor);
+        subscription.upto = subscription.had;
+        let had = subscription.had;
+        reading.register(&mut subscription.registered, [had, had, had]);
+        if !std::mem::replace(&mut subscription.woken, true) {
+            wakes.push(id);
         }
     }
 }
 
 impl Engine {
     /// Begins a subscription. It is named by [`take_wakes`](Self::take_wakes) if there is
-    /// something to read at once.
-    pub fn subscribe(&mut self, filter: Filter, start: &Start<'_>, lag: Lag) -> SubscriptionId {
-        let begins = self.beginnings(&filter, start);
-        let (id, born) = self.subscriptions.insert(lag, None);
-        self.filters.insert(&filter, id, born);
-        if let Some(subscription) = self.subscriptions.get_mut(id) {
-            subscription.filter = Some(filter);
-        }
-        for (slot, next) in begins {
-            let Some(topic) = self.topics[slot].as_deref_mut() else {
-                continue;
-            };
-            self.subscriptions.wait(id, slot, topic, next, false);
-            if next < topic.log.next() {
-                topic.waiting.pop();
-                topic.behind += 1;
-                // What has left the log is older than everything in it.
-                let position = topic.log.get(next).map_or(0, |entry| entry.position);
-                self.subscriptions.ready(id, slot, position);
+    /// something to read at once, or if that has to be looked for. One that begins with a list of
+    /// topics for which the budget has no room ends with its first read.
+    pub fn subscribe(
+        &mut self,
+        filter: Filter,
+        start: impl Into<Beginning>,
+        lag: Lag,
+    ) -> SubscriptionId {
+        let start = start.into();
+        let cost = start.cost();
+        let id = self.subscriptions.insert(lag, None, self.position);
+        let Some(mut subscription) = self.subscriptions.take(id) else {
+            unreachable!("it was put there");
+        };
+        self.work += 16;
+        subscription.group = self.filters.insert(&filter);
+        subscription.forgotten = self.forgotten.next();
+        subscription.filter = Some(filter);
+        if let Kind::New = start.0 {
+            self.idle(id, &mut subscription);
+        } else {
+            (subscription.had, subscription.upto) = (0, 0);
+            subscription.start = Some(Box::new(start.0));
+            if cost > 0 {
+                subscription.charge = self.budget.take(cost);
+            }
+            if cost > 0 && subscription.charge.is_none() {
+                self.lose(&mut subscription, super::discover::no_room());
+            } else {
+                // What little there is to look at is looked at now.
+                let mut work = super::discover::FIRST;
+                if let Err(refusal) = self.settle_window(id, &mut subscription, false, &mut work) {
+                    self.lose(&mut subscription, refusal);
+                }
+            }
+            if !subscription.idle {
+                subscription.woken = true;
+                self.subscriptions.wakes.push(id);
             }
         }
+        self.subscriptions.put_back(id, subscription);
         id
     }
 
-    // Where a subscription begins in the topics there are. Topics that are not named here begin
-    // with their next message: see `resolve`.
-    fn beginnings(&self, filter: &Filter, start: &Start<'_>) -> Vec<(Slot, u64)> {
-        if matches!(start, Start::New) {
-            return Vec::new();
-        }
-        // Of a topic shown twice, the first counts.
-        let mut shown: HashMap<&str, &Resume<'_>, RandomState> = HashMap::default();
-        if let Start::Resume { topics, .. } = start {
-            shown.extend(topics.iter().rev().map(|resume| (resume.topic, resume)));
-        }
-        let begin = |topic: &Topic| {
-            let (first, next) = (topic.log.first(), topic.log.next());
-            match start {
-                Start::New | Start::Last(0) => next,
-                Start::Latest => topic.begin_latest(),
-                Start::All => first,
-                Start::Last(n) => first.max(topic.begin_latest().saturating_sub(*n - 1)),
-                Start::Sequence(sequence) => (*sequence).clamp(1, next),
-                Start::Resume { since, .. } => match shown.get(&*topic.name) {
-                    Some(shown) if shown.epoch == topic.epoch => shown.next.clamp(1, next),
-                    Some(_) => 1,
-                    None => self.unheard(topic, *since),
-                },
-            }
-        };
-        if filter.is_exact() {
-            let slot = self.by_use.peek(filter.as_str());
-            let topic = slot.and_then(|slot| Some((*slot, begin(self.topic(*slot)?))));
-            return topic.into_iter().collect();
-        }
-        let prefix = filter.literal_prefix();
-        self.by_name
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
-            .take_while(|(name, _)| name.starts_with(prefix))
-            .filter(|(name, _)| filter.matches(name))
-            .filter_map(|(_, slot)| Some((*slot, begin(self.topic(*slot)?))))
-            .collect()
+    /// It has had everything.
+    pub(super) fn idle(&mut self, id: SubscriptionId, subscription: &mut Subscription) {
+        self.subscriptions.reading.forget(&mut subscription.registered);
+        let idle = &mut self.filters.groups[subscription.group as usize].idle;
+        subscription.place = idle.len() as u32;
+        idle.push(id);
+        subscription.idle = true;
+        (subscription.had, subscription.upto) = (self.position, self.position);
     }
 
-    // Where to begin in a topic that a resuming client never heard of: with everything accepted
-    // since its subscription began.
-    fn unheard(&self, topic: &Topic, since: Position) -> u64 {
-        if since.run != self.run || topic.born > since.position {
-            return 1;
-        }
-        if topic.log.gone() > since.position {
-            // Some have left the log, and where they began is not known. They are no more than
-            // the positions they had.
-            return topic.log.first().saturating_sub(topic.log.gone() - since.position).max(1);
-        }
-        let (mut low, mut high) = (topic.log.first(), topic.log.next());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let entry = topic.log.get(middle);
-            if entry.is_some_and(|entry| entry.position <= since.position) {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        low
+    /// It is to end: it gives up all that it has, and says why when it is read.
+    pub(super) fn lose(&mut self, subscription: &mut Subscription, why: Refusal) {
+        self.subscriptions.reading.forget(&mut subscription.registered);
+        subscription.window = BinaryHeap::new();
+        subscription.aside = HashMap::default();
+        (subscription.sweep, subscription.start) = (None, None);
+        (subscription.open, subscription.charge) = (None, None);
+        (subscription.window_charge, subscription.known_charge) = (None, None);
+        subscription.known = HashMap::default();
+        subscription.lost = Some(why);
     }
 
     /// Ends a subscription.
     pub fn unsubscribe(&mut self, id: SubscriptionId) {
-        self.detach(id);
-        let table = &mut self.subscriptions;
-        let Some(subscription) = table.get_mut(id) else {
+        let Some(mut subscription) = self.subscriptions.take(id) else {
             return;
         };
-        let follows = subscription.follow.is_some();
-        if subscription.woken {
-            table.wakes.retain(|other| *other != id);
-        }
-        table.following -= usize::from(follows);
-        table.all[id.index()] = None;
-        table.free.push(id.index);
-    }
-
-    /// Ends what subscriptions have that have not read all of a topic that has to go.
-    pub(super) fn abandon(&mut self, slot: Slot, name: &Arc<str>) {
-        for index in 0..self.subscriptions.all.len() {
-            let Some(subscription) = &mut self.subscriptions.all[index] else {
-                continue;
-            };
-            let id = SubscriptionId { index: index as u32, birth: subscription.birth };
-            let cursor = subscription.cursors.get(&slot);
-            if cursor.is_some_and(|cursor| cursor.waiting.is_none()) {
-                subscription.lost = Some(name.clone());
-                self.detach(id);
-                self.subscriptions.name(id);
-            }
-        }
-    }
-
-    // Gives up the filter and the cursors.
-    fn detach(&mut self, id: SubscriptionId) {
-        let Some(subscription) = self.subscriptions.get_mut(id) else {
-            return;
-        };
-        if let Some(follow) = &subscription.follow {
-            let (topic, sequence) = (follow.topic, follow.sequence);
-            return self.unfollow(id, topic, sequence);
-        }
-        subscription.ready = BinaryHeap::new();
-        (subscription.open, subscription.held) = (None, None);
-        subscription.blocked = Vec::new();
-        let cursors = std::mem::take(&mut subscription.cursors);
+        self.work += 4;
+        self.subscriptions.following -= usize::from(subscription.follow.is_some());
         if let Some(filter) = &subscription.filter {
-            self.filters.remove(filter, id);
-        }
-        for (slot, cursor) in cursors {
-            let Some(topic) = self.topics.get_mut(slot).and_then(Option::as_deref_mut) else {
-                continue;
-            };
-            let Some(place) = cursor.waiting else {
-                topic.behind -= 1;
-                if cursor.stalled
-                    && let Some(entry) = topic.log.get_mut(cursor.next)
-                    && let Some(arriving) = entry.body.arriving()
-                {
-                    arriving.forget(id);
+            let idle = &mut self.filters.groups[subscription.group as usize].idle;
+            let place = subscription.place as usize;
+            // Else it is in a list of those about to be woken, which looks whether it is there.
+            if subscription.idle && idle.get(place) == Some(&id) {
+                idle.swap_remove(place);
+                let moved = idle.get(place).copied();
+                if let Some(moved) = moved.and_then(|moved| self.subscriptions.get_mut(moved)) {
+                    moved.place = place as u32;
                 }
-                continue;
-            };
-            topic.waiting.swap_remove(place as usize);
-            if let Some(moved) = topic.waiting.get(place as usize)
-                && let Some(moved) = self.subscriptions.get_mut(*moved)
-                && let Some(cursor) = moved.cursors.get_mut(&slot)
-            {
-                cursor.waiting = Some(place);
             }
+            self.filters.remove(filter, subscription.group);
         }
-    }
-
-    // Finds the subscriptions that began since the topic last moved: they begin with the message
-    // about to be published.
-    pub(super) fn resolve(&mut self, slot: Slot) {
-        let births = self.subscriptions.births;
-        let Some(topic) = self.topics[slot].as_deref_mut() else {
-            return;
-        };
-        if topic.resolved == births {
-            return;
-        }
-        let (name, resolved, next) = (topic.name.clone(), topic.resolved, topic.log.next());
-        topic.resolved = births;
         let table = &mut self.subscriptions;
-        self.filters.matching(&name, |id, born| {
-            let new = born > resolved
-                && table.get_mut(id).is_some_and(|found| !found.cursors.contains_key(&slot));
-            if new {
-                table.wait(id, slot, topic, next, false);
-            }
-        });
+        table.reading.forget(&mut subscription.registered);
+        table.live -= 1;
+        table.free.push(id.index);
+        table.ended.push(id);
     }
 
     /// Moves the subscriptions that have something to read into `out`.
     pub fn take_wakes(&mut self, out: &mut Vec<SubscriptionId>) {
-        out.append(&mut self.subscriptions.wakes);
+        let mut wakes = std::mem::take(&mut self.subscriptions.wakes);
+        let live = wakes.drain(..).filter(|id| self.subscriptions.get(*id).is_some());
+        out.extend(live);
+        self.subscriptions.wakes = wakes;
+    }
+
+    /// Moves the subscriptions that have ended since this was asked last into `out`. They are
+    /// named no more.
+    pub fn take_ended(&mut self, out: &mut Vec<SubscriptionId>) {
+        out.append(&mut self.subscriptions.ended);
     }
 }

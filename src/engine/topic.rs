@@ -4,18 +4,22 @@
 mod audit;
 mod evict;
 
+pub(super) use evict::Left;
+
 use super::SubscriptionId;
 use super::body::{Body, ENTRY_COST};
 use super::counts::{Count, Ranked, Top};
 use super::keys;
 use super::ledger::Key;
-use super::log::{Entry, Log};
+use super::log::{Entry, Log, Origin};
+use super::marks::Marks;
+use super::payloads::Payloads;
 use super::producers::Producers;
 use super::rope::Rope;
 use crate::wire::{Digest, INLINE};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use std::collections::{BTreeMap, HashMap, hash_map};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// What a topic costs while it holds nothing. Bytes.
@@ -55,6 +59,15 @@ impl Known {
 /// whoever aborts one after the other has them evicted.
 const ABORTED: u64 = 64;
 
+/// Bytes of places that one that arrives may pin at least, however little of it has come: 256 KiB.
+const PINNED: usize = 256 << 10;
+
+/// A newest message above this, 1 MiB, may have to give way to other topics.
+const BIG: usize = 1 << 20;
+
+/// Messages among which other publications of a payload are looked for that has been put together.
+const JOINED: usize = 1024;
+
 #[derive(Debug)]
 pub(crate) struct Topic {
     pub(crate) name: Arc<str>,
@@ -70,7 +83,7 @@ pub(crate) struct Topic {
     pub(crate) top: Top,
     // Newest publication of each payload in the cache. Their LRU has no list of its own: it is
     // the log, and among that, by the number of the look-up, what was asked for.
-    payloads: HashMap<Key, u64, RandomState>,
+    payloads: Payloads,
     asked: BTreeMap<u64, Asked>,
     lookups: BTreeMap<u64, u64>,
     lookup: u64,
@@ -81,12 +94,13 @@ pub(crate) struct Topic {
     // they have left the log.
     latest: u64,
     pub(crate) arriving: Vec<u64>,
-    // Subscriptions that have had everything: the next publication wakes them.
-    pub(crate) waiting: Vec<SubscriptionId>,
-    // Subscriptions that have not.
-    pub(crate) behind: u32,
-    // Subscriptions born up to here have been looked for.
-    pub(crate) resolved: u64,
+    // What these are charged; and which of them has a producer's number.
+    arriving_bytes: usize,
+    begun: HashMap<Origin, u64, RandomState>,
+    // Complete messages below this have given up what they had, if one before them arrives.
+    hollow: u64,
+    // Where those begin that have left the log and that some subscription has not had.
+    pub(crate) marks: Marks,
     // Place in the heap of shares.
     pub(crate) place: usize,
     // Cost of the log and of payloads that outlived it.
@@ -105,16 +119,17 @@ impl Topic {
             producers: Producers::new(),
             keys: keys::Known::default(),
             top: Top::default(),
-            payloads: HashMap::default(),
+            payloads: Payloads::default(),
             asked: BTreeMap::new(),
             lookups: BTreeMap::new(),
             lookup: 0,
             overtaken: BTreeMap::new(),
             latest: 0,
             arriving: Vec::new(),
-            waiting: Vec::new(),
-            behind: 0,
-            resolved: 0,
+            arriving_bytes: 0,
+            begun: HashMap::default(),
+            hollow: 0,
+            marks: Marks::default(),
             place: 0,
             bytes: 0,
         }
@@ -123,6 +138,7 @@ impl Topic {
     /// Bytes charged for everything here.
     pub(crate) fn cost(&self) -> usize {
         let memory = self.producers.cost() + self.keys.cost();
+        let memory = memory + self.marks.cost();
         TOPIC_COST + self.bytes + self.log.slack() + memory + self.top.cost()
     }
 
@@ -132,13 +148,29 @@ impl Topic {
     pub(crate) fn spare(&self) -> usize {
         let newest = self.newest();
         let above = (self.log.next() - newest).saturating_sub(1);
-        let arriving = self.arriving.iter().filter(|sequence| **sequence != newest);
-        let arriving = arriving.filter_map(|sequence| self.log.get(*sequence));
-        let spare = self.bytes - arriving.map(|entry| entry.cost).sum::<usize>();
-        match self.log.get(newest) {
-            Some(entry) if above <= ABORTED => spare - entry.cost - above as usize * ENTRY_COST,
-            _ => spare,
+        let mut spare = self.bytes - self.arriving_bytes;
+        if above <= ABORTED
+            && let Some(entry) = self.log.get(newest)
+        {
+            let own = if entry.body.is_complete() { entry.cost } else { 0 };
+            spare = spare.saturating_sub(own + above as usize * ENTRY_COST);
         }
+        // Places above one that arrives stay as long as that. But if they come to more than what
+        // arrives, that is to go too.
+        let places = self.arriving.first().map_or(0, |first| self.log.next() - first) as usize;
+        let pinned = places.saturating_sub(self.arriving.len()) * ENTRY_COST;
+        if pinned <= self.arriving_bytes.max(PINNED) { spare.saturating_sub(pinned) } else { spare }
+    }
+
+    /// What its newest message takes, if that is much.
+    pub(crate) fn big(&self) -> Option<usize> {
+        let newest = self.log.get(self.newest())?;
+        Some(newest.cost).filter(|cost| *cost > BIG)
+    }
+
+    /// Position of its last message; 0 is none.
+    pub(crate) fn moved(&self) -> u64 {
+        self.log.moved()
     }
 
     // Sequence of the newest message that is complete or arrives: above it are aborted ones only.
@@ -158,6 +190,19 @@ impl Topic {
         self.latest().or(arriving).unwrap_or(self.log.next())
     }
 
+    /// As [`begin_latest`](Self::begin_latest), of the messages below a sequence.
+    pub(crate) fn begin_latest_before(&self, edge: u64) -> u64 {
+        let latest = self.begin_latest();
+        if latest < edge || edge >= self.log.next() {
+            return latest;
+        }
+        let is_complete =
+            |at: &u64| self.log.get(*at).is_some_and(|entry| entry.body.is_complete());
+        let below = (self.log.first()..edge).rev().take(ABORTED as usize);
+        let found = { below }.find(is_complete);
+        found.unwrap_or(edge.saturating_sub(1).max(self.log.first()))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0
     }
@@ -169,7 +214,8 @@ impl Topic {
 
     /// The publication with this sequence, if its payload is cached.
     pub(crate) fn at(&self, sequence: u64) -> Option<&Entry> {
-        self.log.get(sequence).or_else(|| {
+        let logged = self.log.get(sequence);
+        logged.filter(|entry| !matches!(entry.body, Body::Evicted)).or_else(|| {
             let asked = self.asked.get(self.lookups.get(&sequence)?)?;
             asked.kept.as_deref()
         })
@@ -218,7 +264,11 @@ impl Topic {
     pub(crate) fn push_arriving(&mut self, mut entry: Entry) {
         entry.cost = entry.body.own_cost();
         self.bytes += entry.cost;
+        self.arriving_bytes += entry.cost;
         self.arriving.push(self.log.next());
+        if let Some(origin) = entry.origin {
+            self.begun.insert(origin, self.log.next());
+        }
         self.log.push(entry);
     }
 
@@ -230,14 +280,28 @@ impl Topic {
     ) -> Option<T> {
         let entry = self.log.get_mut(sequence)?;
         entry.body.arriving()?;
+        let origin = entry.origin;
         let result = change(entry);
         self.bytes -= entry.cost;
+        self.arriving_bytes -= entry.cost;
         entry.cost = entry.body.own_cost();
         self.bytes += entry.cost;
-        if entry.body.arriving().is_none() {
-            self.arriving.retain(|other| *other != sequence);
+        if entry.body.arriving().is_some() {
+            self.arriving_bytes += entry.cost;
+            return Some(result);
+        }
+        if let Ok(at) = self.arriving.binary_search(&sequence) {
+            self.arriving.remove(at);
+        }
+        if let Some(origin) = origin {
+            self.begun.remove(&origin);
         }
         Some(result)
+    }
+
+    /// The message of a publication that arrives.
+    pub(crate) fn begun(&self, origin: &Origin) -> Option<u64> {
+        self.begun.get(origin).copied()
     }
 
     /// A message that has arrived is found from now on, and counts.
@@ -245,6 +309,8 @@ impl Topic {
         let Some(entry) = self.log.get(sequence) else {
             return;
         };
+        // Oldest first: so the newest publication of a payload is the last to give it up.
+        self.hollow = self.hollow.min(sequence);
         // Out of the log, so that both can be changed.
         let (digest, count, size) = (entry.digest, entry.count, entry.body.size());
         let (own, shared) = (entry.body.own_cost(), entry.body.shared_cost());
@@ -272,15 +338,16 @@ impl Topic {
     ) -> usize {
         let mut cost = own + shared;
         let mut newest = sequence;
-        match self.payloads.entry(Key::new(self.key, &digest)) {
-            hash_map::Entry::Vacant(vacant) => drop(vacant.insert(sequence)),
-            hash_map::Entry::Occupied(before) if *before.get() > sequence => {
-                newest = *before.get();
+        let key = Key::new(self.key, &digest);
+        match self.payloads.insert(key, sequence) {
+            None => {}
+            Some(before) if before > sequence => {
+                self.payloads.insert(key, before);
+                newest = before;
                 self.overtaken.insert(newest, count);
                 cost = own;
             }
-            hash_map::Entry::Occupied(mut before) => {
-                let before = before.insert(sequence);
+            Some(before) => {
                 self.take_count_of(before, count);
                 // The cost of the payload moves from its publication before to this one.
                 if let Some(before) = self.log.get_mut(before) {
@@ -293,7 +360,11 @@ impl Topic {
                 }
             }
         }
-        self.latest = self.latest.max(sequence);
+        if sequence > self.latest {
+            // It was passed over as the newest.
+            self.hollow = self.hollow.min(self.latest);
+            self.latest = sequence;
+        }
         self.top.update(Ranked { digest, count, sequence: newest, size: size as u64 });
         cost
     }
@@ -309,8 +380,9 @@ impl Topic {
             return rope.join();
         }
         let (old, new) = (rope.clone(), Arc::new(Rope::from(joined.clone())));
-        // All publications of the payload share it; mostly there is one.
-        let others = (self.log.first()..self.log.next()).rev();
+        // All publications of the payload share it; mostly there is one, and of several the newest
+        // are the ones that will be asked for.
+        let others = (self.log.first()..self.log.next()).rev().take(JOINED);
         for sequence in std::iter::once(sequence).chain(others) {
             if Arc::strong_count(&old) == 1 {
                 break;

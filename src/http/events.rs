@@ -129,7 +129,6 @@ struct Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.shared.core.with(|engine| engine.unsubscribe(self.id));
-        self.shared.core.forget(self.id);
     }
 }
 

@@ -1,21 +1,37 @@
 //! The engine behind its lock, and the tasks to wake: lock, call, take the outputs, unlock, wake.
+//!
+//! Who waits for a subscription stands here by its whole id: an index alone may be another's by the
+//! time that it is looked at. What has ended leaves the engine as wakes do, under the same lock.
 
 use crate::engine::{Engine, Item, MessageRef, Rope, SubscriptionId, Wanted};
 use crate::wire::Refusal;
 use bytes::Bytes;
 use std::cell::RefCell;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ops::DerefMut;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-struct Inner {
+/// The engine, and who waits for it.
+pub(crate) struct Inner {
     engine: Engine,
-    // By index of the subscription: who reads it, while it has had everything.
-    readers: Vec<Option<Waker>>,
-    named: Vec<SubscriptionId>,
+    // By index of the subscription: which it is, and who reads it, while it has had everything.
+    readers: Vec<Option<(SubscriptionId, Waker)>>,
+    ids: Vec<SubscriptionId>,
+}
+
+/// What the engine stands behind: a mutex, or one whose turns a test decides on.
+pub(crate) trait Lock {
+    fn lock(&self) -> impl DerefMut<Target = Inner>;
+}
+
+impl Lock for Mutex<Inner> {
+    fn lock(&self) -> impl DerefMut<Target = Inner> {
+        self.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The engine, shared.
-pub(crate) struct Core(Mutex<Inner>);
+pub(crate) struct Core<L = Mutex<Inner>>(L);
 
 /// A payload as it was read under the lock, to be put together without it.
 #[derive(Debug)]
@@ -47,34 +63,64 @@ thread_local! {
     static WAKING: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
 }
 
+impl Inner {
+    fn new(engine: Engine) -> Self {
+        Self { engine, readers: Vec::new(), ids: Vec::new() }
+    }
+
+    fn take(&mut self, id: SubscriptionId) -> Option<Waker> {
+        let reader = self.readers.get_mut(id.index())?;
+        reader.take_if(|(of, _)| *of == id).map(|(_, waker)| waker)
+    }
+
+    // Who is to be woken; and who waits for what has ended.
+    fn outputs(&mut self, waking: &mut Vec<Waker>, ended: &mut Vec<Waker>) {
+        let mut ids = std::mem::take(&mut self.ids);
+        self.engine.take_ended(&mut ids);
+        ended.extend(ids.drain(..).filter_map(|id| self.take(id)));
+        self.engine.take_wakes(&mut ids);
+        // Who is not here is reading just now, and will find it.
+        waking.extend(ids.drain(..).filter_map(|id| self.take(id)));
+        self.ids = ids;
+    }
+}
+
 impl Core {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self(Mutex::new(Inner { engine, readers: Vec::new(), named: Vec::new() }))
+        Self(Mutex::new(Inner::new(engine)))
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Calls the engine and wakes whoever has something to read after it.
+impl<L: Lock> Core<L> {
+    /// Calls the engine, and wakes whoever has something to read after it. What the engine leaves
+    /// to be done is done in portions, between which others have their turn.
     pub(crate) fn with<T>(&self, call: impl FnOnce(&mut Engine) -> T) -> T {
         let mut waking = WAKING.take();
-        let mut inner = self.lock();
-        let Inner { engine, readers, named } = &mut *inner;
-        let result = call(engine);
-        engine.take_wakes(named);
-        // Who is not here is reading just now, and will find it.
-        let wakers = named.drain(..).filter_map(|id| readers.get_mut(id.index())?.take());
-        waking.extend(wakers);
-        drop(inner);
-        waking.drain(..).for_each(Waker::wake);
+        let mut ended = Vec::new();
+        let mut inner = self.0.lock();
+        inner.engine.begin_work();
+        let result = call(&mut inner.engine);
+        loop {
+            inner.outputs(&mut waking, &mut ended);
+            let more = inner.engine.is_stirred();
+            drop(inner);
+            waking.drain(..).for_each(Waker::wake);
+            // What a waker drops may call in here: not under the lock.
+            ended.clear();
+            if !more {
+                break;
+            }
+            inner = self.0.lock();
+            inner.engine.begin_work();
+            inner.engine.tend();
+        }
         WAKING.set(waking);
         result
     }
 
-    /// Reads a subscription: ready when there was something, or when it lagged and is to end. Says
-    /// whether to read again before waiting; if not, that was all, and the context is woken when
-    /// there is more.
+    /// Reads a subscription: ready when there was something, or when it is to end. Says whether to
+    /// read again before waiting; if not, that was all, and the context is woken when there is
+    /// more.
     pub(crate) fn poll_read(
         &self,
         id: SubscriptionId,
@@ -82,18 +128,29 @@ impl Core {
         wanted: impl Into<Wanted>,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Poll<Result<bool, Refusal>> {
-        let mut inner = self.lock();
-        let any = inner.engine.read(id, wanted, sink)?;
+        let mut inner = self.0.lock();
+        inner.engine.begin_work();
+        let mut any = false;
+        let again = inner.engine.read(id, wanted, &mut |item| {
+            any = true;
+            sink(item);
+        })?;
         if any && !inner.engine.rest(id) {
             return Poll::Ready(Ok(true));
+        }
+        if !any && again {
+            // It takes more than one call to find what there is: others have their turn first.
+            drop(inner);
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let index = id.index();
         if inner.readers.len() <= index {
             inner.readers.resize(index + 1, None);
         }
-        // What a waker drops may call in here: not under the lock.
-        let before = inner.readers[index].replace(context.waker().clone());
+        let before = inner.readers[index].replace((id, context.waker().clone()));
         drop(inner);
+        // Not under the lock, as above.
         drop(before);
         if any { Poll::Ready(Ok(false)) } else { Poll::Pending }
     }
@@ -109,10 +166,7 @@ impl Core {
             }
         }
     }
-
-    /// Forgets the reader of a subscription that has ended.
-    pub(crate) fn forget(&self, id: SubscriptionId) {
-        let reader = self.lock().readers.get_mut(id.index()).and_then(Option::take);
-        drop(reader);
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,8 +99,7 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
         Err(end) => (None, end),
     };
     // Nobody is woken for it from here on.
-    let ended: Vec<_> = peer.core.with(|engine| peer.state().close(engine).collect());
-    ended.into_iter().for_each(|id| peer.core.forget(id));
+    peer.core.with(|engine| peer.state().close(engine));
     let (goodbye, farewell) = match end {
         End::Left(reason) => {
             tracing::debug!(id, reason, "the peer left");
@@ -238,12 +237,11 @@ async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
                 }
                 Action::Repair { .. } => peer.datagrams.ask(action),
                 Action::Acknowledge { alias } => peer.datagrams.hear(alias),
-                Action::Stop { request, subscription } => {
+                Action::Stop { request } => {
                     peer.datagrams.stop_asking(request);
                     if let Some(delivery) = deliveries.remove(&request) {
                         delivery.abort();
                     }
-                    peer.core.forget(subscription);
                 }
                 Action::Enough { .. } => {}
                 Action::Answer { request, head, message } => {
@@ -344,6 +342,7 @@ impl Peer {
             let result = self.core.with(|engine| {
                 let mut session = self.state();
                 while out.len() < ANSWERED
+                    && !engine.is_tired()
                     && let Some(frame) = prepared.next()
                 {
                     let of = (channel, &mut *intake);
@@ -382,9 +381,8 @@ impl Peer {
     pub(super) fn end(&self, request: u32, why: &Refusal) {
         let mut out = Vec::new();
         let ended = self.core.with(|engine| self.state().end(engine, request, why, &mut out));
-        if let Some(Action::Stop { subscription, .. }) = ended {
+        if let Some(Action::Stop { .. }) = ended {
             self.datagrams.stop_asking(request);
-            self.core.forget(subscription);
             self.outbox.push([out.into()]);
         }
     }

@@ -96,6 +96,9 @@ codes! {
     LAGGED = 0x50, "lagged", true;
     /// The publisher went away half-way through a payload.
     PUBLISHER_GONE = 0x51, "publisher_gone", true;
+    /// A large message that arrives slowly made way for another on its stream: it comes again, from
+    /// its beginning, when it is complete.
+    OVERTAKEN = 0x52, "overtaken", true;
 }
 
 impl fmt::Display for Code {

@@ -2,6 +2,7 @@
 
 use crate::engine::body::Body;
 use crate::engine::{Engine, SubscriptionId};
+use std::cmp::Reverse;
 use std::collections::HashSet;
 
 impl Engine {
@@ -17,14 +18,9 @@ impl Engine {
             cost += topic.cost();
             assert_eq!(self.by_use.peek(&topic.name), Some(&slot));
             assert_eq!(self.by_name.get(&topic.name), Some(&slot));
-            for (place, id) in topic.waiting.iter().enumerate() {
-                let subscription = self.subscriptions.all[id.index()].as_ref().unwrap();
-                assert_eq!(subscription.birth, id.birth, "an ended subscription waits");
-                let cursor = &subscription.cursors[&slot];
-                assert_eq!(cursor.waiting, Some(place as u32));
-                assert_eq!(cursor.next, topic.log.next(), "one that waits has had all");
-            }
         }
+        let dying = self.dying.iter().map(|topic| topic.cost());
+        cost += dying.sum::<usize>();
         assert_eq!(self.bytes, cost);
         let live = self.topics.iter().flatten().count();
         assert_eq!((self.by_use.len(), self.by_name.len()), (live, live));
@@ -33,43 +29,44 @@ impl Engine {
     }
 
     fn audit_subscriptions(&self) {
-        let mut behind = vec![0; self.topics.len()];
-        for subscription in self.subscriptions.all.iter().flatten() {
-            let ready: HashSet<_> = subscription.ready.iter().map(|ready| ready.0.1).collect();
-            assert_eq!(ready.len(), subscription.ready.len(), "a topic twice");
-            let blocked: HashSet<_> = subscription.blocked.iter().collect();
-            assert_eq!(blocked.len(), subscription.blocked.len(), "a topic blocked twice");
-            assert!(blocked.is_empty() || subscription.open.is_some(), "blocked by nothing");
-            for (slot, cursor) in &subscription.cursors {
-                let topic = self.topic(*slot).expect("a cursor in no topic");
-                let is_behind = cursor.waiting.is_none();
-                assert_eq!(is_behind, cursor.next < topic.log.next());
-                let places = [ready.contains(slot), cursor.stalled, blocked.contains(slot)];
-                let places = places.into_iter().filter(|there| *there).count();
-                assert_eq!(places, usize::from(is_behind), "in one place while it is behind");
-                if subscription.held == Some(*slot) {
-                    assert!(cursor.stalled, "held up by what does not arrive");
-                }
-                behind[*slot] += u32::from(is_behind);
+        let mut idle = 0;
+        for (index, subscription) in self.subscriptions.all.iter().enumerate() {
+            let Some(s) = subscription.as_deref() else { continue };
+            let id = SubscriptionId { index: index as u32, birth: s.birth };
+            let window: HashSet<_> = s.window.iter().map(|Reverse(cursor)| cursor.slot).collect();
+            assert_eq!(window.len(), s.window.len(), "a topic twice");
+            assert!(s.aside.keys().all(|slot| !window.contains(slot)), "in two places");
+            assert!(s.aside.values().all(|waits| !waits.blocked) || s.open.is_some());
+            for Reverse(cursor) in &s.window {
+                let topic = self.topic(cursor.slot as usize);
+                let topic = topic.filter(|topic| topic.id == cursor.topic);
+                assert!(topic.is_none_or(|topic| cursor.next < topic.log.next()), "had all");
             }
-            if let Some(open) = subscription.open {
-                let cursor = &subscription.cursors[&open.slot];
-                assert!(cursor.waiting.is_none() && !blocked.contains(&open.slot));
+            if let Some(open) = s.open {
+                assert!(window.contains(&open.slot) || s.aside.contains_key(&open.slot));
             }
-            let something = !ready.is_empty() && subscription.held.is_none();
-            let something = something || subscription.lost.is_some();
-            assert!(subscription.woken || !something, "a wake is missing");
+            if s.filter.is_none() {
+                continue;
+            }
+            if s.idle {
+                let group = &self.filters.groups[s.group as usize];
+                assert_eq!(group.idle[s.place as usize], id, "it is not where it says");
+                assert!(s.woken || s.window.is_empty());
+                idle += 1;
+            } else {
+                assert!(s.woken || s.aside.len() >= 1024, "a wake is missing");
+            }
         }
-        for (slot, topic) in self.topics.iter().enumerate() {
-            let counted = topic.as_ref().map_or(0, |topic| topic.behind);
-            assert_eq!(counted, behind[slot]);
-        }
+        let groups = self.filters.groups.iter();
+        assert_eq!(groups.map(|group| group.idle.len()).sum::<usize>(), idle);
         self.audit_arriving();
         let wakes: HashSet<_> = self.subscriptions.wakes.iter().collect();
         assert_eq!(wakes.len(), self.subscriptions.wakes.len(), "named twice");
+        let all_idle = self.subscriptions.all.iter().flatten().all(|s| s.idle || s.lost.is_some());
+        assert!(!all_idle || self.stirs.len() > 0 || self.subscriptions.reading.is_empty());
     }
 
-    // Who waits for more of a message stands in its list once, and nobody else does.
+    // Who waits for more of a message stands in its list.
     fn audit_arriving(&self) {
         let mut listed = HashSet::new();
         for (slot, topic) in self.topics.iter().enumerate() {
@@ -80,24 +77,21 @@ impl Engine {
                 };
                 assert!(arriving.rope.len() <= arriving.size);
                 for id in arriving.waiting.iter().chain(&arriving.whole) {
-                    assert!(listed.insert((*id, slot, sequence)), "twice in a list");
+                    listed.insert((*id, slot, sequence));
                 }
             }
         }
-        let mut stalled = 0;
         for (index, subscription) in self.subscriptions.all.iter().enumerate() {
             let Some(subscription) = subscription else { continue };
             let id = SubscriptionId { index: index as u32, birth: subscription.birth };
-            for (slot, cursor) in subscription.cursors.iter().filter(|(_, cursor)| cursor.stalled) {
-                assert!(listed.contains(&(id, *slot, cursor.next)), "stalled, and in no list");
-                stalled += 1;
+            for (slot, waits) in subscription.aside.iter().filter(|(_, waits)| !waits.blocked) {
+                let at = (id, *slot as usize, waits.cursor.next);
+                assert!(listed.contains(&at), "stalled, and in no list");
             }
             if let Some(follow) = subscription.follow.as_ref().filter(|follow| follow.stalled) {
                 let slot = self.by_id[&follow.topic];
                 assert!(listed.contains(&(id, slot, follow.sequence)), "stalled, and in no list");
-                stalled += 1;
             }
         }
-        assert_eq!(stalled, listed.len(), "somebody in a list is not stalled");
     }
 }

@@ -302,7 +302,8 @@ impl World {
             let place = Place { name, epoch, earliest, next, announced: false, begin: 0 };
             places.insert(id, place);
         }
-        self.subscribers.push(Subscriber { id, filter, lag, since, places, position: 0 });
+        let apart = self.now.is_multiple_of(2);
+        self.subscribers.push(Subscriber { id, filter, lag, since, places, position: 0, apart });
         self.check();
     }
 
@@ -379,9 +380,17 @@ impl World {
             assert!(items > 0 && next > from, "it does not get on");
             from = next;
         }
+        if !subscriber.apart {
+            // It loses nothing on its way.
+            let nothing = gone.is_empty() || gone == [(first, last)];
+            return assert!(nothing && again.is_empty(), "{gone:?} {again:?}");
+        }
         // One that is to be ended has no cursors any more.
         let lost = subscriber.is_lost(&self.engine, &self.history);
-        let Some(place) = subscriber.places.get(&id).filter(|_| !lost) else {
+        if lost {
+            return;
+        }
+        let Some(place) = subscriber.places.get(&id) else {
             assert_eq!((gone, again), (vec![(first, last)], vec![]), "it is not its topic");
             return;
         };

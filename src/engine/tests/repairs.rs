@@ -3,7 +3,7 @@
 
 use super::peer::{Peer, code, decode, said, subscribe, topic};
 use super::{engine, publish, small};
-use crate::engine::{Action, Channel, Engine, Item, Repaired, SubscriptionId, Wanted};
+use crate::engine::{Action, Channel, Engine, Item, Large, Repaired, SubscriptionId, Wanted};
 use crate::wire::realtime::HOLES;
 use crate::wire::{ClientFrame, Code, DaemonFrame, Delivery, GapCause, Lag, Refusal, Start};
 use bytes::Bytes;
@@ -40,6 +40,7 @@ fn read(
     wanted: impl Into<Wanted>,
 ) -> Vec<(char, u64, u64, u64)> {
     let mut seen = Vec::new();
+    let wanted = Wanted { large: Large::Apart, ..wanted.into() };
     let any = engine.read(id, wanted, &mut |item| match item {
         Item::Topic { .. } => {}
         Item::Message(message) => {
@@ -66,7 +67,7 @@ fn read_all(engine: &mut Engine, id: SubscriptionId) {
 
 // What a repair hands out, and where to go on.
 fn repair(
-    engine: &Engine,
+    engine: &mut Engine,
     id: SubscriptionId,
     topic: u64,
     hole: (u64, u64),

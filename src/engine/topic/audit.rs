@@ -10,7 +10,7 @@ impl Topic {
             Some(lookup) => (self.asked[lookup].before - 1, *lookup),
             None => (self.at(*sequence).unwrap().position, 0),
         };
-        let mut all: Vec<_> = self.payloads.values().collect();
+        let mut all: Vec<_> = self.payloads.iter().map(|(_, sequence)| sequence).collect();
         all.sort_unstable_by_key(|sequence| std::cmp::Reverse(used(sequence)));
         let digest = |sequence: &u64| self.at(*sequence).unwrap().digest;
         all.into_iter().map(digest).collect()
@@ -27,6 +27,8 @@ impl Topic {
         let kept = || self.asked.values().filter_map(|asked| asked.kept.as_deref());
         let bytes: usize = entries().chain(kept()).map(|entry| entry.cost).sum();
         assert_eq!(self.bytes, bytes);
+        let arriving = entries().filter(|entry| matches!(entry.body, Body::Arriving(_)));
+        assert_eq!(self.arriving_bytes, arriving.map(|entry| entry.cost).sum::<usize>());
         let complete = || entries().chain(kept()).filter(|entry| entry.body.is_complete());
         let cached = |entry: &Entry| self.payloads.contains_key(&self.key(&entry.digest));
         assert!(complete().all(cached));
@@ -40,7 +42,7 @@ impl Topic {
         assert_eq!(self.latest(), latest.map(|(sequence, _)| sequence));
         for sequence in self.overtaken.keys() {
             let entry = self.at(*sequence).expect("the count of a payload without bytes");
-            assert_eq!(self.payloads[&self.key(&entry.digest)], *sequence);
+            assert_eq!(self.payloads.get(&self.key(&entry.digest)), Some(sequence));
         }
         for entry in entries().filter(|entry| entry.body.is_complete()) {
             // Only its newest publication pays for the payload.
@@ -49,7 +51,7 @@ impl Topic {
             let is_newest = newest == Some(entry.position);
             assert_eq!(entry.cost, if is_newest { own + shared } else { own });
         }
-        for (key, sequence) in &self.payloads {
+        for (key, sequence) in self.payloads.iter() {
             let entry = self.at(*sequence).expect("a payload without bytes");
             assert_eq!(self.key(&entry.digest), *key);
         }
@@ -57,7 +59,8 @@ impl Topic {
         for (sequence, lookup) in &self.lookups {
             let asked = &self.asked[lookup];
             assert_eq!(asked.sequence, *sequence);
-            assert_eq!(asked.kept.is_some(), self.log.get(*sequence).is_none());
+            let logged = self.log.get(*sequence).filter(|entry| entry.body.is_complete());
+            assert_eq!(asked.kept.is_some(), logged.is_none());
         }
     }
 }

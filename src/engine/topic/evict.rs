@@ -1,37 +1,43 @@
 //! What goes when room is needed.
 
-use super::{Count, Digest, SubscriptionId, Topic, hash_map};
+use super::{Body, Count, Digest, Entry, SubscriptionId, Topic};
 
 /// What eviction has taken.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
     /// The payload that is not in the cache any more, and its count.
     pub(crate) payload: Option<(Digest, Count)>,
-    /// Position of a message that was still arriving, and who waited for more of it.
-    pub(crate) arriving: Option<(u64, Vec<SubscriptionId>)>,
+    /// Who waited for more of a message that was still arriving.
+    pub(crate) arriving: Option<Vec<SubscriptionId>>,
 }
 
 impl Topic {
-    /// Gives up whatever was used longest ago, the newest message last.
-    pub(crate) fn evict(&mut self) -> Left {
-        let left = match self.evict_kept() {
+    /// Gives up whatever was used longest ago, the newest message last; and what arrives only if
+    /// there is nothing else, because its publisher would have to begin again. `needed` says
+    /// whether a subscription stands from one position to before another.
+    pub(crate) fn evict(&mut self, needed: &impl Fn(u64, u64) -> bool) -> Left {
+        let left = match self.evict_kept(false) {
             Some(payload) => Left { payload: Some(payload), arriving: None },
-            None => self.evict_oldest(),
+            None if self.arriving.first() == Some(&self.log.first()) => match self.hollow_out() {
+                Some(left) => left,
+                None => match self.evict_kept(true) {
+                    Some(payload) => Left { payload: Some(payload), arriving: None },
+                    None => self.evict_oldest(needed),
+                },
+            },
+            None => self.evict_oldest(needed),
         };
-        if self.payloads.len() < self.payloads.capacity() / 8 {
-            self.payloads.shrink_to(2 * self.payloads.len());
-        }
         left
     }
 
     // A payload that outlived its publication goes when its last use is the longest ago, or when
     // the newest message is all that is left in the log.
-    fn evict_kept(&mut self) -> Option<(Digest, Count)> {
+    fn evict_kept(&mut self, any: bool) -> Option<(Digest, Count)> {
         if self.asked.is_empty() {
             return None;
         }
         let oldest = self.log.oldest().map(|entry| entry.position);
-        let last = self.newest() <= self.log.first();
+        let last = any || self.newest() <= self.log.first();
         let mut asked = self.asked.iter().take(if last { 2 } else { 1 });
         let (lookup, _) = asked.find(|(_, asked)| {
             asked.kept.is_some() && (last || oldest.is_none_or(|position| asked.before <= position))
@@ -44,24 +50,69 @@ impl Topic {
         Some((kept.digest, self.take_count_of(sequence, kept.count)))
     }
 
-    fn evict_oldest(&mut self) -> Left {
-        let sequence = self.log.first();
+    // The oldest message is still arriving: the next one that is complete gives up what it has, and
+    // its place stays.
+    fn hollow_out(&mut self) -> Option<Left> {
+        self.hollow = self.hollow.max(self.log.first());
+        let stays = [self.newest(), self.latest];
+        while self.hollow < self.log.next() {
+            let sequence = self.hollow;
+            self.hollow += 1;
+            if stays.contains(&sequence) {
+                continue;
+            }
+            let Some(entry) = self.log.get_mut(sequence).filter(|entry| entry.body.is_complete())
+            else {
+                continue;
+            };
+            let place = Entry {
+                position: entry.position,
+                accepted: entry.accepted,
+                origin: None,
+                stamp: 0,
+                count: Count { count: 0, since: 0 },
+                digest: Digest([0; 32]),
+                cost: Body::Evicted.own_cost(),
+                body: Body::Evicted,
+            };
+            self.bytes += place.cost;
+            let entry = std::mem::replace(entry, place);
+            self.bytes -= entry.cost;
+            return Some(self.leave(sequence, entry));
+        }
+        None
+    }
+
+    fn evict_oldest(&mut self, needed: &impl Fn(u64, u64) -> bool) -> Left {
+        let (sequence, from) = (self.log.first(), self.log.gone());
         let Some(mut entry) = self.log.pop_oldest() else {
             return Left::default();
         };
-        self.bytes -= entry.cost;
-        if !entry.body.is_complete() {
-            let arriving = entry.body.arriving().map(|arriving| {
-                self.arriving.retain(|other| *other != sequence);
-                (entry.position, arriving.take_all())
-            });
-            return Left { payload: None, arriving };
+        if needed(from, entry.position) {
+            self.marks.push((from, entry.position), sequence, needed);
         }
+        self.bytes -= entry.cost;
+        if entry.body.is_complete() {
+            return self.leave(sequence, entry);
+        }
+        let cost = entry.cost;
+        let arriving = entry.body.arriving().map(|arriving| {
+            self.arriving_bytes -= cost;
+            if let Ok(at) = self.arriving.binary_search(&sequence) {
+                self.arriving.remove(at);
+            }
+            arriving.take_all()
+        });
+        if let Some(origin) = entry.origin {
+            self.begun.remove(&origin);
+        }
+        Left { payload: None, arriving }
+    }
+
+    // A complete message has left the log. Its payload stays if it has been asked for.
+    fn leave(&mut self, sequence: u64, entry: Entry) -> Left {
         let key = self.key(&entry.digest);
-        let hash_map::Entry::Occupied(newest) = self.payloads.entry(key) else {
-            return Left::default();
-        };
-        if *newest.get() != sequence {
+        if self.payloads.get(&key) != Some(&sequence) {
             return Left::default();
         }
         if !self.lookups.is_empty()
@@ -72,8 +123,29 @@ impl Topic {
             asked.kept = Some(Box::new(entry));
             return Left::default();
         }
-        newest.remove();
+        self.payloads.remove(&key);
         let count = self.take_count_of(sequence, entry.count);
         Left { payload: Some((entry.digest, count)), arriving: None }
+    }
+
+    /// Those who wait for what arrives: nothing more of it will come.
+    pub(crate) fn abandon(&mut self) -> Vec<Vec<SubscriptionId>> {
+        let arriving = self.arriving.iter();
+        let waiting = arriving
+            .filter_map(|sequence| Some(self.log.get_mut(*sequence)?.body.arriving()?.take_all()));
+        waiting.filter(|waiting| !waiting.is_empty()).collect()
+    }
+
+    /// The count of a payload, of a topic that was forgotten and is published to again; it is
+    /// known here no more.
+    pub(crate) fn bequeath(&mut self, digest: &Digest) -> Option<Count> {
+        let ranked = self.top.remove(digest);
+        let key = self.key(digest);
+        let cached = self.payloads.get(&key).copied().and_then(|sequence| {
+            let count = self.at(sequence).filter(|entry| entry.digest == *digest)?.count;
+            self.payloads.remove(&key);
+            Some(self.take_count_of(sequence, count))
+        });
+        cached.or(ranked)
     }
 }

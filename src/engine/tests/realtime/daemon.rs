@@ -5,7 +5,7 @@ use super::link::{MS, Out, ROOM};
 use crate::engine::producers::Verdict;
 use crate::engine::tests::peer::{Peer, decode};
 use crate::engine::tests::{engine, seeds::Random, small};
-use crate::engine::{Channel, Engine, Item, SubscriptionId, encode_item};
+use crate::engine::{Channel, Engine, Item, Large, SubscriptionId, Wanted, encode_item};
 use crate::wire::realtime::{HEAD_AFTER, Repeats};
 use crate::wire::{
     ClientFrame, Code, DaemonFrame, Encoded, Filter, GapCause, Lag, ProducerId, Start, Which,
@@ -290,7 +290,8 @@ impl Feed {
             }
             other => panic!("{other:?}"),
         };
-        while engine.read(id, 8192, sink).unwrap() {}
+        let wanted = Wanted { large: Large::Apart, ..8192.into() };
+        while engine.read(id, wanted, sink).unwrap() {}
         self.gap(&mut late, GapCause::Late);
     }
 

@@ -80,7 +80,7 @@ impl Client {
     // The link breaks: what is under way is lost.
     pub(super) fn disconnect(&mut self, engine: &mut Engine) {
         if let Some(mut peer) = self.peer.take() {
-            assert_eq!(peer.session.close(engine).count(), self.views.len());
+            assert_eq!(peer.session.close(engine), self.views.len());
         }
         self.to_daemon.clear();
         self.to_client.clear();

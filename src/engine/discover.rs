@@ -1,0 +1,331 @@
+//! What a subscription that is behind has not had yet: its window of cursors.
+//!
+//! Topics that have moved lately are found from the young end of their [list](super::recent). If
+//! they are many, or if the subscription begins with what is cached, it sweeps over the names of
+//! its topics, in portions. It keeps the cursors that come first by position, and what lies beyond
+//! them is left for the next window; so what a subscription takes is bounded, however many topics
+//! it is behind in, and the order of positions holds over all of them.
+
+use super::start::{After, Kind, View};
+use super::subscription::{Cursor, Subscription};
+use super::topic::Topic;
+use super::{Charge, Engine, Slot, SubscriptionId};
+use crate::wire::{Code, Filter, Refusal};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Topics that are looked at under one lock, by one subscription: 100 ns each.
+pub(super) const WORK: usize = 2048;
+
+/// Of these, when a subscription begins.
+pub(super) const FIRST: usize = 256;
+
+/// Topics that are looked at from the young end, before all names are swept over.
+const RECENT: usize = 256;
+
+/// Cursors in a window, 48 bytes each.
+const WINDOW: usize = 8192;
+
+/// Of these, so many are not charged to the budget.
+const FREE: usize = 64;
+
+/// Topics of which a subscription that is read apart remembers where it began, 48 bytes each; and
+/// so many of these are not charged.
+const KNOWN: usize = 16_384;
+const KNOWN_FREE: usize = 256;
+const KNOWN_COST: usize = 48;
+
+/// A sweep over the names of topics, as far as it has come.
+#[derive(Debug)]
+pub(super) struct Sweep {
+    // The last name that was looked at.
+    at: Option<Arc<str>>,
+    // What was accepted later is left for the next window, as is what comes after those kept.
+    end: u64,
+    kept: BinaryHeap<Cursor>,
+    // Those of which something has left the log. They are all kept: gaps are told before anything
+    // else, and to leave some for the next window would be to leave all of them.
+    gapped: Vec<Cursor>,
+    most: usize,
+    charge: Option<Charge>,
+}
+
+impl Sweep {
+    // Says whether there was room: else the subscription has fallen too far behind.
+    fn keep(&mut self, cursor: Cursor, budget: &super::Budget) -> bool {
+        if cursor.position == 0 {
+            self.gapped.push(cursor);
+        } else {
+            self.kept.push(cursor);
+        }
+        if self.kept.len() + self.gapped.len() <= self.most {
+            return true;
+        }
+        // Room for twice as many, if there is any.
+        let more = (2 * self.most).min(WINDOW);
+        let bytes = more * size_of::<Cursor>();
+        let fits = more > self.most
+            && match &mut self.charge {
+                Some(charge) => charge.resize(bytes),
+                None => {
+                    self.charge = budget.take(bytes);
+                    self.charge.is_some()
+                }
+            };
+        if fits {
+            self.most = more;
+        } else if let Some(last) = self.kept.pop().filter(|_| !self.kept.is_empty()) {
+            self.end = last.position - 1;
+        } else {
+            return false;
+        }
+        true
+    }
+}
+
+impl Engine {
+    /// Looks for what the subscription has not had, until there is some, it turns out to have had
+    /// everything, or the work is done that may be done at once.
+    pub(super) fn settle_window(
+        &mut self,
+        id: SubscriptionId,
+        s: &mut Subscription,
+        apart: bool,
+        work: &mut usize,
+    ) -> Result<(), Refusal> {
+        while s.window.is_empty() && !s.idle {
+            if s.sweep.is_none() {
+                s.had = s.had.max(s.upto);
+                if s.window.capacity() > FREE {
+                    s.window = BinaryHeap::new();
+                }
+                s.window_charge = None;
+                if s.start.is_some() && s.had >= s.began {
+                    (s.start, s.charge) = (None, None);
+                }
+                if s.start.is_none() && s.had >= self.position {
+                    self.idle(id, s);
+                    return Ok(());
+                }
+            }
+            if *work == 0 || !self.look(s, apart, work)? {
+                break;
+            }
+        }
+        if !s.idle {
+            let upto = if s.sweep.is_some() { s.had } else { s.upto };
+            let began = if s.start.is_some() { s.began } else { s.had };
+            let at = [s.had, upto, began];
+            self.subscriptions.reading.register(&mut s.registered, at);
+        }
+        Ok(())
+    }
+
+    // Fills the window; says whether that was all there was to look at.
+    fn look(
+        &mut self,
+        s: &mut Subscription,
+        apart: bool,
+        work: &mut usize,
+    ) -> Result<bool, Refusal> {
+        let Some(filter) = s.filter.take() else {
+            return Ok(true);
+        };
+        let looked = self.look_through(s, &filter, apart, work);
+        s.filter = Some(filter);
+        looked
+    }
+
+    fn look_through(
+        &self,
+        s: &mut Subscription,
+        filter: &Filter,
+        apart: bool,
+        work: &mut usize,
+    ) -> Result<bool, Refusal> {
+        let mut sweep = match s.sweep.take() {
+            Some(sweep) => sweep,
+            None => {
+                self.forgotten.check(s, filter, self.run)?;
+                let end = self.position;
+                if filter.is_exact() {
+                    *work -= 1;
+                    let cursor = match self.slot(filter.as_str()) {
+                        Some(slot) => self.consider(s, slot, apart)?,
+                        None => None,
+                    };
+                    s.window.extend(cursor.map(Reverse));
+                    s.upto = end;
+                    return Ok(true);
+                }
+                if s.start.is_none() && self.look_at_recent(s, filter, apart, work)? {
+                    s.upto = end;
+                    return Ok(true);
+                }
+                let (kept, gapped, most) = (BinaryHeap::new(), Vec::new(), FREE);
+                Box::new(Sweep { at: None, end, kept, gapped, most, charge: None })
+            }
+        };
+        let prefix = filter.literal_prefix();
+        let from = match &sweep.at {
+            Some(name) => Bound::Excluded(&**name),
+            None => Bound::Included(prefix),
+        };
+        let mut last: Option<&Arc<str>> = None;
+        for (name, slot) in self.by_name.range::<str, _>((from, Bound::Unbounded)) {
+            if !name.starts_with(prefix) {
+                break;
+            }
+            if *work == 0 {
+                sweep.at = last.cloned();
+                s.sweep = Some(sweep);
+                return Ok(false);
+            }
+            *work -= 1;
+            last = Some(name);
+            if filter.matches(name)
+                && let Some(cursor) = self.consider(s, *slot, apart)?
+            {
+                if cursor.position <= sweep.end && !sweep.keep(cursor, &self.budget) {
+                    return Err(lagged(name));
+                }
+            }
+        }
+        // Of those that were forgotten on the way it has not had all.
+        self.forgotten.check(s, filter, self.run)?;
+        let Sweep { end, kept, gapped, charge, .. } = *sweep;
+        s.upto = end;
+        let kept = kept.into_vec().into_iter().filter(|cursor| cursor.position <= end);
+        s.window = kept.chain(gapped).map(Reverse).collect();
+        s.window_charge = charge;
+        Ok(true)
+    }
+
+    // Says whether these were few, and all.
+    fn look_at_recent(
+        &self,
+        s: &mut Subscription,
+        filter: &Filter,
+        apart: bool,
+        work: &mut usize,
+    ) -> Result<bool, Refusal> {
+        for (count, slot) in self.recent.iter().enumerate() {
+            let Some(topic) = self.topic(slot).filter(|topic| topic.moved() > s.had) else {
+                return Ok(true);
+            };
+            if count == RECENT || *work == 0 {
+                s.window.clear();
+                return Ok(false);
+            }
+            *work -= 1;
+            if filter.matches(&topic.name) {
+                let cursor = self.consider(s, slot, apart)?;
+                s.window.extend(cursor.map(Reverse));
+            }
+        }
+        Ok(true)
+    }
+
+    // The cursor in a topic that the filter matches, if there is something that it has not had.
+    fn consider(
+        &self,
+        s: &Subscription,
+        slot: Slot,
+        apart: bool,
+    ) -> Result<Option<Cursor>, Refusal> {
+        let Some(topic) = self.topic(slot) else {
+            return Ok(None);
+        };
+        if topic.moved() <= s.had || s.aside.contains_key(&(slot as u32)) {
+            return Ok(None);
+        }
+        let begin = s.start.as_ref().map(|start| self.begin_in(start, topic, s.began));
+        let (next, before) = match (begin, topic.after(s.had)) {
+            (Some(begin), _) if s.had == 0 => (begin, 0),
+            (begin, After::Exactly(next, before)) => (next.max(begin.unwrap_or(1)), before),
+            // What has left the log is not known exactly enough to be told.
+            (_, After::AtLeast(_)) => return Err(lagged(&topic.name)),
+        };
+        if next >= topic.log.next() {
+            return Ok(None);
+        }
+        let known = s.known.get(&topic.id).copied();
+        Ok(Some(Cursor {
+            // What has left the log comes first: it is older than everything there is.
+            position: topic.log.get(next).map_or(0, |entry| entry.position),
+            slot: slot as u32,
+            topic: topic.id,
+            begin: known.unwrap_or(next),
+            next,
+            // One that is read in order has been told of the topic with the message before, if that
+            // came after it began. To be told again changes nothing.
+            announced: if apart { known.is_some() } else { before > s.began },
+            patient: false,
+        }))
+    }
+
+    fn begin_in(&self, start: &Kind, topic: &Topic, began: u64) -> u64 {
+        let edge = match topic.after(began) {
+            After::Exactly(edge, _) | After::AtLeast(edge) => edge,
+        };
+        let view = View {
+            name: &topic.name,
+            epoch: topic.epoch,
+            first: topic.log.first().min(edge),
+            edge,
+        };
+        let unheard = |since| match topic.after(since) {
+            After::Exactly(next, _) | After::AtLeast(next) => next,
+        };
+        start.begin(&view, self.run, || topic.begin_latest_before(edge), unheard)
+    }
+
+    /// Remembers where a subscription that is read apart began in a topic that it has been told
+    /// of.
+    pub(super) fn learn(&self, s: &mut Subscription, cursor: &Cursor) -> Result<(), Refusal> {
+        let most = KNOWN_FREE.max(s.known_charge.as_ref().map_or(0, Charge::bytes) / KNOWN_COST);
+        if s.known.len() >= most && !s.known.contains_key(&cursor.topic) {
+            s.known.retain(|id, _| self.by_id.contains_key(id));
+            if s.known.len() > most / 2 {
+                let bytes = 2 * most * KNOWN_COST;
+                let fits = 2 * most <= KNOWN
+                    && match &mut s.known_charge {
+                        Some(charge) => charge.resize(bytes),
+                        None => {
+                            s.known_charge = self.budget.take(bytes);
+                            s.known_charge.is_some()
+                        }
+                    };
+                if !fits && s.known.len() >= most {
+                    return Err(Refusal::new(
+                        Code::OVERLOADED,
+                        format!(
+                            "unordered and realtime subscriptions see at most {KNOWN} topics, or \
+                             as many as the daemon has room for: use ordered, or narrower filters"
+                        ),
+                    ));
+                }
+            }
+        }
+        s.known.insert(cursor.topic, cursor.begin);
+        Ok(())
+    }
+}
+
+pub(super) fn no_room() -> Refusal {
+    Refusal::new(
+        Code::OVERLOADED,
+        "the daemon has no room for so many topics to resume: try again later, or with fewer",
+    )
+}
+
+pub(super) fn lagged(topic: &str) -> Refusal {
+    Refusal::new(
+        Code::LAGGED,
+        format!(
+            "fell behind the cache in too many topics at once, in {topic} among them: resume it"
+        ),
+    )
+}

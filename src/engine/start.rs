@@ -1,0 +1,143 @@
+//! Where a subscription begins, in a form that it can keep: made without the lock.
+
+use super::topic::Topic;
+use crate::wire::{self, Position};
+use foldhash::fast::RandomState;
+use std::collections::HashMap;
+
+/// Where a subscription begins: a [`wire::Start`] whose list of topics has become a table.
+#[derive(Debug, Clone, Default)]
+pub struct Beginning(pub(super) Kind);
+
+#[derive(Debug, Clone, Default)]
+pub(super) enum Kind {
+    #[default]
+    New,
+    Latest,
+    All,
+    Last(u64),
+    Sequence(u64),
+    Resume {
+        since: Position,
+        shown: Shown,
+    },
+}
+
+/// Topics that a client has shown: epoch and next sequence, by name.
+pub(super) type Shown = HashMap<Box<str>, (u64, u64), RandomState>;
+
+/// What a shown topic costs beside its name, bytes.
+const SHOWN_COST: usize = 80;
+
+impl From<&wire::Start<'_>> for Beginning {
+    fn from(start: &wire::Start<'_>) -> Self {
+        Self(match start {
+            wire::Start::New => Kind::New,
+            wire::Start::Latest => Kind::Latest,
+            wire::Start::All => Kind::All,
+            wire::Start::Last(n) => Kind::Last(*n),
+            wire::Start::Sequence(sequence) => Kind::Sequence(*sequence),
+            wire::Start::Resume { since, topics } => {
+                // Of a topic shown twice, the first counts.
+                let shown = topics.iter().rev();
+                let shown = shown.map(|shown| (shown.topic.into(), (shown.epoch, shown.next)));
+                Kind::Resume { since: *since, shown: shown.collect() }
+            }
+        })
+    }
+}
+
+impl Beginning {
+    /// Bytes that it takes while the subscription has not come to what is new.
+    pub(super) fn cost(&self) -> usize {
+        match &self.0 {
+            Kind::Resume { shown, .. } => {
+                shown.keys().map(|name| SHOWN_COST + name.len()).sum::<usize>()
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// What the rules of beginning look at in a topic.
+#[derive(Debug, Clone)]
+pub(super) struct View<'a> {
+    pub(super) name: &'a str,
+    pub(super) epoch: u64,
+    // The oldest in the log; and the first of those accepted since the subscription began.
+    pub(super) first: u64,
+    pub(super) edge: u64,
+}
+
+impl Kind {
+    /// The first sequence that a subscription wants of a topic that was there when it began;
+    /// `latest` and `since` look closer at it where that is needed.
+    pub(super) fn begin(
+        &self,
+        view: &View<'_>,
+        run: u64,
+        latest: impl FnOnce() -> u64,
+        unheard: impl FnOnce(u64) -> u64,
+    ) -> u64 {
+        let View { name, epoch, first, edge } = *view;
+        match self {
+            Self::New | Self::Last(0) => edge,
+            Self::Latest => latest(),
+            Self::All => first,
+            Self::Last(n) => first.max(latest().saturating_sub(*n - 1)),
+            Self::Sequence(sequence) => (*sequence).clamp(1, edge),
+            Self::Resume { since, shown } => match shown.get(name) {
+                Some((shown, next)) if *shown == epoch => (*next).clamp(1, edge),
+                Some(_) => 1,
+                None if since.run != run => 1,
+                None => unheard(since.position).min(edge),
+            },
+        }
+    }
+}
+
+/// Where in a topic what was accepted after a position begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// With this sequence; the message before it has this position, 0 if there is none.
+    Exactly(u64, u64),
+    /// With this one, or a later one: what has left the log cannot be told apart any more.
+    AtLeast(u64),
+}
+
+impl Topic {
+    /// The first message after a position.
+    pub(super) fn after(&self, position: u64) -> After {
+        let log = &self.log;
+        if self.born > position {
+            return After::Exactly(1, 0);
+        }
+        if position < log.gone() {
+            return match self.marks.find(position) {
+                Some((sequence, before)) => After::Exactly(sequence, before),
+                // They are no more than the positions they had.
+                None => After::AtLeast(log.first().saturating_sub(log.gone() - position).max(1)),
+            };
+        }
+        let at = |sequence: u64| log.get(sequence).map_or(0, |entry| entry.position);
+        // From the end, in growing steps: mostly it is the last or one of the last.
+        let (first, next) = (log.first(), log.next());
+        let (mut low, mut high, mut step) = (next, next, 1);
+        while low > first && at(low - 1) > position {
+            high = low - 1;
+            low = low.saturating_sub(step).max(first);
+            step *= 2;
+        }
+        // Whatever is below `low` is not after it, and `high` is, or is the end.
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if at(middle) <= position {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let before = if low > first { at(low - 1) } else { log.gone() };
+        After::Exactly(low, before)
+    }
+}

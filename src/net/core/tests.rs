@@ -1,0 +1,140 @@
+//! Wake-ups, in every order that a scheduler can think of.
+
+use super::*;
+use crate::engine::{Limits, Publication};
+use crate::wire::{Digest, Filter, Lag, Start};
+use shuttle::sync::Mutex as Turns;
+use shuttle::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::Wake;
+
+impl Lock for Turns<Inner> {
+    fn lock(&self) -> impl DerefMut<Target = Inner> {
+        self.lock().unwrap()
+    }
+}
+
+type Shared = Arc<Core<Turns<Inner>>>;
+
+fn core() -> Shared {
+    let mut limits = Limits::default().with_cache(1 << 20);
+    limits.topics = 8;
+    let engine = Engine::new(limits, 1, [7; 32]);
+    Arc::new(Core(Turns::new(Inner::new(engine))))
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+fn subscribe(core: &Shared, filter: &str) -> SubscriptionId {
+    let filter: Filter = filter.parse().unwrap();
+    core.with(|engine| engine.subscribe(filter, &Start::New, Lag::Oldest))
+}
+
+fn publish(core: &Shared, topic: &str) {
+    let payload = Bytes::from_static(b"x");
+    let digest = Digest::of(&payload);
+    let publication = Publication { topic, payload: &payload, digest, stamp: 0, origin: None };
+    core.with(|engine| engine.publish(1, &publication)).unwrap();
+}
+
+// Whether there was something to read.
+fn poll(core: &Shared, id: SubscriptionId, woken: &Arc<Woken>) -> bool {
+    let waker = woken.clone().into();
+    let context = &mut Context::from_waker(&waker);
+    core.poll_read(id, context, 1 << 16, &mut |_| ()).is_ready()
+}
+
+const TURNS: usize = 1000;
+
+/// One ends a subscription, and another's gets its index before it is looked at who had waited
+/// there: an index is nothing to go by.
+#[test]
+fn a_subscription_that_gets_anothers_index_is_woken() {
+    let test = || {
+        let core = core();
+        let other = core.clone();
+        let ends = thread::spawn(move || {
+            let woken = Arc::<Woken>::default();
+            for _ in 0..2 {
+                let id = subscribe(&other, "other/*");
+                let _ = poll(&other, id, &woken);
+                other.with(|engine| engine.unsubscribe(id));
+            }
+        });
+        let woken = Arc::<Woken>::default();
+        for n in 1..=2 {
+            let id = subscribe(&core, "a");
+            assert!(!poll(&core, id, &woken), "nothing was published");
+            publish(&core, "a");
+            assert_eq!(woken.0.load(Relaxed), n, "silent for ever");
+            core.with(|engine| engine.unsubscribe(id));
+        }
+        ends.join().unwrap();
+    };
+    shuttle::check_random(test, TURNS);
+    shuttle::check_pct(test, TURNS, 3);
+}
+
+/// Whoever found nothing is woken, wherever in between a message is published; also where waking
+/// takes several portions.
+#[test]
+fn nobody_sleeps_while_there_is_something_to_read() {
+    let test = || {
+        let core = core();
+        let publisher = core.clone();
+        let publishes = thread::spawn(move || (0..3).for_each(|_| publish(&publisher, "a/b")));
+        let readers: Vec<_> = ["a/*", "a/b", "**"]
+            .into_iter()
+            .map(|filter| {
+                let core = core.clone();
+                let id = subscribe(&core, filter);
+                thread::spawn(move || {
+                    let woken = Arc::<Woken>::default();
+                    let mut polls = 0;
+                    // As a task: reads on while there is something, and after each wake.
+                    for _ in 0..3 {
+                        polls = woken.0.load(Relaxed);
+                        while poll(&core, id, &woken) {}
+                    }
+                    (id, woken, polls)
+                })
+            })
+            .collect();
+        let readers: Vec<_> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+        publishes.join().unwrap();
+        for (id, woken, polls) in readers {
+            let asleep = woken.0.load(Relaxed) == polls;
+            let behind = core.with(|engine| engine.read(id, 1, &mut |_| ()).unwrap());
+            assert!(!(asleep && behind), "asleep, and there is something to read");
+        }
+    };
+    shuttle::check_random(test, TURNS);
+    shuttle::check_pct(test, TURNS, 3);
+}
+
+/// What has waited for a subscription goes with it.
+#[test]
+fn a_reader_goes_with_its_subscription() {
+    shuttle::check_random(
+        || {
+            let core = core();
+            let woken = Arc::<Woken>::default();
+            let id = subscribe(&core, "a");
+            assert!(!poll(&core, id, &woken) && Arc::strong_count(&woken) == 2);
+            let other = core.clone();
+            let ends = thread::spawn(move || other.with(|engine| engine.unsubscribe(id)));
+            publish(&core, "a");
+            ends.join().unwrap();
+            assert_eq!(Arc::strong_count(&woken), 1, "it is kept");
+        },
+        TURNS,
+    );
+}
