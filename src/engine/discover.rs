@@ -7,7 +7,7 @@
 //! it is behind in, and the order of positions holds over all of them.
 
 use super::start::{After, Kind, View};
-use super::subscription::{Cursor, Subscription};
+use super::subscription::{Cursor, Subscription, Why};
 use super::topic::Topic;
 use super::{Charge, Engine, Slot, SubscriptionId};
 use crate::wire::{Code, Filter, Refusal};
@@ -16,20 +16,33 @@ use std::collections::BinaryHeap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// Topics that are looked at under one lock, by one subscription: 100 ns each.
-pub(super) const WORK: usize = 2048;
+/// How much is done in one call; and how much a subscription takes. Tests have less of everything.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Portions {
+    /// Topics that are looked at under one lock, by one subscription: 100 ns each.
+    pub(super) work: usize,
+    /// Of these, when a subscription begins.
+    pub(super) first: usize,
+    /// Topics that are looked at from the young end, before all names are swept over.
+    pub(super) recent: usize,
+    /// Cursors in a window, 56 bytes each; and how many of these are not charged to the budget.
+    pub(super) window: usize,
+    pub(super) free: usize,
+    /// Whom a publication wakes at once. Others wait for [`Engine::tend`].
+    pub(super) wakes: usize,
+    /// Messages that one call gives up at most, 200 ns each; the rest is left for `tend`.
+    pub(super) evictions: usize,
+}
 
-/// Of these, when a subscription begins.
-pub(super) const FIRST: usize = 256;
-
-/// Topics that are looked at from the young end, before all names are swept over.
-const RECENT: usize = 256;
-
-/// Cursors in a window, 48 bytes each.
-const WINDOW: usize = 8192;
-
-/// Of these, so many are not charged to the budget.
-const FREE: usize = 64;
+pub(super) const PORTIONS: Portions = Portions {
+    work: 2048,
+    first: 256,
+    recent: 256,
+    window: 8192,
+    free: 64,
+    wakes: 512,
+    evictions: 1024,
+};
 
 /// Topics of which a subscription that is read apart remembers where it began, 48 bytes each; and
 /// so many of these are not charged.
@@ -54,7 +67,7 @@ pub(super) struct Sweep {
 
 impl Sweep {
     // Says whether there was room: else the subscription has fallen too far behind.
-    fn keep(&mut self, cursor: Cursor, budget: &super::Budget) -> bool {
+    fn keep(&mut self, cursor: Cursor, window: usize, budget: &super::Budget) -> bool {
         if cursor.position == 0 {
             self.gapped.push(cursor);
         } else {
@@ -64,7 +77,7 @@ impl Sweep {
             return true;
         }
         // Room for twice as many, if there is any.
-        let more = (2 * self.most).min(WINDOW);
+        let more = (2 * self.most).min(window);
         let bytes = more * size_of::<Cursor>();
         let fits = more > self.most
             && match &mut self.charge {
@@ -98,7 +111,7 @@ impl Engine {
         while s.window.is_empty() && !s.idle {
             if s.sweep.is_none() {
                 s.had = s.had.max(s.upto);
-                if s.window.capacity() > FREE {
+                if s.window.capacity() > self.portions.free {
                     s.window = BinaryHeap::new();
                 }
                 s.window_charge = None;
@@ -113,11 +126,16 @@ impl Engine {
             if *work == 0 || !self.look(s, apart, work)? {
                 break;
             }
+            let later = s.aside.extract_if(|_, waits| waits.why == Why::Later);
+            s.window.extend(later.map(|(_, waits)| Reverse(waits.cursor)));
         }
         if !s.idle {
             let upto = if s.sweep.is_some() { s.had } else { s.upto };
-            let began = if s.start.is_some() { s.began } else { s.had };
-            let at = [s.had, upto, began];
+            let (began, since) = match &s.start {
+                Some(start) => (s.began, start.since(self.run).unwrap_or(s.began)),
+                None => (s.had, s.had),
+            };
+            let at = [s.had, upto, began, since];
             self.subscriptions.reading.register(&mut s.registered, at);
         }
         Ok(())
@@ -164,7 +182,7 @@ impl Engine {
                     s.upto = end;
                     return Ok(true);
                 }
-                let (kept, gapped, most) = (BinaryHeap::new(), Vec::new(), FREE);
+                let (kept, gapped, most) = (BinaryHeap::new(), Vec::new(), self.portions.free);
                 Box::new(Sweep { at: None, end, kept, gapped, most, charge: None })
             }
         };
@@ -188,7 +206,7 @@ impl Engine {
             if filter.matches(name)
                 && let Some(cursor) = self.consider(s, *slot, apart)?
             {
-                if cursor.position <= sweep.end && !sweep.keep(cursor, &self.budget) {
+                if cursor.position <= sweep.end && !sweep.keep(cursor, self.portions.window, &self.budget) {
                     return Err(lagged(name));
                 }
             }
@@ -215,7 +233,7 @@ impl Engine {
             let Some(topic) = self.topic(slot).filter(|topic| topic.moved() > s.had) else {
                 return Ok(true);
             };
-            if count == RECENT || *work == 0 {
+            if count == self.portions.recent || *work == 0 {
                 s.window.clear();
                 return Ok(false);
             }
@@ -241,12 +259,20 @@ impl Engine {
         if topic.moved() <= s.had || s.aside.contains_key(&(slot as u32)) {
             return Ok(None);
         }
-        let begin = s.start.as_ref().map(|start| self.begin_in(start, topic, s.began));
-        let (next, before) = match (begin, topic.after(s.had)) {
+        let after = topic.after(s.had);
+        // What has left the log since the last window is not passed over.
+        let first = match after {
+            After::Exactly(next, _) if s.had > 0 => next.min(topic.log.first()),
+            _ => topic.log.first(),
+        };
+        let begin = s.start.as_ref().map(|start| self.begin_in(start, topic, first, s.began));
+        let (next, before) = match (begin, after) {
             (Some(begin), _) if s.had == 0 => (begin, 0),
             (begin, After::Exactly(next, before)) => (next.max(begin.unwrap_or(1)), before),
+            // What left the log earlier was none of it, or is still in a cursor.
+            (Some(begin), After::AtLeast(_)) => (begin, 0),
             // What has left the log is not known exactly enough to be told.
-            (_, After::AtLeast(_)) => return Err(lagged(&topic.name)),
+            (None, After::AtLeast(_)) => return Err(lagged(&topic.name)),
         };
         if next >= topic.log.next() {
             return Ok(None);
@@ -263,17 +289,18 @@ impl Engine {
             // came after it began. To be told again changes nothing.
             announced: if apart { known.is_some() } else { before > s.began },
             patient: false,
+            lasts: false,
         }))
     }
 
-    fn begin_in(&self, start: &Kind, topic: &Topic, began: u64) -> u64 {
+    fn begin_in(&self, start: &Kind, topic: &Topic, first: u64, began: u64) -> u64 {
         let edge = match topic.after(began) {
             After::Exactly(edge, _) | After::AtLeast(edge) => edge,
         };
         let view = View {
             name: &topic.name,
             epoch: topic.epoch,
-            first: topic.log.first().min(edge),
+            first: first.min(edge),
             edge,
         };
         let unheard = |since| match topic.after(since) {

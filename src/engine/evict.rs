@@ -6,15 +6,12 @@ use super::{Engine, Slot, set_place};
 // How many of the topics idle longest are looked at. A subscription may hold that many up.
 const IDLE: usize = 64;
 
-// Messages that one call gives up at most, 200 ns each; the rest is left for `tend`.
-const AT_ONCE: usize = 1024;
-
 impl Engine {
     /// Makes room until the budget holds, or for long enough. `newest` is the topic published to
     /// just now: its new message stays, so that whoever was woken for it can read it.
     pub(super) fn make_room(&mut self, newest: Slot) {
         if self.is_over() || !self.dying.is_empty() {
-            self.make_room_for(Some(newest), AT_ONCE);
+            self.make_room_for(Some(newest), self.portions.evictions);
         }
     }
 
@@ -24,10 +21,11 @@ impl Engine {
 
     /// Whether there is room to be made, and something left to give up for it.
     pub(super) fn owes_room(&self) -> bool {
-        !self.dying.is_empty() || (self.is_over() && self.shares.largest().is_some())
+        !self.dying.is_empty() || (self.is_over() && (self.shares.largest().is_some() || self.by_name.len() > 1))
     }
 
     pub(super) fn make_room_for(&mut self, newest: Option<Slot>, work: usize) {
+        let newest = newest.or_else(|| self.recent.iter().next());
         let mut left = work;
         self.bury(&mut left);
         while self.is_over() && left > 0 {

@@ -66,7 +66,7 @@ impl Forgotten {
         let unseen = s.forgotten.saturating_sub(self.number) as usize;
         for topic in self.topics.iter().skip(unseen) {
             let unread = || match &s.start {
-                Some(start) if s.had == 0 => topic.is_wanted(start, run),
+                Some(start) if s.had == 0 && topic.moved <= s.began => topic.is_wanted(start, run),
                 _ => true,
             };
             if topic.moved > s.had && filter.matches(&topic.name) && unread() {

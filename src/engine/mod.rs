@@ -88,6 +88,7 @@ pub use session::Session;
 pub use start::Beginning;
 pub use subscription::SubscriptionId;
 
+use discover::{PORTIONS, Portions};
 use filters::Filters;
 use foldhash::fast::RandomState;
 use forgotten::Forgotten;
@@ -143,6 +144,7 @@ pub struct Engine {
     // Whom to wake still, oldest first.
     stirs: VecDeque<Stir>,
     next_session: u64,
+    portions: Portions,
     // Work done since the call began that it belongs to.
     work: usize,
 }
@@ -183,6 +185,7 @@ impl Engine {
             subscriptions: Subscriptions::default(),
             stirs: VecDeque::new(),
             next_session: 1,
+            portions: PORTIONS,
             work: 0,
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 /// The positions of one subscription that are in the table.
 #[derive(Debug, Default)]
-pub(super) struct Registered(Option<[u64; 3]>);
+pub(super) struct Registered(Option<[u64; 4]>);
 
 /// Positions, each with how many subscriptions stand there.
 #[derive(Debug, Default)]
@@ -13,7 +13,7 @@ pub(super) struct Reading(BTreeMap<u64, u32>);
 
 impl Reading {
     /// A subscription stands at these now, and no more at those where it stood.
-    pub(super) fn register(&mut self, registered: &mut Registered, at: [u64; 3]) {
+    pub(super) fn register(&mut self, registered: &mut Registered, at: [u64; 4]) {
         if registered.0 == Some(at) {
             return;
         }
@@ -50,8 +50,8 @@ impl Reading {
     }
 }
 
-fn distinct([a, b, c]: [u64; 3]) -> impl Iterator<Item = u64> {
-    let b = Some(b).filter(|b| *b != a);
-    let c = Some(c).filter(|c| *c != a && Some(*c) != b);
-    [Some(a), b, c].into_iter().flatten()
+// Mostly they are all one.
+fn distinct(all: [u64; 4]) -> impl Iterator<Item = u64> {
+    let first = move |(at, position): &(usize, u64)| !all[..*at].contains(position);
+    all.into_iter().enumerate().filter(first).map(|(_, position)| position)
 }

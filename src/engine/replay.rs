@@ -1,12 +1,12 @@
 //! Replay from a cursor: the only way to be served.
 
 use super::body::Body;
-use super::discover::{WORK, lagged};
+use super::discover::lagged;
 use super::forgotten::lost;
 use super::log::Entry;
 use super::out::{Came, Out};
 use super::start::After;
-use super::subscription::{Cursor, Open, Subscription, Waits};
+use super::subscription::{Cursor, Open, Subscription, Waits, Why};
 use super::topic::Topic;
 use super::{Engine, Item, MessageRef, SubscriptionId};
 use crate::wire::{Code, GapCause, Lag, Refusal};
@@ -104,7 +104,7 @@ impl Engine {
         sink: &mut impl FnMut(Item<'_>),
     ) -> Result<bool, Refusal> {
         let apart = wanted.large == Large::Apart;
-        let (mut any, mut work) = (false, WORK);
+        let (mut any, mut work) = (false, self.portions.work);
         let mut held = false;
         while !(wanted.budget == 0 && any) && !held && work > 0 {
             let Some(Reverse(mut cursor)) = s.window.pop() else {
@@ -146,9 +146,19 @@ impl Engine {
                     cursor.position = position;
                     s.window.push(Reverse(cursor));
                 }
-                // What comes after this window is found with the next.
+                // What comes after this window is found with the next, unless it could not be told
+                // apart there from what was had.
+                Next::More(_) | Next::Head if cursor.lasts && topic.moved() > s.upto => {
+                    if s.aside.len() >= ASIDE {
+                        return Err(lagged(&topic.name));
+                    }
+                    cursor.position = match next {
+                        Next::More(position) => position,
+                        _ => topic.moved(),
+                    };
+                    s.aside.insert(cursor.slot, Waits { cursor, why: Why::Later });
+                }
                 Next::More(_) | Next::Head => {}
-                Next::Lost => return Err(lagged(&topic.name)),
                 Next::Stalled | Next::Waits if s.aside.len() >= ASIDE => {
                     s.window.push(Reverse(cursor));
                     held = true;
@@ -161,7 +171,7 @@ impl Engine {
                         let list = if whole { &mut arriving.whole } else { &mut arriving.waiting };
                         self.subscriptions.line_up(list, id);
                     }
-                    s.aside.insert(slot, Waits { cursor, blocked: false });
+                    s.aside.insert(slot, Waits { cursor, why: Why::Stalled });
                 }
                 Next::Waits => {
                     // Until what is open has come to its end, or it is complete itself.
@@ -170,7 +180,7 @@ impl Engine {
                     if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
                         self.subscriptions.line_up(&mut arriving.whole, id);
                     }
-                    s.aside.insert(slot, Waits { cursor, blocked: true });
+                    s.aside.insert(slot, Waits { cursor, why: Why::Blocked });
                 }
                 Next::Overtakes => {
                     self.give_way(id, s, sink);
@@ -184,7 +194,7 @@ impl Engine {
             // What waits for the open one may overtake it, once it stands still.
             let free = s.open.is_none_or(|open| !stalled && s.aside.contains_key(&open.slot));
             if free && !s.aside.is_empty() {
-                let blocked = s.aside.extract_if(|_, waits| waits.blocked);
+                let blocked = s.aside.extract_if(|_, waits| waits.why == Why::Blocked);
                 s.window.extend(blocked.map(|(_, waits)| Reverse(waits.cursor)));
             }
         }
@@ -192,7 +202,7 @@ impl Engine {
             // Perhaps that was all.
             self.settle_window(id, s, apart, &mut work)?;
         }
-        self.work += WORK - work;
+        self.work += self.portions.work - work;
         let rests = (s.idle && s.window.is_empty()) || (held && !any);
         // One that was handed something reads again, and is told then that this was all.
         s.woken = any || !rests;
@@ -274,8 +284,6 @@ enum Next {
     Waits,
     // A large message that is complete, while one is open of which nothing more has come.
     Overtakes,
-    // It can no longer be told what it has not had.
-    Lost,
 }
 
 struct Replay<'a> {
@@ -324,7 +332,10 @@ impl Replay<'_> {
             // No further than the window goes: what lies beyond is told with the next.
             let edge = match topic.after(self.upto) {
                 After::Exactly(edge, _) => edge,
-                After::AtLeast(_) => return Next::Lost,
+                After::AtLeast(_) => {
+                    cursor.lasts = true;
+                    first
+                }
             };
             let (to, cause) = match self.lag {
                 Lag::Newest => (topic.begin_latest_before(edge).max(first), GapCause::Skipped),

@@ -70,6 +70,14 @@ pub(super) struct View<'a> {
 }
 
 impl Kind {
+    /// The position in this run after which it goes on.
+    pub(super) fn since(&self, run: u64) -> Option<u64> {
+        match self {
+            Self::Resume { since, .. } if since.run == run => Some(since.position),
+            _ => None,
+        }
+    }
+
     /// The first sequence that a subscription wants of a topic that was there when it began;
     /// `latest` and `since` look closer at it where that is needed.
     pub(super) fn begin(
@@ -80,7 +88,7 @@ impl Kind {
         unheard: impl FnOnce(u64) -> u64,
     ) -> u64 {
         let View { name, epoch, first, edge } = *view;
-        match self {
+        let begin = match self {
             Self::New | Self::Last(0) => edge,
             Self::Latest => latest(),
             Self::All => first,
@@ -90,9 +98,11 @@ impl Kind {
                 Some((shown, next)) if *shown == epoch => (*next).clamp(1, edge),
                 Some(_) => 1,
                 None if since.run != run => 1,
-                None => unheard(since.position).min(edge),
+                None => unheard(since.position),
             },
-        }
+        };
+        // What was accepted since is wanted in any case.
+        begin.min(edge)
     }
 }
 

@@ -4,12 +4,9 @@
 use super::filters::{Filters, GroupId, Place};
 use super::reading::Registered;
 use super::subscription::Subscriptions;
-use super::{Engine, Slot, SubscriptionId, WORK};
+use super::{Engine, Slot, SubscriptionId};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Whom a publication wakes at once. Others wait for [`Engine::tend`].
-const AT_ONCE: usize = 512;
 
 /// Who is still to be woken.
 #[derive(Debug)]
@@ -39,22 +36,22 @@ impl Engine {
         };
         let mut from = None;
         if stirs.is_empty() {
-            let mut work = AT_ONCE;
+            let mut work = self.portions.wakes;
             let tables = (filters, &mut *subscriptions, &mut *stirs);
             from = stir_filters(tables, (&topic.name, None), position - 1, &mut work);
-            self.work += AT_ONCE - work;
+            self.work += self.portions.wakes - work;
             if from.is_none() {
                 return;
             }
         }
         let (floor, mut registered) = (position - 1, Registered::default());
-        subscriptions.reading.register(&mut registered, [floor; 3]);
+        subscriptions.reading.register(&mut registered, [floor; 4]);
         stirs.push_back(Stir::Topic { name: topic.name.clone(), from, floor, registered });
     }
 
     /// Those who wait for more of a message, or for its end, have something to read.
     pub(super) fn rouse(&mut self, slot: Slot, waiting: Vec<SubscriptionId>) {
-        if waiting.len() > AT_ONCE {
+        if waiting.len() > self.portions.wakes {
             return self.stirs.push_back(Stir::Waiting { list: waiting, slot });
         }
         self.work += waiting.len();
@@ -66,7 +63,7 @@ impl Engine {
     /// Does a portion of the work that calls have left to be done: waking, and making room. Says
     /// whether there is more of it: then let others have their turn, and call again.
     pub fn tend(&mut self) -> bool {
-        let mut work = WORK / 2;
+        let mut work = self.portions.work;
         while work > 2
             && let Some(mut stir) = self.stirs.pop_front()
         {
@@ -135,7 +132,7 @@ fn stir_filters(
             } else {
                 let (list, mut registered) =
                     (std::mem::take(&mut group.idle), Registered::default());
-                subscriptions.reading.register(&mut registered, [floor; 3]);
+                subscriptions.reading.register(&mut registered, [floor; 4]);
                 stirs.push_back(Stir::Idle { list, floor, registered });
             }
         }

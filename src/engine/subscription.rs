@@ -46,6 +46,8 @@ pub(super) struct Cursor {
     pub(super) announced: bool,
     // It has made way for others, and is handed out once it is complete.
     pub(super) patient: bool,
+    // It goes on into the next window, because how far this one went in its topic is not known.
+    pub(super) lasts: bool,
 }
 
 /// A large message of which a subscription was handed out a part.
@@ -60,8 +62,18 @@ pub(super) struct Open {
 #[derive(Debug)]
 pub(super) struct Waits {
     pub(super) cursor: Cursor,
-    // For another large message to come to its end; else for more of its own.
-    pub(super) blocked: bool,
+    pub(super) why: Why,
+}
+
+/// For what a cursor waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// For more of its message, or for all of it.
+    Stalled,
+    /// For another large message to come to its end, or to stand still.
+    Blocked,
+    /// For the next window.
+    Later,
 }
 
 #[derive(Debug)]
@@ -232,7 +244,7 @@ impl Subscriptions {
         subscription.had = subscription.had.max(floor);
         subscription.upto = subscription.had;
         let had = subscription.had;
-        reading.register(&mut subscription.registered, [had, had, had]);
+        reading.register(&mut subscription.registered, [had; 4]);
         if !std::mem::replace(&mut subscription.woken, true) {
             wakes.push(id);
         }
@@ -271,7 +283,7 @@ impl Engine {
                 self.lose(&mut subscription, super::discover::no_room());
             } else {
                 // What little there is to look at is looked at now.
-                let mut work = super::discover::FIRST;
+                let mut work = self.portions.first;
                 if let Err(refusal) = self.settle_window(id, &mut subscription, false, &mut work) {
                     self.lose(&mut subscription, refusal);
                 }

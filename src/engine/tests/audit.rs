@@ -1,6 +1,7 @@
 //! What must hold inside an engine after every call.
 
 use crate::engine::body::Body;
+use crate::engine::subscription::Why;
 use crate::engine::{Engine, SubscriptionId};
 use std::cmp::Reverse;
 use std::collections::HashSet;
@@ -36,11 +37,12 @@ impl Engine {
             let window: HashSet<_> = s.window.iter().map(|Reverse(cursor)| cursor.slot).collect();
             assert_eq!(window.len(), s.window.len(), "a topic twice");
             assert!(s.aside.keys().all(|slot| !window.contains(slot)), "in two places");
-            assert!(s.aside.values().all(|waits| !waits.blocked) || s.open.is_some());
+            let blocked = s.aside.values().any(|waits| waits.why == Why::Blocked);
+            assert!(!blocked || s.open.is_some());
             for Reverse(cursor) in &s.window {
                 let topic = self.topic(cursor.slot as usize);
                 let topic = topic.filter(|topic| topic.id == cursor.topic);
-                assert!(topic.is_none_or(|topic| cursor.next < topic.log.next()), "had all");
+                assert!(topic.is_none_or(|topic| cursor.next < topic.log.next() || cursor.lasts), "had all");
             }
             if let Some(open) = s.open {
                 assert!(window.contains(&open.slot) || s.aside.contains_key(&open.slot));
@@ -84,7 +86,7 @@ impl Engine {
         for (index, subscription) in self.subscriptions.all.iter().enumerate() {
             let Some(subscription) = subscription else { continue };
             let id = SubscriptionId { index: index as u32, birth: subscription.birth };
-            for (slot, waits) in subscription.aside.iter().filter(|(_, waits)| !waits.blocked) {
+            for (slot, waits) in subscription.aside.iter().filter(|(_, waits)| waits.why == Why::Stalled) {
                 let at = (id, *slot as usize, waits.cursor.next);
                 assert!(listed.contains(&at), "stalled, and in no list");
             }

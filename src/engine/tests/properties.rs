@@ -2,6 +2,7 @@
 
 use super::model::{FILTERS, From, TOPICS, World};
 use super::{payload, small};
+use crate::engine::discover::Portions;
 use crate::engine::ledger::Ledger;
 use crate::wire::{Digest, Lag, Which};
 use proptest::prelude::*;
@@ -131,6 +132,29 @@ proptest! {
         spread in 1..=TOPICS.len(),
     ) {
         run(&mut World::new(small()), spread, steps);
+    }
+
+    /// Everything comes in the smallest of portions: windows of two topics, sweeps of a few names,
+    /// wakes one by one.
+    #[test]
+    fn so_it_does_in_the_smallest_of_portions(
+        steps in proptest::collection::vec(step(), 1..400),
+        spread in 1..=TOPICS.len(),
+        topics in 2_usize..12,
+    ) {
+        let mut limits = small();
+        limits.topics = topics;
+        let mut world = World::new(limits);
+        world.engine.portions = Portions {
+            work: 5,
+            first: 1,
+            recent: 1,
+            window: 2,
+            free: 1,
+            wakes: 4,
+            evictions: 3,
+        };
+        run(&mut world, spread, steps);
     }
 
     /// Topics are forgotten, and so are counts and keys, but none of the three producers.

@@ -52,6 +52,8 @@ pub(super) struct Subscriber {
     pub(super) position: u64,
     // Large ones are read apart, and repairs are asked for.
     pub(super) apart: bool,
+    // It begins with what there is once it looks.
+    pub(super) looks_late: bool,
 }
 
 fn log(engine: &Engine, id: u64) -> Option<&crate::engine::log::Log> {
@@ -108,12 +110,17 @@ impl Subscriber {
         });
         assert!(bytes <= budget, "{bytes} bytes before the last item, budget {budget}");
         // What it was about to get comes first.
-        assert!(result.is_err() || !lost || items > 0, "a topic was forgotten, silently");
-        assert!(result.is_ok() || lost || (lagged && self.lag == Lag::Disconnect));
+        let goes_on = items > 0 || self.looks_late || (engine.portions.window < 8 && result == Ok(true));
+        assert!(result.is_err() || !lost || goes_on, "a topic was forgotten, silently");
+        // With windows of two topics it may fall behind in too many at once.
+        let ends = lagged && (self.lag == Lag::Disconnect || engine.portions.window < 8);
+        assert!(result.is_ok() || lost || ends, "{result:?}");
         match result {
             Ok(any) => {
-                assert_eq!(any, items > 0);
-                assert!(any || !self.is_behind(engine), "there was more to read");
+                // Or there is something to find.
+                assert!(any == (items > 0) || (any && engine.portions.window < 8));
+                let behind = self.is_behind(engine) && !(lost && self.looks_late);
+                assert!(any || !behind, "there was more to read");
                 Some(any)
             }
             Err(_) => None,
@@ -137,7 +144,12 @@ impl Subscriber {
                     assert!(!self.apart && place.next == *next, "announced twice");
                     return 0;
                 }
-                assert!((place.earliest..=place.next).contains(next), "{next} {place:?}");
+                // What it was to begin with may have left the log before it looked.
+                let late = self.looks_late && *next <= bounds[id].0;
+                assert!(
+                    (place.earliest..=place.next).contains(next) || late,
+                    "{next} {place:?}"
+                );
                 (place.announced, place.earliest, place.next) = (true, *next, *next);
                 place.begin = *next;
                 0

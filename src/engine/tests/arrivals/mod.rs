@@ -178,6 +178,9 @@ impl World {
 
     fn check(&mut self) {
         let mut wakes = Vec::new();
+        while self.engine.is_stirred() {
+            self.engine.tend();
+        }
         self.engine.take_wakes(&mut wakes);
         for id in wakes {
             assert!(self.named.insert(id), "named twice");

@@ -96,6 +96,9 @@ impl World {
 
     fn take_wakes(&mut self) {
         let mut wakes = Vec::new();
+        while self.engine.is_stirred() {
+            self.engine.tend();
+        }
         self.engine.take_wakes(&mut wakes);
         for id in wakes {
             assert!(self.named.insert(id), "named twice");
