@@ -206,7 +206,9 @@ impl Engine {
             if filter.matches(name)
                 && let Some(cursor) = self.consider(s, *slot, apart)?
             {
-                if cursor.position <= sweep.end && !sweep.keep(cursor, self.portions.window, &self.budget) {
+                if cursor.position <= sweep.end
+                    && !sweep.keep(cursor, self.portions.window, &self.budget)
+                {
                     return Err(lagged(name));
                 }
             }
@@ -297,12 +299,7 @@ impl Engine {
         let edge = match topic.after(began) {
             After::Exactly(edge, _) | After::AtLeast(edge) => edge,
         };
-        let view = View {
-            name: &topic.name,
-            epoch: topic.epoch,
-            first: first.min(edge),
-            edge,
-        };
+        let view = View { name: &topic.name, epoch: topic.epoch, first: first.min(edge), edge };
         let unheard = |since| match topic.after(since) {
             After::Exactly(next, _) | After::AtLeast(next) => next,
         };

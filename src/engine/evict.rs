@@ -21,7 +21,8 @@ impl Engine {
 
     /// Whether there is room to be made, and something left to give up for it.
     pub(super) fn owes_room(&self) -> bool {
-        !self.dying.is_empty() || (self.is_over() && (self.shares.largest().is_some() || self.by_name.len() > 1))
+        !self.dying.is_empty()
+            || (self.is_over() && (self.shares.largest().is_some() || self.by_name.len() > 1))
     }
 
     pub(super) fn make_room_for(&mut self, newest: Option<Slot>, work: usize) {

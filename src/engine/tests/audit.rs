@@ -42,7 +42,10 @@ impl Engine {
             for Reverse(cursor) in &s.window {
                 let topic = self.topic(cursor.slot as usize);
                 let topic = topic.filter(|topic| topic.id == cursor.topic);
-                assert!(topic.is_none_or(|topic| cursor.next < topic.log.next() || cursor.lasts), "had all");
+                assert!(
+                    topic.is_none_or(|topic| cursor.next < topic.log.next() || cursor.lasts),
+                    "had all"
+                );
             }
             if let Some(open) = s.open {
                 assert!(window.contains(&open.slot) || s.aside.contains_key(&open.slot));
@@ -86,7 +89,9 @@ impl Engine {
         for (index, subscription) in self.subscriptions.all.iter().enumerate() {
             let Some(subscription) = subscription else { continue };
             let id = SubscriptionId { index: index as u32, birth: subscription.birth };
-            for (slot, waits) in subscription.aside.iter().filter(|(_, waits)| waits.why == Why::Stalled) {
+            for (slot, waits) in
+                subscription.aside.iter().filter(|(_, waits)| waits.why == Why::Stalled)
+            {
                 let at = (id, *slot as usize, waits.cursor.next);
                 assert!(listed.contains(&at), "stalled, and in no list");
             }

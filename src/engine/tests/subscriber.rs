@@ -110,10 +110,12 @@ impl Subscriber {
         });
         assert!(bytes <= budget, "{bytes} bytes before the last item, budget {budget}");
         // What it was about to get comes first.
-        let goes_on = items > 0 || self.looks_late || (engine.portions.window < 8 && result == Ok(true));
+        let goes_on =
+            items > 0 || self.looks_late || (engine.portions.window < 8 && result == Ok(true));
         assert!(result.is_err() || !lost || goes_on, "a topic was forgotten, silently");
         // With windows of two topics it may fall behind in too many at once.
-        let ends = lagged && (self.lag == Lag::Disconnect || engine.portions.window < 8);
+        let late = engine.portions.window < 8;
+        let ends = (lagged || late) && (self.lag == Lag::Disconnect || late && lagged);
         assert!(result.is_ok() || lost || ends, "{result:?}");
         match result {
             Ok(any) => {
@@ -146,10 +148,7 @@ impl Subscriber {
                 }
                 // What it was to begin with may have left the log before it looked.
                 let late = self.looks_late && *next <= bounds[id].0;
-                assert!(
-                    (place.earliest..=place.next).contains(next) || late,
-                    "{next} {place:?}"
-                );
+                assert!((place.earliest..=place.next).contains(next) || late, "{next} {place:?}");
                 (place.announced, place.earliest, place.next) = (true, *next, *next);
                 place.begin = *next;
                 0
