@@ -68,7 +68,7 @@ pub(super) async fn read(peer: &Arc<Peer>) -> End {
     let mut incoming = Incoming::new(peer.clone());
     loop {
         let handled = match peer.link.read_datagram().await {
-            Ok(datagram) => match datagram_frames(datagram, peer.frame_limit) {
+            Ok(datagram) => match datagram_frames(datagram, peer.payload) {
                 Ok(frames) => {
                     peer.handle(Channel::Datagram, &frames, &mut incoming, &mut actions).await
                 }
