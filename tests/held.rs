@@ -11,6 +11,7 @@ use common::{Served, daemon, tls, within};
 use raw::{Raw, encoded, hello};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -24,9 +25,10 @@ const CACHE_MIB: u64 = 32;
 /// Payload of the publications that do not end: a MiB below the limit.
 const PAYLOAD: usize = 7 << 20;
 
-/// What a session may make the daemon hold beside the cache, KiB: QUIC's receive window, and what
-/// docs/architecture.md adds up.
-const SESSION_KIB: u64 = 3 << 10;
+/// What a session over QUIC may make the daemon hold beside the cache, KiB: its receive window, and
+/// what docs/architecture.md adds up; and one over WebSocket, which has no such window.
+const QUIC_KIB: u64 = 4 << 10;
+const WEBSOCKET_KIB: u64 = 1 << 10;
 
 fn served(state: &tempfile::TempDir) -> (Served, SocketAddr) {
     let cache = format!("{CACHE_MIB}MiB");
@@ -37,8 +39,8 @@ fn served(state: &tempfile::TempDir) -> (Served, SocketAddr) {
     (served, server)
 }
 
-fn bound_kib(sessions: u64) -> u64 {
-    CACHE_MIB * 1024 * 5 / 4 + 32 * 1024 + sessions * SESSION_KIB
+fn bound_kib(quic: u64, websocket: u64) -> u64 {
+    CACHE_MIB * 1024 * 5 / 4 + 32 * 1024 + quic * QUIC_KIB + websocket * WEBSOCKET_KIB
 }
 
 /// All of a publication but its last byte.
@@ -154,7 +156,7 @@ async fn publications_over_quic_that_do_not_end() {
     goes_on(&client).await;
     let (peak, now) = (served.kib("VmHWM"), served.kib("VmRSS"));
     println!("RSS {before} KiB before, {now} KiB with {STREAMS} × {PAYLOAD} bytes, peak {peak}");
-    assert!(peak < bound_kib(2), "{peak} KiB, and the bound is {}", bound_kib(2));
+    assert!(peak < bound_kib(2, 0), "{peak} KiB, and the bound is {}", bound_kib(2, 0));
     // Those for which there is no room are refused, at once.
     let mut refused = Vec::new();
     loop {
@@ -203,7 +205,7 @@ async fn messages_over_websocket_that_do_not_end() {
     goes_on(&client).await;
     let (peak, now) = (served.kib("VmHWM"), served.kib("VmRSS"));
     println!("RSS {before} KiB before, {now} KiB with {SESSIONS} × {PAYLOAD} bytes, peak {peak}");
-    let bound = bound_kib(SESSIONS + 1);
+    let bound = bound_kib(1, SESSIONS);
     assert!(peak < bound, "{peak} KiB, and the bound is {bound}");
     // The last is refused; what follows it in its session is not.
     let last = sockets.last_mut().unwrap();
@@ -316,5 +318,66 @@ async fn nothing_but_a_publication_is_large() {
             panic!("no goodbye");
         };
         assert_eq!(code, Code::FRAME_TOO_LARGE, "kind {kind}");
+    }
+}
+
+/// One that reads none of its answers, and of which the daemon may send no more than 16 KiB.
+async fn deaf(server: SocketAddr) -> Raw {
+    let mut transport = quinn::TransportConfig::default();
+    transport
+        .stream_receive_window((16_u32 << 10).into())
+        .keep_alive_interval(Some(Duration::from_secs(5)));
+    Raw::with(server, transport).await.greet().await
+}
+
+// Of a hundred streams, whose publications are all refused at length.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_that_do_not_read_what_they_are_told() {
+    const SESSIONS: u64 = 8;
+    const STREAMS: u64 = 100;
+    let state = tempfile::tempdir().unwrap();
+    let (served, server) = served(&state);
+    let client = honest(&served).await;
+    goes_on(&client).await;
+    let before = served.kib("VmRSS");
+    let taken = Arc::new(AtomicU64::new(0));
+    let mut peers = Vec::new();
+    for _ in 0..SESSIONS {
+        let raw = deaf(server).await;
+        for stream in 0..STREAMS {
+            let mut tx = within(raw.connection.open_uni()).await.unwrap();
+            let taken = taken.clone();
+            tokio::spawn(async move {
+                let alias = stream as u32;
+                let declare = encoded(&[ClientFrame::Topic { alias, name: "greedy" }]);
+                let _ = tx.write_all(&declare).await;
+                let (number, payload) = (0, &[7; 4000][..]);
+                let refused = encoded(&[ClientFrame::Publish { alias, number, stamp: 0, payload }]);
+                while tx.write_all(&refused).await.is_ok() {
+                    taken.fetch_add(refused.len() as u64, Relaxed);
+                }
+            });
+        }
+        peers.push(raw);
+    }
+    // Until nothing moves any more.
+    let mut last = u64::MAX;
+    while last != taken.load(Relaxed) {
+        last = taken.load(Relaxed);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    goes_on(&client).await;
+    let (peak, now) = (served.kib("VmHWM"), served.kib("VmRSS"));
+    let each = (now - before) / SESSIONS;
+    println!("{} KiB taken of each, {each} KiB held for each; peak {peak}", last / 1024 / SESSIONS);
+    assert!(peak < bound_kib(SESSIONS, 0), "{peak} KiB, the bound is {}", bound_kib(SESSIONS, 0));
+    // In the end they are told by the close, as they read nothing else.
+    for raw in peers {
+        match within(raw.connection.closed()).await {
+            quinn::ConnectionError::ApplicationClosed(close) => {
+                assert_eq!(close.error_code.into_inner(), u64::from(Code::TIMED_OUT.0));
+            }
+            other => panic!("{other}"),
+        }
     }
 }

@@ -279,15 +279,6 @@ pub(crate) fn no_room() -> Refusal {
     )
 }
 
-/// A publication does not come, or not fast enough.
-pub(crate) fn stalled() -> Refusal {
-    Refusal::new(
-        Code::TIMED_OUT,
-        "the payload stood still, or came too slowly: publish it again, over a better link or in \
-         smaller parts",
-    )
-}
-
 pub(super) fn receive(alias: u32, number: u64, receipt: &Receipt, out: &mut Vec<u8>) {
     let Receipt { sequence, count, since, digest, duplicate } = *receipt;
     DaemonFrame::Receipt { alias, number, sequence, count, since, digest, duplicate }.encode(out);

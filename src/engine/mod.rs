@@ -68,7 +68,7 @@ pub use budget::{Budget, Charge};
 pub use frames::{Channel, Hashing, Prepared, Publishing, encode_item};
 pub use intake::Intake;
 #[cfg(feature = "daemon")]
-pub(crate) use intake::{no_room, stalled};
+pub(crate) use intake::no_room;
 pub use item::{Item, MessageRef};
 pub use keys::Keys;
 pub use limits::Limits;

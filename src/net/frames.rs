@@ -11,6 +11,9 @@ const PIECES: std::ops::RangeInclusive<usize> = 2..=32;
 /// Frames handed out at once. A piece may hold thousands.
 const FRAMES: usize = 256;
 
+/// Room for so many is kept between batches: 1 KiB a stream.
+const KEPT: usize = 32;
+
 /// Why a session ends.
 pub(super) enum End {
     /// The peer said goodbye, or its connection is gone.
@@ -97,6 +100,9 @@ impl Frames {
     /// Takes the next frames of what was read; whether there are any. If not, there is more to
     /// [`read`](Self::read). Those before a damaged one are taken first.
     pub(super) fn take(&mut self) -> Result<bool, End> {
+        if self.frames.capacity() > KEPT {
+            self.frames = Vec::with_capacity(KEPT);
+        }
         self.frames.clear();
         self.cut();
         self.whole += self.frames.len() as u64;

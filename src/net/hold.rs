@@ -10,7 +10,7 @@ const FREE: usize = 1 << 10;
 /// Over all streams of a session, bytes that are not charged to the budget: 144 KiB, which is two
 /// of the largest small publications. So nobody's small publications are refused because of
 /// anybody's large ones.
-const SESSION: usize = 2 * (64 + 8) << 10;
+const SESSION: usize = 2 * ((64 + 8) << 10);
 
 /// What is charged is a multiple of this, 8 KiB: few steps for a large frame.
 const STEP: usize = 8 << 10;
@@ -29,6 +29,16 @@ impl Allowance {
     }
 }
 
+/// How much more must come of what is charged, the fuller the budget is: 8 times as much when half
+/// of it is held, 64 times when three quarters are. So nobody keeps it full with little.
+fn crowding(held: usize, most: usize) -> u64 {
+    match most - held.min(most) {
+        left if left <= most / 4 => 64,
+        left if left <= most / 2 => 8,
+        _ => 1,
+    }
+}
+
 /// What one stream holds of it. To be resized to 0 in the end: it does not know whose it is.
 #[derive(Debug, Default)]
 pub(super) struct Hold {
@@ -37,6 +47,14 @@ pub(super) struct Hold {
 }
 
 impl Hold {
+    /// How many bytes of it are to come for each that its pace asks for.
+    pub(super) fn crowding(&self, of: &Allowance) -> u64 {
+        match &self.charge {
+            Some(_) => crowding(of.budget.held(), of.budget.most()),
+            None => 1,
+        }
+    }
+
     /// Holds so many bytes from now on. Says whether there is room; if not, nothing changes. Less
     /// always fits.
     pub(super) fn resize(&mut self, of: &Allowance, bytes: usize) -> bool {
@@ -67,6 +85,22 @@ impl Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_there_is_little_room_what_is_charged_is_to_come_faster() {
+        let budget = Budget::new(1 << 20);
+        let of = Allowance::new(budget.clone());
+        let (mut free, mut charged) = (Hold::default(), Hold::default());
+        assert!(free.resize(&of, SESSION) && charged.resize(&of, 1 << 16));
+        let mut others = budget.take(0).unwrap();
+        for (held, crowding) in [(400 << 10, 1), (512 << 10, 8), (768 << 10, 64), (1 << 20, 64)] {
+            assert!(others.resize(held - (1 << 16)));
+            assert_eq!((free.crowding(&of), charged.crowding(&of)), (1, crowding), "{held}");
+        }
+        for hold in [&mut free, &mut charged] {
+            hold.resize(&of, 0);
+        }
+    }
 
     #[test]
     fn small_ones_are_free_and_large_ones_charged_until_they_go() {

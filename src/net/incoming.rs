@@ -125,7 +125,7 @@ impl Incoming {
     fn deadline(&mut self, frames: &Frames) -> Option<Instant> {
         let publication = self.intake.progress().map(|(which, _)| Begun::Publication(which));
         let begun = publication.or_else(|| frames.waiting().map(Begun::Frame));
-        let more = frames.came() - self.came;
+        let more = (frames.came() - self.came) / self.hold.crowding(&self.peer.allowance);
         self.came = frames.came();
         self.begun = begun.map(|begun| {
             let now = Instant::now();

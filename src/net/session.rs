@@ -10,7 +10,7 @@ use super::link::{Link, Rx, Transport, Tx, WriteError};
 use super::outbox::Outbox;
 use super::realtime::{self, Carriage};
 use super::{apart, deliver};
-use crate::engine::{Action, Channel, Prepared, Session, no_room, stalled};
+use crate::engine::{Action, Channel, Prepared, Session, no_room};
 use crate::wire::{ClientFrame, Code, DaemonFrame, Delivery, Refusal};
 use bytes::Bytes;
 use std::collections::HashMap;
@@ -328,6 +328,14 @@ async fn publish(peer: Arc<Peer>, rx: Rx) -> Result<(), End> {
     }
 }
 
+fn stalled() -> Refusal {
+    Refusal::new(
+        Code::TIMED_OUT,
+        "the payload stood still, or came too slowly: publish it again, over a better link or in \
+         smaller parts",
+    )
+}
+
 // How many of these are decoded at once.
 fn portion(frames: &[Bytes]) -> usize {
     let mut bytes = 0;
@@ -440,7 +448,10 @@ impl Peer {
             let Refusal { code, reason } = why;
             DaemonFrame::Rejected { alias, number, code: *code, reason }.encode(&mut out);
         } else {
-            let reason = format!("a frame was not complete: {}", why.reason);
+            let reason = match why.code {
+                Code::TIMED_OUT => "a frame stood still, or came too slowly: send it whole",
+                _ => "there is no room for a frame that is not complete: connect again later",
+            };
             return Err(Refusal::new(why.code, reason).into());
         }
         frames.skip();

@@ -24,9 +24,15 @@ impl Raw {
 
     /// To a daemon in a process of its own.
     pub async fn to(server: SocketAddr) -> Self {
+        Self::with(server, quinn::TransportConfig::default()).await
+    }
+
+    /// And with settings of its own.
+    pub async fn with(server: SocketAddr, transport: quinn::TransportConfig) -> Self {
         let tls = tls(wire::ALPN);
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
-        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport));
         let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
         let connecting = endpoint.connect_with(config, server, "localhost").unwrap();
         let connection = within(connecting).await.unwrap();

@@ -189,13 +189,13 @@ impl Sieve {
             (0 | 2 | 8..=10, _) => {}
             _ => return malformed("a WebSocket frame of a reserved kind"),
         }
-        let (length, wide) = match (second & 0x7f, rest) {
-            (126, [a, b, ..]) => (u64::from(u16::from_be_bytes([*a, *b])), 2),
-            (127, [a, b, c, d, e, f, g, h, ..]) => {
-                (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), 8)
-            }
-            (126 | 127, _) => return Ok(None),
-            (length, _) => (u64::from(length), 0),
+        let (length, wide) = match second & 0x7f {
+            126 => (rest.first_chunk().map(|wide| u64::from(u16::from_be_bytes(*wide))), 2),
+            127 => (rest.first_chunk().map(|wide| u64::from_be_bytes(*wide)), 8),
+            length => (Some(u64::from(length)), 0),
+        };
+        let Some(length) = length else {
+            return Ok(None);
         };
         let head = 2 + wide + 4;
         if is_control {
