@@ -381,3 +381,52 @@ async fn peers_that_do_not_read_what_they_are_told() {
         }
     }
 }
+
+// Each answer holds its message, also when that has left the cache: so few are made at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_are_not_taken() {
+    const SESSIONS: u64 = 8;
+    const GETS: u64 = 200;
+    let state = tempfile::tempdir().unwrap();
+    let (served, server) = served(&state);
+    let client = honest(&served).await;
+    let fill = async |with: u8| {
+        let mut receipts = Vec::new();
+        for n in 0..2 * GETS {
+            let mut payload = vec![with; 60_000];
+            payload[..8].copy_from_slice(&n.to_le_bytes());
+            receipts.push(client.send("asked/for", payload).await.unwrap());
+        }
+        for receipt in receipts {
+            within(receipt).await.unwrap();
+        }
+    };
+    fill(0).await;
+    let before = served.kib("VmRSS");
+    let mut peers = Vec::new();
+    for peer in 1..=SESSIONS {
+        // No room for streams to answer on.
+        let mut transport = quinn::TransportConfig::default();
+        transport.max_concurrent_uni_streams(0_u32.into());
+        let mut raw = Raw::with(server, transport).await.greet().await;
+        let newest = 2 * GETS * peer;
+        let gets: Vec<_> = (0..GETS)
+            .map(|n| ClientFrame::Get {
+                request: n as u32 + 2,
+                topic: "asked/for",
+                which: wire::Which::Sequence(newest - n),
+            })
+            .collect();
+        let ping = ClientFrame::Ping { request: 1 };
+        raw.send(&[&[ping][..], &gets].concat()).await;
+        let pong = raw.frame().await;
+        assert!(matches!(DaemonFrame::decode(&pong), Ok(DaemonFrame::Pong { .. })));
+        peers.push(raw);
+        // What it asked for leaves the cache.
+        fill(peer as u8).await;
+    }
+    let (peak, now) = (served.kib("VmHWM"), served.kib("VmRSS"));
+    println!("RSS {before} KiB before, {now} KiB with {SESSIONS} × {GETS} answers, peak {peak}");
+    assert!(peak < bound_kib(SESSIONS, 0), "{peak} KiB, the bound is {}", bound_kib(SESSIONS, 0));
+    drop(peers);
+}

@@ -1,7 +1,7 @@
 //! A peer's streams, read frame by frame.
 
 use super::link::{Gone, ReadError, Rx};
-use crate::wire::{Code, FrameError, FrameReader, Refusal};
+use crate::wire::{ClientFrame, Code, FrameError, FrameReader, Refusal};
 use bytes::Bytes;
 
 /// Pieces taken from a stream at once: few until a stream turns out to bring more, as room for them
@@ -10,6 +10,10 @@ const PIECES: std::ops::RangeInclusive<usize> = 2..=32;
 
 /// Frames handed out at once. A piece may hold thousands.
 const FRAMES: usize = 256;
+
+/// And of those that ask for a message, which is held until it is sent: 8, as many as a session has
+/// answers under way.
+const GETS: usize = 8;
 
 /// Room for so many is kept between batches: 1 KiB a stream.
 const KEPT: usize = 32;
@@ -168,9 +172,14 @@ impl Frames {
 
     /// Cuts frames out of what was read, until that is all or there are enough.
     fn cut(&mut self) {
-        while self.end.is_none() && self.frames.len() < FRAMES {
+        let mut room = FRAMES;
+        while self.end.is_none() && room > 0 {
             match self.reader.next_frame() {
-                Ok(Some(frame)) => self.frames.push(frame),
+                Ok(Some(frame)) => {
+                    let takes = if ClientFrame::may_get(&frame) { FRAMES / GETS } else { 1 };
+                    room = room.saturating_sub(takes);
+                    self.frames.push(frame);
+                }
                 Ok(None) => match self.unread.next().map(|at| std::mem::take(&mut self.pieces[at]))
                 {
                     Some(piece) if piece.is_empty() && self.rx.is_messages() => {

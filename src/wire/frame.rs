@@ -125,11 +125,12 @@ pub enum ClientFrame<'a> {
     },
 }
 
-/// What a client's frames begin with, of those that may be longer than others.
+/// What a client's frames begin with, of those that may cost more than others.
 pub(super) mod kind {
     pub(in crate::wire) const PUBLISH: u8 = 2;
     pub(in crate::wire) const CHUNK: u8 = 4;
     pub(in crate::wire) const SUBSCRIBE: u8 = 6;
+    pub(in crate::wire) const GET: u8 = 8;
 }
 
 /// Daemon to client.
@@ -372,6 +373,12 @@ impl<'a> ClientFrame<'a> {
         decode(bytes)
     }
 
+    /// Whether this may be a [`Get`](Self::Get), whose answer may be large. Every kind has an index of one
+    /// byte; a longer form of it may be any.
+    pub fn may_get(frame: &[u8]) -> bool {
+        frame.first().is_some_and(|kind| *kind == kind::GET || kind & 0x80 != 0)
+    }
+
     /// Of which publication, by its alias and number, these are the first bytes; none if they are
     /// too few, or those of another frame.
     pub fn publication(begun: &[u8]) -> Option<(u32, u64)> {
@@ -424,6 +431,11 @@ mod tests {
             deadline: 0,
         };
         assert_eq!(encoded(&subscribe)[0], kind::SUBSCRIBE);
+        let get = encoded(&ClientFrame::Get { request: 1, topic: "a", which: Which::Latest });
+        assert!(get[0] == kind::GET && ClientFrame::may_get(&get));
+        let padded = [&[get[0] | 0x80, 0], &get[1..]].concat();
+        assert_eq!(ClientFrame::decode(&padded), ClientFrame::decode(&get));
+        assert!(ClientFrame::may_get(&padded) && !ClientFrame::may_get(&publish));
         for length in 0..publish.len() {
             let known = ClientFrame::publication(&publish[..length]);
             assert_eq!(known, (length >= 9).then_some((300, 1 << 40)), "{length}");
