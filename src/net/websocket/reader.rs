@@ -147,8 +147,11 @@ impl Reader {
             let message = self.stream.poll_next_unpin(&mut context);
             // What came before it.
             #[cfg(feature = "daemon")]
-            if self.take_heard(shared) {
-                return false;
+            {
+                bytes += self.take_heard(shared);
+                if self.damaged {
+                    return false;
+                }
             }
             let Poll::Ready(message) = message else {
                 return false;
@@ -184,21 +187,21 @@ impl Reader {
         true
     }
 
-    /// Takes what came past the stream; whether it can be read no further.
+    /// Takes what came past the stream; what that costs.
     #[cfg(feature = "daemon")]
-    fn take_heard(&mut self, shared: &Shared) -> bool {
+    fn take_heard(&mut self, shared: &Shared) -> usize {
         let Some(heard) = &self.heard else {
-            return false;
+            return 0;
         };
-        let (any, refusal) = heard.take(&mut self.read);
-        if any {
+        let (cost, refusal) = heard.take(&mut self.read);
+        if cost > 0 {
             shared.ear.hear();
         }
         if let Some(refusal) = refusal {
             self.failed = Some(ReadError::Broken(refusal));
             self.damaged = true;
         }
-        self.damaged
+        cost
     }
 
     fn take(&mut self, message: Bytes, shared: &Shared) -> Result<(), Refusal> {

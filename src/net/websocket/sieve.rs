@@ -43,14 +43,11 @@ impl Heard {
         call(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Moves everything that waits to `pieces`: says whether that was anything, and what was wrong
-    /// after it.
-    pub(super) fn take(&self, pieces: &mut VecDeque<Bytes>) -> (bool, Option<Refusal>) {
+    /// Moves everything that waits to `pieces`: says what that costs, and what was wrong after it.
+    pub(super) fn take(&self, pieces: &mut VecDeque<Bytes>) -> (usize, Option<Refusal>) {
         self.with(|waiting| {
-            let any = !waiting.pieces.is_empty();
             pieces.append(&mut waiting.pieces);
-            waiting.cost = 0;
-            (any, waiting.failed.take())
+            (std::mem::take(&mut waiting.cost), waiting.failed.take())
         })
     }
 

@@ -192,6 +192,24 @@ async fn text_is_refused_after_what_came_before_it() {
     }
 }
 
+// However much there is, and whatever stands between.
+#[tokio::test]
+async fn a_batch_is_read_at_once_and_no_more() {
+    let (channel, mut peer) = pair(8 << 20).await;
+    for _ in 0..60 {
+        peer.send(Message::Binary(frame(60_000))).await.unwrap();
+        peer.send(Message::Ping(Bytes::new())).await.unwrap();
+    }
+    let (mut all, mut most) = (0, 0);
+    while all < 60 * 60_000 {
+        let mut pieces = vec![Bytes::new(); 2000];
+        let read = channel.read(&mut pieces).await.unwrap().unwrap();
+        let size = pieces[..read].iter().map(Bytes::len).sum::<usize>();
+        (all, most) = (all + size, most.max(size));
+    }
+    assert!(most < 3 * BATCH, "{most} bytes at once");
+}
+
 #[tokio::test]
 async fn closing_from_here_wakes_who_reads() {
     let (channel, _peer) = pair(1 << 16).await;
