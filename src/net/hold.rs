@@ -33,10 +33,10 @@ impl Allowance {
     }
 }
 
-/// How much more must come of what is charged, the fuller the budget is: 8 times as much when half
-/// of it is held, 64 times when three quarters are. So nobody keeps it full with little.
-fn crowding(held: usize, most: usize) -> u64 {
-    match most - held.min(most) {
+/// How much more must come of what is charged, the more of the budget others hold: 8 times as much
+/// when that is half of it, 64 times when it is three quarters. So nobody keeps it full with little.
+fn crowding(others: usize, most: usize) -> u64 {
+    match most - others.min(most) {
         left if left <= most / 4 => 64,
         left if left <= most / 2 => 8,
         _ => 1,
@@ -59,7 +59,8 @@ impl Hold {
     /// How many bytes of it are to come for each that its pace asks for.
     pub(super) fn crowding(&self, of: &Allowance) -> u64 {
         match &self.charge {
-            Some(_) => crowding(of.budget.held(), of.budget.most()),
+            // One that is alone may take its time.
+            Some(own) => crowding(of.budget.held().saturating_sub(own.bytes()), of.budget.most()),
             None => 1,
         }
     }
@@ -112,8 +113,8 @@ mod tests {
         let (mut free, mut charged) = (Hold::default(), Hold::default());
         assert!(free.resize(&of, SMALL) && charged.resize(&of, SMALL + STEP));
         let mut others = budget.take(0).unwrap();
-        for (held, crowding) in [(400 << 10, 1), (512 << 10, 8), (768 << 10, 64), (1 << 20, 64)] {
-            assert!(others.resize(held - SMALL - STEP));
+        for (held, crowding) in [(0, 1), (511 << 10, 1), (512 << 10, 8), (768 << 10, 64)] {
+            assert!(others.resize(held));
             assert_eq!((free.crowding(&of), charged.crowding(&of)), (1, crowding), "{held}");
         }
         for hold in [&mut free, &mut charged] {
