@@ -1,7 +1,9 @@
 //! Between frames and the engine: what a session takes in, and what it sends of the log.
 
 use super::Item;
-use crate::wire::{ClientFrame, Code, DaemonFrame, DecodeError, Digest, Refusal};
+use crate::wire::{
+    ClientFrame, Code, DaemonFrame, DecodeError, Digest, INLINE, MAX_RESUMED, Refusal,
+};
 use bytes::Bytes;
 
 /// Where a frame came in.
@@ -52,7 +54,7 @@ pub struct Hashing(Option<Box<blake3::Hasher>>);
 impl<'a> Prepared<'a> {
     /// Decodes the bytes of one frame, without its length.
     pub fn new(frame: &'a Bytes, hashing: &mut Hashing) -> Result<Self, Refusal> {
-        Ok(match ClientFrame::decode(frame).map_err(malformed)? {
+        Ok(match ClientFrame::decode(frame).map_err(|_| malformed(frame))? {
             ClientFrame::Publish { alias, number, stamp, payload } => Self::Publish(Publishing {
                 alias,
                 number,
@@ -64,7 +66,13 @@ impl<'a> Prepared<'a> {
                 if let Some(hasher) = &mut hashing.0 {
                     hasher.update(bytes);
                 }
-                Self::Chunk(frame.slice_ref(bytes))
+                // A short frame may stand in a read buffer that it is a small part of.
+                let short = frame.len() <= INLINE;
+                Self::Chunk(if short {
+                    Bytes::copy_from_slice(bytes)
+                } else {
+                    frame.slice_ref(bytes)
+                })
             }
             ClientFrame::End { digest: claimed } => {
                 let found = hashing.0.take();
@@ -81,8 +89,16 @@ impl<'a> Prepared<'a> {
     }
 }
 
-fn malformed(error: DecodeError) -> Refusal {
-    Refusal::new(Code::MALFORMED, error.to_string())
+fn malformed(frame: &Bytes) -> Refusal {
+    // The shortest list that is too long: three bytes each.
+    if frame.len() > 3 * MAX_RESUMED {
+        let reason = format!(
+            "{DecodeError}; a subscription resumes at most {MAX_RESUMED} topics by name: leave out \
+             those of which nothing was received"
+        );
+        return Refusal::new(Code::MALFORMED, reason);
+    }
+    Refusal::new(Code::MALFORMED, DecodeError.to_string())
 }
 
 /// Appends an item's frame. Messages are encoded already: see [`MessageRef::encoded`]; and chunks

@@ -4,7 +4,7 @@ use super::action::Action;
 use super::arrival::{Begun, Failed, Opening, Upload};
 use super::frames::{Channel, Publishing};
 use super::session::Session;
-use super::{Engine, Origin, Receipt};
+use super::{Budget, Charge, Engine, Origin, Receipt};
 use crate::wire::{CHUNK, Code, DaemonFrame, Digest, LARGE, ProducerId, Refusal};
 use bytes::Bytes;
 
@@ -32,9 +32,50 @@ enum To {
     /// It is relayed.
     Upload(Upload),
     /// It is not large: published when it is complete.
-    Buffer(Vec<u8>),
+    Buffer(Buffer),
     /// It was answered before its end: the rest is dropped.
     Nowhere,
+}
+
+/// Of a small publication's chunks, what costs nothing: 1 KiB. There is one for each stream.
+const FREE: usize = 1 << 10;
+
+/// The chunks of a small publication, put together. Nothing is set aside for those that have not
+/// come, and what has is charged.
+#[derive(Debug)]
+struct Buffer {
+    bytes: Vec<u8>,
+    charge: Option<Charge>,
+}
+
+impl Buffer {
+    const fn new() -> Self {
+        Self { bytes: Vec::new(), charge: None }
+    }
+
+    /// Whether there is room for a chunk of `size` bytes in all; if not, it was not taken.
+    fn take(&mut self, budget: &Budget, chunk: &[u8], size: usize) -> bool {
+        let needed = self.bytes.len() + chunk.len();
+        if needed > self.bytes.capacity() {
+            // So that few of them are copied, and none often.
+            let room = needed.max(2 * self.bytes.capacity()).min(size);
+            if room > FREE {
+                let charged = match &mut self.charge {
+                    Some(charge) => charge.resize(room),
+                    None => {
+                        self.charge = budget.take(room);
+                        self.charge.is_some()
+                    }
+                };
+                if !charged {
+                    return false;
+                }
+            }
+            self.bytes.reserve_exact(room - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(chunk);
+        true
+    }
 }
 
 impl Intake {
@@ -89,7 +130,7 @@ impl Session {
             _ => engine.begin(now, &opening).map(Some),
         };
         let (to, answered) = match begun {
-            Ok(None) => (To::Buffer(Vec::with_capacity(size as usize)), None),
+            Ok(None) => (To::Buffer(Buffer::new()), None),
             Ok(Some(Begun::Arriving(upload))) => {
                 self.uploads.push(upload);
                 (To::Upload(upload), None)
@@ -129,10 +170,12 @@ impl Session {
                     open.size
                 )));
             }
-            To::Buffer(bytes) => {
-                bytes.extend_from_slice(&chunk);
-                open.came += chunk.len() as u64;
-                return Ok(None);
+            To::Buffer(buffer) => {
+                if buffer.take(engine.budget(), &chunk, open.size as usize) {
+                    open.came += chunk.len() as u64;
+                    return Ok(None);
+                }
+                Failed::Refused(no_room())
             }
             To::Upload(upload) => {
                 let (upload, length) = (*upload, chunk.len() as u64);
@@ -170,7 +213,7 @@ impl Session {
             return Err(malformed(format!("{came} bytes, and {size} were begun")));
         }
         if found != Some(claimed) {
-            self.give_up(engine, &to);
+            self.drop_upload(engine, &to);
             let refusal = malformed("the digest is not that of the bytes that came".into());
             reject(alias, number, &refusal, out);
             return Ok(None);
@@ -184,8 +227,8 @@ impl Session {
                 }
                 Ok(None)
             }
-            To::Buffer(bytes) => {
-                let (payload, digest) = (bytes.into(), claimed);
+            To::Buffer(buffer) => {
+                let (payload, digest) = (buffer.bytes.into(), claimed);
                 let publishing = Publishing { alias, number, stamp, payload, digest };
                 self.publish(engine, now, producer, channel, &publishing, out)
             }
@@ -193,11 +236,13 @@ impl Session {
         }
     }
 
-    /// A publication stood still, or came too slowly: it is given up, and the peer told.
-    pub fn stalled(
+    /// A publication stood still, came too slowly, or found no room: it is given up, and the peer
+    /// told why.
+    pub fn give_up(
         &mut self,
         engine: &mut Engine,
         intake: &mut Intake,
+        why: &Refusal,
         out: &mut Vec<u8>,
     ) -> Option<Action> {
         let open = intake.open.as_mut()?;
@@ -205,29 +250,33 @@ impl Session {
         if let To::Nowhere = to {
             return None;
         }
-        self.give_up(engine, &to);
-        let refusal = Refusal::new(
-            Code::TIMED_OUT,
-            "the payload stood still, or came too slowly: publish it again, over a better link or \
-             in smaller parts",
-        );
-        reject(open.alias, open.number, &refusal, out);
-        Some(Action::Enough { code: refusal.code })
+        self.drop_upload(engine, &to);
+        reject(open.alias, open.number, why, out);
+        Some(Action::Enough { code: why.code })
     }
 
     /// The stream is at its end: what was not complete is given up.
     pub fn broke_off(&mut self, engine: &mut Engine, intake: &mut Intake) {
         if let Some(open) = intake.open.take() {
-            self.give_up(engine, &open.to);
+            self.drop_upload(engine, &open.to);
         }
     }
 
-    fn give_up(&mut self, engine: &mut Engine, to: &To) {
+    fn drop_upload(&mut self, engine: &mut Engine, to: &To) {
         if let To::Upload(upload) = to {
             self.uploads.retain(|other| other != upload);
             engine.abort(*upload);
         }
     }
+}
+
+/// There is no room for what peers make the daemon hold.
+pub(crate) fn no_room() -> Refusal {
+    Refusal::new(
+        Code::OVERLOADED,
+        "there is no room for what peers have begun to send (a quarter of cache.bytes): publish it \
+         again later",
+    )
 }
 
 pub(super) fn receive(alias: u32, number: u64, receipt: &Receipt, out: &mut Vec<u8>) {

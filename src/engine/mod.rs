@@ -75,6 +75,8 @@ pub use arrival::{Begun, Failed, Opening, Upload};
 pub use budget::{Budget, Charge};
 pub use frames::{Channel, Hashing, Prepared, Publishing, encode_item};
 pub use intake::Intake;
+#[cfg(feature = "daemon")]
+pub(crate) use intake::no_room;
 pub use item::{Item, MessageRef};
 pub use keys::Keys;
 pub use limits::Limits;

@@ -7,7 +7,7 @@ use super::action::Action;
 use super::answers::{answer, fail, top};
 use super::frames::{Channel, Prepared, Publishing};
 use super::intake::{Beginning, Intake, receive, reject};
-use super::{Engine, Origin, Publication, SubscriptionId, Upload};
+use super::{Charge, Engine, Origin, Publication, SubscriptionId, Upload};
 use crate::wire::{
     self, ClientFrame, Code, DaemonFrame, Delivery, Filter, MAX_ALIASES, MAX_NAME, ProducerId,
     Refusal,
@@ -16,12 +16,22 @@ use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// What an alias costs beside its name: its place in the table, which doubles, and the name's head.
+/// Bytes.
+const ALIAS_COST: usize = 96;
+
+/// Aliases of a session up to so many bytes are not charged, 16 KiB: about a hundred.
+const FREE_ALIASES: usize = 16 << 10;
+
 /// The state of one remote peer: its aliases and its subscriptions.
 #[derive(Debug)]
 pub struct Session {
     id: u64,
     producer: Option<ProducerId>,
     aliases: HashMap<u32, Arc<str>, RandomState>,
+    // Bytes of them, and what is charged for those.
+    aliased: usize,
+    charge: Option<Charge>,
     subscriptions: HashMap<u32, SubscriptionId, RandomState>,
     // Publications that arrive.
     pub(super) uploads: Vec<Upload>,
@@ -38,6 +48,8 @@ impl Engine {
             id,
             producer: None,
             aliases: HashMap::default(),
+            aliased: 0,
+            charge: None,
             subscriptions: HashMap::default(),
             uploads: Vec::new(),
             bare: None,
@@ -94,7 +106,7 @@ impl Session {
             Prepared::Other(frame) => frame,
         };
         match frame {
-            ClientFrame::Topic { alias, name } => self.declare(alias, name).map(|()| None),
+            ClientFrame::Topic { alias, name } => self.declare(engine, alias, name).map(|()| None),
             ClientFrame::Begin { alias, number, stamp, size } if channel != Channel::Datagram => {
                 let beginning = Beginning { alias, number, stamp, size };
                 self.begin_publication(engine, now, (intake, producer), &beginning, out)
@@ -199,7 +211,7 @@ impl Session {
         Ok(())
     }
 
-    fn declare(&mut self, alias: u32, name: &str) -> Result<(), Refusal> {
+    fn declare(&mut self, engine: &Engine, alias: u32, name: &str) -> Result<(), Refusal> {
         match self.aliases.get(&alias) {
             Some(known) if **known == *name => Ok(()),
             Some(known) => Err(Refusal::new(
@@ -215,6 +227,20 @@ impl Session {
                 ))
             }
             None => {
+                let aliased = self.aliased + ALIAS_COST + name.len();
+                if aliased > FREE_ALIASES {
+                    let charge = self.charge.take().or_else(|| engine.budget().take(0));
+                    let charge = charge.map(|mut charge| (charge.resize(aliased), charge));
+                    let Some((true, charge)) = charge else {
+                        return Err(Refusal::new(
+                            Code::OVERLOADED,
+                            "there is no room for more topic aliases: connect again later, or \
+                             publish to fewer topics in one session",
+                        ));
+                    };
+                    self.charge = Some(charge);
+                }
+                self.aliased = aliased;
                 self.aliases.insert(alias, name.into());
                 Ok(())
             }

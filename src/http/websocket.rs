@@ -4,22 +4,35 @@ use super::{Problem, Shared};
 use crate::net::doors::Doors;
 use crate::net::websocket;
 use crate::wire::{Code, PATH};
+use axum::Extension;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The route of sessions. Hosts and origins are checked before it.
 pub(crate) fn routes(doors: Doors) -> Router<Arc<Shared>> {
+    // The connection is asked for before axum takes it: axum would read whole messages of it.
     let upgrade =
         move |ConnectInfo(remote): ConnectInfo<SocketAddr>,
+              headers: HeaderMap,
+              connection: Option<Extension<OnUpgrade>>,
               upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>| {
+            let connection = connection.map(|Extension(connection)| connection);
             let doors = doors.clone();
-            async move { accept(&doors, remote, upgrade).unwrap_or_else(Problem::into_response) }
+            async move {
+                let asked = upgrade.map(drop);
+                let accepted = accept(&doors, remote, &headers, connection, asked);
+                accepted.unwrap_or_else(Problem::into_response)
+            }
         };
     Router::new().route(PATH, any(upgrade))
 }
@@ -27,19 +40,42 @@ pub(crate) fn routes(doors: Doors) -> Router<Arc<Shared>> {
 fn accept(
     doors: &Doors,
     remote: SocketAddr,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    headers: &HeaderMap,
+    connection: Option<OnUpgrade>,
+    asked: Result<(), WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let upgrade = upgrade.map_err(|rejection| {
+    asked.map_err(|rejection| {
         Problem::bad_request(format!(
             "{rejection}: {PATH} is for WebSocket (RFC 6455), and for WebTransport over UDP"
         ))
     })?;
+    let (Some(connection), Some(key)) = (connection, headers.get(header::SEC_WEBSOCKET_KEY)) else {
+        return Err(Problem::bad_request(format!("{PATH} is upgraded from HTTP/1.1 only")));
+    };
     let place = doors.admit().ok_or_else(|| {
         Problem::of(Code::OVERLOADED, "no more sessions (limits.sessions): try again later")
     })?;
     let payload = doors.core().with(|engine| engine.limits().payload);
     let doors = doors.clone();
-    Ok(websocket::bounded(upgrade, payload).on_upgrade(move |socket| async move {
-        doors.serve(websocket::served(socket, remote), place).await;
-    }))
+    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
+    tokio::spawn(async move {
+        match connection.await {
+            Ok(io) => {
+                let link = websocket::served(Box::new(TokioIo::new(io)), remote, payload).await;
+                doors.serve(link, place).await;
+            }
+            Err(error) => tracing::debug!(%error, "no upgrade"),
+        }
+    });
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let said = [
+        (header::CONNECTION, Ok(HeaderValue::from_static("upgrade"))),
+        (header::UPGRADE, Ok(HeaderValue::from_static("websocket"))),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+    ];
+    for (name, value) in said {
+        // Base64 is always a value.
+        response.headers_mut().extend(value.ok().map(|value| (name, value)));
+    }
+    Ok(response)
 }

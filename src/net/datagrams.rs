@@ -68,7 +68,10 @@ pub(super) async fn read(peer: &Arc<Peer>) -> End {
     let mut incoming = Incoming::new(peer.clone());
     loop {
         let handled = match peer.link.read_datagram().await {
-            Ok(datagram) => match datagram_frames(datagram, peer.frame_limit) {
+            // Of a peer that does not read its answers a datagram is as good as lost: to wait with it
+            // would let others wait below, each in all the memory that it came in.
+            Ok(_) if !peer.outbox.has_room() => continue,
+            Ok(datagram) => match datagram_frames(datagram, peer.payload) {
                 Ok(frames) => {
                     peer.handle(Channel::Datagram, &frames, &mut incoming, &mut actions).await
                 }

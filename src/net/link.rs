@@ -170,6 +170,19 @@ impl Link {
         }
     }
 
+    /// Lets the peer send as much as it may before that is read, not only what a newcomer may.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn allow_unread(&self) {
+        let window = super::transport::DAEMON_RECEIVE_WINDOW.into();
+        match self {
+            Self::Quic(connection) => connection.set_receive_window(window),
+            Self::WebTransport(connection) => {
+                connection.quic_connection().set_receive_window(window);
+            }
+            Self::WebSocket(_) => {}
+        }
+    }
+
     /// Lets so much more be sent and not be acknowledged than usual.
     #[cfg(feature = "daemon")]
     pub(crate) fn widen(&self, bytes: u64) {

@@ -16,7 +16,8 @@
 //! | `doors` | what every way in shares: the engine, places for sessions, the stop |
 //! | `endpoint` | the UDP side: accepting, and the split by ALPN |
 //! | `session`, `frames` | one peer; its streams and datagrams, in |
-//! | `incoming` | a publication that arrives in chunks: its digest so far, and its deadline |
+//! | `incoming` | what has begun to come on a stream: its deadline, and its digest so far |
+//! | `hold` | how much of frames that are not complete a session holds |
 //! | `follow` | a large message on its way to one peer |
 //! | `deliver`, `apart`, `realtime` | one subscription, out: in order, a stream for each message, in datagrams |
 //! | `piece`, `heads`, `streamed`, `path` | of the last: what was read; the end of a burst; what needs no repair; how long the way is |
@@ -51,6 +52,8 @@ pub(crate) mod follow;
 pub(crate) mod frames;
 #[cfg(feature = "daemon")]
 pub(crate) mod heads;
+#[cfg(feature = "daemon")]
+pub(crate) mod hold;
 #[cfg(feature = "daemon")]
 pub(crate) mod identity;
 #[cfg(feature = "daemon")]

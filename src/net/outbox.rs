@@ -3,6 +3,9 @@
 
 use bytes::Bytes;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+#[cfg(feature = "daemon")]
+use std::task::{Context, Poll};
 use tokio::sync::Notify;
 
 /// Bytes above which [`Outbox::room`] waits. What is pushed then may go past it, once a producer.
@@ -13,6 +16,8 @@ struct Waiting {
     pieces: Vec<Bytes>,
     bytes: usize,
     closed: bool,
+    // Tasks to wake when there is room: those of a session, a hundred at most.
+    producers: Vec<Waker>,
 }
 
 impl Waiting {
@@ -46,6 +51,20 @@ impl Outbox {
             }
             emptied.await;
         }
+    }
+
+    /// As [`room`](Self::room), for a task that may have to ask again without having been woken.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
+        let mut waiting = self.lock();
+        if waiting.has_room() {
+            return Poll::Ready(());
+        }
+        let task = context.waker();
+        if !waiting.producers.iter().any(|known| known.will_wake(task)) {
+            waiting.producers.push(task.clone());
+        }
+        Poll::Pending
     }
 
     /// Whether [`room`](Self::room) would not wait.
@@ -83,8 +102,10 @@ impl Outbox {
         }
         pieces.append(&mut waiting.pieces);
         waiting.bytes = 0;
+        let producers = std::mem::take(&mut waiting.producers);
         drop(waiting);
         self.emptied.notify_waiters();
+        producers.into_iter().for_each(Waker::wake);
         true
     }
 
@@ -93,7 +114,9 @@ impl Outbox {
         let mut waiting = self.lock();
         waiting.closed = true;
         waiting.pieces.clear();
+        let producers = std::mem::take(&mut waiting.producers);
         drop(waiting);
         self.emptied.notify_waiters();
+        producers.into_iter().for_each(Waker::wake);
     }
 }

@@ -4,13 +4,14 @@
 use super::core::Core;
 use super::datagrams::{self, Datagrams};
 use super::frames::{End, Frames};
+use super::hold::Allowance;
 use super::incoming::{Came, Incoming};
 use super::link::{Link, Rx, Transport, Tx, WriteError};
 use super::outbox::Outbox;
 use super::realtime::{self, Carriage};
 use super::{apart, deliver};
-use crate::engine::{Action, Channel, Prepared, Session};
-use crate::wire::{Code, DaemonFrame, Delivery, FRAME_OVERHEAD, MAX_CONTROL_FRAME, Refusal};
+use crate::engine::{Action, Channel, Prepared, Session, no_room};
+use crate::wire::{ClientFrame, Code, DaemonFrame, Delivery, Refusal};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,15 +34,25 @@ const ANSWERS: usize = 8;
 /// for a hundred KiB. 64 KiB.
 const ANSWERED: usize = 64 << 10;
 
+/// Frames that are decoded at once are of so many bytes, 256 KiB, or one frame: a decoded list takes
+/// several times its bytes.
+const PORTION: usize = 256 << 10;
+
+/// A peer that has read none of its answers for so long, while there are more than may wait, has
+/// left: 30 s, as one that is silent.
+const UNREAD: Duration = Duration::from_secs(30);
+
 /// A remote peer, shared by the tasks that serve it.
 pub(super) struct Peer {
     pub(super) core: Arc<Core>,
     pub(super) link: Link,
     session: Mutex<Session>,
     // Frames for the control stream.
-    outbox: Outbox,
-    // Publications may stand on every stream.
-    pub(super) frame_limit: usize,
+    pub(super) outbox: Outbox,
+    // Largest payload, bytes: publications may stand on every stream.
+    pub(super) payload: usize,
+    // For frames that are not complete.
+    pub(super) allowance: Allowance,
     pub(super) datagrams: Datagrams,
     // Bytes of large payloads on streams of their own.
     pub(super) large: Mutex<u64>,
@@ -51,7 +62,8 @@ pub(super) struct Peer {
 
 /// Serves a peer until it leaves, misbehaves, or the daemon stops.
 pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver<bool>) {
-    let (session, limits) = core.with(|engine| (engine.open_session(), engine.limits()));
+    let (session, payload, budget) = core
+        .with(|engine| (engine.open_session(), engine.limits().payload, engine.budget().clone()));
     let id = session.id();
     let (transport, address) = (link.transport(), link.remote_address());
     tracing::debug!(id, %transport, %address, "session");
@@ -60,7 +72,8 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
         link,
         session: Mutex::new(session),
         outbox: Outbox::default(),
-        frame_limit: MAX_CONTROL_FRAME.max(limits.payload + FRAME_OVERHEAD),
+        payload,
+        allowance: Allowance::new(budget),
         datagrams: Datagrams::default(),
         large: Mutex::default(),
         open: SetOnce::new(),
@@ -83,7 +96,7 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
     let mut frames = None;
     let (control, end) = match accepted {
         Ok((tx, rx)) => {
-            let frames = frames.insert(Frames::new(rx, peer.frame_limit));
+            let frames = frames.insert(Frames::new(rx, peer.payload));
             let mut writer = ControlWriter { tx, pieces: Vec::new() };
             let end = tokio::select! {
                 end = control(&peer, frames) => end,
@@ -200,11 +213,9 @@ async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
             Ok(Came::Frames(frames)) => {
                 peer.handle(Channel::Control, frames, &mut incoming, &mut actions).await.err()
             }
-            Ok(Came::Stalled) => {
-                // What still comes of it is dropped.
-                peer.stalled(&mut incoming);
-                None
-            }
+            // What still comes of it is dropped.
+            Ok(Came::Stalled) => peer.give_up(&mut incoming, frames, &stalled()).await.err(),
+            Ok(Came::NoRoom) => peer.give_up(&mut incoming, frames, &no_room()).await.err(),
             Ok(Came::End) => Some(End::Left("closed its control stream".into())),
             Err(end) => Some(end),
         };
@@ -290,7 +301,7 @@ async fn publications(peer: &Arc<Peer>) -> End {
 async fn publish(peer: Arc<Peer>, rx: Rx) -> Result<(), End> {
     // Streams may overtake the control stream: they wait for its hello.
     peer.opened().await;
-    let mut frames = Frames::new(rx, peer.frame_limit);
+    let mut frames = Frames::new(rx, peer.payload);
     let mut incoming = Incoming::new(peer.clone());
     let mut actions = Vec::new();
     loop {
@@ -298,7 +309,12 @@ async fn publish(peer: Arc<Peer>, rx: Rx) -> Result<(), End> {
             Came::Frames(frames) => {
                 peer.handle(Channel::Publish, frames, &mut incoming, &mut actions).await?;
             }
-            Came::Stalled => actions.extend(peer.stalled(&mut incoming)),
+            Came::Stalled => {
+                actions.extend(peer.give_up(&mut incoming, &mut frames, &stalled()).await?);
+            }
+            Came::NoRoom => {
+                actions.extend(peer.give_up(&mut incoming, &mut frames, &no_room()).await?);
+            }
             Came::End => return Ok(()),
         }
         for action in actions.drain(..) {
@@ -308,6 +324,25 @@ async fn publish(peer: Arc<Peer>, rx: Rx) -> Result<(), End> {
             }
         }
     }
+}
+
+fn stalled() -> Refusal {
+    Refusal::new(
+        Code::TIMED_OUT,
+        "the payload stood still, or came too slowly: publish it again, over a better link or in \
+         smaller parts",
+    )
+}
+
+// How many of these are decoded at once.
+fn portion(frames: &[Bytes]) -> usize {
+    let mut bytes = 0;
+    let more = frames.iter().take_while(|frame| {
+        let more = bytes < PORTION;
+        bytes += frame.len();
+        more
+    });
+    more.count()
 }
 
 impl Peer {
@@ -329,47 +364,99 @@ impl Peer {
         actions: &mut Vec<Action>,
     ) -> Result<(), End> {
         let Incoming { hashing, intake, .. } = incoming;
-        // Decoded and hashed before the lock is taken.
-        let prepared = frames.iter().map(|frame| Prepared::new(frame, hashing));
-        let mut prepared = prepared.collect::<Vec<_>>().into_iter();
-        while prepared.len() > 0 {
-            // A peer that does not read its receipts is not read either. That is rare.
-            if !self.outbox.has_room() {
-                Box::pin(self.outbox.room()).await;
-            }
-            let now = super::now();
-            let mut out = Vec::new();
-            let result = self.core.with(|engine| {
-                let mut session = self.state();
-                while out.len() < ANSWERED
-                    && !engine.is_tired()
-                    && let Some(frame) = prepared.next()
-                {
-                    let of = (channel, &mut *intake);
-                    actions.extend(session.handle(engine, now, of, frame?, &mut out)?);
+        let mut rest = frames;
+        while !rest.is_empty() {
+            // A peer that does not read its receipts is not read either, and nothing of it waits
+            // decoded.
+            self.room().await?;
+            let (next, after) = rest.split_at(portion(rest));
+            rest = after;
+            // Decoded and hashed before the lock is taken.
+            let prepared = next.iter().map(|frame| Prepared::new(frame, hashing));
+            let mut prepared = prepared.collect::<Vec<_>>().into_iter();
+            loop {
+                let now = super::now();
+                let mut out = Vec::new();
+                let result = self.core.with(|engine| {
+                    let mut session = self.state();
+                    while out.len() < ANSWERED
+                        && !engine.is_tired()
+                        && let Some(frame) = prepared.next()
+                    {
+                        let of = (channel, &mut *intake);
+                        actions.extend(session.handle(engine, now, of, frame?, &mut out)?);
+                    }
+                    Ok(session.is_open())
+                });
+                if !out.is_empty() {
+                    self.outbox.push([out.into()]);
                 }
-                Ok(session.is_open())
-            });
-            if !out.is_empty() {
-                self.outbox.push([out.into()]);
-            }
-            match result {
-                // Once: whoever finds it set already changes nothing.
-                Ok(true) => drop(self.open.set(())),
-                Ok(false) => {}
-                Err(refusal) => return Err(End::Refused(refusal)),
+                match result {
+                    Ok(true) => self.opened_now(),
+                    Ok(false) => {}
+                    Err(refusal) => return Err(End::Refused(refusal)),
+                }
+                if prepared.len() == 0 {
+                    break;
+                }
+                self.room().await?;
             }
         }
         Ok(())
     }
 
-    // Gives a publication up that does not go on, and tells the peer.
-    fn stalled(&self, incoming: &mut Incoming) -> Option<Action> {
+    // Waits until there is room for answers, which is rare; but not for ever: what a peer has
+    // begun to send is held meanwhile.
+    async fn room(&self) -> Result<(), End> {
+        if self.outbox.has_room() {
+            return Ok(());
+        }
+        let waited = Box::pin(timeout(UNREAD, self.outbox.room())).await;
+        waited.map_err(|_| {
+            let seconds = UNREAD.as_secs();
+            let reason = format!(
+                "none of the answers on the control stream was read for {seconds} s: read them \
+                 while you publish"
+            );
+            Refusal::new(Code::TIMED_OUT, reason).into()
+        })
+    }
+
+    // The hello has come.
+    fn opened_now(&self) {
+        // Once: whoever finds it set already changes nothing.
+        if self.open.set(()).is_ok() {
+            self.link.allow_unread();
+        }
+    }
+
+    // Gives up what has begun to come and is not complete, and tells the peer: a publication, or
+    // else the session. What still comes of it is passed over.
+    async fn give_up(
+        &self,
+        incoming: &mut Incoming,
+        frames: &mut Frames,
+        why: &Refusal,
+    ) -> Result<Option<Action>, End> {
         let mut out = Vec::new();
         let intake = &mut incoming.intake;
-        let action = self.core.with(|engine| self.state().stalled(engine, intake, &mut out));
+        let mut action = None;
+        if intake.progress().is_some() {
+            action = self.core.with(|engine| self.state().give_up(engine, intake, why, &mut out));
+        } else if let Some((alias, number)) = ClientFrame::publication(frames.begun()) {
+            let Refusal { code, reason } = why;
+            DaemonFrame::Rejected { alias, number, code: *code, reason }.encode(&mut out);
+        } else {
+            let reason = match why.code {
+                Code::TIMED_OUT => "a frame stood still, or came too slowly: send it whole",
+                _ => "there is no room for a frame that is not complete: connect again later",
+            };
+            return Err(Refusal::new(why.code, reason).into());
+        }
+        frames.skip();
+        self.room().await?;
         self.outbox.push([out.into()]);
-        action
+        Ok(action)
     }
 
     /// Tells the peer that a request fails after all.

@@ -25,10 +25,19 @@ const DAEMON_KEEP_ALIVE: Duration = Duration::from_secs(14);
 #[cfg(feature = "daemon")]
 pub(super) const DAEMON_SEND_WINDOW: u64 = 2 << 20;
 
-/// Unread bytes that a session may have in the daemon, over all its streams, 4 MiB; and on one
-/// stream, 1 MiB.
+/// Unread bytes that a session may have in the daemon, over all its streams, once it has said hello:
+/// 2 MiB. Two streams fill it, which is twice what one path is likely to need.
 #[cfg(feature = "daemon")]
-const DAEMON_RECEIVE_WINDOW: (u32, u32) = (4 << 20, 1 << 20);
+pub(super) const DAEMON_RECEIVE_WINDOW: u32 = 2 << 20;
+
+/// And before that, 256 KiB: a hello, and what may follow it in one breath. A sender that begins
+/// slowly (RFC 9002, section 7.3.1) has sent less when the answer comes.
+#[cfg(feature = "daemon")]
+const FIRST_RECEIVE_WINDOW: u32 = 256 << 10;
+
+/// Unread bytes on one of a session's streams, 1 MiB.
+#[cfg(feature = "daemon")]
+const DAEMON_STREAM_WINDOW: u32 = 1 << 20;
 
 /// Unread bytes on one of a client's streams, 1 MiB: what a subscriber that does not read makes
 /// the daemon send before its cursor begins to fall behind.
@@ -85,13 +94,12 @@ fn base() -> TransportConfig {
 #[cfg(feature = "daemon")]
 pub(crate) fn daemon() -> TransportConfig {
     let mut config = base();
-    let (all, one) = DAEMON_RECEIVE_WINDOW;
     config
         .max_concurrent_uni_streams(FIRST_UNI_STREAMS.into())
         .max_concurrent_bidi_streams(BI_STREAMS.into())
         .send_window(DAEMON_SEND_WINDOW)
-        .receive_window(all.into())
-        .stream_receive_window(one.into())
+        .receive_window(FIRST_RECEIVE_WINDOW.into())
+        .stream_receive_window(DAEMON_STREAM_WINDOW.into())
         .keep_alive_interval(Some(DAEMON_KEEP_ALIVE));
     config
 }

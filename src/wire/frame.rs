@@ -125,6 +125,14 @@ pub enum ClientFrame<'a> {
     },
 }
 
+/// What a client's frames begin with, of those that may cost more than others.
+pub(super) mod kind {
+    pub(in crate::wire) const PUBLISH: u8 = 2;
+    pub(in crate::wire) const CHUNK: u8 = 4;
+    pub(in crate::wire) const SUBSCRIBE: u8 = 6;
+    pub(in crate::wire) const GET: u8 = 8;
+}
+
 /// Daemon to client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DaemonFrame<'a> {
@@ -364,6 +372,20 @@ impl<'a> ClientFrame<'a> {
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         decode(bytes)
     }
+
+    /// Whether this may be a [`Get`](Self::Get), whose answer may be large. Every kind has an index of one
+    /// byte; a longer form of it may be any.
+    pub fn may_get(frame: &[u8]) -> bool {
+        frame.first().is_some_and(|kind| *kind == kind::GET || kind & 0x80 != 0)
+    }
+
+    /// Of which publication, by its alias and number, these are the first bytes; none if they are
+    /// too few, or those of another frame.
+    pub fn publication(begun: &[u8]) -> Option<(u32, u64)> {
+        let head = postcard::take_from_bytes::<(u8, u32, u64)>(begun);
+        let ((kind, alias, number), _) = head.ok()?;
+        (kind == kind::PUBLISH).then_some((alias, number))
+    }
 }
 
 impl<'a> DaemonFrame<'a> {
@@ -382,5 +404,42 @@ impl<'a> DaemonFrame<'a> {
     /// Reads a frame from exactly its bytes, without the length.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         decode(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_byte_is_the_kind_and_the_next_say_which_publication() {
+        let encoded = |frame: &ClientFrame<'_>| {
+            let mut out = Vec::new();
+            frame.encode(&mut out);
+            out.split_off(1)
+        };
+        let publish = ClientFrame::Publish { alias: 300, number: 1 << 40, stamp: 7, payload: b"x" };
+        let publish = encoded(&publish);
+        assert_eq!(publish[0], kind::PUBLISH);
+        assert_eq!(encoded(&ClientFrame::Chunk { bytes: b"x" })[0], kind::CHUNK);
+        let subscribe = ClientFrame::Subscribe {
+            request: 1,
+            filter: "a",
+            start: Start::New,
+            delivery: Delivery::Ordered,
+            lag: Lag::Oldest,
+            deadline: 0,
+        };
+        assert_eq!(encoded(&subscribe)[0], kind::SUBSCRIBE);
+        let get = encoded(&ClientFrame::Get { request: 1, topic: "a", which: Which::Latest });
+        assert!(get[0] == kind::GET && ClientFrame::may_get(&get));
+        let padded = [&[get[0] | 0x80, 0], &get[1..]].concat();
+        assert_eq!(ClientFrame::decode(&padded), ClientFrame::decode(&get));
+        assert!(ClientFrame::may_get(&padded) && !ClientFrame::may_get(&publish));
+        for length in 0..publish.len() {
+            let known = ClientFrame::publication(&publish[..length]);
+            assert_eq!(known, (length >= 9).then_some((300, 1 << 40)), "{length}");
+        }
+        assert_eq!(ClientFrame::publication(&encoded(&subscribe)), None);
     }
 }

@@ -24,9 +24,10 @@ pub use frame::{ClientFrame, DaemonFrame, DecodeError};
 pub use message::{Encoded, INLINE, encode_chunk, encode_message, encode_publish};
 pub use name::{Filter, MAX_NAME, MAX_SEGMENTS, NameError, check_topic};
 pub use parts::{
-    Delivery, GapCause, Lag, Limits, Position, ProducerId, Resume, Start, TopEntry, Which,
+    Delivery, GapCause, Lag, Limits, MAX_RESUMED, Position, ProducerId, Resume, Start, TopEntry,
+    Which,
 };
-pub use reader::{FrameError, FrameReader, frame_span};
+pub use reader::{FrameError, FrameReader, MAX_SMALL_FRAME, frame_span};
 
 /// Protocol version in [`ClientFrame::Hello`]; the major version also stands in the ALPN.
 pub const VERSION: u32 = 1;
@@ -40,8 +41,8 @@ pub const PATH: &str = "/weir";
 /// Default UDP and TCP port.
 pub const PORT: u16 = 4433;
 
-/// Largest frame that is not a publication or a message: 1 MiB. A subscription that resumes
-/// thousands of topics is the largest there is.
+/// Largest frame that is not a publication or a message: 1 MiB. Of a client's only a subscription is
+/// as large, one that resumes thousands of topics; see [`MAX_SMALL_FRAME`].
 pub const MAX_CONTROL_FRAME: usize = 1 << 20;
 
 /// Most topics that one session may publish to: aliases are not given back.

@@ -1,8 +1,13 @@
 //! What frames are made of. As with frames: variants are only appended, fields never change.
 
 use super::Digest;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
+
+/// Most topics that a subscription resumes by name, 65,536. Three bytes on the wire are 32 in
+/// memory: a frame of the largest size, full of the shortest, would take 11 MiB and not 2.
+pub const MAX_RESUMED: usize = 1 << 16;
 
 /// A producer: whoever numbers its own publications. Sixteen random bytes, kept across
 /// reconnects, so that a publication sent twice is accepted once.
@@ -43,8 +48,8 @@ pub enum Start<'a> {
     Resume {
         /// Where that subscription began: covers the topics it never heard of.
         since: Position,
-        /// The topics it did hear of.
-        #[serde(borrow)]
+        /// The topics it did hear of; [`MAX_RESUMED`] at most.
+        #[serde(borrow, deserialize_with = "resumed")]
         topics: Vec<Resume<'a>>,
     },
 }
@@ -67,6 +72,32 @@ pub struct Resume<'a> {
     pub epoch: u64,
     /// The next sequence wanted.
     pub next: u64,
+}
+
+fn resumed<'de: 'a, 'a, D: Deserializer<'de>>(bytes: D) -> Result<Vec<Resume<'a>>, D::Error> {
+    struct List;
+
+    impl<'de> Visitor<'de> for List {
+        type Value = Vec<Resume<'de>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {MAX_RESUMED} topics")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            // What it says of its length is not believed.
+            let mut topics = Vec::new();
+            while let Some(topic) = list.next_element()? {
+                if topics.len() == MAX_RESUMED {
+                    return Err(A::Error::custom("too many topics"));
+                }
+                topics.push(topic);
+            }
+            Ok(topics)
+        }
+    }
+
+    bytes.deserialize_seq(List)
 }
 
 /// How the messages of a subscription are carried.

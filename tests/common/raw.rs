@@ -3,6 +3,7 @@
 
 use crate::common::{tls, within};
 use bytes::Bytes;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use weir::Daemon;
 use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader, ProducerId};
@@ -18,11 +19,22 @@ pub struct Raw {
 
 impl Raw {
     pub async fn connect(daemon: &Daemon) -> Self {
+        Self::to(daemon.local_addr()).await
+    }
+
+    /// To a daemon in a process of its own.
+    pub async fn to(server: SocketAddr) -> Self {
+        Self::with(server, quinn::TransportConfig::default()).await
+    }
+
+    /// And with settings of its own.
+    pub async fn with(server: SocketAddr, transport: quinn::TransportConfig) -> Self {
         let tls = tls(wire::ALPN);
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
-        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::new(transport));
         let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-        let connecting = endpoint.connect_with(config, daemon.local_addr(), "localhost").unwrap();
+        let connecting = endpoint.connect_with(config, server, "localhost").unwrap();
         let connection = within(connecting).await.unwrap();
         let (tx, rx) = connection.open_bi().await.unwrap();
         let reader = FrameReader::new(1 << 20);
@@ -30,7 +42,12 @@ impl Raw {
     }
 
     pub async fn greeted(daemon: &Daemon) -> Self {
-        let mut raw = Self::connect(daemon).await;
+        Self::connect(daemon).await.greet().await
+    }
+
+    /// Says hello, and hears the welcome.
+    pub async fn greet(self) -> Self {
+        let mut raw = self;
         raw.send(&[hello(wire::VERSION)]).await;
         let frame = raw.frame().await;
         assert!(matches!(DaemonFrame::decode(&frame), Ok(DaemonFrame::Welcome { .. })));

@@ -228,12 +228,14 @@ async def test_an_empty_message_says_nothing(daemon, websocket, topic):
         ("MALFORMED", lambda c: c.control.write(frames(hello(c))[:1])),
         ("MALFORMED", lambda c: c.control.write(b"\0")),
         ("FRAME_TOO_LARGE", lambda c: c.control.write(b"\xff\xff\xff\xff\x0f")),
+        # 16 KiB and a byte, of which the first says Ping.
+        ("FRAME_TOO_LARGE", lambda c: c.control.write(b"\x81\x80\x01\x0a")),
         ("MALFORMED", lambda c: c.transport.write_raw(b"\x82\0")),
         ("MALFORMED", lambda c: c.transport.write_raw(b"\x80\x80" + bytes(4))),
         ("MALFORMED", lambda c: c.transport.write_raw(b"\xc2\x80" + bytes(4))),
         ("MALFORMED", lambda c: c.transport.write_raw(b"\x83\x80" + bytes(4))),
     ],
-    ids=["text", "empty text", "inside a frame", "inside a length", "after a length", "length 0", "too long"]
+    ids=["text", "empty text", "inside a frame", "inside a length", "after a length", "length 0", "too long", "too long for a ping"]
     + ["no mask", "a continuation of nothing", "a reserved bit", "a reserved opcode"],
 )
 @scenario

@@ -2,8 +2,14 @@
 
 use super::peer::{Peer, code, decode, said, topic};
 use super::{engine, small};
-use crate::engine::{Action, Channel, Engine, Item, Large, SubscriptionId, Wanted};
-use crate::wire::{ClientFrame, Code, DaemonFrame, Digest, GapCause, LARGE, Lag, Start, Which};
+use crate::engine::{
+    Action, Channel, Engine, Hashing, Intake, Item, Large, Prepared, SubscriptionId, Wanted,
+};
+use crate::wire::{
+    ClientFrame, Code, DaemonFrame, Delivery, Digest, FrameReader, GapCause, LARGE, Lag,
+    MAX_RESUMED, Position, Resume, Start, Which,
+};
+use bytes::Bytes;
 
 const SIZE: usize = LARGE + 1000;
 
@@ -216,4 +222,88 @@ fn frames_out_of_place_end_the_session_and_what_it_had_begun() {
     peer.say(engine, &begin(1, SIZE)).unwrap();
     peer.say(engine, &said(2, b"x")).unwrap();
     assert_eq!(receipt(&mut peer), (2, 1, false));
+}
+
+// Of a hundred that begin, what has come is held, and no more; and that is charged.
+#[test]
+fn small_publications_in_chunks_cost_what_has_come_of_them() {
+    let engine = &mut engine(small());
+    let mut peer = open(engine);
+    let mut streams: Vec<(Hashing, Intake)> = (0..100).map(|_| Default::default()).collect();
+    let mut say = |engine: &mut Engine, streams: &mut Vec<(Hashing, Intake)>, n, frame| {
+        let (frame, mut out) = (Bytes::from(encoded(&frame)), Vec::new());
+        let (hashing, intake): &mut (Hashing, Intake) = &mut streams[n];
+        let prepared = Prepared::new(&frame, hashing).unwrap();
+        let of = (Channel::Publish, intake);
+        peer.session.handle(engine, 77, of, prepared, &mut out).unwrap();
+        out
+    };
+    for n in 0..100 {
+        say(engine, &mut streams, n, begin(n as u64 + 1, LARGE));
+    }
+    for n in 0..100 {
+        say(engine, &mut streams, n, chunk(&[7; 1000]));
+    }
+    assert_eq!(engine.budget().held(), 0);
+    let mut came = 0;
+    let refused = (0..100).find_map(|n| {
+        let out = say(engine, &mut streams, n, chunk(&[7; 10_000]));
+        came += 11_000;
+        (!out.is_empty()).then_some(out)
+    });
+    assert!(engine.budget().held() <= engine.budget().most() && came > 250_000);
+    let mut reader = FrameReader::new(1000);
+    reader.push(refused.unwrap().into());
+    let frame = reader.next_frame().unwrap().unwrap();
+    let DaemonFrame::Rejected { code, .. } = decode(&frame) else { panic!() };
+    assert_eq!(code, Code::OVERLOADED);
+    streams.clear();
+    assert_eq!(engine.budget().held(), 0);
+}
+
+// A read buffer of 64 KiB that a chunk of a few bytes came in is not what is kept.
+#[test]
+fn a_short_chunk_keeps_nothing_but_itself() {
+    for length in [1, 1000, 4000] {
+        let read = Bytes::from([encoded(&chunk(&vec![7; length])), vec![0; 1 << 16]].concat());
+        let frame = read.slice(..read.len() - (1 << 16));
+        let Ok(Prepared::Chunk(kept)) = Prepared::new(&frame, &mut Hashing::default()) else {
+            panic!();
+        };
+        assert!(kept.len() == length && !read.as_ptr_range().contains(&kept.as_ptr()));
+    }
+}
+
+#[test]
+fn a_list_of_topics_to_resume_is_of_a_stated_length() {
+    let list = |count| Start::Resume {
+        since: Position { run: 1, position: 1 },
+        topics: vec![Resume { topic: "a", epoch: 1, next: 1 }; count],
+    };
+    for (count, fits) in [(MAX_RESUMED, true), (MAX_RESUMED + 1, false), (250_000, false)] {
+        let subscribe = ClientFrame::Subscribe {
+            request: 1,
+            filter: "*",
+            start: list(count),
+            delivery: Delivery::Ordered,
+            lag: Lag::Oldest,
+            deadline: 0,
+        };
+        let frame = Bytes::from(encoded(&subscribe));
+        match Prepared::new(&frame, &mut Hashing::default()) {
+            Ok(_) => assert!(fits, "{count}"),
+            Err(refusal) => {
+                assert!(!fits && refusal.code == Code::MALFORMED, "{count}");
+                assert!(refusal.reason.contains("65536"), "{refusal}");
+            }
+        }
+    }
+}
+
+// Without its length.
+fn encoded(frame: &ClientFrame<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    frame.encode(&mut out);
+    let length = out.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+    out.split_off(length)
 }

@@ -80,8 +80,9 @@ impl Peer {
     /// Nothing came for long, on either.
     pub(super) fn stall(&mut self, engine: &mut Engine) -> Option<Action> {
         let mut out = Vec::new();
-        let stopped = self.session.stalled(engine, &mut self.stream.1, &mut out);
-        let stopped = stopped.or(self.session.stalled(engine, &mut self.control.1, &mut out));
+        let why = Refusal::new(Code::TIMED_OUT, "it stood still");
+        let stopped = self.session.give_up(engine, &mut self.stream.1, &why, &mut out);
+        let stopped = stopped.or(self.session.give_up(engine, &mut self.control.1, &why, &mut out));
         self.replies.push(out.into());
         stopped
     }

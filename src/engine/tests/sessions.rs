@@ -2,7 +2,7 @@
 
 use super::peer::{Peer, code, decode, hello, said, subscribe, topic};
 use super::{engine, small};
-use crate::engine::{Action, Answer, Channel, Item, encode_item};
+use crate::engine::{Action, Answer, Channel, Item, Limits, encode_item};
 use crate::wire::{
     ClientFrame, Code, DaemonFrame, Digest, FrameReader, ProducerId, Start, VERSION, Which,
 };
@@ -82,13 +82,38 @@ fn publications_are_received_rejected_or_end_the_session() {
 
 #[test]
 fn a_session_has_so_many_aliases_and_no_more() {
-    let engine = &mut engine(small());
+    let engine = &mut engine(Limits::default());
     let mut peer = Peer::open(engine, 1);
     for alias in 0..4096 {
         peer.say(engine, &topic(alias, "a")).unwrap();
     }
     peer.say(engine, &topic(0, "a")).unwrap();
     assert_eq!(code(peer.say(engine, &topic(4096, "a"))), Code::BAD_ALIAS);
+}
+
+// A hundred are free; what many take is charged, and comes back with the session.
+#[test]
+fn aliases_are_charged_to_the_budget() {
+    let engine = &mut engine(Limits::default().with_cache(8 << 20));
+    let name = |n: u32| format!("{n:>0255}");
+    let mut peers = Vec::new();
+    let refused = loop {
+        let mut peer = Peer::open(engine, peers.len() as u8);
+        let refused = (0..4096).find_map(|n| peer.say(engine, &topic(n, &name(n))).err());
+        peers.push(peer);
+        match refused {
+            Some(refusal) => break refusal,
+            None => assert!(peers.len() < 3, "1.4 MB each, and the budget is of 2 MiB"),
+        }
+    };
+    assert_eq!(refused.code, Code::OVERLOADED, "{refused}");
+    assert!(engine.budget().held() > 1_400_000);
+    let mut other = Peer::open(engine, 99);
+    for n in 0..40 {
+        other.say(engine, &topic(n, &name(n))).unwrap();
+    }
+    peers.clear();
+    assert_eq!(engine.budget().held(), 0);
 }
 
 #[test]

@@ -7,23 +7,26 @@
 mod codes;
 mod demux;
 mod reader;
+#[cfg(feature = "daemon")]
+mod sieve;
 mod socket;
 #[cfg(test)]
 mod tests;
 mod writer;
 
-#[cfg(feature = "daemon")]
-pub(crate) use socket::bounded;
 pub(crate) use socket::{Io, dialled_config};
 
 use super::link::{Gone, Link, ReadError, WriteError};
 use crate::wire::Code;
+#[cfg(feature = "daemon")]
+use crate::wire::MAX_CONTROL_FRAME;
 use bytes::Bytes;
 use codes::{close_frame, lost};
 use demux::Demux;
 use futures_util::StreamExt as _;
 use reader::{Ear, Reader};
-use socket::Socket;
+#[cfg(feature = "daemon")]
+use sieve::Sieve;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -70,17 +73,19 @@ struct Shared {
     left: watch::Sender<bool>,
 }
 
-/// A socket that the HTTP server has upgraded.
+/// A connection that the HTTP server has upgraded, of a daemon that takes payloads of `payload`
+/// bytes: the largest message holds one of them and what else may be on its way.
 #[cfg(feature = "daemon")]
-pub(crate) fn served(socket: axum::extract::ws::WebSocket, remote: SocketAddr) -> Link {
-    Link::WebSocket(WebSocket::new(Socket::Served(socket), remote, SERVED_PING, None))
+pub(crate) async fn served(io: Box<dyn Io>, remote: SocketAddr, payload: usize) -> Link {
+    Link::WebSocket(WebSocket::served(io, remote, payload + MAX_CONTROL_FRAME).await)
 }
 
 /// A socket that this end has dialled.
 pub(crate) fn dialled(socket: WebSocketStream<Box<dyn Io>>, remote: SocketAddr) -> Link {
-    let socket = Socket::Dialled(socket);
-    let demux = Some(Mutex::default());
-    Link::WebSocket(WebSocket::new(socket, remote, DIALLED_PING, demux))
+    let (sink, stream) = socket.split();
+    let (ear, demux) = (Ear::new(), Some(Mutex::default()));
+    let reader = Reader::new(stream, &ear);
+    Link::WebSocket(WebSocket::new(sink, (reader, ear), remote, DIALLED_PING, demux))
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -88,19 +93,28 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl WebSocket {
+    /// A daemon's, which takes messages of `most` bytes.
+    #[cfg(feature = "daemon")]
+    async fn served(io: Box<dyn Io>, remote: SocketAddr, most: usize) -> Self {
+        let (sieve, heard) = Sieve::new(io, most);
+        let (sink, stream) = socket::served(Box::new(sieve)).await.split();
+        let ear = Ear::new();
+        let reader = Reader::of_sieve(stream, &ear, heard);
+        Self::new(sink, (reader, ear), remote, SERVED_PING, None)
+    }
+
     fn new(
-        socket: Socket,
+        sink: socket::Tx,
+        (reader, ear): (Reader, Arc<Ear>),
         remote: SocketAddr,
         ping: Duration,
         demux: Option<Mutex<Demux>>,
     ) -> Self {
-        let (sink, stream) = socket.split();
-        let ear = Ear::new();
         Self(Arc::new(Shared {
             remote,
             ping,
             writer: tokio::sync::Mutex::new(Writer::new(sink)),
-            reader: Mutex::new(Reader::new(stream, &ear)),
+            reader: Mutex::new(reader),
             demux,
             opened: AtomicBool::new(false),
             ear,
@@ -216,7 +230,8 @@ impl WebSocket {
         written.map_err(|error| WriteError::Gone(self.0.gone().unwrap_or_else(|| lost(&error))))
     }
 
-    /// Reads what there is for control, at least one piece.
+    /// Reads what there is for control, at least one piece. At the daemon's end pieces are parts of
+    /// messages, and an empty one stands where a message ends.
     pub(super) async fn read(&self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
         let shared = &*self.0;
         let read = poll_fn(|context| locked(&shared.reader).poll_read(shared, pieces, context));

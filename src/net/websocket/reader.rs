@@ -1,13 +1,14 @@
 //! What is heard: messages, and whether there is anybody.
 
 use super::codes::{closed, failure, lost};
-use super::socket::Socket;
+#[cfg(feature = "daemon")]
+use super::sieve::Heard;
+use super::socket::Rx;
 use super::{BATCH, Shared, locked};
 use crate::net::link::ReadError;
 use crate::wire::{Code, Refusal};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::stream::SplitStream;
 use futures_util::task::AtomicWaker;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +20,10 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// The other end of the channel.
 pub(super) struct Reader {
-    stream: SplitStream<Socket>,
+    stream: Rx,
+    // What comes past the stream: all that is data, at a daemon.
+    #[cfg(feature = "daemon")]
+    heard: Option<Heard>,
     waker: Waker,
     // For control, and what is said after it.
     read: VecDeque<Bytes>,
@@ -71,9 +75,22 @@ impl Wake for Ear {
 }
 
 impl Reader {
-    pub(super) fn new(stream: SplitStream<Socket>, ear: &Arc<Ear>) -> Self {
-        let waker = ear.clone().into();
-        Self { stream, waker, read: VecDeque::new(), failed: None, damaged: false }
+    pub(super) fn new(stream: Rx, ear: &Arc<Ear>) -> Self {
+        Self {
+            stream,
+            #[cfg(feature = "daemon")]
+            heard: None,
+            waker: ear.clone().into(),
+            read: VecDeque::new(),
+            failed: None,
+            damaged: false,
+        }
+    }
+
+    /// One whose stream has control frames only.
+    #[cfg(feature = "daemon")]
+    pub(super) fn of_sieve(stream: Rx, ear: &Arc<Ear>, heard: Heard) -> Self {
+        Self { heard: Some(heard), ..Self::new(stream, ear) }
     }
 
     /// What there is for control, at least one piece, into the front of `pieces`.
@@ -114,6 +131,8 @@ impl Reader {
             // has not read our goodbye yet (RFC 9112, section 9.6).
             return Poll::Pending;
         }
+        #[cfg(feature = "daemon")]
+        self.heard.iter().for_each(Heard::end);
         while let Some(Ok(_)) = ready!(self.stream.poll_next_unpin(context)) {}
         Poll::Ready(())
     }
@@ -125,9 +144,17 @@ impl Reader {
         let mut context = Context::from_waker(&waker);
         let mut bytes = 0;
         while bytes < BATCH {
-            let message = match self.stream.poll_next_unpin(&mut context) {
-                Poll::Pending => return false,
-                Poll::Ready(message) => message,
+            let message = self.stream.poll_next_unpin(&mut context);
+            // What came before it.
+            #[cfg(feature = "daemon")]
+            {
+                bytes += self.take_heard(shared);
+                if self.damaged {
+                    return false;
+                }
+            }
+            let Poll::Ready(message) = message else {
+                return false;
             };
             if bytes == 0 {
                 shared.ear.hear();
@@ -158,6 +185,23 @@ impl Reader {
             }
         }
         true
+    }
+
+    /// Takes what came past the stream; what that costs.
+    #[cfg(feature = "daemon")]
+    fn take_heard(&mut self, shared: &Shared) -> usize {
+        let Some(heard) = &self.heard else {
+            return 0;
+        };
+        let (cost, refusal) = heard.take(&mut self.read);
+        if cost > 0 {
+            shared.ear.hear();
+        }
+        if let Some(refusal) = refusal {
+            self.failed = Some(ReadError::Broken(refusal));
+            self.damaged = true;
+        }
+        cost
     }
 
     fn take(&mut self, message: Bytes, shared: &Shared) -> Result<(), Refusal> {

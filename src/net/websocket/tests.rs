@@ -15,9 +15,15 @@ type Peer = WebSocketStream<DuplexStream>;
 async fn channel(role: Role, buffer: usize) -> (WebSocket, DuplexStream) {
     let (ours, theirs) = duplex(buffer);
     let ours: Box<dyn Io> = Box::new(ours);
-    let socket = WebSocketStream::from_raw_socket(ours, role, Some(dialled_config())).await;
     let remote = ([127, 0, 0, 1], 1).into();
-    (WebSocket::new(Socket::Dialled(socket), remote, DIALLED_PING, None), theirs)
+    if role == Role::Server {
+        return (WebSocket::served(ours, remote, 1 << 20).await, theirs);
+    }
+    let socket = WebSocketStream::from_raw_socket(ours, role, Some(dialled_config())).await;
+    let (sink, stream) = socket.split();
+    let ear = Ear::new();
+    let reader = Reader::new(stream, &ear);
+    (WebSocket::new(sink, (reader, ear), remote, DIALLED_PING, None), theirs)
 }
 
 /// A daemon's channel, and a client at its other end.
@@ -92,7 +98,7 @@ async fn who_is_silent_is_asked_and_then_gone() {
     assert!(gone.reason.contains("30 s"), "{}", gone.reason);
     let mut pings = [0; 8];
     let read = theirs.read(&mut pings).await.unwrap();
-    assert_eq!(&pings[..read], [0x89, 0, 0x89, 0, 0x89, 0], "three empty pings");
+    assert_eq!(&pings[..read], [0x89, 0, 0x89, 0], "two empty pings");
     // Everybody else knows too.
     assert!(matches!(channel.read(&mut [Bytes::new()]).await, Err(ReadError::Gone(_))));
     assert_eq!(channel.closed().await.reason, gone.reason);
@@ -157,9 +163,10 @@ async fn the_peers_close_is_answered_and_says_why() {
     peer.send(Message::Binary(frame(10))).await.unwrap();
     let close = close_frame(Code::MALFORMED, "what?");
     peer.send(Message::Close(Some(close))).await.unwrap();
-    let mut pieces = [Bytes::new()];
-    assert_eq!(channel.read(&mut pieces).await.unwrap(), Some(1));
-    assert_eq!(pieces[0], frame(10));
+    let mut pieces = [const { Bytes::new() }; 4];
+    // The message, and its end.
+    assert_eq!(channel.read(&mut pieces).await.unwrap(), Some(2));
+    assert_eq!(pieces[..2], [frame(10), Bytes::new()]);
     let Err(ReadError::Gone(gone)) = channel.read(&mut pieces).await else {
         panic!("not gone");
     };
@@ -174,8 +181,8 @@ async fn text_is_refused_after_what_came_before_it() {
     let (channel, mut peer) = pair(1 << 16).await;
     peer.send(Message::Binary(frame(10))).await.unwrap();
     peer.send(Message::Text("hello".into())).await.unwrap();
-    let mut pieces = [Bytes::new()];
-    assert_eq!(channel.read(&mut pieces).await.unwrap(), Some(1));
+    let mut pieces = [const { Bytes::new() }; 4];
+    assert_eq!(channel.read(&mut pieces).await.unwrap(), Some(2));
     match channel.read(&mut pieces).await {
         Err(ReadError::Broken(refusal)) => {
             assert_eq!(refusal.code, Code::MALFORMED);
@@ -183,6 +190,24 @@ async fn text_is_refused_after_what_came_before_it() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+// However much there is, and whatever stands between.
+#[tokio::test]
+async fn a_batch_is_read_at_once_and_no_more() {
+    let (channel, mut peer) = pair(8 << 20).await;
+    for _ in 0..60 {
+        peer.send(Message::Binary(frame(60_000))).await.unwrap();
+        peer.send(Message::Ping(Bytes::new())).await.unwrap();
+    }
+    let (mut all, mut most) = (0, 0);
+    while all < 60 * 60_000 {
+        let mut pieces = vec![Bytes::new(); 2000];
+        let read = channel.read(&mut pieces).await.unwrap().unwrap();
+        let size = pieces[..read].iter().map(Bytes::len).sum::<usize>();
+        (all, most) = (all + size, most.max(size));
+    }
+    assert!(most < 3 * BATCH, "{most} bytes at once");
 }
 
 #[tokio::test]

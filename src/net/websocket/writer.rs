@@ -1,25 +1,24 @@
 //! What is sent: whole frames, some together in a message.
 
 use super::BATCH;
-use super::socket::Socket;
+use super::socket::Tx;
 use crate::wire::frame_span;
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt as _;
-use futures_util::stream::SplitSink;
 use std::task::{Context, Poll, Waker};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// One end of the channel; whoever writes has it to itself.
 pub(super) struct Writer {
-    sink: SplitSink<Socket, Message>,
+    sink: Tx,
     // The `For` frame that was said last.
     whose: Bytes,
     joined: BytesMut,
 }
 
 impl Writer {
-    pub(super) fn new(sink: SplitSink<Socket, Message>) -> Self {
+    pub(super) fn new(sink: Tx) -> Self {
         Self { sink, whose: Bytes::new(), joined: BytesMut::new() }
     }
 
