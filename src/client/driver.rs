@@ -179,6 +179,7 @@ async fn take_datagrams(shared: &Shared) -> Closed {
                     shared.lock().outstanding.acknowledge(alias, floor, seen);
                     shared.receipt.notify_waiters();
                 }
+                Ok(DaemonFrame::Mark { .. }) => return broken("a mark in a datagram"),
                 Ok(_) => frames.push(frame),
                 Err(error) => return broken(error),
             }

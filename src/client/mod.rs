@@ -21,6 +21,7 @@ mod error;
 mod inbox;
 mod incoming;
 mod large;
+mod place;
 mod publish;
 mod realtime;
 mod request;

@@ -9,10 +9,11 @@ use super::assembly::Whole;
 use super::driver::{Delivery, Route};
 use super::inbox::Inbox;
 use super::incoming::{Arrived, Incoming};
+use super::place::Place;
 use super::request::{Answer, Answering};
 use super::scattered::{DeliveryStats, Scattered};
 use super::{Client, SubscribeError};
-use crate::message::{Event, Gap, Known, ResumePoint, Resumed, Start, SubscribeOptions};
+use crate::message::{Event, Gap, Known, Resumed, Start, SubscribeOptions};
 use crate::net::link::Transport;
 use crate::wire::{
     self, ClientFrame, Code, DaemonFrame, Filter, FrameError, MAX_CONTROL_FRAME, Position, Refusal,
@@ -31,12 +32,19 @@ struct Topic {
     next: u64,
     // Of what is next, what an earlier subscription has had.
     had: Vec<(u64, u64)>,
+    // Marks that stood before what was last heard of it.
+    marks: u64,
 }
 
 impl Topic {
     fn place(&self) -> Resumed {
-        let Self { name, epoch, next, had } = self;
+        let Self { name, epoch, next, had, .. } = self;
         Resumed { topic: name.clone(), epoch: *epoch, next: *next, had: had.clone() }
+    }
+
+    // Whether it is to be named when the subscription goes on.
+    fn is_named(&self, marks: u64) -> bool {
+        self.marks == marks || self.had.iter().any(|(_, last)| *last >= self.next)
     }
 }
 
@@ -46,9 +54,7 @@ pub struct Subscription {
     filter: Filter,
     options: SubscribeOptions,
     request: u32,
-    // Where topics that were never heard of are to begin, and all of them if none was.
-    since: Position,
-    start: Start,
+    place: Place,
     deliveries: mpsc::Receiver<Delivery>,
     stream: Option<Incoming>,
     // What came was not read fast enough, and the rest has to be asked for.
@@ -56,8 +62,7 @@ pub struct Subscription {
     // It has been asked for.
     asked: Option<Answering>,
     topics: HashMap<u64, Topic>,
-    // Topics that it was resumed with and has not heard of since.
-    earlier: HashMap<Arc<str>, Resumed>,
+    ids: HashMap<Arc<str>, u64>,
     // What does not come in order.
     scattered: Option<Scattered>,
     ended: bool,
@@ -92,17 +97,7 @@ impl Client {
         };
         // What it begins with is kept apart.
         let kept = SubscribeOptions { start: Start::New, ..*options };
-        let mut earlier = HashMap::new();
-        let since = match &options.start {
-            Start::Resume(point) => {
-                let topics = point.topics.iter();
-                earlier.extend(topics.map(|topic| (topic.topic.clone(), topic.clone())));
-                point.since
-            }
-            // No run has this name: everything there is.
-            Start::All => Position { run: 0, position: 0 },
-            _ => Position { position, ..self.shared().begin },
-        };
+        let at = Position { position, ..self.shared().begin };
         // Streams lose nothing.
         let repair = options.delivery == wire::Delivery::Realtime
             || self.transport() == Transport::WebTransport;
@@ -115,17 +110,13 @@ impl Client {
             filter,
             options: kept,
             request,
-            since,
-            start: match &options.start {
-                Start::New => Start::Resume(ResumePoint { since, topics: Vec::new() }),
-                other => other.clone(),
-            },
+            place: Place::new(&options.start, at),
             deliveries,
             stream: None,
             cut: false,
             asked: None,
             topics: HashMap::new(),
-            earlier,
+            ids: HashMap::new(),
             ended: false,
         })
     }
@@ -189,13 +180,19 @@ impl Subscription {
     /// How far it has come: subscribe with this start, in this session or another, to go on
     /// without missing or repeating anything.
     pub fn resume(&self) -> Start {
-        let mut topics: Vec<_> = self.topics.values().map(Topic::place).collect();
+        let (heard_of, topics) = self.heard_of();
+        self.place.resume(heard_of, topics)
+    }
+
+    // Whether it has heard of any topic, and those that are to be named.
+    fn heard_of(&self) -> (bool, Vec<Resumed>) {
+        let marks = self.place.marks();
+        let named = self.topics.values().filter(|topic| topic.is_named(marks));
+        let mut topics: Vec<_> = named.map(Topic::place).collect();
         topics.extend(self.scattered.iter().flat_map(Scattered::places));
-        if topics.is_empty() {
-            return self.start.clone();
-        }
-        topics.extend(self.earlier.values().cloned());
-        Start::Resume(ResumePoint { since: self.since, topics })
+        let heard_of = !self.topics.is_empty()
+            || self.scattered.as_ref().is_some_and(Scattered::has_heard_of_topics);
+        (heard_of, topics)
     }
 
     /// What has come, and how; nothing where it comes in order, as it does over WebSocket.
@@ -205,15 +202,10 @@ impl Subscription {
 
     // Asks for what comes after what was read, as somebody would who comes back.
     fn ask_again(&mut self) -> Result<(), SubscribeError> {
-        if !matches!(self.start, Start::Resume(_) | Start::All) {
-            // Some of what it was to begin with may belong to topics that it has not been told of
-            // yet. It gets more of these than it asked for, as it must not get less.
-            self.since = Position { run: 0, position: 0 };
-        }
-        let start = self.resume();
-        let stood = self.topics.drain().map(|(_, topic)| (topic.name.clone(), topic.place()));
-        self.earlier.extend(stood);
-        self.start = start.clone();
+        let (heard_of, topics) = self.heard_of();
+        let start = self.place.begin_again(heard_of, topics);
+        self.topics.clear();
+        self.ids.clear();
         let options = SubscribeOptions { start, ..self.options };
         let (request, deliveries, _, asked) =
             self.client.begin_subscribing(&self.filter, &options)?;
@@ -231,7 +223,7 @@ impl Subscription {
         if sequence != topic.next {
             return Err(protocol("a sequence neither sent nor told as a gap"));
         }
-        topic.next = sequence + 1;
+        (topic.next, topic.marks) = (sequence + 1, self.place.marks());
         if topic.had.iter().any(|(first, last)| (first..=last).contains(&&sequence)) {
             return Ok(None);
         }
@@ -243,10 +235,12 @@ impl Subscription {
         match decoded.map_err(|error| SubscribeError::Protocol(error.to_string()))? {
             DaemonFrame::Topic { id, epoch, next, name } => {
                 // A name that comes back has a new id and epoch.
-                self.topics.retain(|_, topic| *topic.name != *name);
-                let resumed = self.earlier.remove(name).filter(|resumed| resumed.epoch == epoch);
-                let had = resumed.map(|resumed| resumed.had).unwrap_or_default();
-                self.topics.insert(id, Topic { name: name.into(), epoch, next, had });
+                let (had, marks) = (self.place.heard_of(name, epoch), self.place.marks());
+                let name: Arc<str> = name.into();
+                if let Some(earlier) = self.ids.insert(name.clone(), id) {
+                    self.topics.remove(&earlier);
+                }
+                self.topics.insert(id, Topic { name, epoch, next, had, marks });
                 Ok(None)
             }
             DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
@@ -256,17 +250,19 @@ impl Subscription {
             DaemonFrame::Gap { topic, first, last, cause } => {
                 let topic = self.topics.get_mut(&topic);
                 let topic = topic.ok_or_else(|| protocol("a gap of an unknown topic"))?;
-                topic.next = last + 1;
+                (topic.next, topic.marks) = (last + 1, self.place.marks());
                 let (name, epoch) = (topic.name.clone(), topic.epoch);
                 Ok(Some(Event::Gap(Gap { topic: name, epoch, first, last, cause })))
             }
+            // What stands before it has been handed out, or this would not be read.
+            DaemonFrame::Mark { position } => self.place.mark(position).map(|()| None),
             _ => Err(protocol("a frame that does not belong on a subscription's stream")),
         }
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, SubscribeError>> {
         if let Some(scattered) = &mut self.scattered {
-            return scattered.poll(context, &mut self.deliveries, &mut self.earlier);
+            return scattered.poll(context, &mut self.deliveries, &mut self.place);
         }
         loop {
             if let Some(asked) = &mut self.asked {
