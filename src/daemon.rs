@@ -130,20 +130,20 @@ impl Builder {
         };
         let shared =
             http::Shared::new(doors.core().clone(), origins, facts, local.port(), doors.stop());
-        let running = tokio::spawn(run(endpoint, listeners, shared, doors, identities.clone()));
-        Ok(Daemon { core, local, http, identities, stop, running })
+        let handle = axum_server::Handle::new();
+        let serving = (listeners, shared, handle.clone());
+        let running = tokio::spawn(run(endpoint, serving, doors, identities.clone()));
+        Ok(Daemon { core, local, http, identities, stop, handle, running })
     }
 }
 
 // Returns when every session has ended.
 async fn run(
     endpoint: endpoint::Endpoint,
-    listeners: Vec<Listener>,
-    shared: http::Shared,
+    (listeners, shared, handle): (Vec<Listener>, http::Shared, axum_server::Handle<SocketAddr>),
     doors: Doors,
     identities: Arc<Identities>,
 ) {
-    let handle = axum_server::Handle::new();
     let mut serving = JoinSet::new();
     let app = http::router(Arc::new(shared), http::websocket::routes(doors.clone()));
     for listener in listeners {
@@ -169,8 +169,8 @@ async fn run(
     }
 }
 
-/// A running daemon. Dropping the handle stops it without goodbyes; see
-/// [`shutdown`](Self::shutdown).
+/// A running daemon. Dropping the handle stops all of it at once, HTTP included, without waiting
+/// for goodbyes; see [`shutdown`](Self::shutdown).
 #[derive(Debug)]
 pub struct Daemon {
     core: Arc<Core>,
@@ -178,6 +178,8 @@ pub struct Daemon {
     http: Option<SocketAddr>,
     identities: Arc<Identities>,
     stop: watch::Sender<bool>,
+    // Of the TCP connections, which have tasks of their own.
+    handle: axum_server::Handle<SocketAddr>,
     running: JoinHandle<()>,
 }
 
@@ -190,6 +192,7 @@ impl std::fmt::Debug for Core {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.running.abort();
+        self.handle.shutdown();
     }
 }
 
@@ -262,7 +265,10 @@ impl Daemon {
         Ok(LocalSubscription { core: self.core.clone(), id, events: VecDeque::new(), ended: false })
     }
 
-    /// Stops: sessions are told goodbye and to reconnect, and have a second each to hear it.
+    /// Stops. The daemon tells its sessions goodbye and to reconnect, and gives them one second to
+    /// receive it; it gives answers to HTTP requests that have begun two seconds. Both run at the
+    /// same time, so that it returns after two and a half seconds at most, whatever the paths are
+    /// like. The ports are free then.
     pub async fn shutdown(mut self) {
         let _ = self.stop.send(true);
         let _ = (&mut self.running).await;

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 const HELLO: Duration = Duration::from_secs(10);
 
 /// How long a goodbye may take to reach the peer.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// Answers to gets under way in one session; a further one waits. Each holds its payload, also
 /// when that has left the cache.
