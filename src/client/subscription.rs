@@ -133,9 +133,7 @@ impl Client {
         // One stream and one end at most; or as many streams as the daemon has at a time.
         let (sender, deliveries) = mpsc::channel(if scattered { 80 } else { 2 });
         let sender = Route { sender, inbox: inbox.clone() };
-        let deadline = options
-            .deadline
-            .map_or(0, |deadline| u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1));
+        let deadline = options.deadline_ms();
         let frame = |request| ClientFrame::Subscribe {
             request,
             filter: filter.as_str(),
