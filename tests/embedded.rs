@@ -6,10 +6,11 @@ mod common;
 
 use common::{daemon, within};
 use std::collections::HashSet;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 use weir::daemon::LocalSubscription;
 use weir::wire::{Code, Delivery, Digest, GapCause, Which};
-use weir::{Event, Start, SubscribeOptions};
+use weir::{Client, Daemon, Event, Start, SubscribeOptions, Trust};
 
 async fn next(subscription: &mut LocalSubscription) -> Event {
     within(subscription.next()).await.unwrap().unwrap()
@@ -93,4 +94,36 @@ async fn every_start_has_epochs_of_its_own_that_javascript_can_count() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let near = |epoch: &&u64| epoch.abs_diff(now.as_micros() as u64) < 1_000_000_000;
     assert_eq!(epochs.iter().filter(near).count(), 0);
+}
+
+/// A file that does not come, as on a disk that is busy: whoever opens it waits for the other end.
+fn slow_file(path: &std::path::Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+// Everything else on the same thread stood still meanwhile.
+#[tokio::test]
+async fn a_file_that_takes_its_time_holds_nobody_else_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let [authority, hashes] =
+        ["ca.pem", "certificate.sha256"].map(|name| directory.path().join(name));
+    slow_file(&authority);
+    slow_file(&hashes);
+    let connect = async {
+        let trust = Trust::Authority(authority.clone());
+        Client::builder("127.0.0.1:9").trust(trust).connect().await.unwrap_err().to_string()
+    };
+    let listen = (Ipv4Addr::LOCALHOST, 0).into();
+    let spawn = Daemon::builder().listen(listen).state(directory.path()).spawn();
+    let release = async {
+        // This is reached although both wait.
+        for path in [&authority, &hashes] {
+            let path = path.clone();
+            let open = move || std::fs::OpenOptions::new().write(true).open(path).unwrap();
+            drop(tokio::task::spawn_blocking(open).await.unwrap());
+        }
+    };
+    let (error, daemon, ()) = within(async { tokio::join!(connect, spawn, release) }).await;
+    assert!(error.contains("ca.pem"), "{error}");
+    daemon.unwrap();
 }

@@ -48,8 +48,13 @@ pub(super) struct State {
 }
 
 impl State {
-    /// A subscription was refused, and so is none: the first with datagrams is another.
-    pub(super) fn refused(&mut self, request: u32) {
+    /// A request was refused. If it was to subscribe, that is no subscription: the first with
+    /// datagrams is another.
+    fn failed(&mut self, request: u32) {
+        // Else it is about one that has ended, which still counts.
+        if !self.questions.contains_key(&request) {
+            return;
+        }
         self.subscriptions.remove(&request);
         if self.bare == Some(request) {
             let others = self.subscriptions.iter().filter(|(_, route)| route.inbox.is_some());
@@ -286,6 +291,7 @@ async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
                 shared.answer(request, Ok(Answer::Pong));
             }
             DaemonFrame::Failed { request, code, reason } => {
+                shared.lock().failed(request);
                 shared.answer(request, Err(Refusal::new(code, reason.to_owned())));
             }
             DaemonFrame::Ended { request, code, reason } => {

@@ -48,12 +48,28 @@ impl Topic {
     }
 }
 
+/// A subscription as the daemon knows it, or has been asked for it. Dropping it ends it.
+struct Standing {
+    client: Client,
+    request: u32,
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        let shared = self.client.shared();
+        if shared.lock().subscriptions.remove(&self.request).is_some() {
+            let mut out = Vec::new();
+            ClientFrame::Unsubscribe { subscription: self.request }.encode(&mut out);
+            shared.control.push([out.into()]);
+        }
+    }
+}
+
 /// A running subscription: a [`Stream`] of events; ends after an error. Dropping it ends it.
 pub struct Subscription {
-    client: Client,
+    standing: Standing,
     filter: Filter,
     options: SubscribeOptions,
-    request: u32,
     place: Place,
     deliveries: mpsc::Receiver<Delivery>,
     stream: Option<Incoming>,
@@ -70,12 +86,14 @@ pub struct Subscription {
 
 impl std::fmt::Debug for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "subscription {} of {:?}", self.request, self.client)
+        let Standing { client, request } = &self.standing;
+        write!(f, "subscription {request} of {client:?}")
     }
 }
 
 impl Client {
-    /// Subscribes to every topic that `filter` matches; returns when the subscription stands.
+    /// Subscribes to every topic that `filter` matches; returns when the subscription stands. To
+    /// drop the future before that ends the subscription.
     pub async fn subscribe(
         &self,
         filter: &str,
@@ -83,17 +101,14 @@ impl Client {
     ) -> Result<Subscription, SubscribeError> {
         let filter = Filter::new(filter)?;
         self.shared().control.room().await;
-        let (request, deliveries, inbox, asked) = self.begin_subscribing(&filter, options)?;
+        let (standing, deliveries, inbox, asked) = self.begin_subscribing(&filter, options)?;
         let asked = asked.await.map_err(|_| self.shared().why());
         let position = match asked? {
             Ok(Answer::Subscribed(position)) => position,
             Ok(other) => {
                 return Err(SubscribeError::Protocol(format!("{other:?} to a subscribe")));
             }
-            Err(refusal) => {
-                self.shared().lock().refused(request);
-                return Err(SubscribeError::Refused(refusal));
-            }
+            Err(refusal) => return Err(SubscribeError::Refused(refusal)),
         };
         // What it begins with is kept apart.
         let kept = SubscribeOptions { start: Start::New, ..*options };
@@ -102,14 +117,14 @@ impl Client {
         let repair = options.delivery == wire::Delivery::Realtime
             || self.transport() == Transport::WebTransport;
         let scattered = inbox.map(|inbox| {
+            let request = standing.request;
             Scattered::new(self.shared().clone(), request, inbox, repair, options.deadline)
         });
         Ok(Subscription {
-            client: self.clone(),
+            standing,
             scattered,
             filter,
             options: kept,
-            request,
             place: Place::new(&options.start, at),
             deliveries,
             stream: None,
@@ -159,7 +174,9 @@ impl Client {
             }
             frame(number).encode(out);
         });
-        Ok((request, deliveries, inbox, asked?))
+        let asked = asked?;
+        let standing = Standing { client: self.clone(), request };
+        Ok((standing, deliveries, inbox, asked))
     }
 }
 
@@ -167,7 +184,7 @@ fn protocol(what: &str) -> SubscribeError {
     SubscribeError::Protocol(what.to_owned())
 }
 
-type Begun = (u32, mpsc::Receiver<Delivery>, Option<Arc<Inbox>>, Answering);
+type Begun = (Standing, mpsc::Receiver<Delivery>, Option<Arc<Inbox>>, Answering);
 
 impl Subscription {
     /// The next event; none after an error.
@@ -205,10 +222,11 @@ impl Subscription {
         self.topics.clear();
         self.ids.clear();
         let options = SubscribeOptions { start, ..self.options };
-        let (request, deliveries, _, asked) =
-            self.client.begin_subscribing(&self.filter, &options)?;
-        tracing::debug!(self.request, request, "not read fast enough: asked for the rest again");
-        (self.request, self.deliveries, self.asked) = (request, deliveries, Some(asked));
+        let (standing, deliveries, _, asked) =
+            self.standing.client.begin_subscribing(&self.filter, &options)?;
+        let (before, request) = (self.standing.request, standing.request);
+        tracing::debug!(before, request, "not read fast enough: asked for the rest again");
+        (self.standing, self.deliveries, self.asked) = (standing, deliveries, Some(asked));
         (self.cut, self.stream) = (false, None);
         Ok(())
     }
@@ -267,7 +285,7 @@ impl Subscription {
                 match ready!(pin!(asked).poll(context)) {
                     Ok(Ok(_)) => self.asked = None,
                     Ok(Err(refusal)) => return Poll::Ready(Err(SubscribeError::Refused(refusal))),
-                    Err(_) => return Poll::Ready(Err(self.client.shared().why().into())),
+                    Err(_) => return Poll::Ready(Err(self.standing.client.shared().why().into())),
                 }
             }
             // A stream that was cut is kept until the daemon has ended it: what still comes for it
@@ -282,7 +300,7 @@ impl Subscription {
                     Some(Delivery::Ended(refusal)) => {
                         return Poll::Ready(Err(SubscribeError::Refused(refusal)));
                     }
-                    None => return Poll::Ready(Err(self.client.shared().why().into())),
+                    None => return Poll::Ready(Err(self.standing.client.shared().why().into())),
                 }
                 continue;
             };
@@ -307,7 +325,7 @@ impl Subscription {
                     }
                 }
                 Err(fault) => {
-                    return Poll::Ready(Err(self.client.shared().fault(fault).into()));
+                    return Poll::Ready(Err(self.standing.client.shared().fault(fault).into()));
                 }
             }
         }
@@ -325,16 +343,5 @@ impl Stream for Subscription {
         let event = ready!(this.poll_event(context));
         this.ended = event.is_err();
         Poll::Ready(Some(event))
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        let shared = self.client.shared();
-        if shared.lock().subscriptions.remove(&self.request).is_some() {
-            let mut out = Vec::new();
-            ClientFrame::Unsubscribe { subscription: self.request }.encode(&mut out);
-            shared.control.push([out.into()]);
-        }
     }
 }
