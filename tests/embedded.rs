@@ -123,7 +123,8 @@ async fn a_file_that_takes_its_time_holds_nobody_else_up() {
             drop(tokio::task::spawn_blocking(open).await.unwrap());
         }
     };
-    let (error, daemon, ()) = within(async { tokio::join!(connect, spawn, release) }).await;
+    let all = Box::pin(async { tokio::join!(connect, spawn, release) });
+    let (error, daemon, ()) = within(all).await;
     assert!(error.contains("ca.pem"), "{error}");
     daemon.unwrap();
 }

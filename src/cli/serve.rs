@@ -114,6 +114,11 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     tokio::select! {
         () = stop(&mut terminate, &mut interrupt) => {}
         () = unheeded(&mut hangup) => {}
+        () = daemon.failed() => {
+            notify(NotifyState::Stopping);
+            daemon.shutdown().await;
+            anyhow::bail!("the daemon failed: what panicked stands above; start it again");
+        }
     }
     notify(NotifyState::Stopping);
     tracing::info!("stopping; once more stops at once");

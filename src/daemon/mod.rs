@@ -2,6 +2,8 @@
 //! stop.
 
 mod subscription;
+#[cfg(test)]
+mod tests;
 
 use crate::engine::{Engine, Limits, Publication, Ranking, Receipt};
 use crate::http::listen::{self, Connections, Listener};
@@ -137,7 +139,9 @@ impl Builder {
             http::Shared::new(doors.core().clone(), origins, facts, local.port(), doors.stop());
         let handle = axum_server::Handle::new();
         let serving = (listeners, shared, handle.clone());
-        let running = tokio::spawn(run(endpoint, serving, doors, identities.clone()));
+        let failing = stop.clone();
+        let running = run(endpoint, serving, doors, identities.clone(), failing);
+        let running = tokio::spawn(running);
         Ok(Daemon { core, local, http, identities, stop, handle, running })
     }
 }
@@ -155,6 +159,7 @@ async fn run(
     (listeners, shared, handle): (Vec<Listener>, http::Shared, axum_server::Handle<SocketAddr>),
     doors: Doors,
     identities: Arc<Identities>,
+    stop_all: watch::Sender<bool>,
 ) {
     let mut serving = JoinSet::new();
     let app = http::router(Arc::new(shared), http::websocket::routes(doors.clone()));
@@ -175,9 +180,16 @@ async fn run(
     };
     let udp = endpoint::run(endpoint, doors.clone());
     let served = async { tokio::join!(tcp, udp) };
+    let failed = async {
+        doors.core().failed().await;
+        tracing::error!("the engine panicked, which is a defect of the daemon: it stops");
+        stop_all.send_replace(true);
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         _ = served => {}
         () = identities.renewing() => {}
+        () = failed => {}
     }
 }
 
@@ -319,6 +331,13 @@ impl Daemon {
         let (start, lag) = (options.start.to_wire(), options.lag);
         let id = self.core.with(|engine| engine.subscribe(filter, &start, lag));
         Ok(LocalSubscription::new(self.core.clone(), id, deadline))
+    }
+
+    /// Waits until the daemon stops by itself, because its engine has panicked: a defect. All
+    /// sessions are told goodbye then; what calls the engine from here on, such as
+    /// [`publish`](Self::publish), panics. Start another daemon, or end the process.
+    pub async fn failed(&self) {
+        self.core.failed().await;
     }
 
     /// Stops. The daemon tells its sessions goodbye and to reconnect, and gives them one second to

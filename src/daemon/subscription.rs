@@ -57,10 +57,15 @@ impl Stream for LocalSubscription {
                 large: Large::Whole { in_order: false },
                 ..BATCH.into()
             };
+            // For if this panics, which ends it.
+            this.ended = true;
             let read = core.poll_read(*id, context, wanted, &mut |item| events.extend(read(&item)));
-            if let Err(refusal) = std::task::ready!(read) {
-                this.ended = true;
+            if let Poll::Ready(Err(refusal)) = read {
                 return Poll::Ready(Some(Err(refusal)));
+            }
+            this.ended = false;
+            if read.is_pending() {
+                return Poll::Pending;
             }
         }
     }
@@ -119,7 +124,7 @@ fn read(item: &Item<'_>) -> Option<Read> {
 
 impl Drop for LocalSubscription {
     fn drop(&mut self) {
-        self.core.with(|engine| engine.unsubscribe(self.id));
+        self.core.tidy(|engine| engine.unsubscribe(self.id));
         self.core.forget(self.id);
     }
 }

@@ -4,8 +4,9 @@ use crate::engine::{Engine, Item, MessageRef, Rope, SubscriptionId, Wanted};
 use crate::wire::Refusal;
 use bytes::Bytes;
 use std::cell::RefCell;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use tokio::sync::SetOnce;
 
 struct Inner {
     engine: Engine,
@@ -15,7 +16,14 @@ struct Inner {
 }
 
 /// The engine, shared.
-pub(crate) struct Core(Mutex<Inner>);
+///
+/// An engine that has panicked half-way may have given a sequence twice, or counted twice, the next
+/// time that it is called. So it is not called again: whoever tries panics too, each session ends and
+/// is told, and the daemon stops. What starts anew has other epochs, by which clients know.
+pub(crate) struct Core {
+    inner: Mutex<Inner>,
+    failed: SetOnce<()>,
+}
 
 /// A payload as it was read under the lock, to be put together without it.
 #[derive(Debug)]
@@ -49,11 +57,38 @@ thread_local! {
 
 impl Core {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self(Mutex::new(Inner { engine, readers: Vec::new(), named: Vec::new() }))
+        let inner = Mutex::new(Inner { engine, readers: Vec::new(), named: Vec::new() });
+        Self { inner, failed: SetOnce::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let Ok(inner) = self.inner.lock() else {
+            self.has_failed();
+            panic!("the engine panicked before: it is not called any more");
+        };
+        inner
+    }
+
+    /// Whether the engine has panicked. If so, the daemon is told.
+    pub(crate) fn has_failed(&self) -> bool {
+        let failed = self.inner.is_poisoned();
+        if failed {
+            // Once is enough.
+            let _ = self.failed.set(());
+        }
+        failed
+    }
+
+    /// Waits until somebody has found that the engine has panicked.
+    pub(crate) async fn failed(&self) {
+        self.failed.wait().await;
+    }
+
+    /// Calls the engine from where something is dropped: not if it has panicked, which may be why.
+    pub(crate) fn tidy(&self, call: impl FnOnce(&mut Engine)) {
+        if !self.has_failed() {
+            self.with(call);
+        }
     }
 
     /// Calls the engine and wakes whoever has something to read after it.
@@ -112,6 +147,9 @@ impl Core {
 
     /// Forgets the reader of a subscription that has ended.
     pub(crate) fn forget(&self, id: SubscriptionId) {
+        if self.has_failed() {
+            return;
+        }
         let reader = self.lock().readers.get_mut(id.index()).and_then(Option::take);
         drop(reader);
     }

@@ -75,7 +75,7 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         if self.intake.progress().is_some() {
             let Self { peer, intake, .. } = self;
-            peer.core.with(|engine| peer.state().broke_off(engine, intake));
+            peer.core.tidy(|engine| peer.state().broke_off(engine, intake));
         }
     }
 }
