@@ -94,3 +94,64 @@ impl Place {
 
 // No run has this name.
 const EVERYTHING: Position = Position { run: 0, position: 0 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(position: u64) -> Position {
+        Position { run: 7, position }
+    }
+
+    fn topic(name: &str, had: &[(u64, u64)]) -> Resumed {
+        Resumed { topic: name.into(), epoch: 1, next: 5, had: had.into() }
+    }
+
+    fn point(since: Position, topics: &[Resumed]) -> Start {
+        Start::Resume(ResumePoint { since, topics: topics.into() })
+    }
+
+    // Cut before it had heard of all that it was to begin with, it asks for everything: a mark says
+    // that it has heard of all.
+    #[test]
+    fn after_a_mark_no_more_is_asked_for_than_what_came_after_it() {
+        for start in [Start::Latest, Start::Last(3), Start::Sequence(1), Start::New, Start::All] {
+            let unmarked = match start {
+                Start::New => at(10),
+                _ => EVERYTHING,
+            };
+            let mut place = Place::new(&start, at(10));
+            assert_eq!(
+                place.begin_again(true, vec![topic("a", &[])]),
+                point(unmarked, &[topic("a", &[])])
+            );
+            let mut place = Place::new(&start, at(10));
+            place.mark(20).unwrap();
+            assert_eq!(place.resume(true, Vec::new()), point(at(20), &[]));
+            assert_eq!(place.resume(false, Vec::new()), point(at(20), &[]));
+            assert_eq!(
+                place.begin_again(true, vec![topic("a", &[])]),
+                point(at(20), &[topic("a", &[])])
+            );
+            // Asked again, before it has heard of that topic: it is named again.
+            assert_eq!(place.resume(false, Vec::new()), point(at(20), &[topic("a", &[])]));
+            place.mark(30).unwrap();
+            assert_eq!(place.resume(false, Vec::new()), point(at(30), &[]));
+        }
+    }
+
+    #[test]
+    fn what_lacks_something_stays_and_a_mark_of_another_run_may_be_lower() {
+        let topics = [topic("a", &[(7, 8)]), topic("b", &[])];
+        let start = point(Position { run: 6, position: 1_000 }, &topics);
+        let mut place = Place::new(&start, at(10));
+        assert_eq!(place.resume(false, Vec::new()), start);
+        place.mark(20).unwrap();
+        let left = point(at(20), &topics[..1]);
+        assert_eq!(place.resume(false, Vec::new()), left);
+        assert_eq!(place.resume(true, Vec::new()), left);
+        assert_eq!(place.heard_of("a", 1), [(7, 8)]);
+        assert!(place.mark(19).is_err());
+        place.mark(20).unwrap();
+    }
+}
