@@ -186,6 +186,9 @@ const FLAGS: [&str; 7] = [
     CERT_HASH,
 ];
 
+/// What stands at the top of the file: keys, and sections.
+const TOP: [&str; 4] = ["cache", "http", "limits", "listen"];
+
 /// Hashes of certificates for the verbs that connect, where no flag says what to trust.
 pub(crate) const CERT_HASH: &str = "WEIR_CERT_HASH";
 
@@ -199,10 +202,23 @@ impl Config {
             Some(path) => read(path)?,
             None => toml::Table::new(),
         };
+        let mut others = Vec::new();
         for (variable, value) in environment {
-            if variable.starts_with("WEIR_") && !FLAGS.contains(&variable.as_str()) {
+            let Some(name) = variable.strip_prefix("WEIR_") else { continue };
+            // What may be meant for a daemon is refused where it is wrong. The rest is others': a
+            // cluster tells each program of the services there are, in `WEIR_PORT` and more if one
+            // is named weir.
+            let top = name.split("__").next().unwrap_or_default().to_lowercase();
+            if TOP.contains(&&*top) {
                 overlay(&mut table, &variable, &value)?;
+            } else if !FLAGS.contains(&&*variable) {
+                others.push(variable);
             }
+        }
+        if !others.is_empty() {
+            others.sort();
+            let variables = others.join(" ");
+            tracing::warn!(variables, "environment variables that name no key are ignored");
         }
         // The file by itself was checked; what is wrong here would have been named there.
         let config: Self = table.try_into().map_err(|error: toml::de::Error| {
@@ -342,13 +358,17 @@ mod tests {
         // Every key stands in it.
         let keys = DEFAULT.lines().filter(|line| line.contains(" = ")).count();
         assert_eq!(keys, 10);
+        let table: toml::Table = DEFAULT.parse().unwrap();
+        assert_eq!(table.keys().map(String::as_str).collect::<Vec<_>>(), TOP);
     }
 
     #[test]
     fn the_environment_wins_over_the_file() {
         let config = load("[cache]\nbytes = \"64MiB\"", &[("WEIR_CACHE__BYTES", "1GiB")]).unwrap();
         assert_eq!(config.cache.bytes, ByteSize::gib(1));
-        let config = load("", &[("WEIR_LIMITS__TOPICS", "7"), ("OTHER", "x")]).unwrap();
+        let others =
+            [("OTHER", "x"), ("WEIR_PORT", "tcp://10.0.0.1:4433"), ("WEIR_CASHE__BYTES", "1")];
+        let config = load("", &[&[("WEIR_LIMITS__TOPICS", "7")], &others[..]].concat()).unwrap();
         assert_eq!(config.limits.topics, 7);
         let origins = r#"["https://a.example", "http://b.example:3000"]"#;
         let variables = [("WEIR_HTTP__ORIGINS", origins), ("WEIR_HTTP__LISTEN", "off")];
@@ -364,7 +384,9 @@ mod tests {
             ("\n[limits]\ntopics = \"x\"", &[], "weir.toml:3: limits.topics: invalid type"),
             ("listen = \"nowhere\"", &[], "weir.toml:1: listen: invalid socket address"),
             ("cache = [", &[], "weir.toml:1: "),
-            ("", &[("WEIR_CASHE__BYTES", "1")], "environment variable WEIR_CASHE__BYTES: "),
+            ("", &[("WEIR_CACHE__BYTS", "1")], "environment variable WEIR_CACHE__BYTS: "),
+            ("", &[("WEIR_CACHE", "1")], "environment variable WEIR_CACHE: "),
+            ("", &[("WEIR_LISTEN", "x")], "environment variable WEIR_LISTEN: "),
             ("", &[("WEIR_CACHE__BYTES", "much")], "environment variable WEIR_CACHE__BYTES: "),
             ("[cache]\nbytes = \"32MiB\"", &[], "limits.payload: 16.0 MiB is not between"),
             ("[http]\nlisten = \"8080\"", &[], "weir.toml:2: http.listen: \"8080\" is neither"),

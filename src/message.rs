@@ -85,6 +85,12 @@ pub struct SubscribeOptions {
 }
 
 impl SubscribeOptions {
+    /// As it is sent: 0 is none.
+    pub(crate) fn deadline_ms(&self) -> u32 {
+        self.deadline
+            .map_or(0, |deadline| u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1))
+    }
+
     /// The default with another start.
     pub fn from(start: Start) -> Self {
         Self { start, ..Self::default() }

@@ -5,9 +5,10 @@
 mod common;
 
 use common::{TRANSPORTS, client, daemon, daemon_with, gap, message, within};
+use futures_util::FutureExt as _;
 use weir::client::{PublishError, RequestError, SubscribeError};
 use weir::engine::Limits;
-use weir::wire::{Code, Digest, GapCause, Lag, Which};
+use weir::wire::{Code, Delivery, Digest, GapCause, Lag, Which};
 use weir::{Client, Daemon, Event, Start, SubscribeOptions};
 
 #[tokio::test]
@@ -272,6 +273,25 @@ async fn a_session_has_as_many_subscriptions_as_it_was_told_and_no_more() {
     // One that is dropped makes room for another.
     subscriptions.pop();
     client.subscribe("demo/**", &options).await.unwrap();
+}
+
+// Its future was dropped before the answer: by a timeout, or a `select!`.
+#[tokio::test]
+async fn a_subscription_that_is_given_up_before_it_stands_is_none() {
+    let daemon = daemon().await;
+    for transport in TRANSPORTS {
+        let client = client(&daemon, transport).await;
+        for delivery in [Delivery::Ordered, Delivery::Unordered, Delivery::Realtime] {
+            let options = SubscribeOptions { delivery, ..SubscribeOptions::default() };
+            // As many as there is room for; what is asked for is done in its order.
+            for _ in 0..256 {
+                assert!(client.subscribe("a", &options).now_or_never().is_none(), "it has to wait");
+            }
+            let mut second = within(client.subscribe("a", &options)).await.unwrap();
+            daemon.publish("a", "x").unwrap();
+            assert_eq!(message(&mut second).await.payload, "x");
+        }
+    }
 }
 
 #[tokio::test]

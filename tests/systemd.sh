@@ -70,6 +70,8 @@ try:
     with open(left) as here, open(f"{work}/state/certificate.sha256") as there:
         assert here.read() == there.read(), "two different hashes"
     print("   the hash stands in the runtime directory, mode 644")
+    # Ignored, and said in the log.
+    daemon.send_signal(signal.SIGHUP)
     daemon.send_signal(signal.SIGTERM)
     expect("STOPPING=1")
     code = daemon.wait(timeout=10)

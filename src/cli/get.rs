@@ -47,7 +47,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let written = std::fs::write(&file, &message.payload);
             written.with_context(|| file.display().to_string())?;
         }
-        None if json => Output::new(true).message(&message)?,
+        None if json => Output::print(Output::new(true).message(&message))?,
         None => {
             let mut out = std::io::stdout().lock();
             out.write_all(&message.payload)?;

@@ -4,6 +4,7 @@ mod bench;
 mod get;
 mod output;
 mod ping;
+mod printer;
 mod publish;
 mod serve;
 mod subscribe;

@@ -4,7 +4,7 @@ use crate::json::{self, payload_field};
 use crate::wire::Digest;
 use crate::{Gap, Message, client::Receipt};
 use serde_json::{Value, json};
-use std::io::{self, IsTerminal as _, StdoutLock, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 /// Payload bytes shown to people on one line.
 const SHOWN: usize = 120;
@@ -24,15 +24,22 @@ impl Output {
     fn line(
         &self,
         value: &Value,
-        text: impl FnOnce(&mut StdoutLock<'_>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+        text: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<Vec<u8>> {
+        let mut line = Vec::new();
         if self.json {
-            serde_json::to_writer(&mut out, value)?;
+            serde_json::to_writer(&mut line, value)?;
         } else {
-            text(&mut out)?;
+            text(&mut line)?;
         }
-        out.write_all(b"\n")?;
+        line.push(b'\n');
+        Ok(line)
+    }
+
+    /// Prints a line at once. What prints many, and can be interrupted, has a `Printer`.
+    pub(super) fn print(line: io::Result<Vec<u8>>) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(&line?)?;
         out.flush()
     }
 
@@ -44,7 +51,7 @@ impl Output {
         if self.colour { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    pub(super) fn message(&self, message: &Message) -> io::Result<()> {
+    pub(super) fn message(&self, message: &Message) -> io::Result<Vec<u8>> {
         let mut value = json!({
             "topic": &*message.topic,
             "sequence": message.sequence,
@@ -62,7 +69,7 @@ impl Output {
         })
     }
 
-    pub(super) fn gap(&self, gap: &Gap) -> io::Result<()> {
+    pub(super) fn gap(&self, gap: &Gap) -> io::Result<Vec<u8>> {
         let Gap { topic, first, last, cause, .. } = gap;
         let cause = json::cause(*cause);
         let value = json!({
@@ -74,7 +81,12 @@ impl Output {
         })
     }
 
-    pub(super) fn receipt(&self, topic: &str, size: usize, receipt: &Receipt) -> io::Result<()> {
+    pub(super) fn receipt(
+        &self,
+        topic: &str,
+        size: usize,
+        receipt: &Receipt,
+    ) -> io::Result<Vec<u8>> {
         let Receipt { sequence, count, since, digest, duplicate } = receipt;
         let value = json!({
             "topic": topic, "sequence": sequence, "count": count, "since": since,
@@ -86,7 +98,7 @@ impl Output {
         })
     }
 
-    pub(super) fn accepted(&self, topic: &str, size: usize) -> io::Result<()> {
+    pub(super) fn accepted(&self, topic: &str, size: usize) -> io::Result<Vec<u8>> {
         let value = json!({ "topic": topic, "size": size, "accepted": true });
         self.line(&value, |out| {
             write!(out, "{} {}", self.bold(topic), self.dim(&format!("accepted {size} bytes")))
@@ -98,7 +110,7 @@ impl Output {
         topic: &str,
         rank: usize,
         entry: &crate::client::Ranking,
-    ) -> io::Result<()> {
+    ) -> io::Result<Vec<u8>> {
         let mut value = json!({
             "topic": topic, "rank": rank, "count": entry.count, "since": entry.since,
             "sequence": entry.sequence, "digest": entry.digest.to_string(), "size": entry.size,
@@ -115,13 +127,13 @@ impl Output {
         })
     }
 
-    pub(super) fn ping(&self, sequence: u32, took: std::time::Duration) -> io::Result<()> {
+    pub(super) fn ping(&self, sequence: u32, took: std::time::Duration) -> io::Result<Vec<u8>> {
         let ms = took.as_secs_f64() * 1e3;
         let value = json!({ "ping": sequence, "ms": ms });
         self.line(&value, |out| write!(out, "ping {sequence}: {ms:.3} ms"))
     }
 
-    pub(super) fn value(&self, value: &Value, text: &str) -> io::Result<()> {
+    pub(super) fn value(&self, value: &Value, text: &str) -> io::Result<Vec<u8>> {
         self.line(value, |out| write!(out, "{text}"))
     }
 }

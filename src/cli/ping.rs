@@ -2,6 +2,7 @@
 
 use super::Connection;
 use super::output::Output;
+use super::printer::{Printer, interruptible};
 use clap::Args;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -33,15 +34,19 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let ms = start.elapsed().as_secs_f64() * 1e3;
     let transport = client.transport();
     let value = json!({ "event": "connected", "transport": transport.to_string(), "ms": ms });
-    output.value(&value, &format!("connected over {transport} in {ms:.1} ms"))?;
-    let mut every = tokio::time::interval(PAUSE);
-    for sequence in 1..=count {
-        tokio::select! {
-            _ = every.tick() => {}
-            _ = tokio::signal::ctrl_c() => break,
+    let connected = format!("connected over {transport} in {ms:.1} ms");
+    let mut printer = Printer::start()?;
+    let printed = async {
+        printer.print(&output.value(&value, &connected)?).await?;
+        let mut every = tokio::time::interval(PAUSE);
+        for sequence in 1..=count {
+            printer.unless_interrupted(every.tick()).await?;
+            let took = printer.unless_interrupted(client.ping()).await??;
+            printer.print(&output.ping(sequence, took)?).await?;
         }
-        output.ping(sequence, client.ping().await?)?;
-    }
+        printer.finish().await
+    };
+    let printed = printed.await;
     client.close().await;
-    Ok(())
+    interruptible(printed)
 }

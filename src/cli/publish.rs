@@ -92,10 +92,10 @@ async fn send(
 impl Pending {
     async fn print(self, output: &Output, topic: &str, size: usize) -> anyhow::Result<()> {
         match self {
-            Self::Receipt(receipt) => output.receipt(topic, size, &receipt.await?)?,
+            Self::Receipt(receipt) => Output::print(output.receipt(topic, size, &receipt.await?))?,
             Self::Accepted(accepted) => {
                 accepted.await?;
-                output.accepted(topic, size)?;
+                Output::print(output.accepted(topic, size))?;
             }
         }
         Ok(())

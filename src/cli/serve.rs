@@ -57,6 +57,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     // From here on a signal stops the daemon as it should.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut builder = Daemon::builder()
         .listen(config.listen)
         .http(config.http.listen.0)
@@ -108,9 +109,17 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
          in other terminals:   weir sub 'demo/*'{server}\n                      \
          weir pub demo/a hello{server}"
     );
-    Output::new(arguments.json).value(&value, &text)?;
+    Output::print(Output::new(arguments.json).value(&value, &text))?;
     notify(NotifyState::Ready);
-    stop(&mut terminate, &mut interrupt).await;
+    tokio::select! {
+        () = stop(&mut terminate, &mut interrupt) => {}
+        () = unheeded(&mut hangup) => {}
+        () = daemon.failed() => {
+            notify(NotifyState::Stopping);
+            daemon.shutdown().await;
+            anyhow::bail!("the daemon failed: what panicked stands above; start it again");
+        }
+    }
     notify(NotifyState::Stopping);
     tracing::info!("stopping; once more stops at once");
     tokio::select! {
@@ -123,6 +132,13 @@ async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+// Others read their configuration anew upon HUP, and log rotation sends it to whoever asks for it.
+async fn unheeded(hangup: &mut Signal) {
+    while hangup.recv().await.is_some() {
+        tracing::warn!("HUP changes nothing: to read the configuration anew, restart");
     }
 }
 

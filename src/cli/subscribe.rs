@@ -2,6 +2,8 @@
 
 use super::Connection;
 use super::output::Output;
+use super::printer::{Printer, interruptible};
+use crate::client::Subscription;
 use crate::wire::{Delivery, Lag};
 use crate::{Event, Start, SubscribeOptions};
 use clap::{Args, ValueEnum};
@@ -92,24 +94,30 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let client = connection.connect().await?;
     let mut subscription = client.subscribe(&filter, &options).await?;
     tracing::debug!(filter, "subscribed");
-    let mut left = count;
+    let mut printer = Printer::start()?;
+    let printed = print(&mut subscription, &output, count, &mut printer).await;
+    drop(subscription);
+    client.close().await;
+    interruptible(printed)
+}
+
+async fn print(
+    subscription: &mut Subscription,
+    output: &Output,
+    mut left: Option<u64>,
+    printer: &mut Printer,
+) -> anyhow::Result<()> {
     while left != Some(0) {
-        let event = tokio::select! {
-            event = subscription.next() => event,
-            _ = tokio::signal::ctrl_c() => break,
-        };
-        match event.transpose()? {
+        match printer.unless_interrupted(subscription.next()).await?.transpose()? {
             Some(Event::Message(message)) => {
-                output.message(&message)?;
+                printer.print(&output.message(&message)?).await?;
                 left = left.map(|left| left - 1);
             }
-            Some(Event::Gap(gap)) => output.gap(&gap)?,
+            Some(Event::Gap(gap)) => printer.print(&output.gap(&gap)?).await?,
             None => break,
         }
     }
-    drop(subscription);
-    client.close().await;
-    Ok(())
+    printer.finish().await
 }
 
 #[cfg(test)]

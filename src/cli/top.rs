@@ -2,8 +2,9 @@
 
 use super::Connection;
 use super::output::Output;
+use super::printer::{Printer, interruptible};
 use clap::Args;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 #[derive(Debug, Args)]
@@ -33,23 +34,26 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let output = Output::new(json);
     let clear = watch && !json && std::io::stdout().is_terminal();
     let client = connection.connect().await?;
-    let mut every = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        tokio::select! {
-            _ = every.tick() => {}
-            _ = tokio::signal::ctrl_c() => break,
+    let mut printer = Printer::start()?;
+    let printed = async {
+        let mut every = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            printer.unless_interrupted(every.tick()).await?;
+            let ranking = printer.unless_interrupted(client.top(&topic, k)).await??;
+            let mut lines = Vec::new();
+            if clear {
+                lines.extend(b"\x1b[H\x1b[2J");
+            }
+            for (index, entry) in ranking.iter().enumerate() {
+                lines.extend(output.ranking(&topic, index + 1, entry)?);
+            }
+            printer.print(&lines).await?;
+            if !watch {
+                return printer.finish().await;
+            }
         }
-        let ranking = client.top(&topic, k).await?;
-        if clear {
-            write!(std::io::stdout(), "\x1b[H\x1b[2J")?;
-        }
-        for (index, entry) in ranking.iter().enumerate() {
-            output.ranking(&topic, index + 1, entry)?;
-        }
-        if !watch {
-            break;
-        }
-    }
+    };
+    let printed = printed.await;
     client.close().await;
-    Ok(())
+    interruptible(printed)
 }

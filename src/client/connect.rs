@@ -173,19 +173,7 @@ async fn dial_one(
     address: SocketAddr,
 ) -> Result<Dialled, ConnectError> {
     let server = &builder.server;
-    let expect = match &builder.trust {
-        Trust::Auto if address.ip().is_loopback() => {
-            let places = state::places(builder.state.as_deref());
-            match state::local_hashes(&places) {
-                hashes if hashes.is_empty() => return Err(ConnectError::NoCertificate { places }),
-                hashes => Expect::Hashes(hashes.into_iter().collect()),
-            }
-        }
-        Trust::Auto | Trust::System => Expect::System,
-        Trust::Authority(path) => Expect::Authority(path),
-        Trust::Pinned(hashes) => Expect::Hashes(hashes.clone()),
-        Trust::Insecure => Expect::Anything,
-    };
+    let expect = expect(builder, address).await?;
     let complaint = Complaint::default();
     let connected = tokio::select! {
         connected = connect(kind, &expect, host, address, &complaint) => connected,
@@ -212,6 +200,28 @@ async fn dial_one(
         }
     };
     greet(builder, endpoint, link).await.map_err(gone)
+}
+
+// What the daemon's certificate has to be. Files are read on a thread for that: others go on.
+async fn expect(builder: &Builder, address: SocketAddr) -> Result<Expect, ConnectError> {
+    let (trust, state) = (builder.trust.clone(), builder.state.clone());
+    let read = move || match trust {
+        Trust::Auto if address.ip().is_loopback() => {
+            let places = state::places(state.as_deref());
+            match state::local_hashes(&places) {
+                hashes if hashes.is_empty() => Err(ConnectError::NoCertificate { places }),
+                hashes => Ok(Expect::Hashes(hashes.into_iter().collect())),
+            }
+        }
+        Trust::Auto | Trust::System => Ok(Expect::system()?),
+        Trust::Authority(path) => Ok(Expect::authority(&path)?),
+        Trust::Pinned(hashes) => Ok(Expect::Hashes(hashes)),
+        Trust::Insecure => Ok(Expect::Anything),
+    };
+    match tokio::task::spawn_blocking(read).await {
+        Ok(expect) => expect,
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
 }
 
 async fn greet(builder: &Builder, endpoint: Endpoint, link: Link) -> Result<Dialled, Gone> {

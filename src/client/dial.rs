@@ -34,7 +34,7 @@ impl<E: Into<ConnectError>> From<E> for Failure {
 /// Connects, up to where the frames begin.
 pub(super) async fn connect(
     kind: Transport,
-    expect: &Expect<'_>,
+    expect: &Expect,
     host: &str,
     address: SocketAddr,
     complaint: &Complaint,
@@ -58,7 +58,7 @@ fn gone(reason: impl Display) -> Failure {
 }
 
 async fn quic(
-    expect: &Expect<'_>,
+    expect: &Expect,
     host: &str,
     address: SocketAddr,
     complaint: &Complaint,
@@ -79,7 +79,7 @@ async fn quic(
 }
 
 async fn web_transport(
-    expect: &Expect<'_>,
+    expect: &Expect,
     host: &str,
     address: SocketAddr,
     complaint: &Complaint,
@@ -91,7 +91,7 @@ async fn web_transport(
     let endpoint = wtransport::Endpoint::client(config.build())?;
     // By name only where a name is checked: it is looked up once more.
     let authority = match expect {
-        Expect::System | Expect::Authority(_) if host.parse::<IpAddr>().is_err() => {
+        Expect::Authorities(_) if host.parse::<IpAddr>().is_err() => {
             format!("{host}:{}", address.port())
         }
         _ => address.to_string(),
@@ -102,7 +102,7 @@ async fn web_transport(
 }
 
 async fn web_socket(
-    expect: &Expect<'_>,
+    expect: &Expect,
     host: &str,
     address: SocketAddr,
     complaint: &Complaint,

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// How long the daemon may take to hear that the session is over.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// What a subscription is handed.
 pub(super) enum Delivery {
@@ -48,8 +48,13 @@ pub(super) struct State {
 }
 
 impl State {
-    /// A subscription was refused, and so is none: the first with datagrams is another.
-    pub(super) fn refused(&mut self, request: u32) {
+    /// A request was refused. If it was to subscribe, that is no subscription: the first with
+    /// datagrams is another.
+    fn failed(&mut self, request: u32) {
+        // Else it is about one that has ended, which still counts.
+        if !self.questions.contains_key(&request) {
+            return;
+        }
         self.subscriptions.remove(&request);
         if self.bare == Some(request) {
             let others = self.subscriptions.iter().filter(|(_, route)| route.inbox.is_some());
@@ -179,6 +184,7 @@ async fn take_datagrams(shared: &Shared) -> Closed {
                     shared.lock().outstanding.acknowledge(alias, floor, seen);
                     shared.receipt.notify_waiters();
                 }
+                Ok(DaemonFrame::Mark { .. }) => return broken("a mark in a datagram"),
                 Ok(_) => frames.push(frame),
                 Err(error) => return broken(error),
             }
@@ -285,6 +291,7 @@ async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
                 shared.answer(request, Ok(Answer::Pong));
             }
             DaemonFrame::Failed { request, code, reason } => {
+                shared.lock().failed(request);
                 shared.answer(request, Err(Refusal::new(code, reason.to_owned())));
             }
             DaemonFrame::Ended { request, code, reason } => {

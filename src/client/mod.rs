@@ -21,6 +21,7 @@ mod error;
 mod inbox;
 mod incoming;
 mod large;
+mod place;
 mod publish;
 mod realtime;
 mod request;
@@ -229,11 +230,17 @@ impl Client {
         self.shared().why()
     }
 
-    /// Waits for the receipts of everything published, then says goodbye.
+    /// Waits for the receipts of everything published, for as long as the session lasts. Then says
+    /// goodbye, and gives the daemon one second to receive it.
     pub async fn close(self) {
         self.shared().settled().await;
         self.shared().link.close(crate::wire::Code::DONE, "");
-        self.handle.endpoint.wait_idle().await;
-        self.shared().link.left().await;
+        // A connection that is closed stays for three of its probe timeouts (RFC 9000, section
+        // 10.2): over a path that stood still, minutes. The packet that closes it leaves at once.
+        let gone = async {
+            self.handle.endpoint.wait_idle().await;
+            self.shared().link.left().await;
+        };
+        let _ = tokio::time::timeout(driver::LINGER, gone).await;
     }
 }

@@ -6,6 +6,7 @@ use super::assembly::Whole;
 use super::driver::Delivery;
 use super::inbox::Inbox;
 use super::incoming::{Arrived, Fault, Incoming};
+use super::place::Place;
 use super::{Shared, SubscribeError};
 use crate::message::{Event, Gap, Known, Resumed};
 use crate::wire::realtime::{Arrival, Due, HOLES, Receiver};
@@ -46,6 +47,14 @@ fn without(ranges: &[(u64, u64)], first: u64, last: u64) -> Vec<(u64, u64)> {
     parts.collect()
 }
 
+// A topic that was announced.
+struct Named {
+    name: Arc<str>,
+    epoch: u64,
+    // Marks that stood before what was last handed out of it.
+    marks: u64,
+}
+
 type Reading = Pin<Box<dyn Future<Output = (Incoming, Result<Option<Arrived>, Fault>)> + Send>>;
 
 /// The receiving end.
@@ -53,8 +62,10 @@ pub(super) struct Scattered {
     shared: Arc<Shared>,
     request: u32,
     receiver: Receiver,
-    // By id: name and epoch.
-    names: HashMap<u64, (Arc<str>, u64)>,
+    // By id.
+    names: HashMap<u64, Named>,
+    ids: HashMap<Arc<str>, u64>,
+    marks: u64,
     inbox: Arc<Inbox>,
     streams: FuturesUnordered<Reading>,
     // Topic and sequence of what has begun on one of them: nothing to ask for.
@@ -88,6 +99,8 @@ impl Scattered {
             request,
             receiver: Receiver::new(repair, deadline),
             names: HashMap::new(),
+            ids: HashMap::new(),
+            marks: 0,
             inbox,
             streams: FuturesUnordered::new(),
             arriving: Vec::new(),
@@ -110,9 +123,19 @@ impl Scattered {
         }
     }
 
-    /// How far it has come in the topics that it has heard of.
+    /// Whether any topic was announced.
+    pub(super) fn has_heard_of_topics(&self) -> bool {
+        !self.names.is_empty()
+    }
+
+    /// How far it has come in the topics that it has heard of since the last mark, and in those
+    /// of which something is missing.
     pub(super) fn places(&self) -> impl Iterator<Item = Resumed> {
-        self.names.iter().filter_map(|(id, (name, epoch))| {
+        let named = self
+            .names
+            .iter()
+            .filter(|(id, named)| named.marks == self.marks || !self.receiver.is_complete(**id));
+        named.filter_map(|(id, Named { name, epoch, .. })| {
             let next = self.receiver.next(*id)?;
             // What was not handed out yet was not had.
             let below = [(0, next.saturating_sub(1))];
@@ -137,12 +160,12 @@ impl Scattered {
         self.begun.elapsed().as_micros() as u64
     }
 
-    /// The next event. `earlier` is what it was resumed with.
+    /// The next event. `place` is how far it has come in topics that it has not heard of.
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,
         deliveries: &mut mpsc::Receiver<Delivery>,
-        earlier: &mut HashMap<Arc<str>, Resumed>,
+        place: &mut Place,
     ) -> Poll<Result<Event, SubscribeError>> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -150,13 +173,13 @@ impl Scattered {
             }
             if let Poll::Ready(frame) = self.inbox.poll(context) {
                 self.datagrams += 1;
-                self.take(&frame, earlier)?;
+                self.take(&frame, place)?;
                 continue;
             }
             match self.streams.poll_next_unpin(context) {
                 Poll::Ready(Some((incoming, Ok(Some(arrived))))) => {
                     self.streams.push(read(incoming));
-                    self.take_arrived(arrived, earlier)?;
+                    self.take_arrived(arrived, place)?;
                     continue;
                 }
                 // Its end is not the subscription's. What it had of a message is of no use: the
@@ -232,8 +255,9 @@ impl Scattered {
     }
 
     fn gap(&mut self, topic: u64, first: u64, last: u64, cause: GapCause) {
-        if let Some((name, epoch)) = self.names.get(&topic) {
-            let (topic, epoch) = (name.clone(), *epoch);
+        if let Some(named) = self.names.get_mut(&topic) {
+            named.marks = self.marks;
+            let (topic, epoch) = (named.name.clone(), named.epoch);
             self.ready.push_back(Event::Gap(Gap { topic, epoch, first, last, cause }));
         }
     }
@@ -241,9 +265,10 @@ impl Scattered {
     fn message(&mut self, whole: Whole) {
         let (now, rtt) = (self.now(), self.shared.rtt());
         if self.receiver.message(now, rtt, whole.topic, whole.sequence) == Arrival::New
-            && let Some((name, epoch)) = self.names.get(&whole.topic)
+            && let Some(named) = self.names.get_mut(&whole.topic)
         {
-            self.ready.push_back(Event::Message(whole.of(name.clone(), *epoch)));
+            named.marks = self.marks;
+            self.ready.push_back(Event::Message(whole.of(named.name.clone(), named.epoch)));
         }
     }
 
@@ -253,13 +278,9 @@ impl Scattered {
         }
     }
 
-    fn take_arrived(
-        &mut self,
-        arrived: Arrived,
-        earlier: &mut HashMap<Arc<str>, Resumed>,
-    ) -> Result<(), SubscribeError> {
+    fn take_arrived(&mut self, arrived: Arrived, place: &mut Place) -> Result<(), SubscribeError> {
         match arrived {
-            Arrived::Frame(frame) => return self.take(&frame, earlier),
+            Arrived::Frame(frame) => return self.take(&frame, place),
             Arrived::Begun(topic, sequence) => self.arriving.push((topic, sequence)),
             Arrived::Aborted(topic, sequence, _) => self.arrives_no_more((topic, sequence)),
             Arrived::Whole(whole) => {
@@ -270,11 +291,7 @@ impl Scattered {
         Ok(())
     }
 
-    fn take(
-        &mut self,
-        frame: &Bytes,
-        earlier: &mut HashMap<Arc<str>, Resumed>,
-    ) -> Result<(), SubscribeError> {
+    fn take(&mut self, frame: &Bytes, place: &mut Place) -> Result<(), SubscribeError> {
         let decoded = DaemonFrame::decode(frame);
         let (now, rtt) = (self.now(), self.shared.rtt());
         match decoded.map_err(|error| SubscribeError::Protocol(error.to_string()))? {
@@ -282,8 +299,7 @@ impl Scattered {
             DaemonFrame::Topic { id, epoch, next, name } => {
                 // A name that comes back has a new id and epoch. Ids only grow: an older one has
                 // been overtaken.
-                let known = self.names.iter().find(|(_, (known, _))| **known == *name);
-                if let Some(known) = known.map(|(id, _)| *id) {
+                if let Some(known) = self.ids.get(name).copied() {
                     if id < known {
                         return Ok(());
                     }
@@ -296,9 +312,10 @@ impl Scattered {
                     self.names.remove(&known);
                     self.receiver.forget(known);
                 }
-                let resumed = earlier.remove(name).filter(|resumed| resumed.epoch == epoch);
-                let had = resumed.map(|resumed| resumed.had).unwrap_or_default();
-                self.names.insert(id, (name.into(), epoch));
+                let had = place.heard_of(name, epoch);
+                let (name, marks): (Arc<str>, _) = (name.into(), self.marks);
+                self.ids.insert(name.clone(), id);
+                self.names.insert(id, Named { name, epoch, marks });
                 self.receiver.topic(now, rtt, id, next, had);
             }
             DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
@@ -312,6 +329,11 @@ impl Scattered {
             }
             DaemonFrame::Head { topic, sequence } => {
                 self.receiver.head(now, rtt, topic, sequence);
+            }
+            // What stands before it has been handed out, or is known to be missing.
+            DaemonFrame::Mark { position } => {
+                place.mark(position)?;
+                self.marks = place.marks();
             }
             _ => {
                 let what = "a frame that does not belong to a subscription";

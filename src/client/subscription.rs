@@ -9,10 +9,11 @@ use super::assembly::Whole;
 use super::driver::{Delivery, Route};
 use super::inbox::Inbox;
 use super::incoming::{Arrived, Incoming};
+use super::place::Place;
 use super::request::{Answer, Answering};
 use super::scattered::{DeliveryStats, Scattered};
 use super::{Client, SubscribeError};
-use crate::message::{Event, Gap, Known, ResumePoint, Resumed, Start, SubscribeOptions};
+use crate::message::{Event, Gap, Known, Resumed, Start, SubscribeOptions};
 use crate::net::link::Transport;
 use crate::wire::{
     self, ClientFrame, Code, DaemonFrame, Filter, FrameError, MAX_CONTROL_FRAME, Position, Refusal,
@@ -31,24 +32,45 @@ struct Topic {
     next: u64,
     // Of what is next, what an earlier subscription has had.
     had: Vec<(u64, u64)>,
+    // Marks that stood before what was last heard of it.
+    marks: u64,
 }
 
 impl Topic {
     fn place(&self) -> Resumed {
-        let Self { name, epoch, next, had } = self;
+        let Self { name, epoch, next, had, .. } = self;
         Resumed { topic: name.clone(), epoch: *epoch, next: *next, had: had.clone() }
+    }
+
+    // Whether it is to be named when the subscription goes on.
+    fn is_named(&self, marks: u64) -> bool {
+        self.marks == marks || self.had.iter().any(|(_, last)| *last >= self.next)
+    }
+}
+
+/// A subscription as the daemon knows it, or has been asked for it. Dropping it ends it.
+struct Standing {
+    client: Client,
+    request: u32,
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        let shared = self.client.shared();
+        if shared.lock().subscriptions.remove(&self.request).is_some() {
+            let mut out = Vec::new();
+            ClientFrame::Unsubscribe { subscription: self.request }.encode(&mut out);
+            shared.control.push([out.into()]);
+        }
     }
 }
 
 /// A running subscription: a [`Stream`] of events; ends after an error. Dropping it ends it.
 pub struct Subscription {
-    client: Client,
+    standing: Standing,
     filter: Filter,
     options: SubscribeOptions,
-    request: u32,
-    // Where topics that were never heard of are to begin, and all of them if none was.
-    since: Position,
-    start: Start,
+    place: Place,
     deliveries: mpsc::Receiver<Delivery>,
     stream: Option<Incoming>,
     // What came was not read fast enough, and the rest has to be asked for.
@@ -56,8 +78,7 @@ pub struct Subscription {
     // It has been asked for.
     asked: Option<Answering>,
     topics: HashMap<u64, Topic>,
-    // Topics that it was resumed with and has not heard of since.
-    earlier: HashMap<Arc<str>, Resumed>,
+    ids: HashMap<Arc<str>, u64>,
     // What does not come in order.
     scattered: Option<Scattered>,
     ended: bool,
@@ -65,12 +86,14 @@ pub struct Subscription {
 
 impl std::fmt::Debug for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "subscription {} of {:?}", self.request, self.client)
+        let Standing { client, request } = &self.standing;
+        write!(f, "subscription {request} of {client:?}")
     }
 }
 
 impl Client {
-    /// Subscribes to every topic that `filter` matches; returns when the subscription stands.
+    /// Subscribes to every topic that `filter` matches; returns when the subscription stands. To
+    /// drop the future before that ends the subscription.
     pub async fn subscribe(
         &self,
         filter: &str,
@@ -78,54 +101,37 @@ impl Client {
     ) -> Result<Subscription, SubscribeError> {
         let filter = Filter::new(filter)?;
         self.shared().control.room().await;
-        let (request, deliveries, inbox, asked) = self.begin_subscribing(&filter, options)?;
+        let (standing, deliveries, inbox, asked) = self.begin_subscribing(&filter, options)?;
         let asked = asked.await.map_err(|_| self.shared().why());
         let position = match asked? {
             Ok(Answer::Subscribed(position)) => position,
             Ok(other) => {
                 return Err(SubscribeError::Protocol(format!("{other:?} to a subscribe")));
             }
-            Err(refusal) => {
-                self.shared().lock().refused(request);
-                return Err(SubscribeError::Refused(refusal));
-            }
+            Err(refusal) => return Err(SubscribeError::Refused(refusal)),
         };
         // What it begins with is kept apart.
         let kept = SubscribeOptions { start: Start::New, ..*options };
-        let mut earlier = HashMap::new();
-        let since = match &options.start {
-            Start::Resume(point) => {
-                let topics = point.topics.iter();
-                earlier.extend(topics.map(|topic| (topic.topic.clone(), topic.clone())));
-                point.since
-            }
-            // No run has this name: everything there is.
-            Start::All => Position { run: 0, position: 0 },
-            _ => Position { position, ..self.shared().begin },
-        };
+        let at = Position { position, ..self.shared().begin };
         // Streams lose nothing.
         let repair = options.delivery == wire::Delivery::Realtime
             || self.transport() == Transport::WebTransport;
         let scattered = inbox.map(|inbox| {
+            let request = standing.request;
             Scattered::new(self.shared().clone(), request, inbox, repair, options.deadline)
         });
         Ok(Subscription {
-            client: self.clone(),
+            standing,
             scattered,
             filter,
             options: kept,
-            request,
-            since,
-            start: match &options.start {
-                Start::New => Start::Resume(ResumePoint { since, topics: Vec::new() }),
-                other => other.clone(),
-            },
+            place: Place::new(&options.start, at),
             deliveries,
             stream: None,
             cut: false,
             asked: None,
             topics: HashMap::new(),
-            earlier,
+            ids: HashMap::new(),
             ended: false,
         })
     }
@@ -142,9 +148,7 @@ impl Client {
         // One stream and one end at most; or as many streams as the daemon has at a time.
         let (sender, deliveries) = mpsc::channel(if scattered { 80 } else { 2 });
         let sender = Route { sender, inbox: inbox.clone() };
-        let deadline = options
-            .deadline
-            .map_or(0, |deadline| u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1));
+        let deadline = options.deadline_ms();
         let frame = |request| ClientFrame::Subscribe {
             request,
             filter: filter.as_str(),
@@ -170,7 +174,9 @@ impl Client {
             }
             frame(number).encode(out);
         });
-        Ok((request, deliveries, inbox, asked?))
+        let asked = asked?;
+        let standing = Standing { client: self.clone(), request };
+        Ok((standing, deliveries, inbox, asked))
     }
 }
 
@@ -178,7 +184,7 @@ fn protocol(what: &str) -> SubscribeError {
     SubscribeError::Protocol(what.to_owned())
 }
 
-type Begun = (u32, mpsc::Receiver<Delivery>, Option<Arc<Inbox>>, Answering);
+type Begun = (Standing, mpsc::Receiver<Delivery>, Option<Arc<Inbox>>, Answering);
 
 impl Subscription {
     /// The next event; none after an error.
@@ -189,13 +195,19 @@ impl Subscription {
     /// How far it has come: subscribe with this start, in this session or another, to go on
     /// without missing or repeating anything.
     pub fn resume(&self) -> Start {
-        let mut topics: Vec<_> = self.topics.values().map(Topic::place).collect();
+        let (heard_of, topics) = self.heard_of();
+        self.place.resume(heard_of, topics)
+    }
+
+    // Whether it has heard of any topic, and those that are to be named.
+    fn heard_of(&self) -> (bool, Vec<Resumed>) {
+        let marks = self.place.marks();
+        let named = self.topics.values().filter(|topic| topic.is_named(marks));
+        let mut topics: Vec<_> = named.map(Topic::place).collect();
         topics.extend(self.scattered.iter().flat_map(Scattered::places));
-        if topics.is_empty() {
-            return self.start.clone();
-        }
-        topics.extend(self.earlier.values().cloned());
-        Start::Resume(ResumePoint { since: self.since, topics })
+        let heard_of = !self.topics.is_empty()
+            || self.scattered.as_ref().is_some_and(Scattered::has_heard_of_topics);
+        (heard_of, topics)
     }
 
     /// What has come, and how; nothing where it comes in order, as it does over WebSocket.
@@ -205,20 +217,16 @@ impl Subscription {
 
     // Asks for what comes after what was read, as somebody would who comes back.
     fn ask_again(&mut self) -> Result<(), SubscribeError> {
-        if !matches!(self.start, Start::Resume(_) | Start::All) {
-            // Some of what it was to begin with may belong to topics that it has not been told of
-            // yet. It gets more of these than it asked for, as it must not get less.
-            self.since = Position { run: 0, position: 0 };
-        }
-        let start = self.resume();
-        let stood = self.topics.drain().map(|(_, topic)| (topic.name.clone(), topic.place()));
-        self.earlier.extend(stood);
-        self.start = start.clone();
+        let (heard_of, topics) = self.heard_of();
+        let start = self.place.begin_again(heard_of, topics);
+        self.topics.clear();
+        self.ids.clear();
         let options = SubscribeOptions { start, ..self.options };
-        let (request, deliveries, _, asked) =
-            self.client.begin_subscribing(&self.filter, &options)?;
-        tracing::debug!(self.request, request, "not read fast enough: asked for the rest again");
-        (self.request, self.deliveries, self.asked) = (request, deliveries, Some(asked));
+        let (standing, deliveries, _, asked) =
+            self.standing.client.begin_subscribing(&self.filter, &options)?;
+        let (before, request) = (self.standing.request, standing.request);
+        tracing::debug!(before, request, "not read fast enough: asked for the rest again");
+        (self.standing, self.deliveries, self.asked) = (standing, deliveries, Some(asked));
         (self.cut, self.stream) = (false, None);
         Ok(())
     }
@@ -231,7 +239,7 @@ impl Subscription {
         if sequence != topic.next {
             return Err(protocol("a sequence neither sent nor told as a gap"));
         }
-        topic.next = sequence + 1;
+        (topic.next, topic.marks) = (sequence + 1, self.place.marks());
         if topic.had.iter().any(|(first, last)| (first..=last).contains(&&sequence)) {
             return Ok(None);
         }
@@ -243,10 +251,12 @@ impl Subscription {
         match decoded.map_err(|error| SubscribeError::Protocol(error.to_string()))? {
             DaemonFrame::Topic { id, epoch, next, name } => {
                 // A name that comes back has a new id and epoch.
-                self.topics.retain(|_, topic| *topic.name != *name);
-                let resumed = self.earlier.remove(name).filter(|resumed| resumed.epoch == epoch);
-                let had = resumed.map(|resumed| resumed.had).unwrap_or_default();
-                self.topics.insert(id, Topic { name: name.into(), epoch, next, had });
+                let (had, marks) = (self.place.heard_of(name, epoch), self.place.marks());
+                let name: Arc<str> = name.into();
+                if let Some(earlier) = self.ids.insert(name.clone(), id) {
+                    self.topics.remove(&earlier);
+                }
+                self.topics.insert(id, Topic { name, epoch, next, had, marks });
                 Ok(None)
             }
             DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
@@ -256,24 +266,26 @@ impl Subscription {
             DaemonFrame::Gap { topic, first, last, cause } => {
                 let topic = self.topics.get_mut(&topic);
                 let topic = topic.ok_or_else(|| protocol("a gap of an unknown topic"))?;
-                topic.next = last + 1;
+                (topic.next, topic.marks) = (last + 1, self.place.marks());
                 let (name, epoch) = (topic.name.clone(), topic.epoch);
                 Ok(Some(Event::Gap(Gap { topic: name, epoch, first, last, cause })))
             }
+            // What stands before it has been handed out, or this would not be read.
+            DaemonFrame::Mark { position } => self.place.mark(position).map(|()| None),
             _ => Err(protocol("a frame that does not belong on a subscription's stream")),
         }
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, SubscribeError>> {
         if let Some(scattered) = &mut self.scattered {
-            return scattered.poll(context, &mut self.deliveries, &mut self.earlier);
+            return scattered.poll(context, &mut self.deliveries, &mut self.place);
         }
         loop {
             if let Some(asked) = &mut self.asked {
                 match ready!(pin!(asked).poll(context)) {
                     Ok(Ok(_)) => self.asked = None,
                     Ok(Err(refusal)) => return Poll::Ready(Err(SubscribeError::Refused(refusal))),
-                    Err(_) => return Poll::Ready(Err(self.client.shared().why().into())),
+                    Err(_) => return Poll::Ready(Err(self.standing.client.shared().why().into())),
                 }
             }
             // A stream that was cut is kept until the daemon has ended it: what still comes for it
@@ -288,7 +300,7 @@ impl Subscription {
                     Some(Delivery::Ended(refusal)) => {
                         return Poll::Ready(Err(SubscribeError::Refused(refusal)));
                     }
-                    None => return Poll::Ready(Err(self.client.shared().why().into())),
+                    None => return Poll::Ready(Err(self.standing.client.shared().why().into())),
                 }
                 continue;
             };
@@ -313,7 +325,7 @@ impl Subscription {
                     }
                 }
                 Err(fault) => {
-                    return Poll::Ready(Err(self.client.shared().fault(fault).into()));
+                    return Poll::Ready(Err(self.standing.client.shared().fault(fault).into()));
                 }
             }
         }
@@ -331,16 +343,5 @@ impl Stream for Subscription {
         let event = ready!(this.poll_event(context));
         this.ended = event.is_err();
         Poll::Ready(Some(event))
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        let shared = self.client.shared();
-        if shared.lock().subscriptions.remove(&self.request).is_some() {
-            let mut out = Vec::new();
-            ClientFrame::Unsubscribe { subscription: self.request }.encode(&mut out);
-            shared.control.push([out.into()]);
-        }
     }
 }

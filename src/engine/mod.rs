@@ -152,8 +152,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An empty engine. `run` names this run and must not be 0 nor have been used before: the
-    /// start time in µs will do. `secret` makes the keys of the table of counts unguessable.
+    /// An empty engine. `run` names this run, must not be 0, and must be far from those that were
+    /// used before, because epochs count up from it: a random number of 52 bits will do, and the
+    /// time of day will not, because clocks are set back. `secret` makes the keys of the table of counts unguessable.
     pub fn new(limits: Limits, run: u64, secret: [u8; 32]) -> Self {
         let limits = limits.applied();
         // Tables of topics are made at once: one that grows under way would stall everyone. Memory
@@ -264,7 +265,8 @@ impl Engine {
         let key = crate::wire::Digest(*hasher.finalize().as_bytes()).hint();
         let id = self.next_topic;
         self.next_topic += 1;
-        // Unique: runs are far apart, ids never repeat in one.
+        // Unique: ids never repeat in a run, and of two random runs one topic has the same epoch
+        // with a chance of 2^-52. Only epochs of one topic are ever compared.
         let epoch = self.run.wrapping_add(id - 1).max(1);
         let topic = Box::new(Topic::new(name.clone(), id, epoch, key, self.position + 1));
         self.bytes += topic.cost();

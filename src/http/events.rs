@@ -9,19 +9,21 @@ use super::{Shared, api, name};
 use crate::engine::{Engine, Item, SubscriptionId};
 use crate::json::{self, Head, Payload};
 use crate::net::core::Taken;
+use crate::net::failure;
 use crate::wire::{Code, Digest, Filter, GapCause, Lag, NameError, Position, Refusal};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -74,8 +76,14 @@ pub(super) async fn subscribe(
     };
     let start = last.map_or(from, |last| last.start(&filter));
     let events = Events::begin(shared.clone(), permit, &filter, &start, lag, last);
-    let stream = stream::unfold(events, |mut events| async {
-        let chunk = events.next().await?;
+    let stream = stream::unfold(Some(events), |events| async {
+        let mut events = events?;
+        let shared = events.subscription.shared.clone();
+        let next = failure::seam(&shared.core, "events", events.next());
+        let (chunk, events) = match AssertUnwindSafe(next).catch_unwind().await {
+            Ok(chunk) => (chunk?, Some(events)),
+            Err(_) => (ended(&failure::defect("a stream of events")), None),
+        };
         Some((Ok::<_, Infallible>(chunk), events))
     });
     let head = [
@@ -128,7 +136,7 @@ struct Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.shared.core.with(|engine| engine.unsubscribe(self.id));
+        self.shared.core.tidy(|engine| engine.unsubscribe(self.id));
     }
 }
 

@@ -23,7 +23,7 @@ struct Arriving<'a> {
 impl Drop for Arriving<'_> {
     fn drop(&mut self) {
         if let Some(upload) = self.upload {
-            self.shared.core.with(|engine| engine.abort(upload));
+            self.shared.core.tidy(|engine| engine.abort(upload));
         }
     }
 }

@@ -8,8 +8,9 @@ use crate::wire::Refusal;
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::ops::DerefMut;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
+use tokio::sync::SetOnce;
 
 /// The engine, and who waits for it.
 pub(crate) struct Inner {
@@ -21,17 +22,30 @@ pub(crate) struct Inner {
 
 /// What the engine stands behind: a mutex, or one whose turns a test decides on.
 pub(crate) trait Lock {
-    fn lock(&self) -> impl DerefMut<Target = Inner>;
+    /// None once somebody has panicked while it was locked.
+    fn lock(&self) -> Option<impl DerefMut<Target = Inner>>;
+    fn has_failed(&self) -> bool;
 }
 
 impl Lock for Mutex<Inner> {
-    fn lock(&self) -> impl DerefMut<Target = Inner> {
-        self.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Option<impl DerefMut<Target = Inner>> {
+        self.lock().ok()
+    }
+
+    fn has_failed(&self) -> bool {
+        self.is_poisoned()
     }
 }
 
 /// The engine, shared.
-pub(crate) struct Core<L = Mutex<Inner>>(L);
+///
+/// An engine that has panicked half-way may have given a sequence twice, or counted twice, the next
+/// time that it is called. So it is not called again: whoever tries panics too, each session ends and
+/// is told, and the daemon stops. What starts anew has other epochs, by which clients know.
+pub(crate) struct Core<L = Mutex<Inner>> {
+    inner: L,
+    failed: SetOnce<()>,
+}
 
 /// A payload as it was read under the lock, to be put together without it.
 #[derive(Debug)]
@@ -87,17 +101,51 @@ impl Inner {
 
 impl Core {
     pub(crate) fn new(engine: Engine) -> Self {
-        Self(Mutex::new(Inner::new(engine)))
+        Self::of(Mutex::new(Inner::new(engine)))
     }
 }
 
 impl<L: Lock> Core<L> {
+    fn of(inner: L) -> Self {
+        Self { inner, failed: SetOnce::new() }
+    }
+
+    fn lock(&self) -> impl DerefMut<Target = Inner> {
+        let Some(inner) = self.inner.lock() else {
+            self.has_failed();
+            panic!("the engine panicked before: it is not called any more");
+        };
+        inner
+    }
+
+    /// Whether the engine has panicked. If so, the daemon is told.
+    pub(crate) fn has_failed(&self) -> bool {
+        let failed = self.inner.has_failed();
+        if failed {
+            // Once is enough.
+            let _ = self.failed.set(());
+        }
+        failed
+    }
+
+    /// Waits until somebody has found that the engine has panicked.
+    pub(crate) async fn failed(&self) {
+        self.failed.wait().await;
+    }
+
+    /// Calls the engine from where something is dropped: not if it has panicked, which may be why.
+    pub(crate) fn tidy(&self, call: impl FnOnce(&mut Engine)) {
+        if !self.has_failed() {
+            self.with(call);
+        }
+    }
+
     /// Calls the engine, and wakes whoever has something to read after it. What the engine leaves
     /// to be done is done in portions, between which others have their turn.
     pub(crate) fn with<T>(&self, call: impl FnOnce(&mut Engine) -> T) -> T {
         let mut waking = WAKING.take();
         let mut ended = Vec::new();
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         inner.engine.begin_work();
         let result = call(&mut inner.engine);
         loop {
@@ -110,7 +158,7 @@ impl<L: Lock> Core<L> {
             if !more {
                 break;
             }
-            inner = self.0.lock();
+            inner = self.lock();
             inner.engine.begin_work();
             inner.engine.tend();
         }
@@ -128,7 +176,7 @@ impl<L: Lock> Core<L> {
         wanted: impl Into<Wanted>,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Poll<Result<bool, Refusal>> {
-        let mut inner = self.0.lock();
+        let mut inner = self.lock();
         inner.engine.begin_work();
         let mut any = false;
         let again = inner.engine.read(id, wanted, &mut |item| {

@@ -7,13 +7,13 @@ use super::ports::BindError;
 use super::{session, tls, transport};
 use crate::http::Asked;
 use crate::wire::{ALPN, Code, PATH};
-pub(crate) use quinn::Endpoint;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
-use std::net::UdpSocket;
-use std::sync::Arc;
+use quinn::{AsyncUdpSocket, Runtime as _};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use wtransport::endpoint::IncomingSessionFuture;
 
 /// From the first packet to an established session.
@@ -23,6 +23,19 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// 8.1.2): a flood from forged addresses then costs next to nothing.
 const UNPROVEN: usize = 256;
 
+/// How long the packets that close connections are given to leave, when all sessions have ended
+/// and nothing is left of the second for their goodbyes: a busy machine needs a moment for
+/// thousands of them. The peers have been told by then, so that no more depends on it than how soon
+/// they forget the connection.
+const CLOSING: Duration = Duration::from_millis(250);
+
+/// The UDP endpoint.
+pub(crate) struct Endpoint {
+    quic: quinn::Endpoint,
+    // Whether it is still in use.
+    socket: Weak<dyn AsyncUdpSocket>,
+}
+
 /// Takes the socket for both protocols.
 pub(crate) fn open(socket: UdpSocket, identities: Arc<Identities>) -> Result<Endpoint, BindError> {
     let crypto = tls::server(identities, &[b"h3", ALPN])?;
@@ -30,10 +43,42 @@ pub(crate) fn open(socket: UdpSocket, identities: Arc<Identities>) -> Result<End
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport::daemon()));
     let runtime = Arc::new(quinn::TokioRuntime);
-    let at = socket.local_addr();
-    Endpoint::new(quinn::EndpointConfig::default(), Some(config), socket, runtime)
-        .and_then(|endpoint| at.map(|_| endpoint))
-        .map_err(|error| BindError::Endpoint { error })
+    let open = || {
+        let socket = runtime.wrap_udp_socket(socket)?;
+        let kept = Arc::downgrade(&socket);
+        let endpoint = quinn::EndpointConfig::default();
+        let (config, runtime) = (Some(config), runtime.clone());
+        let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, config, socket, runtime)?;
+        Ok(Endpoint { quic, socket: kept })
+    };
+    open().map_err(|error| BindError::Endpoint { error })
+}
+
+impl Endpoint {
+    // Waits until the peers' connections are gone, but not for the slowest: one that is closed
+    // stays for three of its probe timeouts (RFC 9000, section 10.2), which may be a minute after a
+    // peer has stood still. The port is free after this all the same.
+    async fn close(&self, until: Instant) {
+        self.quic.close(Code::SHUTTING_DOWN.0.into(), b"");
+        if timeout_at(until, self.quic.wait_idle()).await.is_ok() {
+            return;
+        }
+        // The first time it still listens at the old one.
+        for _ in 0..2 {
+            let another = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+            if let Err(error) = another.and_then(|another| self.quic.rebind(another)) {
+                tracing::debug!(%error, "the port stays in use until all connections are gone");
+                return;
+            }
+        }
+        // Each connection lets go of it when it has heard of the change.
+        let free = async {
+            while self.socket.strong_count() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let _ = timeout(CLOSING, free).await;
+    }
 }
 
 /// Accepts until told to stop, and returns when every one of its sessions has ended.
@@ -44,7 +89,7 @@ pub(crate) async fn run(endpoint: Endpoint, doors: Doors) {
     let handshakes = Arc::new(());
     loop {
         tokio::select! {
-            incoming = endpoint.accept() => {
+            incoming = endpoint.quic.accept() => {
                 let Some(incoming) = incoming else { break };
                 let Some(place) = doors.admit() else {
                     incoming.refuse();
@@ -70,12 +115,12 @@ pub(crate) async fn run(endpoint: Endpoint, doors: Doors) {
             () = session::stopped(&mut stop) => break,
         }
     }
+    let goodbyes = Instant::now() + session::LINGER;
     // Sessions say goodbye by themselves; newcomers are turned away meanwhile.
-    endpoint.set_server_config(None);
+    endpoint.quic.set_server_config(None);
     while sessions.join_next().await.is_some() {}
     // Left are those that were refused as they came.
-    endpoint.close(Code::SHUTTING_DOWN.0.into(), b"");
-    endpoint.wait_idle().await;
+    endpoint.close(goodbyes.max(Instant::now() + CLOSING)).await;
 }
 
 async fn greet(connecting: quinn::Connecting, handshake: Arc<()>, place: Place, doors: Doors) {

@@ -26,7 +26,7 @@ pub(super) struct Follow {
 
 impl Drop for Follow {
     fn drop(&mut self) {
-        self.peer.core.with(|engine| engine.unsubscribe(self.id));
+        self.peer.core.tidy(|engine| engine.unsubscribe(self.id));
     }
 }
 

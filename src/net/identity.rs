@@ -11,7 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use time::{Duration, OffsetDateTime};
@@ -31,6 +31,9 @@ const LOOK: std::time::Duration = std::time::Duration::from_secs(600);
 /// Names of the files in the state directory.
 const CURRENT: [&str; 2] = ["certificate.pem", "key.pem"];
 const NEXT: [&str; 2] = ["next-certificate.pem", "next-key.pem"];
+
+/// The mode of a key: its owner's alone.
+const PRIVATE: u32 = 0o600;
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -112,7 +115,7 @@ impl Identity {
 
     fn write(&self, directory: &Path, names: [&str; 2]) -> Result<(), IdentityError> {
         // The key first: a certificate without its key is not used.
-        for (index, mode) in [(1, 0o600), (0, 0o644)] {
+        for (index, mode) in [(1, PRIVATE), (0, 0o644)] {
             write(&directory.join(names[index]), &self.pem[index], mode)?;
         }
         Ok(())
@@ -230,17 +233,21 @@ impl Identities {
     }
 
     /// Changes certificates when it is time; sessions that stand keep theirs.
-    pub(crate) async fn renewing(&self) {
+    pub(crate) async fn renewing(self: Arc<Self>) {
         // By the time of day, which goes on while the machine sleeps.
         let mut look = tokio::time::interval(LOOK);
         loop {
             look.tick().await;
-            match self.renew(OffsetDateTime::now_utc()) {
-                Ok(false) => {}
-                Ok(true) => {
+            let this = self.clone();
+            // Files are written and synced: not where others have to be served.
+            let renewed = move || this.renew(OffsetDateTime::now_utc());
+            match tokio::task::spawn_blocking(renewed).await {
+                Ok(Ok(false)) => {}
+                Ok(Ok(true)) => {
                     let [current, next] = self.hashes();
                     tracing::info!(%current, %next, "the next certificate is in use");
                 }
+                Ok(Err(error)) => tracing::error!(%error, "renewing the certificate"),
                 Err(error) => tracing::error!(%error, "renewing the certificate"),
             }
         }
@@ -257,11 +264,11 @@ impl ResolvesServerCert for Identities {
 
 // Whole or not at all: written beside, then renamed.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
+    let beside = path.with_extension("new");
     let write = || {
         if fs::read_to_string(path).is_ok_and(|there| there == text) {
-            return Ok(());
+            return tighten(path, mode);
         }
-        let beside = path.with_extension("new");
         let _ = fs::remove_file(&beside);
         let mut file =
             fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
@@ -269,7 +276,27 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
         file.sync_all()?;
         fs::rename(&beside, path)
     };
-    write().map_err(|error| IdentityError::State { path: path.into(), error })
+    let written = write();
+    if written.is_err() {
+        // Half of it is of use to nobody.
+        let _ = fs::remove_file(&beside);
+    }
+    written.map_err(|error| IdentityError::State { path: path.into(), error })
+}
+
+// A key that was copied, restored or unpacked may have become readable. It is closed to others, or
+// the daemon does not start: it would go on in the belief that it has the key alone.
+fn tighten(path: &Path, mode: u32) -> io::Result<()> {
+    let others = fs::metadata(path)?.permissions().mode() & 0o077;
+    if mode == PRIVATE && others != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        tracing::warn!(
+            ?path,
+            "others could read this key, and cannot any more: if one may have, remove the files of \
+             the certificates, and restart for new ones"
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -338,7 +365,6 @@ mod tests {
 
     #[test]
     fn the_key_is_the_daemons_alone() {
-        use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
         open(directory.path(), OffsetDateTime::now_utc());
         for key in [CURRENT[1], NEXT[1]] {

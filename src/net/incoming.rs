@@ -154,7 +154,7 @@ impl Drop for Incoming {
         self.hold.resize(&self.peer.allowance, 0);
         if self.intake.progress().is_some() {
             let Self { peer, intake, .. } = self;
-            peer.core.with(|engine| peer.state().broke_off(engine, intake));
+            peer.core.tidy(|engine| peer.state().broke_off(engine, intake));
         }
     }
 }

@@ -47,6 +47,8 @@ pub(crate) mod doors;
 #[cfg(feature = "daemon")]
 pub(crate) mod endpoint;
 #[cfg(feature = "daemon")]
+pub(crate) mod failure;
+#[cfg(feature = "daemon")]
 pub(crate) mod follow;
 #[cfg(feature = "daemon")]
 pub(crate) mod frames;

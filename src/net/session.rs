@@ -3,6 +3,7 @@
 
 use super::core::Core;
 use super::datagrams::{self, Datagrams};
+use super::failure::{self, seam};
 use super::frames::{End, Frames};
 use super::hold::Allowance;
 use super::incoming::{Came, Incoming};
@@ -13,8 +14,13 @@ use super::{apart, deliver};
 use crate::engine::{Action, Channel, Prepared, Session, no_room};
 use crate::wire::{ClientFrame, Code, DaemonFrame, Delivery, Refusal};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{SetOnce, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -24,7 +30,7 @@ use tokio::time::timeout;
 const HELLO: Duration = Duration::from_secs(10);
 
 /// How long a goodbye may take to reach the peer.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// Answers to gets under way in one session; a further one waits. Each holds its payload, also
 /// when that has left the cache.
@@ -98,21 +104,25 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
         Ok((tx, rx)) => {
             let frames = frames.insert(Frames::new(rx, peer.payload));
             let mut writer = ControlWriter { tx, pieces: Vec::new() };
-            let end = tokio::select! {
-                end = control(&peer, frames) => end,
-                end = publications(&peer) => end,
-                end = writer.run(&peer) => end,
-                end = datagrams::read(&peer) => end,
-                end = datagrams::acknowledge(&peer) => end,
-                end = second_control(&peer) => end,
-                end = &mut early => end,
+            let served = async {
+                tokio::select! {
+                    end = control(&peer, frames) => end,
+                    end = publications(&peer) => end,
+                    end = writer.run(&peer) => end,
+                    end = datagrams::read(&peer) => end,
+                    end = datagrams::acknowledge(&peer) => end,
+                    end = second_control(&peer) => end,
+                    end = &mut early => end,
+                }
             };
-            (Some(writer), end)
+            // What is used after a panic is only what it takes to say goodbye.
+            let end = AssertUnwindSafe(seam(&peer.core, "session", served)).catch_unwind().await;
+            (Some(writer), end.unwrap_or_else(|_| failure::defect("a session").into()))
         }
         Err(end) => (None, end),
     };
     // Nobody is woken for it from here on.
-    peer.core.with(|engine| peer.state().close(engine));
+    peer.core.tidy(|engine| _ = peer.state().close(engine));
     let (goodbye, farewell) = match end {
         End::Left(reason) => {
             tracing::debug!(id, reason, "the peer left");
@@ -209,7 +219,19 @@ async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
     let mut deliveries: HashMap<u32, AbortHandle> = HashMap::new();
     let mut actions = Vec::new();
     loop {
-        let end = match incoming.next(frames).await {
+        let came = {
+            let mut next = pin!(incoming.next(frames));
+            let came = poll_fn(|context| {
+                while let Poll::Ready(Some(ended)) = tasks.poll_join_next(context) {
+                    if let Some(defect) = failure::of_task(ended) {
+                        return Poll::Ready(Err(defect.into()));
+                    }
+                }
+                next.as_mut().poll(context)
+            });
+            came.await
+        };
+        let end = match came {
             Ok(Came::Frames(frames)) => {
                 peer.handle(Channel::Control, frames, &mut incoming, &mut actions).await.err()
             }
@@ -226,7 +248,9 @@ async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
                     let task = match (delivery, peer.link.transport()) {
                         // One channel has one order.
                         (Delivery::Ordered, _) | (_, Transport::WebSocket) => {
-                            tasks.spawn(deliver::deliver(peer, request, subscription, deadline))
+                            let core = peer.core.clone();
+                            let delivery = deliver::deliver(peer, request, subscription, deadline);
+                            tasks.spawn(seam(&core, "delivery", delivery))
                         }
                         (Delivery::Unordered, Transport::Quic) => {
                             tasks.spawn(apart::deliver(peer, request, subscription))
@@ -256,8 +280,12 @@ async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
                 }
                 Action::Enough { .. } => {}
                 Action::Answer { request, head, message } => {
-                    while tasks.len() > deliveries.len() + ANSWERS {
-                        tasks.join_next().await;
+                    while tasks.len() > deliveries.len() + ANSWERS
+                        && let Some(ended) = tasks.join_next().await
+                    {
+                        if let Some(defect) = failure::of_task(ended) {
+                            return defect.into();
+                        }
                     }
                     tasks.spawn(deliver::answer(peer.clone(), request, head, message));
                 }
@@ -267,7 +295,6 @@ async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
         if let Some(end) = end {
             return end;
         }
-        while tasks.try_join_next().is_some() {}
         deliveries.retain(|_, delivery| !delivery.is_finished());
     }
 }
@@ -289,10 +316,7 @@ async fn publications(peer: &Arc<Peer>) -> End {
             Some(ended) = streams.join_next() => match ended {
                 Ok(Ok(())) => {}
                 Ok(Err(end)) => return end,
-                Err(error) => {
-                    tracing::error!(%error, "a task of the daemon failed");
-                    return Refusal::new(Code::OVERLOADED, "the daemon failed: see its log").into();
-                }
+                Err(_) => return failure::defect("a publishing stream").into(),
             },
         }
     }

@@ -167,35 +167,40 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 /// What a client found wrong with a certificate; the errors of QUIC and WebTransport do not say.
 pub(crate) type Complaint = Arc<OnceLock<String>>;
 
-/// [`Trust`], once the address is known.
-#[derive(Debug)]
-pub(crate) enum Expect<'a> {
-    System,
-    Authority(&'a PathBuf),
+/// [`Trust`], once the address is known and what is in files has been read.
+#[derive(Debug, Clone)]
+pub(crate) enum Expect {
+    Authorities(Arc<WebPkiServerVerifier>),
     Hashes(CertificateHashes),
     Anything,
 }
 
+impl Expect {
+    /// Reads the certificate authorities that the system trusts: many files.
+    pub(crate) fn system() -> Result<Self, TlsError> {
+        Self::authorities(system_roots()?)
+    }
+
+    /// Reads the certificate authorities in a PEM file.
+    pub(crate) fn authority(path: &PathBuf) -> Result<Self, TlsError> {
+        Self::authorities(roots_in(path)?)
+    }
+
+    fn authorities(roots: RootCertStore) -> Result<Self, TlsError> {
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+        builder.build().map(Self::Authorities).map_err(|_| TlsError::NoSystemAuthorities)
+    }
+}
+
 /// A client's configuration for one application protocol.
 pub(crate) fn client(
-    expect: &Expect<'_>,
+    expect: &Expect,
     alpn: &[u8],
     complaint: &Complaint,
 ) -> Result<rustls::ClientConfig, TlsError> {
     let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
-    let authorities = |roots| {
-        let builder =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
-        builder.build().map(Method::Authorities).map_err(|_| TlsError::NoSystemAuthorities)
-    };
-    let method = match expect {
-        Expect::System => authorities(system_roots()?)?,
-        Expect::Authority(path) => authorities(roots_in(path)?)?,
-        Expect::Hashes(hashes) => Method::Hashes(hashes.clone()),
-        Expect::Anything => Method::None,
-    };
-    let check = Check { method, algorithms, complaint: complaint.clone() };
+    let check = Check { expect: expect.clone(), algorithms, complaint: complaint.clone() };
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -226,17 +231,10 @@ fn roots_in(path: &PathBuf) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-#[derive(Debug)]
-enum Method {
-    Authorities(Arc<WebPkiServerVerifier>),
-    Hashes(CertificateHashes),
-    None,
-}
-
 // Checks the certificate, and in any case that the daemon holds its key.
 #[derive(Debug)]
 struct Check {
-    method: Method,
+    expect: Expect,
     algorithms: WebPkiSupportedAlgorithms,
     complaint: Complaint,
 }
@@ -250,18 +248,18 @@ impl ServerCertVerifier for Check {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = match &self.method {
-            Method::Authorities(verifier) => {
+        let verified = match &self.expect {
+            Expect::Authorities(verifier) => {
                 verifier.verify_server_cert(certificate, intermediates, name, ocsp, now)
             }
-            Method::Hashes(hashes) => match CertificateHash::of(certificate) {
+            Expect::Hashes(hashes) => match CertificateHash::of(certificate) {
                 hash if hashes.0.contains(&hash) => Ok(ServerCertVerified::assertion()),
                 hash => {
                     let hashes = hashes.to_string().replace(',', " or ");
                     Err(rustls::Error::General(format!("its hash is {hash}, not {hashes}")))
                 }
             },
-            Method::None => Ok(ServerCertVerified::assertion()),
+            Expect::Anything => Ok(ServerCertVerified::assertion()),
         };
         if let Err(error) = &verified {
             let _ = self.complaint.set(match error {

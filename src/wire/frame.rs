@@ -327,6 +327,13 @@ pub enum DaemonFrame<'a> {
         /// Whether to reconnect.
         retry: bool,
     },
+    /// Everything that this subscription gets of messages up to `position`, and is told of them,
+    /// stands before this on this stream. So a client that resumes need not list the topics of
+    /// which nothing came after it.
+    Mark {
+        /// As in [`Subscribed`](Self::Subscribed), and above that of every mark before.
+        position: u64,
+    },
 }
 
 /// Bytes that are not a frame of this version.

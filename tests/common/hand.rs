@@ -203,7 +203,8 @@ impl Hand {
                 What::Frame(frame) => match decode(&frame) {
                     DaemonFrame::For { .. }
                     | DaemonFrame::Topic { .. }
-                    | DaemonFrame::Head { .. } => {}
+                    | DaemonFrame::Head { .. }
+                    | DaemonFrame::Mark { .. } => {}
                     _ => return frame,
                 },
                 What::End => {}
@@ -328,7 +329,9 @@ async fn web_socket(server: SocketAddr, mut ear: Ear) -> (Way, AbortHandle) {
                     | DaemonFrame::Begin { .. }
                     | DaemonFrame::Chunk { .. }
                     | DaemonFrame::End { .. }
-                    | DaemonFrame::Abort { .. } => current,
+                    | DaemonFrame::Abort { .. }
+                    | DaemonFrame::Head { .. }
+                    | DaemonFrame::Mark { .. } => current,
                     _ => 0,
                 };
                 ear.tell(request, What::Frame(frame));

@@ -190,6 +190,9 @@ class Subscription:
         self._by_id = {}
         self._over = self._given_up = False
         self._queue = asyncio.Queue()
+        self._last = None
+        self.marks = 0
+        """How many `Mark`s have come."""
 
     async def next(self, what="a message"):
         """The next `Topic`, `Message` or `Gap`; the latter two have the topic's `name` too."""
@@ -198,7 +201,32 @@ class Subscription:
             self._queue.put_nowait(item)
             raise item
         self._deal_with(item)
+        if (mark := item.pop("mark", None)) is not None:
+            self._deal_with_mark(mark)
         return item
+
+    def _put(self, item):
+        self._queue.put_nowait(item)
+        self._last = item
+
+    def _take_mark(self, mark):
+        """It is dealt with when all that came before it has been."""
+        self.marks += 1
+        if self._queue.empty():
+            self._deal_with_mark(mark)
+        else:
+            self._last["mark"] = mark
+
+    def _deal_with_mark(self, mark):
+        run = self.client.welcome.result().run
+        if self.since.run == run and mark.position < self.since.position:
+            raise Defect(f"{mark} below {self.since}")
+        self.since = Record("Position", run=run, position=mark.position)
+        self.topics = {name: topic for name, topic in self.topics.items() if self._misses(name, mark)}
+
+    def _misses(self, name, mark):
+        """Whether something of a topic is still missing that stands before a mark."""
+        return False
 
     def _deal_with(self, item):
         if item.kind == "Topic":
@@ -251,12 +279,14 @@ class Subscription:
                 raise Defect(f"{frame} where {topic.next} of {topic.name!r} is next")
             topic.next = last + 1
             frame["name"] = topic.name
+        elif frame.kind == "Mark":
+            return self._take_mark(frame)
         elif frame.kind == "Abort":
             self.aborted.append(code_name(frame.code))
             return
         else:
             raise Defect(f"{frame} on the stream of a subscription")
-        self._queue.put_nowait(frame)
+        self._put(frame)
 
     def fail(self, error):
         self._queue.put_nowait(error)
@@ -334,6 +364,12 @@ class Scattered(Subscription):
         epoch, had = self._dealt[item.name]
         self.topics[item.name] = Record("Resume", topic=item.name, epoch=epoch, next=had.next)
 
+    def _misses(self, name, mark):
+        newest, (_, had) = mark.newest.get(name), self._dealt.get(name, (None, None))
+        if newest is None:
+            return bool(self._earlier.get(name, (None, ()))[1])
+        return had is None or had.next <= newest
+
     def _begin(self, topic):
         epoch, above = self._earlier.get(topic.name, (None, ()))
         return Had(topic.next, above if epoch == topic.epoch else ())
@@ -347,9 +383,9 @@ class Scattered(Subscription):
                 if frame.id in told:
                     raise Defect(f"{frame} comes twice on a stream")
                 told.add(frame.id)
-            elif frame.kind not in ("Message", "Gap", "Head"):
+            elif frame.kind not in ("Message", "Gap", "Head", "Mark"):
                 raise Defect(f"{frame} on the stream of a subscription")
-            elif frame.topic not in told and not (frame.kind == "Gap" and frame.topic in self._asked):
+            elif frame.kind != "Mark" and frame.topic not in told and not (frame.kind == "Gap" and frame.topic in self._asked):
                 raise Defect(f"{frame} before its topic on the same stream")
             self.take(frame, stream)
 
@@ -362,6 +398,10 @@ class Scattered(Subscription):
             return
         if frame.kind == "Topic":
             self._take_topic(frame)
+        elif frame.kind == "Mark":
+            self._take_mark(
+                Record("Mark", **frame, newest={topic.name: topic.newest for topic in self._by_id.values()})
+            )
         elif frame.topic not in self._by_id:
             return  # in a datagram, before the Topic; or a gap in what never was
         elif frame.kind == "Message":
@@ -380,7 +420,7 @@ class Scattered(Subscription):
             had = self._begin(frame)
             known = self._by_id[frame.id] = Record("Topic", **frame, begin=frame.next, had=had)
             known.update(newest=frame.next - 1, holes={}, heard=self._now())
-            self._queue.put_nowait(frame)
+            self._put(frame)
         elif (known.name, known.epoch, known.begin) != (frame.name, frame.epoch, frame.next):
             raise Defect(f"{frame} where it was {known.name!r}, {known.epoch}, {known.begin}")
 
@@ -394,7 +434,7 @@ class Scattered(Subscription):
             topic.had.add(frame.sequence)
             topic.holes.pop(frame.sequence, None)
             frame["name"] = topic.name
-            self._queue.put_nowait(frame)
+            self._put(frame)
         self._told_of(topic, frame.sequence)
 
     def _take_gap(self, frame):
@@ -410,9 +450,7 @@ class Scattered(Subscription):
             topic.had.add(sequence)
             topic.holes.pop(sequence, None)
         for first, last in ranges(sequences):
-            self._queue.put_nowait(
-                Record("Gap", topic=topic.id, first=first, last=last, cause=cause, name=topic.name)
-            )
+            self._put(Record("Gap", topic=topic.id, first=first, last=last, cause=cause, name=topic.name))
 
     def _told_of(self, topic, sequence):
         """There is a message with this sequence: those before it that have not come are holes."""
@@ -775,7 +813,8 @@ class Client:
             future.set_result(frame)
 
     def _since(self, subscription, subscribed):
-        if subscribed.exception() is None:
+        # Its stream may come first, and a mark on it.
+        if subscribed.exception() is None and not subscription.marks:
             subscription.since = Record(
                 "Position", run=self.welcome.result().run, position=subscribed.result().position
             )
@@ -897,7 +936,7 @@ class Client:
         """Everything is on the one channel: `For` says whose the frames are that follow, up to the next `For`."""
         if frame.kind == "For":
             self._current = self._asker(frame)
-        elif frame.kind not in ("Topic", "Message", "Begin", "Chunk", "End", "Abort", "Gap", "Head"):
+        elif frame.kind not in ("Topic", "Message", "Begin", "Chunk", "End", "Abort", "Gap", "Head", "Mark"):
             self._take_control(channel, frame)
         elif self._current is None:
             raise Defect(f"{frame} before any For")

@@ -315,6 +315,7 @@ DAEMON_FRAME = Enum(
     "Failed request: u32, code: u32, reason: str",
     "Drain within: u32, reason: str",
     "Goodbye code: u32, reason: str, retry: bool",
+    "Mark position: u64",
 )
 
 FRAMES = {"daemon": CLIENT_FRAME, "client": DAEMON_FRAME}

@@ -138,6 +138,7 @@ impl Parts {
             17 => F::Failed { request: short, code, reason: name },
             18 => F::Drain { within: short, reason: name },
             19 => F::Goodbye { code, reason: name, retry: odd },
+            20 => F::Mark { position: *b },
             other => panic!("DaemonFrame has no {other}"),
         }
     }

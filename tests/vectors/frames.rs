@@ -244,5 +244,7 @@ pub(crate) fn daemon() -> Vec<(&'static str, DaemonFrame<'static>)> {
         "daemon.goodbye.max": Goodbye {
             code: Code(u32::MAX), reason: "größe/日本", retry: false,
         }
+        "daemon.mark": Mark { position: 300 }
+        "daemon.mark.max": Mark { position: u64::MAX }
     }
 }

@@ -179,5 +179,6 @@ pub(crate) fn daemon(frame: &DaemonFrame<'_>) -> (&'static str, String) {
         Failed { request, code, reason }
         Drain { within, reason }
         Goodbye { code, reason, retry }
+        Mark { position }
     }}
 }

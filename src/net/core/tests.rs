@@ -10,8 +10,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Wake;
 
 impl Lock for Turns<Inner> {
-    fn lock(&self) -> impl DerefMut<Target = Inner> {
-        self.lock().unwrap()
+    fn lock(&self) -> Option<impl DerefMut<Target = Inner>> {
+        self.lock().ok()
+    }
+
+    fn has_failed(&self) -> bool {
+        false
     }
 }
 
@@ -21,7 +25,7 @@ fn core() -> Shared {
     let mut limits = Limits::default().with_cache(1 << 20);
     limits.topics = 8;
     let engine = Engine::new(limits, 1, [7; 32]);
-    Arc::new(Core(Turns::new(Inner::new(engine))))
+    Arc::new(Core::of(Turns::new(Inner::new(engine))))
 }
 
 #[derive(Default)]

@@ -106,7 +106,8 @@ impl Demux {
                     | DaemonFrame::Chunk { .. }
                     | DaemonFrame::End { .. }
                     | DaemonFrame::Abort { .. }
-                    | DaemonFrame::Head { .. },
+                    | DaemonFrame::Head { .. }
+                    | DaemonFrame::Mark { .. },
                 ) => {
                     let current = self.current.ok_or_else(|| {
                         malformed("a message before it was said whom it is for".into())
@@ -254,6 +255,7 @@ mod tests {
 
     const A: DaemonFrame<'_> = DaemonFrame::For { request: 1 };
     const B: DaemonFrame<'_> = DaemonFrame::For { request: 2 };
+    const MARK: DaemonFrame<'_> = DaemonFrame::Mark { position: 9 };
     const PONG: DaemonFrame<'_> = DaemonFrame::Pong { request: 9, clock: 0 };
 
     /// Everything that waits for a request.
@@ -285,8 +287,8 @@ mod tests {
         );
         assert_eq!(control, message(&[PONG, PONG, PONG]));
         // Whom it is for holds on into the next message.
-        assert_eq!(take(&mut demux, &[of(4, b"d"), B, of(2, b"y")]), b"");
-        let a = message(&[A, of(1, b"a"), of(2, b"b"), of(3, b"c"), of(4, b"d")]);
+        assert_eq!(take(&mut demux, &[of(4, b"d"), MARK, B, of(2, b"y")]), b"");
+        let a = message(&[A, of(1, b"a"), of(2, b"b"), of(3, b"c"), of(4, b"d"), MARK]);
         assert_eq!(read(&mut demux, 1).unwrap(), a);
         assert_eq!(read(&mut demux, 2).unwrap(), message(&[B, of(1, b"x"), of(2, b"y")]));
         let mut context = Context::from_waker(Waker::noop());

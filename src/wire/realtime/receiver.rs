@@ -284,6 +284,11 @@ impl Receiver {
         self.topics.get(&id).map_or_else(Vec::new, |topic| topic.holes.had())
     }
 
+    /// Whether nothing of the topic is missing that it is known to have.
+    pub fn is_complete(&self, id: u64) -> bool {
+        self.topics.get(&id).is_none_or(|topic| topic.holes.len() == 0)
+    }
+
     /// What has happened so far.
     pub fn stats(&self) -> Stats {
         self.stats

@@ -1,25 +1,29 @@
-//! The daemon inside one's own program: a builder, and a handle to publish, subscribe and stop.
+//! The daemon inside one's own program: a builder, and a handle to publish, subscribe, look up and
+//! stop.
 
-use crate::engine::{Engine, Item, Large, Limits, Publication, Receipt, SubscriptionId, Wanted};
+mod subscription;
+#[cfg(test)]
+mod tests;
+
+use crate::engine::{Engine, Limits, Publication, Ranking, Receipt};
 use crate::http::listen::{self, Connections, Listener};
 use crate::http::{self, CertificateFacts, Origins};
-use crate::message::{Event, Gap, Known, Message, SubscribeOptions};
-use crate::net::core::{Core, Taken};
+use crate::message::{Message, SubscribeOptions};
+use crate::net::core::Core;
 use crate::net::doors::Doors;
 use crate::net::identity::Identities;
 use crate::net::session::stopped;
 use crate::net::{endpoint, now, ports};
-use crate::wire::{Delivery, Digest, Filter, NameError, Refusal};
+use crate::wire::{Delivery, Digest, Filter, NameError, Refusal, Which};
 use bytes::Bytes;
-use futures_core::Stream;
-use std::collections::VecDeque;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
+
+pub use subscription::LocalSubscription;
 
 pub use crate::http::OriginError;
 pub use crate::net::identity::IdentityError;
@@ -107,10 +111,13 @@ impl Builder {
     }
 
     /// Starts the daemon; within a tokio runtime.
-    #[expect(clippy::unused_async, reason = "what starts later will have to be waited for")]
     pub async fn spawn(self) -> Result<Daemon, SpawnError> {
         let origins = Origins::parse(self.origins)?;
-        let identities = Arc::new(Identities::open(self.state, self.announce)?);
+        // Files are written and synced: not where others have to be served.
+        let (state, announce) = (self.state, self.announce);
+        let opened = tokio::task::spawn_blocking(move || Identities::open(state, announce));
+        let identities = opened.await.unwrap_or_else(|failed| resume_unwind(failed.into_panic()));
+        let identities = Arc::new(identities?);
         let (udp, tcp) = ports::pair(self.listen)?;
         let plain = self.http.map(ports::http).transpose()?;
         let local = udp.local_addr().map_err(|error| BindError::Endpoint { error })?;
@@ -120,7 +127,7 @@ impl Builder {
         let connections = Connections::new(self.sessions);
         let mut listeners = vec![Listener::tls(tcp, identities.clone(), &connections)?];
         listeners.extend(plain.map(|plain| Listener::plain(plain, &connections)));
-        let core = Arc::new(Core::new(Engine::new(self.limits, now(), rand::random())));
+        let core = Arc::new(Core::new(Engine::new(self.limits, new_run(), rand::random())));
         let (stop, stopping) = watch::channel(false);
         let doors = Doors::new(core.clone(), self.sessions, origins.clone(), stopping);
         let facts = identities.clone();
@@ -130,20 +137,30 @@ impl Builder {
         };
         let shared =
             http::Shared::new(doors.core().clone(), origins, facts, local.port(), doors.stop());
-        let running = tokio::spawn(run(endpoint, listeners, shared, doors, identities.clone()));
-        Ok(Daemon { core, local, http, identities, stop, running })
+        let handle = axum_server::Handle::new();
+        let serving = (listeners, shared, handle.clone());
+        let failing = stop.clone();
+        let running = run(endpoint, serving, doors, identities.clone(), failing);
+        let running = tokio::spawn(running);
+        Ok(Daemon { core, local, http, identities, stop, handle, running })
     }
+}
+
+// Names a run: not by the clock, which may be set back, and so name two. Of 52 bits, so that it and
+// the epochs, which count up from it, are whole numbers for JavaScript too. Clients tell a topic's
+// epochs apart, and runs: that two of them are one by chance happens once in 4.5 × 10^15 restarts.
+fn new_run() -> u64 {
+    (rand::random::<u64>() >> 12).max(1)
 }
 
 // Returns when every session has ended.
 async fn run(
     endpoint: endpoint::Endpoint,
-    listeners: Vec<Listener>,
-    shared: http::Shared,
+    (listeners, shared, handle): (Vec<Listener>, http::Shared, axum_server::Handle<SocketAddr>),
     doors: Doors,
     identities: Arc<Identities>,
+    stop_all: watch::Sender<bool>,
 ) {
-    let handle = axum_server::Handle::new();
     let mut serving = JoinSet::new();
     let app = http::router(Arc::new(shared), http::websocket::routes(doors.clone()));
     for listener in listeners {
@@ -163,14 +180,21 @@ async fn run(
     };
     let udp = endpoint::run(endpoint, doors.clone());
     let served = async { tokio::join!(tcp, udp) };
+    let failed = async {
+        doors.core().failed().await;
+        tracing::error!("the engine panicked, which is a defect of the daemon: it stops");
+        stop_all.send_replace(true);
+        std::future::pending::<()>().await;
+    };
     tokio::select! {
         _ = served => {}
         () = identities.renewing() => {}
+        () = failed => {}
     }
 }
 
-/// A running daemon. Dropping the handle stops it without goodbyes; see
-/// [`shutdown`](Self::shutdown).
+/// A running daemon. Dropping the handle stops all of it at once, HTTP included, without waiting
+/// for goodbyes; see [`shutdown`](Self::shutdown).
 #[derive(Debug)]
 pub struct Daemon {
     core: Arc<Core>,
@@ -178,6 +202,8 @@ pub struct Daemon {
     http: Option<SocketAddr>,
     identities: Arc<Identities>,
     stop: watch::Sender<bool>,
+    // Of the TCP connections, which have tasks of their own.
+    handle: axum_server::Handle<SocketAddr>,
     running: JoinHandle<()>,
 }
 
@@ -190,6 +216,7 @@ impl std::fmt::Debug for Core {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.running.abort();
+        self.handle.shutdown();
     }
 }
 
@@ -250,116 +277,75 @@ impl Daemon {
         self.core.with(|engine| engine.publish(stamp, &publication))
     }
 
-    /// Subscribes from within the process. Delivery is always in order.
+    /// One message of a topic: the newest, or by sequence, or by its payload's digest. To ask for
+    /// a payload is to use it: it stays in the cache for longer.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use weir::wire::{Code, Which};
+    ///
+    /// let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+    /// daemon.publish("demo/a", "hello")?;
+    /// assert_eq!(daemon.get("demo/a", Which::Latest)?.payload, "hello");
+    /// assert_eq!(daemon.get("demo/b", Which::Latest).unwrap_err().code, Code::NOT_FOUND);
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn get(&self, topic: &str, which: Which) -> Result<Message, Refusal> {
+        let found = self
+            .core
+            .with(|engine| engine.get(topic, which).map(|message| subscription::taken(&message)));
+        let (message, payload) = found?;
+        Ok(Message { payload: self.core.join(payload), ..message })
+    }
+
+    /// The `k` most counted payloads of a topic, highest first; the daemon keeps 100.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+    /// for vote in ["tea", "coffee", "tea"] {
+    ///     daemon.publish("votes", vote)?;
+    /// }
+    /// let first = &daemon.top("votes", 1)?[0];
+    /// assert_eq!((first.payload.as_deref(), first.count), (Some(&b"tea"[..]), 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn top(&self, topic: &str, k: usize) -> Result<Vec<Ranking>, Refusal> {
+        self.core.with(|engine| engine.top(topic, k))
+    }
+
+    /// Subscribes from within the process. Nothing is lost or reordered here, so that all modes of
+    /// [`Delivery`] come in order, as they do over WebSocket. A
+    /// [`deadline`](SubscribeOptions::deadline) holds with [`Delivery::Realtime`], as it does for
+    /// a client.
     pub fn subscribe(
         &self,
         filter: &str,
         options: &SubscribeOptions,
     ) -> Result<LocalSubscription, NameError> {
-        let SubscribeOptions { start, lag, delivery: Delivery::Ordered | _, deadline: _ } = options;
         let filter = Filter::new(filter)?;
-        let id = self.core.with(|engine| engine.subscribe(filter, &start.to_wire(), *lag));
-        Ok(LocalSubscription { core: self.core.clone(), id, events: VecDeque::new(), ended: false })
+        let deadline = match options.delivery {
+            Delivery::Realtime => u64::from(options.deadline_ms()) * 1000,
+            Delivery::Ordered | Delivery::Unordered => 0,
+        };
+        let (start, lag) = (options.start.to_wire(), options.lag);
+        let id = self.core.with(|engine| engine.subscribe(filter, &start, lag));
+        Ok(LocalSubscription::new(self.core.clone(), id, deadline))
     }
 
-    /// Stops: sessions are told goodbye and to reconnect, and have a second each to hear it.
+    /// Waits until the daemon stops by itself, because its engine has panicked: a defect. All
+    /// sessions are told goodbye then; what calls the engine from here on, such as
+    /// [`publish`](Self::publish), panics. Start another daemon, or end the process.
+    pub async fn failed(&self) {
+        self.core.failed().await;
+    }
+
+    /// Stops. The daemon tells its sessions goodbye and to reconnect, and gives them one second to
+    /// receive it; it gives answers to HTTP requests that have begun two seconds. Both run at the
+    /// same time, so that it returns after two and a half seconds at most, whatever the paths are
+    /// like. The ports are free then.
     pub async fn shutdown(mut self) {
         let _ = self.stop.send(true);
         let _ = (&mut self.running).await;
-    }
-}
-
-/// A subscription from within the process: a [`Stream`] of events.
-#[derive(Debug)]
-pub struct LocalSubscription {
-    core: Arc<Core>,
-    id: SubscriptionId,
-    // At most what one read hands out.
-    events: VecDeque<Read>,
-    ended: bool,
-}
-
-/// Bytes taken from the engine at once.
-const BATCH: usize = 16 << 10;
-
-impl LocalSubscription {
-    /// The next event; none after an error.
-    pub async fn next(&mut self) -> Option<Result<Event, Refusal>> {
-        std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
-    }
-}
-
-impl Stream for LocalSubscription {
-    type Item = Result<Event, Refusal>;
-
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        loop {
-            if let Some(read) = this.events.pop_front() {
-                return Poll::Ready(Some(Ok(this.event(read))));
-            }
-            if this.ended {
-                return Poll::Ready(None);
-            }
-            let Self { core, id, events, .. } = this;
-            // One that arrives is waited for, and others may overtake it.
-            let wanted = Wanted { large: Large::Whole, ..BATCH.into() };
-            let read = core.poll_read(*id, context, wanted, &mut |item| events.extend(read(&item)));
-            if let Err(refusal) = std::task::ready!(read) {
-                this.ended = true;
-                return Poll::Ready(Some(Err(refusal)));
-            }
-        }
-    }
-}
-
-impl LocalSubscription {
-    fn event(&self, read: Read) -> Event {
-        match read {
-            Read::Event(event) => event,
-            Read::Message(message, payload) => {
-                Event::Message(Message { payload: self.core.join(payload), ..message })
-            }
-        }
-    }
-}
-
-// What was read under the lock.
-#[derive(Debug)]
-enum Read {
-    Event(Event),
-    // Without its payload, which comes beside it.
-    Message(Message, Taken),
-}
-
-fn read(item: &Item<'_>) -> Option<Read> {
-    match item {
-        Item::Message(message) => {
-            let without = Message {
-                topic: message.topic().clone(),
-                epoch: message.epoch(),
-                sequence: message.sequence(),
-                count: message.count(),
-                stamp: Some(message.stamp()).filter(|stamp| *stamp > 0),
-                payload: Bytes::new(),
-                known: Known(Some(message.digest())),
-            };
-            Some(Read::Message(without, Taken::of(message)))
-        }
-        Item::Gap { name, epoch, first, last, cause, .. } => Some(Read::Event(Event::Gap(Gap {
-            topic: (*name).clone(),
-            epoch: *epoch,
-            first: *first,
-            last: *last,
-            cause: *cause,
-        }))),
-        // Announcements; and what is not asked for.
-        _ => None,
-    }
-}
-
-impl Drop for LocalSubscription {
-    fn drop(&mut self) {
-        self.core.with(|engine| engine.unsubscribe(self.id));
     }
 }

@@ -1,0 +1,130 @@
+//! `weir::Daemon` inside a program: what it does for that program itself.
+#![cfg(feature = "daemon")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use common::{daemon, within};
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use weir::daemon::LocalSubscription;
+use weir::wire::{Code, Delivery, Digest, GapCause, Which};
+use weir::{Client, Daemon, Event, Start, SubscribeOptions, Trust};
+
+async fn next(subscription: &mut LocalSubscription) -> Event {
+    within(subscription.next()).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_deadline_holds_with_realtime_and_only_there() {
+    let daemon = daemon().await;
+    for payload in ["1", "2", "3"] {
+        daemon.publish("a", payload).unwrap();
+    }
+    let options = |delivery| SubscribeOptions {
+        delivery,
+        deadline: Some(Duration::from_millis(1)),
+        ..SubscribeOptions::from(Start::All)
+    };
+    let subscribe = |delivery| daemon.subscribe("a", &options(delivery)).unwrap();
+    let [mut ordered, mut unordered, mut realtime] =
+        [Delivery::Ordered, Delivery::Unordered, Delivery::Realtime].map(subscribe);
+    // They were accepted before this, and the deadline is one millisecond.
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    match next(&mut realtime).await {
+        Event::Gap(gap) => assert_eq!((gap.first, gap.last, gap.cause), (1, 3, GapCause::Late)),
+        other => panic!("{other:?} instead of a gap"),
+    }
+    for subscription in [&mut ordered, &mut unordered] {
+        for sequence in 1..=3 {
+            match next(subscription).await {
+                Event::Message(message) => assert_eq!(message.sequence, sequence),
+                other => panic!("{other:?} instead of {sequence}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn get_and_top_answer_as_they_answer_clients() {
+    let daemon = daemon().await;
+    let client = common::client(&daemon, weir::Transport::Quic).await;
+    let large: Vec<u8> = (0..1_000_000_u32).map(|n| (n * 31) as u8).collect();
+    for payload in [&b"tea"[..], b"coffee", b"tea", &large] {
+        client.publish("a", payload.to_vec()).await.unwrap();
+    }
+    let digest = Digest::of(b"tea");
+    for which in [Which::Latest, Which::Sequence(2), Which::Digest(digest)] {
+        let (here, there) =
+            (daemon.get("a", which).unwrap(), client.get("a", which).await.unwrap());
+        assert_eq!(here, there);
+        assert_eq!(here.digest(), there.digest());
+    }
+    assert_eq!(daemon.get("a", Which::Latest).unwrap().payload, large);
+    assert_eq!(daemon.get("a", Which::Sequence(9)).unwrap_err().code, Code::NOT_FOUND);
+    assert_eq!(daemon.get("a/*", Which::Latest).unwrap_err().code, Code::BAD_TOPIC);
+    let (here, there) = (daemon.top("a", 2).unwrap(), client.top("a", 2).await.unwrap());
+    assert_eq!(here.len(), 2);
+    for (here, there) in here.iter().zip(&there) {
+        assert_eq!(
+            (here.digest, here.count, here.sequence),
+            (there.digest, there.count, there.sequence)
+        );
+        assert_eq!(here.payload, there.payload);
+    }
+    assert_eq!((here[0].digest, here[0].count), (digest, 2));
+    assert_eq!(daemon.top("b", 1).unwrap_err().code, Code::NOT_FOUND);
+}
+
+// By the clock, which was set back, a later run had the epochs of an earlier one.
+#[tokio::test]
+async fn every_start_has_epochs_of_its_own_that_javascript_can_count() {
+    let mut epochs = HashSet::new();
+    for _ in 0..3 {
+        let daemon = daemon().await;
+        for topic in ["a", "b"] {
+            daemon.publish(topic, "x").unwrap();
+            let epoch = daemon.get(topic, Which::Latest).unwrap().epoch;
+            assert!(epoch > 0 && epoch < 1 << 53, "{epoch}");
+            assert!(epochs.insert(epoch));
+        }
+    }
+    // Not of the time of day: that grows.
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let near = |epoch: &&u64| epoch.abs_diff(now.as_micros() as u64) < 1_000_000_000;
+    assert_eq!(epochs.iter().filter(near).count(), 0);
+}
+
+/// A file that does not come, as on a disk that is busy: whoever opens it waits for the other end.
+fn slow_file(path: &std::path::Path) {
+    assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+// Everything else on the same thread stood still meanwhile.
+#[tokio::test]
+async fn a_file_that_takes_its_time_holds_nobody_else_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let [authority, hashes] =
+        ["ca.pem", "certificate.sha256"].map(|name| directory.path().join(name));
+    slow_file(&authority);
+    slow_file(&hashes);
+    let connect = async {
+        let trust = Trust::Authority(authority.clone());
+        Client::builder("127.0.0.1:9").trust(trust).connect().await.unwrap_err().to_string()
+    };
+    let listen = (Ipv4Addr::LOCALHOST, 0).into();
+    let spawn = Daemon::builder().listen(listen).state(directory.path()).spawn();
+    let release = async {
+        // This is reached although both wait.
+        for path in [&authority, &hashes] {
+            let path = path.clone();
+            let open = move || std::fs::OpenOptions::new().write(true).open(path).unwrap();
+            drop(tokio::task::spawn_blocking(open).await.unwrap());
+        }
+    };
+    let all = Box::pin(async { tokio::join!(connect, spawn, release) });
+    let (error, daemon, ()) = within(all).await;
+    assert!(error.contains("ca.pem"), "{error}");
+    daemon.unwrap();
+}

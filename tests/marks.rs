@@ -1,0 +1,218 @@
+//! `Mark`: a client that goes on names the topics of which something came after it, and no other.
+#![allow(clippy::unwrap_used, missing_docs)]
+#![cfg(feature = "daemon")]
+
+mod common;
+#[path = "common/staged.rs"]
+mod staged;
+
+use common::within;
+use staged::{Stage, staged};
+use weir::client::Subscription;
+use weir::wire::{ClientFrame, DaemonFrame, Delivery, GapCause, Position, Start};
+use weir::{Client, Event, SubscribeOptions, Trust};
+
+/// Of a client of a staged daemon: run 1.
+async fn begin() -> (quinn::Endpoint, Client, Stage) {
+    let (endpoint, hash) = staged();
+    let builder = Client::builder(endpoint.local_addr().unwrap().to_string());
+    let connect = builder.trust(Trust::Pinned(hash.into())).connect();
+    let (client, stage) = tokio::join!(connect, Stage::accept(&endpoint));
+    (endpoint, client.unwrap(), stage)
+}
+
+/// A start as the daemon gets it: since, and topics with what is next.
+type Shown = (Position, Vec<(String, u64)>);
+
+/// Subscribes, which the daemon answers with this position. Gives the request, and what was shown.
+async fn subscribe(
+    client: &Client,
+    stage: &mut Stage,
+    options: &SubscribeOptions,
+    position: u64,
+) -> (Subscription, u32, Option<Shown>) {
+    let answered = async {
+        let mut frame = stage.frame().await;
+        // Of those that were only begun to see what they show.
+        while let Ok(ClientFrame::Unsubscribe { .. }) = ClientFrame::decode(&frame) {
+            frame = stage.frame().await;
+        }
+        let Ok(ClientFrame::Subscribe { request, start, .. }) = ClientFrame::decode(&frame) else {
+            panic!("{frame:?} instead of a subscribe");
+        };
+        let shown = match start {
+            Start::Resume { since, topics } => {
+                let topics = topics.iter().map(|topic| (topic.topic.to_owned(), topic.next));
+                let mut topics: Vec<_> = topics.collect();
+                topics.sort();
+                Some((since, topics))
+            }
+            _ => None,
+        };
+        stage.say(&DaemonFrame::Subscribed { request, position }).await;
+        (request, shown)
+    };
+    let (subscription, (request, shown)) =
+        tokio::join!(within(client.subscribe("m/**", options)), answered);
+    (subscription.unwrap(), request, shown)
+}
+
+fn topic(id: u64, name: &str) -> DaemonFrame<'_> {
+    DaemonFrame::Topic { id, epoch: 7, next: 1, name }
+}
+
+fn message(topic: u64, sequence: u64) -> DaemonFrame<'static> {
+    DaemonFrame::Message { topic, sequence, count: 1, stamp: 0, payload: b"x" }
+}
+
+const fn mark(position: u64) -> DaemonFrame<'static> {
+    DaemonFrame::Mark { position }
+}
+
+async fn write(stream: &mut quinn::SendStream, frames: &[DaemonFrame<'_>]) {
+    for frame in frames {
+        stream.write_chunk(frame.to_bytes()).await.unwrap();
+    }
+}
+
+async fn take(subscription: &mut Subscription, sequences: &[u64]) {
+    for wanted in sequences {
+        match within(subscription.next()).await.unwrap().unwrap() {
+            Event::Message(message) => assert_eq!(message.sequence, *wanted),
+            other => panic!("{other:?} instead of {wanted}"),
+        }
+    }
+}
+
+/// What a client shows that goes on with this subscription.
+async fn shown(client: &Client, stage: &mut Stage, subscription: &Subscription) -> Shown {
+    let options = SubscribeOptions::from(subscription.resume());
+    subscribe(client, stage, &options, 99).await.2.unwrap()
+}
+
+fn since(position: u64) -> Position {
+    Position { run: 1, position }
+}
+
+fn named(topics: &[(&str, u64)]) -> Vec<(String, u64)> {
+    topics.iter().map(|(name, next)| ((*name).to_owned(), *next)).collect()
+}
+
+#[tokio::test]
+async fn what_stands_before_a_mark_is_not_named_when_it_was_handed_out() {
+    let (_endpoint, client, mut stage) = begin().await;
+    let options = SubscribeOptions::default();
+    let (mut news, request, _) = subscribe(&client, &mut stage, &options, 10).await;
+    let frames = [DaemonFrame::For { request }, topic(1, "m/a"), message(1, 1)];
+    let mut stream = stage.stream(&frames).await;
+    write(&mut stream, &[topic(2, "m/b"), message(2, 1), mark(20), topic(3, "m/c")]).await;
+    write(&mut stream, &[message(3, 1), message(1, 2), mark(30), message(2, 2)]).await;
+    take(&mut news, &[1]).await;
+    assert_eq!(shown(&client, &mut stage, &news).await, (since(10), named(&[("m/a", 2)])));
+    // What stands before the first mark was handed out, and the mark is not read yet.
+    take(&mut news, &[1]).await;
+    let topics = named(&[("m/a", 2), ("m/b", 2)]);
+    assert_eq!(shown(&client, &mut stage, &news).await, (since(10), topics));
+    take(&mut news, &[1]).await;
+    assert_eq!(shown(&client, &mut stage, &news).await, (since(20), named(&[("m/c", 2)])));
+    // One that was left out is named again as soon as something of it comes.
+    take(&mut news, &[2]).await;
+    let topics = named(&[("m/a", 3), ("m/c", 2)]);
+    assert_eq!(shown(&client, &mut stage, &news).await, (since(20), topics));
+    take(&mut news, &[2]).await;
+    assert_eq!(shown(&client, &mut stage, &news).await, (since(30), named(&[("m/b", 3)])));
+    // A mark with nothing after it: no names at all. And what it was resumed with is forgotten.
+    let options = SubscribeOptions::from(news.resume());
+    let (mut again, request, _) = subscribe(&client, &mut stage, &options, 31).await;
+    assert_eq!(shown(&client, &mut stage, &again).await, (since(30), named(&[("m/b", 3)])));
+    let frames = [DaemonFrame::For { request }, topic(4, "m/d"), message(4, 1), mark(40)];
+    let mut stream = stage.stream(&frames).await;
+    take(&mut again, &[1]).await;
+    let topics = named(&[("m/b", 3), ("m/d", 2)]);
+    assert_eq!(shown(&client, &mut stage, &again).await, (since(30), topics));
+    write(&mut stream, &[message(4, 2)]).await;
+    take(&mut again, &[2]).await;
+    assert_eq!(shown(&client, &mut stage, &again).await, (since(40), named(&[("m/d", 3)])));
+}
+
+#[tokio::test]
+async fn in_any_order_what_is_missing_stays_named() {
+    let (_endpoint, client, mut stage) = begin().await;
+    let options = SubscribeOptions {
+        delivery: Delivery::Unordered,
+        ..SubscribeOptions::from(weir::Start::All)
+    };
+    let (mut news, request, _) = subscribe(&client, &mut stage, &options, 10).await;
+    let head = |topic, sequence| DaemonFrame::Head { topic, sequence };
+    let frames = [DaemonFrame::For { request }, topic(1, "m/a"), topic(2, "m/b"), message(1, 1)];
+    let mut stream = stage.stream(&frames).await;
+    take(&mut news, &[1]).await;
+    let run0 = Position { run: 0, position: 0 };
+    let topics = named(&[("m/a", 2), ("m/b", 1)]);
+    assert_eq!(shown(&client, &mut stage, &news).await, (run0, topics));
+    // Of the second topic two are still under way when the mark comes.
+    write(&mut stream, &[head(2, 2), mark(20), topic(3, "m/c"), message(3, 1)]).await;
+    take(&mut news, &[1]).await;
+    let topics = named(&[("m/b", 1), ("m/c", 2)]);
+    assert_eq!(shown(&client, &mut stage, &news).await, (since(20), topics));
+    // One comes on a stream of its own, the other never.
+    let own = [DaemonFrame::For { request }, topic(2, "m/b"), message(2, 2)];
+    let mut own = stage.stream(&own).await;
+    own.finish().unwrap();
+    take(&mut news, &[2]).await;
+    let gap = DaemonFrame::Gap { topic: 2, first: 1, last: 1, cause: GapCause::Evicted };
+    write(&mut stream, &[mark(30), gap, message(3, 2)]).await;
+    assert!(matches!(within(news.next()).await, Some(Ok(Event::Gap(_)))));
+    let topics = named(&[("m/b", 3)]);
+    assert_eq!(shown(&client, &mut stage, &news).await, (since(30), topics));
+    write(&mut stream, &[mark(40), message(1, 2)]).await;
+    take(&mut news, &[2, 2]).await;
+    assert_eq!(shown(&client, &mut stage, &news).await, (since(40), named(&[("m/a", 3)])));
+}
+
+#[tokio::test]
+async fn a_mark_that_is_lower_or_has_no_place_ends_the_session() {
+    let (_endpoint, client, mut stage) = begin().await;
+    let options = SubscribeOptions::default();
+    let (mut news, request, _) = subscribe(&client, &mut stage, &options, 10).await;
+    let _stream = stage.stream(&[DaemonFrame::For { request }, mark(20), mark(19)]).await;
+    let error = within(news.next()).await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("a mark below an earlier position"), "{error}");
+    let datagram = mark(30).to_bytes();
+    stage.connection.send_datagram(datagram).unwrap();
+    let closed = within(client.closed()).await;
+    assert!(closed.reason.contains("a mark in a datagram"), "{closed}");
+}
+
+#[tokio::test]
+async fn more_topics_than_a_list_can_hold_are_resumed() {
+    const TOPICS: u64 = 65_536;
+    // 65 bytes each, as in the session that could not be resumed: 20,000 of them are 1.5 MB.
+    let name = |id: u64| format!("m/{id:063}");
+    let (_endpoint, client, mut stage) = begin().await;
+    let options = SubscribeOptions::default();
+    let (mut news, request, _) = subscribe(&client, &mut stage, &options, 10).await;
+    let mut stream = stage.stream(&[DaemonFrame::For { request }]).await;
+    let sent = async {
+        let mut out = Vec::new();
+        for id in 1..=TOPICS {
+            topic(id, &name(id)).encode(&mut out);
+            message(id, 1).encode(&mut out);
+            if id % 1000 == 0 {
+                mark(10 + id).encode(&mut out);
+                stream.write_chunk(std::mem::take(&mut out).into()).await.unwrap();
+            }
+        }
+        stream.write_chunk(out.into()).await.unwrap();
+    };
+    let read = async {
+        for _ in 0..TOPICS {
+            take(&mut news, &[1]).await;
+        }
+    };
+    tokio::join!(sent, read);
+    let (since, topics) = shown(&client, &mut stage, &news).await;
+    assert_eq!(since.position, 10 + TOPICS / 1000 * 1000);
+    let rest: Vec<_> = (TOPICS / 1000 * 1000 + 1..=TOPICS).map(|id| (name(id), 2)).collect();
+    assert_eq!(topics, rest);
+}

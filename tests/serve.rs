@@ -1,0 +1,150 @@
+//! `weir serve` and `weir sub` where their surroundings are not as they should be: the
+//! environment, signals, the disk, a pipe that nobody reads.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+
+use common::{Served, WEIR, stderr, weir};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use tempfile::tempdir;
+
+/// A daemon that is ready, with its log to read.
+fn serve(state: &Path, environment: &[(&str, &str)]) -> Child {
+    let mut command = weir(state, &["serve", "--listen", "127.0.0.1:0", "--http", "off", "--json"]);
+    command.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    if line.is_empty() {
+        let mut log = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        panic!("it did not start: {log}");
+    }
+    child
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+}
+
+/// Stops it in good order. Gives its log.
+fn stop(mut child: Child) -> String {
+    signal(&child, "TERM");
+    let mut log = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{log}");
+    log
+}
+
+// Kubernetes sets these in each container of a namespace that has a service named weir.
+#[test]
+fn what_a_cluster_sets_for_a_service_named_weir_stops_nobody() {
+    let state = tempdir().unwrap();
+    let variables = [
+        ("WEIR_SERVICE_HOST", "10.96.0.1"),
+        ("WEIR_SERVICE_PORT", "4433"),
+        ("WEIR_PORT", "tcp://10.96.0.1:4433"),
+        ("WEIR_PORT_4433_TCP", "tcp://10.96.0.1:4433"),
+        ("WEIR_PORT_4433_TCP_PROTO", "tcp"),
+        ("WEIR_LIMITS__TOPICS", "7"),
+    ];
+    let log = stop(serve(state.path(), &variables));
+    let told: Vec<_> = log.lines().filter(|line| line.contains("WEIR_PORT_4433_TCP")).collect();
+    assert_eq!(told.len(), 1, "{log}");
+    assert!(told[0].contains("WARN") && told[0].contains("WEIR_SERVICE_HOST"), "{log}");
+    assert!(!log.contains("WEIR_LIMITS__TOPICS"), "{log}");
+    for (name, value) in [("WEIR_LIMITS__TOPIC", "7"), ("WEIR_LISTEN", "x"), ("WEIR_CACHE", "1")] {
+        let output = weir(state.path(), &["serve"]).env(name, value).output().unwrap();
+        assert_eq!(output.status.code(), Some(78), "{}", stderr(&output));
+        assert!(stderr(&output).contains(name), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn hup_is_said_to_do_nothing_and_ends_nothing() {
+    let state = tempdir().unwrap();
+    let mut child = serve(state.path(), &[]);
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    for _ in 0..2 {
+        signal(&child, "HUP");
+        let mut line = String::new();
+        log.read_line(&mut line).unwrap();
+        assert!(line.contains("HUP") && line.contains("restart"), "{line}");
+    }
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_key_that_others_may_read_is_closed_to_them_and_that_is_said() {
+    let state = tempdir().unwrap();
+    assert!(!stop(serve(state.path(), &[])).contains("key.pem"));
+    let key = state.path().join("weir/key.pem");
+    let next = state.path().join("weir/next-key.pem");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o660)).unwrap();
+    let log = stop(serve(state.path(), &[]));
+    assert_eq!([mode(&key), mode(&next)], [0o600, 0o600]);
+    let told: Vec<_> = log.lines().filter(|line| line.contains("key.pem")).collect();
+    assert!(told.len() == 2 && told.iter().all(|line| line.contains("WARN")), "{log}");
+    assert!(told[0].contains("others") && told[0].contains("remove"), "{log}");
+    // Once.
+    assert!(!stop(serve(state.path(), &[])).contains("key.pem"));
+}
+
+// A file that cannot grow is what a full disk is to a daemon.
+#[test]
+fn a_full_disk_at_the_first_start_leaves_nothing_half_written() {
+    let state = tempdir().unwrap();
+    let directory = state.path().join("weir");
+    // In blocks of 512 bytes: room for nothing; for the keys, but not for the certificates.
+    for (blocks, written) in [(0, &[][..]), (1, &["key.pem"])] {
+        let limited = format!("trap '' XFSZ; ulimit -f {blocks}; exec {WEIR} serve");
+        let output = Command::new("sh")
+            .args(["-c", &format!("{limited} --listen 127.0.0.1:0 --http off")])
+            .env("XDG_STATE_HOME", state.path())
+            .env_remove("STATE_DIRECTORY")
+            .output()
+            .unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains("weir/") && text.contains("--state DIR"), "{text}");
+        let names = std::fs::read_dir(&directory).unwrap();
+        let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, written);
+    }
+    stop(serve(state.path(), &[]));
+}
+
+#[test]
+fn what_prints_into_a_pipe_that_nobody_reads_can_be_interrupted() {
+    let state = tempdir().unwrap();
+    let served = Served::start(state.path(), &[], &[]);
+    let at = ["--server", &served.server];
+    // A hundred payloads of a KB each, and one: more than a pipe holds in either case.
+    let lines = (0..100).map(|n| format!("{n:01000}")).collect::<Vec<_>>().join("\n");
+    let mut publish = weir(state.path(), &["pub", "a", "--lines", at[0], at[1]]);
+    let mut publish = publish.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    publish.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    assert!(publish.wait().unwrap().success());
+    for arguments in [
+        &["sub", "a", "--from", "all", "--json"][..],
+        &["top", "a", "-k", "100", "--watch", "--json"],
+    ] {
+        let mut child = weir(state.path(), &[arguments, &at[..]].concat())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It prints, and will find no room for the rest.
+        let mut reader = child.stdout.take().unwrap();
+        reader.read_exact(&mut [0]).unwrap();
+        signal(&child, "INT");
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?}");
+    }
+}
