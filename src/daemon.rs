@@ -1,7 +1,7 @@
 //! The daemon inside one's own program: a builder, and a handle to publish, subscribe and stop.
 
 use crate::engine::{Engine, Item, Large, Limits, Publication, Receipt, SubscriptionId, Wanted};
-use crate::http::listen::{self, Connections, Listener};
+use crate::http::listen::{Connections, Listener};
 use crate::http::{self, CertificateFacts, Origins};
 use crate::message::{Event, Gap, Known, Message, SubscribeOptions};
 use crate::net::core::{Core, Taken};
@@ -143,11 +143,10 @@ async fn run(
     doors: Doors,
     identities: Arc<Identities>,
 ) {
-    let handle = axum_server::Handle::new();
     let mut serving = JoinSet::new();
     let app = http::router(Arc::new(shared), http::websocket::routes(doors.clone()));
     for listener in listeners {
-        serving.spawn(listener.run(app.clone(), handle.clone()));
+        serving.spawn(listener.run(app.clone(), doors.stop()));
     }
     let mut stop = doors.stop();
     let tcp = async {
@@ -155,9 +154,9 @@ async fn run(
             () = stopped(&mut stop) => {}
             Some(ended) = serving.join_next() => {
                 tracing::error!(?ended, "a listener failed: no HTTP and WebSocket any more");
+                serving.abort_all();
             }
         }
-        listen::stop(&handle);
         while serving.join_next().await.is_some() {}
         doors.ended().await;
     };

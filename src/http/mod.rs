@@ -6,7 +6,9 @@
 //! | `events` | a subscription as server-sent events |
 //! | `resume` | the ids of events, and where a subscription begins |
 //! | `name` | topics and filters in paths |
-//! | `body` | a request's body, bounded |
+//! | `body`, `small`, `relay` | a request's body, bounded: read whole, and of those the small ones; relayed while it arrives |
+//! | `large`, `room` | a large payload on its way to a client; what is held for those that do not read |
+//! | `reader` | whether a client reads what it is sent |
 //! | `origin` | whose pages may ask, and under which names of this host |
 //! | `problem` | every refusal, as `application/problem+json` |
 //! | `page` | the files of `web/` |
@@ -19,13 +21,17 @@
 mod api;
 mod body;
 mod events;
+mod large;
 pub(crate) mod listen;
 mod name;
 mod origin;
 mod page;
 mod problem;
+mod reader;
 mod relay;
 mod resume;
+mod room;
+mod small;
 pub(crate) mod websocket;
 
 #[cfg(test)]
@@ -35,10 +41,12 @@ pub use origin::OriginError;
 pub(crate) use origin::{Asked, Origins};
 pub(crate) use problem::Problem;
 
-use crate::engine::Keys;
+use crate::engine::{Budget, Keys};
 use crate::net::core::Core;
+use crate::net::pace;
 use crate::net::tls::CertificateHash;
 use crate::wire::Code;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -49,8 +57,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
-/// Most streams of events at once, over all clients. One that is not read holds a cursor and
-/// about 150 KiB: its connection, what that was given to send, and one read.
+/// Most streams of events at once, over all clients. What one holds for a client that does not read
+/// is charged; without that, it is a cursor and its connection.
 pub(crate) const EVENT_STREAMS: usize = 1024;
 
 /// What a browser needs to know of the daemon's certificate.
@@ -75,10 +83,14 @@ pub(crate) struct Shared {
     keys: Keys,
     // Largest payload, bytes.
     payload: usize,
-    // KiB of bodies under way.
-    bodies: Semaphore,
+    // For what peers make the daemon hold.
+    budget: Budget,
+    // Large payloads that are relayed while they arrive: the topics are charged for their bytes, and
+    // here they are counted, so that those that may never end leave room for those that did.
+    uploads: Budget,
+    small: Arc<small::Smalls>,
     streams: Arc<Semaphore>,
-    // How long the next piece of a body may take.
+    // How long a body may stand still.
     patience: Duration,
     // How long a stream of events may be silent.
     keep_alive: Duration,
@@ -93,7 +105,8 @@ impl Shared {
         port: u16,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let (limits, keys) = core.with(|engine| (engine.limits(), engine.keys()));
+        let (limits, keys, budget) =
+            core.with(|engine| (engine.limits(), engine.keys(), engine.budget().clone()));
         Self {
             core,
             origins,
@@ -102,9 +115,11 @@ impl Shared {
             stop,
             keys,
             payload: limits.payload,
-            bodies: Semaphore::new(body::budget(&limits)),
+            uploads: Budget::new(budget.most()),
+            budget,
+            small: small::Smalls::new(small::MOST),
             streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
-            patience: body::PATIENCE,
+            patience: pace::PATIENCE,
             keep_alive: events::KEEP_ALIVE,
         }
     }
@@ -132,6 +147,7 @@ pub(crate) fn router(shared: Arc<Shared>, others: Router<Arc<Shared>>) -> Router
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), guard))
         .layer(middleware::from_fn_with_state(shared.clone(), lend))
+        .layer(middleware::from_fn(hold))
         .with_state(shared)
 }
 
@@ -201,6 +217,13 @@ async fn lend(
         body::drain(&shared, returned).await;
     }
     response
+}
+
+// Every answer is given to its transport a piece at a time.
+async fn hold(request: Request, next: middleware::Next) -> Response {
+    let under_way = request.extensions().get::<Arc<listen::Line>>().map(listen::Line::begin);
+    let response = next.run(request).await;
+    response.map(|body| Body::new(reader::Held::new(body, under_way)))
 }
 
 fn finish(mut response: Response, allowed: Option<HeaderValue>) -> Response {

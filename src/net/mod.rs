@@ -17,6 +17,7 @@
 //! | `endpoint` | the UDP side: accepting, and the split by ALPN |
 //! | `session`, `frames` | one peer; its streams and datagrams, in |
 //! | `incoming` | a publication that arrives in chunks: its digest so far, and its deadline |
+//! | `pace` | how fast something has to come that has begun to, over HTTP too |
 //! | `follow` | a large message on its way to one peer |
 //! | `deliver`, `apart`, `realtime` | one subscription, out: in order, a stream for each message, in datagrams |
 //! | `piece`, `heads`, `streamed`, `path` | of the last: what was read; the end of a burst; what needs no repair; how long the way is |
@@ -55,6 +56,8 @@ pub(crate) mod heads;
 pub(crate) mod identity;
 #[cfg(feature = "daemon")]
 pub(crate) mod incoming;
+#[cfg(feature = "daemon")]
+pub(crate) mod pace;
 #[cfg(feature = "daemon")]
 pub(crate) mod path;
 #[cfg(feature = "daemon")]

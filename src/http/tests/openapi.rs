@@ -180,7 +180,7 @@ async fn what_is_described_is_answered_and_what_is_answered_is_described() {
         assert_eq!(walk.see(method, &format!("{TOPIC}?sequence=1"), |ask| ask).await.status, 410);
     }
     let half = promised(walk.ask("POST", TOPIC)).body(vec![0; most / 2]).open().await;
-    while walk.face.shared.bodies.available_permits() > most / 2048 {
+    while walk.face.shared.uploads.held() < most / 2 {
         tokio::task::yield_now().await;
     }
     assert_eq!(walk.see("POST", TOPIC, |ask| ask.body(vec![0; most])).await.status, 503);
