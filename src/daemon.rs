@@ -151,6 +151,8 @@ async fn run(
     let mut stop = doors.stop();
     let tcp = async {
         tokio::select! {
+            biased;
+            // Listeners end then by themselves.
             () = stopped(&mut stop) => {}
             Some(ended) = serving.join_next() => {
                 tracing::error!(?ended, "a listener failed: no HTTP and WebSocket any more");

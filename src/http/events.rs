@@ -82,7 +82,8 @@ pub(super) async fn subscribe(
         ));
     };
     let start = last.map_or(from, |last| last.start(&filter));
-    let events = Events::begin(shared.clone(), permit, &filter, &start, lag, last)?;
+    let room = room::wait(&shared.budget, ROUND, room::SOON).await.ok_or_else(room::full)?;
+    let events = Events::begin(shared.clone(), permit, room, &filter, &start, lag, last);
     let stream = stream::unfold(Some(events), |events| async {
         let mut events = events?;
         match events.next().await? {
@@ -260,12 +261,12 @@ impl Events {
     fn begin(
         shared: Arc<Shared>,
         permit: OwnedSemaphorePermit,
+        room: Charge,
         filter: &Filter,
         start: &crate::wire::Start<'_>,
         lag: Lag,
         last: Option<EventId>,
-    ) -> Result<Self, Problem> {
-        let room = room::at_once(&shared.budget, ROUND.min(shared.budget.most()))?;
+    ) -> Self {
         let exact = filter.is_exact();
         let by_position = last.is_some_and(|last| !exact || last.topic.is_none());
         let mut inbox = Inbox { by_position, ..Inbox::default() };
@@ -289,7 +290,7 @@ impl Events {
         }
         prelude.push(b'\n');
         let charge = inbox.settle(room);
-        Ok(Self {
+        Self {
             stop: shared.stop.clone(),
             subscription: Subscription { shared, id },
             inbox,
@@ -301,7 +302,7 @@ impl Events {
             ending: read.err(),
             ended: false,
             _permit: permit,
-        })
+        }
     }
 
     // The next chunk of the body; none at its end.

@@ -129,7 +129,7 @@ pub(super) fn body(batches: Batches, budget: &Budget, size: usize) -> Body {
     let sending = (batches, budget.clone());
     let batches = stream::unfold(Some(sending), |sending| async {
         let (mut batches, budget) = sending?;
-        let Some(mut charge) = room::wait(&budget, MOST).await else {
+        let Some(mut charge) = room::wait(&budget, MOST, room::PATIENCE).await else {
             let error = io::Error::other("no room to send it for too long: ask again later");
             return Some((Err(error), None));
         };

@@ -15,9 +15,12 @@ pub(super) const AGAIN: Duration = Duration::from_millis(50);
 /// What waits for room is given up after so long: as long as one may stand still.
 pub(super) const PATIENCE: Duration = super::reader::PATIENCE;
 
-/// Waits for room for so many bytes; none when there is none for too long.
-pub(super) async fn wait(budget: &Budget, bytes: usize) -> Option<Charge> {
-    let deadline = Instant::now() + PATIENCE;
+/// A request waits for room for so long; then it is refused, and may come again.
+pub(super) const SOON: Duration = Duration::from_secs(1);
+
+/// Waits for room for so many bytes; none when there is none for so long.
+pub(super) async fn wait(budget: &Budget, bytes: usize, patience: Duration) -> Option<Charge> {
+    let deadline = Instant::now() + patience;
     loop {
         match budget.take(bytes.min(budget.most())) {
             None if Instant::now() < deadline => sleep(AGAIN).await,
@@ -28,13 +31,16 @@ pub(super) async fn wait(budget: &Budget, bytes: usize) -> Option<Charge> {
 
 /// Room for so many bytes, at once.
 pub(super) fn at_once(budget: &Budget, bytes: usize) -> Result<Charge, Problem> {
-    budget.take(bytes).ok_or_else(|| {
-        Problem::of(
-            Code::OVERLOADED,
-            "the daemon holds as much for its peers as it may (a quarter of cache.bytes): ask \
-             again in a second",
-        )
-    })
+    budget.take(bytes).ok_or_else(full)
+}
+
+/// There is none.
+pub(super) fn full() -> Problem {
+    Problem::of(
+        Code::OVERLOADED,
+        "the daemon holds as much for its peers as it may (a quarter of cache.bytes): ask again in \
+         a second",
+    )
 }
 
 /// Bytes that are charged for as long as anybody has them.
