@@ -21,7 +21,7 @@ use std::task::{Context, Poll};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-pub use crate::http::OriginError;
+pub use crate::http::{HostError, OriginError};
 pub use crate::net::identity::IdentityError;
 pub use crate::net::ports::BindError;
 use crate::net::tls::CertificateHash;
@@ -36,6 +36,7 @@ pub struct Builder {
     listen: SocketAddr,
     http: Option<SocketAddr>,
     origins: Vec<String>,
+    names: Vec<String>,
     state: Option<PathBuf>,
     announce: Option<PathBuf>,
     limits: Limits,
@@ -55,6 +56,9 @@ pub enum SpawnError {
     /// The origins that it was given.
     #[error(transparent)]
     Origin(#[from] OriginError),
+    /// The names that it was given.
+    #[error(transparent)]
+    Name(#[from] HostError),
 }
 
 impl Builder {
@@ -78,6 +82,14 @@ impl Builder {
     /// none.
     pub fn origins<T: Into<String>>(mut self, origins: impl IntoIterator<Item = T>) -> Self {
         self.origins = origins.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The names that the daemon is reached by over HTTP, WebSocket and WebTransport, such as
+    /// `relay.example`, without port. Addresses and localhost need no entry, nor do the hosts of
+    /// [`origins`](Self::origins). Under other names it answers 421. Default none.
+    pub fn names<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.names = names.into_iter().map(Into::into).collect();
         self
     }
 
@@ -109,7 +121,7 @@ impl Builder {
     /// Starts the daemon; within a tokio runtime.
     #[expect(clippy::unused_async, reason = "what starts later will have to be waited for")]
     pub async fn spawn(self) -> Result<Daemon, SpawnError> {
-        let origins = Origins::parse(self.origins)?;
+        let origins = Origins::parse(self.origins)?.named(self.names)?;
         let identities = Arc::new(Identities::open(self.state, self.announce)?);
         let (udp, tcp) = ports::pair(self.listen)?;
         let plain = self.http.map(ports::http).transpose()?;
@@ -201,6 +213,7 @@ impl Daemon {
             listen: (Ipv6Addr::UNSPECIFIED, crate::wire::PORT).into(),
             http: None,
             origins: Vec::new(),
+            names: Vec::new(),
             state: None,
             announce: None,
             limits: Limits::default(),

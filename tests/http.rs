@@ -21,7 +21,8 @@ use weir::engine::Limits;
 async fn serve(limits: Limits) -> (Arc<Daemon>, SocketAddr) {
     let loopback: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
     let builder = Daemon::builder().listen(loopback).http(loopback).limits(limits);
-    let daemon = builder.origins(["https://app.example"]).spawn().await.unwrap();
+    let builder = builder.origins(["https://app.example"]).names(["relay.example"]);
+    let daemon = builder.spawn().await.unwrap();
     let address = daemon.http_addr().unwrap();
     (Arc::new(daemon), address)
 }
@@ -432,6 +433,10 @@ async fn other_sites_and_other_names_are_refused() {
     assert!(detail.contains("https://evil.example") && detail.contains("http.origins"));
     let rebound = within(with("host", "evil.example:8080").send()).await;
     assert_eq!(rebound.status, 421);
+    assert!(rebound.json()["detail"].as_str().unwrap().contains("http.names"));
+    for name in ["relay.example", "app.example", "192.0.2.1", "[2001:db8::1]:80"] {
+        assert_eq!(within(with("host", name).send()).await.status, 200, "{name}");
+    }
     for value in [listed, other, rebound] {
         assert!(value.headers.iter().any(|(name, value)| name == "vary" && value == "origin"));
     }
@@ -442,6 +447,45 @@ async fn other_sites_and_other_names_are_refused() {
     let headers = allowed.header("access-control-allow-headers").unwrap();
     assert!(headers.contains("idempotency-key") && headers.contains("last-event-id"));
     assert_eq!(within(preflight.header("origin", "https://evil.example").send()).await.status, 403);
+}
+
+// Whom it is for is told, and to others why not: `weir.js` passes that on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_is_for_those_that_may_ask() {
+    let (_daemon, to) = serve(Limits::default()).await;
+    let ask = |name, value| ask(to, "GET", "/certificate.sha256").header(name, value);
+    for own in ["https://app.example", "http://localhost:5173"] {
+        let answer = within(ask("origin", own).send()).await;
+        let readable = answer.header("access-control-allow-origin");
+        assert_eq!((answer.status, readable), (200, Some(own)));
+    }
+    let plain = within(ask("accept", "*/*").send()).await;
+    assert_eq!((plain.status, plain.header("access-control-allow-origin")), (200, None));
+    for (name, value, status) in
+        [("origin", "https://evil.example", 403), ("origin", "null", 403), ("host", "evil", 421)]
+    {
+        let other = within(ask(name, value).send()).await;
+        let readable = other.header("access-control-allow-origin");
+        assert_eq!((other.status, readable), (status, Some("*")), "{value}");
+        assert_eq!(other.json()["name"], "forbidden");
+    }
+}
+
+// It would come back without the header that says how to read it.
+#[tokio::test(flavor = "multi_thread")]
+async fn payloads_in_a_coding_are_refused() {
+    let (daemon, to) = serve(Limits::default()).await;
+    let post = |coding| ask(to, "POST", "/v1/topics/c").header("content-encoding", coding);
+    for coding in ["gzip", "identity, br", "GZIP", "aws-chunked"] {
+        let refused = within(post(coding).body("x").send()).await;
+        let instead = refused.header("accept-encoding");
+        assert_eq!((refused.status, instead), (415, Some("identity")), "{coding}");
+        assert_eq!(refused.json()["name"], "unsupported");
+    }
+    assert_eq!(within(post("Identity").body("x").send()).await.status, 200);
+    let dots = publish(to, "a%2F..%2Fb", b"x").await;
+    assert_eq!((dots.status, dots.json()["name"].as_str()), (400, Some("bad_topic")));
+    drop(daemon);
 }
 
 #[tokio::test(flavor = "multi_thread")]

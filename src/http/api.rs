@@ -37,6 +37,7 @@ pub(super) async fn publish(
     // What is wrong is told before the payload is sent.
     check_topic(&topic).map_err(crate::wire::NameError::of_topic)?;
     no_query(&head.uri)?;
+    as_it_is(&head.headers)?;
     let stamp = stamp(&head.headers)?;
     let origin = key(&head.headers)?.map(|key| shared.keys.origin(key));
     let length = body.size_hint().exact().filter(|length| *length > LARGE as u64);
@@ -68,6 +69,18 @@ pub(super) async fn publish(
         "since": Some(since).filter(|since| *since > 0),
         "digest": digest.to_string(), "size": size, "duplicate": duplicate,
     })))
+}
+
+// A payload is kept without headers: what says how to read it would be lost.
+fn as_it_is(headers: &HeaderMap) -> Result<(), Problem> {
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        let plain = |coding: &str| coding.is_empty() || coding.eq_ignore_ascii_case("identity");
+        let text = value.to_str().unwrap_or("?");
+        if let Some(other) = text.split(',').map(str::trim).find(|coding| !plain(coding)) {
+            return Err(Problem::encoded(other));
+        }
+    }
+    Ok(())
 }
 
 fn stamp(headers: &HeaderMap) -> Result<u64, Problem> {

@@ -37,8 +37,8 @@ pub(crate) mod websocket;
 #[cfg(test)]
 mod tests;
 
-pub use origin::OriginError;
 pub(crate) use origin::{Asked, Origins};
+pub use origin::{HostError, OriginError};
 pub(crate) use problem::Problem;
 
 use crate::engine::{Budget, Keys};
@@ -136,12 +136,12 @@ impl Shared {
 }
 
 /// All routes, and `others` under the same rules of hosts and origins. The listener is to provide
-/// `ConnectInfo<SocketAddr>`; without it every peer is taken for one on this machine.
+/// `ConnectInfo<SocketAddr>`.
 pub(crate) fn router(shared: Arc<Shared>, others: Router<Arc<Shared>>) -> Router {
     Router::new()
         .route("/v1/topics/{*topic}", get(api::get_or_top).post(api::publish))
         .route("/v1/events/{*filter}", get(events::subscribe))
-        .route("/certificate.sha256", get(certificate))
+        .route(CERTIFICATE, get(certificate))
         .merge(others)
         .fallback_service(page::service())
         .method_not_allowed_fallback(method_not_allowed)
@@ -167,9 +167,11 @@ async fn certificate(State(shared): State<Arc<Shared>>) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(facts)).into_response()
 }
 
+const CERTIFICATE: &str = "/certificate.sha256";
+
 // What any page may read, wherever it comes from.
 fn is_public(path: &str) -> bool {
-    matches!(path, "/certificate.sha256" | "/weir.js" | "/weir.d.ts" | "/openapi.json")
+    matches!(path, "/weir.js" | "/weir.d.ts" | "/openapi.json")
 }
 
 // Hosts, origins, preflights, and the headers that every answer has.
@@ -178,14 +180,18 @@ async fn guard(
     request: Request,
     next: middleware::Next,
 ) -> Response {
-    let public = is_public(request.uri().path());
-    let asked = match Asked::of(&request) {
+    let path = request.uri().path();
+    let public = is_public(path);
+    let asked = Asked::of(&request);
+    let checked = asked.and_then(|asked| shared.origins.check(&asked, public).map(|()| asked));
+    let asked = match checked {
         Ok(asked) => asked,
-        Err(problem) => return finish(problem.into_response(), None),
+        Err(problem) => {
+            // `weir.js` asks here first, and tells its page why it may not.
+            let all = (path == CERTIFICATE).then(|| HeaderValue::from_static("*"));
+            return finish(problem.into_response(), all);
+        }
     };
-    if let Err(problem) = shared.origins.check(&asked, public) {
-        return finish(problem.into_response(), None);
-    }
     let allowed = match asked.origin {
         _ if public => Some(HeaderValue::from_static("*")),
         Some(_) => request.headers().get(header::ORIGIN).cloned(),
