@@ -41,7 +41,7 @@ pub(crate) use origin::{Asked, Origins};
 pub use origin::{HostError, OriginError};
 pub(crate) use problem::Problem;
 
-use crate::engine::{Budget, Keys};
+use crate::engine::{Budget, Charge, Keys};
 use crate::net::core::Core;
 use crate::net::pace;
 use crate::net::tls::CertificateHash;
@@ -143,7 +143,7 @@ pub(crate) fn router(shared: Arc<Shared>, others: Router<Arc<Shared>>) -> Router
         .route("/v1/events/{*filter}", get(events::subscribe))
         .route(CERTIFICATE, get(certificate))
         .merge(others)
-        .fallback_service(page::service())
+        .fallback_service(page::service(shared.budget.clone()))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), guard))
         .layer(middleware::from_fn_with_state(shared.clone(), lend))
@@ -228,8 +228,9 @@ async fn lend(
 // Every answer is given to its transport a piece at a time.
 async fn hold(request: Request, next: middleware::Next) -> Response {
     let under_way = request.extensions().get::<Arc<listen::Line>>().map(listen::Line::begin);
-    let response = next.run(request).await;
-    response.map(|body| Body::new(reader::Held::new(body, under_way)))
+    let mut response = next.run(request).await;
+    let charge = response.extensions_mut().remove::<Arc<Charge>>();
+    response.map(|body| Body::new(reader::Held::new(body, under_way, charge)))
 }
 
 fn finish(mut response: Response, allowed: Option<HeaderValue>) -> Response {

@@ -5,6 +5,7 @@
 //! and an answer of which nothing has moved for a while is one that its client does not read.
 
 use super::listen::{Line, UnderWay};
+use crate::engine::Charge;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -162,13 +163,19 @@ pub(super) struct Held {
     body: Body,
     reader: Arc<Reader>,
     _under_way: Option<UnderWay>,
+    _charge: Option<Arc<Charge>>,
 }
 
 impl Held {
-    pub(super) fn new(body: Body, under_way: Option<UnderWay>) -> Self {
+    /// `charge` is for what stays with the body until its end.
+    pub(super) fn new(
+        body: Body,
+        under_way: Option<UnderWay>,
+        charge: Option<Arc<Charge>>,
+    ) -> Self {
         let reader = READER.try_with(Clone::clone).unwrap_or_else(|_| Arc::new(Reader::new()));
         reader.set_ready(true);
-        Self { body, reader, _under_way: under_way }
+        Self { body, reader, _under_way: under_way, _charge: charge }
     }
 }
 
