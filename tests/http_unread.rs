@@ -114,3 +114,24 @@ async fn pages_that_are_not_read() {
     }
     bounded(&served, before, "300 times the client for browsers, compressed while it is sent");
 }
+
+// What the requests themselves take: 5,000 at once, of which there is room for 256.
+#[tokio::test]
+async fn requests_whose_answers_are_not_read() {
+    let (_state, served, to) = served();
+    let before = filled(to, &served).await;
+    within(ask(to, "POST", "/v1/topics/a").body("x").send()).await;
+    let (mut clients, mut refused) = (Vec::new(), 0);
+    for _ in 0..50 {
+        let mut h2 = H2::connect(to, 0).await;
+        for _ in 0..100 {
+            h2.ask("GET", "/v1/topics/a", &[]).await;
+        }
+        for _ in 0..100 {
+            refused += u32::from(within(h2.next(HEADERS)).await.unwrap().status() == 503);
+        }
+        clients.push(h2);
+    }
+    println!("{refused} of 5000 refused");
+    bounded(&served, before, "5,000 requests on 50 connections with a window of 0");
+}

@@ -61,6 +61,14 @@ use tokio::sync::{Semaphore, watch};
 /// is charged; without that, it is a cursor and its connection.
 pub(crate) const EVENT_STREAMS: usize = 1024;
 
+/// What a request takes until its answer has been read: its tasks, and a stream of HTTP/2. Bytes;
+/// 3 KiB were measured.
+const REQUEST: usize = 4 << 10;
+
+/// Publications at once for which there is no room, all of it being taken: 4 MiB of requests. So
+/// clients that read nothing do not stop those that publish. As many other requests wait for room.
+const RESERVE: usize = 1024;
+
 /// What a browser needs to know of the daemon's certificate.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CertificateFacts {
@@ -90,6 +98,10 @@ pub(crate) struct Shared {
     uploads: Budget,
     small: Arc<small::Smalls>,
     streams: Arc<Semaphore>,
+    // For publications, where the budget has no room.
+    reserve: Arc<Semaphore>,
+    // For other requests, until it has.
+    waiting: Semaphore,
     // How long a body may stand still.
     patience: Duration,
     // How long a stream of events may be silent.
@@ -119,6 +131,8 @@ impl Shared {
             budget,
             small: small::Smalls::new(small::MOST),
             streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
+            reserve: Arc::new(Semaphore::new(RESERVE)),
+            waiting: Semaphore::new(RESERVE),
             patience: pace::PATIENCE,
             keep_alive: events::KEEP_ALIVE,
         }
@@ -147,7 +161,7 @@ pub(crate) fn router(shared: Arc<Shared>, others: Router<Arc<Shared>>) -> Router
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), guard))
         .layer(middleware::from_fn_with_state(shared.clone(), lend))
-        .layer(middleware::from_fn(hold))
+        .layer(middleware::from_fn_with_state(shared.clone(), hold))
         .with_state(shared)
 }
 
@@ -225,12 +239,29 @@ async fn lend(
     response
 }
 
-// Every answer is given to its transport a piece at a time.
-async fn hold(request: Request, next: middleware::Next) -> Response {
+// Every request has room, and its answer is given to the transport a piece at a time.
+async fn hold(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: middleware::Next,
+) -> Response {
     let under_way = request.extensions().get::<Arc<listen::Line>>().map(listen::Line::begin);
-    let mut response = next.run(request).await;
-    let charge = response.extensions_mut().remove::<Arc<Charge>>();
-    response.map(|body| Body::new(reader::Held::new(body, under_way, charge)))
+    let mut holds = reader::Holds { under_way, ..Default::default() };
+    holds.room = shared.budget.take(REQUEST);
+    if holds.room.is_none() && request.method() == Method::POST {
+        holds.reserve = shared.reserve.clone().try_acquire_owned().ok();
+    } else if holds.room.is_none()
+        && let Ok(_place) = shared.waiting.try_acquire()
+    {
+        holds.room = room::wait(&shared.budget, REQUEST, room::SOON).await;
+    }
+    let mut response = if holds.room.is_none() && holds.reserve.is_none() {
+        finish(room::full().into_response(), None)
+    } else {
+        next.run(request).await
+    };
+    holds.answer = response.extensions_mut().remove::<Arc<Charge>>();
+    response.map(|body| Body::new(reader::Held::new(body, holds)))
 }
 
 fn finish(mut response: Response, allowed: Option<HeaderValue>) -> Response {

@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use crate::engine::Budget;
-use crate::wire::Code;
+use crate::wire::{Code, Digest};
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -11,7 +11,7 @@ use axum::{Router, middleware};
 use bytes::Bytes;
 use rust_embed::{EmbeddedFile, RustEmbed};
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tower_http::compression::CompressionLayer;
 
 /// What is served. A debug build reads the files when they are asked for.
@@ -80,7 +80,7 @@ async fn file(request: Request) -> Response {
 }
 
 fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
-    let hash = crate::wire::Digest(file.metadata.sha256_hash());
+    let hash = Digest(file.metadata.sha256_hash());
     // Weak: the same for the file and for the file compressed.
     let tag = format!("W/\"{hash}\"");
     let fresh = none_match(headers, &hash.to_string());
@@ -88,7 +88,7 @@ fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let bytes = match file.data {
-            script if path == "weir.js" => bare(&script).into(),
+            script if path == "weir.js" => bare_once(&script, hash),
             Cow::Borrowed(bytes) => Bytes::from_static(bytes),
             Cow::Owned(bytes) => bytes.into(),
         };
@@ -114,6 +114,16 @@ fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
         headers.insert(header::ETAG, tag);
     }
     response
+}
+
+// Shared by all who are sent it; in a debug build the file may change.
+fn bare_once(script: &[u8], hash: Digest) -> Bytes {
+    static BARE: Mutex<Option<(Digest, Bytes)>> = Mutex::new(None);
+    let mut bare_of = BARE.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*bare_of {
+        Some((of, bytes)) if *of == hash => bytes.clone(),
+        _ => bare_of.insert((hash, bare(script).into())).1.clone(),
+    }
 }
 
 // A script without the lines that are comments, and without indentation: its readers read it in the

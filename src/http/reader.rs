@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep};
 
 /// An answer of which nothing progresses for so long, because its client does not read, is closed.
@@ -71,12 +71,12 @@ impl Reader {
     }
 
     // A piece for the transport.
-    fn piece(self: &Arc<Self>, bytes: Bytes) -> Bytes {
+    fn piece(self: &Arc<Self>, bytes: Bytes, holds: &Arc<Holds>) -> Bytes {
         let mut state = self.state();
         state.held += 1;
         state.since = Instant::now();
         drop(state);
-        Bytes::from_owner(Piece { bytes, reader: self.clone() })
+        Bytes::from_owner(Piece { bytes, reader: self.clone(), _holds: holds.clone() })
     }
 
     /// Waits until every piece has been written.
@@ -116,6 +116,7 @@ impl Reader {
 struct Piece {
     bytes: Bytes,
     reader: Arc<Reader>,
+    _holds: Arc<Holds>,
 }
 
 impl AsRef<[u8]> for Piece {
@@ -158,24 +159,32 @@ pub(super) async fn stream(serving: impl Future<Output = ()>, patience: Duration
     }
 }
 
+/// What a request holds until the last of its answer has been written.
+#[derive(Debug, Default)]
+pub(super) struct Holds {
+    /// Its place in the connection.
+    #[expect(dead_code, reason = "it is given back when it is dropped")]
+    pub(super) under_way: Option<UnderWay>,
+    /// For the request itself.
+    pub(super) room: Option<Charge>,
+    /// In place of that.
+    pub(super) reserve: Option<OwnedSemaphorePermit>,
+    /// For what stays with its answer, if anything does.
+    pub(super) answer: Option<Arc<Charge>>,
+}
+
 /// The body of an answer, given to the transport a piece at a time.
 pub(super) struct Held {
     body: Body,
     reader: Arc<Reader>,
-    _under_way: Option<UnderWay>,
-    _charge: Option<Arc<Charge>>,
+    holds: Arc<Holds>,
 }
 
 impl Held {
-    /// `charge` is for what stays with the body until its end.
-    pub(super) fn new(
-        body: Body,
-        under_way: Option<UnderWay>,
-        charge: Option<Arc<Charge>>,
-    ) -> Self {
+    pub(super) fn new(body: Body, holds: Holds) -> Self {
         let reader = READER.try_with(Clone::clone).unwrap_or_else(|_| Arc::new(Reader::new()));
         reader.set_ready(true);
-        Self { body, reader, _under_way: under_way, _charge: charge }
+        Self { body, reader, holds: Arc::new(holds) }
     }
 }
 
@@ -189,10 +198,10 @@ impl HttpBody for Held {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         std::task::ready!(self.reader.poll_written(context));
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        let reader = &self.reader;
+        let Self { reader, holds, .. } = &*self;
         match polled {
             Poll::Ready(Some(Ok(frame))) => {
-                let frame = frame.map_data(|bytes| reader.piece(bytes));
+                let frame = frame.map_data(|bytes| reader.piece(bytes, holds));
                 reader.set_ready(true);
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -74,6 +74,7 @@ impl H2 {
     /// Connects; answers may have so many bytes each before they have to wait.
     pub async fn connect(to: SocketAddr, window: u32) -> Self {
         let mut stream = TcpStream::connect(to).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         let mut h2 = Self { stream, buffer: Vec::new(), next: 1 };
         // No table of fields, no pushes, this window.
