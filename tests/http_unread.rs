@@ -41,6 +41,15 @@ async fn filled(to: SocketAddr, served: &Served) -> u64 {
     served.kib("VmRSS:")
 }
 
+/// The heads of 100 answers; gives how many are refusals.
+async fn answered(h2: &mut H2) -> u32 {
+    let mut refused = 0;
+    for _ in 0..100 {
+        refused += u32::from(within(h2.next(HEADERS)).await.unwrap().status() == 503);
+    }
+    refused
+}
+
 fn bounded(served: &Served, before: u64, what: &str) {
     let after = served.kib("VmRSS:");
     println!("{what}: {before} KiB before, {after} KiB after");
@@ -57,8 +66,8 @@ async fn gets_that_are_not_read() {
         for n in 0..100 {
             publish(to, "a", connection * 100 + n).await;
             h2.ask("GET", "/v1/topics/a", &[]).await;
-            assert_eq!(within(h2.next(HEADERS)).await.unwrap().status(), 200);
         }
+        answered(&mut h2).await;
         clients.push(h2);
     }
     bounded(&served, before, "300 gets of 1 MiB on three connections with a window of 0");
@@ -76,8 +85,8 @@ async fn small_gets_that_are_not_read() {
             payload[..4].copy_from_slice(&(connection * 100 + n).to_le_bytes());
             within(ask(to, "POST", "/v1/topics/a").body(payload).send()).await;
             h2.ask("GET", "/v1/topics/a", &[]).await;
-            refused += u32::from(within(h2.next(HEADERS)).await.unwrap().status() == 503);
         }
+        refused += answered(&mut h2).await;
         clients.push(h2);
     }
     assert!(refused > 500, "{refused}");
@@ -108,30 +117,28 @@ async fn pages_that_are_not_read() {
         let mut h2 = H2::connect(to, 1).await;
         for _ in 0..100 {
             h2.ask("GET", "/weir.js", &[("accept-encoding", "gzip")]).await;
-            assert_eq!(within(h2.next(HEADERS)).await.unwrap().status(), 200);
         }
+        answered(&mut h2).await;
         clients.push(h2);
     }
     bounded(&served, before, "300 times the client for browsers, compressed while it is sent");
 }
 
-// What the requests themselves take: 5,000 at once, of which there is room for 256.
+// What the requests themselves take: 1,000 at once, of which there is room for some 200.
 #[tokio::test]
 async fn requests_whose_answers_are_not_read() {
     let (_state, served, to) = served();
     let before = filled(to, &served).await;
     within(ask(to, "POST", "/v1/topics/a").body("x").send()).await;
     let (mut clients, mut refused) = (Vec::new(), 0);
-    for _ in 0..50 {
+    for _ in 0..10 {
         let mut h2 = H2::connect(to, 0).await;
         for _ in 0..100 {
             h2.ask("GET", "/v1/topics/a", &[]).await;
         }
-        for _ in 0..100 {
-            refused += u32::from(within(h2.next(HEADERS)).await.unwrap().status() == 503);
-        }
+        refused += answered(&mut h2).await;
         clients.push(h2);
     }
-    println!("{refused} of 5000 refused");
-    bounded(&served, before, "5,000 requests on 50 connections with a window of 0");
+    println!("{refused} of 1000 refused");
+    bounded(&served, before, "1,000 requests on ten connections with a window of 0");
 }
