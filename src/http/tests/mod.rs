@@ -32,16 +32,16 @@ struct Face {
 }
 
 impl Face {
-    async fn new(limits: Limits) -> Self {
-        Self::with(limits, PATIENCE).await
+    fn new(limits: Limits) -> Self {
+        Self::with(limits, PATIENCE)
     }
 
     /// One that bears with bodies for longer than a test takes.
-    async fn patient(limits: Limits) -> Self {
-        Self::with(limits, Duration::from_secs(60)).await
+    fn patient(limits: Limits) -> Self {
+        Self::with(limits, Duration::from_secs(60))
     }
 
-    async fn with(limits: Limits, patience: Duration) -> Self {
+    fn with(limits: Limits, patience: Duration) -> Self {
         let core = Arc::new(Core::new(Engine::new(limits, 1_000_000, [7; 32])));
         let (stop, stopping) = watch::channel(false);
         let current = CertificateHash([1; 32]);
@@ -91,7 +91,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 
 #[tokio::test]
 async fn a_client_that_leaves_leaves_nothing_behind() {
-    let face = Face::new(Limits::default()).await;
+    let face = Face::new(Limits::default());
     let free = || face.shared.streams.available_permits();
     let before = free();
     let mut streams = Vec::new();
@@ -110,7 +110,7 @@ async fn a_client_that_leaves_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_silent_stream_says_that_it_lives_and_how_far_it_has_come() {
-    let face = Face::new(Limits::default()).await;
+    let face = Face::new(Limits::default());
     let post = |topic: &str| ask(face.address, "POST", &format!("/v1/topics/{topic}")).body("x");
     post("a").send().await;
     for (filter, resumed) in [("a", "1000000-2-1000000-1"), ("a/**", "1000000-3")] {

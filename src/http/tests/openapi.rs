@@ -113,7 +113,7 @@ const TOPIC: &str = "/v1/topics/demo%2Fa";
 
 #[tokio::test]
 async fn what_is_described_is_answered_and_what_is_answered_is_described() {
-    let face = Face::new(Limits::default().with_cache(1 << 20)).await;
+    let face = Face::new(Limits::default().with_cache(1 << 20));
     let mut walk = Walk { face, document: Document::load(), seen: BTreeSet::new() };
     let operations: Vec<(&str, &str)> = vec![
         ("POST", TOPIC),
@@ -207,7 +207,7 @@ async fn what_is_described_is_answered_and_what_is_answered_is_described() {
 
 #[tokio::test]
 async fn events_are_as_described() {
-    let face = Face::new(Limits::default().with_cache(1 << 20)).await;
+    let face = Face::new(Limits::default().with_cache(1 << 20));
     let document = Document::load();
     let check = |block: &Block, schema: &str| {
         let schema = &document.root()["components"]["schemas"][schema];
@@ -235,7 +235,7 @@ async fn events_are_as_described() {
 
 #[tokio::test]
 async fn other_paths_and_methods_are_problems_too() {
-    let face = Face::new(Limits::default()).await;
+    let face = Face::new(Limits::default());
     let document = Document::load();
     let problem = &document.root()["components"]["schemas"]["Problem"];
     let table = [

@@ -8,14 +8,14 @@ use crate::http::REQUEST;
 use std::time::Instant;
 use tokio::io::AsyncReadExt as _;
 
-fn face() -> impl Future<Output = Face> {
+fn face() -> Face {
     Face::new(Limits::default().with_cache(4 << 20))
 }
 
 // 300 of these held 315 MiB.
 #[tokio::test]
 async fn large_answers_that_are_not_read_hold_what_there_is_room_for_and_are_reset() {
-    let face = face().await;
+    let face = face();
     face.publish("a", &vec![7; 1 << 20]);
     let mut h2 = H2::connect(face.address, 0).await;
     let asked = Instant::now();
@@ -41,7 +41,7 @@ async fn large_answers_that_are_not_read_hold_what_there_is_room_for_and_are_res
 // A batch is charged for as long as its client has not taken it.
 #[tokio::test]
 async fn an_answer_that_is_read_half_way_holds_a_batch_and_is_closed() {
-    let face = face().await;
+    let face = face();
     face.publish("a", &vec![7; 1 << 20]);
     let mut h2 = H2::connect(face.address, 10_000).await;
     h2.ask("GET", "/v1/topics/a", &[]).await;
@@ -54,7 +54,7 @@ async fn an_answer_that_is_read_half_way_holds_a_batch_and_is_closed() {
 
 #[tokio::test]
 async fn an_answer_over_http_1_that_is_not_read_is_closed() {
-    let face = Face::new(Limits::default()).await;
+    let face = Face::new(Limits::default());
     // More than the system's buffers take.
     face.publish("a", &vec![7; 16 << 20]);
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -71,8 +71,8 @@ async fn an_answer_over_http_1_that_is_not_read_is_closed() {
 
 #[tokio::test]
 async fn small_answers_are_charged_until_they_are_read_and_refused_when_there_is_no_room() {
-    let face = face().await;
-    face.publish("a", &[7; 60_000]);
+    let face = face();
+    face.publish("a", &vec![7; 60_000]);
     let mut h2 = H2::connect(face.address, 0).await;
     let each = REQUEST + 60_000;
     let room = face.shared.budget.most() / each;
@@ -92,8 +92,8 @@ async fn small_answers_are_charged_until_they_are_read_and_refused_when_there_is
 // The transport has the last of it, and the stream is over for the server: its connection goes.
 #[tokio::test]
 async fn the_end_of_an_answer_that_is_not_taken_closes_the_connection() {
-    let face = face().await;
-    face.publish("a", &[7; 60_000]);
+    let face = face();
+    face.publish("a", &vec![7; 60_000]);
     let mut h2 = H2::connect(face.address, 10_000).await;
     h2.ask("GET", "/v1/topics/a", &[]).await;
     assert_eq!(within(h2.next(DATA)).await.unwrap().payload.len(), 10_000);
@@ -105,11 +105,11 @@ async fn the_end_of_an_answer_that_is_not_taken_closes_the_connection() {
 // 100 of these held 128 MiB.
 #[tokio::test]
 async fn an_unread_stream_of_events_holds_a_batch_of_a_large_message_and_is_closed() {
-    let face = face().await;
+    let face = face();
     let mut h2 = H2::connect(face.address, 1000).await;
     h2.ask("GET", "/v1/events/a", &[]).await;
     assert!(within(h2.next(DATA)).await.is_some());
-    face.publish("a", &[0xff; 1 << 20]);
+    face.publish("a", &vec![0xff; 1 << 20]);
     within(face.until(|face| face.held() > REQUEST)).await;
     while face.held() > 0 {
         assert!(face.held() < 256 << 10, "{}", face.held());
@@ -121,7 +121,7 @@ async fn an_unread_stream_of_events_holds_a_batch_of_a_large_message_and_is_clos
 
 #[tokio::test]
 async fn streams_of_events_wait_for_room_and_miss_nothing() {
-    let face = face().await;
+    let face = face();
     let mut events: Events = ask(face.address, "GET", "/v1/events/a").events().await;
     within(events.block()).await.unwrap();
     within(face.until(|face| face.held() == REQUEST)).await;
@@ -137,7 +137,7 @@ async fn streams_of_events_wait_for_room_and_miss_nothing() {
 
 #[tokio::test]
 async fn an_answer_whose_message_leaves_the_cache_breaks_off() {
-    let face = face().await;
+    let face = face();
     face.publish("a", &vec![7; 1 << 20]);
     face.publish("a", b"newer");
     let mut h2 = H2::connect(face.address, 10_000).await;
@@ -163,7 +163,7 @@ async fn an_answer_whose_message_leaves_the_cache_breaks_off() {
 // 50 of 50 were open after 120 s.
 #[tokio::test]
 async fn connections_without_a_request_are_closed() {
-    let face = face().await;
+    let face = face();
     face.publish("a", b"x");
     for served in [false, true] {
         let mut h2 = H2::connect(face.address, 1000).await;
@@ -188,7 +188,7 @@ async fn connections_without_a_request_are_closed() {
 
 #[tokio::test]
 async fn a_connection_whose_peer_has_vanished_is_closed_though_a_stream_of_events_is_open() {
-    let face = face().await;
+    let face = face();
     let mut h2 = H2::connect(face.address, 1 << 20).await;
     h2.ask("GET", "/v1/events/a", &[]).await;
     // It reads on, and answers no ping: else the test would see nothing of the end.
@@ -198,7 +198,7 @@ async fn a_connection_whose_peer_has_vanished_is_closed_though_a_stream_of_event
 
 #[tokio::test]
 async fn a_stream_of_events_that_is_read_stays() {
-    let face = face().await;
+    let face = face();
     let mut h2 = H2::connect(face.address, 1 << 20).await;
     h2.ask("GET", "/v1/events/a", &[]).await;
     let began = Instant::now();

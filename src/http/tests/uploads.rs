@@ -14,7 +14,7 @@ async fn begin(face: &Face, length: usize, sent: usize) -> super::client::Connec
 
 #[tokio::test]
 async fn bodies_that_never_come_do_not_keep_their_room() {
-    let face = Face::new(Limits::default()).await;
+    let face = Face::new(Limits::default());
     let stuck = begin(&face, 1 << 20, 500 << 10).await;
     within(face.until(|face| face.shared.uploads.held() == 500 << 10)).await;
     drop(stuck);
@@ -33,7 +33,7 @@ async fn bodies_that_never_come_do_not_keep_their_room() {
 // 15 of 16 MiB at once bought half an hour of a byte a second.
 #[tokio::test]
 async fn a_fast_start_buys_no_slowness_later() {
-    let face = Face::new(Limits::default()).await;
+    let face = Face::new(Limits::default());
     let mut slow = begin(&face, 16 << 20, 15 << 20).await;
     let dribble = async {
         while tokio::time::timeout(PATIENCE / 6, slow.stream.readable()).await.is_err() {
@@ -47,7 +47,7 @@ async fn a_fast_start_buys_no_slowness_later() {
 // Four of 16 MiB were all that there was room for, and nobody else could publish.
 #[tokio::test]
 async fn slow_uploads_do_not_stop_small_publications() {
-    let face = Face::patient(Limits::default().with_cache(4 << 20)).await;
+    let face = Face::patient(Limits::default().with_cache(4 << 20));
     let most = face.shared.budget.most();
     let mut slow = Vec::new();
     for _ in 0..4 {
@@ -64,7 +64,7 @@ async fn slow_uploads_do_not_stop_small_publications() {
 // Small ones need no share of what large ones take; together they are bounded all the same.
 #[tokio::test]
 async fn slow_small_bodies_are_bounded_and_give_way_to_others() {
-    let face = Face::patient(Limits::default()).await;
+    let face = Face::patient(Limits::default());
     let most = super::super::small::MOST;
     let mut slow = Vec::new();
     for n in 1..=most / (64 << 10) {
@@ -83,7 +83,7 @@ async fn slow_small_bodies_are_bounded_and_give_way_to_others() {
 // One that does not say how long it is may turn out to be a large one.
 #[tokio::test]
 async fn a_body_without_a_length_is_charged_once_it_is_large() {
-    let face = Face::patient(Limits::default()).await;
+    let face = Face::patient(Limits::default());
     let head =
         "POST /v1/topics/a HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n";
     let mut stream = tokio::net::TcpStream::connect(face.address).await.unwrap();
@@ -102,7 +102,7 @@ async fn a_body_without_a_length_is_charged_once_it_is_large() {
 // Not even when all the room is taken by answers that are not read; others wait for it, and not long.
 #[tokio::test]
 async fn there_is_a_reserve_for_publications() {
-    let face = Face::patient(Limits::default().with_cache(4 << 20)).await;
+    let face = Face::patient(Limits::default().with_cache(4 << 20));
     let all = face.shared.budget.take(face.shared.budget.most()).unwrap();
     let post = ask(face.address, "POST", "/v1/topics/a").body("x");
     assert_eq!(within(post.send()).await.status, 200);
