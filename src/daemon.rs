@@ -163,12 +163,13 @@ async fn run(
     let mut stop = doors.stop();
     let tcp = async {
         tokio::select! {
-            biased;
-            // Listeners end then by themselves.
             () = stopped(&mut stop) => {}
+            // One may hear of the stop first, and then ends well.
             Some(ended) = serving.join_next() => {
-                tracing::error!(?ended, "a listener failed: no HTTP and WebSocket any more");
-                serving.abort_all();
+                if !matches!(ended, Ok(Ok(()))) {
+                    tracing::error!(?ended, "a listener failed: no HTTP and WebSocket any more");
+                    serving.abort_all();
+                }
             }
         }
         while serving.join_next().await.is_some() {}

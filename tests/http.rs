@@ -395,6 +395,16 @@ async fn streams_end_when_the_daemon_does() {
 // Whom it is for is told, and to others why not: `weir.js` passes that on.
 // It would come back without the header that says how to read it.
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_end_when_the_daemon_is_dropped() {
+    let (daemon, to) = serve(Limits::default()).await;
+    let mut stream = events(to, "**", None).events().await;
+    within(stream.block()).await.unwrap();
+    drop(daemon);
+    // Perhaps they are told, perhaps not.
+    while within(stream.event()).await.is_some() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_counted_most_comes_first() {
     let (daemon, to) = serve(Limits::default()).await;
     for n in 0..5_u8 {
