@@ -35,6 +35,9 @@ pub struct HttpConfig {
     pub listen: Plain,
     /// Origins of other hosts whose pages may connect. Default none.
     pub origins: Vec<String>,
+    /// The names that this daemon is reached by, beside its addresses and localhost; under others
+    /// it answers nobody. Default none.
+    pub names: Vec<String>,
 }
 
 /// An address, or `off`.
@@ -66,7 +69,8 @@ impl TryFrom<String> for Plain {
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { listen: Plain(Some((Ipv4Addr::LOCALHOST, HTTP_PORT).into())), origins: Vec::new() }
+        let listen = Plain(Some((Ipv4Addr::LOCALHOST, HTTP_PORT).into()));
+        Self { listen, origins: Vec::new(), names: Vec::new() }
     }
 }
 
@@ -237,6 +241,9 @@ impl Config {
         if let Err(error) = crate::http::Origins::parse(&self.http.origins) {
             return wrong("http.origins", error.to_string());
         }
+        if let Err(error) = crate::http::Origins::default().named(&self.http.names) {
+            return wrong("http.names", error.to_string());
+        }
         if limits.payload.0 == 0 || limits.payload.0 > self.cache.bytes.0 / 4 {
             return wrong(
                 "limits.payload",
@@ -357,7 +364,7 @@ mod tests {
         assert_eq!(load("", &[]), Ok(Config::default()));
         // Every key stands in it.
         let keys = DEFAULT.lines().filter(|line| line.contains(" = ")).count();
-        assert_eq!(keys, 10);
+        assert_eq!(keys, 11);
         let table: toml::Table = DEFAULT.parse().unwrap();
         assert_eq!(table.keys().map(String::as_str).collect::<Vec<_>>(), TOP);
     }
@@ -371,10 +378,15 @@ mod tests {
         let config = load("", &[&[("WEIR_LIMITS__TOPICS", "7")], &others[..]].concat()).unwrap();
         assert_eq!(config.limits.topics, 7);
         let origins = r#"["https://a.example", "http://b.example:3000"]"#;
-        let variables = [("WEIR_HTTP__ORIGINS", origins), ("WEIR_HTTP__LISTEN", "off")];
+        let variables = [
+            ("WEIR_HTTP__ORIGINS", origins),
+            ("WEIR_HTTP__LISTEN", "off"),
+            ("WEIR_HTTP__NAMES", "[\"relay.example\"]"),
+        ];
         let config = load("", &variables).unwrap();
         assert_eq!(config.http.origins, ["https://a.example", "http://b.example:3000"]);
         assert_eq!(config.http.listen, Plain(None));
+        assert_eq!(config.http.names, ["relay.example"]);
     }
 
     #[test]
@@ -391,6 +403,7 @@ mod tests {
             ("[cache]\nbytes = \"32MiB\"", &[], "limits.payload: 16.0 MiB is not between"),
             ("[http]\nlisten = \"8080\"", &[], "weir.toml:2: http.listen: \"8080\" is neither"),
             ("[http]\norigins = [\"evil\"]", &[], "http.origins: \"evil\" is no origin"),
+            ("[http]\nnames = [\"a.example:80\"]", &[], "http.names: \"a.example:80\" is no name"),
             ("[limits]\nwindow = 1", &[], "limits.window: 1 is below 64"),
         ] {
             let error = load(text, variables).unwrap_err();

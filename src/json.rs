@@ -66,8 +66,15 @@ pub(crate) struct Head<'a> {
 impl Head<'_> {
     /// Appends the object up to where the payload begins; [`Payload::write`] ends it.
     pub(crate) fn write(&self, out: &mut Vec<u8>, payload: Bytes) -> Payload {
+        let text = std::str::from_utf8(&payload).is_ok();
+        self.begin(out, payload.len(), text);
+        Payload::part(payload, text, true)
+    }
+
+    /// Appends the object up to where a payload begins that comes in [parts](Payload::part): `text`
+    /// says whether the whole is UTF-8.
+    pub(crate) fn begin(&self, out: &mut Vec<u8>, size: usize, text: bool) {
         let Self { topic, sequence, count, digest, stamp } = self;
-        let size = payload.len();
         out.extend_from_slice(b"{\"topic\":");
         string(out, topic);
         let _ = write!(out, ",\"sequence\":{sequence},\"count\":{count},\"digest\":\"{digest}\"");
@@ -75,25 +82,40 @@ impl Head<'_> {
             0 => write!(out, ",\"stamp\":null"),
             stamp => write!(out, ",\"stamp\":{stamp}"),
         };
-        let text = std::str::from_utf8(&payload).is_ok();
         let field = if text { "payload" } else { "payload_base64" };
         let _ = write!(out, ",\"size\":{size},\"{field}\":\"");
-        Payload { bytes: payload, at: 0, text }
     }
 }
 
-/// The rest of a message's object.
+/// The rest of a message's object, or a part of it.
 pub(crate) struct Payload {
     bytes: Bytes,
     at: usize,
     text: bool,
+    last: bool,
 }
 
 /// Payload bytes encoded at once; a multiple of three, so that base64 goes on without padding.
-const PIECE: usize = 24 << 10;
+/// Escapes may make six times as much of it.
+const PIECE: usize = 6 << 10;
 
 impl Payload {
-    /// Appends the next piece; says whether that was the last, with the end of the object.
+    /// A part of a payload. Parts of text end between characters, those of other bytes have a
+    /// multiple of three of them; the last ends the object.
+    pub(crate) fn part(bytes: Bytes, text: bool, last: bool) -> Self {
+        Self { bytes, at: 0, text, last }
+    }
+
+    /// Where a part ends that takes as much of these bytes as it can.
+    pub(crate) fn end_of_part(bytes: &[u8], text: bool) -> usize {
+        if !text {
+            return bytes.len() - bytes.len() % 3;
+        }
+        std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len)
+    }
+
+    /// Appends the next piece; says whether that was the last, and if it was the payload's, ends
+    /// the object.
     pub(crate) fn write(&mut self, out: &mut Vec<u8>) -> bool {
         let piece = self.piece();
         self.at = piece.end;
@@ -103,11 +125,11 @@ impl Payload {
         } else {
             out.extend_from_slice(STANDARD.encode(bytes).as_bytes());
         }
-        let last = self.at == self.bytes.len();
-        if last {
+        let ended = self.at == self.bytes.len();
+        if ended && self.last {
             out.extend_from_slice(b"\"}");
         }
-        last
+        ended
     }
 
     fn piece(&self) -> Range<usize> {

@@ -62,6 +62,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .listen(config.listen)
         .http(config.http.listen.0)
         .origins(config.http.origins.clone())
+        .names(config.http.names.clone())
         .state(&directory)
         .limits(config.engine_limits())
         .sessions(config.limits.sessions);

@@ -140,6 +140,10 @@ fn not_upgraded(response: &http::Response<Option<Vec<u8>>>) -> Gone {
     let (code, what) = match status.as_u16() {
         404 => (None, format!("there is no WebSocket at {PATH}: is this a daemon's port?")),
         403 => (Some(Code::FORBIDDEN), "the daemon does not let this client in".into()),
+        421 => (
+            Some(Code::FORBIDDEN),
+            "the daemon is asked under a name that is not in its http.names".into(),
+        ),
         429 => (Some(Code::RATE_LIMITED), "too many sessions from here".into()),
         503 => (Some(Code::OVERLOADED), "the daemon takes no more sessions".into()),
         _ => (None, "no WebSocket".into()),

@@ -6,7 +6,7 @@ mod subscription;
 mod tests;
 
 use crate::engine::{Engine, Limits, Publication, Ranking, Receipt};
-use crate::http::listen::{self, Connections, Listener};
+use crate::http::listen::{Connections, Listener};
 use crate::http::{self, CertificateFacts, Origins};
 use crate::message::{Message, SubscribeOptions};
 use crate::net::core::Core;
@@ -25,7 +25,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use subscription::LocalSubscription;
 
-pub use crate::http::OriginError;
+pub use crate::http::{HostError, OriginError};
 pub use crate::net::identity::IdentityError;
 pub use crate::net::ports::BindError;
 use crate::net::tls::CertificateHash;
@@ -40,6 +40,7 @@ pub struct Builder {
     listen: SocketAddr,
     http: Option<SocketAddr>,
     origins: Vec<String>,
+    names: Vec<String>,
     state: Option<PathBuf>,
     announce: Option<PathBuf>,
     limits: Limits,
@@ -59,6 +60,9 @@ pub enum SpawnError {
     /// The origins that it was given.
     #[error(transparent)]
     Origin(#[from] OriginError),
+    /// The names that it was given.
+    #[error(transparent)]
+    Name(#[from] HostError),
 }
 
 impl Builder {
@@ -82,6 +86,14 @@ impl Builder {
     /// none.
     pub fn origins<T: Into<String>>(mut self, origins: impl IntoIterator<Item = T>) -> Self {
         self.origins = origins.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The names that the daemon is reached by over HTTP, WebSocket and WebTransport, such as
+    /// `relay.example`, without port. Addresses and localhost need no entry, nor do the hosts of
+    /// [`origins`](Self::origins). Under other names it answers 421. Default none.
+    pub fn names<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.names = names.into_iter().map(Into::into).collect();
         self
     }
 
@@ -112,7 +124,7 @@ impl Builder {
 
     /// Starts the daemon; within a tokio runtime.
     pub async fn spawn(self) -> Result<Daemon, SpawnError> {
-        let origins = Origins::parse(self.origins)?;
+        let origins = Origins::parse(self.origins)?.named(self.names)?;
         // Files are written and synced: not where others have to be served.
         let (state, announce) = (self.state, self.announce);
         let opened = tokio::task::spawn_blocking(move || Identities::open(state, announce));
@@ -137,12 +149,11 @@ impl Builder {
         };
         let shared =
             http::Shared::new(doors.core().clone(), origins, facts, local.port(), doors.stop());
-        let handle = axum_server::Handle::new();
-        let serving = (listeners, shared, handle.clone());
+        let serving = (listeners, shared);
         let failing = stop.clone();
         let running = run(endpoint, serving, doors, identities.clone(), failing);
         let running = tokio::spawn(running);
-        Ok(Daemon { core, local, http, identities, stop, handle, running })
+        Ok(Daemon { core, local, http, identities, stop, running })
     }
 }
 
@@ -156,7 +167,7 @@ fn new_run() -> u64 {
 // Returns when every session has ended.
 async fn run(
     endpoint: endpoint::Endpoint,
-    (listeners, shared, handle): (Vec<Listener>, http::Shared, axum_server::Handle<SocketAddr>),
+    (listeners, shared): (Vec<Listener>, http::Shared),
     doors: Doors,
     identities: Arc<Identities>,
     stop_all: watch::Sender<bool>,
@@ -164,17 +175,20 @@ async fn run(
     let mut serving = JoinSet::new();
     let app = http::router(Arc::new(shared), http::websocket::routes(doors.clone()));
     for listener in listeners {
-        serving.spawn(listener.run(app.clone(), handle.clone()));
+        serving.spawn(listener.run(app.clone(), doors.stop()));
     }
     let mut stop = doors.stop();
     let tcp = async {
         tokio::select! {
             () = stopped(&mut stop) => {}
+            // One may hear of the stop first, and then ends well.
             Some(ended) = serving.join_next() => {
-                tracing::error!(?ended, "a listener failed: no HTTP and WebSocket any more");
+                if !matches!(ended, Ok(Ok(()))) {
+                    tracing::error!(?ended, "a listener failed: no HTTP and WebSocket any more");
+                    serving.abort_all();
+                }
             }
         }
-        listen::stop(&handle);
         while serving.join_next().await.is_some() {}
         doors.ended().await;
     };
@@ -202,8 +216,6 @@ pub struct Daemon {
     http: Option<SocketAddr>,
     identities: Arc<Identities>,
     stop: watch::Sender<bool>,
-    // Of the TCP connections, which have tasks of their own.
-    handle: axum_server::Handle<SocketAddr>,
     running: JoinHandle<()>,
 }
 
@@ -216,7 +228,6 @@ impl std::fmt::Debug for Core {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.running.abort();
-        self.handle.shutdown();
     }
 }
 
@@ -227,6 +238,7 @@ impl Daemon {
             listen: (Ipv6Addr::UNSPECIFIED, crate::wire::PORT).into(),
             http: None,
             origins: Vec::new(),
+            names: Vec::new(),
             state: None,
             announce: None,
             limits: Limits::default(),

@@ -1,8 +1,8 @@
 //! Publish, get and top.
 
+use super::large::{self, Evicted};
 use super::problem::Problem;
-use super::relay::{self, Pieces};
-use super::{Shared, body, name, page};
+use super::{Shared, body, name, page, relay, room};
 use crate::engine::{Opening, Publication, Ranking, Receipt};
 use crate::json::payload_field;
 use crate::net::now;
@@ -13,6 +13,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -36,6 +37,7 @@ pub(super) async fn publish(
     // What is wrong is told before the payload is sent.
     check_topic(&topic).map_err(crate::wire::NameError::of_topic)?;
     no_query(&head.uri)?;
+    as_it_is(&head.headers)?;
     let stamp = stamp(&head.headers)?;
     let origin = key(&head.headers)?.map(|key| shared.keys.origin(key));
     let length = body.size_hint().exact().filter(|length| *length > LARGE as u64);
@@ -67,6 +69,18 @@ pub(super) async fn publish(
         "since": Some(since).filter(|since| *since > 0),
         "digest": digest.to_string(), "size": size, "duplicate": duplicate,
     })))
+}
+
+// A payload is kept without headers: what says how to read it would be lost.
+fn as_it_is(headers: &HeaderMap) -> Result<(), Problem> {
+    for value in headers.get_all(header::CONTENT_ENCODING) {
+        let plain = |coding: &str| coding.is_empty() || coding.eq_ignore_ascii_case("identity");
+        let text = value.to_str().unwrap_or("?");
+        if let Some(other) = text.split(',').map(str::trim).find(|coding| !plain(coding)) {
+            return Err(Problem::encoded(other));
+        }
+    }
+    Ok(())
 }
 
 fn stamp(headers: &HeaderMap) -> Result<u64, Problem> {
@@ -178,8 +192,12 @@ fn get(
                 ("weir-stamp", stamp),
             ];
             let payload = match found.rope() {
-                Some(rope) => Body::new(Pieces::from(rope)),
-                None => Body::from(found.payload()),
+                Some(_) => Found::Large {
+                    topic: found.topic_id(),
+                    sequence: found.sequence(),
+                    size: found.size(),
+                },
+                None => Found::Small(found.payload()),
             };
             (found.digest().to_string(), payload, numbers)
         })
@@ -187,7 +205,7 @@ fn get(
     let mut response = if page::none_match(asked, &digest) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        payload.into_response()
+        payload.body(shared)?.into_response()
     };
     // A payload is bytes: whatever it is, no browser is to run it as a page of this host.
     let fixed = [
@@ -208,6 +226,30 @@ fn get(
         headers.insert(header::ETAG, tag);
     }
     Ok(response)
+}
+
+// A payload that was found. A large one stays where it is: what is not read is not held.
+enum Found {
+    Small(Bytes),
+    Large { topic: u64, sequence: u64, size: usize },
+}
+
+impl Found {
+    fn body(self, shared: &Shared) -> Result<Body, Problem> {
+        match self {
+            Self::Small(payload) => {
+                // It may leave the cache before its client has read it.
+                let charge = room::at_once(&shared.budget, payload.len())?;
+                Ok(Body::from(room::charged(payload, charge)))
+            }
+            Self::Large { topic, sequence, size } => {
+                let batches = large::Batches::begin(&shared.core, topic, sequence);
+                let batches =
+                    batches.map_err(|_| Problem::of(Code::EVICTED, Evicted.to_string()))?;
+                Ok(large::body(batches, &shared.budget, size))
+            }
+        }
+    }
 }
 
 fn top(shared: &Shared, topic: &str, parameters: &TopParameters) -> Result<Response, Problem> {

@@ -1,86 +1,70 @@
 //! A request's body: read once, into memory of its own, and bounded; what nobody wants is dropped
 //! in a way that lets its sender read why.
 
+use super::small::Small;
 use super::{Problem, Shared};
-use crate::engine::Limits;
-use crate::net::incoming::PACE;
-use crate::wire::Code;
+use crate::net::pace::{PACE, Pace};
+use crate::wire::{Code, LARGE};
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
-use tokio::sync::{SemaphorePermit, oneshot};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
-/// A body of which nothing comes for so long is given up.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// What nobody wants is read and dropped for so long.
 const DRAIN: Duration = Duration::from_secs(5);
-/// What a body is given before any of it has come, bytes: a length is only a promise.
-const FIRST: usize = 64 << 10;
 
-const KIB: usize = 1024;
-
-/// KiB of bodies under way, of what has come of them, all together: a quarter of the cache, as for a largest payload.
-pub(super) fn budget(limits: &Limits) -> usize {
-    (limits.cache / 4 / KIB).max(limits.payload.div_ceil(KIB))
-}
-
-/// Reads a payload.
+/// Reads a payload. Up to 64 KiB of it need no share of the budget for large ones: what has come of
+/// all such is bounded by [`Small`].
 pub(super) async fn read(shared: &Shared, mut body: Body) -> Result<Bytes, Problem> {
     let length = body.size_hint().exact();
     if length.is_some_and(|length| length > shared.payload as u64) {
         return Err(too_large(shared.payload));
     }
     let length = length.map_or(0, |length| length as usize);
-    let began = Instant::now();
-    let mut held = room_for(shared, 0, None)?;
-    let mut bytes = Vec::with_capacity(length.min(FIRST));
-    while let Some(piece) = next(&mut body, shared.patience).await? {
+    let mut pace = Pace::new(Instant::now(), shared.patience);
+    let small = Small::begin(&shared.small);
+    let mut large = shared.budget.take(0).ok_or_else(overloaded)?;
+    let mut bytes = Vec::new();
+    loop {
+        let piece = tokio::select! {
+            biased;
+            () = small.given_up() => return Err(overloaded()),
+            piece = next(&mut body, &pace, shared.patience) => piece?,
+        };
+        let Some(piece) = piece else { break };
         let size = bytes.len() + piece.len();
         if size > shared.payload {
             return Err(too_large(shared.payload));
         }
-        held = room_for(shared, size, Some(held))?;
-        if slow(shared, began, size) {
+        if !pace.came(Instant::now(), piece.len()) {
             return Err(timed_out(shared.patience));
         }
-        if bytes.capacity() < size && size <= length {
-            // It has shown that it comes: copied this once, and no more to the end.
-            bytes.reserve_exact(length - bytes.len());
+        // A length is only a promise, until some of it has come. Else each byte is copied twice.
+        let most =
+            if size <= length && length <= LARGE { length } else { size.next_power_of_two() };
+        let most = most.max(bytes.capacity());
+        let is_small = most <= LARGE;
+        small.resize(if is_small { most } else { 0 });
+        if !is_small && !large.resize(most) {
+            return Err(overloaded());
         }
+        bytes.reserve_exact(most - bytes.len());
         bytes.extend_from_slice(&piece);
     }
     bytes.shrink_to_fit();
     Ok(bytes.into())
 }
 
-/// Whether so much has taken too long to come.
-pub(super) fn slow(shared: &Shared, began: Instant, size: usize) -> bool {
-    began.elapsed() > shared.patience + Duration::from_secs(size as u64 / PACE)
-}
-
-/// Room for a body of which so much has come, beyond what is held for it. No waiting for it: two
-/// halves of bodies would wait for each other.
-pub(super) fn room_for<'a>(
-    shared: &'a Shared,
-    size: usize,
-    held: Option<SemaphorePermit<'a>>,
-) -> Result<SemaphorePermit<'a>, Problem> {
-    let before = held.as_ref().map_or(0, SemaphorePermit::num_permits);
-    let more = size.div_ceil(KIB) - before;
-    let mut room = shared.bodies.try_acquire_many(more as u32).map_err(|_| {
-        Problem::of(
-            Code::OVERLOADED,
-            "too many payloads are under way at once: send this one again in a second",
-        )
-    })?;
-    if let Some(held) = held {
-        room.merge(held);
-    }
-    Ok(room)
+pub(super) fn overloaded() -> Problem {
+    Problem::of(
+        Code::OVERLOADED,
+        "too many payloads are under way at once: send this one again in a second",
+    )
 }
 
 pub(super) fn timed_out(patience: Duration) -> Problem {
@@ -94,10 +78,15 @@ pub(super) fn timed_out(patience: Duration) -> Problem {
     )
 }
 
-pub(super) async fn next(body: &mut Body, patience: Duration) -> Result<Option<Bytes>, Problem> {
+/// The next of a body that has to keep its pace.
+pub(super) async fn next(
+    body: &mut Body,
+    pace: &Pace,
+    patience: Duration,
+) -> Result<Option<Bytes>, Problem> {
     loop {
         let frame = poll_fn(|context| Pin::new(&mut *body).poll_frame(context));
-        match tokio::time::timeout(patience, frame).await {
+        match timeout_at(pace.deadline(), frame).await {
             Ok(None) => return Ok(None),
             Ok(Some(Ok(frame))) => {
                 // Trailers say nothing here.
@@ -168,7 +157,8 @@ pub(super) async fn drain(shared: &Shared, returned: Option<oneshot::Receiver<Bo
     };
     let drain = async {
         let mut left = shared.payload.saturating_mul(2);
-        while let Ok(Some(piece)) = next(&mut body, DRAIN).await {
+        let pace = Pace::new(Instant::now(), DRAIN);
+        while let Ok(Some(piece)) = next(&mut body, &pace, DRAIN).await {
             left = left.saturating_sub(piece.len());
             if left == 0 {
                 return;

@@ -1,16 +1,17 @@
 //! A subscription as server-sent events (HTML, section 9.2): the cursor is the only queue.
 //!
 //! A stream reads its subscription when its client has taken what was read before; between the
-//! two stand one read and one piece of it as text.
+//! two stand one read and one piece of it as text, which are charged. A large message is read a
+//! batch at a time while it is sent.
 
+use super::large::{Evicted, LargeText};
 use super::problem::Problem;
 use super::resume::{self, EventId};
-use super::{Shared, api, name};
-use crate::engine::{Engine, Item, SubscriptionId};
+use super::{Shared, api, name, room};
+use crate::engine::{Charge, Engine, Item, MessageRef, SubscriptionId};
 use crate::json::{self, Head, Payload};
-use crate::net::core::Taken;
 use crate::net::failure;
-use crate::wire::{Code, Digest, Filter, GapCause, Lag, NameError, Position, Refusal};
+use crate::wire::{Code, Digest, Filter, GapCause, LARGE, Lag, NameError, Position, Refusal};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, Uri, header};
@@ -20,20 +21,28 @@ use futures_util::{FutureExt as _, stream};
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Bytes read from the engine at once.
 const BATCH: usize = 16 << 10;
 /// Bytes of text handed to the connection at once; one piece of a payload may come on top.
-const CHUNK: usize = 32 << 10;
+const CHUNK: usize = 16 << 10;
+/// The most text that comes of this: a piece of a payload in escapes, and what stands around it.
+const TEXT: usize = 64 << 10;
+/// What is held for a message that was read, beside its payload, bytes.
+const MESSAGE: usize = 256;
+/// The most that a stream holds at once, bytes: one read, of which the last message may be as long
+/// as a small one, and a batch of a large one; and the text.
+const ROUND: usize = BATCH + LARGE + super::large::MOST + TEXT;
 /// A stream on which nothing was sent for so long says that it is alive: proxies wait for 30 s.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long a client waits before it connects again, ms: so much, and up to twice that, by chance,
@@ -75,16 +84,18 @@ pub(super) async fn subscribe(
         ));
     };
     let start = last.map_or(from, |last| last.start(&filter));
-    let events = Events::begin(shared.clone(), permit, &filter, &start, lag, last);
+    let room = room::wait(&shared.budget, ROUND, room::SOON).await.ok_or_else(room::full)?;
+    let events = Events::begin(shared.clone(), permit, room, &filter, &start, lag, last);
     let stream = stream::unfold(Some(events), |events| async {
         let mut events = events?;
         let shared = events.subscription.shared.clone();
         let next = failure::seam(&shared.core, "events", events.next());
-        let (chunk, events) = match AssertUnwindSafe(next).catch_unwind().await {
-            Ok(chunk) => (chunk?, Some(events)),
-            Err(_) => (ended(&failure::defect("a stream of events")), None),
-        };
-        Some((Ok::<_, Infallible>(chunk), events))
+        match AssertUnwindSafe(next).catch_unwind().await {
+            Ok(None) => None,
+            Ok(Some(Ok(text))) => Some((Ok(text), Some(events))),
+            Ok(Some(Err(evicted))) => Some((Err(io::Error::other(evicted)), None)),
+            Err(_) => Some((Ok(ended(&failure::defect("a stream of events"))), None)),
+        }
     });
     let head = [
         (header::CONTENT_TYPE, "text/event-stream"),
@@ -106,26 +117,70 @@ fn lag(text: &str) -> Result<Lag, Problem> {
     }
 }
 
-// What was read and is not sent yet. Payloads are shared with the cache.
+// What was read and is not sent yet.
 enum Read {
-    Message {
-        topic: Arc<str>,
-        epoch: u64,
-        sequence: u64,
-        position: u64,
-        count: u64,
-        digest: Digest,
-        stamp: u64,
-        payload: Taken,
-    },
-    Gap {
-        topic: Arc<str>,
-        epoch: u64,
-        first: u64,
-        last: u64,
-        cause: GapCause,
-        exact: bool,
-    },
+    Message(Message),
+    Gap { topic: Arc<str>, epoch: u64, first: u64, last: u64, cause: GapCause, exact: bool },
+}
+
+struct Message {
+    topic: Arc<str>,
+    epoch: u64,
+    sequence: u64,
+    position: u64,
+    count: u64,
+    digest: Digest,
+    stamp: u64,
+    payload: Content,
+}
+
+enum Content {
+    // Shared with the cache.
+    Small(Bytes),
+    // It stays there, under the topic's id.
+    Large { topic: u64, size: usize },
+}
+
+impl Message {
+    fn of(message: &MessageRef<'_>) -> Self {
+        let large = || Content::Large { topic: message.topic_id(), size: message.size() };
+        Self {
+            topic: message.topic().clone(),
+            epoch: message.epoch(),
+            sequence: message.sequence(),
+            position: message.position(),
+            count: message.count(),
+            digest: message.digest(),
+            stamp: message.stamp(),
+            payload: message.rope().map_or_else(|| Content::Small(message.payload()), |_| large()),
+        }
+    }
+
+    fn head(&self) -> Head<'_> {
+        let Self { topic, sequence, count, digest, stamp, .. } = self;
+        Head { topic, sequence: *sequence, count: *count, digest: *digest, stamp: *stamp }
+    }
+
+    // Bytes that are held for it: what it pins, or takes while it is sent.
+    fn holds(&self) -> usize {
+        MESSAGE
+            + match &self.payload {
+                Content::Small(payload) => payload.len(),
+                Content::Large { .. } => super::large::MOST,
+            }
+    }
+
+    // It has left the cache before any of it was sent.
+    fn gap(self, cause: GapCause) -> Read {
+        let Self { topic, epoch, sequence, .. } = self;
+        Read::Gap { topic, epoch, first: sequence, last: sequence, cause, exact: true }
+    }
+}
+
+// A message whose payload is under way.
+enum Open {
+    Small(Payload),
+    Large(LargeText),
 }
 
 // A subscription in the engine, until it is dropped.
@@ -144,8 +199,9 @@ struct Events {
     subscription: Subscription,
     stop: watch::Receiver<bool>,
     inbox: Inbox,
-    // A message whose payload is under way.
-    open: Option<Payload>,
+    open: Option<Open>,
+    // For the inbox, what is open, and the text of them that the client has not taken.
+    charge: Option<Arc<Charge>>,
     // Up to where everything was sent.
     sent: EventId,
     exact: bool,
@@ -161,26 +217,31 @@ struct Events {
 #[derive(Default)]
 struct Inbox {
     read: VecDeque<Read>,
+    // What is held for all that was read at once, bytes.
+    holds: usize,
     // Whether the stream goes on from a position alone.
     by_position: bool,
     announced: bool,
 }
 
 impl Inbox {
+    // A charge for one read, for what was read.
+    fn settle(&mut self, mut charge: Charge) -> Arc<Charge> {
+        // As text nothing is more than six times as long.
+        let holds = std::mem::take(&mut self.holds);
+        charge.resize((holds + holds.saturating_mul(6).min(TEXT)).min(charge.bytes()));
+        Arc::new(charge)
+    }
+
     fn take(&mut self, item: &Item<'_>) {
         let just_announced = std::mem::take(&mut self.announced);
         match item {
             Item::Topic { .. } => self.announced = true,
-            Item::Message(message) => self.read.push_back(Read::Message {
-                topic: message.topic().clone(),
-                epoch: message.epoch(),
-                sequence: message.sequence(),
-                position: message.position(),
-                count: message.count(),
-                digest: message.digest(),
-                stamp: message.stamp(),
-                payload: Taken::of(message),
-            }),
+            Item::Message(message) => {
+                let message = Message::of(message);
+                self.holds += message.holds();
+                self.read.push_back(Read::Message(message));
+            }
             Item::Gap { epoch, name, first, last, cause, .. } => self.read.push_back(Read::Gap {
                 topic: (*name).clone(),
                 epoch: *epoch,
@@ -205,6 +266,7 @@ impl Events {
     fn begin(
         shared: Arc<Shared>,
         permit: OwnedSemaphorePermit,
+        room: Charge,
         filter: &Filter,
         start: &crate::wire::Start<'_>,
         lag: Lag,
@@ -232,11 +294,13 @@ impl Events {
             let _ = writeln!(prelude, "id: {here}");
         }
         prelude.push(b'\n');
+        let charge = inbox.settle(room);
         Self {
             stop: shared.stop.clone(),
             subscription: Subscription { shared, id },
             inbox,
             open: None,
+            charge: Some(charge),
             sent: here,
             exact,
             prelude,
@@ -247,103 +311,171 @@ impl Events {
     }
 
     // The next chunk of the body; none at its end.
-    async fn next(&mut self) -> Option<Bytes> {
+    async fn next(&mut self) -> Option<Result<Bytes, Evicted>> {
+        // Since when there was no room to read.
+        let mut full = None;
         loop {
             let mut out = std::mem::take(&mut self.prelude);
-            self.write(&mut out);
-            if !out.is_empty() {
-                return Some(out.into());
+            if let Err(evicted) = self.write(&mut out).await {
+                return Some(Err(evicted));
             }
+            if self.open.is_some() || !self.inbox.read.is_empty() {
+                out.shrink_to_fit();
+                return Some(Ok(room::charged(out, self.charge.clone())));
+            }
+            let charge = self.charge.take();
+            if !out.is_empty() {
+                out.shrink_to_fit();
+                return Some(Ok(room::charged(out, charge)));
+            }
+            drop(charge);
             if self.ended {
                 return None;
             }
             if let Some(why) = self.ending.take() {
                 self.ended = true;
-                return Some(ended(&why));
+                return Some(Ok(ended(&why)));
             }
-            let Self { subscription: Subscription { shared, id }, stop, inbox, .. } = self;
-            let read = poll_fn(|context| {
-                shared.core.poll_read(*id, context, BATCH, &mut |item| inbox.take(&item))
-            });
-            let result = tokio::select! {
-                biased;
-                // Without a sender the daemon is gone too.
-                _ = stop.wait_for(|stop| *stop) => Some(Err(Refusal::new(
-                    Code::SHUTTING_DOWN,
-                    "the daemon stops: connect again, to it or to another",
-                ))),
-                read = read => Some(read),
-                () = tokio::time::sleep(shared.keep_alive) => None,
+            match self.read().await {
+                Came::Read(read) => self.ending = read.err(),
+                Came::Full
+                    if full.is_some_and(|since: Instant| since.elapsed() > room::PATIENCE) =>
+                {
+                    self.ending = Some(Refusal::new(
+                        Code::OVERLOADED,
+                        "the daemon holds as much for its peers as it may: connect again later",
+                    ));
+                }
+                Came::Full => {
+                    full.get_or_insert_with(Instant::now);
+                    sleep(room::AGAIN).await;
+                }
+                Came::Stopped => {
+                    self.ending = Some(Refusal::new(
+                        Code::SHUTTING_DOWN,
+                        "the daemon stops: connect again, to it or to another",
+                    ));
+                }
+                Came::Silence => return Some(Ok(self.keep_alive())),
+            }
+        }
+    }
+
+    // Waits for what there is to read, and reads it if there is room.
+    async fn read(&mut self) -> Came {
+        let Self { subscription: Subscription { shared, id }, stop, inbox, charge, .. } = self;
+        let read = poll_fn(|context| {
+            // Held while it waits: nothing.
+            let Some(room) = shared.budget.take(ROUND.min(shared.budget.most())) else {
+                return Poll::Ready(Came::Full);
             };
-            match result {
-                Some(read) => self.ending = read.err(),
-                None => return Some(self.keep_alive()),
-            }
+            let read = shared.core.poll_read(*id, context, BATCH, &mut |item| inbox.take(&item));
+            let read = ready!(read);
+            *charge = Some(inbox.settle(room));
+            Poll::Ready(Came::Read(read))
+        });
+        tokio::select! {
+            biased;
+            // Without a sender the daemon is gone too.
+            _ = stop.wait_for(|stop| *stop) => Came::Stopped,
+            read = read => read,
+            () = sleep(shared.keep_alive) => Came::Silence,
         }
     }
 
     // Whatever was published meanwhile, the stream has had all of it that it asked for.
     fn keep_alive(&mut self) -> Bytes {
         let Self { subscription: Subscription { shared, id }, inbox, .. } = self;
-        let (read, position) = shared.core.with(|engine| {
-            let read = engine.read(*id, BATCH, &mut |item| inbox.take(&item));
-            (read, engine.had(*id))
-        });
         let mut out = b": keep-alive\n".to_vec();
-        match read {
-            Ok(false) => {
-                self.sent.since.position = position;
-                let _ = writeln!(out, "id: {}", self.sent);
+        if let Some(room) = shared.budget.take(ROUND.min(shared.budget.most())) {
+            let (read, position) = shared.core.with(|engine| {
+                let read = engine.read(*id, BATCH, &mut |item| inbox.take(&item));
+                (read, engine.had(*id))
+            });
+            self.charge = Some(inbox.settle(room));
+            match read {
+                Ok(false) => {
+                    self.sent.since.position = position;
+                    let _ = writeln!(out, "id: {}", self.sent);
+                }
+                Ok(true) => {}
+                Err(refusal) => self.ending = Some(refusal),
             }
-            Ok(true) => {}
-            Err(refusal) => self.ending = Some(refusal),
         }
         out.push(b'\n');
         out.into()
     }
 
     // Appends what was read, up to a chunk.
-    fn write(&mut self, out: &mut Vec<u8>) {
+    async fn write(&mut self, out: &mut Vec<u8>) -> Result<(), Evicted> {
         while out.len() < CHUNK {
-            if let Some(open) = &mut self.open {
-                if open.write(out) {
+            let ended = match &mut self.open {
+                Some(Open::Small(payload)) => Some(payload.write(out)),
+                Some(Open::Large(payload)) => Some(payload.write(out).await?),
+                None => None,
+            };
+            if let Some(ended) = ended {
+                if ended {
                     self.open = None;
                     let _ = write!(out, "\nid: {}\n\n", self.sent);
                 }
                 continue;
             }
-            let Some(read) = self.inbox.read.pop_front() else {
-                return;
-            };
-            self.open = self.write_event(read, out);
+            match self.inbox.read.pop_front() {
+                Some(Read::Message(message)) => self.begin_message(message, out).await,
+                Some(gap) => self.write_gap(gap, out),
+                None => return Ok(()),
+            }
         }
+        Ok(())
     }
 
-    fn write_event(&mut self, read: Read, out: &mut Vec<u8>) -> Option<Payload> {
-        match read {
-            Read::Message { topic, epoch, sequence, position, count, digest, stamp, payload } => {
-                self.sent.since.position = position;
-                self.sent.topic = self.exact.then_some((epoch, sequence));
+    async fn begin_message(&mut self, message: Message, out: &mut Vec<u8>) {
+        let open = match &message.payload {
+            Content::Small(payload) => {
                 out.extend_from_slice(b"event: message\ndata: ");
-                let payload = self.subscription.shared.core.join(payload);
-                let head = Head { topic: &topic, sequence, count, digest, stamp };
-                Some(head.write(out, payload))
+                Open::Small(message.head().write(out, payload.clone()))
             }
-            Read::Gap { topic, epoch, first, last, cause, exact } => {
-                let data = json!({
-                    "event": "gap", "topic": &*topic, "first": first, "last": last,
-                    "cause": json::cause(cause), "epoch": epoch.to_string(), "exact": exact,
-                });
-                let _ = write!(out, "event: gap\ndata: {data}\n");
-                if self.exact {
-                    self.sent.topic = Some((epoch, last));
-                    let _ = writeln!(out, "id: {}", self.sent);
+            Content::Large { topic, size } => {
+                let core = &self.subscription.shared.core;
+                match LargeText::begin(core, *topic, message.sequence, *size).await {
+                    Ok(large) => {
+                        out.extend_from_slice(b"event: message\ndata: ");
+                        message.head().begin(out, *size, large.is_text());
+                        Open::Large(large)
+                    }
+                    Err(cause) => return self.write_gap(message.gap(cause), out),
                 }
-                out.push(b'\n');
-                None
             }
-        }
+        };
+        self.open = Some(open);
+        self.sent.since.position = message.position;
+        self.sent.topic = self.exact.then_some((message.epoch, message.sequence));
     }
+
+    fn write_gap(&mut self, gap: Read, out: &mut Vec<u8>) {
+        let Read::Gap { topic, epoch, first, last, cause, exact } = gap else {
+            return;
+        };
+        let data = json!({
+            "event": "gap", "topic": &*topic, "first": first, "last": last,
+            "cause": json::cause(cause), "epoch": epoch.to_string(), "exact": exact,
+        });
+        let _ = write!(out, "event: gap\ndata: {data}\n");
+        if self.exact {
+            self.sent.topic = Some((epoch, last));
+            let _ = writeln!(out, "id: {}", self.sent);
+        }
+        out.push(b'\n');
+    }
+}
+
+// What a stream has waited for.
+enum Came {
+    Read(Result<bool, Refusal>),
+    Full,
+    Stopped,
+    Silence,
 }
 
 fn ended(why: &Refusal) -> Bytes {

@@ -6,7 +6,9 @@
 //! | `events` | a subscription as server-sent events |
 //! | `resume` | the ids of events, and where a subscription begins |
 //! | `name` | topics and filters in paths |
-//! | `body` | a request's body, bounded |
+//! | `body`, `small`, `relay` | a request's body, bounded: read whole, and of those the small ones; relayed while it arrives |
+//! | `large`, `room` | a large payload on its way to a client; what is held for those that do not read |
+//! | `reader` | whether a client reads what it is sent |
 //! | `origin` | whose pages may ask, and under which names of this host |
 //! | `problem` | every refusal, as `application/problem+json` |
 //! | `page` | the files of `web/` |
@@ -19,26 +21,32 @@
 mod api;
 mod body;
 mod events;
+mod large;
 pub(crate) mod listen;
 mod name;
 mod origin;
 mod page;
 mod problem;
+mod reader;
 mod relay;
 mod resume;
+mod room;
+mod small;
 pub(crate) mod websocket;
 
 #[cfg(test)]
 mod tests;
 
-pub use origin::OriginError;
 pub(crate) use origin::{Asked, Origins};
+pub use origin::{HostError, OriginError};
 pub(crate) use problem::Problem;
 
-use crate::engine::Keys;
+use crate::engine::{Budget, Charge, Keys};
 use crate::net::core::Core;
+use crate::net::pace;
 use crate::net::tls::CertificateHash;
 use crate::wire::Code;
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -49,9 +57,17 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
-/// Most streams of events at once, over all clients. One that is not read holds a cursor and
-/// about 150 KiB: its connection, what that was given to send, and one read.
+/// Most streams of events at once, over all clients. What one holds for a client that does not read
+/// is charged; without that, it is a cursor and its connection.
 pub(crate) const EVENT_STREAMS: usize = 1024;
+
+/// What a request takes until its answer has been read: its tasks, and a stream of HTTP/2. Bytes;
+/// 3 KiB were measured.
+const REQUEST: usize = 4 << 10;
+
+/// Publications at once for which there is no room, all of it being taken: 4 MiB of requests. So
+/// clients that read nothing do not stop those that publish. As many other requests wait for room.
+const RESERVE: usize = 1024;
 
 /// What a browser needs to know of the daemon's certificate.
 #[derive(Debug, Clone, Copy)]
@@ -75,10 +91,18 @@ pub(crate) struct Shared {
     keys: Keys,
     // Largest payload, bytes.
     payload: usize,
-    // KiB of bodies under way.
-    bodies: Semaphore,
+    // For what peers make the daemon hold.
+    budget: Budget,
+    // Large payloads that are relayed while they arrive: the topics are charged for their bytes, and
+    // here they are counted, so that those that may never end leave room for those that did.
+    uploads: Budget,
+    small: Arc<small::Smalls>,
     streams: Arc<Semaphore>,
-    // How long the next piece of a body may take.
+    // For publications, where the budget has no room.
+    reserve: Arc<Semaphore>,
+    // For other requests, until it has.
+    waiting: Semaphore,
+    // How long a body may stand still.
     patience: Duration,
     // How long a stream of events may be silent.
     keep_alive: Duration,
@@ -93,7 +117,8 @@ impl Shared {
         port: u16,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let (limits, keys) = core.with(|engine| (engine.limits(), engine.keys()));
+        let (limits, keys, budget) =
+            core.with(|engine| (engine.limits(), engine.keys(), engine.budget().clone()));
         Self {
             core,
             origins,
@@ -102,9 +127,13 @@ impl Shared {
             stop,
             keys,
             payload: limits.payload,
-            bodies: Semaphore::new(body::budget(&limits)),
+            uploads: Budget::new(budget.most()),
+            budget,
+            small: small::Smalls::new(small::MOST),
             streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
-            patience: body::PATIENCE,
+            reserve: Arc::new(Semaphore::new(RESERVE)),
+            waiting: Semaphore::new(RESERVE),
+            patience: pace::PATIENCE,
             keep_alive: events::KEEP_ALIVE,
         }
     }
@@ -121,17 +150,18 @@ impl Shared {
 }
 
 /// All routes, and `others` under the same rules of hosts and origins. The listener is to provide
-/// `ConnectInfo<SocketAddr>`; without it every peer is taken for one on this machine.
+/// `ConnectInfo<SocketAddr>`.
 pub(crate) fn router(shared: Arc<Shared>, others: Router<Arc<Shared>>) -> Router {
     Router::new()
         .route("/v1/topics/{*topic}", get(api::get_or_top).post(api::publish))
         .route("/v1/events/{*filter}", get(events::subscribe))
-        .route("/certificate.sha256", get(certificate))
+        .route(CERTIFICATE, get(certificate))
         .merge(others)
-        .fallback_service(page::service())
+        .fallback_service(page::service(shared.budget.clone()))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), guard))
         .layer(middleware::from_fn_with_state(shared.clone(), lend))
+        .layer(middleware::from_fn_with_state(shared.clone(), hold))
         .with_state(shared)
 }
 
@@ -151,9 +181,11 @@ async fn certificate(State(shared): State<Arc<Shared>>) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(facts)).into_response()
 }
 
+const CERTIFICATE: &str = "/certificate.sha256";
+
 // What any page may read, wherever it comes from.
 fn is_public(path: &str) -> bool {
-    matches!(path, "/certificate.sha256" | "/weir.js" | "/weir.d.ts" | "/openapi.json")
+    matches!(path, "/weir.js" | "/weir.d.ts" | "/openapi.json")
 }
 
 // Hosts, origins, preflights, and the headers that every answer has.
@@ -162,14 +194,18 @@ async fn guard(
     request: Request,
     next: middleware::Next,
 ) -> Response {
-    let public = is_public(request.uri().path());
-    let asked = match Asked::of(&request) {
+    let path = request.uri().path();
+    let public = is_public(path);
+    let asked = Asked::of(&request);
+    let checked = asked.and_then(|asked| shared.origins.check(&asked, public).map(|()| asked));
+    let asked = match checked {
         Ok(asked) => asked,
-        Err(problem) => return finish(problem.into_response(), None),
+        Err(problem) => {
+            // `weir.js` asks here first, and tells its page why it may not.
+            let all = (path == CERTIFICATE).then(|| HeaderValue::from_static("*"));
+            return finish(problem.into_response(), all);
+        }
     };
-    if let Err(problem) = shared.origins.check(&asked, public) {
-        return finish(problem.into_response(), None);
-    }
     let allowed = match asked.origin {
         _ if public => Some(HeaderValue::from_static("*")),
         Some(_) => request.headers().get(header::ORIGIN).cloned(),
@@ -201,6 +237,31 @@ async fn lend(
         body::drain(&shared, returned).await;
     }
     response
+}
+
+// Every request has room, and its answer is given to the transport a piece at a time.
+async fn hold(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: middleware::Next,
+) -> Response {
+    let under_way = request.extensions().get::<Arc<listen::Line>>().map(listen::Line::begin);
+    let mut holds = reader::Holds { under_way, ..Default::default() };
+    holds.room = shared.budget.take(REQUEST);
+    if holds.room.is_none() && request.method() == Method::POST {
+        holds.reserve = shared.reserve.clone().try_acquire_owned().ok();
+    } else if holds.room.is_none()
+        && let Ok(_place) = shared.waiting.try_acquire()
+    {
+        holds.room = room::wait(&shared.budget, REQUEST, room::SOON).await;
+    }
+    let mut response = if holds.room.is_none() && holds.reserve.is_none() {
+        finish(room::full().into_response(), None)
+    } else {
+        next.run(request).await
+    };
+    holds.answer = response.extensions_mut().remove::<Arc<Charge>>();
+    response.map(|body| Body::new(reader::Held::new(body, holds)))
 }
 
 fn finish(mut response: Response, allowed: Option<HeaderValue>) -> Response {

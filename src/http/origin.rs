@@ -2,18 +2,17 @@
 //!
 //! A browser says with `Origin` (RFC 6454) whose page a request is from. Allowed are pages of the
 //! host that is asked, on any port and scheme, and those that `http.origins` lists. The names of
-//! this machine, such as localhost and 127.0.0.1, are one host. A request without `Origin` is no
-//! other site's to read.
+//! this machine, such as localhost and 127.0.0.1, are one host. A request without `Origin` is from
+//! a page of the host that is asked, or from no page.
 //!
-//! A peer on this machine, moreover, must ask for a name that can only mean this machine: else any
-//! site could have its own name resolved to 127.0.0.1, and its pages would be of the host asked
-//! (DNS rebinding).
+//! So the daemon has to know its names. Any site can have its own name resolved to this machine's
+//! address, and its pages would be of the host that is asked (DNS rebinding). The daemon therefore
+//! answers to addresses, to localhost, and to the names that its configuration has.
 
 use super::Problem;
 use crate::wire::Code;
-use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderName, Request, StatusCode, header};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// What an allowed preflight is answered.
 pub(super) const PREFLIGHT: [(HeaderName, &str); 3] = [
@@ -28,13 +27,23 @@ pub(super) const PREFLIGHT: [(HeaderName, &str); 3] = [
 /// Headers that pages may read.
 pub(super) const EXPOSED: &str = "ETag, Weir-Sequence, Weir-Count, Weir-Epoch, Weir-Stamp";
 
-/// The origins whose pages may ask, beside those of the host itself.
+/// The origins whose pages may ask, beside those of the host itself; and the host's own names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Origins {
     any: bool,
     // As browsers write them.
     listed: Vec<String>,
+    // In lower case, without a last dot.
+    names: Vec<String>,
 }
+
+/// An entry of `http.names` that is no name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no name of a host: write it as relay.example, without scheme, port and path; addresses \
+     and localhost need no entry"
+)]
+pub struct HostError(String);
 
 /// An entry of `http.origins` that is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +71,19 @@ impl Origins {
             }
         }
         Ok(origins)
+    }
+
+    /// Takes the names that this daemon is reached by.
+    pub(crate) fn named<T: AsRef<str>>(
+        mut self,
+        names: impl IntoIterator<Item = T>,
+    ) -> Result<Self, HostError> {
+        for name in names {
+            let name = name.as_ref();
+            let host = without_port(name).filter(|host| !name.contains(':') && !is_address(host));
+            self.names.push(host.ok_or_else(|| HostError(name.to_owned()))?);
+        }
+        Ok(self)
     }
 
     /// Whether a request may be answered; `public` is what any page may read.
@@ -92,17 +114,19 @@ impl Origins {
 
     fn check_host(&self, asked: &Asked<'_>) -> Result<(), Problem> {
         let host = &*asked.host;
-        let ours = is_loopback(host) || is_address(host);
+        let named = || self.names.iter().any(|name| name == host);
         let listed = || self.listed.iter().any(|origin| host_of(origin).as_deref() == Some(host));
-        if !asked.local || ours || self.any || listed() {
+        // Where every site may ask, none has to pass for another.
+        if self.any || is_loopback(host) || is_address(host) || named() || listed() {
             return Ok(());
         }
         Err(Problem::new(
             StatusCode::MISDIRECTED_REQUEST,
             Code::FORBIDDEN,
             format!(
-                "on this machine the daemon is asked as localhost or by address, not as {host:?}: \
-                 if that is its name, as behind a proxy, add \"https://{host}\" to http.origins"
+                "the daemon does not know {host:?} for its name, and so that no site can pass for \
+                 it, it answers to addresses, localhost and its names: if this is one, add \
+                 {host:?} to http.names in its configuration"
             ),
         ))
     }
@@ -115,34 +139,26 @@ pub(crate) struct Asked<'a> {
     pub(crate) origin: Option<&'a str>,
     // Without port, in lower case.
     host: String,
-    // Whether the peer is on this machine.
-    local: bool,
 }
 
 impl<'a> Asked<'a> {
-    /// From an HTTP request. One whose peer is not known is taken for one of this machine.
+    /// From an HTTP request.
     pub(crate) fn of<B>(request: &'a Request<B>) -> Result<Self, Problem> {
-        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let headers = request.headers();
         let host = match request.uri().authority() {
             Some(authority) => authority.as_str(),
             None => one(headers, &header::HOST)?.unwrap_or_default(),
         };
         let origin = one(headers, &header::ORIGIN)?;
-        Self::new(origin, host, peer.map(|peer| peer.0.ip()))
+        Self::new(origin, host)
     }
 
-    /// From the values themselves: `Origin`, `Host` or `:authority`, and the peer's address.
-    pub(crate) fn new(
-        origin: Option<&'a str>,
-        host: &str,
-        peer: Option<IpAddr>,
-    ) -> Result<Self, Problem> {
+    /// From the values themselves: `Origin`, and `Host` or `:authority`.
+    pub(crate) fn new(origin: Option<&'a str>, host: &str) -> Result<Self, Problem> {
         let host = without_port(host).ok_or_else(|| {
             Problem::bad_request(format!("{host:?} in the header Host is no host"))
         })?;
-        let local = peer.is_none_or(|peer| peer.to_canonical().is_loopback());
-        Ok(Self { origin, host, local })
+        Ok(Self { origin, host })
     }
 }
 
@@ -205,10 +221,11 @@ fn canonical(origin: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn status(origins: &[&str], origin: Option<&str>, host: &str, peer: &str) -> u16 {
-        let origins = Origins::parse(origins).unwrap();
-        let asked = Asked::new(origin, host, Some(peer.parse().unwrap()));
-        match asked.and_then(|asked| origins.check(&asked, false)) {
+    const NAMES: [&str; 2] = ["edge.example", "Relay.Example."];
+
+    fn status(origins: &[&str], origin: Option<&str>, host: &str) -> u16 {
+        let origins = Origins::parse(origins).unwrap().named(NAMES).unwrap();
+        match Asked::new(origin, host).and_then(|asked| origins.check(&asked, false)) {
             Ok(()) => 200,
             Err(problem) => problem.status().as_u16(),
         }
@@ -216,7 +233,6 @@ mod tests {
 
     const NONE: &[&str] = &[];
     const LISTED: &[&str] = &["https://App.example", "http://dev.example:3000"];
-    const FAR: &str = "192.0.2.7";
 
     #[test]
     fn origins() {
@@ -252,44 +268,57 @@ mod tests {
             (&["null"], Some("null"), "edge.example", 200),
         ];
         for (origins, origin, host, expected) in table {
-            let found = status(origins, origin, host, FAR);
+            let found = status(origins, origin, host);
             assert_eq!(found, expected, "{origins:?} {origin:?} {host}");
         }
     }
 
+    // Whoever asks, and from wherever.
     #[test]
     fn hosts() {
         let table = [
-            (NONE, "localhost:8080", "127.0.0.1", 200),
-            (NONE, "LOCALHOST.", "::1", 200),
-            (NONE, "weir.localhost", "127.9.9.9", 200),
-            (NONE, "127.0.0.1:8080", "127.0.0.1", 200),
-            (NONE, "[::1]:8080", "::1", 200),
-            (NONE, "192.0.2.1", "::ffff:127.0.0.1", 200),
-            (NONE, "evil.example:8080", "127.0.0.1", 421),
-            (NONE, "evil.example", "::ffff:127.0.0.1", 421),
-            (NONE, "localhost.evil.example", "127.0.0.1", 421),
-            (NONE, "127.0.0.1.evil.example", "127.0.0.1", 421),
-            (NONE, "evil.example", FAR, 200),
-            (LISTED, "app.example", "127.0.0.1", 200),
-            (LISTED, "dev.example:1", "127.0.0.1", 200),
-            (LISTED, "other.example", "127.0.0.1", 421),
-            (&["*"], "other.example", "127.0.0.1", 200),
-            (NONE, "", FAR, 400),
-            (NONE, "a b", FAR, 400),
-            (NONE, "a:x", FAR, 400),
-            (NONE, "[::1", FAR, 400),
-            (NONE, "user@host", FAR, 400),
+            (NONE, "localhost:8080", 200),
+            (NONE, "LOCALHOST.", 200),
+            (NONE, "weir.localhost", 200),
+            (NONE, "127.0.0.1:8080", 200),
+            (NONE, "[::1]:8080", 200),
+            (NONE, "192.0.2.1", 200),
+            (NONE, "[2001:db8::1]:4433", 200),
+            (NONE, "edge.example", 200),
+            (NONE, "EDGE.example.:4433", 200),
+            (NONE, "relay.example", 200),
+            (NONE, "evil.example:8080", 421),
+            (NONE, "sub.edge.example", 421),
+            (NONE, "localhost.evil.example", 421),
+            (NONE, "127.0.0.1.evil.example", 421),
+            (LISTED, "app.example", 200),
+            (LISTED, "dev.example:1", 200),
+            (LISTED, "other.example", 421),
+            (&["*"], "other.example", 200),
+            (NONE, "", 400),
+            (NONE, "a b", 400),
+            (NONE, "a:x", 400),
+            (NONE, "[::1", 400),
+            (NONE, "user@host", 400),
         ];
-        for (origins, host, peer, expected) in table {
-            assert_eq!(status(origins, None, host, peer), expected, "{origins:?} {host} {peer}");
+        for (origins, host, expected) in table {
+            assert_eq!(status(origins, None, host), expected, "{origins:?} {host}");
         }
     }
 
     #[test]
     fn a_page_of_a_rebound_name_is_refused_though_it_is_of_the_host_asked() {
-        let origin = Some("http://evil.example:8080");
-        assert_eq!(status(NONE, origin, "evil.example:8080", "127.0.0.1"), 421);
+        assert_eq!(status(NONE, Some("http://evil.example:8080"), "evil.example:8080"), 421);
+        // A browser sends no origin with what a page gets from its own host.
+        assert_eq!(status(NONE, None, "evil.example:8080"), 421);
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        for bad in ["", "https://a.example", "a.example:443", "a/b", "192.0.2.1", "[::1]", "*"] {
+            let named = Origins::default().named([bad]);
+            assert_eq!(named, Err(HostError(bad.to_owned())), "{bad}");
+        }
     }
 
     #[test]

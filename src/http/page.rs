@@ -1,15 +1,17 @@
 //! The files of `web/`: the page, the client for browsers, and the description of this face.
 
 use super::problem::Problem;
-use crate::wire::Code;
-use axum::Router;
+use crate::engine::Budget;
+use crate::wire::{Code, Digest};
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Router, middleware};
 use bytes::Bytes;
 use rust_embed::{EmbeddedFile, RustEmbed};
 use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
 use tower_http::compression::CompressionLayer;
 
 /// What is served. A debug build reads the files when they are asked for.
@@ -32,9 +34,35 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; connect-src 'self' https: wss: ws:; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
+/// What it takes to compress an answer, for as long as that lasts, bytes: measured.
+const COMPRESSING: usize = 384 << 10;
+
 /// Answers whatever no route is for: a file, or 404.
-pub(super) fn service() -> Router {
-    Router::new().fallback(file).layer(CompressionLayer::new())
+pub(super) fn service(budget: Budget) -> Router {
+    Router::new()
+        .fallback(file)
+        .layer(CompressionLayer::new())
+        .layer(middleware::from_fn_with_state(budget, compressed))
+}
+
+// Compressed as long as there is room for it, for all whose clients do not read; else as it is.
+async fn compressed(
+    State(budget): State<Budget>,
+    mut request: Request,
+    next: middleware::Next,
+) -> Response {
+    let asked = request.headers().contains_key(header::ACCEPT_ENCODING);
+    let room = asked.then(|| budget.take(COMPRESSING)).flatten();
+    if room.is_none() {
+        request.headers_mut().remove(header::ACCEPT_ENCODING);
+    }
+    let mut response = next.run(request).await;
+    if let Some(room) = room
+        && response.headers().contains_key(header::CONTENT_ENCODING)
+    {
+        response.extensions_mut().insert(Arc::new(room));
+    }
+    response
 }
 
 async fn file(request: Request) -> Response {
@@ -52,7 +80,7 @@ async fn file(request: Request) -> Response {
 }
 
 fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
-    let hash = crate::wire::Digest(file.metadata.sha256_hash());
+    let hash = Digest(file.metadata.sha256_hash());
     // Weak: the same for the file and for the file compressed.
     let tag = format!("W/\"{hash}\"");
     let fresh = none_match(headers, &hash.to_string());
@@ -60,7 +88,7 @@ fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let bytes = match file.data {
-            script if path == "weir.js" => bare(&script).into(),
+            script if path == "weir.js" => bare_once(&script, hash),
             Cow::Borrowed(bytes) => Bytes::from_static(bytes),
             Cow::Owned(bytes) => bytes.into(),
         };
@@ -86,6 +114,16 @@ fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
         headers.insert(header::ETAG, tag);
     }
     response
+}
+
+// Shared by all who are sent it; in a debug build the file may change.
+fn bare_once(script: &[u8], hash: Digest) -> Bytes {
+    static BARE: Mutex<Option<(Digest, Bytes)>> = Mutex::new(None);
+    let mut bare_of = BARE.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*bare_of {
+        Some((of, bytes)) if *of == hash => bytes.clone(),
+        _ => bare_of.insert((hash, bare(script).into())).1.clone(),
+    }
 }
 
 // A script without the lines that are comments, and without indentation: its readers read it in the

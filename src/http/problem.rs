@@ -1,7 +1,7 @@
 //! Every refusal: `application/problem+json` (RFC 9457) with the protocol's code.
 
 use crate::wire::{Code, Refusal};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use std::borrow::Cow;
@@ -12,7 +12,8 @@ pub(crate) struct Problem {
     status: StatusCode,
     code: Code,
     detail: Cow<'static, str>,
-    allow: Option<&'static str>,
+    // What the client may do instead.
+    instead: Option<(HeaderName, &'static str)>,
 }
 
 impl Problem {
@@ -22,7 +23,7 @@ impl Problem {
         code: Code,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code, detail: detail.into(), allow: None }
+        Self { status, code, detail: detail.into(), instead: None }
     }
 
     /// A refusal with the status of its code.
@@ -36,7 +37,20 @@ impl Problem {
 
     /// 405 where `allow` is allowed.
     pub(super) fn only(method: &Method, allow: &'static str) -> Self {
-        Self { allow: Some(allow), ..method_not_allowed(method) }
+        Self { instead: Some((header::ALLOW, allow)), ..method_not_allowed(method) }
+    }
+
+    /// 415: only payloads as they are are taken (RFC 9110, section 15.5.16).
+    pub(super) fn encoded(encoding: &str) -> Self {
+        let problem = Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Code::UNSUPPORTED,
+            format!(
+                "Content-Encoding: {encoding} would be lost, as a payload is kept without headers: \
+                 send it as it is, or publish the compressed bytes without this header"
+            ),
+        );
+        Self { instead: Some((header::ACCEPT_ENCODING, "identity")), ..problem }
     }
 }
 
@@ -89,7 +103,7 @@ impl From<Refusal> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self { status, code, detail, allow } = self;
+        let Self { status, code, detail, instead } = self;
         let body = json!({
             "type": "about:blank",
             "title": title(status),
@@ -105,8 +119,8 @@ impl IntoResponse for Problem {
         ];
         let mut response = (status, kind, body.to_string()).into_response();
         let headers = response.headers_mut();
-        if let Some(allow) = allow {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        if let Some((name, value)) = instead {
+            headers.insert(name, HeaderValue::from_static(value));
         }
         if code.retry() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -1,18 +1,14 @@
-//! Large payloads over HTTP: published while they arrive, and sent without being put together.
+//! Large payloads over HTTP: published while they arrive.
 
-use super::body::{next, room_for, slow};
+use super::body::{next, overloaded, timed_out};
 use super::{Problem, Shared};
-use crate::engine::{Begun, Failed, Opening, Receipt, Rope, Upload};
+use crate::engine::{Begun, Failed, Opening, Receipt, Upload};
 use crate::net::now;
+use crate::net::pace::Pace;
 use crate::wire::{CHUNK, Code, Digest, Refusal};
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Instant;
+use tokio::time::Instant;
 
 // Given up unless it comes to its end.
 struct Arriving<'a> {
@@ -40,14 +36,17 @@ pub(super) async fn publish(
         Begun::Duplicate(receipt) => (None, Some(receipt)),
     };
     let mut arriving = Arriving { shared, upload };
-    let (began, mut hasher, mut size) = (Instant::now(), blake3::Hasher::new(), 0);
+    let mut pace = Pace::new(Instant::now(), shared.patience);
+    let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
     // Those that may never come to their end are not to push out what did.
-    let mut held = room_for(shared, 0, None)?;
-    while let Some(piece) = next(&mut body, shared.patience).await? {
+    let mut held = shared.uploads.take(0).ok_or_else(overloaded)?;
+    while let Some(piece) = next(&mut body, &pace, shared.patience).await? {
         size += piece.len();
-        held = room_for(shared, size, Some(held))?;
-        if slow(shared, began, size) {
-            return Err(super::body::timed_out(shared.patience));
+        if !held.resize(size) {
+            return Err(overloaded());
+        }
+        if !pace.came(Instant::now(), piece.len()) {
+            return Err(timed_out(shared.patience));
         }
         hasher.update(&piece);
         if let Some(upload) = upload {
@@ -74,39 +73,5 @@ fn failed(failed: Failed) -> Problem {
         Failed::Refused(refusal) => refusal.into(),
         // Only producers with numbers do that.
         Failed::Superseded => Refusal::new(Code::OVERLOADED, "begun again meanwhile").into(),
-    }
-}
-
-/// A payload in its pieces, shared with the cache.
-pub(super) struct Pieces {
-    pieces: VecDeque<Bytes>,
-    left: u64,
-}
-
-impl From<&Rope> for Pieces {
-    fn from(rope: &Rope) -> Self {
-        Self { pieces: rope.pieces().cloned().collect(), left: rope.len() as u64 }
-    }
-}
-
-impl HttpBody for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let piece = self.pieces.pop_front();
-        self.left -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
-        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.pieces.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
     }
 }

@@ -145,7 +145,6 @@ async fn establish(mut connecting: quinn::Connecting, doors: &Doors) -> Result<L
         return connecting.await.map(Link::Quic).map_err(|error| error.to_string());
     }
     // rustls has already refused everything but h3.
-    let peer = connecting.remote_address().ip();
     let request = IncomingSessionFuture::with_quic_connecting(connecting);
     let request = request.await.map_err(|error| error.to_string())?;
     let path = request.path();
@@ -154,9 +153,9 @@ async fn establish(mut connecting: quinn::Connecting, doors: &Doors) -> Result<L
         request.not_found().await;
         return Err(reason);
     }
-    let asked = Asked::new(request.origin(), request.authority(), Some(peer));
+    let asked = Asked::new(request.origin(), request.authority());
     if let Err(problem) = asked.and_then(|asked| doors.origins().check(&asked, false)) {
-        tracing::info!(%problem, "WebTransport from a page that may not");
+        tracing::info!(%problem, "WebTransport from a page that may not, or under another name");
         request.forbidden().await;
         return Err(problem.to_string());
     }

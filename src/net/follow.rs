@@ -1,13 +1,15 @@
 //! A large message on its way to one peer: read as it arrives, a batch at a time, so that a slow
 //! one pins no more than that.
 
+use super::core::Core;
 use super::link::{Tx, WriteError};
 use super::session::Peer;
 use crate::engine::{Item, SubscriptionId, encode_item};
-use crate::wire::{Code, Encoded, GapCause, encode_chunk};
+use crate::wire::{Code, Encoded, GapCause, Refusal, encode_chunk};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 /// Bytes read under one lock and handed to the stream at once, 64 KiB.
 const BATCH: usize = 64 << 10;
@@ -18,23 +20,43 @@ pub(super) fn append_chunk(chunk: &Bytes, pieces: &mut Vec<Bytes>) {
     pieces.push(chunk.clone());
 }
 
-/// A subscription to the one message; ended when it is dropped.
-pub(super) struct Follow {
-    peer: Arc<Peer>,
+/// A subscription to the one message, whichever face reads it; ended when it is dropped.
+pub(crate) struct Follower {
+    core: Arc<Core>,
     id: SubscriptionId,
 }
 
-impl Drop for Follow {
+impl Drop for Follower {
     fn drop(&mut self) {
-        self.peer.core.tidy(|engine| engine.unsubscribe(self.id));
+        self.core.tidy(|engine| engine.unsubscribe(self.id));
     }
 }
+
+impl Follower {
+    /// Begins; or says why the message will not come.
+    pub(crate) fn begin(core: &Arc<Core>, topic: u64, sequence: u64) -> Result<Self, GapCause> {
+        let id = core.with(|engine| engine.follow(topic, sequence))?;
+        Ok(Self { core: core.clone(), id })
+    }
+
+    /// Reads the next of it, up to `budget` bytes: as [`Core::poll_read`].
+    pub(crate) fn poll_read(
+        &self,
+        context: &mut Context<'_>,
+        budget: usize,
+        sink: &mut impl FnMut(Item<'_>),
+    ) -> Poll<Result<bool, Refusal>> {
+        self.core.poll_read(self.id, context, budget, sink)
+    }
+}
+
+/// One on its way to a peer.
+pub(super) struct Follow(Follower);
 
 impl Follow {
     /// Begins; or says why the message will not come.
     pub(super) fn begin(peer: &Arc<Peer>, topic: u64, sequence: u64) -> Result<Self, GapCause> {
-        let id = peer.core.with(|engine| engine.follow(topic, sequence))?;
-        Ok(Self { peer: peer.clone(), id })
+        Ok(Self(Follower::begin(&peer.core, topic, sequence)?))
     }
 
     /// Sends all of it, after what says whose it is, and what else comes first. When it is aborted,
@@ -51,7 +73,7 @@ impl Follow {
         let (mut ended, mut aborted) = (false, None);
         while !ended {
             let read = poll_fn(|context| {
-                self.peer.core.poll_read(self.id, context, BATCH, &mut |item| match &item {
+                self.0.poll_read(context, BATCH, &mut |item| match &item {
                     Item::Chunk(chunk) => append_chunk(chunk, &mut pieces),
                     Item::Message(message) => {
                         ended = true;

@@ -3,6 +3,7 @@
 
 use super::frames::{End, Frames};
 use super::hold::Hold;
+use super::pace::{PATIENCE, Pace};
 use super::session::Peer;
 use crate::engine::{Hashing, Intake};
 use bytes::Bytes;
@@ -12,47 +13,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use tokio::time::{Duration, Instant, timeout_at};
 
-/// What is charged, or is a publication in chunks, is given up when nothing comes of it for so long.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Any other frame, which holds nothing that others need, after so long: as long as the whole
+/// What is charged, or is a publication in chunks, is given up when nothing comes of it for
+/// [`PATIENCE`]; any other frame, which holds nothing that others need, after so long: as long as the whole
 /// session may be silent. Where a third of all packets is lost, QUIC needs more than 10 s at times.
 const LONG_PATIENCE: Duration = Duration::from_secs(30);
-
-/// And it is to come at this pace at least: bytes a second. Over HTTP too. A slow mobile link has
-/// twice that.
-pub(crate) const PACE: u64 = 8 << 10;
-
-/// By when more is to have come of what has begun: bytes put that off as long as they may take at
-/// [`PACE`], but never beyond the patience there is, from when they came. So what came fast long ago
-/// does not excuse what comes slowly now.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
-    due: Instant,
-}
-
-impl Pace {
-    /// Something begins.
-    pub(super) fn new(now: Instant, patience: Duration) -> Self {
-        Self { due: now + patience }
-    }
-
-    /// So many bytes of it came.
-    pub(super) fn came(&mut self, now: Instant, bytes: u64, patience: Duration) {
-        let bought = Duration::from_micros(bytes.saturating_mul(1_000_000) / PACE);
-        self.due = (self.due + bought).min(now + patience);
-    }
-
-    /// For so long it was not its sender that kept it.
-    pub(super) fn paused(&mut self, pause: Duration) {
-        self.due += pause;
-    }
-
-    /// When it is given up if nothing more comes.
-    pub(super) fn due(&self) -> Instant {
-        self.due
-    }
-}
 
 /// What a peer's stream has brought.
 pub(super) enum Came<'a> {
@@ -139,13 +103,14 @@ impl Incoming {
             let now = Instant::now();
             match self.begun {
                 Some((before, mut pace)) if before == begun => {
-                    pace.came(now, more, patience);
+                    pace.set_patience(patience);
+                    pace.buy(now, more as usize);
                     (begun, pace)
                 }
                 _ => (begun, Pace::new(now, patience)),
             }
         });
-        self.begun.map(|(_, pace)| pace.due())
+        self.begun.map(|(_, pace)| pace.deadline())
     }
 }
 
@@ -156,44 +121,5 @@ impl Drop for Incoming {
             let Self { peer, intake, .. } = self;
             peer.core.tidy(|engine| peer.state().broke_off(engine, intake));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    #[test]
-    fn the_pace_is_that_of_the_last_seconds() {
-        let begin = Instant::now();
-        let mut pace = Pace::new(begin, PATIENCE);
-        assert_eq!(pace.due(), begin + PATIENCE);
-        // A great deal at once buys no more than patience.
-        pace.came(begin + SECOND, 100 << 20, PATIENCE);
-        assert_eq!(pace.due(), begin + 11 * SECOND);
-        // Then a byte now and then.
-        for n in 2..=10 {
-            pace.came(begin + n * SECOND, 1, PATIENCE);
-        }
-        assert!(pace.due() < begin + 11 * SECOND + SECOND / 100);
-        // At the pace, for ever; below it, not for long.
-        for (bytes, endures) in [(PACE, true), (PACE / 2, false)] {
-            let (mut pace, mut now) = (Pace::new(begin, PATIENCE), begin);
-            for _ in 0..100 {
-                now += SECOND;
-                pace.came(now, bytes, PATIENCE);
-            }
-            assert_eq!(pace.due() > now, endures, "{bytes} a second");
-        }
-        let mut pace = Pace::new(begin, PATIENCE);
-        pace.paused(3 * SECOND);
-        assert_eq!(pace.due(), begin + 13 * SECOND);
-        // Small at first, and then charged.
-        let mut pace = Pace::new(begin, LONG_PATIENCE);
-        assert_eq!(pace.due(), begin + LONG_PATIENCE);
-        pace.came(begin + SECOND, 100_000, PATIENCE);
-        assert_eq!(pace.due(), begin + 11 * SECOND);
     }
 }

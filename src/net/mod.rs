@@ -18,6 +18,7 @@
 //! | `session`, `frames` | one peer; its streams and datagrams, in |
 //! | `incoming` | what has begun to come on a stream: its deadline, and its digest so far |
 //! | `hold` | how much of frames that are not complete a session holds |
+//! | `pace` | how fast something has to come that has begun to, over HTTP too |
 //! | `follow` | a large message on its way to one peer |
 //! | `deliver`, `apart`, `realtime` | one subscription, out: in order, a stream for each message, in datagrams |
 //! | `piece`, `heads`, `streamed`, `path` | of the last: what was read; the end of a burst; what needs no repair; how long the way is |
@@ -60,6 +61,8 @@ pub(crate) mod hold;
 pub(crate) mod identity;
 #[cfg(feature = "daemon")]
 pub(crate) mod incoming;
+#[cfg(feature = "daemon")]
+pub(crate) mod pace;
 #[cfg(feature = "daemon")]
 pub(crate) mod path;
 #[cfg(feature = "daemon")]

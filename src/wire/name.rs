@@ -26,6 +26,12 @@ pub enum NameError {
         "a topic or filter is segments joined by single slashes, such as `demo/a`: none may be empty"
     )]
     EmptySegment,
+    /// A segment that is `.` or `..`.
+    #[error(
+        "no segment of a topic or filter may be `.` or `..`: browsers take them out of the paths that \
+         they ask for"
+    )]
+    DotSegment,
     /// A control character.
     #[error("a topic or filter may not contain control characters")]
     Control,
@@ -66,6 +72,9 @@ fn check_shape(name: &str) -> Result<(), NameError> {
         if segment.is_empty() {
             return Err(NameError::EmptySegment);
         }
+        if segment == "." || segment == ".." {
+            return Err(NameError::DotSegment);
+        }
         segments += 1;
     }
     if segments > MAX_SEGMENTS {
@@ -78,7 +87,8 @@ fn check_shape(name: &str) -> Result<(), NameError> {
 }
 
 /// Whether `name` is a topic that anyone may publish to: 1–16 non-empty UTF-8 segments joined by
-/// `/`, 255 bytes at most, no `*`, no control characters, not below `$weir`.
+/// `/`, none of them `.` or `..`, 255 bytes at most, no `*`, no control characters, not below
+/// `$weir`.
 pub fn check_topic(name: &str) -> Result<(), NameError> {
     check_shape(name)?;
     if name.contains('*') {
@@ -192,6 +202,10 @@ mod tests {
         for empty in ["", "/", "/a", "a/", "a//b"] {
             assert_eq!(check_topic(empty), Err(NameError::EmptySegment), "{empty}");
         }
+        for dots in [".", "..", "a/../b", "./a", "a/."] {
+            assert_eq!(check_topic(dots), Err(NameError::DotSegment), "{dots}");
+        }
+        assert_eq!(check_topic(".../a./.a"), Ok(()));
         assert_eq!(check_topic("a/*"), Err(NameError::WildcardInTopic));
         assert_eq!(check_topic("a\n"), Err(NameError::Control));
         assert_eq!(check_topic("$weir/stats"), Err(NameError::Reserved));
@@ -207,6 +221,9 @@ mod tests {
         assert!(hit("a/*/c", "a/b/c") && !hit("a/*/c", "a/b/d"));
         for bad in ["a/**/b", "a*", "**a", "a/b*c"] {
             assert_eq!(Filter::new(bad), Err(NameError::MisplacedWildcard), "{bad}");
+        }
+        for dots in ["..", "a/../*", "./**"] {
+            assert_eq!(Filter::new(dots), Err(NameError::DotSegment), "{dots}");
         }
         assert_eq!(Filter::new("a/b/**").unwrap().literal_prefix(), "a/b");
         assert_eq!(Filter::new("a/*/c").unwrap().literal_prefix(), "a");

@@ -56,7 +56,11 @@ impl Ask {
 
     /// Sends it; what there is of the answer is read from the connection.
     pub async fn open(&self) -> Connection {
-        let mut stream = TcpStream::connect(self.to).await.unwrap();
+        self.on(TcpStream::connect(self.to).await.unwrap()).await
+    }
+
+    /// The same, on a connection that there is.
+    pub async fn on(&self, mut stream: TcpStream) -> Connection {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !self.has("host") {
             head += "host: localhost\r\n";
@@ -67,7 +71,7 @@ impl Ask {
         for (name, value) in &self.headers {
             let _ = write!(head, "{name}: {value}\r\n");
         }
-        head += "connection: close\r\n\r\n";
+        head += if self.has("connection") { "\r\n" } else { "connection: close\r\n\r\n" };
         // The daemon may answer, and close, before it has read all.
         let _ = stream.write_all(head.as_bytes()).await;
         let _ = stream.write_all(&self.body).await;

@@ -127,12 +127,15 @@ pub struct Served {
     pub server: String,
     pub hash: String,
     pub next: String,
+    /// The address of plain HTTP, if it was asked for.
+    pub http: Option<std::net::SocketAddr>,
 }
 
 impl Served {
     pub fn start(state: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let listen = ["serve", "--listen", "127.0.0.1:0", "--http", "off", "--json"];
-        let arguments = [&listen, arguments].concat();
+        let listen = ["serve", "--listen", "127.0.0.1:0", "--json"];
+        let http: &[&str] = if arguments.contains(&"--http") { &[] } else { &["--http", "off"] };
+        let arguments = [&listen, http, arguments].concat();
         let mut command = weir(state, &arguments);
         command.envs(environment.iter().copied()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -145,6 +148,7 @@ impl Served {
             server: text("listen"),
             hash: text("certificate_sha256"),
             next: text("next_certificate_sha256"),
+            http: ready["http"].as_str().map(|address| address.parse().unwrap()),
         }
     }
 

@@ -87,6 +87,12 @@ for base in "$plain" "$tls"; do
     [ -n "$(header allow)" ] || fail "405 without Allow"
     status 403 -H "Origin: https://evil.example" "$base/v1/topics/a"
     status 421 -H "Host: evil.example" "$base/v1/topics/a"
+    grep -q http.names "$work/body" || fail "which names?"
+    status 403 -H "Origin: https://evil.example" "$base/certificate.sha256"
+    [ "$(header access-control-allow-origin)" = "*" ] || fail "a refusal that no page can read"
+    status 415 -H "Content-Encoding: gzip" --data-binary @"$work/all" "$base/v1/topics/a"
+    [ "$(header accept-encoding)" = identity ] || fail "415 without Accept-Encoding"
+    status 400 -d x "$base/v1/topics/a%2F..%2Fb"
     [ "$(header content-type)" = application/problem+json ] || fail "a refusal that is no problem"
 done
 

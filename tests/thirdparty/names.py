@@ -36,6 +36,7 @@ def matches(pattern, topic):
 def _bad(name, segments):
     return (
         not all(segments)
+        or any(segment in (".", "..") for segment in segments)
         or len(segments) > 16
         or len(name.encode()) > 255
         or any(unicodedata.category(char) == "Cc" for char in name)

@@ -2,51 +2,96 @@
 
 #[path = "../../../tests/common/http.rs"]
 mod client;
+#[path = "../../../tests/common/h2.rs"]
+mod h2;
 mod openapi;
 mod schema;
+mod unread;
+mod uploads;
 
+use super::listen::{Connections, Listener, Times};
 use super::{CertificateFacts, Origins, Shared, router};
-use crate::engine::{Engine, Limits};
+use crate::engine::{Engine, Limits, Publication};
 use crate::net::core::Core;
 use crate::net::tls::CertificateHash;
+use crate::wire::Digest;
 use axum::Router;
+use bytes::Bytes;
 use client::ask;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 struct Face {
     address: SocketAddr,
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
+    // It listens on when the face stops.
+    _listening: watch::Sender<bool>,
 }
 
 impl Face {
-    async fn new(limits: Limits) -> Self {
+    fn new(limits: Limits) -> Self {
+        Self::with(limits, PATIENCE)
+    }
+
+    /// One that bears with bodies for longer than a test takes.
+    fn patient(limits: Limits) -> Self {
+        Self::with(limits, Duration::from_secs(60))
+    }
+
+    fn with(limits: Limits, patience: Duration) -> Self {
         let core = Arc::new(Core::new(Engine::new(limits, 1_000_000, [7; 32])));
         let (stop, stopping) = watch::channel(false);
         let current = CertificateHash([1; 32]);
         let certificate = move || CertificateFacts { pinning: true, current, next: Some(current) };
         let origins = Origins::parse(["https://app.example"]).unwrap();
         let mut shared = Shared::new(core, origins, certificate, 4433, stopping);
-        shared.patience = Duration::from_millis(300);
+        shared.patience = patience;
         shared.keep_alive = Duration::from_millis(200);
         let shared = Arc::new(shared);
         let router = router(shared.clone(), Router::new());
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let service = router.into_make_service_with_connect_info::<SocketAddr>();
-        tokio::spawn(async move { axum::serve(listener, service).await });
-        Self { address, shared, stop }
+        let mut listener = Listener::plain(listener, &Connections::new(1000));
+        listener.times =
+            Times { request: PATIENCE, idle: PATIENCE, ping: PATIENCE, patience: PATIENCE };
+        let (listening, end) = watch::channel(false);
+        tokio::spawn(listener.run(router, end));
+        Self { address, shared, stop, _listening: listening }
     }
+
+    /// Publishes from within.
+    fn publish(&self, topic: &str, payload: &[u8]) -> u64 {
+        let payload = Bytes::copy_from_slice(payload);
+        let digest = Digest::of(&payload);
+        let publication = Publication { topic, payload: &payload, digest, stamp: 0, origin: None };
+        let receipt = self.shared.core.with(|engine| engine.publish(1, &publication));
+        receipt.unwrap().sequence
+    }
+
+    fn held(&self) -> usize {
+        self.shared.budget.held()
+    }
+
+    async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        while !condition(self) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// As the daemon's, in place of seconds.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("it takes too long")
 }
 
 #[tokio::test]
 async fn a_client_that_leaves_leaves_nothing_behind() {
-    let face = Face::new(Limits::default()).await;
+    let face = Face::new(Limits::default());
     let free = || face.shared.streams.available_permits();
     let before = free();
     let mut streams = Vec::new();
@@ -65,7 +110,7 @@ async fn a_client_that_leaves_leaves_nothing_behind() {
 
 #[tokio::test]
 async fn a_silent_stream_says_that_it_lives_and_how_far_it_has_come() {
-    let face = Face::new(Limits::default()).await;
+    let face = Face::new(Limits::default());
     let post = |topic: &str| ask(face.address, "POST", &format!("/v1/topics/{topic}")).body("x");
     post("a").send().await;
     for (filter, resumed) in [("a", "1000000-2-1000000-1"), ("a/**", "1000000-3")] {
@@ -82,31 +127,4 @@ async fn a_silent_stream_says_that_it_lives_and_how_far_it_has_come() {
     let resume = ask(face.address, "GET", "/v1/events/**").header("last-event-id", "1000000-2");
     let event = resume.events().await.event().await.unwrap();
     assert_eq!((&event.json()["topic"], event.id.as_deref()), (&"b".into(), Some("1000000-3")));
-}
-
-#[tokio::test]
-async fn bodies_that_never_come_do_not_keep_their_room() {
-    let face = Face::new(Limits::default()).await;
-    let before = face.shared.bodies.available_permits();
-    let post = ask(face.address, "POST", "/v1/topics/a").header("content-length", 1 << 20);
-    let post = post.body(vec![0; 500 << 10]);
-    let stuck = post.clone().open().await;
-    while face.shared.bodies.available_permits() > before - 500 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert_eq!(face.shared.bodies.available_permits(), before - 500, "what has come, no more");
-    drop(stuck);
-    let mut stuck = post.open().await;
-    assert_eq!(stuck.head().await.0, 408);
-    let slow = ask(face.address, "POST", "/v1/topics/a").header("content-length", 100);
-    let mut slow = slow.open().await;
-    // A byte now and then, until there is an answer.
-    let pause = Duration::from_millis(50);
-    while tokio::time::timeout(pause, slow.stream.readable()).await.is_err() {
-        slow.stream.write_all(b"x").await.unwrap();
-    }
-    assert_eq!(slow.head().await.0, 408);
-    while face.shared.bodies.available_permits() < before {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

@@ -1,0 +1,144 @@
+//! What clients that do not read over HTTP make a daemon hold: the process itself is looked at.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+#[path = "common/h2.rs"]
+mod h2;
+#[path = "common/http.rs"]
+mod http;
+
+use common::{Served, within};
+use h2::{H2, HEADERS};
+use http::ask;
+use std::net::SocketAddr;
+
+/// A daemon with a small cache, and room for large payloads in it.
+fn served() -> (tempfile::TempDir, Served, SocketAddr) {
+    let state = tempfile::tempdir().unwrap();
+    let environment = [("WEIR_CACHE__BYTES", "4MiB"), ("WEIR_LIMITS__PAYLOAD", "1MiB")];
+    let served = Served::start(state.path(), &["--http", "127.0.0.1:0"], &environment);
+    let to = served.http.unwrap();
+    (state, served, to)
+}
+
+/// Publishes a large payload that no other is like.
+async fn publish(to: SocketAddr, topic: &str, n: u32) {
+    let mut payload = vec![b'x'; 1 << 20];
+    payload[..4].copy_from_slice(&n.to_le_bytes());
+    let post = ask(to, "POST", &format!("/v1/topics/{topic}")).body(payload);
+    assert_eq!(within(post.send()).await.status, 200);
+}
+
+/// Above what the daemon holds when it has filled its cache, KiB: the budget, which is a quarter of
+/// the cache, what the transport has for some hundred streams, and what the allocator keeps.
+const MORE: u64 = 16 << 10;
+
+async fn filled(to: SocketAddr, served: &Served) -> u64 {
+    for n in 0..20 {
+        publish(to, "before", n).await;
+    }
+    served.kib("VmRSS:")
+}
+
+/// The heads of 100 answers; gives how many are refusals.
+async fn answered(h2: &mut H2) -> u32 {
+    let mut refused = 0;
+    for _ in 0..100 {
+        refused += u32::from(within(h2.next(HEADERS)).await.unwrap().status() == 503);
+    }
+    refused
+}
+
+fn bounded(served: &Served, before: u64, what: &str) {
+    let after = served.kib("VmRSS:");
+    println!("{what}: {before} KiB before, {after} KiB after");
+    assert!(after < before + MORE, "{what}: {before} KiB before, {after} KiB after");
+}
+
+#[tokio::test]
+async fn gets_that_are_not_read() {
+    let (_state, served, to) = served();
+    let before = filled(to, &served).await;
+    let mut clients = Vec::new();
+    for connection in 0..3 {
+        let mut h2 = H2::connect(to, 0).await;
+        for n in 0..100 {
+            publish(to, "a", connection * 100 + n).await;
+            h2.ask("GET", "/v1/topics/a", &[]).await;
+        }
+        answered(&mut h2).await;
+        clients.push(h2);
+    }
+    bounded(&served, before, "300 gets of 1 MiB on three connections with a window of 0");
+}
+
+#[tokio::test]
+async fn small_gets_that_are_not_read() {
+    let (_state, served, to) = served();
+    let before = filled(to, &served).await;
+    let (mut clients, mut refused) = (Vec::new(), 0);
+    for connection in 0..6_u32 {
+        let mut h2 = H2::connect(to, 0).await;
+        for n in 0..100 {
+            let mut payload = vec![b'x'; 60_000];
+            payload[..4].copy_from_slice(&(connection * 100 + n).to_le_bytes());
+            within(ask(to, "POST", "/v1/topics/a").body(payload).send()).await;
+            h2.ask("GET", "/v1/topics/a", &[]).await;
+        }
+        refused += answered(&mut h2).await;
+        clients.push(h2);
+    }
+    assert!(refused > 500, "{refused}");
+    bounded(&served, before, "600 gets of 60 kB on six connections with a window of 0");
+}
+
+#[tokio::test]
+async fn streams_of_events_that_are_not_read() {
+    let (_state, served, to) = served();
+    let before = filled(to, &served).await;
+    let mut h2 = H2::connect(to, 100).await;
+    for n in 0..100 {
+        h2.ask("GET", &format!("/v1/events/e%2F{n}"), &[]).await;
+        while within(h2.polite()).await.unwrap().kind != HEADERS {}
+    }
+    for n in 0..100 {
+        publish(to, &format!("e%2F{n}"), n).await;
+    }
+    bounded(&served, before, "100 streams of events, each at a message of 1 MiB");
+}
+
+#[tokio::test]
+async fn pages_that_are_not_read() {
+    let (_state, served, to) = served();
+    let before = filled(to, &served).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut h2 = H2::connect(to, 1).await;
+        for _ in 0..100 {
+            h2.ask("GET", "/weir.js", &[("accept-encoding", "gzip")]).await;
+        }
+        answered(&mut h2).await;
+        clients.push(h2);
+    }
+    bounded(&served, before, "300 times the client for browsers, compressed while it is sent");
+}
+
+// What the requests themselves take: 1,000 at once, of which there is room for some 200.
+#[tokio::test]
+async fn requests_whose_answers_are_not_read() {
+    let (_state, served, to) = served();
+    let before = filled(to, &served).await;
+    within(ask(to, "POST", "/v1/topics/a").body("x").send()).await;
+    let (mut clients, mut refused) = (Vec::new(), 0);
+    for _ in 0..10 {
+        let mut h2 = H2::connect(to, 0).await;
+        for _ in 0..100 {
+            h2.ask("GET", "/v1/topics/a", &[]).await;
+        }
+        refused += answered(&mut h2).await;
+        clients.push(h2);
+    }
+    println!("{refused} of 1000 refused");
+    bounded(&served, before, "1,000 requests on ten connections with a window of 0");
+}
