@@ -20,6 +20,10 @@ const PASSED: usize = 4096;
 /// each. With more it waits for one of these.
 const ASIDE: usize = 1024;
 
+/// And so many, where it is to be told how far it has come by one position: the topics in which it
+/// is not as far are named beside it.
+const ASIDE_WHOLE: usize = 16;
+
 /// What a read is to hand out. A subscription is read in one way, from its first read to its last.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted {
@@ -106,6 +110,7 @@ impl Engine {
         let apart = wanted.large == Large::Apart;
         let (mut any, mut work) = (false, self.portions.work);
         let mut held = false;
+        let most_aside = if wanted.large == Large::Whole { ASIDE_WHOLE } else { ASIDE };
         while !(wanted.budget == 0 && any) && !held && work > 0 {
             let Some(Reverse(mut cursor)) = s.window.pop() else {
                 self.settle_window(id, s, apart, &mut work)?;
@@ -159,7 +164,7 @@ impl Engine {
                     s.aside.insert(cursor.slot, Waits { cursor, why: Why::Later });
                 }
                 Next::More(_) | Next::Head => {}
-                Next::Stalled | Next::Waits if s.aside.len() >= ASIDE => {
+                Next::Stalled | Next::Waits if s.aside.len() >= most_aside => {
                     s.window.push(Reverse(cursor));
                     held = true;
                 }
@@ -235,39 +240,49 @@ impl Engine {
         let Some(s) = self.subscriptions.get(id) else {
             return 0;
         };
-        let behind = s.window.iter().map(|Reverse(cursor)| cursor);
-        let aside = s.aside.values().map(|waits| &waits.cursor);
-        // One at 0 has a gap to tell, of something that came after all that it had.
-        let position = |cursor: &Cursor| Some(cursor.position).filter(|position| *position > 0);
-        let next = behind.chain(aside).map(|cursor| position(cursor).unwrap_or(s.had + 1)).min();
-        next.map_or(s.passed(), |next| next.saturating_sub(1).min(s.passed()))
+        let aside = s.aside.values().map(|waits| waits.cursor.position);
+        let late = s.window.iter().map(|Reverse(cursor)| cursor.position);
+        let late = late.filter(|position| (1..=s.had).contains(position));
+        let next = aside.chain(late).min().map_or(u64::MAX, |next| next.saturating_sub(1));
+        next.min(self.passed(s))
     }
 
-    /// The position up to which a subscription has had everything but what has been overtaken; and
-    /// the topics of that: name, epoch and next sequence.
-    pub fn passed(&self, id: SubscriptionId) -> (u64, Vec<(Arc<str>, u64, u64)>) {
+    /// What a subscription is still to have of what others have overtaken: the ids of topics, and
+    /// the next sequence in each.
+    pub fn overtaken(&self, id: SubscriptionId) -> Vec<(u64, u64)> {
         let Some(s) = self.subscriptions.get(id) else {
-            return (0, Vec::new());
+            return Vec::new();
         };
         let late = s.window.iter().map(|Reverse(cursor)| cursor);
         let late = late.filter(|cursor| (1..=s.had).contains(&cursor.position));
-        let late = late.chain(s.aside.values().map(|waits| &waits.cursor)).filter_map(|cursor| {
-            let topic = self.topic(cursor.slot as usize)?;
-            Some((topic.name.clone(), topic.epoch, cursor.next))
-        });
-        (s.passed(), late.collect())
+        let late = late.chain(s.aside.values().map(|waits| &waits.cursor));
+        late.map(|cursor| (cursor.topic, cursor.next)).collect()
     }
-}
 
-impl Subscription {
+    /// The position up to which a subscription has had everything but what was
+    /// [overtaken](Self::overtaken).
+    pub fn reached(&self, id: SubscriptionId) -> u64 {
+        self.subscriptions.get(id).map_or(0, |s| self.passed(s))
+    }
+
+    /// The name and the epoch of a topic.
+    pub fn topic_of(&self, id: u64) -> Option<(Arc<str>, u64)> {
+        let topic = self.topic(*self.by_id.get(&id)?)?;
+        Some((topic.name.clone(), topic.epoch))
+    }
+
     // Up to here it has had everything, but for what was overtaken.
-    fn passed(&self) -> u64 {
-        let gap = |position| if position == 0 { self.had + 1 } else { position };
-        let ahead = self.window.iter().map(|Reverse(cursor)| gap(cursor.position));
-        match ahead.filter(|position| *position > self.had).min() {
+    fn passed(&self, s: &Subscription) -> u64 {
+        if s.idle && self.stirs.is_empty() {
+            return self.position;
+        }
+        // One at 0 has a gap to tell, of something that came after all that it had.
+        let gap = |position| if position == 0 { s.had + 1 } else { position };
+        let ahead = s.window.iter().map(|Reverse(cursor)| gap(cursor.position));
+        match ahead.filter(|position| *position > s.had).min() {
             Some(next) => next - 1,
-            None if self.sweep.is_none() => self.upto.max(self.had),
-            None => self.had,
+            None if s.sweep.is_none() => s.upto.max(s.had),
+            None => s.had,
         }
     }
 }

@@ -83,7 +83,12 @@ pub(super) async fn subscribe(
             ),
         ));
     };
-    let start = last.map_or(from, |last| last.start(&filter));
+    let named = last.iter().flat_map(|last| &last.overtaken).filter_map(|(id, next)| {
+        let (topic, epoch) = shared.core.with(|engine| engine.topic_of(*id))?;
+        Some((topic, epoch, *next))
+    });
+    let named: Vec<_> = named.collect();
+    let start = last.as_ref().map_or(from, |last| last.start(&filter, &named));
     let room = room::wait(&shared.budget, ROUND, room::SOON).await.ok_or_else(room::full)?;
     let events = Events::begin(shared.clone(), permit, room, &filter, &start, lag, last);
     let stream = stream::unfold(Some(events), |events| async {
@@ -120,10 +125,21 @@ fn lag(text: &str) -> Result<Lag, Problem> {
 // What was read and is not sent yet.
 enum Read {
     Message(Message),
-    Gap { topic: Arc<str>, epoch: u64, first: u64, last: u64, cause: GapCause, exact: bool },
+    // With the topic's id.
+    Gap {
+        id: u64,
+        topic: Arc<str>,
+        epoch: u64,
+        first: u64,
+        last: u64,
+        cause: GapCause,
+        exact: bool,
+    },
 }
 
 struct Message {
+    // The topic's.
+    id: u64,
     topic: Arc<str>,
     epoch: u64,
     sequence: u64,
@@ -145,6 +161,7 @@ impl Message {
     fn of(message: &MessageRef<'_>) -> Self {
         let large = || Content::Large { topic: message.topic_id(), size: message.size() };
         Self {
+            id: message.topic_id(),
             topic: message.topic().clone(),
             epoch: message.epoch(),
             sequence: message.sequence(),
@@ -172,8 +189,8 @@ impl Message {
 
     // It has left the cache before any of it was sent.
     fn gap(self, cause: GapCause) -> Read {
-        let Self { topic, epoch, sequence, .. } = self;
-        Read::Gap { topic, epoch, first: sequence, last: sequence, cause, exact: true }
+        let Self { id, topic, epoch, sequence, .. } = self;
+        Read::Gap { id, topic, epoch, first: sequence, last: sequence, cause, exact: true }
     }
 }
 
@@ -204,6 +221,8 @@ struct Events {
     charge: Option<Arc<Charge>>,
     // Up to where everything was sent.
     sent: EventId,
+    // What has been overtaken, as of the last read.
+    behind: Vec<(u64, u64)>,
     exact: bool,
     // What stands before the first event.
     prelude: Vec<u8>,
@@ -242,16 +261,19 @@ impl Inbox {
                 self.holds += message.holds();
                 self.read.push_back(Read::Message(message));
             }
-            Item::Gap { epoch, name, first, last, cause, .. } => self.read.push_back(Read::Gap {
-                topic: (*name).clone(),
-                epoch: *epoch,
-                first: *first,
-                last: *last,
-                cause: *cause,
-                // Where a topic was not named when the stream was resumed, the gap may begin
-                // before what the client has had.
-                exact: !(self.by_position && just_announced),
-            }),
+            Item::Gap { id, epoch, name, first, last, cause, .. } => {
+                self.read.push_back(Read::Gap {
+                    id: *id,
+                    topic: (*name).clone(),
+                    epoch: *epoch,
+                    first: *first,
+                    last: *last,
+                    cause: *cause,
+                    // Where a topic was not named when the stream was resumed, the gap may begin
+                    // before what the client has had.
+                    exact: !(self.by_position && just_announced),
+                })
+            }
             // Only whole messages are asked for.
             Item::Large(_)
             | Item::Begin(_)
@@ -273,19 +295,22 @@ impl Events {
         last: Option<EventId>,
     ) -> Self {
         let exact = filter.is_exact();
-        let by_position = last.is_some_and(|last| !exact || last.topic.is_none());
+        let by_position = last.as_ref().is_some_and(|last| !exact || last.topic.is_none());
         let mut inbox = Inbox { by_position, ..Inbox::default() };
         let begin = |engine: &mut Engine| {
             let head = engine.head(filter.as_str()).filter(|_| exact);
             let id = engine.subscribe(filter.clone(), start, lag);
             let read = engine.read(id, BATCH, &mut |item| inbox.take(&item));
-            // A message that is still arriving is one that the stream waits for.
-            let had_all = read == Ok(false) && engine.had(id) == engine.position();
+            // Of one topic, a message that is still arriving is one that the stream waits for.
+            let had = if exact { engine.had(id) } else { engine.reached(id) };
+            let had_all = read == Ok(false) && had == engine.position();
             let since = Position { run: engine.run(), position: engine.position() };
-            (id, head, read, since, had_all)
+            let overtaken = if exact { Vec::new() } else { engine.overtaken(id) };
+            (id, head, read, had_all, (since, overtaken))
         };
-        let (id, head, read, since, had_all) = shared.core.with(begin);
-        let here = EventId { since, topic: head.map(|(epoch, next)| (epoch, next - 1)) };
+        let (id, head, read, had_all, (since, overtaken)) = shared.core.with(begin);
+        let topic = head.map(|(epoch, next)| (epoch, next - 1));
+        let here = EventId { since, topic, overtaken };
         let retry = RETRY + rand::random::<u64>() % RETRY;
         let mut prelude = format!("retry: {retry}\n").into_bytes();
         if had_all {
@@ -301,6 +326,7 @@ impl Events {
             inbox,
             open: None,
             charge: Some(charge),
+            behind: here.overtaken.clone(),
             sent: here,
             exact,
             prelude,
@@ -337,7 +363,10 @@ impl Events {
                 return Some(Ok(ended(&why)));
             }
             match self.read().await {
-                Came::Read(read) => self.ending = read.err(),
+                Came::Read(read) => {
+                    self.ending = read.err();
+                    self.look_behind();
+                }
                 Came::Full
                     if full.is_some_and(|since: Instant| since.elapsed() > room::PATIENCE) =>
                 {
@@ -383,16 +412,46 @@ impl Events {
         }
     }
 
+    // What was overtaken before, or is now, has not been had, until an event of it is sent.
+    fn look_behind(&mut self) {
+        if self.exact {
+            return;
+        }
+        let id = self.subscription.id;
+        let before = &mut self.sent.overtaken;
+        // All events of the read before have been sent.
+        before.clone_from(&self.behind);
+        self.behind = self.subscription.shared.core.with(|engine| engine.overtaken(id));
+        for (topic, next) in &self.behind {
+            if before.iter().all(|(of, _)| of != topic) {
+                before.push((*topic, *next));
+            }
+        }
+        if self.inbox.read.is_empty() {
+            before.clone_from(&self.behind);
+        }
+    }
+
+    // An event of a topic is sent, the last before `next`.
+    fn catches_up(&mut self, topic: u64, next: u64) {
+        let overtaken = self.sent.overtaken.iter_mut().find(|(of, _)| *of == topic);
+        if let Some((_, at)) = overtaken {
+            *at = next.max(*at);
+        }
+    }
+
     // Whatever was published meanwhile, the stream has had all of it that it asked for.
     fn keep_alive(&mut self) -> Bytes {
+        let exact = self.exact;
         let Self { subscription: Subscription { shared, id }, inbox, .. } = self;
         let mut out = b": keep-alive\n".to_vec();
         if let Some(room) = shared.budget.take(ROUND.min(shared.budget.most())) {
             let (read, position) = shared.core.with(|engine| {
                 let read = engine.read(*id, BATCH, &mut |item| inbox.take(&item));
-                (read, engine.had(*id))
+                (read, if exact { engine.had(*id) } else { engine.reached(*id) })
             });
             self.charge = Some(inbox.settle(room));
+            self.look_behind();
             match read {
                 Ok(false) => {
                     self.sent.since.position = position;
@@ -449,14 +508,18 @@ impl Events {
             }
         };
         self.open = Some(open);
-        self.sent.since.position = message.position;
+        self.catches_up(message.id, message.sequence + 1);
+        // One that was overtaken comes late.
+        let position = &mut self.sent.since.position;
+        *position = if self.exact { message.position } else { message.position.max(*position) };
         self.sent.topic = self.exact.then_some((message.epoch, message.sequence));
     }
 
     fn write_gap(&mut self, gap: Read, out: &mut Vec<u8>) {
-        let Read::Gap { topic, epoch, first, last, cause, exact } = gap else {
+        let Read::Gap { id, topic, epoch, first, last, cause, exact } = gap else {
             return;
         };
+        self.catches_up(id, last + 1);
         let data = json!({
             "event": "gap", "topic": &*topic, "first": first, "last": last,
             "cause": json::cause(cause), "epoch": epoch.to_string(), "exact": exact,

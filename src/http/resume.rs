@@ -4,23 +4,30 @@ use super::Problem;
 use crate::wire::{Filter, Position, Resume, Start};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The id of an event, `RUN-POSITION`, or `RUN-POSITION-EPOCH-SEQUENCE` where the filter is one
-/// topic: everything up to here has been sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// topic: everything up to here has been sent. Where the filter has wildcards, `~TOPIC.SEQUENCE`
+/// may follow, some times: of that topic, by its id, everything from that sequence on has not.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EventId {
     pub(super) since: Position,
     // Epoch and sequence of the one topic.
     pub(super) topic: Option<(u64, u64)>,
+    // Topics of which what arrives slowly was overtaken, and the next sequence of each.
+    pub(super) overtaken: Vec<(u64, u64)>,
 }
+
+/// As many as a subscription waits for, before a read and after it.
+const OVERTAKEN: usize = 32;
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.since.run, self.since.position)?;
-        match self.topic {
-            Some((epoch, sequence)) => write!(f, "-{epoch}-{sequence}"),
-            None => Ok(()),
+        if let Some((epoch, sequence)) = self.topic {
+            write!(f, "-{epoch}-{sequence}")?;
         }
+        self.overtaken.iter().try_for_each(|(topic, next)| write!(f, "~{topic}.{next}"))
     }
 }
 
@@ -37,25 +44,44 @@ impl FromStr for EventId {
             let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             text.parse().ok().filter(|_| digits)
         };
-        let numbers: Option<Vec<u64>> = text.splitn(5, '-').map(number).collect();
+        let mut parts = text.splitn(OVERTAKEN + 2, '~');
+        let numbers = parts.next().unwrap_or_default().splitn(5, '-').map(number);
+        let numbers: Option<Vec<u64>> = numbers.collect();
         let (run, position, topic) = match numbers.as_deref() {
             Some([run, position]) => (*run, *position, None),
             Some([run, position, epoch, sequence]) => (*run, *position, Some((*epoch, *sequence))),
             _ => return Err(bad()),
         };
-        Ok(Self { since: Position { run, position }, topic })
+        let overtaken = parts.map(|part| {
+            let (topic, next) = part.split_once('.')?;
+            Some((number(topic)?, number(next)?))
+        });
+        let overtaken: Vec<_> = overtaken.collect::<Option<_>>().ok_or_else(bad)?;
+        if overtaken.len() > OVERTAKEN {
+            return Err(bad());
+        }
+        Ok(Self { since: Position { run, position }, topic, overtaken })
     }
 }
 
 impl EventId {
-    /// Goes on after the event.
-    pub(super) fn start<'a>(&self, filter: &'a Filter) -> Start<'a> {
+    /// Goes on after the event. `named` are the topics that were overtaken: name, epoch, next.
+    pub(super) fn start<'a>(
+        &self,
+        filter: &'a Filter,
+        named: &'a [(Arc<str>, u64, u64)],
+    ) -> Start<'a> {
         let topics = match self.topic.filter(|_| filter.is_exact()) {
             Some((epoch, sequence)) => {
                 let next = sequence.saturating_add(1);
                 vec![Resume { topic: filter.as_str(), epoch, next }]
             }
-            None => Vec::new(),
+            None => {
+                let named = named.iter();
+                let named =
+                    named.map(|(topic, epoch, next)| Resume { topic, epoch: *epoch, next: *next });
+                named.collect()
+            }
         };
         Start::Resume { since: self.since, topics }
     }
@@ -86,12 +112,28 @@ mod tests {
 
     #[test]
     fn ids_round_trip_and_nothing_else_is_one() {
-        for text in ["1-2", "1-2-3-4", "18446744073709551615-0", "0-0-0-0"] {
+        for text in ["1-2", "1-2~7.8~9.1", "1-2-3-4", "18446744073709551615-0", "0-0-0-0"] {
             assert_eq!(text.parse::<EventId>().unwrap().to_string(), text);
         }
-        for bad in ["", "1", "1-2-3", "1-2-3-4-5", "a-b", "+1-2", "-1-2", "1--2", " 1-2"] {
+        for bad in [
+            "",
+            "1",
+            "1-2-3",
+            "1-2-3-4-5",
+            "a-b",
+            "+1-2",
+            "-1-2",
+            "1--2",
+            " 1-2",
+            "1-2~",
+            "1-2~3",
+            "1-2~3.x",
+            "1-2~3.4.5",
+        ] {
             assert!(bad.parse::<EventId>().is_err(), "{bad}");
         }
+        let most = |count| format!("1-2{}", "~3.4".repeat(count)).parse::<EventId>();
+        assert!(most(OVERTAKEN).is_ok() && most(OVERTAKEN + 1).is_err());
         assert!("18446744073709551616-0".parse::<EventId>().is_err());
     }
 
