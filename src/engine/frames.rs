@@ -1,8 +1,9 @@
 //! Between frames and the engine: what a session takes in, and what it sends of the log.
 
-use super::Item;
+use super::{Beginning, Item};
 use crate::wire::{
-    ClientFrame, Code, DaemonFrame, DecodeError, Digest, INLINE, MAX_RESUMED, Refusal,
+    ClientFrame, Code, DaemonFrame, DecodeError, Delivery, Digest, Filter, INLINE, Lag,
+    MAX_RESUMED, NameError, Refusal,
 };
 use bytes::Bytes;
 
@@ -32,8 +33,21 @@ pub enum Prepared<'a> {
         /// The one that it has; none without a begin.
         found: Option<Digest>,
     },
+    /// A subscription.
+    Subscribe(Subscribing),
     /// Anything else.
     Other(ClientFrame<'a>),
+}
+
+/// A subscription as the peer asks for it: its filter checked, and its list made a table.
+#[derive(Debug)]
+pub struct Subscribing {
+    pub(super) request: u32,
+    pub(super) filter: Result<Filter, NameError>,
+    pub(super) start: Beginning,
+    pub(super) delivery: Delivery,
+    pub(super) lag: Lag,
+    pub(super) deadline: u32,
 }
 
 /// A publication as it came from the peer.
@@ -78,6 +92,10 @@ impl<'a> Prepared<'a> {
                 let found = hashing.0.take();
                 let found = found.map(|hasher| Digest(*hasher.finalize().as_bytes()));
                 Self::End { claimed, found }
+            }
+            ClientFrame::Subscribe { request, filter, start, delivery, lag, deadline } => {
+                let (filter, start) = (Filter::new(filter), Beginning::from(&start));
+                Self::Subscribe(Subscribing { request, filter, start, delivery, lag, deadline })
             }
             other => {
                 if let ClientFrame::Begin { .. } = other {

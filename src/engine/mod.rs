@@ -73,7 +73,7 @@ mod tests;
 pub use action::{Action, Answer};
 pub use arrival::{Begun, Failed, Opening, Upload};
 pub use budget::{Budget, Charge};
-pub use frames::{Channel, Hashing, Prepared, Publishing, encode_item};
+pub use frames::{Channel, Hashing, Prepared, Publishing, Subscribing, encode_item};
 pub use intake::Intake;
 #[cfg(feature = "daemon")]
 pub(crate) use intake::no_room;

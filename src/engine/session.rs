@@ -5,12 +5,12 @@
 
 use super::action::Action;
 use super::answers::{answer, fail, top};
-use super::frames::{Channel, Prepared, Publishing};
+use super::frames::{Channel, Prepared, Publishing, Subscribing};
 use super::intake::{Beginning, Intake, receive, reject};
 use super::{Charge, Engine, Origin, Publication, SubscriptionId, Upload};
 use crate::wire::{
-    self, ClientFrame, Code, DaemonFrame, Delivery, Filter, MAX_ALIASES, MAX_NAME, ProducerId,
-    Refusal,
+    self, ClientFrame, Code, DaemonFrame, Delivery, Filter, MAX_ALIASES, MAX_NAME, NameError,
+    ProducerId, Refusal,
 };
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
@@ -23,6 +23,18 @@ const ALIAS_COST: usize = 96;
 /// Aliases of a session up to so many bytes are not charged, 16 KiB: about a hundred.
 const FREE_ALIASES: usize = 16 << 10;
 
+/// What a subscription costs, bytes: itself and its place among the others; and each segment of its
+/// filter, where no other has it.
+const SUBSCRIPTION_COST: usize = 768;
+const SEGMENT_COST: usize = 256;
+
+/// Subscriptions of a session up to so many bytes are not charged, 16 KiB: a dozen.
+const FREE_SUBSCRIPTIONS: usize = 16 << 10;
+
+fn cost_of(filter: &Filter) -> usize {
+    SUBSCRIPTION_COST + filter.segments().count() * SEGMENT_COST + 2 * filter.as_str().len()
+}
+
 /// The state of one remote peer: its aliases and its subscriptions.
 #[derive(Debug)]
 pub struct Session {
@@ -32,7 +44,9 @@ pub struct Session {
     // Bytes of them, and what is charged for those.
     aliased: usize,
     charge: Option<Charge>,
-    subscriptions: HashMap<u32, SubscriptionId, RandomState>,
+    // Each with what it costs.
+    subscriptions: HashMap<u32, (SubscriptionId, usize), RandomState>,
+    subscribed: usize,
     // Publications that arrive.
     pub(super) uploads: Vec<Upload>,
     // The first subscription that has datagrams: theirs say nothing of it.
@@ -51,6 +65,7 @@ impl Engine {
             aliased: 0,
             charge: None,
             subscriptions: HashMap::default(),
+            subscribed: 0,
             uploads: Vec::new(),
             bare: None,
         }
@@ -103,6 +118,11 @@ impl Session {
                 return self.publish(engine, now, producer, channel, &publishing, out);
             }
             Prepared::Chunk(_) | Prepared::End { .. } => return Err(not_in_datagrams()),
+            Prepared::Subscribe(_) if channel == Channel::Datagram => {
+                return Err(not_in_datagrams());
+            }
+            Prepared::Subscribe(_) if channel == Channel::Publish => return Err(not_here()),
+            Prepared::Subscribe(subscribing) => return self.subscribe(engine, subscribing, out),
             Prepared::Other(frame) => frame,
         };
         match frame {
@@ -115,41 +135,14 @@ impl Session {
                 self.repair(channel, subscription, topic, holes)
             }
             _ if channel == Channel::Datagram => Err(not_in_datagrams()),
-            _ if channel == Channel::Publish => Err(Refusal::new(
-                Code::UNEXPECTED,
-                "a uni stream carries publications only; everything else goes on the control stream",
-            )),
+            _ if channel == Channel::Publish => Err(not_here()),
             ClientFrame::Hello { .. }
             | ClientFrame::Publish { .. }
             | ClientFrame::Begin { .. }
             | ClientFrame::Chunk { .. }
             | ClientFrame::End { .. }
+            | ClientFrame::Subscribe { .. }
             | ClientFrame::Repair { .. } => Err(Refusal::new(Code::UNEXPECTED, "a second hello")),
-            ClientFrame::Subscribe { request, filter, start, delivery, lag, deadline } => {
-                match self.subscribe(engine, request, filter, &start, lag)? {
-                    Ok(subscription) => {
-                        let position = engine.position();
-                        DaemonFrame::Subscribed { request, position }.encode(out);
-                        let bare = delivery != Delivery::Ordered
-                            && *self.bare.get_or_insert(request) == request;
-                        let deadline = match delivery {
-                            Delivery::Realtime => u64::from(deadline) * 1000,
-                            _ => 0,
-                        };
-                        Ok(Some(Action::Deliver {
-                            request,
-                            subscription,
-                            delivery,
-                            deadline,
-                            bare,
-                        }))
-                    }
-                    Err(refusal) => {
-                        fail(out, request, &refusal);
-                        Ok(None)
-                    }
-                }
-            }
             ClientFrame::Unsubscribe { subscription } => {
                 Ok(self.end(engine, subscription, &Refusal::new(Code::DONE, ""), out))
             }
@@ -228,17 +221,12 @@ impl Session {
             }
             None => {
                 let aliased = self.aliased + ALIAS_COST + name.len();
-                if aliased > FREE_ALIASES {
-                    let charge = self.charge.take().or_else(|| engine.budget().take(0));
-                    let charge = charge.map(|mut charge| (charge.resize(aliased), charge));
-                    let Some((true, charge)) = charge else {
-                        return Err(Refusal::new(
-                            Code::OVERLOADED,
-                            "there is no room for more topic aliases: connect again later, or \
-                             publish to fewer topics in one session",
-                        ));
-                    };
-                    self.charge = Some(charge);
+                if !self.charge_all(engine, aliased, self.subscribed) {
+                    return Err(Refusal::new(
+                        Code::OVERLOADED,
+                        "there is no room for more topic aliases: connect again later, or publish \
+                         to fewer topics in one session",
+                    ));
                 }
                 self.aliased = aliased;
                 self.aliases.insert(alias, name.into());
@@ -335,29 +323,70 @@ impl Session {
     fn subscribe(
         &mut self,
         engine: &mut Engine,
-        request: u32,
-        filter: &str,
-        start: &wire::Start<'_>,
-        lag: wire::Lag,
-    ) -> Result<Result<SubscriptionId, Refusal>, Refusal> {
+        subscribing: Subscribing,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Action>, Refusal> {
+        let Subscribing { request, filter, start, delivery, lag, deadline } = subscribing;
         if self.subscriptions.contains_key(&request) {
             return Err(Refusal::new(
                 Code::BAD_REQUEST,
                 format!("request {request} is already a subscription: choose another number"),
             ));
         }
+        let filter = filter.map_err(NameError::of_filter);
+        let filter = filter.and_then(|filter| self.admit(engine, &filter).map(|()| filter));
+        let filter = match filter {
+            Ok(filter) => filter,
+            Err(refusal) => {
+                fail(out, request, &refusal);
+                return Ok(None);
+            }
+        };
+        let cost = cost_of(&filter);
+        let subscription = engine.subscribe(filter, start, lag);
+        self.subscriptions.insert(request, (subscription, cost));
+        let position = engine.position();
+        DaemonFrame::Subscribed { request, position }.encode(out);
+        let bare = delivery != Delivery::Ordered && *self.bare.get_or_insert(request) == request;
+        let deadline = match delivery {
+            Delivery::Realtime => u64::from(deadline) * 1000,
+            _ => 0,
+        };
+        Ok(Some(Action::Deliver { request, subscription, delivery, deadline, bare }))
+    }
+
+    // Whether there is room for one more subscription.
+    fn admit(&mut self, engine: &Engine, filter: &Filter) -> Result<(), Refusal> {
         let most = engine.limits().subscriptions;
         if self.subscriptions.len() >= most as usize {
-            return Ok(Err(Refusal::new(
+            return Err(Refusal::new(
                 Code::TOO_MANY_SUBSCRIPTIONS,
                 format!("a session has at most {most} subscriptions: end one, or use a wildcard"),
-            )));
+            ));
         }
-        Ok(Filter::new(filter).map_err(wire::NameError::of_filter).map(|filter| {
-            let id = engine.subscribe(filter, start, lag);
-            self.subscriptions.insert(request, id);
-            id
-        }))
+        let subscribed = self.subscribed + cost_of(filter);
+        if !self.charge_all(engine, self.aliased, subscribed) {
+            return Err(Refusal::new(
+                Code::OVERLOADED,
+                "there is no room for more subscriptions: try again later, or use a wildcard",
+            ));
+        }
+        self.subscribed = subscribed;
+        Ok(())
+    }
+
+    // Charges what the session has beyond what is free. Says whether there was room.
+    fn charge_all(&mut self, engine: &Engine, aliased: usize, subscribed: usize) -> bool {
+        let beyond = |bytes: usize, free| if bytes > free { bytes } else { 0 };
+        let bytes = beyond(aliased, FREE_ALIASES) + beyond(subscribed, FREE_SUBSCRIPTIONS);
+        match &mut self.charge {
+            None if bytes == 0 => true,
+            None => {
+                self.charge = engine.budget().take(bytes);
+                self.charge.is_some()
+            }
+            Some(charge) => charge.resize(bytes),
+        }
     }
 
     /// Ends a subscription, for the reason given, and tells the peer.
@@ -368,13 +397,16 @@ impl Session {
         why: &Refusal,
         out: &mut Vec<u8>,
     ) -> Option<Action> {
-        let Some(subscription) = self.subscriptions.remove(&request) else {
+        let Some((subscription, cost)) = self.subscriptions.remove(&request) else {
             // It may have ended by itself while the request was under way.
             let reason = "there is no such subscription";
             DaemonFrame::Failed { request, code: Code::BAD_REQUEST, reason }.encode(out);
             return None;
         };
         engine.unsubscribe(subscription);
+        self.subscribed -= cost;
+        // Less always fits.
+        self.charge_all(engine, self.aliased, self.subscribed);
         DaemonFrame::Ended { request, code: why.code, reason: &why.reason }.encode(out);
         Some(Action::Stop { request })
     }
@@ -385,9 +417,16 @@ impl Session {
         for upload in self.uploads.drain(..) {
             engine.abort(upload);
         }
-        let ended = self.subscriptions.drain().map(|(_, id)| engine.unsubscribe(id));
+        let ended = self.subscriptions.drain().map(|(_, (id, _))| engine.unsubscribe(id));
         ended.count()
     }
+}
+
+fn not_here() -> Refusal {
+    Refusal::new(
+        Code::UNEXPECTED,
+        "a uni stream carries publications only; everything else goes on the control stream",
+    )
 }
 
 fn not_in_datagrams() -> Refusal {

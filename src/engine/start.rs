@@ -4,6 +4,7 @@ use super::topic::Topic;
 use crate::wire::{self, Position};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 
 /// Where a subscription begins: a [`wire::Start`] whose list of topics has become a table.
 #[derive(Debug, Clone, Default)]
@@ -23,11 +24,58 @@ pub(super) enum Kind {
     },
 }
 
-/// Topics that a client has shown: epoch and next sequence, by name.
-pub(super) type Shown = HashMap<Box<str>, (u64, u64), RandomState>;
+/// Topics that a client has shown: epoch and next sequence, by name. The names stand in one piece
+/// of memory, so that to drop a long list takes no time under the lock.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shown {
+    names: Box<str>,
+    // By the hash of the name.
+    topics: HashMap<u64, Entry, RandomState>,
+    hasher: RandomState,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    // Of the name, in `names`.
+    start: u32,
+    end: u32,
+    epoch: u64,
+    next: u64,
+}
 
 /// What a shown topic costs beside its name, bytes.
-const SHOWN_COST: usize = 80;
+const SHOWN_COST: usize = 96;
+
+impl Shown {
+    fn new(topics: &[wire::Resume<'_>]) -> Self {
+        let mut names = String::with_capacity(topics.iter().map(|shown| shown.topic.len()).sum());
+        let mut shown = Self::default();
+        shown.topics.reserve(topics.len());
+        // Of a topic shown twice, the first counts.
+        for wire::Resume { topic, epoch, next } in topics.iter().rev() {
+            let start = names.len() as u32;
+            names.push_str(topic);
+            let entry = Entry { start, end: names.len() as u32, epoch: *epoch, next: *next };
+            shown.topics.insert(shown.hasher.hash_one(topic), entry);
+        }
+        shown.names = names.into();
+        shown
+    }
+
+    fn get(&self, name: &str) -> Option<(u64, u64)> {
+        if self.topics.is_empty() {
+            return None;
+        }
+        let Entry { start, end, epoch, next } = self.topics.get(&self.hasher.hash_one(name))?;
+        // Two names with one hash: then one is not in the list.
+        let same = self.names.get(*start as usize..*end as usize) == Some(name);
+        same.then_some((*epoch, *next))
+    }
+
+    fn cost(&self) -> usize {
+        self.names.len() + self.topics.len() * SHOWN_COST
+    }
+}
 
 impl From<&wire::Start<'_>> for Beginning {
     fn from(start: &wire::Start<'_>) -> Self {
@@ -38,10 +86,7 @@ impl From<&wire::Start<'_>> for Beginning {
             wire::Start::Last(n) => Kind::Last(*n),
             wire::Start::Sequence(sequence) => Kind::Sequence(*sequence),
             wire::Start::Resume { since, topics } => {
-                // Of a topic shown twice, the first counts.
-                let shown = topics.iter().rev();
-                let shown = shown.map(|shown| (shown.topic.into(), (shown.epoch, shown.next)));
-                Kind::Resume { since: *since, shown: shown.collect() }
+                Kind::Resume { since: *since, shown: Shown::new(topics) }
             }
         })
     }
@@ -51,9 +96,7 @@ impl Beginning {
     /// Bytes that it takes while the subscription has not come to what is new.
     pub(super) fn cost(&self) -> usize {
         match &self.0 {
-            Kind::Resume { shown, .. } => {
-                shown.keys().map(|name| SHOWN_COST + name.len()).sum::<usize>()
-            }
+            Kind::Resume { shown, .. } => shown.cost(),
             _ => 0,
         }
     }
@@ -95,7 +138,7 @@ impl Kind {
             Self::Last(n) => first.max(latest().saturating_sub(*n - 1)),
             Self::Sequence(sequence) => (*sequence).clamp(1, edge),
             Self::Resume { since, shown } => match shown.get(name) {
-                Some((shown, next)) if *shown == epoch => (*next).clamp(1, edge),
+                Some((shown, next)) if shown == epoch => next.clamp(1, edge),
                 Some(_) => 1,
                 None if since.run != run => 1,
                 None => unheard(since.position),
