@@ -35,6 +35,8 @@ export interface ConnectOptions {
   timeout?: number;
   /** Whether to connect again when the session breaks. Default true. */
   reconnect?: boolean;
+  /** Gives up connecting, with the signal's reason. It does not concern a client that stands. */
+  signal?: AbortSignal;
 }
 
 export interface SubscribeOptions {
@@ -156,7 +158,11 @@ export interface StateDetail {
   readonly code: number | null;
 }
 
-/** A daemon's client. Dispatches `state` events (`CustomEvent<StateDetail>`). */
+/**
+ * A daemon's client. Dispatches `state` events (`CustomEvent<StateDetail>`). Arguments are checked
+ * when they are given, whatever the state: a TypeError or a RangeError, also for an option that does
+ * not exist, refuses that one call.
+ */
 export class Client extends EventTarget {
   /** By `connect()`. */
   private constructor();
@@ -187,6 +193,7 @@ export class Client extends EventTarget {
     payload: string | ArrayBuffer | ArrayBufferView,
     options?: PublishOptions,
   ): Promise<Receipt | null>;
+  /** Throws a `closed` WeirError on a client that is closing or closed. */
   subscribe(filter: string, options?: SubscribeOptions): Subscription;
   /** One message from the cache: the newest, or by sequence or digest (hex). */
   get(topic: string, which?: { sequence?: number; digest?: string }): Promise<Message>;

@@ -36,6 +36,9 @@ const refused = (error) => error instanceof WeirError && error.code !== null;
 const known = (error) => (error instanceof WeirError ? error : broken(words(error)));
 /** @type {(...args: any[]) => any} */
 const nothing = () => {};
+const none = (options) => {
+  for (const name in options) throw new TypeError(`no such option: ${name}`);
+};
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const clamp = (n, low, high) => Math.max(low, Math.min(n, high));
 /** @param {Uint8Array[]} parts */
@@ -120,7 +123,10 @@ const bytes = raw(), digest = raw(32);
 
 /** @type {Type} */
 const str = {
-  write: (value) => bytes.write(utf8.encode(value)),
+  write(value) {
+    if (typeof value !== "string") throw new TypeError(`no text: ${value}`);
+    bytes.write(utf8.encode(value));
+  },
   read() {
     const view = bytes.read();
     try {
@@ -183,6 +189,7 @@ const choice = (table) => {
   return {
     write(value) {
       const name = typeof value === "string" ? value : Object.keys(value)[0];
+      if (!names.includes(name)) throw new TypeError(`no such value: ${name}`);
       u32.write(names.indexOf(name));
       table[name]?.write(value[name]);
     },
@@ -546,6 +553,13 @@ const QUIET = 10_000;
 // Both, where streams are held up that may be what keeps the daemon silent.
 const HELD = 2_000;
 
+/** What a Feed or a Question asks. The daemon takes no larger one. */
+const framed = (reader, request = 0) => {
+  const frame = encode(reader.frame(request));
+  if (frame.length > 1 << 20) throw new WeirError(TOO_LARGE, "above 1 MiB");
+  return frame;
+};
+
 class Session {
   /** Why it ended. @type {WeirError | null} */
   over = null;
@@ -670,9 +684,12 @@ class Session {
 
   /** @param {any} reader */
   begin(reader) {
-    const request = ++this.#request, frame = encode(reader.frame(request));
-    if (frame.length > 1 << 20) {
-      throw new WeirError(TOO_LARGE, "too many topics to resume: split the filter");
+    const request = ++this.#request;
+    let frame;
+    try {
+      frame = framed(reader, request);
+    } catch (error) {
+      return reader.fail(known(error));
     }
     // Before the daemon answers: the stream may overtake the answer.
     this.readers.set(request, reader);
@@ -922,11 +939,7 @@ class Feed {
     if (this.#over || !session || this.request || this.#streams.size || this.#queue.length) return;
     this.#ids.clear();
     this.#holed.clear();
-    try {
-      session.begin(this);
-    } catch (error) {
-      this.fail(known(error));
-    }
+    session.begin(this);
   }
 
   /** Subscribed. */
@@ -1179,13 +1192,15 @@ export class Client extends EventTarget {
    * @param {string} name @param {string | ArrayBuffer | ArrayBufferView} payload
    * @param {{ realtime?: boolean }} [options] @returns {Promise<any>}
    */
-  publish(name, payload, { realtime = false } = {}) {
+  publish(name, payload, { realtime = false, ...rest } = {}) {
     return new Promise((resolve, reject) => {
       this.#open();
+      none(rest);
       /** @type {any} */
-      const given = typeof payload === "string" ? utf8.encode(payload) : payload ?? 0;
-      const { buffer = given, byteOffset, byteLength } = given;
-      if (!(byteLength >= 0)) {
+      const given = typeof payload === "string" ? utf8.encode(payload) : payload;
+      const { buffer = given, byteOffset, byteLength } = given ?? {};
+      // A buffer of another frame of the page is none of this one's.
+      if (!ArrayBuffer.isView(given) && !/ArrayBuffer]$/.test({}.toString.call(given))) {
         throw new TypeError("a payload is a string, an ArrayBuffer or a view");
       }
       if (byteLength > this.maxPayload) {
@@ -1270,8 +1285,11 @@ export class Client extends EventTarget {
    * @returns {api.Subscription}
    */
   subscribe(filter, options = {}) {
-    const { from = "new", lag = "oldest", delivery = "ordered", deadline = 0, signal } = options;
+    const { from = "new", lag = "oldest", delivery = "ordered", deadline = 0, signal, ...rest } =
+      options;
     const close = () => feed.fail(null);
+    this.#open();
+    none(rest);
     let feed;
     try {
       const last = /^last:(\d+)$/.exec(String(from));
@@ -1284,13 +1302,13 @@ export class Client extends EventTarget {
         this.#readers.delete(feed);
         signal?.removeEventListener("abort", close);
       });
-      encode(feed.frame(0));
-    } catch {
-      throw new TypeError(`no such options: ${JSON.stringify(options)}`);
+      framed(feed);
+    } catch (error) {
+      throw new TypeError(`cannot subscribe ${JSON.stringify([filter, options])}: ${words(error)}`);
     }
     this.#readers.add(feed);
     signal?.addEventListener("abort", close);
-    if (signal?.aborted || this.#closing || this.#over) close();
+    if (signal?.aborted) close();
     feed.renew();
     const { ready, stats } = feed, next = () => feed.next();
     return {
@@ -1308,6 +1326,7 @@ export class Client extends EventTarget {
   async #ask(frame, value) {
     this.#open();
     const question = new Question(() => this.#session, frame, value);
+    framed(question);
     try {
       this.#readers.add(question);
       question.renew();
@@ -1322,7 +1341,8 @@ export class Client extends EventTarget {
    * @param {string} topic @param {{ sequence?: number, digest?: string }} [which]
    * @returns {Promise<api.Message>}
    */
-  get(topic, { sequence, digest } = {}) {
+  async get(topic, { sequence, digest, ...rest } = {}) {
+    none(rest);
     return this.#ask((request) => ({
       frame: "Get", request, topic,
       which: digest !== undefined ? { Digest: unhex(digest) }
@@ -1451,7 +1471,7 @@ const about = async ({ base, pinned }) => {
  * WebTransport, and WebSocket where that fails or takes long: the first to be welcomed wins.
  * @returns {Promise<{ session: Session, reason: string }>}
  */
-const race = (target) => new Promise((resolve, reject) => {
+const race = (target, signal) => new Promise((resolve, reject) => {
   const { base, transport, fallbackAfter, timeout } = target;
   const sessions = [], failures = [], auto = transport === "auto";
   let running = 0, over = false, fallen = false;
@@ -1460,10 +1480,14 @@ const race = (target) => new Promise((resolve, reject) => {
     if (over) return;
     over = true;
     timers.forEach(clearTimeout);
+    signal?.removeEventListener("abort", aborted);
     for (const session of sessions) if (session !== won?.session) session.end(closed());
     if (won) resolve(won);
     else reject(error);
   };
+
+  const aborted = () => settle(signal.reason);
+  signal?.addEventListener("abort", aborted);
 
   const greet = (open) => {
     if (over) throw closed();
@@ -1538,7 +1562,7 @@ const race = (target) => new Promise((resolve, reject) => {
  */
 export const connect = async (url = new URL(import.meta.url).origin, options = {}) => {
   const { token = null, transport = "auto", certificateHashes: pinned, webTransportPort: port,
-    fallbackAfter = 1500, timeout = 10_000, reconnect = true } = options;
+    fallbackAfter = 1500, timeout = 10_000, reconnect = true, signal, ...rest } = options;
   /** @type {any} */
   let base;
   try {
@@ -1548,10 +1572,20 @@ export const connect = async (url = new URL(import.meta.url).origin, options = {
     throw new WeirError(null, `not a daemon's address: ${url}: say https://host:port`, "unreachable",
       false);
   }
+  none(rest);
+  for (const [good, what] of [
+    [["auto", "webtransport", "websocket"].includes(transport), `no such transport: ${transport}`],
+    [!pinned || Array.isArray(pinned) && pinned.every((hash) => /^[\da-f]{64}$/i.test(hash)),
+      "certificateHashes are SHA-256: 64 hex digits each"],
+    [port === undefined || port > 0 && port < 65536, `no port: ${port}`],
+    [[fallbackAfter, timeout].every((ms) => ms >= 0 && ms < 2 ** 31), "times are in ms, below 2^31"],
+  ]) if (!good) throw new TypeError(what);
+  signal?.throwIfAborted();
   const producer = crypto.getRandomValues(new Uint8Array(16));
   const hello = { frame: "Hello", version: 1, producer, token, agent: "weir-js/0.1.0" };
   const target = {
     base, hello, transport, pinned, port, fallbackAfter, timeout, reconnect, about: null,
   };
-  return new Client(target, await race(target));
+  encode(hello);
+  return new Client(target, await race(target, signal));
 };
