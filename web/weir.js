@@ -701,9 +701,15 @@ class Session {
   }
 
   /** @param {Feed} feed */
-  unsubscribe(feed) {
-    if (!this.readers.delete(feed.request)) return;
+  unsubscribe(feed, waits) {
+    if (!feed.request) return;
     this.send({ frame: "Unsubscribe", subscription: feed.request });
+    if (!waits) this.forget(feed);
+  }
+
+  /** @param {Feed} feed */
+  forget(feed) {
+    this.readers.delete(feed.request);
     feed.request = 0;
   }
 
@@ -895,6 +901,8 @@ class Feed {
   #streams = new Set();
   /** What reads them, where it waits. @type {((value?: any) => void)[]} */
   #held = [];
+  /** Given up before Subscribed: that is waited for, and nothing else taken. */
+  #waits = false;
   /** Once its streams are at their ends. @type {WeirError | null} */
   #ending = null;
   #error = null;
@@ -937,21 +945,25 @@ class Feed {
   renew() {
     const session = this.session();
     if (this.#over || !session || this.request || this.#streams.size || this.#queue.length) return;
+    this.#waits = false;
     this.#ids.clear();
     this.#holed.clear();
     session.begin(this);
   }
 
   /** Subscribed. */
-  answer({ position }, { welcome: { run } }) {
+  answer({ position }, session) {
+    const { run } = session.welcome;
     // No run is named 0: all there is of topics not heard of.
     this.#since ??= this.options.start === "All" ? { run: 0, position: 0 } : { run, position };
+    if (this.#waits) session.forget(this);
     this.#settle.resolve();
     this.#wake();
   }
 
   /** A stream begins; without a way to cancel it: it cannot be held up. @param {() => void} [cancel] */
   open(cancel) {
+    if (this.#waits) return cancel?.();
     const streams = this.#streams, keeper = cancel ? {} : this;
     streams.add(cancel);
     return {
@@ -973,11 +985,6 @@ class Feed {
     for (const cancel of this.#streams) cancel?.();
     this.#streams = new Set();
     this.#free();
-    if (this.#since) return;
-    // What nobody was handed comes again.
-    this.#queue = [];
-    this.#size = 0;
-    this.#cursors.clear();
   }
 
   #free() {
@@ -986,7 +993,10 @@ class Feed {
 
   /** What is queued stays. When the consumer has drained it, the rest is asked for. */
   shed() {
-    this.session()?.unsubscribe(this);
+    if (this.#waits && !this.#over) return;
+    // Nothing can be resumed, or handed out, before it is known where it began.
+    this.#waits = !this.#since && !this.#over;
+    this.session()?.unsubscribe(this, this.#waits);
     this.#cut();
   }
 
@@ -1010,6 +1020,12 @@ class Feed {
   lost() {
     this.request = 0;
     this.#cut();
+    // What nobody was handed comes again.
+    if (!this.#since) {
+      this.#queue = [];
+      this.#size = 0;
+      this.#cursors.clear();
+    }
     if (this.#ending) this.fail(this.#ending);
   }
 
