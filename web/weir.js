@@ -531,7 +531,8 @@ const overWebSocket = (url, session) => {
     await open;
     ws.send(chunk);
     // There is no event for this. What moves shows that the daemon is there.
-    for (let left; (left = ws.bufferedAmount) > BUFFER; ) {
+    // A socket that is dead keeps its figure.
+    for (let left; (left = ws.bufferedAmount) > BUFFER && !session.over; ) {
       await sleep(5);
       if (ws.bufferedAmount < left) session.heard();
     }

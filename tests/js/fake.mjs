@@ -29,6 +29,14 @@ export const clocked = async (body) => {
     get now() {
       return now;
     },
+    /** How many timers have been set. */
+    get set() {
+      return last;
+    },
+    /** How many are still to run. */
+    get pending() {
+      return timers.size;
+    },
     /** Of timers due at the same time the one set first runs first. */
     async pass(ms) {
       const end = now + ms;
@@ -158,6 +166,7 @@ class FakeWebSocket {
   constructor(url) {
     this.url = url;
     const peer = (this.peer = new Peer("websocket"));
+    peer.link = this;
     const read = peer.reader(new Set());
     this.read = read;
     const emit = (bytes) => {
