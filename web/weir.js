@@ -256,6 +256,7 @@ const FRAMES = {
     Failed: { request: u32, code: u32, reason: str },
     Drain: { within: u32, reason: str },
     Goodbye: { code: u32, reason: str, retry: bool },
+    Mark: { position: u64 },
   }),
 };
 
@@ -514,7 +515,7 @@ const overWebSocket = (url, session) => {
       frames.each(new Uint8Array(data), (frame, kind) => {
         // For, and what may follow it: it says whose that is, until the next.
         if (kind === 1) sink = session.open(frame);
-        else if (kind < 1 || kind > 9) session.control(frame);
+        else if (kind < 1 || kind > 9 && kind < 20) session.control(frame);
         else sink?.take(frame);
       });
       if (frames.partial) throw defect("it ends inside a frame");
@@ -554,10 +555,12 @@ const QUIET = 10_000;
 // Both, where streams are held up that may be what keeps the daemon silent.
 const HELD = 2_000;
 
-/** What a Feed or a Question asks. The daemon takes no larger one. */
+// Bytes of a frame without a payload.
+const LARGEST = 1 << 20;
+/** What a Feed or a Question asks. */
 const framed = (reader, request = 0) => {
   const frame = encode(reader.frame(request));
-  if (frame.length > 1 << 20) throw new WeirError(TOO_LARGE, "above 1 MiB");
+  if (frame.length > LARGEST) throw new WeirError(TOO_LARGE, "a request above 1 MiB");
   return frame;
 };
 
@@ -887,8 +890,10 @@ class Feed {
   // In the session that stands; 0: not subscribed there.
   request = 0;
   stats = { datagrams: 0, repeated: 0, asked: 0, repaired: 0, late: 0 };
-  /** Where it began the first time. @type {{ run: any, position: any } | null} */
+  /** Where it began the first time, or its last Mark. @type {{ run: any, position: any } | null} */
   #since = null;
+  /** How many Marks there were. A cursor was heard of since the last if its `heard` is this. */
+  #marks = 0;
   // Receivers, by topic name, for life;
   #cursors = new Map();
   // the same by topic id, while subscribed: null for one that was forgotten;
@@ -934,13 +939,24 @@ class Feed {
   }
 
   frame(request) {
-    const { start } = this.options, topics = [...this.#cursors.values()], since = this.#since;
+    const { start } = this.options, since = this.#since, frame = { frame: "Subscribe", request, ...this.options };
+    const bounded = !this.#marks && start !== "New" && start !== "All";
     // Latest, Last or Sequence, and nothing heard of yet: there is nothing to resume from.
-    const anew = !topics.length && start !== "New" && start !== "All";
-    return {
-      frame: "Subscribe", request, ...this.options,
-      start: !since || anew ? start : { Resume: { since, topics } },
-    };
+    if (!since || bounded && !this.#cursors.size) return frame;
+    const other = since.run !== this.session().welcome.run;
+    // These would lose messages if they were not listed; others would have them sent again.
+    const needed = ({ holes }) => bounded || holes.length > 0;
+    const topics = [...this.#cursors.values()]
+      .filter((cursor) => other || cursor.heard === this.#marks || needed(cursor))
+      .sort((a, b) => +needed(b) - +needed(a));
+    // A name has up to 255 bytes, as has the filter; what stands beside it, up to 24.
+    let left = LARGEST - 512;
+    const listed = topics.filter(({ topic }) => (left -= utf8.encode(topic).length + 24) > 0);
+    if (listed.length < topics.length && needed(topics[listed.length])) {
+      throw new WeirError(TOO_LARGE, `${topics.length} topics are too many to resume: ` +
+        "subscribe to parts of the filter instead");
+    }
+    return { ...frame, start: { Resume: { since, topics: listed } } };
   }
 
   renew() {
@@ -1054,6 +1070,10 @@ class Feed {
   #take(frame, datagram) {
     const { frame: kind, first = frame.sequence, last = first } = frame, now = performance.now();
     const rtt = this.session()?.rtt, cursor = this.#ids.get(frame.topic);
+    if (kind === "Mark" && this.#since) {
+      this.#since = { run: this.session().welcome.run, position: frame.position };
+      this.#marks++;
+    }
     if (kind === "Topic") {
       const { id, name } = frame, epoch = BigInt(frame.epoch);
       // Said again.
@@ -1064,11 +1084,13 @@ class Feed {
         this.#ids.set(cursor.id, null);
         this.#holed.delete(cursor);
       }
-      if (!this.scattered || cursor?.epoch !== epoch) {
-        cursor = new Receiver(safe(frame.next), now);
+      const next = safe(frame.next);
+      // Of an epoch that it knows it drops what it has had.
+      if (cursor?.epoch !== epoch || !this.scattered && next > cursor.top) {
+        cursor = new Receiver(next, now);
         this.#cursors.set(name, Object.assign(cursor, { topic: name, epoch }));
       }
-      cursor.id = id;
+      Object.assign(cursor, { id, follows: next, heard: this.#marks });
       // Its holes are under way, as if they had been asked for.
       for (const hole of cursor.holes) hole.due = now + patience(rtt);
       this.#ids.set(id, cursor);
@@ -1077,9 +1099,10 @@ class Feed {
     if (!["Message", "Gap", "Head"].includes(kind)) return;
     if (!this.scattered) {
       if (kind === "Head") return;
-      if (first !== cursor?.top || last < first) {
-        throw defect(`sequence ${first} where ${cursor?.top ?? "no topic"} was due`);
+      if (first !== cursor?.follows || last < first) {
+        throw defect(`sequence ${first} where ${cursor?.follows ?? "no topic"} was due`);
       }
+      cursor.follows = safe(last) + 1;
     }
     safe(last);
     if (datagram) {
@@ -1088,6 +1111,7 @@ class Feed {
     }
     // It is a hole once the topic is known.
     if (!cursor) return;
+    cursor.heard = this.#marks;
     // On a page that was busy it overtakes datagrams that are here already.
     if (kind === "Head") cursor.told(last + 1, now, rtt, now);
     else {
