@@ -310,7 +310,7 @@ class FrameReader {
   /** All frames that are whole with this chunk. @param {Uint8Array} chunk */
   each(chunk, take) {
     this.push(chunk);
-    for (let body; (body = this.next()); ) take(decode(body), body[0]);
+    for (let body; (body = this.next()); taken++) take(decode(body), body[0]);
   }
 
   /** The body of the next whole frame. @returns {Uint8Array | null} */
@@ -417,12 +417,26 @@ const whole = (keeper, frame, { welcome }) => {
   return frame;
 };
 
+// Frames taken since the page could last do something else, and how many that may be: some ms.
+let taken = 0;
+const TURN = 256;
+const turn = () => new Promise((resolve) => {
+  // A timer would wait for 4 ms, and in a hidden page for a second.
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => {
+    port1.close();
+    resolve((taken = 0));
+  };
+  port2.postMessage(0);
+});
+
 const each = async (readable, take) => {
   const reader = readable.getReader();
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
     await take(value, reader);
+    if (taken > TURN) await turn();
   }
 };
 
@@ -831,16 +845,23 @@ export class Receiver {
       return [{ first, last }];
     }
     this.told(last + 1, now, rtt);
-    const full = this.holes.length > HOLES;
-    this.holes = this.holes.flatMap((hole) => {
-      const from = Math.max(first, hole.first), to = Math.min(last, hole.last);
-      if (from > to) return hole;
+    const { holes } = this, full = holes.length > HOLES;
+    // The first that does not end below.
+    let at = 0;
+    for (let end = holes.length; at < end; ) {
+      const middle = (at + end) >> 1;
+      if (holes[middle].last < first) at = middle + 1;
+      else end = middle;
+    }
+    while (holes[at]?.first <= last) {
+      const hole = holes[at], from = Math.max(first, hole.first), to = Math.min(last, hole.last);
       const rest = [{ ...hole, last: from - 1 }, { ...hole, first: to + 1 }]
         .filter(({ first, last }) => first <= last);
-      if (full && rest.length > 1) return hole;
+      if (full && rest.length > 1) break;
       fresh.push({ ...hole, first: from, last: to });
-      return rest;
-    });
+      holes.splice(at, 1, ...rest);
+      at += rest.length;
+    }
     if (fresh.length && last + 1 === this.top) this.#at = now;
     return fresh;
   }
@@ -900,7 +921,9 @@ class Feed {
   #ids = new Map();
   // and those with holes.
   #holed = new Set();
+  // The one timer, and when it runs out.
   #timer;
+  #due = Infinity;
   #queue = [];
   #size = 0;
   /** Streams that are open: how to cancel them. @type {Set<(() => void) | undefined>} */
@@ -1138,11 +1161,25 @@ class Feed {
     this.#push({ kind: "gap", topic, epoch, first, last, cause });
   }
 
-  /** Asks for what is missing, but not faster than it is read. */
-  #repair(changed) {
-    if (changed?.holes.length) this.#holed.add(changed);
-    if (!this.#holed.size || !this.request || this.#crowded(0.5)) return;
+  /** Its holes are asked for when they are due: with each message there is no more to do. */
+  #repair(cursor) {
+    if (!cursor.holes.length) return;
+    const { seen, due } = cursor.holes.at(-1), { deadline } = this.options;
+    this.#holed.add(cursor);
+    this.#arm(deadline ? Math.min(due, seen + deadline - this.session().rtt / 2) : due);
+  }
+
+  #arm(due) {
+    if (due >= this.#due) return;
     clearTimeout(this.#timer);
+    this.#due = due;
+    this.#timer = setTimeout(() => this.#ask(), due - performance.now());
+  }
+
+  /** Asks for what is missing, but not faster than it is read. */
+  #ask() {
+    this.#due = Infinity;
+    if (!this.request || this.#crowded(0.5)) return;
     const session = this.session(), now = performance.now();
     let soonest = Infinity;
     for (const cursor of this.#holed) {
@@ -1157,7 +1194,7 @@ class Feed {
       if (!cursor.holes.length) this.#holed.delete(cursor);
       soonest = Math.min(soonest, wake);
     }
-    this.#timer = setTimeout(() => this.#repair(), soonest - now);
+    this.#arm(soonest);
   }
 
   /** One after the other, in the order of the calls. @returns {Promise<any>} */
@@ -1173,7 +1210,8 @@ class Feed {
       if (value) {
         this.#size -= weight(value);
         if (!this.full) this.#free();
-        this.#repair();
+        // The timer ran out while too much was waiting here.
+        if (this.#due === Infinity && this.#holed.size) this.#ask();
         return { value, done: false };
       }
       if (this.#over) {
