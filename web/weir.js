@@ -539,9 +539,10 @@ const overWebSocket = (url, session) => {
   };
   ws.onclose = ({ code, reason }) => {
     session.end(code >= 4000 ? new WeirError(code - 4000, reason)
-      : broken(reason || (session.welcome ? "the connection closed"
-        : `nothing answers at ${url}, or this browser does not trust its certificate`)));
+      : broken(reason || (session.welcome ? "the connection closed" : "no WebSocket")));
   };
+  // What a page's policy blocks, Chromium never closes.
+  ws.onerror = () => setTimeout(() => ws.onclose({ code: 1006, reason: "" }), 10);
   const send = outbox(async (chunk) => {
     await open;
     ws.send(chunk);
@@ -1534,16 +1535,23 @@ export class Client extends EventTarget {
 
 // ---- Connecting ----
 
-/** What the daemon says of its WebTransport; nothing if it cannot be asked. */
-const about = async ({ base, pinned }) => {
-  if (pinned) return { hashes: pinned.map(unhex) };
+/** What the daemon says of its WebTransport; null if it cannot be asked. It may refuse. */
+const ask = async (base) => {
   try {
     const answer = await fetch(new URL("/certificate.sha256", base));
-    const { pinning, current, next, port, path } = await answer.json();
-    return { hashes: pinning ? [current, next].filter(Boolean).map(unhex) : [], port, path };
-  } catch {
-    return { hashes: [] };
+    const { code, detail, ...facts } = await answer.json();
+    if (code) throw new WeirError(code, detail);
+    return facts;
+  } catch (error) {
+    if (refused(error)) throw error;
+    return null;
   }
+};
+
+const about = async ({ base, pinned }) => {
+  if (pinned) return { hashes: pinned.map(unhex) };
+  const { pinning, current, next, port, path } = (await ask(base)) ?? {};
+  return { hashes: pinning ? [current, next].filter(Boolean).map(unhex) : [], port, path };
 };
 
 /**
@@ -1551,15 +1559,22 @@ const about = async ({ base, pinned }) => {
  * @returns {Promise<{ session: Session, reason: string }>}
  */
 const race = (target, signal) => new Promise((resolve, reject) => {
-  const { base, transport, fallbackAfter, timeout } = target;
+  const { base, transport, fallbackAfter, timeout, pinned } = target;
   const sessions = [], failures = [], auto = transport === "auto";
-  let running = 0, over = false, fallen = false;
+  let running = 0, over = false, fallen = false, blocked = false;
+
+  const violated = ({ effectiveDirective, blockedURI: uri }) => {
+    // Of a WebSocket the browser may name the scheme only.
+    blocked ||= effectiveDirective === "connect-src" && (uri.includes(base.hostname) || /^wss?$/.test(uri));
+  };
+  globalThis.addEventListener?.("securitypolicyviolation", violated);
 
   const settle = (error, won) => {
     if (over) return;
     over = true;
     timers.forEach(clearTimeout);
     signal?.removeEventListener("abort", aborted);
+    globalThis.removeEventListener?.("securitypolicyviolation", violated);
     for (const session of sessions) if (session !== won?.session) session.end(closed());
     if (won) resolve(won);
     else reject(error);
@@ -1586,10 +1601,35 @@ const race = (target, signal) => new Promise((resolve, reject) => {
       if (refused(error)) return settle(error);
       failures.push(words(error));
       failed(words(error));
-      if (!running) {
-        settle(new WeirError(null, `cannot reach ${base.origin}: ${failures.join("; ")}`,
-          "unreachable", true));
-      }
+      if (!running) giveUp();
+    }
+  };
+
+  /** Says so if the hashes given are not the daemon's. */
+  const mismatch = async () => {
+    const { pinning, current, next } = (pinned && await ask(base)) || {};
+    return pinning && !pinned.some((hash) => [current, next].includes(hash.toLowerCase()))
+      && `certificateHashes do not name the daemon's certificate, which is ${current}`;
+  };
+
+  const unreachable = (why, retry) =>
+    settle(new WeirError(null, `cannot reach ${base.origin}: ${why}`, "unreachable", retry));
+
+  /** Nothing came of it: looks for the cause. */
+  const giveUp = async () => {
+    if (blocked) {
+      return unreachable("this page's Content-Security-Policy blocks it: allow " +
+        `https://${base.host} and ${base.protocol.replace("http", "ws")}//${base.host} in connect-src`, false);
+    }
+    try {
+      const wrong = await mismatch();
+      if (wrong) return unreachable(wrong, false);
+      failures.push((await ask(base))
+        ? "the daemon answers over HTTP: it may be full, or something between blocks the rest"
+        : "nothing answers there, or this browser does not trust its certificate");
+      unreachable(failures.join("; "), true);
+    } catch (error) {
+      settle(error);
     }
   };
 
@@ -1622,16 +1662,22 @@ const race = (target, signal) => new Promise((resolve, reject) => {
     fallen = true;
     const url = new URL("/weir", base);
     url.protocol = base.protocol.replace("http", "ws");
-    attempt(async () => greet((session) => overWebSocket(url.href, session)), `WebSocket: ${why}`);
+    const began = performance.now();
+    // Where TCP fails, UDP has as long again, and time for its round trips: Firefox waits for ever.
+    attempt(async () => greet((session) => overWebSocket(url.href, session)), `WebSocket: ${why}`,
+      () => timers.push(setTimeout(giveUp,
+        blocked ? 0 : Math.max(fallbackAfter, 4 * (performance.now() - began)))));
   };
 
   const timers = [setTimeout(() => settle(new WeirError(null,
     `${base.origin} did not answer within ${timeout} ms`, "timed_out", true)), timeout)];
   if (transport === "websocket") return webSocket("as asked for");
-  if (auto) {
-    timers.push(setTimeout(() => webSocket(`no answer over UDP within ${fallbackAfter / 1000} s`),
-      fallbackAfter));
-  }
+  timers.push(setTimeout(async () => {
+    // Firefox does not say that a hash is wrong.
+    const wrong = await Promise.race([mismatch().catch(nothing), sleep(fallbackAfter)]);
+    if (auto) webSocket(wrong || `no answer over UDP within ${fallbackAfter / 1000} s`);
+    else if (wrong) unreachable(wrong, false);
+  }, fallbackAfter));
   attempt(webTransport, "WebTransport", auto ? webSocket : nothing);
 });
 

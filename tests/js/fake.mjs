@@ -189,6 +189,8 @@ class FakeWebSocket {
       this.onclose({ code, reason });
     };
     peer.open = () => this.onopen();
+    // As Chromium where the page's policy blocks it: no close follows.
+    peer.error = () => this.onerror({});
     FakeWebSocket.script(peer, url);
   }
   send(bytes) {
@@ -320,7 +322,7 @@ export const world = ({ transport, script = (peer) => peer.welcome(), certificat
   if (transport === "websocket") delete globalThis.WebTransport;
   else globalThis.WebTransport = FakeWebTransport;
   globalThis.fetch = async () => {
-    const answer = typeof certificate === "function" ? certificate() : certificate;
+    const answer = await (typeof certificate === "function" ? certificate() : certificate);
     if (!answer) throw new TypeError("fetch failed");
     return { json: async () => answer };
   };
