@@ -1605,11 +1605,12 @@ const race = (target, signal) => new Promise((resolve, reject) => {
     }
   };
 
-  /** Says so if the hashes given are not the daemon's. */
-  const mismatch = async () => {
-    const { pinning, current, next } = (pinned && await ask(base)) || {};
-    return pinning && !pinned.some((hash) => [current, next].includes(hash.toLowerCase()))
-      && `certificateHashes do not name the daemon's certificate, which is ${current}`;
+  /** What the daemon says of itself, and so if the hashes given are not its. */
+  const inquire = async () => {
+    const facts = await ask(base), { pinning, current, next } = facts ?? {};
+    return { facts, wrong: pinned && pinning &&
+      !pinned.some((hash) => [current, next].includes(hash.toLowerCase())) &&
+      `certificateHashes do not name the daemon's certificate, which is ${current}` };
   };
 
   const unreachable = (why, retry) =>
@@ -1617,14 +1618,17 @@ const race = (target, signal) => new Promise((resolve, reject) => {
 
   /** Nothing came of it: looks for the cause. */
   const giveUp = async () => {
-    if (blocked) {
-      return unreachable("this page's Content-Security-Policy blocks it: allow " +
-        `https://${base.host} and ${base.protocol.replace("http", "ws")}//${base.host} in connect-src`, false);
-    }
     try {
-      const wrong = await mismatch();
+      const { facts, wrong } = await inquire();
+      // The event of a violation comes a little later than what it is about.
+      await sleep(10);
+      if (blocked) {
+        return unreachable("this page's Content-Security-Policy blocks it: allow " +
+          `https://${base.host} and ${base.protocol.replace("http", "ws")}//${base.host} in connect-src`,
+          false);
+      }
       if (wrong) return unreachable(wrong, false);
-      failures.push((await ask(base))
+      failures.push(facts
         ? "the daemon answers over HTTP: it may be full, or something between blocks the rest"
         : "nothing answers there, or this browser does not trust its certificate");
       unreachable(failures.join("; "), true);
@@ -1674,7 +1678,8 @@ const race = (target, signal) => new Promise((resolve, reject) => {
   if (transport === "websocket") return webSocket("as asked for");
   timers.push(setTimeout(async () => {
     // Firefox does not say that a hash is wrong.
-    const wrong = await Promise.race([mismatch().catch(nothing), sleep(fallbackAfter)]);
+    const { wrong } = (pinned &&
+      await Promise.race([inquire().catch(nothing), sleep(fallbackAfter)])) ?? {};
     if (auto) webSocket(wrong || `no answer over UDP within ${fallbackAfter / 1000} s`);
     else if (wrong) unreachable(wrong, false);
   }, fallbackAfter));
