@@ -1623,9 +1623,8 @@ const race = (target, signal) => new Promise((resolve, reject) => {
       // The event of a violation comes a little later than what it is about.
       await sleep(10);
       if (blocked) {
-        return unreachable("this page's Content-Security-Policy blocks it: allow " +
-          `https://${base.host} and ${base.protocol.replace("http", "ws")}//${base.host} in connect-src`,
-          false);
+        return unreachable("this page's Content-Security-Policy blocks it: " +
+          `allow ${base.host} in connect-src`, false);
       }
       if (wrong) return unreachable(wrong, false);
       failures.push(facts
