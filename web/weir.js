@@ -1656,7 +1656,8 @@ const race = (target, signal) => new Promise((resolve, reject) => {
       // The certificate may have changed since the daemon was asked.
       target.about = null;
       if (before?.hashes.length && !target.pinned) return webTransport();
-      throw broken(`WebTransport failed: ${words(error)}`);
+      const { wrong } = pinned ? await inquire() : {};
+      throw broken(wrong || `WebTransport failed: ${words(error)}`);
     }
   };
 

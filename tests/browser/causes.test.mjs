@@ -57,8 +57,9 @@ scenario("a wrong hash: named", async (browser, t) => {
   const { name, retry, message } = await outcome(browser, t, daemon.url, { certificateHashes, transport: "webtransport" });
   assert.deepEqual([name, retry], ["unreachable", false]);
   assert.ok(message.includes(daemon.hash), message);
-  const { transport } = await outcome(browser, t, daemon.url, { certificateHashes });
+  const { transport, reason } = await outcome(browser, t, daemon.url, { certificateHashes });
   assert.equal(transport, "websocket");
+  assert.ok(reason.includes(daemon.hash), reason);
 });
 
 scenario("50 lines of 100 kB over WebSocket: the chat shows them", async (browser, t) => {

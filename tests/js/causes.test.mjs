@@ -113,6 +113,16 @@ scene("a wrong hash, and a browser that says nothing of it: named, over whatever
   await clock.pass(1);
 });
 
+scene("a wrong hash, and a browser that refuses it at once: named too", async (clock) => {
+  const script = (peer) => (peer.transport === "websocket" ? peer.welcome() : fails(peer));
+  const w = world({ transport: "both", script, certificate });
+  const { result, took } = await outcome(clock, w, { certificateHashes: ["ee".repeat(32)] });
+  assert.match(result.reason, /^WebSocket: certificateHashes do not name the daemon's certificate/);
+  assert.ok(took <= 100, `${took} ms`);
+  result.close();
+  await clock.pass(1);
+});
+
 scene("HTTP answers and nothing else does: so it says", async (clock) => {
   const w = world({ transport: "both", script: fails, certificate });
   const { result } = await outcome(clock, w);
