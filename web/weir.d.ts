@@ -35,6 +35,8 @@ export interface ConnectOptions {
   timeout?: number;
   /** Whether to connect again when the session breaks. Default true. */
   reconnect?: boolean;
+  /** Gives up connecting, with the signal's reason. It does not concern a client that stands. */
+  signal?: AbortSignal;
 }
 
 export interface SubscribeOptions {
@@ -116,7 +118,10 @@ export interface Ranking {
   text(): string | null;
 }
 
-/** What a subscription has counted so far. Of `ordered` delivery all are 0. */
+/**
+ * What a subscription has counted so far. Of `ordered` delivery all are 0, but for `repeated` after a
+ * filter that matches tens of thousands of topics was resumed.
+ */
 export interface Stats {
   /** Messages that came in datagrams, copies included. */
   readonly datagrams: number;
@@ -138,7 +143,7 @@ export interface Stats {
 export interface Subscription extends AsyncIterable<Message | Gap> {
   /** Counts on. */
   readonly stats: Stats;
-  /** Resolves when the daemon has confirmed it; rejects if it refuses. */
+  /** Resolves when the daemon has confirmed it, whether it is read or not; rejects if it refuses. */
   readonly ready: Promise<void>;
   next(): Promise<IteratorResult<Message | Gap, undefined>>;
   /** Ends it. */
@@ -156,7 +161,11 @@ export interface StateDetail {
   readonly code: number | null;
 }
 
-/** A daemon's client. Dispatches `state` events (`CustomEvent<StateDetail>`). */
+/**
+ * A daemon's client. Dispatches `state` events (`CustomEvent<StateDetail>`). Arguments are checked
+ * when they are given, whatever the state: a TypeError or a RangeError, also for an option that does
+ * not exist, refuses that one call.
+ */
 export class Client extends EventTarget {
   /** By `connect()`. */
   private constructor();
@@ -187,6 +196,7 @@ export class Client extends EventTarget {
     payload: string | ArrayBuffer | ArrayBufferView,
     options?: PublishOptions,
   ): Promise<Receipt | null>;
+  /** Throws a `closed` WeirError on a client that is closing or closed. */
   subscribe(filter: string, options?: SubscribeOptions): Subscription;
   /** One message from the cache: the newest, or by sequence or digest (hex). */
   get(topic: string, which?: { sequence?: number; digest?: string }): Promise<Message>;
@@ -203,7 +213,10 @@ export class Client extends EventTarget {
 
 /**
  * Connects to a daemon: `https://host:4433`, or `http://localhost:8080` on the same machine.
- * Default: where this module came from. Rejects with a WeirError that says what to do.
+ * Default: where this module came from. Rejects with a WeirError that says what to do: `unreachable`
+ * with `retry` false where the page's Content-Security-Policy blocks it or `certificateHashes` are not
+ * the daemon's, with `retry` true where nothing answers; `forbidden` where the daemon does not serve
+ * this page's origin.
  */
 export function connect(url?: string | URL, options?: ConnectOptions): Promise<Client>;
 

@@ -36,6 +36,9 @@ const refused = (error) => error instanceof WeirError && error.code !== null;
 const known = (error) => (error instanceof WeirError ? error : broken(words(error)));
 /** @type {(...args: any[]) => any} */
 const nothing = () => {};
+const none = (options) => {
+  for (const name in options) throw new TypeError(`no such option: ${name}`);
+};
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const clamp = (n, low, high) => Math.max(low, Math.min(n, high));
 /** @param {Uint8Array[]} parts */
@@ -120,7 +123,10 @@ const bytes = raw(), digest = raw(32);
 
 /** @type {Type} */
 const str = {
-  write: (value) => bytes.write(utf8.encode(value)),
+  write(value) {
+    if (typeof value !== "string") throw new TypeError(`no text: ${value}`);
+    bytes.write(utf8.encode(value));
+  },
   read() {
     const view = bytes.read();
     try {
@@ -183,6 +189,7 @@ const choice = (table) => {
   return {
     write(value) {
       const name = typeof value === "string" ? value : Object.keys(value)[0];
+      if (!names.includes(name)) throw new TypeError(`no such value: ${name}`);
       u32.write(names.indexOf(name));
       table[name]?.write(value[name]);
     },
@@ -249,6 +256,7 @@ const FRAMES = {
     Failed: { request: u32, code: u32, reason: str },
     Drain: { within: u32, reason: str },
     Goodbye: { code: u32, reason: str, retry: bool },
+    Mark: { position: u64 },
   }),
 };
 
@@ -302,7 +310,7 @@ class FrameReader {
   /** All frames that are whole with this chunk. @param {Uint8Array} chunk */
   each(chunk, take) {
     this.push(chunk);
-    for (let body; (body = this.next()); ) take(decode(body), body[0]);
+    for (let body; (body = this.next()); taken++) take(decode(body), body[0]);
   }
 
   /** The body of the next whole frame. @returns {Uint8Array | null} */
@@ -409,12 +417,26 @@ const whole = (keeper, frame, { welcome }) => {
   return frame;
 };
 
+// Frames taken since the page could last do something else, and how many that may be: some ms.
+let taken = 0;
+const TURN = 256;
+const turn = () => new Promise((resolve) => {
+  // A timer would wait for 4 ms, and in a hidden page for a second.
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = () => {
+    port1.close();
+    resolve((taken = 0));
+  };
+  port2.postMessage(0);
+});
+
 const each = async (readable, take) => {
   const reader = readable.getReader();
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
     await take(value, reader);
+    if (taken > TURN) await turn();
   }
 };
 
@@ -507,7 +529,7 @@ const overWebSocket = (url, session) => {
       frames.each(new Uint8Array(data), (frame, kind) => {
         // For, and what may follow it: it says whose that is, until the next.
         if (kind === 1) sink = session.open(frame);
-        else if (kind < 1 || kind > 9) session.control(frame);
+        else if (kind < 1 || kind > 9 && kind < 20) session.control(frame);
         else sink?.take(frame);
       });
       if (frames.partial) throw defect("it ends inside a frame");
@@ -517,14 +539,16 @@ const overWebSocket = (url, session) => {
   };
   ws.onclose = ({ code, reason }) => {
     session.end(code >= 4000 ? new WeirError(code - 4000, reason)
-      : broken(reason || (session.welcome ? "the connection closed"
-        : `nothing answers at ${url}, or this browser does not trust its certificate`)));
+      : broken(reason || (session.welcome ? "the connection closed" : "no WebSocket")));
   };
+  // What a page's policy blocks, Chromium never closes.
+  ws.onerror = () => setTimeout(() => ws.onclose({ code: 1006, reason: "" }), 10);
   const send = outbox(async (chunk) => {
     await open;
     ws.send(chunk);
     // There is no event for this. What moves shows that the daemon is there.
-    for (let left; (left = ws.bufferedAmount) > BUFFER; ) {
+    // A socket that is dead keeps its figure.
+    for (let left; (left = ws.bufferedAmount) > BUFFER && !session.over; ) {
       await sleep(5);
       if (ws.bufferedAmount < left) session.heard();
     }
@@ -545,6 +569,15 @@ const overWebSocket = (url, session) => {
 const QUIET = 10_000;
 // Both, where streams are held up that may be what keeps the daemon silent.
 const HELD = 2_000;
+
+// Bytes of a frame without a payload.
+const LARGEST = 1 << 20;
+/** What a Feed or a Question asks. */
+const framed = (reader, request = 0) => {
+  const frame = encode(reader.frame(request));
+  if (frame.length > LARGEST) throw new WeirError(TOO_LARGE, "a request above 1 MiB");
+  return frame;
+};
 
 class Session {
   /** Why it ended. @type {WeirError | null} */
@@ -670,9 +703,12 @@ class Session {
 
   /** @param {any} reader */
   begin(reader) {
-    const request = ++this.#request, frame = encode(reader.frame(request));
-    if (frame.length > 1 << 20) {
-      throw new WeirError(TOO_LARGE, "too many topics to resume: split the filter");
+    const request = ++this.#request;
+    let frame;
+    try {
+      frame = framed(reader, request);
+    } catch (error) {
+      return reader.fail(known(error));
     }
     // Before the daemon answers: the stream may overtake the answer.
     this.readers.set(request, reader);
@@ -684,9 +720,15 @@ class Session {
   }
 
   /** @param {Feed} feed */
-  unsubscribe(feed) {
-    if (!this.readers.delete(feed.request)) return;
+  unsubscribe(feed, waits) {
+    if (!feed.request) return;
     this.send({ frame: "Unsubscribe", subscription: feed.request });
+    if (!waits) this.forget(feed);
+  }
+
+  /** @param {Feed} feed */
+  forget(feed) {
+    this.readers.delete(feed.request);
     feed.request = 0;
   }
 
@@ -804,16 +846,23 @@ export class Receiver {
       return [{ first, last }];
     }
     this.told(last + 1, now, rtt);
-    const full = this.holes.length > HOLES;
-    this.holes = this.holes.flatMap((hole) => {
-      const from = Math.max(first, hole.first), to = Math.min(last, hole.last);
-      if (from > to) return hole;
+    const { holes } = this, full = holes.length > HOLES;
+    // The first that does not end below.
+    let at = 0;
+    for (let end = holes.length; at < end; ) {
+      const middle = (at + end) >> 1;
+      if (holes[middle].last < first) at = middle + 1;
+      else end = middle;
+    }
+    while (holes[at]?.first <= last) {
+      const hole = holes[at], from = Math.max(first, hole.first), to = Math.min(last, hole.last);
       const rest = [{ ...hole, last: from - 1 }, { ...hole, first: to + 1 }]
         .filter(({ first, last }) => first <= last);
-      if (full && rest.length > 1) return hole;
+      if (full && rest.length > 1) break;
       fresh.push({ ...hole, first: from, last: to });
-      return rest;
-    });
+      holes.splice(at, 1, ...rest);
+      at += rest.length;
+    }
     if (fresh.length && last + 1 === this.top) this.#at = now;
     return fresh;
   }
@@ -863,21 +912,27 @@ class Feed {
   // In the session that stands; 0: not subscribed there.
   request = 0;
   stats = { datagrams: 0, repeated: 0, asked: 0, repaired: 0, late: 0 };
-  /** Where it began the first time. @type {{ run: any, position: any } | null} */
+  /** Where it began the first time, or its last Mark. @type {{ run: any, position: any } | null} */
   #since = null;
+  /** How many Marks there were. A cursor was heard of since the last if its `heard` is this. */
+  #marks = 0;
   // Receivers, by topic name, for life;
   #cursors = new Map();
   // the same by topic id, while subscribed: null for one that was forgotten;
   #ids = new Map();
   // and those with holes.
   #holed = new Set();
+  // The one timer, and when it runs out.
   #timer;
+  #due = Infinity;
   #queue = [];
   #size = 0;
   /** Streams that are open: how to cancel them. @type {Set<(() => void) | undefined>} */
   #streams = new Set();
   /** What reads them, where it waits. @type {((value?: any) => void)[]} */
   #held = [];
+  /** Given up before Subscribed: that is waited for, and nothing else taken. */
+  #waits = false;
   /** Once its streams are at their ends. @type {WeirError | null} */
   #ending = null;
   #error = null;
@@ -908,37 +963,48 @@ class Feed {
   }
 
   frame(request) {
-    const { start } = this.options, topics = [...this.#cursors.values()], since = this.#since;
+    const { start } = this.options, since = this.#since, frame = { frame: "Subscribe", request, ...this.options };
+    const bounded = !this.#marks && start !== "New" && start !== "All";
     // Latest, Last or Sequence, and nothing heard of yet: there is nothing to resume from.
-    const anew = !topics.length && start !== "New" && start !== "All";
-    return {
-      frame: "Subscribe", request, ...this.options,
-      start: !since || anew ? start : { Resume: { since, topics } },
-    };
+    if (!since || bounded && !this.#cursors.size) return frame;
+    const other = since.run !== this.session().welcome.run;
+    // These would lose messages if they were not listed; others would have them sent again.
+    const needed = ({ holes }) => bounded || holes.length > 0;
+    const topics = [...this.#cursors.values()]
+      .filter((cursor) => other || cursor.heard === this.#marks || needed(cursor))
+      .sort((a, b) => +needed(b) - +needed(a));
+    // A name has up to 255 bytes, as has the filter; what stands beside it, up to 24.
+    let left = LARGEST - 512;
+    const listed = topics.filter(({ topic }) => (left -= utf8.encode(topic).length + 24) > 0);
+    if (listed.length < topics.length && needed(topics[listed.length])) {
+      throw new WeirError(TOO_LARGE, `${topics.length} topics are too many to resume: ` +
+        "subscribe to parts of the filter instead");
+    }
+    return { ...frame, start: { Resume: { since, topics: listed } } };
   }
 
   renew() {
     const session = this.session();
     if (this.#over || !session || this.request || this.#streams.size || this.#queue.length) return;
+    this.#waits = false;
     this.#ids.clear();
     this.#holed.clear();
-    try {
-      session.begin(this);
-    } catch (error) {
-      this.fail(known(error));
-    }
+    session.begin(this);
   }
 
   /** Subscribed. */
-  answer({ position }, { welcome: { run } }) {
+  answer({ position }, session) {
+    const { run } = session.welcome;
     // No run is named 0: all there is of topics not heard of.
     this.#since ??= this.options.start === "All" ? { run: 0, position: 0 } : { run, position };
+    if (this.#waits) session.forget(this);
     this.#settle.resolve();
     this.#wake();
   }
 
   /** A stream begins; without a way to cancel it: it cannot be held up. @param {() => void} [cancel] */
   open(cancel) {
+    if (this.#waits) return cancel?.();
     const streams = this.#streams, keeper = cancel ? {} : this;
     streams.add(cancel);
     return {
@@ -960,11 +1026,6 @@ class Feed {
     for (const cancel of this.#streams) cancel?.();
     this.#streams = new Set();
     this.#free();
-    if (this.#since) return;
-    // What nobody was handed comes again.
-    this.#queue = [];
-    this.#size = 0;
-    this.#cursors.clear();
   }
 
   #free() {
@@ -973,7 +1034,10 @@ class Feed {
 
   /** What is queued stays. When the consumer has drained it, the rest is asked for. */
   shed() {
-    this.session()?.unsubscribe(this);
+    if (this.#waits && !this.#over) return;
+    // Nothing can be resumed, or handed out, before it is known where it began.
+    this.#waits = !this.#since && !this.#over;
+    this.session()?.unsubscribe(this, this.#waits);
     this.#cut();
   }
 
@@ -997,6 +1061,12 @@ class Feed {
   lost() {
     this.request = 0;
     this.#cut();
+    // What nobody was handed comes again.
+    if (!this.#since) {
+      this.#queue = [];
+      this.#size = 0;
+      this.#cursors.clear();
+    }
     if (this.#ending) this.fail(this.#ending);
   }
 
@@ -1024,6 +1094,10 @@ class Feed {
   #take(frame, datagram) {
     const { frame: kind, first = frame.sequence, last = first } = frame, now = performance.now();
     const rtt = this.session()?.rtt, cursor = this.#ids.get(frame.topic);
+    if (kind === "Mark" && this.#since) {
+      this.#since = { run: this.session().welcome.run, position: frame.position };
+      this.#marks++;
+    }
     if (kind === "Topic") {
       const { id, name } = frame, epoch = BigInt(frame.epoch);
       // Said again.
@@ -1034,11 +1108,13 @@ class Feed {
         this.#ids.set(cursor.id, null);
         this.#holed.delete(cursor);
       }
-      if (!this.scattered || cursor?.epoch !== epoch) {
-        cursor = new Receiver(safe(frame.next), now);
+      const next = safe(frame.next);
+      // Of an epoch that it knows it drops what it has had.
+      if (cursor?.epoch !== epoch || !this.scattered && next > cursor.top) {
+        cursor = new Receiver(next, now);
         this.#cursors.set(name, Object.assign(cursor, { topic: name, epoch }));
       }
-      cursor.id = id;
+      Object.assign(cursor, { id, follows: next, heard: this.#marks });
       // Its holes are under way, as if they had been asked for.
       for (const hole of cursor.holes) hole.due = now + patience(rtt);
       this.#ids.set(id, cursor);
@@ -1047,9 +1123,10 @@ class Feed {
     if (!["Message", "Gap", "Head"].includes(kind)) return;
     if (!this.scattered) {
       if (kind === "Head") return;
-      if (first !== cursor?.top || last < first) {
-        throw defect(`sequence ${first} where ${cursor?.top ?? "no topic"} was due`);
+      if (first !== cursor?.follows || last < first) {
+        throw defect(`sequence ${first} where ${cursor?.follows ?? "no topic"} was due`);
       }
+      cursor.follows = safe(last) + 1;
     }
     safe(last);
     if (datagram) {
@@ -1058,6 +1135,7 @@ class Feed {
     }
     // It is a hole once the topic is known.
     if (!cursor) return;
+    cursor.heard = this.#marks;
     // On a page that was busy it overtakes datagrams that are here already.
     if (kind === "Head") cursor.told(last + 1, now, rtt, now);
     else {
@@ -1084,11 +1162,25 @@ class Feed {
     this.#push({ kind: "gap", topic, epoch, first, last, cause });
   }
 
-  /** Asks for what is missing, but not faster than it is read. */
-  #repair(changed) {
-    if (changed?.holes.length) this.#holed.add(changed);
-    if (!this.#holed.size || !this.request || this.#crowded(0.5)) return;
+  /** Its holes are asked for when they are due: with each message there is no more to do. */
+  #repair(cursor) {
+    if (!cursor.holes.length) return;
+    const { seen, due } = cursor.holes.at(-1), { deadline } = this.options;
+    this.#holed.add(cursor);
+    this.#arm(deadline ? Math.min(due, seen + deadline - this.session().rtt / 2) : due);
+  }
+
+  #arm(due) {
+    if (due >= this.#due) return;
     clearTimeout(this.#timer);
+    this.#due = due;
+    this.#timer = setTimeout(() => this.#ask(), due - performance.now());
+  }
+
+  /** Asks for what is missing, but not faster than it is read. */
+  #ask() {
+    this.#due = Infinity;
+    if (!this.request || this.#crowded(0.5)) return;
     const session = this.session(), now = performance.now();
     let soonest = Infinity;
     for (const cursor of this.#holed) {
@@ -1103,7 +1195,7 @@ class Feed {
       if (!cursor.holes.length) this.#holed.delete(cursor);
       soonest = Math.min(soonest, wake);
     }
-    this.#timer = setTimeout(() => this.#repair(), soonest - now);
+    this.#arm(soonest);
   }
 
   /** One after the other, in the order of the calls. @returns {Promise<any>} */
@@ -1119,7 +1211,8 @@ class Feed {
       if (value) {
         this.#size -= weight(value);
         if (!this.full) this.#free();
-        this.#repair();
+        // The timer ran out while too much was waiting here.
+        if (this.#due === Infinity && this.#holed.size) this.#ask();
         return { value, done: false };
       }
       if (this.#over) {
@@ -1179,13 +1272,15 @@ export class Client extends EventTarget {
    * @param {string} name @param {string | ArrayBuffer | ArrayBufferView} payload
    * @param {{ realtime?: boolean }} [options] @returns {Promise<any>}
    */
-  publish(name, payload, { realtime = false } = {}) {
+  publish(name, payload, { realtime = false, ...rest } = {}) {
     return new Promise((resolve, reject) => {
       this.#open();
+      none(rest);
       /** @type {any} */
-      const given = typeof payload === "string" ? utf8.encode(payload) : payload ?? 0;
-      const { buffer = given, byteOffset, byteLength } = given;
-      if (!(byteLength >= 0)) {
+      const given = typeof payload === "string" ? utf8.encode(payload) : payload;
+      const { buffer = given, byteOffset, byteLength } = given ?? {};
+      // A buffer of another frame of the page is none of this one's.
+      if (!ArrayBuffer.isView(given) && !/ArrayBuffer]$/.test({}.toString.call(given))) {
         throw new TypeError("a payload is a string, an ArrayBuffer or a view");
       }
       if (byteLength > this.maxPayload) {
@@ -1270,8 +1365,11 @@ export class Client extends EventTarget {
    * @returns {api.Subscription}
    */
   subscribe(filter, options = {}) {
-    const { from = "new", lag = "oldest", delivery = "ordered", deadline = 0, signal } = options;
+    const { from = "new", lag = "oldest", delivery = "ordered", deadline = 0, signal, ...rest } =
+      options;
     const close = () => feed.fail(null);
+    this.#open();
+    none(rest);
     let feed;
     try {
       const last = /^last:(\d+)$/.exec(String(from));
@@ -1284,13 +1382,13 @@ export class Client extends EventTarget {
         this.#readers.delete(feed);
         signal?.removeEventListener("abort", close);
       });
-      encode(feed.frame(0));
-    } catch {
-      throw new TypeError(`no such options: ${JSON.stringify(options)}`);
+      framed(feed);
+    } catch (error) {
+      throw new TypeError(`cannot subscribe ${JSON.stringify([filter, options])}: ${words(error)}`);
     }
     this.#readers.add(feed);
     signal?.addEventListener("abort", close);
-    if (signal?.aborted || this.#closing || this.#over) close();
+    if (signal?.aborted) close();
     feed.renew();
     const { ready, stats } = feed, next = () => feed.next();
     return {
@@ -1308,6 +1406,7 @@ export class Client extends EventTarget {
   async #ask(frame, value) {
     this.#open();
     const question = new Question(() => this.#session, frame, value);
+    framed(question);
     try {
       this.#readers.add(question);
       question.renew();
@@ -1322,7 +1421,8 @@ export class Client extends EventTarget {
    * @param {string} topic @param {{ sequence?: number, digest?: string }} [which]
    * @returns {Promise<api.Message>}
    */
-  get(topic, { sequence, digest } = {}) {
+  async get(topic, { sequence, digest, ...rest } = {}) {
+    none(rest);
     return this.#ask((request) => ({
       frame: "Get", request, topic,
       which: digest !== undefined ? { Digest: unhex(digest) }
@@ -1435,35 +1535,53 @@ export class Client extends EventTarget {
 
 // ---- Connecting ----
 
-/** What the daemon says of its WebTransport; nothing if it cannot be asked. */
-const about = async ({ base, pinned }) => {
-  if (pinned) return { hashes: pinned.map(unhex) };
+/** What the daemon says of its WebTransport; null if it cannot be asked. It may refuse. */
+const ask = async (base) => {
   try {
     const answer = await fetch(new URL("/certificate.sha256", base));
-    const { pinning, current, next, port, path } = await answer.json();
-    return { hashes: pinning ? [current, next].filter(Boolean).map(unhex) : [], port, path };
-  } catch {
-    return { hashes: [] };
+    const { code, detail, ...facts } = await answer.json();
+    if (code) throw new WeirError(code, detail);
+    return facts;
+  } catch (error) {
+    if (refused(error)) throw error;
+    return null;
   }
+};
+
+const about = async ({ base, pinned }) => {
+  if (pinned) return { hashes: pinned.map(unhex) };
+  const { pinning, current, next, port, path } = (await ask(base)) ?? {};
+  return { hashes: pinning ? [current, next].filter(Boolean).map(unhex) : [], port, path };
 };
 
 /**
  * WebTransport, and WebSocket where that fails or takes long: the first to be welcomed wins.
  * @returns {Promise<{ session: Session, reason: string }>}
  */
-const race = (target) => new Promise((resolve, reject) => {
-  const { base, transport, fallbackAfter, timeout } = target;
+const race = (target, signal) => new Promise((resolve, reject) => {
+  const { base, transport, fallbackAfter, timeout, pinned } = target;
   const sessions = [], failures = [], auto = transport === "auto";
-  let running = 0, over = false, fallen = false;
+  let running = 0, over = false, fallen = false, blocked = false;
+
+  const violated = ({ effectiveDirective, blockedURI: uri }) => {
+    // Of a WebSocket the browser may name the scheme only.
+    blocked ||= effectiveDirective === "connect-src" && (uri.includes(base.hostname) || /^wss?$/.test(uri));
+  };
+  globalThis.addEventListener?.("securitypolicyviolation", violated);
 
   const settle = (error, won) => {
     if (over) return;
     over = true;
     timers.forEach(clearTimeout);
+    signal?.removeEventListener("abort", aborted);
+    globalThis.removeEventListener?.("securitypolicyviolation", violated);
     for (const session of sessions) if (session !== won?.session) session.end(closed());
     if (won) resolve(won);
     else reject(error);
   };
+
+  const aborted = () => settle(signal.reason);
+  signal?.addEventListener("abort", aborted);
 
   const greet = (open) => {
     if (over) throw closed();
@@ -1483,10 +1601,38 @@ const race = (target) => new Promise((resolve, reject) => {
       if (refused(error)) return settle(error);
       failures.push(words(error));
       failed(words(error));
-      if (!running) {
-        settle(new WeirError(null, `cannot reach ${base.origin}: ${failures.join("; ")}`,
-          "unreachable", true));
+      if (!running) giveUp();
+    }
+  };
+
+  /** What the daemon says of itself, and so if the hashes given are not its. */
+  const inquire = async () => {
+    const facts = await ask(base), { pinning, current, next } = facts ?? {};
+    return { facts, wrong: pinned && pinning &&
+      !pinned.some((hash) => [current, next].includes(hash.toLowerCase())) &&
+      `certificateHashes do not name the daemon's certificate, which is ${current}` };
+  };
+
+  const unreachable = (why, retry) =>
+    settle(new WeirError(null, `cannot reach ${base.origin}: ${why}`, "unreachable", retry));
+
+  /** Nothing came of it: looks for the cause. */
+  const giveUp = async () => {
+    try {
+      const { facts, wrong } = await inquire();
+      // The event of a violation comes a little later than what it is about.
+      await sleep(10);
+      if (blocked) {
+        return unreachable("this page's Content-Security-Policy blocks it: " +
+          `allow ${base.host} in connect-src`, false);
       }
+      if (wrong) return unreachable(wrong, false);
+      failures.push(facts
+        ? "the daemon answers over HTTP: it may be full, or something between blocks the rest"
+        : "nothing answers there, or this browser does not trust its certificate");
+      unreachable(failures.join("; "), true);
+    } catch (error) {
+      settle(error);
     }
   };
 
@@ -1510,7 +1656,8 @@ const race = (target) => new Promise((resolve, reject) => {
       // The certificate may have changed since the daemon was asked.
       target.about = null;
       if (before?.hashes.length && !target.pinned) return webTransport();
-      throw broken(`WebTransport failed: ${words(error)}`);
+      const { wrong } = pinned ? await inquire() : {};
+      throw broken(wrong || `WebTransport failed: ${words(error)}`);
     }
   };
 
@@ -1519,16 +1666,23 @@ const race = (target) => new Promise((resolve, reject) => {
     fallen = true;
     const url = new URL("/weir", base);
     url.protocol = base.protocol.replace("http", "ws");
-    attempt(async () => greet((session) => overWebSocket(url.href, session)), `WebSocket: ${why}`);
+    const began = performance.now();
+    // Where TCP fails, UDP has as long again, and time for its round trips: Firefox waits for ever.
+    attempt(async () => greet((session) => overWebSocket(url.href, session)), `WebSocket: ${why}`,
+      () => timers.push(setTimeout(giveUp,
+        blocked ? 0 : Math.max(fallbackAfter, 4 * (performance.now() - began)))));
   };
 
   const timers = [setTimeout(() => settle(new WeirError(null,
     `${base.origin} did not answer within ${timeout} ms`, "timed_out", true)), timeout)];
   if (transport === "websocket") return webSocket("as asked for");
-  if (auto) {
-    timers.push(setTimeout(() => webSocket(`no answer over UDP within ${fallbackAfter / 1000} s`),
-      fallbackAfter));
-  }
+  timers.push(setTimeout(async () => {
+    // Firefox does not say that a hash is wrong.
+    const { wrong } = (pinned &&
+      await Promise.race([inquire().catch(nothing), sleep(fallbackAfter)])) ?? {};
+    if (auto) webSocket(wrong || `no answer over UDP within ${fallbackAfter / 1000} s`);
+    else if (wrong) unreachable(wrong, false);
+  }, fallbackAfter));
   attempt(webTransport, "WebTransport", auto ? webSocket : nothing);
 });
 
@@ -1538,7 +1692,7 @@ const race = (target) => new Promise((resolve, reject) => {
  */
 export const connect = async (url = new URL(import.meta.url).origin, options = {}) => {
   const { token = null, transport = "auto", certificateHashes: pinned, webTransportPort: port,
-    fallbackAfter = 1500, timeout = 10_000, reconnect = true } = options;
+    fallbackAfter = 1500, timeout = 10_000, reconnect = true, signal, ...rest } = options;
   /** @type {any} */
   let base;
   try {
@@ -1548,10 +1702,20 @@ export const connect = async (url = new URL(import.meta.url).origin, options = {
     throw new WeirError(null, `not a daemon's address: ${url}: say https://host:port`, "unreachable",
       false);
   }
+  none(rest);
+  for (const [good, what] of [
+    [["auto", "webtransport", "websocket"].includes(transport), `no such transport: ${transport}`],
+    [!pinned || Array.isArray(pinned) && pinned.every((hash) => /^[\da-f]{64}$/i.test(hash)),
+      "certificateHashes are SHA-256: 64 hex digits each"],
+    [port === undefined || port > 0 && port < 65536, `no port: ${port}`],
+    [[fallbackAfter, timeout].every((ms) => ms >= 0 && ms < 2 ** 31), "times are in ms, below 2^31"],
+  ]) if (!good) throw new TypeError(what);
+  signal?.throwIfAborted();
   const producer = crypto.getRandomValues(new Uint8Array(16));
   const hello = { frame: "Hello", version: 1, producer, token, agent: "weir-js/0.1.0" };
   const target = {
     base, hello, transport, pinned, port, fallbackAfter, timeout, reconnect, about: null,
   };
-  return new Client(target, await race(target));
+  encode(hello);
+  return new Client(target, await race(target, signal));
 };

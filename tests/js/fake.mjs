@@ -29,6 +29,14 @@ export const clocked = async (body) => {
     get now() {
       return now;
     },
+    /** How many timers have been set. */
+    get set() {
+      return last;
+    },
+    /** How many are still to run. */
+    get pending() {
+      return timers.size;
+    },
     /** Of timers due at the same time the one set first runs first. */
     async pass(ms) {
       const end = now + ms;
@@ -158,6 +166,7 @@ class FakeWebSocket {
   constructor(url) {
     this.url = url;
     const peer = (this.peer = new Peer("websocket"));
+    peer.link = this;
     const read = peer.reader(new Set());
     this.read = read;
     const emit = (bytes) => {
@@ -180,6 +189,8 @@ class FakeWebSocket {
       this.onclose({ code, reason });
     };
     peer.open = () => this.onopen();
+    // As Chromium where the page's policy blocks it: no close follows.
+    peer.error = () => this.onerror({});
     FakeWebSocket.script(peer, url);
   }
   send(bytes) {
@@ -311,7 +322,7 @@ export const world = ({ transport, script = (peer) => peer.welcome(), certificat
   if (transport === "websocket") delete globalThis.WebTransport;
   else globalThis.WebTransport = FakeWebTransport;
   globalThis.fetch = async () => {
-    const answer = typeof certificate === "function" ? certificate() : certificate;
+    const answer = await (typeof certificate === "function" ? certificate() : certificate);
     if (!answer) throw new TypeError("fetch failed");
     return { json: async () => answer };
   };

@@ -93,7 +93,8 @@ chance("each message once, in three deliveries, through broken sessions", async 
   assert.equal(w.peers.length, 3);
   client.close();
   await clock.pass(1);
-  return { rtt: Math.round(rtt), loss: loss.toFixed(2), ...stats[2] };
+  const { there, listed } = relay;
+  return { rtt: Math.round(rtt), loss: loss.toFixed(2), there, listed, ...stats[2] };
 });
 
 chance("published in datagrams: accepted once, answered all", async ({ clock, random }) => {

@@ -4,12 +4,19 @@
 
 import { message, topic } from "./fake.mjs";
 
+// Messages of a subscription between two Marks.
+const MARKED = 20;
+
 export class Relay {
   #topics = new Map();
   #accepted = new Map();
+  #position = 0;
   /** What was lost and what was sent, in datagrams. */
   lost = 0;
   sent = 0;
+  /** Topics that were there when a subscription resumed, and those that it listed. */
+  there = 0;
+  listed = 0;
   peer = null;
 
   constructor(random, { rtt, loss, jitter = 0 }) {
@@ -18,7 +25,7 @@ export class Relay {
 
   topic(name) {
     if (!this.#topics.has(name)) {
-      this.#topics.set(name, { id: this.#topics.size + 1, name, log: [], epoch: 77n });
+      this.#topics.set(name, { id: this.#topics.size + 1, name, log: [], positions: [], epoch: 77n });
     }
     return this.#topics.get(name);
   }
@@ -95,14 +102,19 @@ export class Relay {
   }
 
   #subscribe(peer, { request, filter, delivery, start }) {
-    const subscription = { request, filter, delivery, announced: new Map(), heads: new Map() };
+    const subscription = {
+      request, filter, delivery, announced: new Map(), heads: new Map(), unmarked: 0,
+    };
     this.subscriptions.push(subscription);
-    this.#say(peer, { frame: "Subscribed", request, position: 0 });
+    this.#say(peer, { frame: "Subscribed", request, position: this.#position });
     for (const one of this.#topics.values()) {
       if (!this.#matches(filter, one.name)) continue;
       const known = start.Resume?.topics.find(({ topic }) => topic === one.name);
-      // Not listed, same run: nothing of it had been accepted when the subscription first began.
-      const next = known?.next ?? (start.Resume ? 1 : one.log.length + 1);
+      // Not listed, same run: what was accepted after the position.
+      const since = start.Resume?.since.position ?? this.#position;
+      const next = known?.next ?? one.positions.filter((position) => position <= since).length + 1;
+      if (start.Resume) this.there++;
+      if (known) this.listed++;
       if (next > one.log.length) continue;
       subscription.announced.set(one, { next, until: performance.now() + 3 * this.rtt });
       this.#write(peer, request, topic(one.id, one.name, next, one.epoch));
@@ -110,6 +122,20 @@ export class Relay {
         this.#write(peer, request, message(one.id, n, one.log[n - 1]));
       }
     }
+    this.#mark(subscription, MARKED);
+  }
+
+  // All that it gets of what was accepted so far has been written, or is told by its head.
+  #mark(subscription, more) {
+    const { request, delivery, announced } = subscription;
+    if ((subscription.unmarked += more) < MARKED) return;
+    subscription.unmarked = 0;
+    if (delivery !== "Ordered") {
+      for (const { id, log } of announced.keys()) {
+        this.#write(this.peer, request, { frame: "Head", topic: id, sequence: log.length });
+      }
+    }
+    this.#write(this.peer, request, { frame: "Mark", position: this.#position });
   }
 
   #matches(filter, name) {
@@ -119,6 +145,7 @@ export class Relay {
   /** Accepts a message, and sends it to whoever subscribed. */
   accept(name, payload) {
     const one = this.topic(name), sequence = one.log.push(payload);
+    one.positions.push(++this.#position);
     for (const subscription of this.subscriptions) {
       if (subscription.over || !this.#matches(subscription.filter, name)) continue;
       const now = performance.now(), { request } = subscription;
@@ -128,9 +155,8 @@ export class Relay {
       }
       if (subscription.delivery === "Ordered" || this.peer.transport === "websocket") {
         this.#write(this.peer, request, message(one.id, sequence, payload));
-        continue;
-      }
-      this.#send(subscription, one, sequence);
+      } else this.#send(subscription, one, sequence);
+      this.#mark(subscription, 1);
     }
     return sequence;
   }

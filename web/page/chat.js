@@ -64,8 +64,8 @@ export class Chat extends EventTarget {
     this.#queue = [];
     this.#own.clear();
     this.epoch = this.sequence = null;
-    const subscription = client.subscribe(this.topic, { from: "last:50" });
     try {
+      const subscription = client.subscribe(this.topic, { from: "last:50" });
       await subscription.ready;
       this.#empty.hidden = this.#log.childElementCount > 0 || this.#queue.length > 0;
       for await (const event of subscription) this.#take(event);

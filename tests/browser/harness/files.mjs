@@ -1,4 +1,5 @@
-// A small server for the tests' own pages: an empty page at /, weir.js and the page's files at /web/,
+// A small server for the tests' own pages: an empty page at /, the
+// same with a strict policy at /bound, weir.js and the page's files at /web/,
 // this repository's tests at /tests/. It stands on an origin of its own, as a page of someone who
 // uses a daemon elsewhere does.
 
@@ -36,8 +37,10 @@ export class Files {
   async answer(request, response) {
     const path = normalize(decodeURIComponent(new URL(request.url, "http://x").pathname));
     response.setHeader("cache-control", "no-store");
-    if (path === "/") {
+    if (path === "/" || path === "/bound") {
       response.setHeader("content-type", types[".html"]);
+      // A page that may connect to its own origin only.
+      if (path === "/bound") response.setHeader("content-security-policy", "connect-src 'self'");
       // An icon of its own, or Chromium asks for one and complains that there is none.
       response.end('<!doctype html><meta charset="utf-8"><title>test</title><link rel="icon" href="data:,">');
       return;
