@@ -216,3 +216,52 @@ async fn more_topics_than_a_list_can_hold_are_resumed() {
     let rest: Vec<_> = (TOPICS / 1000 * 1000 + 1..=TOPICS).map(|id| (name(id), 2)).collect();
     assert_eq!(topics, rest);
 }
+
+/// The daemon's half: of 30,000 topics with names of 65 characters, which would be 2.5 MB, a client
+/// that comes back names those of the last thousand or two, and misses and repeats nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_a_real_daemon_comes_back_to_any_number_of_topics() {
+    const TOPICS: usize = 30_000;
+    for transport in common::TRANSPORTS {
+        for delivery in [Delivery::Ordered, Delivery::Realtime] {
+            let daemon = common::daemon().await;
+            let name = |n: usize| format!("m/{n:0>63}");
+            let mut options = SubscribeOptions { delivery, ..SubscribeOptions::default() };
+            let subscriber = common::client(&daemon, transport).await;
+            let mut subscription = within(subscriber.subscribe("m/**", &options)).await.unwrap();
+            let mut had = vec![false; TOPICS + 10];
+            let mut first = true;
+            for n in 0..TOPICS {
+                daemon.publish(&name(n), n.to_string()).unwrap();
+                // In portions, so that it keeps up.
+                if n % 500 == 499 || first {
+                    let come =
+                        if first { 1 } else { n + 1 - had.iter().filter(|had| **had).count() };
+                    for _ in 0..come {
+                        let event = within(subscription.next()).await.unwrap().unwrap();
+                        let Event::Message(message) = event else { panic!("{event:?}") };
+                        let n: usize =
+                            std::str::from_utf8(&message.payload).unwrap().parse().unwrap();
+                        assert!(!std::mem::replace(&mut had[n], true), "twice");
+                    }
+                    first = false;
+                }
+            }
+            options.start = subscription.resume();
+            drop((subscription, subscriber));
+            for n in TOPICS..TOPICS + 10 {
+                daemon.publish(&name(n), n.to_string()).unwrap();
+            }
+            let again = common::client(&daemon, transport).await;
+            let mut subscription = within(again.subscribe("m/**", &options)).await.unwrap();
+            for _ in 0..10 {
+                let event = within(subscription.next()).await.unwrap().unwrap();
+                let Event::Message(message) = event else { panic!("{event:?}") };
+                let n: usize = std::str::from_utf8(&message.payload).unwrap().parse().unwrap();
+                assert!(n >= TOPICS && !std::mem::replace(&mut had[n], true), "{n} again");
+            }
+            assert!(had.iter().all(|had| *had));
+            daemon.shutdown().await;
+        }
+    }
+}

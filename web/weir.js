@@ -916,6 +916,7 @@ class Feed {
   #since = null;
   /** How many Marks there were. A cursor was heard of since the last if its `heard` is this. */
   #marks = 0;
+  #ahead = new Map();
   // Receivers, by topic name, for life;
   #cursors = new Map();
   // the same by topic id, while subscribed: null for one that was forgotten;
@@ -1097,6 +1098,7 @@ class Feed {
     if (kind === "Mark" && this.#since) {
       this.#since = { run: this.session().welcome.run, position: frame.position };
       this.#marks++;
+      for (const cursor of this.#ahead.keys()) cursor.heard = this.#marks;
     }
     if (kind === "Topic") {
       const { id, name } = frame, epoch = BigInt(frame.epoch);
@@ -1136,6 +1138,9 @@ class Feed {
     // It is a hole once the topic is known.
     if (!cursor) return;
     cursor.heard = this.#marks;
+    // What came in another way than on the subscription's stream may stand after the next Mark.
+    if (datagram || frame.payload?.length > JOIN) this.#ahead.set(cursor, last);
+    else if (!(this.#ahead.get(cursor) > last)) this.#ahead.delete(cursor);
     // On a page that was busy it overtakes datagrams that are here already.
     if (kind === "Head") cursor.told(last + 1, now, rtt, now);
     else {

@@ -66,6 +66,9 @@ pub(super) struct Scattered {
     names: HashMap<u64, Named>,
     ids: HashMap<Arc<str>, u64>,
     marks: u64,
+    // By topic, the newest sequence that came in another way than on the subscription's stream, which
+    // has not told of it yet.
+    ahead: HashMap<u64, u64>,
     inbox: Arc<Inbox>,
     streams: FuturesUnordered<Reading>,
     // Topic and sequence of what has begun on one of them: nothing to ask for.
@@ -101,6 +104,7 @@ impl Scattered {
             names: HashMap::new(),
             ids: HashMap::new(),
             marks: 0,
+            ahead: HashMap::new(),
             inbox,
             streams: FuturesUnordered::new(),
             arriving: Vec::new(),
@@ -173,7 +177,7 @@ impl Scattered {
             }
             if let Poll::Ready(frame) = self.inbox.poll(context) {
                 self.datagrams += 1;
-                self.take(&frame, place)?;
+                self.take(&frame, true, place)?;
                 continue;
             }
             match self.streams.poll_next_unpin(context) {
@@ -280,18 +284,38 @@ impl Scattered {
 
     fn take_arrived(&mut self, arrived: Arrived, place: &mut Place) -> Result<(), SubscribeError> {
         match arrived {
-            Arrived::Frame(frame) => return self.take(&frame, place),
+            Arrived::Frame(frame) => return self.take(&frame, false, place),
             Arrived::Begun(topic, sequence) => self.arriving.push((topic, sequence)),
             Arrived::Aborted(topic, sequence, _) => self.arrives_no_more((topic, sequence)),
             Arrived::Whole(whole) => {
                 self.arrives_no_more((whole.topic, whole.sequence));
+                self.runs_ahead(whole.topic, whole.sequence);
                 self.message(whole);
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, frame: &Bytes, place: &mut Place) -> Result<(), SubscribeError> {
+    // It has come in another way than on the subscription's stream, and so perhaps before a mark
+    // that it stands after.
+    fn runs_ahead(&mut self, topic: u64, sequence: u64) {
+        let ahead = self.ahead.entry(topic).or_default();
+        *ahead = sequence.max(*ahead);
+    }
+
+    // The subscription's stream has told of the topic up to there: a mark after it covers that.
+    fn told(&mut self, topic: u64, sequence: u64) {
+        if self.ahead.get(&topic).is_some_and(|ahead| *ahead <= sequence) {
+            self.ahead.remove(&topic);
+        }
+    }
+
+    fn take(
+        &mut self,
+        frame: &Bytes,
+        datagram: bool,
+        place: &mut Place,
+    ) -> Result<(), SubscribeError> {
         let decoded = DaemonFrame::decode(frame);
         let (now, rtt) = (self.now(), self.shared.rtt());
         match decoded.map_err(|error| SubscribeError::Protocol(error.to_string()))? {
@@ -310,6 +334,7 @@ impl Scattered {
                         }
                     }
                     self.names.remove(&known);
+                    self.ahead.remove(&known);
                     self.receiver.forget(known);
                 }
                 let had = place.heard_of(name, epoch);
@@ -319,21 +344,33 @@ impl Scattered {
                 self.receiver.topic(now, rtt, id, next, had);
             }
             DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
+                if datagram {
+                    self.runs_ahead(topic, sequence);
+                } else {
+                    self.told(topic, sequence);
+                }
                 let (payload, known) = (frame.slice_ref(payload), Known::default());
                 self.message(Whole { topic, sequence, count, stamp, payload, known });
             }
             DaemonFrame::Gap { topic, first, last, cause } => {
+                self.told(topic, last);
                 for (first, last) in self.receiver.gap(now, rtt, topic, first, last) {
                     self.gap(topic, first, last, cause);
                 }
             }
             DaemonFrame::Head { topic, sequence } => {
+                self.told(topic, sequence);
                 self.receiver.head(now, rtt, topic, sequence);
             }
             // What stands before it has been handed out, or is known to be missing.
             DaemonFrame::Mark { position } => {
                 place.mark(position)?;
                 self.marks = place.marks();
+                for topic in self.ahead.keys() {
+                    if let Some(named) = self.names.get_mut(topic) {
+                        named.marks = self.marks;
+                    }
+                }
             }
             _ => {
                 let what = "a frame that does not belong to a subscription";

@@ -249,6 +249,8 @@ impl Subscription {
     fn take(&mut self, frame: &Bytes) -> Result<Option<Event>, SubscribeError> {
         let decoded = DaemonFrame::decode(frame);
         match decoded.map_err(|error| SubscribeError::Protocol(error.to_string()))? {
+            // Said again: nothing new.
+            DaemonFrame::Topic { id, .. } if self.topics.contains_key(&id) => Ok(None),
             DaemonFrame::Topic { id, epoch, next, name } => {
                 // A name that comes back has a new id and epoch.
                 let (had, marks) = (self.place.heard_of(name, epoch), self.place.marks());

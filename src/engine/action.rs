@@ -19,6 +19,9 @@ pub enum Action {
         deadline: u64,
         /// Whether its datagrams need not say whose they are: it is the session's first with any.
         bare: bool,
+        /// Whether its client is to be told how far it has come, from position to position: its
+        /// filter matches any number of topics. None if not.
+        marks: Option<u64>,
     },
     /// Send again what did not come: see [`Engine::repair`](super::Engine::repair).
     Repair {

@@ -46,7 +46,7 @@ pub(super) const PORTIONS: Portions = Portions {
 
 /// Topics of which a subscription that is read apart remembers where it began, 48 bytes each; and
 /// so many of these are not charged.
-const KNOWN: usize = 16_384;
+const KNOWN: usize = 131_072;
 const KNOWN_FREE: usize = 256;
 const KNOWN_COST: usize = 48;
 

@@ -343,6 +343,7 @@ impl Session {
             }
         };
         let cost = cost_of(&filter);
+        let marks = (!filter.is_exact()).then_some(engine.position());
         let subscription = engine.subscribe(filter, start, lag);
         self.subscriptions.insert(request, (subscription, cost));
         let position = engine.position();
@@ -352,7 +353,7 @@ impl Session {
             Delivery::Realtime => u64::from(deadline) * 1000,
             _ => 0,
         };
-        Ok(Some(Action::Deliver { request, subscription, delivery, deadline, bare }))
+        Ok(Some(Action::Deliver { request, subscription, delivery, deadline, bare, marks }))
     }
 
     // Whether there is room for one more subscription.

@@ -58,8 +58,8 @@ struct Sent {
 /// A large message, to be read from the cache when its turn has come.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Far {
-    topic: u64,
-    sequence: u64,
+    pub(super) topic: u64,
+    pub(super) sequence: u64,
     size: usize,
 }
 

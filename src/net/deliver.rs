@@ -3,6 +3,7 @@
 use super::apart::priority;
 use super::follow::{Follow, append_chunk};
 use super::link::{Tx, WriteError};
+use super::marks::Marks;
 use super::session::Peer;
 use crate::engine::{Answer, Item, Large, SubscriptionId, Wanted, encode_item};
 use crate::wire::{Code, DaemonFrame, Encoded, LARGE, Refusal};
@@ -46,15 +47,23 @@ impl Drop for Stream {
 
 /// Delivers until the subscription or the session ends.
 /// Messages older than `deadline` µs are passed over; 0 is none.
-pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId, deadline: u64) {
+pub(super) async fn deliver(
+    peer: Arc<Peer>,
+    request: u32,
+    id: SubscriptionId,
+    deadline: u64,
+    mut marks: Marks,
+) {
     let mut stream = Stream::default();
     // Stands before whatever is written; what the peer knows is left out there.
     let whose = DaemonFrame::For { request }.to_bytes();
     let mut pieces = vec![whose.clone()];
     loop {
+        let mut items = 0;
         let read = poll_fn(|context| {
             let wanted = wanted(BATCH, deadline, Large::Pieces);
             peer.core.poll_read(id, context, wanted, &mut |item| {
+                items += usize::from(matches!(item, Item::Message(_) | Item::Gap { .. }));
                 append(&item, &mut pieces);
             })
         });
@@ -69,6 +78,10 @@ pub(super) async fn deliver(peer: Arc<Peer>, request: u32, id: SubscriptionId, d
                 return fell_behind(&peer, request, &refusal);
             }
         };
+        marks.count(items);
+        if marks.are_due() {
+            pieces.extend(marks.take(&peer, id));
+        }
         let (written, at_once) = at_once(pin!(stream.write(&peer, &mut pieces))).await;
         match written {
             Ok(()) => {

@@ -79,6 +79,12 @@ impl Heads {
         };
     }
 
+    /// All of them, due or not.
+    pub(super) fn pop_all(&mut self, mut tell: impl FnMut(u64, u64)) {
+        self.newest.drain().for_each(|(topic, newest)| tell(topic, newest.sequence));
+        self.due = None;
+    }
+
     /// Those to tell now. `path` is asked for once, if at all.
     pub(super) fn pop(
         &mut self,

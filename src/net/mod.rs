@@ -21,6 +21,7 @@
 //! | `pace` | how fast something has to come that has begun to, over HTTP too |
 //! | `follow` | a large message on its way to one peer |
 //! | `deliver`, `apart`, `realtime` | one subscription, out: in order, a stream for each message, in datagrams |
+//! | `marks` | how far a subscription has come, told from time to time |
 //! | `piece`, `heads`, `streamed`, `path` | of the last: what was read; the end of a burst; what needs no repair; how long the way is |
 //! | `datagrams`, `asked` | what comes in datagrams; the repairs among it |
 
@@ -61,6 +62,8 @@ pub(crate) mod hold;
 pub(crate) mod identity;
 #[cfg(feature = "daemon")]
 pub(crate) mod incoming;
+#[cfg(feature = "daemon")]
+pub(crate) mod marks;
 #[cfg(feature = "daemon")]
 pub(crate) mod pace;
 #[cfg(feature = "daemon")]

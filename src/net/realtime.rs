@@ -7,6 +7,7 @@ use super::asked::{Asked, Hole};
 use super::deliver::{Stream, append_encoded, at_once, fell_behind, wanted};
 use super::heads::Heads;
 use super::link::{Gone, WriteError};
+use super::marks::Marks;
 use super::path::Watch;
 use super::piece::{Piece, Told, frame_of, take};
 use super::session::Peer;
@@ -15,6 +16,7 @@ use crate::engine::{Item, Large, Repaired, SubscriptionId};
 use crate::wire::realtime::Repeats;
 use crate::wire::{Code, DaemonFrame, Encoded, Refusal};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -34,12 +36,13 @@ const REPEATED: u64 = 64 << 10;
 const LATE: u64 = 5_000;
 
 /// How a subscription is to be carried.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Carriage {
     /// Pass over what is older, µs; 0 is none.
     pub(super) deadline: u64,
     /// Datagrams need not say whose they are.
     pub(super) bare: bool,
+    pub(super) marks: Marks,
 }
 
 struct Delivery {
@@ -55,6 +58,9 @@ struct Delivery {
     // Announcements that may not have arrived yet, and until when they go along.
     recent: Vec<(u64, Bytes, u64)>,
     heads: Heads,
+    marks: Marks,
+    // Of large ones, which have no heads otherwise, the newest since the last mark.
+    large: BTreeMap<u64, u64>,
     streamed: Streamed,
     // For when something is due, and what it is set to.
     timer: Pin<Box<Sleep>>,
@@ -101,6 +107,8 @@ pub(super) async fn deliver(
         watch: Watch::begin(),
         recent: Vec::new(),
         heads: Heads::default(),
+        marks: carriage.marks,
+        large: BTreeMap::new(),
         streamed: Streamed::default(),
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         set: None,
@@ -154,7 +162,7 @@ impl Delivery {
         let next = self.next(id, deadline, asked, turn, &mut taken).await;
         match next {
             Next::Read(read) => {
-                let (sent, at_once) = at_once(pin!(self.send(taken >= BATCH))).await;
+                let (sent, at_once) = at_once(pin!(self.send(id, taken >= BATCH))).await;
                 sent?;
                 let more = read.map_err(End::Fell)?;
                 // Sent without waiting: nobody can have woken this task for anything else.
@@ -221,12 +229,13 @@ impl Delivery {
     }
 
     // Sends what was read.
-    async fn send(&mut self, behind: bool) -> Result<(), End> {
+    async fn send(&mut self, id: SubscriptionId, behind: bool) -> Result<(), End> {
         let now = self.watch.now();
         self.watch.sample(&self.peer.link, now);
         self.recent.retain(|(_, _, until)| *until > now);
         let size = if behind { 0 } else { self.watch.size };
         let mut batch = std::mem::take(&mut self.batch);
+        self.marks.count(batch.len());
         for piece in batch.drain(..) {
             match piece {
                 Piece::Topic(topic, frame) => {
@@ -237,11 +246,34 @@ impl Delivery {
                 }
                 Piece::Gap(frame) => self.pieces.push(frame),
                 Piece::Message(told) => self.message(now, size, told).await?,
-                Piece::Large(far, name) => Box::pin(self.send_apart(far, &name)).await,
+                Piece::Large(far, name) => {
+                    if self.marks.are_told() {
+                        self.large.insert(far.topic, far.sequence);
+                    }
+                    Box::pin(self.send_apart(far, &name)).await;
+                }
             }
         }
         self.batch = batch;
+        if self.marks.are_due() {
+            self.mark(id);
+        }
         Ok(self.flush().await?)
+    }
+
+    // Says how far it has come, after the newest sequence of each topic that it has come to: so
+    // what is lost of them is a hole.
+    fn mark(&mut self, id: SubscriptionId) {
+        let Some(mark) = self.marks.take(&self.peer, id) else {
+            return;
+        };
+        let Self { heads, pieces, large, .. } = self;
+        let mut tell = |topic, sequence| {
+            pieces.push(DaemonFrame::Head { topic, sequence }.to_bytes());
+        };
+        heads.pop_all(&mut tell);
+        std::mem::take(large).into_iter().for_each(|(topic, sequence)| tell(topic, sequence));
+        pieces.push(mark);
     }
 
     async fn message(&mut self, now: u64, size: usize, told: Told) -> Result<(), Gone> {

@@ -8,6 +8,7 @@ use super::frames::{End, Frames};
 use super::hold::Allowance;
 use super::incoming::{Came, Incoming};
 use super::link::{Link, Rx, Transport, Tx, WriteError};
+use super::marks::Marks;
 use super::outbox::Outbox;
 use super::realtime::{self, Carriage};
 use super::{apart, deliver};
@@ -243,13 +244,15 @@ async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
         };
         for action in actions.drain(..) {
             match action {
-                Action::Deliver { request, subscription, delivery, deadline, bare } => {
+                Action::Deliver { request, subscription, delivery, deadline, bare, marks } => {
+                    let marks = Marks::new(marks);
                     let peer = peer.clone();
                     let task = match (delivery, peer.link.transport()) {
                         // One channel has one order.
                         (Delivery::Ordered, _) | (_, Transport::WebSocket) => {
                             let core = peer.core.clone();
-                            let delivery = deliver::deliver(peer, request, subscription, deadline);
+                            let delivery =
+                                deliver::deliver(peer, request, subscription, deadline, marks);
                             tasks.spawn(seam(&core, "delivery", delivery))
                         }
                         (Delivery::Unordered, Transport::Quic) => {
@@ -258,7 +261,7 @@ async fn control(peer: &Arc<Peer>, frames: &mut Frames) -> End {
                         (Delivery::Realtime, _)
                         | (Delivery::Unordered, Transport::WebTransport) => {
                             let asked = peer.datagrams.begin_asking(request);
-                            let carriage = Carriage { deadline, bare };
+                            let carriage = Carriage { deadline, bare, marks };
                             tasks.spawn(realtime::deliver(
                                 peer,
                                 request,
