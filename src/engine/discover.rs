@@ -129,16 +129,22 @@ impl Engine {
             let later = s.aside.extract_if(|_, waits| waits.why == Why::Later);
             s.window.extend(later.map(|(_, waits)| Reverse(waits.cursor)));
         }
-        if !s.idle {
-            let upto = if s.sweep.is_some() { s.had } else { s.upto };
-            let (began, since) = match &s.start {
-                Some(start) => (s.began, start.since(self.run).unwrap_or(s.began)),
-                None => (s.had, s.had),
-            };
-            let at = [s.had, upto, began, since];
-            self.subscriptions.reading.register(&mut s.registered, at);
-        }
         Ok(())
+    }
+
+    /// Says where the subscription stands, so that what leaves the logs from there on is
+    /// remembered.
+    pub(super) fn register(&mut self, s: &mut Subscription) {
+        if s.idle || s.lost.is_some() {
+            return;
+        }
+        let upto = if s.sweep.is_some() { s.had } else { s.upto };
+        let (began, since) = match &s.start {
+            Some(start) => (s.began, start.since(self.run).unwrap_or(s.began)),
+            None => (s.had, s.had),
+        };
+        let at = [s.had, upto, began, since];
+        self.subscriptions.reading.register(&mut s.registered, at);
     }
 
     // Fills the window; says whether that was all there was to look at.

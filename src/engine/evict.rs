@@ -19,15 +19,16 @@ impl Engine {
         self.bytes > self.limits.messages() - self.budget.held()
     }
 
-    /// Whether there is room to be made, and something left to give up for it.
+    /// Whether a publication has left room to be made. What is charged to the budget meanwhile is
+    /// made room for with the next: mostly it is given back before.
     pub(super) fn owes_room(&self) -> bool {
-        !self.dying.is_empty()
-            || (self.is_over() && (self.shares.largest().is_some() || self.by_name.len() > 1))
+        self.owes || !self.dying.is_empty()
     }
 
     pub(super) fn make_room_for(&mut self, newest: Option<Slot>, work: usize) {
         let newest = newest.or_else(|| self.recent.iter().next());
         let mut left = work;
+        let before = self.bytes;
         self.bury(&mut left);
         while self.is_over() && left > 0 {
             left -= 1;
@@ -57,6 +58,8 @@ impl Engine {
             }
         }
         self.work += work - left;
+        // What cannot be had is not asked for again.
+        self.owes = left == 0 && self.is_over() && self.bytes < before;
     }
 
     // The topic furthest above its share. The newest message of a topic is kept as long as there

@@ -13,21 +13,29 @@
 //!   A large payload may be published while it arrives: [`begin`](Engine::begin),
 //!   [`append`](Engine::append), [`end`](Engine::end), or [`abort`](Engine::abort).
 //! - **Out.** After every call that may publish, [`take_wakes`](Engine::take_wakes) names the
-//!   subscriptions that have something to read. For each of them call [`read`](Engine::read)
-//!   until it gives nothing: then, and only then, will it be named again. Each is named at most
-//!   once in between, so the list is never longer than the number of subscriptions.
-//! - **Replay is the only operation.** A subscription is a cursor per topic that has moved since
-//!   it began. `read` hands out what lies between cursor and head: live, late, after a
-//!   reconnect or far behind alike. A cursor that has fallen out of the log is told the gap.
+//!   subscriptions that have something to read, or to look for. For each of them call
+//!   [`read`](Engine::read) until it gives nothing: then, and only then, will it be named again.
+//!   Each is named at most once in between, so the list is never longer than the number of
+//!   subscriptions. [`take_ended`](Engine::take_ended) names those that have ended: an index may
+//!   be another's from then on.
+//! - **Replay is the only operation.** A subscription is a position, and while it is behind a
+//!   window of cursors. `read` hands out what lies between it and the head: live, late, after a
+//!   reconnect or far behind alike. What has fallen out of the log is told as a gap.
 //!   A large message that is sent apart from the others is a subscription of its own, to that one
 //!   message: [`follow`](Engine::follow).
 //! - **Order.** A subscription sees messages in the order of their positions, which is the order
 //!   in which they were accepted, or began to arrive, over all topics that its filter matches.
-//!   Those of other topics may overtake what is still arriving, unless it
-//!   [asks](Large::Whole) for the opposite.
+//!   Those of other topics may overtake what is still arriving.
 //! - **Bounds.** See [`Limits`]. When the byte budget is exceeded, the topic with the most to
 //!   give up gives up what it used longest ago; each topic's newest message goes last, and then
-//!   the topics idle longest are forgotten. A subscription that holds up too many of those ends.
+//!   the topics idle longest are forgotten. A subscription that had not read all of one ends. What
+//!   peers make the daemon hold beside the topics is charged to one [`Budget`].
+//! - **Work.** No call does more than a bounded amount of it, whatever there is: 64 KiB or 2,048
+//!   topics in a read, 512 wakes and 1,024 evictions in a publication. The rest is left for
+//!   [`tend`](Engine::tend), in portions: call it while the engine [is
+//!   stirred](Engine::is_stirred), and let others have their turn in between. Who hands several
+//!   frames in under one lock begins to [measure](Engine::begin_work), and stops when the engine
+//!   [is tired](Engine::is_tired). So no call takes more than 1 ms at the default limits.
 //!
 //! [`Session`] is the same for one remote peer: frames in, frames and actions out.
 
@@ -146,6 +154,8 @@ pub struct Engine {
     // Whom to wake still, oldest first.
     stirs: VecDeque<Stir>,
     next_session: u64,
+    // Room is still to be made for a publication.
+    owes: bool,
     portions: Portions,
     // Work done since the call began that it belongs to.
     work: usize,
@@ -188,6 +198,7 @@ impl Engine {
             subscriptions: Subscriptions::default(),
             stirs: VecDeque::new(),
             next_session: 1,
+            owes: false,
             portions: PORTIONS,
             work: 0,
         }

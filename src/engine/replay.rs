@@ -9,7 +9,7 @@ use super::start::After;
 use super::subscription::{Cursor, Open, Subscription, Waits, Why};
 use super::topic::Topic;
 use super::{Engine, Item, MessageRef, SubscriptionId};
-use crate::wire::{Code, GapCause, Lag, Refusal};
+use crate::wire::{Code, Filter, GapCause, Lag, Refusal};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -110,6 +110,7 @@ impl Engine {
         let apart = wanted.large == Large::Apart;
         let (mut any, mut work) = (false, self.portions.work);
         let mut held = false;
+        let exact = s.filter.as_ref().is_some_and(Filter::is_exact);
         let most_aside = if wanted.large == Large::Whole { ASIDE_WHOLE } else { ASIDE };
         while !(wanted.budget == 0 && any) && !held && work > 0 {
             let Some(Reverse(mut cursor)) = s.window.pop() else {
@@ -120,6 +121,10 @@ impl Engine {
                 continue;
             };
             work -= 1;
+            if exact {
+                // There is nothing else to look for.
+                s.upto = self.position;
+            }
             let topic = self.topics.get_mut(cursor.slot as usize).and_then(Option::as_deref_mut);
             let Some(topic) = topic.filter(|topic| topic.id == cursor.topic) else {
                 return Err(lost("a topic"));
@@ -207,6 +212,7 @@ impl Engine {
             // Perhaps that was all.
             self.settle_window(id, s, apart, &mut work)?;
         }
+        self.register(s);
         self.work += self.portions.work - work;
         let rests = (s.idle && s.window.is_empty()) || (held && !any);
         // One that was handed something reads again, and is told then that this was all.

@@ -105,7 +105,9 @@ impl Engine {
                 break;
             }
         }
-        self.make_room_for(None, work);
+        if self.owes_room() {
+            self.make_room_for(None, work);
+        }
         !self.stirs.is_empty() || self.owes_room()
     }
 

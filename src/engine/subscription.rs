@@ -288,6 +288,7 @@ impl Engine {
                     self.lose(&mut subscription, refusal);
                 }
             }
+            self.register(&mut subscription);
             if !subscription.idle {
                 subscription.woken = true;
                 self.subscriptions.wakes.push(id);

@@ -45,6 +45,9 @@ impl Lock for Mutex<Inner> {
 pub(crate) struct Core<L = Mutex<Inner>> {
     inner: L,
     failed: SetOnce<()>,
+    // Of all cores of the process; an address may be another's later.
+    #[cfg(test)]
+    pub(super) number: u64,
 }
 
 /// A payload as it was read under the lock, to be put together without it.
@@ -107,7 +110,14 @@ impl Core {
 
 impl<L: Lock> Core<L> {
     fn of(inner: L) -> Self {
-        Self { inner, failed: SetOnce::new() }
+        #[cfg(test)]
+        static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+        Self {
+            inner,
+            failed: SetOnce::new(),
+            #[cfg(test)]
+            number: NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
+        }
     }
 
     fn lock(&self) -> impl DerefMut<Target = Inner> {

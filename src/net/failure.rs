@@ -27,16 +27,15 @@ pub(crate) use seam::{seam, strike};
 #[cfg(test)]
 mod seam {
     use super::super::core::Core;
-    use std::ptr::from_ref;
     use tokio::sync::watch;
 
-    // The cores whose futures are to panic. Never empty of senders, and never freed: of one process.
-    static STRUCK: std::sync::LazyLock<watch::Sender<Vec<(usize, &str)>>> =
+    // The cores whose futures are to panic, by number.
+    static STRUCK: std::sync::LazyLock<watch::Sender<Vec<(u64, &str)>>> =
         std::sync::LazyLock::new(|| watch::Sender::new(Vec::new()));
 
     /// Everything of this name that goes through the seam panics, now and from here on.
     pub(crate) fn strike(core: &Core, what: &'static str) {
-        STRUCK.send_modify(|struck| struck.push((from_ref(core).addr(), what)));
+        STRUCK.send_modify(|struck| struck.push((core.number, what)));
     }
 
     pub(crate) fn seam<F: Future>(
@@ -44,7 +43,7 @@ mod seam {
         what: &'static str,
         future: F,
     ) -> impl Future<Output = F::Output> + use<F> {
-        let (core, mut struck) = (from_ref(core).addr(), STRUCK.subscribe());
+        let (core, mut struck) = (core.number, STRUCK.subscribe());
         async move {
             tokio::select! {
                 biased;

@@ -85,7 +85,7 @@ impl<'a> Report<'a> {
                 Row::Done(figures) => figures.describe(&mut fields),
                 Row::Failed(why) => drop(fields.insert("failed".into(), why.clone().into())),
             }
-            self.output.value(&fields.into(), "")?;
+            Output::print(self.output.value(&fields.into(), ""))?;
         }
         self.rounds.push(rows);
         Ok(())
@@ -93,7 +93,7 @@ impl<'a> Report<'a> {
 
     pub(super) fn finish(&self) -> anyhow::Result<()> {
         if self.arguments.json {
-            self.output.value(&self.summary(), "")?;
+            Output::print(self.output.value(&self.summary(), ""))?;
         } else {
             self.tables()?;
         }

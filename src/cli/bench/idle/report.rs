@@ -99,7 +99,7 @@ impl<'a> Report<'a> {
             for (key, _, _, of) in NUMBERS {
                 fields.insert(key.into(), of(&figures).into());
             }
-            self.output.value(&Value::Object(fields), "")?;
+            Output::print(self.output.value(&Value::Object(fields), ""))?;
         }
         self.all.push(figures);
         Ok(())

@@ -75,7 +75,7 @@ impl<'a> Report<'a> {
                     value[key] = us(&latencies, share).into();
                 }
             }
-            self.output.value(&value, "")?;
+            Output::print(self.output.value(&value, ""))?;
         }
         self.runs.push(rows);
         Ok(())
@@ -83,7 +83,7 @@ impl<'a> Report<'a> {
 
     pub(super) fn finish(&self) -> anyhow::Result<()> {
         if self.arguments.json {
-            self.output.value(&self.summary(), "")?;
+            Output::print(self.output.value(&self.summary(), ""))?;
         } else {
             self.table()?;
         }
@@ -177,7 +177,7 @@ impl<'a> Report<'a> {
         );
         table::print(&title, &table)?;
         for note in notes {
-            self.output.value(&Value::Null, &note)?;
+            Output::print(self.output.value(&Value::Null, &note))?;
         }
         Ok(())
     }

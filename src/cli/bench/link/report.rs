@@ -89,7 +89,7 @@ impl<'a> Report<'a> {
                 }
             };
             if self.arguments.json {
-                self.output.value(&value, "")?;
+                Output::print(self.output.value(&value, ""))?;
             }
             rows.push(row);
         }
@@ -100,7 +100,7 @@ impl<'a> Report<'a> {
     /// Says what there is to say, and whether it is bad.
     pub(super) fn finish(&self) -> anyhow::Result<()> {
         if self.arguments.json {
-            self.output.value(&self.summary(), "")?;
+            Output::print(self.output.value(&self.summary(), ""))?;
         } else {
             self.tables()?;
         }
@@ -225,7 +225,7 @@ impl<'a> Report<'a> {
             table::print("Ratios within a run, median over the runs", &ratios)?;
         }
         for note in notes {
-            self.output.value(&Value::Null, &note)?;
+            Output::print(self.output.value(&Value::Null, &note))?;
         }
         Ok(())
     }
