@@ -600,6 +600,43 @@ async fn over_http_it_is_relayed_while_it_arrives_and_sent_in_pieces() {
     assert!(answer.ends_with(&payload));
 }
 
+/// A publisher that is slow holds up no complete message of another topic on the one stream of a
+/// wildcard: its own, of which the subscriber has a part, makes way, and comes again when it is
+/// complete.
+#[tokio::test]
+async fn what_arrives_slowly_makes_way_for_what_is_complete() {
+    for transport in TRANSPORTS {
+        let daemon = daemon().await;
+        let (slow, quick) = (payload(21, 3 * CHUNK), payload(22, 2 * CHUNK));
+        let mut subscriber = greet(&daemon, transport, 2).await;
+        subscriber.subscribe(1, "**", Start::New, Delivery::Ordered).await;
+        let client = common::client(&daemon, transport).await;
+        let options = SubscribeOptions::default();
+        let mut by_client = within(client.subscribe("**", &options)).await.unwrap();
+        let mut publisher = greet(&daemon, transport, 1).await;
+        let mut out = publisher.open().await;
+        publisher.publish(&mut out, &[topic("slow"), begin(1, slow.len())]).await;
+        publisher.publish(&mut out, &chunks(&slow[..CHUNK])).await;
+        let mut part = Arriving::begin(&mut subscriber, 1).await;
+        part.read_to(&mut subscriber, 1, CHUNK).await;
+        daemon.publish("quick", quick.clone()).unwrap();
+        let frame = subscriber.frame(1).await;
+        assert_eq!(decode(&frame), DaemonFrame::Abort { code: Code::OVERTAKEN }, "{transport}");
+        Arriving::begin(&mut subscriber, 1).await.end(&mut subscriber, 1, &quick).await;
+        publisher.publish(&mut out, &chunks(&slow[CHUNK..])).await;
+        publisher.publish(&mut out, &[ClientFrame::End { digest: Digest::of(&slow) }]).await;
+        let again = Arriving::begin(&mut subscriber, 1).await;
+        assert_eq!(again.sequence, part.sequence);
+        again.end(&mut subscriber, 1, &slow).await;
+        for expected in [&quick, &slow] {
+            let Event::Message(message) = within(by_client.next()).await.unwrap().unwrap() else {
+                panic!("a gap");
+            };
+            assert!(message.payload == expected, "{}", message.topic);
+        }
+    }
+}
+
 /// What a stream of events says until this stands in it; from where it has been read to.
 async fn read_until(http: &mut TcpStream, text: &mut String, what: &str) {
     let mut buffer = [0; 4096];

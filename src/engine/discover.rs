@@ -211,12 +211,10 @@ impl Engine {
             last = Some(name);
             if filter.matches(name)
                 && let Some(cursor) = self.consider(s, *slot, apart)?
+                && cursor.position <= sweep.end
+                && !sweep.keep(cursor, self.portions.window, &self.budget)
             {
-                if cursor.position <= sweep.end
-                    && !sweep.keep(cursor, self.portions.window, &self.budget)
-                {
-                    return Err(lagged(name));
-                }
+                return Err(lagged(name));
             }
         }
         // Of those that were forgotten on the way it has not had all.

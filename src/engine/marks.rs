@@ -3,8 +3,12 @@
 
 use std::collections::VecDeque;
 
-/// Most of them in one topic. Beyond it the oldest goes, and whoever still needed it is ended.
-const MOST: usize = 64;
+/// Most of them in one topic, 24 bytes each. Beyond it the oldest goes, and whoever still needed it
+/// is ended.
+const MOST: usize = 512;
+
+/// When it is full, those that nobody needs any more are looked for with each of so many.
+const LOOKED_FOR: u32 = 64;
 
 /// What one costs, bytes.
 const COST: usize = size_of::<Mark>();
@@ -19,7 +23,11 @@ struct Mark {
 
 /// The marks of a topic, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Marks(VecDeque<Mark>);
+pub(crate) struct Marks {
+    all: VecDeque<Mark>,
+    // Since those were looked for that nobody needs.
+    pushed: u32,
+}
 
 impl Marks {
     /// The message `sequence`, at the position `to`, has left the log, the one before it has the
@@ -31,24 +39,28 @@ impl Marks {
         sequence: u64,
         needed: impl Fn(u64, u64) -> bool,
     ) {
-        if self.0.len() >= MOST {
-            self.0.retain(|mark| needed(mark.from, mark.to));
-            if self.0.len() >= MOST {
-                self.0.pop_front();
+        self.pushed += 1;
+        if self.all.len() >= MOST {
+            if self.pushed >= LOOKED_FOR {
+                self.pushed = 0;
+                self.all.retain(|mark| needed(mark.from, mark.to));
+            }
+            if self.all.len() >= MOST {
+                self.all.pop_front();
             }
         }
-        self.0.push_back(Mark { from, to, sequence });
+        self.all.push_back(Mark { from, to, sequence });
     }
 
     /// Of somebody who has had everything up to `position`: the next sequence, and the position of
     /// the one before it.
     pub(crate) fn find(&self, position: u64) -> Option<(u64, u64)> {
-        let at = self.0.partition_point(|mark| mark.to <= position);
-        let mark = self.0.get(at).filter(|mark| mark.from <= position)?;
+        let at = self.all.partition_point(|mark| mark.to <= position);
+        let mark = self.all.get(at).filter(|mark| mark.from <= position)?;
         Some((mark.sequence, mark.from))
     }
 
     pub(crate) fn cost(&self) -> usize {
-        self.0.capacity() * COST
+        self.all.capacity() * COST
     }
 }

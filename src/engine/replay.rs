@@ -112,7 +112,7 @@ impl Engine {
         let mut held = false;
         let exact = s.filter.as_ref().is_some_and(Filter::is_exact);
         let most_aside = if wanted.large == Large::Whole { ASIDE_WHOLE } else { ASIDE };
-        while !(wanted.budget == 0 && any) && !held && work > 0 {
+        while work > 0 && !(held || any && wanted.budget == 0) {
             let Some(Reverse(mut cursor)) = s.window.pop() else {
                 self.settle_window(id, s, apart, &mut work)?;
                 if s.window.is_empty() {
@@ -173,25 +173,9 @@ impl Engine {
                     s.window.push(Reverse(cursor));
                     held = true;
                 }
-                Next::Stalled => {
-                    let slot = cursor.slot;
-                    let entry = topic.log.get_mut(cursor.next);
-                    if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
-                        let whole = wanted.large == Large::Whole || cursor.patient;
-                        let list = if whole { &mut arriving.whole } else { &mut arriving.waiting };
-                        self.subscriptions.line_up(list, id);
-                    }
-                    s.aside.insert(slot, Waits { cursor, why: Why::Stalled });
-                }
-                Next::Waits => {
-                    // Until what is open has come to its end, or it is complete itself.
-                    let slot = cursor.slot;
-                    let entry = topic.log.get_mut(cursor.next);
-                    if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
-                        self.subscriptions.line_up(&mut arriving.whole, id);
-                    }
-                    s.aside.insert(slot, Waits { cursor, why: Why::Blocked });
-                }
+                Next::Stalled => self.set_aside(id, s, cursor, Why::Stalled, wanted.large),
+                // Until what is open has come to its end, or it is complete itself.
+                Next::Waits => self.set_aside(id, s, cursor, Why::Blocked, wanted.large),
                 Next::Overtakes => {
                     self.give_way(id, s, sink);
                     any = true;
@@ -218,6 +202,25 @@ impl Engine {
         // One that was handed something reads again, and is told then that this was all.
         s.woken = any || !rests;
         Ok(s.woken)
+    }
+
+    // A cursor waits for a message that arrives, or for another to come to its end.
+    fn set_aside(
+        &mut self,
+        id: SubscriptionId,
+        s: &mut Subscription,
+        cursor: Cursor,
+        why: Why,
+        large: Large,
+    ) {
+        let topic = self.topics.get_mut(cursor.slot as usize).and_then(Option::as_deref_mut);
+        let entry = topic.and_then(|topic| topic.log.get_mut(cursor.next));
+        if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
+            let whole = large == Large::Whole || cursor.patient || why == Why::Blocked;
+            let list = if whole { &mut arriving.whole } else { &mut arriving.waiting };
+            self.subscriptions.line_up(list, id);
+        }
+        s.aside.insert(cursor.slot, Waits { cursor, why });
     }
 
     // What is open is given up, and comes again when it is complete.

@@ -90,7 +90,7 @@ pub(super) async fn subscribe(
     let named: Vec<_> = named.collect();
     let start = last.as_ref().map_or(from, |last| last.start(&filter, &named));
     let room = room::wait(&shared.budget, ROUND, room::SOON).await.ok_or_else(room::full)?;
-    let events = Events::begin(shared.clone(), permit, room, &filter, &start, lag, last);
+    let events = Events::begin(shared.clone(), permit, room, &filter, &start, lag, last.as_ref());
     let stream = stream::unfold(Some(events), |events| async {
         let mut events = events?;
         let shared = events.subscription.shared.clone();
@@ -272,7 +272,7 @@ impl Inbox {
                     // Where a topic was not named when the stream was resumed, the gap may begin
                     // before what the client has had.
                     exact: !(self.by_position && just_announced),
-                })
+                });
             }
             // Only whole messages are asked for.
             Item::Large(_)
@@ -292,10 +292,10 @@ impl Events {
         filter: &Filter,
         start: &crate::wire::Start<'_>,
         lag: Lag,
-        last: Option<EventId>,
+        last: Option<&EventId>,
     ) -> Self {
         let exact = filter.is_exact();
-        let by_position = last.as_ref().is_some_and(|last| !exact || last.topic.is_none());
+        let by_position = last.is_some_and(|last| !exact || last.topic.is_none());
         let mut inbox = Inbox { by_position, ..Inbox::default() };
         let begin = |engine: &mut Engine| {
             let head = engine.head(filter.as_str()).filter(|_| exact);

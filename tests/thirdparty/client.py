@@ -268,7 +268,11 @@ class Subscription:
             return
         if frame.kind == "Topic":
             if frame.id in self._by_id:
-                raise Defect(f"{frame} comes twice")
+                # It may come again, with what is next then.
+                known = self._by_id[frame.id]
+                if (frame.name, frame.epoch, frame.next) != (known.name, known.epoch, known.next):
+                    raise Defect(f"{frame} comes again, and not as {known}")
+                return
             self._by_id[frame.id] = Record("Topic", **frame)
         elif frame.kind in ("Message", "Gap"):
             if frame.topic not in self._by_id:

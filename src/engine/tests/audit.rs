@@ -68,7 +68,7 @@ impl Engine {
         let wakes: HashSet<_> = self.subscriptions.wakes.iter().collect();
         assert_eq!(wakes.len(), self.subscriptions.wakes.len(), "named twice");
         let all_idle = self.subscriptions.all.iter().flatten().all(|s| s.idle || s.lost.is_some());
-        assert!(!all_idle || self.stirs.len() > 0 || self.subscriptions.reading.is_empty());
+        assert!(!all_idle || !self.stirs.is_empty() || self.subscriptions.reading.is_empty());
     }
 
     // Who waits for more of a message stands in its list.

@@ -16,7 +16,7 @@ impl Topic {
     /// there is nothing else, because its publisher would have to begin again. `needed` says
     /// whether a subscription stands from one position to before another.
     pub(crate) fn evict(&mut self, needed: &impl Fn(u64, u64) -> bool) -> Left {
-        let left = match self.evict_kept(false) {
+        match self.evict_kept(false) {
             Some(payload) => Left { payload: Some(payload), arriving: None },
             None if self.arriving.first() == Some(&self.log.first()) => match self.hollow_out() {
                 Some(left) => left,
@@ -26,8 +26,7 @@ impl Topic {
                 },
             },
             None => self.evict_oldest(needed),
-        };
-        left
+        }
     }
 
     // A payload that outlived its publication goes when its last use is the longest ago, or when

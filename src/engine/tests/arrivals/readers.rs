@@ -102,7 +102,7 @@ impl Reader {
                     match cause {
                         GapCause::Aborted => assert_eq!(said.state, State::Aborted),
                         GapCause::Evicted => {
-                            assert!(firsts.is_gone((*id, sequence)), "it is there")
+                            assert!(firsts.is_gone((*id, sequence)), "it is there");
                         }
                         other => panic!("{other:?}"),
                     }
