@@ -310,7 +310,7 @@ impl Events {
         };
         let (id, head, read, had_all, (since, overtaken)) = shared.core.with(begin);
         let topic = head.map(|(epoch, next)| (epoch, next - 1));
-        let here = EventId { since, topic, overtaken };
+        let mut here = EventId { since, topic, overtaken };
         let retry = RETRY + rand::random::<u64>() % RETRY;
         let mut prelude = format!("retry: {retry}\n").into_bytes();
         if had_all {
@@ -319,6 +319,11 @@ impl Events {
             let _ = writeln!(prelude, "id: {here}");
         }
         prelude.push(b'\n');
+        if !had_all {
+            // It has come no further than the last time, until it has sent something.
+            let last = last.filter(|last| last.since.run == since.run);
+            here.since.position = last.map_or(0, |last| last.since.position);
+        }
         let charge = inbox.settle(room);
         Self {
             stop: shared.stop.clone(),
