@@ -52,6 +52,7 @@ mod log;
 mod marks;
 mod out;
 mod payloads;
+mod places;
 mod producers;
 mod publish;
 mod query;

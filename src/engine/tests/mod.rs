@@ -9,6 +9,7 @@ mod model;
 mod peer;
 mod properties;
 mod realtime;
+mod receipts;
 mod repairs;
 mod seeds;
 mod sessions;
