@@ -1,6 +1,6 @@
 //! Between frames and the engine: what a session takes in, and what it sends of the log.
 
-use super::Item;
+use super::{Item, Payload};
 use crate::wire::{
     ClientFrame, Code, DaemonFrame, DecodeError, Digest, INLINE, MAX_RESUMED, Refusal,
 };
@@ -42,7 +42,7 @@ pub struct Publishing {
     pub(super) alias: u32,
     pub(super) number: u64,
     pub(super) stamp: u64,
-    pub(super) payload: Bytes,
+    pub(super) payload: Payload,
     pub(super) digest: Digest,
 }
 
@@ -60,7 +60,7 @@ impl<'a> Prepared<'a> {
                 number,
                 stamp,
                 digest: Digest::of(payload),
-                payload: frame.slice_ref(payload),
+                payload: frame.slice_ref(payload).into(),
             }),
             ClientFrame::Chunk { bytes } => {
                 if let Some(hasher) = &mut hashing.0 {

@@ -4,14 +4,12 @@ use super::body::Body;
 use super::counts::Count;
 use super::ledger::Ledger;
 use super::log::{Entry, Origin};
+use super::payload::{Parts, Payload};
 use super::producers::{Accepted, Verdict};
-use super::rope::Rope;
 use super::topic::{Known, Topic};
 use super::{Engine, Limits, Slot};
-use crate::wire::{Code, Digest, LARGE, Refusal, check_topic, encode_message};
-use bytes::Bytes;
+use crate::wire::{Code, Digest, Refusal, check_topic, encode_message};
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// What a publisher hands over.
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +17,8 @@ pub struct Publication<'a> {
     /// The topic.
     pub topic: &'a str,
     /// Opaque bytes. Up to [`INLINE`](crate::wire::INLINE) they are copied, once for everybody;
-    /// longer ones are shared, so hand over a buffer of their own.
-    pub payload: &'a Bytes,
+    /// longer ones are shared.
+    pub payload: &'a Payload,
     /// [`Digest::of`] the payload, made by the caller so that nobody waits for the hashing.
     pub digest: Digest,
     /// The publisher's clock, µs since 1970; 0 is none.
@@ -77,12 +75,15 @@ impl Engine {
         let before = topic.cost();
         let (count, known) = count(topic, (ledger, &mut self.dying), now, &digest);
         let sequence = topic.log.next();
-        let body = if payload.len() > LARGE {
-            let rope = known.and_then(|known| known.rope(payload.len()));
-            Body::Large(rope.unwrap_or_else(|| Arc::new(Rope::from(payload.clone()))))
-        } else {
-            let body = known.as_ref().map_or(payload, |known| known.body(payload));
-            Body::Small(encode_message(topic.id, sequence, count.count, stamp, body))
+        let body = match payload.parts() {
+            Parts::Large(rope) => {
+                let cached = known.and_then(|known| known.rope(rope.len()));
+                Body::Large(cached.unwrap_or_else(|| rope.clone()))
+            }
+            Parts::Small(payload) => {
+                let body = known.as_ref().map_or(payload, |known| known.body(payload));
+                Body::Small(encode_message(topic.id, sequence, count.count, stamp, body))
+            }
         };
         let cost = 0;
         let entry = Entry { position, accepted: now, origin, stamp, count, digest, body, cost };
