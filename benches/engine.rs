@@ -5,7 +5,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use weir::engine::{Engine, Limits, Origin, Publication, SubscriptionId};
+use weir::engine::{Engine, Limits, Origin, Payload, Publication, SubscriptionId};
 use weir::wire::{Digest, Filter, Lag, ProducerId, Start};
 
 // As the daemon has it.
@@ -47,22 +47,22 @@ impl Bench {
     }
 
     // The hash of the payload included.
-    fn publish(&mut self, payload: &Bytes, origin: Option<Origin>) {
+    fn publish(&mut self, payload: &Payload, origin: Option<Origin>) {
         let publication = Publication {
             topic: "bench/topic",
             payload,
-            digest: Digest::of(payload),
+            digest: payload.digest(),
             stamp: 0,
             origin,
         };
         black_box(self.engine.publish(1, &publication)).unwrap();
     }
 
-    fn distinct(&mut self) -> Bytes {
+    fn distinct(&mut self) -> Payload {
         self.next += 1;
         let mut payload = [0; 100];
         payload[..8].copy_from_slice(&self.next.to_le_bytes());
-        Bytes::copy_from_slice(&payload)
+        Bytes::copy_from_slice(&payload).into()
     }
 
     fn publish_distinct(&mut self, producer: Option<ProducerId>) {
@@ -116,7 +116,7 @@ fn publish(c: &mut Criterion) {
         b.iter(|| small.publish_distinct(Some(ProducerId([1; 16]))));
     });
     group.bench_function("the same again", |b| {
-        let payload = Bytes::from_static(&[9; 100]);
+        let payload = Payload::from(Bytes::from_static(&[9; 100]));
         b.iter(|| small.publish(&payload, None));
     });
     drop(small);

@@ -3,25 +3,25 @@
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use weir::engine::{Engine, Limits, Publication};
-use weir::wire::{Digest, Filter, Lag, Start};
+use weir::engine::{Engine, Item, Large, Limits, Payload, Publication, Wanted};
+use weir::wire::{CHUNK, Code, Filter, Lag, Start, Which};
 
 const MESSAGES: u32 = 10_000;
 
-fn payload(n: u32) -> Bytes {
+fn payload(n: u32) -> Payload {
     let mut bytes = [7; 100];
     bytes[..4].copy_from_slice(&n.to_le_bytes());
-    Bytes::copy_from_slice(&bytes)
+    Bytes::copy_from_slice(&bytes).into()
 }
 
-fn publish(engine: &mut Engine, payload: &Bytes) {
+fn publish(engine: &mut Engine, payload: &Payload) {
     let publication =
-        Publication { topic: "a/b", payload, digest: Digest::of(payload), stamp: 0, origin: None };
+        Publication { topic: "a/b", payload, digest: payload.digest(), stamp: 0, origin: None };
     engine.publish(1, &publication).unwrap();
 }
 
 /// Allocations a publication, over many.
-fn allocations(payloads: &[Bytes], mut publish: impl FnMut(&Bytes)) -> f64 {
+fn allocations(payloads: &[Payload], mut publish: impl FnMut(&Payload)) -> f64 {
     let counted = measure(|| payloads.iter().for_each(&mut publish));
     counted.count_total as f64 / payloads.len() as f64
 }
@@ -52,7 +52,7 @@ fn a_delivery_allocates_nothing() {
     }
     let mut named = Vec::new();
     let mut delivered = 0;
-    let mut step = |payload: &Bytes| {
+    let mut step = |payload: &Payload| {
         publish(&mut engine, payload);
         engine.take_wakes(&mut named);
         for id in named.drain(..) {
@@ -73,7 +73,7 @@ fn keys_cost_no_more_than_is_charged_for_them() {
     let (payload, keys) = (payload(0), engine.keys());
     publish(&mut engine, &payload);
     let cached = engine.bytes();
-    let same = Digest::of(&payload);
+    let same = payload.digest();
     // The same payload: one message of it pays, and the log has room for so many.
     let used = measure(|| {
         for n in 0..Limits::default().producers {
@@ -96,4 +96,32 @@ fn keys_cost_no_more_than_is_charged_for_them() {
     };
     assert!(engine.publish(1, &again).unwrap().duplicate);
     assert_eq!(engine.bytes(), charged);
+}
+
+#[test]
+fn a_chunk_that_waits_keeps_no_more_than_itself() {
+    let mut kept = None;
+    let used = measure(|| {
+        let mut engine = Engine::new(Limits::default().with_cache(64 << 20), 1, [7; 32]);
+        let id = engine.subscribe(Filter::new("a/b").unwrap(), &Start::New, Lag::Oldest);
+        let large = |n: u8| Payload::from(Bytes::from(vec![n; 16 << 20]));
+        publish(&mut engine, &large(0));
+        let pieces = Wanted { budget: 1, accepted_since: 0, large: Large::Pieces };
+        while kept.is_none() {
+            engine
+                .read(id, pieces, &mut |item| {
+                    if let Item::Chunk(chunk) = item {
+                        kept = Some(chunk);
+                    }
+                })
+                .unwrap();
+        }
+        // It leaves the cache, while the chunk waits in some transport.
+        (1..5).for_each(|n| publish(&mut engine, &large(n)));
+        let first = engine.get("a/b", Which::Sequence(1)).map(|found| found.size());
+        assert_eq!(first.unwrap_err().code, Code::EVICTED);
+    });
+    println!("one chunk of {} bytes keeps {}", CHUNK, used.bytes_current);
+    assert!(kept.unwrap() == vec![0; CHUNK]);
+    assert!(used.bytes_current <= CHUNK as i64 + 1024, "{}", used.bytes_current);
 }

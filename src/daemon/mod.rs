@@ -5,7 +5,7 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
-use crate::engine::{Engine, Limits, Publication, Ranking, Receipt};
+use crate::engine::{Engine, Limits, Payload, Publication, Ranking, Receipt};
 use crate::http::listen::{Connections, Listener};
 use crate::http::{self, CertificateFacts, Origins};
 use crate::message::{Message, SubscribeOptions};
@@ -284,6 +284,7 @@ impl Daemon {
     pub fn publish(&self, topic: &str, payload: impl Into<Bytes>) -> Result<Receipt, Refusal> {
         let payload = payload.into();
         let digest = Digest::of(&payload);
+        let payload = Payload::from(payload);
         let stamp = now();
         let publication = Publication { topic, payload: &payload, digest, stamp, origin: None };
         self.core.with(|engine| engine.publish(stamp, &publication))
@@ -307,7 +308,7 @@ impl Daemon {
             .core
             .with(|engine| engine.get(topic, which).map(|message| subscription::taken(&message)));
         let (message, payload) = found?;
-        Ok(Message { payload: self.core.join(payload), ..message })
+        Ok(Message { payload: payload.join(), ..message })
     }
 
     /// The `k` most counted payloads of a topic, highest first; the daemon keeps 100.

@@ -1,8 +1,8 @@
 //! A subscription from within the process.
 
-use crate::engine::{Item, Large, MessageRef, SubscriptionId, Wanted};
+use crate::engine::{Item, Large, MessageRef, Rope, SubscriptionId, Wanted};
 use crate::message::{Event, Gap, Known, Message};
-use crate::net::core::{Core, Taken};
+use crate::net::core::Core;
 use crate::net::now;
 use crate::wire::Refusal;
 use bytes::Bytes;
@@ -45,7 +45,7 @@ impl Stream for LocalSubscription {
         let this = self.get_mut();
         loop {
             if let Some(read) = this.events.pop_front() {
-                return Poll::Ready(Some(Ok(this.event(read))));
+                return Poll::Ready(Some(Ok(read.event())));
             }
             if this.ended {
                 return Poll::Ready(None);
@@ -71,13 +71,19 @@ impl Stream for LocalSubscription {
     }
 }
 
-impl LocalSubscription {
-    fn event(&self, read: Read) -> Event {
-        match read {
-            Read::Event(event) => event,
-            Read::Message(message, payload) => {
-                Event::Message(Message { payload: self.core.join(payload), ..message })
-            }
+/// A payload as it was read under the lock, to be put together without it.
+#[derive(Debug)]
+pub(super) enum Taken {
+    Small(Bytes),
+    Large(Arc<Rope>),
+}
+
+impl Taken {
+    /// The payload in one piece.
+    pub(super) fn join(&self) -> Bytes {
+        match self {
+            Self::Small(payload) => payload.clone(),
+            Self::Large(rope) => rope.join(),
         }
     }
 }
@@ -93,7 +99,8 @@ pub(super) fn taken(message: &MessageRef<'_>) -> (Message, Taken) {
         payload: Bytes::new(),
         known: Known(Some(message.digest())),
     };
-    (without, Taken::of(message))
+    let whole = message.whole().map(|rope| Taken::Large(rope.clone()));
+    (without, whole.unwrap_or_else(|| Taken::Small(message.payload())))
 }
 
 // What was read under the lock.
@@ -102,6 +109,17 @@ enum Read {
     Event(Event),
     // Without its payload, which comes beside it.
     Message(Message, Taken),
+}
+
+impl Read {
+    fn event(self) -> Event {
+        match self {
+            Self::Event(event) => event,
+            Self::Message(message, payload) => {
+                Event::Message(Message { payload: payload.join(), ..message })
+            }
+        }
+    }
 }
 
 fn read(item: &Item<'_>) -> Option<Read> {

@@ -188,20 +188,6 @@ impl Engine {
         }
     }
 
-    /// Puts the joined payload of a large message in the place of its pieces, if it is still in the
-    /// log: so whoever needs it in one piece next finds it. Gives the one to use: perhaps another
-    /// was first.
-    pub fn join(&mut self, topic: u64, sequence: u64, joined: Bytes) -> Bytes {
-        let Some(slot) = self.by_id.get(&topic).copied() else {
-            return joined;
-        };
-        let kept = joined.clone();
-        let joined = self.change(slot, |topic| topic.join(sequence, joined)).unwrap_or(kept);
-        // One piece may be charged more than what it was made of.
-        self.make_room(slot);
-        joined
-    }
-
     fn abort_entry(&mut self, slot: Slot, sequence: u64, superseded: bool) {
         let aborted = self.change(slot, |topic| {
             topic.arrive(sequence, |entry| {

@@ -1,6 +1,6 @@
 //! Between frames and the engine: what a session takes in, and what it sends of the log.
 
-use super::{Beginning, Item};
+use super::{Beginning, Item, Payload};
 use crate::wire::{
     ClientFrame, Code, DaemonFrame, DecodeError, Delivery, Digest, Filter, INLINE, Lag,
     MAX_RESUMED, NameError, Refusal,
@@ -56,7 +56,7 @@ pub struct Publishing {
     pub(super) alias: u32,
     pub(super) number: u64,
     pub(super) stamp: u64,
-    pub(super) payload: Bytes,
+    pub(super) payload: Payload,
     pub(super) digest: Digest,
 }
 
@@ -74,7 +74,7 @@ impl<'a> Prepared<'a> {
                 number,
                 stamp,
                 digest: Digest::of(payload),
-                payload: frame.slice_ref(payload),
+                payload: frame.slice_ref(payload).into(),
             }),
             ClientFrame::Chunk { bytes } => {
                 if let Some(hasher) = &mut hashing.0 {

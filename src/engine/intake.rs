@@ -228,7 +228,7 @@ impl Session {
                 Ok(None)
             }
             To::Buffer(buffer) => {
-                let (payload, digest) = (buffer.bytes.into(), claimed);
+                let (payload, digest) = (Bytes::from(buffer.bytes).into(), claimed);
                 let publishing = Publishing { alias, number, stamp, payload, digest };
                 self.publish(engine, now, producer, channel, &publishing, out)
             }

@@ -167,6 +167,14 @@ impl<'a> MessageRef<'a> {
         self.entry.body.rope()
     }
 
+    /// The payload of a large one that is complete, shared by all.
+    pub fn whole(&self) -> Option<&'a Arc<Rope>> {
+        match &self.entry.body {
+            Body::Large(rope) => Some(rope),
+            _ => None,
+        }
+    }
+
     /// Whether all of it has come.
     pub fn is_complete(&self) -> bool {
         self.entry.body.is_complete()
@@ -177,8 +185,8 @@ impl<'a> MessageRef<'a> {
         self.entry.body.size()
     }
 
-    /// The payload. Shared by all if it is in one piece; else copied: see
-    /// [`Engine::join`](super::Engine::join).
+    /// The payload. Of a large one, a copy: rather [`join`](Rope::join) the [whole](Self::whole)
+    /// without a lock.
     pub fn payload(&self) -> Bytes {
         match &self.entry.body {
             Body::Small(encoded) => encoded.payload(),

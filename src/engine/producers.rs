@@ -1,8 +1,10 @@
 //! Publish once: which of a producer's numbers a topic has accepted.
 
+use super::places::Places;
 use crate::wire::ProducerId;
 use foldhash::fast::RandomState;
 use lru::LruCache;
+use std::ops::RangeInclusive;
 
 /// What to do with a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,10 +27,24 @@ struct Window {
     // A ring of bits for the numbers above the floor, those accepted set; none while none is.
     ahead: Box<[u64]>,
     accepted_ahead: u32,
-    // Highest number accepted; and the highest sequence.
+    // Highest number accepted.
     highest: u64,
-    sequence: u64,
+    places: Places,
 }
+
+/// What a topic accepts of a producer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Accepted {
+    pub(crate) number: u64,
+    pub(crate) sequence: u64,
+    /// The first sequence in the log.
+    pub(crate) oldest: u64,
+}
+
+/// Maximum number of blocks of a producer, as a multiple of its window. Every number within the
+/// window keeps its place: a block after it has only numbers above twice the window, because what
+/// it took was within the window then, and each number stands in one block.
+const BLOCKS: u64 = 2;
 
 impl Window {
     // Word and mask of a number's bit.
@@ -61,8 +77,9 @@ impl Window {
     }
 
     // A fresh number, from 1.
-    fn accept(&mut self, number: u64, sequence: u64, width: u64) {
-        self.sequence = self.sequence.max(sequence);
+    fn accept(&mut self, accepted: Accepted, width: u64) {
+        let Accepted { number, sequence, oldest } = accepted;
+        self.places.enter(number, sequence, oldest, (BLOCKS * width) as usize);
         if number - 1 == self.floor && self.accepted_ahead == 0 {
             self.highest = number;
             self.floor = number;
@@ -93,23 +110,30 @@ impl Window {
     }
 
     fn cost(&self) -> usize {
-        PRODUCER_COST + self.ahead.len() * 8
+        PRODUCER_COST + self.ahead.len() * 8 + self.places.cost()
     }
 }
 
 /// What a producer costs a topic, bytes.
-const PRODUCER_COST: usize = 160;
+const PRODUCER_COST: usize = 208;
+
+/// Messages in the log for each block of its producers, below which they are worth a look: honest
+/// producers have a block for every 48 messages or more.
+const BLOCKS_OF_LOG: u64 = 4;
 
 /// The producers of a topic, those heard of last.
 #[derive(Debug)]
 pub(crate) struct Producers {
     windows: LruCache<ProducerId, Window, RandomState>,
     cost: usize,
+    // In all windows.
+    blocks: usize,
 }
 
 impl Producers {
     pub(crate) fn new() -> Self {
-        Self { windows: LruCache::unbounded_with_hasher(RandomState::default()), cost: 0 }
+        let windows = LruCache::unbounded_with_hasher(RandomState::default());
+        Self { windows, cost: 0, blocks: 0 }
     }
 
     pub(crate) fn judge(&mut self, producer: ProducerId, number: u64) -> Verdict {
@@ -119,23 +143,41 @@ impl Producers {
     pub(crate) fn accept(
         &mut self,
         producer: ProducerId,
-        number: u64,
-        sequence: u64,
+        accepted: Accepted,
         width: u64,
         most: usize,
     ) {
-        if !self.windows.contains(&producer) {
+        let Some(window) = self.windows.get_mut(&producer) else {
             while self.windows.len() >= most.max(1) {
                 if let Some((_, window)) = self.windows.pop_lru() {
                     self.cost -= window.cost();
+                    self.blocks -= window.places.len();
                 }
             }
-            self.cost += PRODUCER_COST;
+            let mut window = Window::default();
+            window.accept(accepted, width);
+            self.cost += window.cost();
+            self.windows.put(producer, window);
+            return;
+        };
+        let before = (window.cost(), window.places.len());
+        window.accept(accepted, width);
+        self.cost = self.cost - before.0 + window.cost();
+        self.blocks = self.blocks - before.1 + window.places.len();
+    }
+
+    /// A message of a producer has left the log, of which `len` messages stay, from `oldest` on.
+    /// Mostly blocks are dropped as others come. Those of a producer that has gone silent are
+    /// dropped here, as soon as there are many for so short a log.
+    pub(crate) fn left(&mut self, producer: ProducerId, oldest: u64, len: u64) {
+        if self.blocks as u64 * BLOCKS_OF_LOG > len
+            && let Some(window) = self.windows.peek_mut(&producer)
+        {
+            let before = (window.cost(), window.places.len());
+            window.places.trim(oldest);
+            self.cost = self.cost - before.0 + window.cost();
+            self.blocks = self.blocks - before.1 + window.places.len();
         }
-        let window = self.windows.get_or_insert_mut(producer, Window::default);
-        let before = window.cost();
-        window.accept(number, sequence, width);
-        self.cost = self.cost - before + window.cost();
     }
 
     /// Every number up to the first value was accepted or given up; and whether those above it
@@ -151,9 +193,14 @@ impl Producers {
         Some((window.floor, ahead.fold(0, |seen, bit| seen | 1 << bit)))
     }
 
-    /// The highest number accepted, and the highest sequence.
-    pub(crate) fn newest(&self, producer: ProducerId) -> Option<(u64, u64)> {
-        self.windows.peek(&producer).map(|window| (window.highest, window.sequence))
+    /// The sequences at one of which a number that was accepted stands, if they are known; and how
+    /// many blocks were looked at for them.
+    pub(crate) fn find(
+        &self,
+        producer: ProducerId,
+        number: u64,
+    ) -> (Option<RangeInclusive<u64>>, usize) {
+        self.windows.peek(&producer).map_or((None, 0), |window| window.places.find(number))
     }
 
     pub(crate) fn cost(&self) -> usize {
@@ -168,6 +215,10 @@ mod tests {
     use std::collections::HashSet;
 
     const P: ProducerId = ProducerId([7; 16]);
+
+    fn at(number: u64, sequence: u64) -> Accepted {
+        Accepted { number, sequence, oldest: 1 }
+    }
 
     proptest! {
         // Against a set of everything ever accepted: nothing twice, and nothing refused that is
@@ -185,7 +236,7 @@ mod tests {
                 match producers.judge(P, number) {
                     Verdict::Fresh => {
                         prop_assert!(accepted.insert(number), "{} twice", number);
-                        producers.accept(P, number, number, width, 8);
+                        producers.accept(P, at(number, number), width, 8);
                         highest = highest.max(number);
                     }
                     Verdict::Duplicate => prop_assert!(accepted.contains(&number)),
@@ -199,12 +250,12 @@ mod tests {
     fn in_order_numbers_cost_nothing_and_the_least_recent_producer_goes() {
         let mut producers = Producers::new();
         for number in 1..=10_000 {
-            producers.accept(P, number, number, 1024, 2);
+            producers.accept(P, at(number, number), 1024, 2);
         }
         assert_eq!(producers.cost(), PRODUCER_COST);
-        producers.accept(ProducerId([8; 16]), 1, 1, 1024, 2);
+        producers.accept(ProducerId([8; 16]), at(1, 1), 1024, 2);
         assert_eq!(producers.judge(P, 10_000), Verdict::Duplicate);
-        producers.accept(ProducerId([9; 16]), 1, 1, 1024, 2);
+        producers.accept(ProducerId([9; 16]), at(1, 1), 1024, 2);
         assert_eq!(producers.judge(ProducerId([8; 16]), 1), Verdict::Fresh);
         assert_eq!(producers.cost(), 2 * PRODUCER_COST);
     }
@@ -214,10 +265,11 @@ mod tests {
         let mut producers = Producers::new();
         for number in (u64::MAX - 200..=u64::MAX).rev() {
             assert_eq!(producers.judge(P, number), Verdict::Fresh);
-            producers.accept(P, number, 1, 256, 2);
+            producers.accept(P, at(number, 1), 256, 2);
             assert_eq!(producers.judge(P, number), Verdict::Duplicate);
         }
-        (u64::MAX - 255..u64::MAX - 200).for_each(|number| producers.accept(P, number, 1, 256, 2));
+        (u64::MAX - 255..u64::MAX - 200)
+            .for_each(|number| producers.accept(P, at(number, 1), 256, 2));
         assert_eq!(producers.judge(P, u64::MAX), Verdict::Duplicate);
         assert_eq!(producers.judge(P, u64::MAX - 256), Verdict::Stale);
     }
@@ -225,7 +277,7 @@ mod tests {
     #[test]
     fn a_number_from_long_ago_is_stale_not_counted_again() {
         let mut producers = Producers::new();
-        producers.accept(P, 5000, 1, 1024, 2);
+        producers.accept(P, at(5000, 1), 1024, 2);
         assert_eq!(producers.judge(P, 1), Verdict::Stale);
         assert_eq!(producers.judge(P, 5000 - 1023), Verdict::Fresh);
         assert_eq!(producers.judge(P, 5000 - 1024), Verdict::Stale);

@@ -4,14 +4,12 @@ use super::body::Body;
 use super::counts::Count;
 use super::ledger::Ledger;
 use super::log::{Entry, Origin};
-use super::producers::Verdict;
-use super::rope::Rope;
+use super::payload::{Parts, Payload};
+use super::producers::{Accepted, Verdict};
 use super::topic::{Known, Topic};
 use super::{Engine, Limits, Slot};
-use crate::wire::{Code, Digest, LARGE, Refusal, check_topic, encode_message};
-use bytes::Bytes;
+use crate::wire::{Code, Digest, Refusal, check_topic, encode_message};
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// What a publisher hands over.
 #[derive(Debug, Clone, Copy)]
@@ -19,8 +17,8 @@ pub struct Publication<'a> {
     /// The topic.
     pub topic: &'a str,
     /// Opaque bytes. Up to [`INLINE`](crate::wire::INLINE) they are copied, once for everybody;
-    /// longer ones are shared, so hand over a buffer of their own.
-    pub payload: &'a Bytes,
+    /// longer ones are shared.
+    pub payload: &'a Payload,
     /// [`Digest::of`] the payload, made by the caller so that nobody waits for the hashing.
     pub digest: Digest,
     /// The publisher's clock, µs since 1970; 0 is none.
@@ -33,7 +31,10 @@ pub struct Publication<'a> {
 /// A publication was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Receipt {
-    /// Its sequence in the topic; 0 in a repeated receipt whose message has left the cache. That
+    /// Its sequence in the topic; 0 in a repeated receipt whose message has left the cache. It is
+    /// always there while the message is cached and its number is less than the
+    /// [window](Limits::window) behind the newest of its producer; of older numbers it may be 0
+    /// too, if the producer's numbers come far out of order or its messages stand far apart. That
     /// of a key is kept with the key.
     pub sequence: u64,
     /// Times the payload was published to the topic, that time included; 0 as above.
@@ -47,8 +48,8 @@ pub struct Receipt {
     pub duplicate: bool,
 }
 
-// How far back a repeated publication's message is looked for.
-const LOOK_BACK: u64 = 1024;
+/// Blocks and messages that are looked at in one unit of work: each takes some 10 ns.
+const LOOKED: usize = 8;
 
 impl Engine {
     /// Accepts a publication, once. Refused are bad topics, payloads above the limit and numbers
@@ -74,12 +75,15 @@ impl Engine {
         let before = topic.cost();
         let (count, known) = count(topic, (ledger, &mut self.dying), now, &digest);
         let sequence = topic.log.next();
-        let body = if payload.len() > LARGE {
-            let rope = known.and_then(|known| known.rope(payload.len()));
-            Body::Large(rope.unwrap_or_else(|| Arc::new(Rope::from(payload.clone()))))
-        } else {
-            let body = known.as_ref().map_or(payload, |known| known.body(payload));
-            Body::Small(encode_message(topic.id, sequence, count.count, stamp, body))
+        let body = match payload.parts() {
+            Parts::Large(rope) => {
+                let cached = known.and_then(|known| known.rope(rope.len()));
+                Body::Large(cached.unwrap_or_else(|| rope.clone()))
+            }
+            Parts::Small(payload) => {
+                let body = known.as_ref().map_or(payload, |known| known.body(payload));
+                Body::Small(encode_message(topic.id, sequence, count.count, stamp, body))
+            }
         };
         let cost = 0;
         let entry = Entry { position, accepted: now, origin, stamp, count, digest, body, cost };
@@ -129,13 +133,13 @@ impl Engine {
                 ));
             }
         }
-        // A sole producer that numbers in order has it exactly at the guess.
-        let (highest, sequence) = topic.producers.newest(origin.producer).unwrap_or_default();
-        let guess = sequence.saturating_sub(highest.saturating_sub(origin.number));
-        let back = |from: u64| (from.saturating_sub(LOOK_BACK)..=from).rev();
-        let found = std::iter::once(guess)
-            .chain(back(sequence))
-            .find_map(|at| topic.log.get(at).filter(|entry| is(entry, origin)).map(|e| (at, e)));
+        let (places, looked) = topic.producers.find(origin.producer, origin.number);
+        let mut entries = 0;
+        let found = places.into_iter().flatten().rev().find_map(|at| {
+            entries += 1;
+            topic.log.get(at).filter(|entry| is(entry, origin)).map(|entry| (at, entry))
+        });
+        self.work += 1 + (looked + entries) / LOOKED;
         let mut receipt = Receipt { sequence: 0, count: 0, since: 0, digest, duplicate: true };
         if let Some((sequence, entry)) = found {
             receipt = Receipt {
@@ -205,7 +209,8 @@ pub(super) fn accept(
     match origin {
         Some(key) if key.is_key() => topic.keys.put(key.producer, receipt, most),
         Some(Origin { producer, number }) => {
-            topic.producers.accept(producer, number, sequence, window, most);
+            let accepted = Accepted { number, sequence, oldest: topic.log.first() };
+            topic.producers.accept(producer, accepted, window, most);
         }
         None => {}
     }

@@ -11,7 +11,7 @@ const PIECE_COST: usize = 96;
 /// What may stand before a piece in the memory that it came in, bytes: the head of its frame.
 const FRAMED: usize = 4;
 
-/// Pieces of a payload, in order.
+/// Pieces of a payload, in order. Each has at most a chunk, and memory of its own.
 #[derive(Debug, Clone, Default)]
 pub struct Rope {
     // Each with the offset of its end.
@@ -23,13 +23,19 @@ fn cost(piece: &Bytes) -> usize {
     PIECE_COST + allocated(piece.len() + FRAMED)
 }
 
-impl From<Bytes> for Rope {
-    fn from(payload: Bytes) -> Self {
-        Self { cost: cost(&payload), pieces: vec![(payload.len(), payload)] }
-    }
-}
-
 impl Rope {
+    /// A copy of a payload, in chunks, each in memory of its own.
+    pub(crate) fn cut(payload: &[u8]) -> Self {
+        let mut rope = Self::default();
+        rope.pieces.reserve_exact(payload.len().div_ceil(CHUNK));
+        for chunk in payload.chunks(CHUNK) {
+            // No frame stands before it.
+            rope.cost += PIECE_COST + allocated(chunk.len());
+            rope.pieces.push((rope.len() + chunk.len(), Bytes::copy_from_slice(chunk)));
+        }
+        rope
+    }
+
     /// Length, bytes.
     pub fn len(&self) -> usize {
         self.pieces.last().map_or(0, |(end, _)| *end)
@@ -45,11 +51,8 @@ impl Rope {
         self.pieces.iter().map(|(_, piece)| piece)
     }
 
-    /// The whole in one piece: shared if it is one, and copied if it is not.
+    /// The whole in one piece, a copy: not to be made while others wait for a lock.
     pub fn join(&self) -> Bytes {
-        if let [(_, one)] = &self.pieces[..] {
-            return one.clone();
-        }
         let mut joined = Vec::with_capacity(self.len());
         self.pieces().for_each(|piece| joined.extend_from_slice(piece));
         joined.into()
@@ -124,12 +127,15 @@ mod tests {
     }
 
     #[test]
-    fn one_piece_is_handed_out_in_chunks_and_not_copied() {
-        let payload = Bytes::from(vec![7; 3 * CHUNK + 5]);
-        let rope = Rope::from(payload.clone());
-        assert_eq!(rope.at(CHUNK).unwrap().as_ptr(), payload[CHUNK..].as_ptr());
-        assert_eq!(rope.at(3 * CHUNK).unwrap().len(), 5);
+    fn a_payload_is_cut_into_chunks_that_are_charged_as_they_are() {
+        let payload: Vec<u8> = (0..3 * CHUNK + 5).map(|at| (at % 251) as u8).collect();
+        let rope = Rope::cut(&payload);
+        let sizes: Vec<_> = rope.pieces().map(Bytes::len).collect();
+        assert_eq!(sizes, [CHUNK, CHUNK, CHUNK, 5]);
+        assert_eq!((rope.len(), rope.cost()), (payload.len(), 3 * CHUNK + 16 + 4 * PIECE_COST));
+        assert_eq!(rope.at(CHUNK).unwrap().as_ptr(), rope.pieces[1].1.as_ptr());
+        assert_eq!(rope.at(3 * CHUNK + 1).unwrap().len(), 4);
         assert_eq!(rope.at(3 * CHUNK + 5), None);
-        assert_eq!(rope.join().as_ptr(), payload.as_ptr());
+        assert!(rope.join() == payload);
     }
 }

@@ -65,9 +65,6 @@ const PINNED: usize = 256 << 10;
 /// A newest message above this, 1 MiB, may have to give way to other topics.
 const BIG: usize = 1 << 20;
 
-/// Messages among which other publications of a payload are looked for that has been put together.
-const JOINED: usize = 1024;
-
 #[derive(Debug)]
 pub(crate) struct Topic {
     pub(crate) name: Arc<str>,
@@ -367,38 +364,6 @@ impl Topic {
         }
         self.top.update(Ranked { digest, count, sequence: newest, size: size as u64 });
         cost
-    }
-
-    /// The joined payload of a large message takes the place of its pieces. Gives what stands
-    /// there then.
-    pub(crate) fn join(&mut self, sequence: u64, joined: Bytes) -> Bytes {
-        let Some(Body::Large(rope)) = self.log.get(sequence).map(|entry| &entry.body) else {
-            return joined;
-        };
-        if rope.pieces().count() == 1 || rope.len() != joined.len() {
-            // Somebody else was first.
-            return rope.join();
-        }
-        let (old, new) = (rope.clone(), Arc::new(Rope::from(joined.clone())));
-        // All publications of the payload share it; mostly there is one, and of several the newest
-        // are the ones that will be asked for.
-        let others = (self.log.first()..self.log.next()).rev().take(JOINED);
-        for sequence in std::iter::once(sequence).chain(others) {
-            if Arc::strong_count(&old) == 1 {
-                break;
-            }
-            if let Some(entry) = self.log.get_mut(sequence)
-                && matches!(&entry.body, Body::Large(rope) if Arc::ptr_eq(rope, &old))
-            {
-                let pays = entry.cost > entry.body.own_cost();
-                entry.body = Body::Large(new.clone());
-                self.bytes -= entry.cost;
-                entry.cost = entry.body.own_cost();
-                entry.cost += if pays { entry.body.shared_cost() } else { 0 };
-                self.bytes += entry.cost;
-            }
-        }
-        joined
     }
 
     /// The newest message with this payload, which is used so, before what is published next,

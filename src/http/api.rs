@@ -3,7 +3,7 @@
 use super::large::{self, Evicted};
 use super::problem::Problem;
 use super::{Shared, body, name, page, relay, room};
-use crate::engine::{Opening, Publication, Ranking, Receipt};
+use crate::engine::{Opening, Payload, Publication, Ranking, Receipt};
 use crate::json::payload_field;
 use crate::net::now;
 use crate::wire::{Code, Digest, LARGE, Which, check_topic};
@@ -48,6 +48,7 @@ pub(super) async fn publish(
     } else {
         let payload = body::read(&shared, body).await?;
         let digest = Digest::of(&payload);
+        let payload = Payload::from(payload);
         let publication = Publication { topic: &topic, payload: &payload, digest, stamp, origin };
         let receipt = shared.core.with(|engine| engine.publish(now(), &publication))?;
         (receipt, digest, payload.len() as u64)

@@ -124,7 +124,7 @@ impl LargeText {
 }
 
 /// A body that is a large payload. The client has at most one batch of it under way, a copy that is
-/// charged: a chunk may be part of a piece as large as the payload, which the cache may give up.
+/// charged, because the cache may give the payload up meanwhile.
 pub(super) fn body(batches: Batches, budget: &Budget, size: usize) -> Body {
     let sending = (batches, budget.clone());
     let batches = stream::unfold(Some(sending), |sending| async {

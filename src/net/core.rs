@@ -3,9 +3,8 @@
 //! Who waits for a subscription stands here by its whole id: an index alone may be another's by the
 //! time that it is looked at. What has ended leaves the engine as wakes do, under the same lock.
 
-use crate::engine::{Engine, Item, MessageRef, Rope, SubscriptionId, Wanted};
+use crate::engine::{Engine, Item, SubscriptionId, Wanted};
 use crate::wire::Refusal;
-use bytes::Bytes;
 use std::cell::RefCell;
 use std::ops::DerefMut;
 use std::sync::Mutex;
@@ -48,31 +47,6 @@ pub(crate) struct Core<L = Mutex<Inner>> {
     // Of all cores of the process; an address may be another's later.
     #[cfg(test)]
     pub(super) number: u64,
-}
-
-/// A payload as it was read under the lock, to be put together without it.
-#[derive(Debug)]
-pub(crate) enum Taken {
-    Whole(Bytes),
-    Pieces {
-        /// The topic's id.
-        topic: u64,
-        sequence: u64,
-        rope: Rope,
-    },
-}
-
-impl Taken {
-    pub(crate) fn of(message: &MessageRef<'_>) -> Self {
-        match message.rope().filter(|rope| rope.pieces().count() > 1) {
-            Some(rope) => Self::Pieces {
-                topic: message.topic_id(),
-                sequence: message.sequence(),
-                rope: rope.clone(),
-            },
-            None => Self::Whole(message.payload()),
-        }
-    }
 }
 
 thread_local! {
@@ -211,18 +185,6 @@ impl<L: Lock> Core<L> {
         // Not under the lock, as above.
         drop(before);
         if any { Poll::Ready(Ok(false)) } else { Poll::Pending }
-    }
-
-    /// A payload in one piece: put together once, for whoever needs it so after this one.
-    pub(crate) fn join(&self, taken: Taken) -> Bytes {
-        match taken {
-            Taken::Whole(payload) => payload,
-            Taken::Pieces { topic, sequence, rope } => {
-                let joined = rope.join();
-                drop(rope);
-                self.with(|engine| engine.join(topic, sequence, joined))
-            }
-        }
     }
 }
 

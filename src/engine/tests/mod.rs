@@ -9,13 +9,14 @@ mod model;
 mod peer;
 mod properties;
 mod realtime;
+mod receipts;
 mod repairs;
 mod seeds;
 mod sessions;
 mod simulation;
 mod subscriber;
 
-use super::{Engine, Limits, Origin, Publication, Receipt};
+use super::{Engine, Limits, Origin, Payload, Publication, Receipt};
 use crate::wire::{Digest, ProducerId, Refusal};
 use bytes::Bytes;
 
@@ -45,7 +46,7 @@ fn publish(
 ) -> Result<Receipt, Refusal> {
     let publication = Publication {
         topic,
-        payload,
+        payload: &Payload::from(payload.clone()),
         digest: Digest::of(payload),
         stamp: now,
         origin: origin

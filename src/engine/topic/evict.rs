@@ -91,6 +91,9 @@ impl Topic {
             self.marks.push((from, entry.position), sequence, needed);
         }
         self.bytes -= entry.cost;
+        if let Some(origin) = entry.origin {
+            self.producers.left(origin.producer, self.log.first(), self.log.len());
+        }
         if entry.body.is_complete() {
             return self.leave(sequence, entry);
         }

@@ -11,10 +11,9 @@ mod uploads;
 
 use super::listen::{Connections, Listener, Times};
 use super::{CertificateFacts, Origins, Shared, router};
-use crate::engine::{Engine, Limits, Publication};
+use crate::engine::{Engine, Limits, Payload, Publication};
 use crate::net::core::Core;
 use crate::net::tls::CertificateHash;
-use crate::wire::Digest;
 use axum::Router;
 use bytes::Bytes;
 use client::ask;
@@ -64,8 +63,8 @@ impl Face {
 
     /// Publishes from within.
     fn publish(&self, topic: &str, payload: &[u8]) -> u64 {
-        let payload = Bytes::copy_from_slice(payload);
-        let digest = Digest::of(&payload);
+        let payload = Payload::from(Bytes::copy_from_slice(payload));
+        let digest = payload.digest();
         let publication = Publication { topic, payload: &payload, digest, stamp: 0, origin: None };
         let receipt = self.shared.core.with(|engine| engine.publish(1, &publication));
         receipt.unwrap().sequence

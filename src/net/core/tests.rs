@@ -1,8 +1,9 @@
 //! Wake-ups, in every order that a scheduler can think of.
 
 use super::*;
-use crate::engine::{Limits, Publication};
-use crate::wire::{Digest, Filter, Lag, Start};
+use crate::engine::{Limits, Payload, Publication};
+use crate::wire::{Filter, Lag, Start};
+use bytes::Bytes;
 use shuttle::sync::Mutex as Turns;
 use shuttle::thread;
 use std::sync::Arc;
@@ -43,8 +44,8 @@ fn subscribe(core: &Shared, filter: &str) -> SubscriptionId {
 }
 
 fn publish(core: &Shared, topic: &str) {
-    let payload = Bytes::from_static(b"x");
-    let digest = Digest::of(&payload);
+    let payload = Payload::from(Bytes::from_static(b"x"));
+    let digest = payload.digest();
     let publication = Publication { topic, payload: &payload, digest, stamp: 0, origin: None };
     core.with(|engine| engine.publish(1, &publication)).unwrap();
 }

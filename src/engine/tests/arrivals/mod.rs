@@ -127,11 +127,6 @@ impl World {
         let (payload, digest) = &payloads()[n];
         if let Ok(found) = self.engine.get(TOPICS[topic], Which::Digest(*digest)) {
             assert!(found.payload() == payload);
-            let (id, sequence) = (found.topic_id(), found.sequence());
-            if self.random.below(2) == 0 {
-                let joined = found.payload();
-                assert!(self.engine.join(id, sequence, joined) == payload);
-            }
         }
         let most = self.counts.iter().filter(|((of, _), _)| *of == topic).map(|(_, count)| *count);
         let (most, top) = (most.max(), self.engine.top(TOPICS[topic], 1).unwrap());

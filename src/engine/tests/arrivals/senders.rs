@@ -45,7 +45,7 @@ impl World {
         let (payload, digest) = &payloads()[n];
         let publication = Publication {
             topic: TOPICS[topic],
-            payload,
+            payload: &crate::engine::Payload::from(payload.clone()),
             digest: *digest,
             stamp: 0,
             origin: Some(Origin { producer: ProducerId([origin.0; 16]), number: origin.1 }),

@@ -1,0 +1,69 @@
+//! A payload as a publisher hands it over.
+
+use super::rope::Rope;
+use crate::wire::{Digest, LARGE};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A payload that is complete, prepared for [`Engine::publish`](super::Engine::publish) by a caller
+/// that holds no lock. One above [`LARGE`] has been cut into chunks, each in memory of its own: so a
+/// chunk that waits in a transport keeps no others once the cache has given the payload up.
+///
+/// ```
+/// use weir::engine::Payload;
+/// let payload = Payload::from(bytes::Bytes::from(vec![7; 200_000]));
+/// assert_eq!(payload.len(), 200_000);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Payload(Parts);
+
+#[derive(Debug, Clone)]
+pub(super) enum Parts {
+    Small(Bytes),
+    Large(Arc<Rope>),
+}
+
+impl From<Bytes> for Payload {
+    /// Copies a large payload. One up to [`LARGE`] is shared, unless it is so short that
+    /// publishing copies it: hand over a buffer of its own.
+    fn from(payload: Bytes) -> Self {
+        Self(if payload.len() > LARGE {
+            Parts::Large(Arc::new(Rope::cut(&payload)))
+        } else {
+            Parts::Small(payload)
+        })
+    }
+}
+
+impl Payload {
+    /// Length, bytes.
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Parts::Small(payload) => payload.len(),
+            Parts::Large(rope) => rope.len(),
+        }
+    }
+
+    /// Whether it has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its digest, computed anew with each call.
+    pub fn digest(&self) -> Digest {
+        match &self.0 {
+            Parts::Small(payload) => Digest::of(payload),
+            Parts::Large(rope) => {
+                let mut hasher = blake3::Hasher::new();
+                for piece in rope.pieces() {
+                    hasher.update(piece);
+                }
+                Digest(*hasher.finalize().as_bytes())
+            }
+        }
+    }
+
+    pub(super) fn parts(&self) -> &Parts {
+        &self.0
+    }
+}
