@@ -28,7 +28,6 @@ impl Engine {
     pub(super) fn make_room_for(&mut self, newest: Option<Slot>, work: usize) {
         let newest = newest.or_else(|| self.recent.iter().next());
         let mut left = work;
-        let before = self.bytes;
         self.bury(&mut left);
         while self.is_over() && left > 0 {
             left -= 1;
@@ -58,8 +57,8 @@ impl Engine {
             }
         }
         self.work += work - left;
-        // What cannot be had is not asked for again.
-        self.owes = left == 0 && self.is_over() && self.bytes < before;
+        // Else there is room, or nothing to give up for it.
+        self.owes = left == 0 && self.is_over();
     }
 
     // The topic furthest above its share. The newest message of a topic is kept as long as there
