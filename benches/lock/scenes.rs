@@ -148,7 +148,7 @@ fn topics(shell: &mut Shell) {
     let _ = shell.read("read **, apart", id, apart);
     for n in 0..2000_u32 {
         let topic = name(n as usize * 31);
-        shell.with("get, Latest", |engine| engine.get(&topic, Which::Latest).map(drop)).unwrap();
+        let _ = shell.with("get, Latest", |engine| engine.get(&topic, Which::Latest).map(drop));
     }
     for n in 0..100_u32 {
         for _ in 0..3 {
@@ -246,7 +246,7 @@ fn sessions(shell: &mut Shell) {
     let mut peer = Peer::open(shell);
     for request in 0..16 {
         let start = Start::Resume { since, topics: topics.clone() };
-        peer.say(shell, "Subscribe with 65,536 names", &[asks(request, "x/**", start)]);
+        peer.say(shell, "Subscribe with 65,536 names", &[asks(request, "**", start)]);
     }
     shell.with("close a session of 1,000,000 names", |engine| peer.session.close(engine));
 }

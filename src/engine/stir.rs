@@ -105,7 +105,7 @@ impl Engine {
                 break;
             }
         }
-        self.make_room_for(None, work);
+        self.make_room_for(None, work.min(self.portions.evictions));
         !self.stirs.is_empty() || self.owes_room()
     }
 
