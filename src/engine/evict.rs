@@ -164,8 +164,8 @@ impl Engine {
                 // What only the list of the highest still knew; the highest are to stay longest.
                 self.ledger.take(topic.key, &ranked.digest);
                 self.ledger.put(topic.key, &ranked.digest, ranked.count, self.position);
+                *left = left.saturating_sub(1);
             }
-            *left = left.saturating_sub(100);
             self.bytes -= before;
             self.dying.pop_front();
         }
