@@ -38,8 +38,13 @@ impl Engine {
             // Every topic is down to its newest message: what is idle longest goes.
             let idle = self.by_use.iter().rev().map(|(_, slot)| *slot);
             let idle = idle.filter(|slot| Some(*slot) != newest).take(IDLE);
+            let fair = self.fair_share();
             let gives = |topic: &Topic| !self.is_waited_for(topic) || !topic.is_empty();
-            let Some(slot) = idle.min_by_key(|slot| !self.topic(*slot).is_some_and(gives)) else {
+            // What arrives would have to begin again: rather one without, if it is no more than fair.
+            let arrives = |topic: &Topic| !topic.arriving.is_empty() && topic.cost() <= fair;
+            let worth = |topic: &Topic| (!gives(topic), arrives(topic));
+            let worth = |slot: &Slot| self.topic(*slot).map_or((true, true), worth);
+            let Some(slot) = idle.min_by_key(worth) else {
                 // Nothing is left but what arrives here, side by side: the oldest goes.
                 let Some(newest) = newest else { break };
                 if self.topic(newest).is_some_and(Topic::is_one) {
@@ -65,16 +70,21 @@ impl Engine {
     // are others to give up, but for a large one that takes more than a fair share by itself, where
     // the others would be of a topic that takes less.
     fn above_its_share(&self, newest: Option<Slot>) -> Option<Slot> {
-        let fair = self.limits.messages() / self.by_name.len().max(1);
+        let fair = self.fair_share();
         let within = |slot: Slot| self.topic(slot).is_none_or(|topic| topic.cost() <= fair);
         let spare = self.shares.largest();
         if spare.is_none_or(within)
-            && let Some(big) = self.shares.biggest().filter(|slot| Some(*slot) != newest)
+            && let Some(big) = self.shares.biggest(newest)
             && !within(big)
         {
             return Some(big);
         }
         spare
+    }
+
+    // What a topic may take without taking it from others, bytes.
+    fn fair_share(&self) -> usize {
+        self.limits.messages() / self.by_name.len().max(1)
     }
 
     // Whether some subscription may not have had all of it.
@@ -156,8 +166,8 @@ impl Engine {
                 // What only the list of the highest still knew; the highest are to stay longest.
                 self.ledger.take(topic.key, &ranked.digest);
                 self.ledger.put(topic.key, &ranked.digest, ranked.count, self.position);
+                *left = left.saturating_sub(1);
             }
-            *left = left.saturating_sub(100);
             self.bytes -= before;
             self.dying.pop_front();
         }

@@ -172,13 +172,14 @@ impl Engine {
         let limits = limits.applied();
         // Tables of topics are made at once: one that grows under way would stall everyone. Memory
         // that is not used yet is only promised.
-        let topics = limits.topics.clamp(1, PROMISED);
-        let mut by_use = LruCache::with_hasher(
-            NonZeroUsize::new(topics).unwrap_or(NonZeroUsize::MIN),
-            RandomState::default(),
-        );
-        // Room is made here, not there.
-        by_use.resize(NonZeroUsize::MAX);
+        let topics = limits.topics.min(PROMISED);
+        // Room is made here, not there. It would give its table back if it were told so later.
+        let by_use = match NonZeroUsize::new(limits.topics + 1) {
+            Some(most) if limits.topics <= PROMISED => {
+                LruCache::with_hasher(most, RandomState::default())
+            }
+            _ => LruCache::unbounded_with_hasher(RandomState::default()),
+        };
         Self {
             limits,
             run,

@@ -35,9 +35,9 @@ impl Shares {
         }
     }
 
-    /// The topic whose newest message takes most, if it takes much.
-    pub(crate) fn biggest(&self) -> Option<usize> {
-        self.big.last().map(|(_, topic)| *topic)
+    /// The topic whose newest message takes most, if it takes much; not this one.
+    pub(crate) fn biggest(&self, but: Option<usize>) -> Option<usize> {
+        self.big.iter().rev().map(|(_, topic)| *topic).find(|topic| Some(*topic) != but)
     }
 
     /// Takes the topic at `place` out.

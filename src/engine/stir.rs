@@ -106,7 +106,7 @@ impl Engine {
             }
         }
         if self.owes_room() {
-            self.make_room_for(None, work);
+            self.make_room_for(None, work.min(self.portions.evictions));
         }
         !self.stirs.is_empty() || self.owes_room()
     }

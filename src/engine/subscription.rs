@@ -287,6 +287,7 @@ impl Engine {
                 if let Err(refusal) = self.settle_window(id, &mut subscription, false, &mut work) {
                     self.lose(&mut subscription, refusal);
                 }
+                self.work += self.portions.first - work;
             }
             self.register(&mut subscription);
             if !subscription.idle {

@@ -2,6 +2,7 @@
 
 mod arrivals;
 mod audit;
+mod bounds;
 mod damage;
 mod examples;
 mod intake;

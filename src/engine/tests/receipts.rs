@@ -29,7 +29,7 @@ fn the_receipt_of_an_original_that_is_cached_has_its_sequence() {
 
 #[test]
 fn a_producer_at_its_worst_is_bounded_charged_and_let_go() {
-    let mut engine = engine(Limits::default());
+    let mut engine = engine(Limits::default().with_cache(8 << 20));
     let window = u64::from(engine.limits().window);
     let other = Bytes::from_static(b"other");
     // Numbers from both ends of the window, each as far from the one before as can be.
@@ -50,9 +50,10 @@ fn a_producer_at_its_worst_is_bounded_charged_and_let_go() {
     let cost = |engine: &Engine| engine.topic(slot).unwrap().producers.cost();
     assert!((32 << 10..80 << 10).contains(&cost(&engine)), "{}", cost(&engine));
     // Its messages leave the log: what says where they stand goes with them.
-    for n in 0..20_u8 {
-        publish(&mut engine, 1, &format!("b/{n}"), &vec![n; 15 << 20].into(), None).unwrap();
-        publish(&mut engine, 1, "a", &other, Some((2, n.into()))).unwrap();
+    for n in 0..300_u32 {
+        let mut large = vec![0; 60_000];
+        large[..4].copy_from_slice(&n.to_le_bytes());
+        publish(&mut engine, 1, "a", &Bytes::from(large), None).unwrap();
     }
     assert!(cost(&engine) < 8 << 10, "{}", cost(&engine));
     engine.audit();

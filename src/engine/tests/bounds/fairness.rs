@@ -1,0 +1,106 @@
+//! What one publisher does to another's messages.
+
+use super::{READ, begin};
+use crate::engine::tests::{engine, publish, small};
+use crate::engine::{Begun, Engine, Item, Limits, Opening, Upload};
+use crate::wire::{Code, Digest, Start};
+use bytes::Bytes;
+
+/// A publication of so many bytes begins to arrive, with these.
+pub(super) fn arrive(engine: &mut Engine, topic: &str, size: u64, came: &Bytes) -> Upload {
+    let opening = Opening { topic, size, stamp: 0, origin: None };
+    let Ok(Begun::Arriving(upload)) = engine.begin(1, &opening) else {
+        panic!("it is new");
+    };
+    engine.append(upload, came.clone()).unwrap();
+    upload
+}
+
+fn read(engine: &mut Engine, id: crate::engine::SubscriptionId) -> Vec<String> {
+    let (mut seen, mut of) = (Vec::new(), String::new());
+    engine.take_wakes(&mut Vec::new());
+    while engine
+        .read(id, READ, &mut |item| match item {
+            Item::Topic { .. } => {}
+            Item::Begin(message) => {
+                of = message.topic().to_string();
+                seen.push(format!("begin {of}"));
+            }
+            Item::Message(message) => {
+                seen.push(format!("{} {}", message.topic(), message.sequence()));
+            }
+            Item::End { .. } => seen.push(format!("end {of}")),
+            Item::Abort { code } => {
+                assert_eq!(code, Code::OVERTAKEN);
+                seen.push(format!("overtaken {of}"));
+            }
+            Item::Chunk(_) => {}
+            other => panic!("{other:?}"),
+        })
+        .unwrap()
+    {}
+    seen
+}
+
+#[test]
+fn a_complete_message_overtakes_one_that_stands_still() {
+    let engine = &mut engine(Limits::default());
+    let id = begin(engine, "**", &Start::New);
+    let slow = arrive(engine, "slow", 200_000, &Bytes::from(vec![1; 1000]));
+    publish(engine, 2, "b", &vec![2; 100_000].into(), None).unwrap();
+    publish(engine, 3, "b", &Bytes::from_static(b"after it"), None).unwrap();
+    publish(engine, 4, "c", &Bytes::from_static(b"another"), None).unwrap();
+    // The first of all, the small ones of other topics, and all of b.
+    let seen = read(engine, id);
+    let at = |what: &str| {
+        seen.iter().position(|seen| seen == what).unwrap_or_else(|| {
+            panic!("no {what} in {seen:?}");
+        })
+    };
+    assert!(at("begin slow") < at("overtaken slow") && at("overtaken slow") < at("begin b"));
+    assert!(at("begin b") < at("end b") && at("end b") < at("b 2"));
+    assert_eq!((at("c 1") < seen.len(), seen.len()), (true, 6), "{seen:?}");
+    // More of it is nothing to be woken for; the whole is.
+    let rest = Bytes::from(vec![1; 49_750]);
+    for _ in 0..4 {
+        engine.append(slow, rest.clone()).unwrap();
+        assert!(read(engine, id).is_empty());
+    }
+    engine.end(5, slow, Digest::of(&[1; 200_000])).unwrap();
+    assert_eq!(read(engine, id), ["begin slow", "end slow"]);
+    engine.audit();
+}
+
+#[test]
+fn what_arrives_is_not_given_up_for_less_than_its_topic_could_give() {
+    let engine = &mut engine(small());
+    let upload = arrive(engine, "busy", 200_000, &Bytes::from(vec![9; 100_000]));
+    for said in ["a", "b"] {
+        publish(engine, 2, "busy", &Bytes::from_static(said.as_bytes()), None).unwrap();
+    }
+    for n in 0..8_u8 {
+        publish(engine, 3, &format!("idle/{n}"), &vec![n; 150_000].into(), None).unwrap();
+    }
+    assert_eq!(engine.append(upload, Bytes::from(vec![9; 100_000])), Ok(()));
+    engine.end(4, upload, Digest::of(&[9; 200_000])).unwrap();
+    while engine.tend() {}
+    engine.audit();
+}
+
+#[test]
+fn a_topic_within_its_share_keeps_its_messages() {
+    // A dozen topics of one message each, of which three would fill the cache.
+    let engine = &mut engine(Limits::default().with_cache(16 << 20));
+    for n in 0..2000_u32 {
+        publish(engine, 1, "victim", &Bytes::copy_from_slice(&n.to_le_bytes()), None).unwrap();
+    }
+    for n in 0..12_u8 {
+        publish(engine, 2, &format!("large/{n}"), &vec![n; 4 << 20].into(), None).unwrap();
+        while engine.tend() {}
+        let victim = engine.slot("victim").and_then(|slot| engine.topic(slot));
+        assert_eq!(victim.map(|topic| topic.log.len()), Some(2000), "after {n}");
+        // What was published just now stays for whoever was woken for it.
+        assert!(engine.slot(&format!("large/{n}")).is_some());
+    }
+    engine.audit();
+}
