@@ -71,6 +71,15 @@ fn ticks(process: &str) -> u64 {
     fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
 }
 
+/// Packets that the kernel dropped at a UDP port, for want of room in its buffer.
+fn dropped(port: u16) -> u64 {
+    let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
+    let local = format!(":{port:04X}");
+    let of = |line: &&str| line.split_whitespace().nth(1).is_some_and(|at| at.ends_with(&local));
+    let drops = |line: &str| line.split_whitespace().last().unwrap().parse::<u64>().unwrap();
+    sockets.lines().find(of).map_or(0, drops)
+}
+
 /// Microseconds, of which half, and 99 of a hundred, took no longer.
 struct Times(Vec<u32>);
 
@@ -97,6 +106,8 @@ struct Watch {
     ticks: (u64, u64),
     // KiB, one a second.
     rss: Vec<u64>,
+    // How late the honest publishers themselves were.
+    late: Vec<u32>,
 }
 
 impl Watch {
@@ -124,6 +135,9 @@ impl Watch {
             line += &format!("| {} ", times.row());
             all.0.append(&mut times.0);
         }
+        let mut late = Times(self.pairs.iter().flat_map(|pair| pair.late()).collect());
+        line += &format!("| {:6.2} ", late.at(0.99));
+        self.late.append(&mut late.0);
         let faults: usize = self.pairs.iter().map(|pair| pair.faults().len()).sum();
         let came: u64 = self.pairs.iter().map(|pair| pair.came.load(Relaxed)).sum();
         let (woken, silent) =
@@ -133,12 +147,13 @@ impl Watch {
         let (daemon, here) = (load(now.0, self.ticks.0), load(now.1, self.ticks.1));
         self.ticks = now;
         line += &format!("| {came:6} {faults:4} {woken:5} {silent:3} | {daemon:3} {here:3} | ");
-        println!("{line}{}", self.siege.goodbyes());
+        let dropped = dropped(self.siege.server.port());
+        println!("{line}{dropped:5} | {}", self.siege.goodbyes());
     }
 
     fn head() {
         println!(
-            "    s    RSS | quic p50     p99     max | ws   p50     p99     max |   came lost woken sil | cpu test | sessions ended"
+            "    s    RSS | quic p50     p99     max | ws   p50     p99     max |   late |   came lost woken sil | cpu test | drops | sessions ended"
         );
     }
 }
@@ -181,8 +196,11 @@ fn every_attack_at_once_beside_an_honest_pair() {
         })
     };
     let ticks = (ticks(&served.child.id().to_string()), ticks("self"));
-    let (begun, rss) = (Instant::now(), Vec::new());
-    let mut watch = Watch { served, pairs, newcomer, siege, begun, ticks, rss };
+    let (begun, rss, late) = (Instant::now(), Vec::new(), Vec::new());
+    let mut watch = Watch { served, pairs, newcomer, siege, begun, ticks, rss, late };
+    // Times are in milliseconds, `late` is what the 99th of a hundred publications was late by before
+    // it reached the client, `cpu` the daemon's share of one processor and `test` that of this
+    // process, in per cent, `drops` the packets that the daemon's socket had no room for.
     println!("alone");
     Watch::head();
     let mut before = watch.watch(alone, alone);
@@ -194,8 +212,12 @@ fn every_attack_at_once_beside_an_honest_pair() {
     let mut beside = watch.watch(seconds, every);
     // Judged while it lasts.
     let peak = watch.served.kib("VmHWM:");
-    watch.pairs.iter().for_each(|pair| pair.stop());
     watch.newcomer.stop.store(true, Relaxed);
+    // Newcomers wait for what the pairs publish.
+    while !watch.newcomer.done.load(Relaxed) && !honest.is_finished() {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    watch.pairs.iter().for_each(|pair| pair.stop());
     honest.join().unwrap();
     attackers.shutdown_timeout(Duration::from_secs(5));
     println!("{}", watch.siege.tally());

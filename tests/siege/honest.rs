@@ -24,6 +24,8 @@ pub struct Pair {
     begun: Instant,
     /// Microseconds from the moment at which each was to be sent to that at which it came.
     latencies: Mutex<Vec<u32>>,
+    /// Of these, what the publisher itself was late by: other processes had the processors.
+    late: Mutex<Vec<u32>>,
     pub sent: AtomicU64,
     pub receipts: AtomicU64,
     pub came: AtomicU64,
@@ -55,6 +57,7 @@ impl Pair {
             topic: format!("honest/{transport}"),
             begun: Instant::now(),
             latencies: Mutex::default(),
+            late: Mutex::default(),
             sent: AtomicU64::new(0),
             receipts: AtomicU64::new(0),
             came: AtomicU64::new(0),
@@ -75,6 +78,11 @@ impl Pair {
     /// The latencies since this was asked last.
     pub fn latencies(&self) -> Vec<u32> {
         std::mem::take(&mut *self.latencies.lock().unwrap())
+    }
+
+    /// How late the publisher was, since this was asked last.
+    pub fn late(&self) -> Vec<u32> {
+        std::mem::take(&mut *self.late.lock().unwrap())
     }
 
     fn fault(&self, what: String) {
@@ -111,6 +119,8 @@ impl Pair {
             if self.stop.load(Relaxed) {
                 break;
             }
+            let now = self.begun.elapsed().as_micros() as u64;
+            self.late.lock().unwrap().push(now.saturating_sub(due) as u32);
             let mut payload = vec![0; SIZE];
             payload[..8].copy_from_slice(&number.to_le_bytes());
             payload[8..16].copy_from_slice(&due.to_le_bytes());
@@ -183,6 +193,7 @@ pub struct Newcomer {
     pub came: AtomicU64,
     pub silent: AtomicU64,
     pub stop: AtomicBool,
+    pub done: AtomicBool,
 }
 
 impl Newcomer {
@@ -205,5 +216,6 @@ impl Newcomer {
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
         }
+        self.done.store(true, Relaxed);
     }
 }

@@ -109,10 +109,10 @@ async fn half(siege: Arc<Siege>) {
 }
 
 pub fn all(siege: &Arc<Siege>) {
-    keep(siege, 3, gets);
-    keep(siege, 20, get);
-    keep(siege, 2, events);
-    keep(siege, 40, upload);
-    keep(siege, 30, idle);
-    keep(siege, 20, half);
+    keep(siege, "gets", 3, gets);
+    keep(siege, "get", 20, get);
+    keep(siege, "events", 2, events);
+    keep(siege, "upload", 40, upload);
+    keep(siege, "idle", 30, idle);
+    keep(siege, "half", 20, half);
 }
