@@ -5,6 +5,8 @@
 //! times are printed, as they depend on what else the machine does.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+// Megabytes and milliseconds, to print.
+#![allow(clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
 #[path = "siege/attacks.rs"]
 mod attacks;
@@ -21,6 +23,7 @@ mod web;
 use common::Served;
 use foe::Siege;
 use honest::{Newcomer, Pair, Way};
+use std::fmt::Write as _;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -129,14 +132,14 @@ impl Watch {
 
     fn row(&mut self, since: Vec<Times>, all: &mut [Times], seconds: u64) {
         let mut line = format!("{:5} ", self.begun.elapsed().as_secs());
-        line += &format!("{:6.1} ", *self.rss.last().unwrap() as f64 / 1024.0);
+        let _ = write!(line, "{:6.1} ", *self.rss.last().unwrap() as f64 / 1024.0);
         for (times, all) in since.into_iter().zip(all) {
             let mut times = times;
-            line += &format!("| {} ", times.row());
+            let _ = write!(line, "| {} ", times.row());
             all.0.append(&mut times.0);
         }
         let mut late = Times(self.pairs.iter().flat_map(|pair| pair.late()).collect());
-        line += &format!("| {:6.2} ", late.at(0.99));
+        let _ = write!(line, "| {:6.2} ", late.at(0.99));
         self.late.append(&mut late.0);
         let faults: usize = self.pairs.iter().map(|pair| pair.faults().len()).sum();
         let came: u64 = self.pairs.iter().map(|pair| pair.came.load(Relaxed)).sum();
@@ -146,7 +149,7 @@ impl Watch {
         let load = |now: u64, before: u64| (now - before) / seconds;
         let (daemon, here) = (load(now.0, self.ticks.0), load(now.1, self.ticks.1));
         self.ticks = now;
-        line += &format!("| {came:6} {faults:4} {woken:5} {silent:3} | {daemon:3} {here:3} | ");
+        let _ = write!(line, "| {came:6} {faults:4} {woken:5} {silent:3} | {daemon:3} {here:3} | ");
         let dropped = dropped(self.siege.server.port());
         println!("{line}{dropped:5} | {}", self.siege.goodbyes());
     }

@@ -5,6 +5,7 @@ use crate::common::tls;
 use crate::h2::H2;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -72,9 +73,13 @@ impl Siege {
     pub fn tally(&self) -> String {
         let mut lines: BTreeMap<&str, String> = BTreeMap::new();
         for ((attack, what), count) in &*self.tally.lock().unwrap() {
-            *lines.entry(attack).or_default() += &format!(" {what} {count},");
+            let _ = write!(lines.entry(attack).or_default(), " {what} {count},");
         }
-        lines.iter().map(|(attack, line)| format!("  {attack}:{line}\n")).collect()
+        let mut tally = String::new();
+        for (attack, line) in lines {
+            let _ = writeln!(tally, "  {attack}:{line}");
+        }
+        tally
     }
 
     /// How often sessions ended with each code, over all attacks.
