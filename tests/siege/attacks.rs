@@ -247,6 +247,24 @@ async fn flood(siege: Arc<Siege>) {
     }
 }
 
+/// 3,000 messages of eight bytes a second, of which a batch holds thousands.
+async fn tiny(siege: Arc<Siege>) {
+    let Some(mut foe) = siege.foe("tiny", Ear::Reads).await else { return };
+    if !foe.say(&[ClientFrame::Topic { alias: 0, name: "tiny" }]).await {
+        return;
+    }
+    let mut beat = beat(30);
+    for turn in 0_u64.. {
+        beat.tick().await;
+        let numbers: Vec<_> =
+            (turn * 100 + 1..=turn * 100 + 100).map(|n| (n, n.to_le_bytes())).collect();
+        let frames: Vec<_> = numbers.iter().map(|(n, payload)| publish(0, *n, payload)).collect();
+        if !foe.say(&frames).await {
+            return;
+        }
+    }
+}
+
 /// Subscribers that do not read, with a deadline and without.
 async fn deaf(siege: Arc<Siege>) {
     let Some(mut foe) = siege.foe("deaf", Ear::Deaf).await else { return };
@@ -358,7 +376,7 @@ async fn mute(siege: Arc<Siege>) {
 }
 
 /// Attacks that are left out unless they are named: what the daemon does not bear yet.
-const OTHERS: [&str; 2] = ["amplified", "batches"];
+const OTHERS: [&str; 3] = ["amplified", "batches", "tiny"];
 
 /// Keeps an attack up, so many times at once, unless `WEIR_SIEGE_ATTACKS` names others only.
 pub fn keep<F>(
@@ -412,6 +430,7 @@ pub fn all(siege: &Arc<Siege>, way: &Way) {
     let way = way.clone();
     keep(siege, "large", 1, move |siege| large(siege, way.clone()));
     keep(siege, "amplified", 1, |siege| wildcards(siege, "**"));
+    keep(siege, "tiny", 1, tiny);
     keep(siege, "batches", 4, |siege| everything(siege, 256));
     crate::web::all(siege);
 }
