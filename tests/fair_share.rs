@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use bytes::Bytes;
-use weir::engine::{Engine, Limits, Publication};
-use weir::wire::{Digest, Which};
+use weir::engine::{Engine, Item, Limits, Publication};
+use weir::wire::{Digest, Filter, Lag, Start};
 
 fn publish(engine: &mut Engine, topic: &str, number: u64, size: usize) {
     let mut payload = vec![0; size];
@@ -15,16 +15,20 @@ fn publish(engine: &mut Engine, topic: &str, number: u64, size: usize) {
 }
 
 /// Messages of the topic in the cache.
-fn cached(engine: &mut Engine, topic: &str, newest: u64) -> u64 {
-    let stands = |sequence: &u64| engine.get(topic, Which::Sequence(*sequence)).is_ok();
-    (1..=newest).rev().take_while(stands).count() as u64
+fn cached(engine: &mut Engine, topic: &str) -> u64 {
+    let id = engine.subscribe(Filter::new(topic).unwrap(), &Start::All, Lag::Oldest);
+    let mut messages = 0;
+    let sink = &mut |item: Item<'_>| messages += u64::from(matches!(item, Item::Message(_)));
+    while engine.read(id, 1 << 20, sink).unwrap() {}
+    engine.unsubscribe(id);
+    messages
 }
 
 // Found by the siege: a reader that was 50 ms behind a topic of 100 small messages a second was
 // told gaps, as eight topics of one message of 2 MiB each, and what peers made the daemon hold,
 // took all there was.
 #[test]
-#[ignore = "the fair share is that of the number of topics, most of which take next to nothing"]
+#[ignore = "fails: one message of the small topic stays"]
 fn a_small_topic_stays_beside_large_payloads_and_many_topics() {
     let mut limits = Limits::default().with_cache(32 << 20).with_payload(4 << 20);
     limits.topics = 4096;
@@ -39,8 +43,8 @@ fn a_small_topic_stays_beside_large_payloads_and_many_topics() {
         }
         while engine.tend() {}
         // Once all is there that there will be.
-        if n > 5000 && n % 10 == 0 {
-            least = least.min(cached(&mut engine, "honest", n));
+        if n > 5000 && n % 50 == 0 {
+            least = least.min(cached(&mut engine, "honest"));
         }
     }
     println!("at least {least} messages of 200 bytes were cached of {} topics", engine.topics());

@@ -259,6 +259,7 @@ fn verdict(watch: &mut Watch, before: &mut [Times], beside: &mut [Times], peak: 
         base / 1024,
         bound / 1024
     );
+    println!("RSS afterwards: {:.1} MiB", served.kib("VmRSS:") as f64 / 1024.0);
     assert!(peak < bound, "RSS was {peak} KiB, the bound is {bound} KiB");
     assert!(served.child.try_wait().unwrap().is_none(), "the daemon ended");
     for pair in pairs {
