@@ -107,7 +107,9 @@ pub const WEIR: &str = env!("CARGO_BIN_EXE_weir");
 
 /// `weir` with arguments, with its state below `state`.
 pub fn weir(state: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(WEIR);
+    // `WEIR_BIN` names another build of it, such as the one of a release.
+    let program = std::env::var_os("WEIR_BIN").unwrap_or_else(|| WEIR.into());
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("WEIR_") {
             command.env_remove(name);

@@ -1,0 +1,54 @@
+//! How much of a small topic stays in the cache beside large payloads and thousands of tiny topics.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use bytes::Bytes;
+use weir::engine::{Engine, Item, Limits, Publication};
+use weir::wire::{Digest, Filter, Lag, Start};
+
+fn publish(engine: &mut Engine, topic: &str, number: u64, size: usize) {
+    let mut payload = vec![0; size];
+    payload[..8].copy_from_slice(&number.to_le_bytes());
+    let payload = Bytes::from(payload);
+    let digest = Digest::of(&payload);
+    let publication = Publication { topic, payload: &payload, digest, stamp: 0, origin: None };
+    engine.publish(1, &publication).unwrap();
+}
+
+/// Messages of the topic in the cache.
+fn cached(engine: &mut Engine, topic: &str) -> u64 {
+    let id = engine.subscribe(Filter::new(topic).unwrap(), &Start::All, Lag::Oldest);
+    let mut messages = 0;
+    let sink = &mut |item: Item<'_>| messages += u64::from(matches!(item, Item::Message(_)));
+    while engine.read(id, 1 << 20, sink).unwrap() {}
+    engine.unsubscribe(id);
+    messages
+}
+
+// Found by the siege: a reader that was 50 ms behind a topic of 100 small messages a second was
+// told gaps, as eight topics of one message of 2 MiB each, and what peers made the daemon hold,
+// took all there was.
+#[test]
+#[ignore = "fails: one message of the small topic stays"]
+fn a_small_topic_stays_beside_large_payloads_and_many_topics() {
+    let mut limits = Limits::default().with_cache(32 << 20).with_payload(4 << 20);
+    limits.topics = 4096;
+    let mut engine = Engine::new(limits, 1, [7; 32]);
+    let held = engine.budget().take(8 << 20).unwrap();
+    let mut least = u64::MAX;
+    for n in 1..=10_000_u64 {
+        publish(&mut engine, "honest", n, 200);
+        publish(&mut engine, &format!("tiny/{n}"), n, 8);
+        if n % 50 == 0 {
+            publish(&mut engine, &format!("large/{}", n / 50 % 8), n, 2 << 20);
+        }
+        while engine.tend() {}
+        // Once all is there that there will be.
+        if n > 5000 && n % 50 == 0 {
+            least = least.min(cached(&mut engine, "honest"));
+        }
+    }
+    println!("at least {least} messages of 200 bytes were cached of {} topics", engine.topics());
+    drop(held);
+    // 2 s of them; they take a hundredth of the cache.
+    assert!(least >= 200, "{least}");
+}
