@@ -79,7 +79,8 @@ impl Shell {
 
     fn publish(&mut self, call: &str, topic: &str, payload: &bytes::Bytes) {
         let digest = Digest::of(payload);
-        let publication = Publication { topic, payload, digest, stamp: 0, origin: None };
+        let publication =
+            Publication { topic, payload: &payload.clone().into(), digest, stamp: 0, origin: None };
         self.with(call, |engine| engine.publish(1, &publication).map(drop)).unwrap();
     }
 

@@ -12,7 +12,9 @@ use weir::wire::{
 };
 
 /// Name, and what is done.
-pub(super) const ALL: &[(&str, fn(&mut Shell))] = &[
+type Scene = (&'static str, fn(&mut Shell));
+
+pub(super) const ALL: &[Scene] = &[
     ("10,000 times **", |shell| crowd(shell, &vec!["**".to_owned(); SUBSCRIPTIONS])),
     ("10,000 wildcards", |shell| crowd(shell, &wildcards())),
     ("65,536 topics", topics),
@@ -316,10 +318,10 @@ fn one_topic(shell: &mut Shell) {
     }
 }
 
-fn origin(n: usize) -> Option<Origin> {
+fn origin(n: usize) -> Origin {
     let mut producer = [0; 16];
     producer[..8].copy_from_slice(&((n / 100) as u64).to_le_bytes());
-    Some(Origin { producer: ProducerId(producer), number: n as u64 % 100 + 1 })
+    Origin { producer: ProducerId(producer), number: n as u64 % 100 + 1 }
 }
 
 impl Shell {
@@ -342,7 +344,7 @@ fn uploads(shell: &mut Shell) {
         shell.forget_setup();
         let topic = |n: usize| if many { name(n) } else { "a".to_owned() };
         let all: Vec<_> =
-            (0..10_000).map(|n| shell.begin("begin", &topic(n), size, origin(n))).collect();
+            (0..10_000).map(|n| shell.begin("begin", &topic(n), size, Some(origin(n)))).collect();
         let chunk = Bytes::from(vec![1; 1000]);
         for upload in &all {
             shell.with("append", |engine| engine.append(*upload, chunk.clone())).unwrap();
@@ -359,7 +361,7 @@ fn uploads(shell: &mut Shell) {
             }
         }
         for n in 0..100 {
-            shell.begin("begin again, by the same producer", &topic(n), size, origin(n));
+            shell.begin("begin again, by the same producer", &topic(n), size, Some(origin(n)));
         }
         let rest = Bytes::from(vec![1; 99_000]);
         let mut whole = vec![1; 1000];

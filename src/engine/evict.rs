@@ -67,19 +67,13 @@ impl Engine {
     }
 
     // The topic furthest above its share. The newest message of a topic is kept as long as there
-    // are others to give up, but for a large one that takes more than a fair share by itself, where
-    // the others would be of a topic that takes less.
+    // are others to give up, but for a large one that takes more than a fair share by itself, and
+    // more than any topic that could give up others.
     fn above_its_share(&self, newest: Option<Slot>) -> Option<Slot> {
-        let fair = self.fair_share();
-        let within = |slot: Slot| self.topic(slot).is_none_or(|topic| topic.cost() <= fair);
+        let takes = |slot: Slot| self.topic(slot).map_or(0, Topic::cost);
         let spare = self.shares.largest();
-        if spare.is_none_or(within)
-            && let Some(big) = self.shares.biggest(newest)
-            && !within(big)
-        {
-            return Some(big);
-        }
-        spare
+        let most = spare.map_or(0, takes).max(self.fair_share());
+        self.shares.biggest(newest).filter(|big| takes(*big) > most).or(spare)
     }
 
     // What a topic may take without taking it from others, bytes.

@@ -31,7 +31,7 @@ fn of_idle(topics: usize, start: &Start<'_>) -> u64 {
         drop(named(engine));
     });
     assert_eq!(engine.budget().held(), 0, "those who have had everything hold nothing");
-    info.bytes_current.max(0) as u64 / 64
+    info.bytes_current.max(0).cast_unsigned() / 64
 }
 
 #[test]
@@ -73,7 +73,8 @@ fn what_those_who_are_behind_hold_is_charged_and_limited() {
         }
         read_each(engine, &ids);
     });
-    let (held, took) = (engine.budget().held(), info.bytes_current.max(0) as usize);
+    let (held, took) =
+        (engine.budget().held(), usize::try_from(info.bytes_current.max(0)).unwrap());
     assert!(held > 0 && held <= engine.budget().most());
     assert!(took <= held + held / 4 + many * FREE, "{took} bytes for {held} charged");
     // The window of one holds what is left of it, and no more than so many.
