@@ -166,7 +166,6 @@ fn mean(of: &[u64]) -> f64 {
 }
 
 #[test]
-#[ignore = "fails for the reason that tests/fair_share.rs shows: a gap is told of the newest messages"]
 fn every_attack_at_once_beside_an_honest_pair() {
     let seconds = seconds();
     let (alone, every) = ((seconds / 5).clamp(4, 60), (seconds / 4).clamp(1, 30));
