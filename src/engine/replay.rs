@@ -108,7 +108,9 @@ impl Engine {
         sink: &mut impl FnMut(Item<'_>),
     ) -> Result<bool, Refusal> {
         let apart = wanted.large == Large::Apart;
-        let (mut any, mut work) = (false, self.portions.work);
+        let portion = self.portions.work;
+        let portion = s.sweep.as_ref().map_or(portion, |sweep| sweep.portion(portion));
+        let (mut any, mut work) = (false, portion);
         let mut held = false;
         let exact = s.filter.as_ref().is_some_and(Filter::is_exact);
         let most_aside = if wanted.large == Large::Whole { ASIDE_WHOLE } else { ASIDE };
@@ -197,7 +199,7 @@ impl Engine {
             self.settle_window(id, s, apart, &mut work)?;
         }
         self.register(s);
-        self.work += self.portions.work - work;
+        self.work += portion - work;
         let rests = (s.idle && s.window.is_empty()) || (held && !any);
         // One that was handed something reads again, and is told then that this was all.
         s.woken = any || !rests;
