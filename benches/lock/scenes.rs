@@ -188,15 +188,14 @@ impl Peer {
     // As many of the frames under one lock as the shell takes.
     fn say(&mut self, shell: &mut Shell, call: &str, frames: &[ClientFrame<'_>]) {
         let mut reader = FrameReader::new(1 << 24);
+        let mut all = Vec::new();
         for frame in frames {
             let mut bytes = Vec::new();
             frame.encode(&mut bytes);
             reader.push(bytes.into());
+            all.extend(reader.next_frame().unwrap());
         }
-        let mut all = Vec::new();
-        while let Some(frame) = reader.next_frame().unwrap() {
-            all.push(frame);
-        }
+        assert_eq!(all.len(), frames.len());
         let hashing = &mut self.hashing;
         let prepared = all.iter().map(|frame| Prepared::new(frame, hashing).unwrap());
         let mut prepared = prepared.collect::<Vec<_>>().into_iter();
@@ -234,6 +233,7 @@ fn sessions(shell: &mut Shell) {
         let mut peer = Peer::open(shell);
         let frames: Vec<_> = (0..many).map(|n| asks(n, filter, start.clone())).collect();
         peer.say(shell, "256 Subscribe in one message", &frames);
+        assert_eq!(shell.engine.subscriptions(), 256);
         // Windows of as many as there is room for.
         let named = std::mem::take(&mut shell.named);
         let ended = named.into_iter().filter(|id| shell.read_some(*id).is_err()).count();
