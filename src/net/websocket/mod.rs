@@ -10,7 +10,7 @@ mod reader;
 #[cfg(feature = "daemon")]
 mod sieve;
 mod socket;
-#[cfg(test)]
+#[cfg(all(test, feature = "daemon"))]
 mod tests;
 mod writer;
 
