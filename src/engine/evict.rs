@@ -105,7 +105,12 @@ impl Engine {
             return;
         };
         let (key, before) = (topic.key, topic.cost());
-        let left = topic.evict(&|from, to| reading.any(from, to));
+        let mut left = topic.evict(&|from, to| reading.any(from, to));
+        if topic.log.first() == topic.log.next() && left.payload.is_none() {
+            // The last of its messages has been asked for, and is kept for that: it goes as well,
+            // or room would be looked for in one topic after the other, and none be made.
+            left.payload = topic.evict(&|_, _| false).payload;
+        }
         self.settle(slot, before);
         self.take_left(slot, key, left);
     }

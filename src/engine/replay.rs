@@ -190,6 +190,8 @@ impl Engine {
             // What waits for the open one may overtake it, once it stands still.
             let free = s.open.is_none_or(|open| !stalled && s.aside.contains_key(&open.slot));
             if free && !s.aside.is_empty() {
+                // To look through them is work as well.
+                work = work.saturating_sub(s.aside.len() / 8);
                 let blocked = s.aside.extract_if(|_, waits| waits.why == Why::Blocked);
                 s.window.extend(blocked.map(|(_, waits)| Reverse(waits.cursor)));
             }

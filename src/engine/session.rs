@@ -20,6 +20,9 @@ use std::sync::Arc;
 /// Bytes.
 const ALIAS_COST: usize = 96;
 
+/// So much of the budget, one part in so many, is left over by aliases and subscriptions.
+const LEFT_OVER: usize = 8;
+
 /// Aliases of a session up to so many bytes are not charged, 16 KiB: about a hundred.
 const FREE_ALIASES: usize = 16 << 10;
 
@@ -380,10 +383,17 @@ impl Session {
     fn charge_all(&mut self, engine: &Engine, aliased: usize, subscribed: usize) -> bool {
         let beyond = |bytes: usize, free| if bytes > free { bytes } else { 0 };
         let bytes = beyond(aliased, FREE_ALIASES) + beyond(subscribed, FREE_SUBSCRIPTIONS);
+        // What stays for as long as the session does leaves room for what comes and goes: else
+        // those who came first would keep out whoever asks for something.
+        let (budget, before) = (engine.budget(), self.charge.as_ref().map_or(0, Charge::bytes));
+        let room = budget.most() - budget.most() / LEFT_OVER;
+        if bytes > before && budget.held() + (bytes - before) > room {
+            return false;
+        }
         match &mut self.charge {
             None if bytes == 0 => true,
             None => {
-                self.charge = engine.budget().take(bytes);
+                self.charge = budget.take(bytes);
                 self.charge.is_some()
             }
             Some(charge) => charge.resize(bytes),

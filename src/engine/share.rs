@@ -1,6 +1,7 @@
 //! Which topic takes most above its fair share: a heap of topics by the bytes they could give up.
 
 use foldhash::fast::RandomState;
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
 /// A binary max-heap of `(bytes, topic)`. The caller keeps each topic's place and hands in a way
@@ -8,9 +9,9 @@ use std::collections::{BTreeSet, HashMap};
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
     heap: Vec<(usize, usize)>,
-    // Topics whose newest message is large, by what that takes.
-    big: BTreeSet<(usize, usize)>,
-    sizes: HashMap<usize, usize, RandomState>,
+    // Topics whose newest message is large, by what that takes; of equal ones the oldest last.
+    big: BTreeSet<(usize, Reverse<u64>, usize)>,
+    sizes: HashMap<usize, (usize, u64), RandomState>,
 }
 
 impl Shares {
@@ -20,8 +21,8 @@ impl Shares {
         moved(topic, self.heap.len() - 1);
     }
 
-    /// Says what the newest message of a topic takes, if that is much.
-    pub(crate) fn set_big(&mut self, topic: usize, size: Option<usize>) {
+    /// Says what the newest message of a topic takes, if that is much, and its position.
+    pub(crate) fn set_big(&mut self, topic: usize, size: Option<(usize, u64)>) {
         if size.is_none() && self.sizes.is_empty() {
             return;
         }
@@ -30,14 +31,15 @@ impl Shares {
             None => self.sizes.remove(&topic),
         };
         if before != size {
-            before.map(|before| self.big.remove(&(before, topic)));
-            self.big.extend(size.map(|size| (size, topic)));
+            let entry = |(size, position)| (size, Reverse(position), topic);
+            before.map(|before| self.big.remove(&entry(before)));
+            self.big.extend(size.map(entry));
         }
     }
 
     /// The topic whose newest message takes most, if it takes much; not this one.
     pub(crate) fn biggest(&self, but: Option<usize>) -> Option<usize> {
-        self.big.iter().rev().map(|(_, topic)| *topic).find(|topic| Some(*topic) != but)
+        self.big.iter().rev().map(|(.., topic)| *topic).find(|topic| Some(*topic) != but)
     }
 
     /// Takes the topic at `place` out.

@@ -159,10 +159,10 @@ impl Topic {
         if pinned <= self.arriving_bytes.max(PINNED) { spare.saturating_sub(pinned) } else { spare }
     }
 
-    /// What its newest message takes, if that is much.
-    pub(crate) fn big(&self) -> Option<usize> {
+    /// What its newest message takes, if that is much, and its position.
+    pub(crate) fn big(&self) -> Option<(usize, u64)> {
         let newest = self.log.get(self.newest())?;
-        Some(newest.cost).filter(|cost| *cost > BIG)
+        Some((newest.cost, newest.position)).filter(|(cost, _)| *cost > BIG)
     }
 
     /// Position of its last message; 0 is none.

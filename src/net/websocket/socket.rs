@@ -39,9 +39,18 @@ pub(crate) fn dialled_config() -> WebSocketConfig {
         .write_buffer_size(0)
 }
 
+/// What may wait to be sent, bytes. Pings that a peer sends and whose answers it does not read add
+/// up to so much; of those beyond it only the newest is answered (RFC 6455, 5.5.3). It is above all
+/// that goes out in one message, so that whoever reads is not cut off.
+#[cfg(feature = "daemon")]
+const SERVED_UNSENT: usize = 512 << 10;
+
 /// The daemon's end of a connection that has been upgraded.
 #[cfg(feature = "daemon")]
 pub(super) async fn served(io: Box<dyn Io>) -> Socket {
-    let config = WebSocketConfig::default().read_buffer_size(SERVED_BUFFER).write_buffer_size(0);
+    let config = WebSocketConfig::default()
+        .read_buffer_size(SERVED_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(SERVED_UNSENT);
     WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await
 }
