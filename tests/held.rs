@@ -232,6 +232,32 @@ async fn messages_over_websocket_that_do_not_end() {
     assert!(matches!(DaemonFrame::decode(&frame), Ok(DaemonFrame::Pong { request: 3, .. })));
 }
 
+// Found by a reviewer: each ping left its pong in a buffer without bound, 1 GiB in 7 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pings_over_websocket_whose_answers_are_not_read() {
+    const SESSIONS: u64 = 4;
+    let state = tempfile::tempdir().unwrap();
+    let (served, server) = served(&state);
+    let client = honest(&served).await;
+    goes_on(&client).await;
+    let mut ping = vec![0x89, 0xfd, 0, 0, 0, 0];
+    ping.extend_from_slice(&[b'x'; 125]);
+    let pings = ping.repeat(400_000);
+    let flood = async || {
+        let mut socket = Socket::to(server).await;
+        // All of them are taken, or the session ends.
+        _ = writes(&mut socket.tls, &pings).await;
+        socket
+    };
+    let sockets = tokio::join!(flood(), flood(), flood(), flood());
+    goes_on(&client).await;
+    let peak = served.kib("VmHWM");
+    let bound = bound_kib(1, SESSIONS);
+    println!("peak {peak} KiB with {SESSIONS} × {} bytes of pings", pings.len());
+    assert!(peak < bound, "{peak} KiB, and the bound is {bound}");
+    drop(sockets);
+}
+
 // Fast at first, and then a byte now and then: the pace is that of the last seconds.
 #[tokio::test]
 async fn a_publication_that_almost_stands_still_is_given_up_on_every_way_in() {
