@@ -147,8 +147,10 @@ impl Engine {
             if *work == 0 || !self.look(s, apart, work)? {
                 break;
             }
-            let later = s.aside.extract_if(|_, waits| waits.why == Why::Later);
-            s.window.extend(later.map(|(_, waits)| Reverse(waits.cursor)));
+            if !s.aside.is_empty() {
+                let later = s.aside.extract_if(|_, waits| waits.why == Why::Later);
+                s.window.extend(later.map(|(_, waits)| Reverse(waits.cursor)));
+            }
         }
         Ok(())
     }
@@ -201,7 +203,10 @@ impl Engine {
                         Some(slot) => self.consider(s, slot, apart)?,
                         None => None,
                     };
-                    s.window.extend(cursor.map(Reverse));
+                    // Not `extend`: it would look at the whole heap.
+                    if let Some(cursor) = cursor {
+                        s.window.push(Reverse(cursor));
+                    }
                     s.upto = end;
                     return Ok(true);
                 }
@@ -273,8 +278,9 @@ impl Engine {
             }
             *work -= 1;
             if filter.matches(&topic.name) {
-                let cursor = self.consider(s, slot, apart)?;
-                s.window.extend(cursor.map(Reverse));
+                if let Some(cursor) = self.consider(s, slot, apart)? {
+                    s.window.push(Reverse(cursor));
+                }
             }
         }
         Ok(true)
