@@ -277,10 +277,10 @@ impl Engine {
                 return Ok(false);
             }
             *work -= 1;
-            if filter.matches(&topic.name) {
-                if let Some(cursor) = self.consider(s, slot, apart)? {
-                    s.window.push(Reverse(cursor));
-                }
+            if filter.matches(&topic.name)
+                && let Some(cursor) = self.consider(s, slot, apart)?
+            {
+                s.window.push(Reverse(cursor));
             }
         }
         Ok(true)
