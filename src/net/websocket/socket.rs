@@ -40,8 +40,9 @@ pub(crate) fn dialled_config() -> WebSocketConfig {
 }
 
 /// What may wait to be sent, bytes. Pings that a peer sends and whose answers it does not read add
-/// up to so much; of those beyond it only the newest is answered (RFC 6455, 5.5.3). It is above all
-/// that goes out in one message, so that whoever reads is not cut off.
+/// up to so much; of those beyond it only the newest is answered (RFC 6455, 5.5.3). The daemon's
+/// largest message is smaller: a batch, and behind it a frame with the 100 highest counts, of which
+/// each has at most 4 KiB of its payload.
 #[cfg(feature = "daemon")]
 const SERVED_UNSENT: usize = 512 << 10;
 

@@ -44,6 +44,9 @@ impl Writer {
                     self.joined.split().freeze()
                 }
             };
+            // What waits to be sent is bounded, answers to pings among it. A message always has
+            // room, as nothing is before it.
+            self.sink.flush().await?;
             self.sink.feed(Message::Binary(message)).await?;
             // From here on it is under way, whatever becomes of this future.
             if let Some(whose) = &for_whom {
