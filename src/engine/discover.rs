@@ -7,7 +7,7 @@
 //! it is behind in, and the order of positions holds over all of them.
 
 use super::start::{After, Kind, View};
-use super::subscription::{Cursor, Subscription, Why};
+use super::subscription::{Cursor, News, Subscription, Why};
 use super::topic::Topic;
 use super::{Charge, Engine, Slot, SubscriptionId};
 use crate::wire::{Code, Filter, Refusal};
@@ -197,7 +197,7 @@ impl Engine {
             None => {
                 self.forgotten.check(s, filter, self.run)?;
                 let end = self.position;
-                if filter.is_exact() {
+                if s.exact {
                     *work -= 1;
                     let cursor = match self.slot(filter.as_str()) {
                         Some(slot) => self.consider(s, slot, apart)?,
@@ -260,6 +260,20 @@ impl Engine {
         Ok(true)
     }
 
+    /// The cursor to what it was woken for, where that is all that there is up to there, and is
+    /// still there: mostly nothing has to be looked for.
+    pub(super) fn look_at_news(&self, s: &mut Subscription, apart: bool) -> Option<Cursor> {
+        let News { position, sequence, before, slot } = s.news.take()?;
+        if s.had + 1 != position.get() || !s.window.is_empty() || !s.aside.is_empty() {
+            return None;
+        }
+        let topic = self.topic(slot as usize)?;
+        // No other topic has a message at that position.
+        topic.log.get(sequence).filter(|entry| entry.position == position.get())?;
+        s.upto = position.get();
+        Some(cursor(s, (slot, topic), (sequence, before), position.get(), apart))
+    }
+
     // Says whether these were few, and all.
     fn look_at_recent(
         &self,
@@ -317,20 +331,9 @@ impl Engine {
         if next >= topic.log.next() {
             return Ok(None);
         }
-        let known = s.known.get(&topic.id).copied();
-        Ok(Some(Cursor {
-            // What has left the log comes first: it is older than everything there is.
-            position: topic.log.get(next).map_or(0, |entry| entry.position),
-            slot: slot as u32,
-            topic: topic.id,
-            begin: known.unwrap_or(next),
-            next,
-            // One that is read in order has been told of the topic with the message before, if that
-            // came after it began. To be told again changes nothing.
-            announced: if apart { known.is_some() } else { before > s.began },
-            patient: false,
-            lasts: false,
-        }))
+        // What has left the log comes first: it is older than everything there is.
+        let position = topic.log.get(next).map_or(0, |entry| entry.position);
+        Ok(Some(cursor(s, (slot as u32, topic), (next, before), position, apart)))
     }
 
     fn begin_in(&self, start: &Kind, topic: &Topic, first: u64, began: u64) -> u64 {
@@ -373,6 +376,29 @@ impl Engine {
         }
         s.known.insert(cursor.topic, cursor.begin);
         Ok(())
+    }
+}
+
+// A cursor to the message `next` of a topic, before which the one at the position `before` came.
+fn cursor(
+    s: &Subscription,
+    (slot, topic): (u32, &Topic),
+    (next, before): (u64, u64),
+    position: u64,
+    apart: bool,
+) -> Cursor {
+    let known = if apart { s.known.get(&topic.id).copied() } else { None };
+    Cursor {
+        position,
+        slot,
+        topic: topic.id,
+        begin: known.unwrap_or(next),
+        next,
+        // One that is read in order has been told of the topic with the message before, if that
+        // came after it began. To be told again changes nothing.
+        announced: if apart { known.is_some() } else { before > s.began },
+        patient: false,
+        lasts: false,
     }
 }
 

@@ -9,7 +9,7 @@ use super::start::After;
 use super::subscription::{Cursor, Open, Subscription, Waits, Why};
 use super::topic::Topic;
 use super::{Engine, Item, MessageRef, SubscriptionId};
-use crate::wire::{Code, Filter, GapCause, Lag, Refusal};
+use crate::wire::{Code, GapCause, Lag, Refusal};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ impl Engine {
         let Some(s) = self.subscriptions.get_mut(id) else {
             return false;
         };
-        let rest = s.idle && s.window.is_empty();
+        let rest = s.idle && s.window.is_empty() && s.lost.is_none();
         s.woken &= !rest;
         rest
     }
@@ -82,6 +82,9 @@ impl Engine {
         sink: &mut impl FnMut(Item<'_>),
     ) -> Result<bool, Refusal> {
         let wanted = wanted.into();
+        if self.rest(id) {
+            return Ok(false);
+        }
         let Some(mut s) = self.subscriptions.take(id) else {
             return Err(Refusal::new(Code::DONE, "the subscription has ended"));
         };
@@ -112,10 +115,11 @@ impl Engine {
         let portion = s.sweep.as_ref().map_or(portion, |sweep| sweep.portion(portion));
         let (mut any, mut work) = (false, portion);
         let mut held = false;
-        let exact = s.filter.as_ref().is_some_and(Filter::is_exact);
         let most_aside = if wanted.large == Large::Whole { ASIDE_WHOLE } else { ASIDE };
         while work > 0 && !(held || any && wanted.budget == 0) {
-            let Some(Reverse(mut cursor)) = s.window.pop() else {
+            let news = if s.news.is_some() { self.look_at_news(s, apart) } else { None };
+            let next = news.or_else(|| s.window.pop().map(|Reverse(next)| next));
+            let Some(mut cursor) = next else {
                 self.settle_window(id, s, apart, &mut work)?;
                 if s.window.is_empty() {
                     break;
@@ -123,7 +127,7 @@ impl Engine {
                 continue;
             };
             work -= 1;
-            if exact {
+            if s.exact {
                 // There is nothing else to look for.
                 s.upto = self.position;
             }

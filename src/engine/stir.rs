@@ -3,9 +3,10 @@
 
 use super::filters::{Filters, GroupId, Place};
 use super::reading::Registered;
-use super::subscription::Subscriptions;
+use super::subscription::{News, Subscriptions};
 use super::{Engine, Slot, SubscriptionId};
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// Who is still to be woken.
@@ -15,13 +16,13 @@ pub(super) enum Stir {
     Topic {
         name: Arc<str>,
         from: Option<Place>,
-        // Before its message: whoever has had that had everything. Somebody may stand there, and
-        // so what leaves the logs from there on is to be remembered.
-        floor: u64,
+        // Whoever had what came before it had everything. Somebody may stand there, and so what
+        // leaves the logs from there on is to be remembered.
+        news: News,
         registered: Registered,
     },
     /// Those of a list, as above.
-    Idle { list: Vec<SubscriptionId>, floor: u64, registered: Registered },
+    Idle { list: Vec<SubscriptionId>, news: News, registered: Registered },
     /// Those who wait for what arrives in a topic.
     Waiting { list: Vec<SubscriptionId>, slot: Slot },
 }
@@ -34,19 +35,25 @@ impl Engine {
         let Some(topic) = topics.get(slot).and_then(Option::as_deref) else {
             return;
         };
+        let Some(position) = NonZeroU64::new(position) else {
+            return;
+        };
+        let sequence = topic.log.next() - 1;
+        let before = topic.log.get(sequence - 1).map_or(topic.log.gone(), |entry| entry.position);
+        let news = News { position, sequence, before, slot: slot as u32 };
         let mut from = None;
         if stirs.is_empty() {
             let mut work = self.portions.wakes;
             let tables = (filters, &mut *subscriptions, &mut *stirs);
-            from = stir_filters(tables, (&topic.name, None), position - 1, &mut work);
+            from = stir_filters(tables, (&topic.name, None), news, &mut work);
             self.work += self.portions.wakes - work;
             if from.is_none() {
                 return;
             }
         }
-        let (floor, mut registered) = (position - 1, Registered::default());
-        subscriptions.reading.register(&mut registered, [floor; 4]);
-        stirs.push_back(Stir::Topic { name: topic.name.clone(), from, floor, registered });
+        let mut registered = Registered::default();
+        subscriptions.reading.stand(&mut registered, news.floor());
+        stirs.push_back(Stir::Topic { name: topic.name.clone(), from, news, registered });
     }
 
     /// Those who wait for more of a message, or for its end, have something to read.
@@ -68,24 +75,23 @@ impl Engine {
             && let Some(mut stir) = self.stirs.pop_front()
         {
             let done = match &mut stir {
-                Stir::Topic { name, from, floor, registered } => {
+                Stir::Topic { name, from, news, registered } => {
                     let Self { filters, subscriptions, stirs, .. } = self;
                     let tables = (filters, subscriptions, stirs);
-                    *from = stir_filters(tables, (name, *from), *floor, &mut work);
+                    *from = stir_filters(tables, (name, *from), *news, &mut work);
                     if from.is_none() {
                         self.subscriptions.reading.forget(registered);
                     }
                     from.is_none()
                 }
-                Stir::Idle { list, floor, registered } => {
+                Stir::Idle { list, news, registered } => {
                     let rest = list.len() - list.len().min(work);
                     work -= list.len() - rest;
                     for id in list.drain(rest..) {
                         // It may have been read meanwhile.
-                        let idle =
-                            self.subscriptions.get(id).is_some_and(|s| s.idle && s.had <= *floor);
-                        if idle {
-                            self.subscriptions.wake(id, *floor);
+                        let s = self.subscriptions.get(id);
+                        if s.is_some_and(|s| s.idle && s.had <= news.floor()) {
+                            self.subscriptions.wake(id, *news);
                         }
                     }
                     if list.is_empty() {
@@ -121,7 +127,7 @@ impl Engine {
 fn stir_filters(
     (filters, subscriptions, stirs): (&mut Filters, &mut Subscriptions, &mut VecDeque<Stir>),
     (name, from): (&str, Option<Place>),
-    floor: u64,
+    news: News,
     work: &mut usize,
 ) -> Option<Place> {
     let Filters { tree, groups, .. } = filters;
@@ -130,12 +136,12 @@ fn stir_filters(
         if let Some(group) = group.and_then(|group| groups.get_mut(group as usize)) {
             if group.idle.len() <= *work {
                 *work -= group.idle.len();
-                group.idle.drain(..).for_each(|id| subscriptions.wake(id, floor));
+                group.idle.drain(..).for_each(|id| subscriptions.wake(id, news));
             } else {
                 let (list, mut registered) =
                     (std::mem::take(&mut group.idle), Registered::default());
-                subscriptions.reading.register(&mut registered, [floor; 4]);
-                stirs.push_back(Stir::Idle { list, floor, registered });
+                subscriptions.reading.stand(&mut registered, news.floor());
+                stirs.push_back(Stir::Idle { list, news, registered });
             }
         }
         *work > 0

@@ -15,6 +15,7 @@ use crate::wire::{Filter, Lag, Refusal};
 use foldhash::fast::RandomState;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
+use std::num::NonZeroU64;
 
 /// Names a subscription, for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,6 +51,23 @@ pub(super) struct Cursor {
     pub(super) lasts: bool,
 }
 
+/// The message that a subscription was woken for. It had everything before that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct News {
+    pub(super) position: NonZeroU64,
+    pub(super) sequence: u64,
+    // The position of the one before it in its topic.
+    pub(super) before: u64,
+    pub(super) slot: u32,
+}
+
+impl News {
+    /// Up to here everything was had.
+    pub(super) fn floor(&self) -> u64 {
+        self.position.get() - 1
+    }
+}
+
 /// A large message of which a subscription was handed out a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Open {
@@ -76,39 +94,46 @@ pub(super) enum Why {
     Later,
 }
 
+/// The fields in front are those that a live delivery uses: two cache lines.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Subscription {
     pub(super) birth: u32,
-    // None of one that follows a message.
-    pub(super) filter: Option<Filter>,
     pub(super) group: GroupId,
-    pub(super) follow: Option<Box<Follow>>,
+    // It has had everything, and where it stands in the list of those.
+    pub(super) place: u32,
+    pub(super) idle: bool,
+    // Named since it was last told that there is nothing to read.
+    pub(super) woken: bool,
     pub(super) lag: Lag,
-    // How it begins, until it has had everything that was there then; and when that was.
-    pub(super) start: Option<Box<Kind>>,
-    pub(super) began: u64,
+    // Whether the filter is a topic.
+    pub(super) exact: bool,
     // It has had everything up to here, but for what is in the window or aside.
     pub(super) had: u64,
     // The window has everything that it has not had up to here.
     pub(super) upto: u64,
+    // When it began.
+    pub(super) began: u64,
+    // What comes next after `had`, if that is known.
+    pub(super) news: Option<News>,
+    pub(super) registered: Registered,
     pub(super) window: BinaryHeap<Reverse<Cursor>>,
-    pub(super) aside: HashMap<u32, Waits, RandomState>,
+    // How it begins, until it has had everything that was there then.
+    pub(super) start: Option<Box<Kind>>,
     pub(super) sweep: Option<Box<Sweep>>,
+    pub(super) follow: Option<Box<Follow>>,
     // At most one message is handed out in parts at a time.
     pub(super) open: Option<Open>,
+    pub(super) aside: HashMap<u32, Waits, RandomState>,
+    // It is to end.
+    pub(super) lost: Option<Refusal>,
+    // None of one that follows a message.
+    pub(super) filter: Option<Filter>,
     // Where it began in the topics that it was told of, by id; only of one that is read apart,
     // whose messages come in any order and are each announced anew.
     pub(super) known: HashMap<u64, u64, RandomState>,
     // Topics forgotten up to here have been looked at.
     pub(super) forgotten: u64,
-    // It has had everything, and where it stands in the list of those.
-    pub(super) idle: bool,
-    pub(super) place: u32,
-    pub(super) registered: Registered,
-    // Named since it was last told that there is nothing to read.
-    pub(super) woken: bool,
-    // It is to end.
-    pub(super) lost: Option<Refusal>,
     // For the beginning, the window, and what it knows.
     pub(super) charge: Option<Charge>,
     pub(super) window_charge: Option<Charge>,
@@ -176,6 +201,7 @@ impl Subscriptions {
             group: 0,
             follow,
             lag,
+            exact: false,
             start: None,
             began: position,
             had: position,
@@ -189,6 +215,7 @@ impl Subscriptions {
             idle: false,
             place: 0,
             registered: Registered::default(),
+            news: None,
             woken: false,
             lost: None,
             charge: None,
@@ -233,18 +260,19 @@ impl Subscriptions {
         list.push(id);
     }
 
-    /// There may be something after `floor`, up to which an idle subscription has had everything.
-    pub(super) fn wake(&mut self, id: SubscriptionId, floor: u64) {
+    /// There is something new, and an idle subscription has had everything before that.
+    pub(super) fn wake(&mut self, id: SubscriptionId, news: News) {
         let Self { reading, wakes, all, .. } = self;
         let found = all.get_mut(id.index()).and_then(Option::as_deref_mut);
         let Some(subscription) = found.filter(|found| found.birth == id.birth) else {
             return;
         };
         subscription.idle = false;
-        subscription.had = subscription.had.max(floor);
-        subscription.upto = subscription.had;
-        let had = subscription.had;
-        reading.register(&mut subscription.registered, [had; 4]);
+        // Where it is woken late it may have had this, and more.
+        let had = subscription.had.max(news.floor());
+        (subscription.had, subscription.upto) = (had, had);
+        subscription.news = Some(news).filter(|news| news.floor() == had);
+        reading.stand(&mut subscription.registered, had);
         if !std::mem::replace(&mut subscription.woken, true) {
             wakes.push(id);
         }
@@ -270,6 +298,7 @@ impl Engine {
         self.work += 16;
         subscription.group = self.filters.insert(&filter);
         subscription.forgotten = self.forgotten.next();
+        subscription.exact = filter.is_exact();
         subscription.filter = Some(filter);
         if let Kind::New = start.0 {
             self.idle(id, &mut subscription);
