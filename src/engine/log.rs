@@ -120,6 +120,7 @@ impl Log {
         self.get(self.first)
     }
 
+    #[inline]
     pub(crate) fn push(&mut self, entry: Entry) {
         match self.segments.back_mut() {
             Some(segment) if segment.len() < SEGMENT => {
@@ -141,9 +142,25 @@ impl Log {
 
     pub(crate) fn pop_oldest(&mut self) -> Option<Entry> {
         let entry = self.segments.front_mut()?.get_mut(self.taken)?.take()?;
+        self.gone = entry.position;
+        self.oldest_has_left();
+        Some(entry)
+    }
+
+    /// As [`pop_oldest`](Self::pop_oldest), without moving it: it has 192 bytes.
+    pub(crate) fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.segments.front_mut().and_then(|all| all.get_mut(self.taken))
+            && let Some(entry) = oldest
+        {
+            self.gone = entry.position;
+            *oldest = None;
+            self.oldest_has_left();
+        }
+    }
+
+    fn oldest_has_left(&mut self) {
         self.taken += 1;
         self.first += 1;
-        self.gone = entry.position;
         if self.first == self.next {
             self.segments = VecDeque::new();
             self.places = 0;
@@ -156,7 +173,6 @@ impl Log {
                 self.segments.shrink_to(2 * self.segments.len());
             }
         }
-        Some(entry)
     }
 }
 
@@ -188,6 +204,9 @@ mod tests {
                 if step < 3 {
                     log.push(entry(position as u64));
                     model.push_back(position as u64);
+                } else if step == 3 {
+                    log.drop_oldest();
+                    model.pop_front();
                 } else {
                     prop_assert_eq!(log.pop_oldest().map(|entry| entry.position), model.pop_front());
                 }

@@ -4,6 +4,7 @@
 use super::ledger::Key;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// Payloads from which on there are many tables: to distribute these takes 0.1 ms.
 const ONE: usize = 4096;
@@ -64,16 +65,33 @@ impl Payloads {
 
     pub(crate) fn remove(&mut self, key: &Key) -> Option<u64> {
         let at = self.at(key);
-        let table = &mut self.tables[at];
-        let sequence = table.remove(key)?;
+        let sequence = self.tables[at].remove(key)?;
+        self.removed(at);
+        Some(sequence)
+    }
+
+    /// Removes a key if it has this sequence; says whether it had.
+    pub(crate) fn remove_at(&mut self, key: &Key, sequence: u64) -> bool {
+        let at = self.at(key);
+        if let Entry::Occupied(found) = self.tables[at].entry(*key)
+            && *found.get() == sequence
+        {
+            found.remove();
+            self.removed(at);
+            return true;
+        }
+        false
+    }
+
+    fn removed(&mut self, at: usize) {
         self.len -= 1;
+        let table = &mut self.tables[at];
         if table.len() < table.capacity() / 8 {
             table.shrink_to(2 * table.len());
         }
         if self.len < ONE / 8 && self.tables.len() > 1 {
             self.distribute(1);
         }
-        Some(sequence)
     }
 
     fn distribute(&mut self, tables: usize) {

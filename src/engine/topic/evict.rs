@@ -84,20 +84,31 @@ impl Topic {
 
     fn evict_oldest(&mut self, needed: &impl Fn(u64, u64) -> bool) -> Left {
         let (sequence, from) = (self.log.first(), self.log.gone());
+        let Some(entry) = self.log.oldest() else {
+            return Left::default();
+        };
+        let Entry { position, origin, cost, .. } = *entry;
+        let whole = (entry.digest, entry.count);
+        let whole = Some(whole).filter(|_| entry.body.is_complete());
+        if needed(from, position) {
+            self.marks.push((from, position), sequence, needed);
+        }
+        self.bytes -= cost;
+        if let Some(origin) = origin {
+            self.producers.left(origin.producer, sequence + 1, self.log.len() - 1);
+        }
+        if let Some((digest, count)) = whole
+            && !self.lookups.contains_key(&sequence)
+        {
+            self.log.drop_oldest();
+            return self.lose(sequence, digest, count);
+        }
         let Some(mut entry) = self.log.pop_oldest() else {
             return Left::default();
         };
-        if needed(from, entry.position) {
-            self.marks.push((from, entry.position), sequence, needed);
-        }
-        self.bytes -= entry.cost;
-        if let Some(origin) = entry.origin {
-            self.producers.left(origin.producer, self.log.first(), self.log.len());
-        }
-        if entry.body.is_complete() {
+        if whole.is_some() {
             return self.leave(sequence, entry);
         }
-        let cost = entry.cost;
         let arriving = entry.body.arriving().map(|arriving| {
             self.arriving_bytes -= cost;
             if let Ok(at) = self.arriving.binary_search(&sequence) {
@@ -105,7 +116,7 @@ impl Topic {
             }
             arriving.take_all()
         });
-        if let Some(origin) = entry.origin {
+        if let Some(origin) = origin {
             self.begun.remove(&origin);
         }
         Left { payload: None, arriving }
@@ -114,20 +125,24 @@ impl Topic {
     // A complete message has left the log. Its payload stays if it has been asked for.
     fn leave(&mut self, sequence: u64, entry: Entry) -> Left {
         let key = self.key(&entry.digest);
-        if self.payloads.get(&key) != Some(&sequence) {
-            return Left::default();
-        }
-        if !self.lookups.is_empty()
-            && let Some(lookup) = self.lookups.get(&sequence)
+        if let Some(lookup) = self.lookups.get(&sequence)
             && let Some(asked) = self.asked.get_mut(lookup)
+            && self.payloads.get(&key) == Some(&sequence)
         {
             self.bytes += entry.cost;
             asked.kept = Some(Box::new(entry));
             return Left::default();
         }
-        self.payloads.remove(&key);
-        let count = self.take_count_of(sequence, entry.count);
-        Left { payload: Some((entry.digest, count)), arriving: None }
+        self.lose(sequence, entry.digest, entry.count)
+    }
+
+    // A payload is not in the cache any more, if this was its newest publication.
+    fn lose(&mut self, sequence: u64, digest: Digest, count: Count) -> Left {
+        if !self.payloads.remove_at(&self.key(&digest), sequence) {
+            return Left::default();
+        }
+        let count = self.take_count_of(sequence, count);
+        Left { payload: Some((digest, count)), arriving: None }
     }
 
     /// Those who wait for what arrives: nothing more of it will come.
