@@ -36,6 +36,10 @@ pub(crate) struct Top {
 impl Top {
     fn place(&self, digest: &Digest) -> Option<usize> {
         let hint = digest.hint();
+        // Mostly none is: to look at all of them takes less than to stop at one.
+        if !self.hints.iter().fold(false, |any, other| any | (*other == hint)) {
+            return None;
+        }
         let at = self.hints.iter().position(|other| *other == hint)?;
         // Two digests that share eight bytes: fall back to the whole.
         if self.ranked[at].digest == *digest {

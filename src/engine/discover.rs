@@ -260,8 +260,8 @@ impl Engine {
         Ok(true)
     }
 
-    /// The cursor to what it was woken for, where that is all that there is up to there, and is
-    /// still there: mostly nothing has to be looked for.
+    /// The cursor to what it was woken for, where that is still there, and no other topic has
+    /// moved since: mostly nothing has to be looked for.
     pub(super) fn look_at_news(&self, s: &mut Subscription, apart: bool) -> Option<Cursor> {
         let News { position, sequence, before, slot } = s.news.take()?;
         if s.had + 1 != position.get() || !s.window.is_empty() || !s.aside.is_empty() {
@@ -270,7 +270,15 @@ impl Engine {
         let topic = self.topic(slot as usize)?;
         // No other topic has a message at that position.
         topic.log.get(sequence).filter(|entry| entry.position == position.get())?;
-        s.upto = position.get();
+        if !s.exact && position.get() != self.position {
+            let mut recent = self.recent.iter();
+            let alone = recent.next() == Some(slot as usize);
+            let older = recent.next().and_then(|older| self.topic(older));
+            if !alone || older.is_some_and(|older| older.moved() > s.had) {
+                return None;
+            }
+        }
+        s.upto = self.position;
         Some(cursor(s, (slot, topic), (sequence, before), position.get(), apart))
     }
 
