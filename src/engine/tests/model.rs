@@ -320,6 +320,7 @@ impl World {
         let apart = self.now.is_multiple_of(2);
         let looks_late = self.engine.portions.window < 8
             && matches!(start, Start::All | Start::Latest | Start::Last(_));
+        let looks_back = self.engine.portions.window < 8 && matches!(start, Start::Resume { .. });
         self.subscribers.push(Subscriber {
             id,
             filter,
@@ -329,6 +330,7 @@ impl World {
             position: 0,
             apart,
             looks_late,
+            looks_back,
         });
         self.check();
     }
