@@ -173,6 +173,10 @@ async fn run(
     stop_all: watch::Sender<bool>,
 ) {
     let mut serving = JoinSet::new();
+    let core = doors.core().clone();
+    // Until this function returns.
+    let mut turns = JoinSet::new();
+    turns.spawn(async move { core.take_turns().await });
     let app = http::router(Arc::new(shared), http::websocket::routes(doors.clone()));
     for listener in listeners {
         serving.spawn(listener.run(app.clone(), doors.stop()));

@@ -49,10 +49,6 @@ pub(super) const PORTIONS: Portions = Portions {
 /// somewhere else in memory, and so is its log.
 const CONSIDERED: usize = 3;
 
-/// Sweeps that take a whole portion in their turn; of more, each takes less, but no less than this.
-const SWEEPERS: usize = 8;
-const LEAST: usize = 64;
-
 /// Topics of which a subscription that is read apart remembers where it began, 48 bytes each; and
 /// so many of these are not charged.
 const KNOWN: usize = 131_072;
@@ -72,19 +68,9 @@ pub(super) struct Sweep {
     gapped: Vec<Cursor>,
     most: usize,
     charge: Option<Charge>,
-    // Held by every sweep, and by the engine.
-    all: Arc<()>,
 }
 
 impl Sweep {
-    /// How much of `work` is done in one call. Those that sweep wait for their next turn in the
-    /// same line as everyone else: up to 256 of them take together as long between two turns of
-    /// somebody else as [`SWEEPERS`] do. Each one more adds [`LEAST`], 13 µs.
-    pub(super) fn portion(&self, work: usize) -> usize {
-        let sweeps = Arc::strong_count(&self.all) - 1;
-        (work * SWEEPERS / sweeps.max(SWEEPERS)).max(LEAST.min(work))
-    }
-
     // Says whether there was room: else the subscription has fallen too far behind.
     fn keep(&mut self, cursor: Cursor, window: usize, budget: &super::Budget) -> bool {
         if cursor.position == 0 {
@@ -215,8 +201,13 @@ impl Engine {
                     return Ok(true);
                 }
                 let (kept, gapped, most) = (BinaryHeap::new(), Vec::new(), self.portions.free);
-                let all = Arc::clone(&self.sweeps);
-                Box::new(Sweep { at: None, end, kept, gapped, most, charge: None, all })
+                let sweep = Box::new(Sweep { at: None, end, kept, gapped, most, charge: None });
+                if s.start.is_none() {
+                    // It has looked enough, and has its first turn later, like the others.
+                    s.sweep = Some(sweep);
+                    return Ok(false);
+                }
+                sweep
             }
         };
         let prefix = filter.literal_prefix();

@@ -154,8 +154,6 @@ pub struct Engine {
     budget: Budget,
     filters: Filters,
     subscriptions: Subscriptions,
-    // Held by every sweep over the names of topics, so that they can be counted.
-    sweeps: Arc<()>,
     // Whom to wake still, oldest first.
     stirs: VecDeque<Stir>,
     next_session: u64,
@@ -202,7 +200,6 @@ impl Engine {
             budget: Budget::new(limits.held()),
             filters: Filters::default(),
             subscriptions: Subscriptions::default(),
-            sweeps: Arc::new(()),
             stirs: VecDeque::new(),
             next_session: 1,
             owes: false,

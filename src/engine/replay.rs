@@ -67,6 +67,12 @@ impl Engine {
         rest
     }
 
+    /// Whether the subscription looks through the names of topics for what it has not had. Each
+    /// [read](Self::read) does a portion of that; whoever calls lets few do so at a time.
+    pub fn is_sweeping(&self, id: SubscriptionId) -> bool {
+        self.subscriptions.get(id).is_some_and(|s| s.sweep.is_some())
+    }
+
     /// Hands out what lies between the cursor and the head, and not much more than is wanted. Says
     /// whether to read again: there was something, or it takes more than one call to find it. If
     /// not, the subscription will be named once there is more.
@@ -112,7 +118,6 @@ impl Engine {
     ) -> Result<bool, Refusal> {
         let apart = wanted.large == Large::Apart;
         let portion = self.portions.work;
-        let portion = s.sweep.as_ref().map_or(portion, |sweep| sweep.portion(portion));
         let (mut any, mut work) = (false, portion);
         let mut held = false;
         let most_aside = if wanted.large == Large::Whole { ASIDE_WHOLE } else { ASIDE };

@@ -2,20 +2,40 @@
 //!
 //! Who waits for a subscription stands here by its whole id: an index alone may be another's by the
 //! time that it is looked at. What has ended leaves the engine as wakes do, under the same lock.
+//!
+//! Those that have to [sweep](Engine::is_sweeping) over the names of topics stand in a line, however
+//! many they are, and a few at a time have their [turn](Core::take_turns): else those who deliver
+//! what is new would stand behind all of them.
 
 use crate::engine::{Engine, Item, SubscriptionId, Wanted};
 use crate::wire::Refusal;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::ops::DerefMut;
 use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
-use tokio::sync::SetOnce;
+use tokio::sync::{Notify, SetOnce};
+
+/// Sweeps that have a turn before others have theirs: 0.2 ms each, and mostly there are as many
+/// threads.
+const TURNS: usize = 2;
+
+/// Who reads a subscription, and for what.
+struct Reader {
+    of: SubscriptionId,
+    // None of one that has its turn.
+    waker: Option<Waker>,
+    // It waits for its turn, and not for something new.
+    in_line: bool,
+}
 
 /// The engine, and who waits for it.
 pub(crate) struct Inner {
     engine: Engine,
-    // By index of the subscription: which it is, and who reads it, while it has had everything.
-    readers: Vec<Option<(SubscriptionId, Waker)>>,
+    // By index of the subscription.
+    readers: Vec<Option<Reader>>,
+    // Those that wait for their turn, first come first served, and perhaps some that have ended.
+    line: VecDeque<SubscriptionId>,
     ids: Vec<SubscriptionId>,
 }
 
@@ -44,6 +64,8 @@ impl Lock for Mutex<Inner> {
 pub(crate) struct Core<L = Mutex<Inner>> {
     inner: L,
     failed: SetOnce<()>,
+    // Somebody stands in the line.
+    turns: Notify,
     // Of all cores of the process; an address may be another's later.
     #[cfg(test)]
     pub(super) number: u64,
@@ -56,12 +78,68 @@ thread_local! {
 
 impl Inner {
     fn new(engine: Engine) -> Self {
-        Self { engine, readers: Vec::new(), ids: Vec::new() }
+        Self { engine, readers: Vec::new(), line: VecDeque::new(), ids: Vec::new() }
+    }
+
+    fn reader(&mut self, id: SubscriptionId) -> &mut Option<Reader> {
+        let index = id.index();
+        if self.readers.len() <= index {
+            self.readers.resize_with(index + 1, || None);
+        }
+        &mut self.readers[index]
     }
 
     fn take(&mut self, id: SubscriptionId) -> Option<Waker> {
         let reader = self.readers.get_mut(id.index())?;
-        reader.take_if(|(of, _)| *of == id).map(|(_, waker)| waker)
+        reader.take_if(|reader| reader.of == id)?.waker
+    }
+
+    // Whether the subscription may be read now: if not, it waits for its turn, and the waker that
+    // it waited with before is given back.
+    fn may_read(&mut self, id: SubscriptionId, waker: &Waker) -> Result<(), Option<Waker>> {
+        if !self.engine.is_sweeping(id) {
+            return Ok(());
+        }
+        let reader = self.reader(id);
+        match reader.as_mut().filter(|reader| reader.of == id) {
+            Some(reader) if reader.in_line => Err(reader.waker.replace(waker.clone())),
+            // It has its turn.
+            Some(Reader { waker: None, .. }) => {
+                *reader = None;
+                Ok(())
+            }
+            _ => Err(self.line_up(id, waker)),
+        }
+    }
+
+    fn line_up(&mut self, id: SubscriptionId, waker: &Waker) -> Option<Waker> {
+        let Self { line, readers, .. } = self;
+        if line.len() >= 64 && line.len() >= 2 * readers.len() {
+            let stands = |id: &SubscriptionId| {
+                let reader = readers.get(id.index()).and_then(Option::as_ref);
+                reader.is_some_and(|reader| reader.of == *id && reader.in_line)
+            };
+            line.retain(stands);
+        }
+        line.push_back(id);
+        let reader = Reader { of: id, waker: Some(waker.clone()), in_line: true };
+        self.reader(id).replace(reader).and_then(|before| before.waker)
+    }
+
+    // The next few have their turn. Says whether there are more.
+    fn turns(&mut self, waking: &mut Vec<Waker>) -> bool {
+        let mut turns = 0;
+        while turns < TURNS
+            && let Some(id) = self.line.pop_front()
+        {
+            let reader = self.readers.get_mut(id.index()).and_then(Option::as_mut);
+            if let Some(reader) = reader.filter(|reader| reader.of == id && reader.in_line) {
+                reader.in_line = false;
+                waking.extend(reader.waker.take());
+                turns += 1;
+            }
+        }
+        !self.line.is_empty()
     }
 
     // Who is to be woken; and who waits for what has ended.
@@ -89,6 +167,7 @@ impl<L: Lock> Core<L> {
         Self {
             inner,
             failed: SetOnce::new(),
+            turns: Notify::new(),
             #[cfg(test)]
             number: NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
         }
@@ -115,6 +194,29 @@ impl<L: Lock> Core<L> {
     /// Waits until somebody has found that the engine has panicked.
     pub(crate) async fn failed(&self) {
         self.failed.wait().await;
+    }
+
+    /// Gives those that stand in line their turns, a few at a time: between them everybody who is
+    /// ready to run does so. Runs for as long as the daemon does.
+    pub(crate) async fn take_turns(&self) {
+        loop {
+            self.turns.notified().await;
+            while self.give_turns() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    fn give_turns(&self) -> bool {
+        let Some(mut inner) = self.inner.lock() else {
+            return false;
+        };
+        let mut waking = WAKING.take();
+        let more = inner.turns(&mut waking);
+        drop(inner);
+        waking.drain(..).for_each(Waker::wake);
+        WAKING.set(waking);
+        more
     }
 
     /// Calls the engine from where something is dropped: not if it has panicked, which may be why.
@@ -161,6 +263,13 @@ impl<L: Lock> Core<L> {
         sink: &mut impl FnMut(Item<'_>),
     ) -> Poll<Result<bool, Refusal>> {
         let mut inner = self.lock();
+        if let Err(before) = inner.may_read(id, context.waker()) {
+            drop(inner);
+            // Not under the lock: what a waker drops may call in here.
+            drop(before);
+            self.turns.notify_one();
+            return Poll::Pending;
+        }
         inner.engine.begin_work();
         let mut any = false;
         let again = inner.engine.read(id, wanted, &mut |item| {
@@ -172,17 +281,15 @@ impl<L: Lock> Core<L> {
         }
         if !any && again {
             // It takes more than one call to find what there is: others have their turn first.
+            let before = inner.line_up(id, context.waker());
             drop(inner);
-            context.waker().wake_by_ref();
+            drop(before);
+            self.turns.notify_one();
             return Poll::Pending;
         }
-        let index = id.index();
-        if inner.readers.len() <= index {
-            inner.readers.resize(index + 1, None);
-        }
-        let before = inner.readers[index].replace((id, context.waker().clone()));
+        let reader = Reader { of: id, waker: Some(context.waker().clone()), in_line: false };
+        let before = inner.reader(id).replace(reader);
         drop(inner);
-        // Not under the lock, as above.
         drop(before);
         if any { Poll::Ready(Ok(false)) } else { Poll::Pending }
     }

@@ -83,32 +83,6 @@ fn a_wildcard_looks_at_topics_in_portions() {
     engine.audit();
 }
 
-// Found by the siege: 512 of them took all the turns there are, 0.35 ms each, and whoever kept
-// their promises waited a fifth of a second for one.
-#[test]
-fn many_that_sweep_take_the_turns_of_few() {
-    let engine = &mut engine(Limits::default());
-    fill(engine, TOPICS);
-    let ids: Vec<_> = (0..512).map(|_| begin(engine, "*/*/x", &Start::All)).collect();
-    for _ in 0..4 {
-        let mut round = 0;
-        for id in &ids {
-            engine.begin_work();
-            assert!(engine.read(*id, READ, &mut |_| ()).unwrap());
-            round += engine.work;
-        }
-        assert!(round <= 512 * 80, "{round}");
-    }
-    // Those who are left take whole portions again.
-    let (rest, gone) = ids.split_at(4);
-    gone.iter().for_each(|id| engine.unsubscribe(*id));
-    for id in rest {
-        let (reads, _) = read_all(engine, *id);
-        assert!(reads < 2 * TOPICS / 2048, "{reads}");
-    }
-    engine.audit();
-}
-
 #[test]
 fn of_one_message_as_many_frames_are_handled_as_there_is_work() {
     let engine = &mut engine(Limits::default());

@@ -42,6 +42,8 @@ impl Face {
 
     fn with(limits: Limits, patience: Duration) -> Self {
         let core = Arc::new(Core::new(Engine::new(limits, 1_000_000, [7; 32])));
+        let turns = core.clone();
+        tokio::spawn(async move { turns.take_turns().await });
         let (stop, stopping) = watch::channel(false);
         let current = CertificateHash([1; 32]);
         let certificate = move || CertificateFacts { pinning: true, current, next: Some(current) };

@@ -143,3 +143,109 @@ fn a_reader_goes_with_its_subscription() {
         TURNS,
     );
 }
+
+/// An engine with more topics than are found without a sweep.
+fn many_topics(core: &Shared, topics: usize) {
+    (0..topics).for_each(|n| publish(core, &format!("t/{n}/y")));
+}
+
+fn core_of_many() -> Shared {
+    let mut limits = Limits::default().with_cache(64 << 20);
+    limits.topics = 6000;
+    Arc::new(Core::of(Turns::new(Inner::new(Engine::new(limits, 1, [7; 32])))))
+}
+
+// Found by the siege: 512 of them took all the turns there are, 0.35 ms each, and whoever kept
+// their promises waited a fifth of a second for one.
+#[test]
+fn sweeps_have_their_turns_a_few_at_a_time_and_in_order() {
+    let test = || {
+        let core = core_of_many();
+        many_topics(&core, 5000);
+        let begin = || {
+            let filter: Filter = "t/*/x".parse().unwrap();
+            core.with(|engine| engine.subscribe(filter, &Start::All, Lag::Oldest))
+        };
+        let all: Vec<_> = (0..10).map(|_| (begin(), Arc::<Woken>::default())).collect();
+        let poll_all_but = |but: usize| {
+            for (id, woken) in all.iter().take(but).chain(all.iter().skip(but + 1)) {
+                assert!(!poll(&core, *id, woken));
+            }
+        };
+        poll_all_but(all.len());
+        // One that ends gives up its place, and one that looks again keeps it.
+        core.with(|engine| engine.unsubscribe(all[1].0));
+        poll_all_but(1);
+        let turns = || -> Vec<_> { all.iter().map(|(_, woken)| woken.0.load(Relaxed)).collect() };
+        assert_eq!(turns(), [0; 10], "nobody had a turn");
+        let mut had = vec![0; 10];
+        for next in [[0, 2], [3, 4], [5, 6], [7, 8]] {
+            assert!(core.give_turns(), "one is left");
+            next.iter().for_each(|n| had[*n] += 1);
+            assert_eq!(turns(), had);
+        }
+        assert!(!core.give_turns());
+        // What it does in its turn is little, and then the others come.
+        let (id, woken) = &all[0];
+        assert!(!poll(&core, *id, woken));
+        assert_eq!(core.inner.lock().unwrap().line.len(), 1);
+        assert!(!poll(&core, *id, woken), "its next turn has not come");
+        assert_eq!(core.inner.lock().unwrap().line.len(), 1);
+    };
+    shuttle::check_random(test, 1);
+}
+
+#[test]
+fn the_line_keeps_no_more_of_the_ended_than_there_are_subscriptions() {
+    let test = || {
+        let core = core_of_many();
+        many_topics(&core, 1000);
+        let woken = Arc::<Woken>::default();
+        for _ in 0..1000 {
+            let filter: Filter = "t/*/x".parse().unwrap();
+            let id = core.with(|engine| engine.subscribe(filter, &Start::All, Lag::Oldest));
+            assert!(!poll(&core, id, &woken));
+            core.with(|engine| engine.unsubscribe(id));
+        }
+        assert!(core.inner.lock().unwrap().line.len() <= 64);
+        assert_eq!(Arc::strong_count(&woken), 1, "it is kept");
+    };
+    shuttle::check_random(test, 1);
+}
+
+#[test]
+fn whoever_sweeps_comes_to_its_end() {
+    let test = || {
+        let core = core_of_many();
+        many_topics(&core, 1000);
+        let sweepers: Vec<_> = (0..3)
+            .map(|_| {
+                let core = core.clone();
+                let filter: Filter = "t/*/x".parse().unwrap();
+                let id = core.with(|engine| engine.subscribe(filter, &Start::All, Lag::Oldest));
+                thread::spawn(move || {
+                    let woken = Arc::<Woken>::default();
+                    let mut polls = 0;
+                    while core.with(|engine| engine.is_sweeping(id)) {
+                        // As a task: only when it is woken, but for the first time.
+                        if polls == 0 || woken.0.load(Relaxed) >= polls {
+                            polls += 1;
+                            let _ = poll(&core, id, &woken);
+                        }
+                        thread::yield_now();
+                    }
+                })
+            })
+            .collect();
+        let turner = core.clone();
+        let turns = thread::spawn(move || {
+            for _ in 0..200 {
+                turner.give_turns();
+                thread::yield_now();
+            }
+        });
+        sweepers.into_iter().for_each(|sweeper| sweeper.join().unwrap());
+        turns.join().unwrap();
+    };
+    shuttle::check_random(test, 20);
+}
