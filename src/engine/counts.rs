@@ -36,8 +36,8 @@ pub(crate) struct Top {
 impl Top {
     fn place(&self, digest: &Digest) -> Option<usize> {
         let hint = digest.hint();
-        // Mostly none is: to look at all of them takes less than to stop at one.
-        if !self.hints.iter().fold(false, |any, other| any | (*other == hint)) {
+        // Mostly it is not there: to count them all takes less than to stop at the first.
+        if self.hints.iter().filter(|other| **other == hint).count() == 0 {
             return None;
         }
         let at = self.hints.iter().position(|other| *other == hint)?;

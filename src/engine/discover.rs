@@ -19,8 +19,11 @@ use std::sync::Arc;
 /// How much is done in one call; and how much a subscription takes. Tests have less of everything.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Portions {
-    /// Names of topics that are looked at under one lock, by one subscription: 200 ns each.
+    /// Names of topics, cursors and wakes that are looked at under one lock: 200 ns each.
     pub(super) work: usize,
+    /// Names of topics that a sweep looks at in one turn: few, as everybody else waits for that
+    /// with each step on the way of a message.
+    pub(super) sweep: usize,
     /// Of these, when a subscription begins.
     pub(super) first: usize,
     /// Topics that are looked at from the young end, before all names are swept over.
@@ -37,6 +40,7 @@ pub(super) struct Portions {
 
 pub(super) const PORTIONS: Portions = Portions {
     work: 2048,
+    sweep: 256,
     first: 256,
     recent: 256,
     window: 8192,

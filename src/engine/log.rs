@@ -201,14 +201,19 @@ mod tests {
             let mut log = Log::new();
             let mut model = VecDeque::new();
             for (position, step) in steps.into_iter().enumerate() {
-                if step < 3 {
-                    log.push(entry(position as u64));
-                    model.push_back(position as u64);
-                } else if step == 3 {
-                    log.drop_oldest();
-                    model.pop_front();
-                } else {
-                    prop_assert_eq!(log.pop_oldest().map(|entry| entry.position), model.pop_front());
+                match step {
+                    0..3 => {
+                        log.push(entry(position as u64));
+                        model.push_back(position as u64);
+                    }
+                    3 => {
+                        log.drop_oldest();
+                        model.pop_front();
+                    }
+                    _ => {
+                        let popped = log.pop_oldest().map(|entry| entry.position);
+                        prop_assert_eq!(popped, model.pop_front());
+                    }
                 }
                 prop_assert_eq!(log.len(), model.len() as u64);
                 let places: usize = log.segments.iter().map(Vec::capacity).sum();

@@ -117,7 +117,8 @@ impl Engine {
         sink: &mut impl FnMut(Item<'_>),
     ) -> Result<bool, Refusal> {
         let apart = wanted.large == Large::Apart;
-        let portion = self.portions.work;
+        let sweeps = s.sweep.is_some();
+        let portion = if sweeps { self.portions.sweep } else { self.portions.work };
         let (mut any, mut work) = (false, portion);
         let mut held = false;
         let most_aside = if wanted.large == Large::Whole { ASIDE_WHOLE } else { ASIDE };

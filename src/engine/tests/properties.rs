@@ -147,6 +147,7 @@ proptest! {
         let mut world = World::new(limits);
         world.engine.portions = Portions {
             work: 5,
+            sweep: 5,
             first: 1,
             recent: 1,
             window: 2,
