@@ -248,8 +248,10 @@ impl Config {
             return wrong(
                 "limits.payload",
                 format!(
-                    "{} is not between 1 byte and a quarter of cache.bytes, which is {}",
-                    limits.payload, self.cache.bytes
+                    "{} is not between 1 byte and {}, a quarter of cache.bytes: set it too where the \
+                     cache is to be small",
+                    limits.payload,
+                    ByteSize(self.cache.bytes.0 / 4)
                 ),
             );
         }

@@ -31,7 +31,8 @@ pub(super) struct Portions {
     /// Cursors in a window, 56 bytes each; and how many of these are not charged to the budget.
     pub(super) window: usize,
     pub(super) free: usize,
-    /// Whom a publication wakes at once. Others wait for [`Engine::tend`].
+    /// Whom a publication wakes at once, and each call of [`Engine::tend`]: few, as everybody else
+    /// waits for what these then do.
     pub(super) wakes: usize,
     /// Messages that one call gives up at most, 0.2 to 0.8 µs each, as far apart as they are in
     /// memory; the rest is left for `tend`.
@@ -45,7 +46,7 @@ pub(super) const PORTIONS: Portions = Portions {
     recent: 256,
     window: 8192,
     free: 64,
-    wakes: 512,
+    wakes: 64,
     evictions: 512,
 };
 

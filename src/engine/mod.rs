@@ -31,9 +31,10 @@
 //!   the topics idle longest are forgotten. A subscription that had not read all of one ends. What
 //!   peers make the daemon hold beside the topics is charged to one [`Budget`].
 //! - **Work.** No call does more than a bounded amount of it, whatever there is: 64 KiB or 2,048
-//!   topics in a read, 512 wakes and 1,024 evictions in a publication. The rest is left for
+//!   topics in a read, 64 wakes and 1,024 evictions in a publication. The rest is left for
 //!   [`tend`](Engine::tend), in portions: call it while the engine [is
-//!   stirred](Engine::is_stirred), and let others have their turn in between. Who hands several
+//!   stirred](Engine::is_stirred), and let others have their turn in between; at once while it [is
+//!   pressed](Engine::is_pressed). Who hands several
 //!   frames in under one lock begins to [measure](Engine::begin_work), and stops when the engine
 //!   [is tired](Engine::is_tired). So no call takes more than 1 ms at the default limits.
 //!

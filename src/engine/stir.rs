@@ -1,13 +1,16 @@
 //! Waking in portions: a publication may concern any number of subscriptions, and no call takes
 //! longer for it than others may wait.
 
-use super::filters::{Filters, GroupId, Place};
+use super::filters::{Filters, Group, GroupId, Place};
 use super::reading::Registered;
 use super::subscription::{News, Subscriptions};
 use super::{Engine, Slot, SubscriptionId};
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::Arc;
+
+/// Publications, and lists, that may leave wakes to be done by somebody else.
+const STIRS: usize = 64;
 
 /// Who is still to be woken.
 #[derive(Debug)]
@@ -44,9 +47,11 @@ impl Engine {
         let mut from = None;
         if stirs.is_empty() {
             let mut work = self.portions.wakes;
-            let tables = (filters, &mut *subscriptions, &mut *stirs);
-            from = stir_filters(tables, (&topic.name, None), news, &mut work);
+            let list;
+            let tables = (filters, &mut *subscriptions);
+            (from, list) = stir_filters(tables, (&topic.name, None), news, &mut work);
             self.work += self.portions.wakes - work;
+            stirs.extend(list);
             if from.is_none() {
                 return;
             }
@@ -70,15 +75,15 @@ impl Engine {
     /// Does a portion of the work that calls have left to be done: waking, and making room. Says
     /// whether there is more of it: then let others have their turn, and call again.
     pub fn tend(&mut self) -> bool {
-        let mut work = self.portions.work;
+        let mut work = self.portions.wakes;
         while work > 2
             && let Some(mut stir) = self.stirs.pop_front()
         {
+            let mut list = None;
             let done = match &mut stir {
                 Stir::Topic { name, from, news, registered } => {
-                    let Self { filters, subscriptions, stirs, .. } = self;
-                    let tables = (filters, subscriptions, stirs);
-                    *from = stir_filters(tables, (name, *from), *news, &mut work);
+                    let tables = (&mut self.filters, &mut self.subscriptions);
+                    (*from, list) = stir_filters(tables, (name, *from), *news, &mut work);
                     if from.is_none() {
                         self.subscriptions.reading.forget(registered);
                     }
@@ -88,11 +93,7 @@ impl Engine {
                     let rest = list.len() - list.len().min(work);
                     work -= list.len() - rest;
                     for id in list.drain(rest..) {
-                        // It may have been read meanwhile.
-                        let s = self.subscriptions.get(id);
-                        if s.is_some_and(|s| s.idle && s.had <= news.floor()) {
-                            self.subscriptions.wake(id, *news);
-                        }
+                        wake(id, *news, &mut self.filters.groups, &mut self.subscriptions);
                     }
                     if list.is_empty() {
                         self.subscriptions.reading.forget(registered);
@@ -108,11 +109,14 @@ impl Engine {
             };
             if !done {
                 self.stirs.push_front(stir);
-                break;
+            }
+            // Before everything that came later: whoever in it has had this is to be found by that.
+            if let Some(list) = list {
+                self.stirs.push_front(list);
             }
         }
         if self.owes_room() {
-            self.make_room_for(None, work.min(self.portions.evictions));
+            self.make_room_for(None, self.portions.evictions);
         }
         !self.stirs.is_empty() || self.owes_room()
     }
@@ -121,29 +125,59 @@ impl Engine {
     pub fn is_stirred(&self) -> bool {
         !self.stirs.is_empty() || self.owes_room()
     }
+
+    /// Whether whoever called is to [tend](Self::tend) to it, and not somebody else later: room is
+    /// owed, or many publications have left wakes to be done, so that these do not add up.
+    pub fn is_pressed(&self) -> bool {
+        self.stirs.len() > STIRS || self.owes_room()
+    }
 }
 
-// Wakes the idle whose filters match; gives where to go on.
+// Wakes the idle whose filters match; gives where to go on, and who is left of the last group.
 fn stir_filters(
-    (filters, subscriptions, stirs): (&mut Filters, &mut Subscriptions, &mut VecDeque<Stir>),
+    (filters, subscriptions): (&mut Filters, &mut Subscriptions),
     (name, from): (&str, Option<Place>),
     news: News,
     work: &mut usize,
-) -> Option<Place> {
+) -> (Option<Place>, Option<Stir>) {
     let Filters { tree, groups, .. } = filters;
-    tree.matching(name, from, |group: Option<GroupId>| {
+    let mut left = None;
+    let from = tree.matching(name, from, |group: Option<GroupId>| {
         *work = work.saturating_sub(1);
-        if let Some(group) = group.and_then(|group| groups.get_mut(group as usize)) {
-            if group.idle.len() <= *work {
-                *work -= group.idle.len();
-                group.idle.drain(..).for_each(|id| subscriptions.wake(id, news));
-            } else {
-                let (list, mut registered) =
-                    (std::mem::take(&mut group.idle), Registered::default());
+        let at = group.map_or(usize::MAX, |group| group as usize);
+        if let Some(group) = groups.get_mut(at) {
+            let mut list = std::mem::take(&mut group.idle);
+            let rest = list.len() - list.len().min(*work);
+            *work -= list.len() - rest;
+            for id in list.drain(rest..) {
+                wake(id, news, groups, subscriptions);
+            }
+            if list.is_empty() && groups[at].idle.is_empty() {
+                // Its memory is used again.
+                groups[at].idle = list;
+            } else if !list.is_empty() {
+                let mut registered = Registered::default();
                 subscriptions.reading.stand(&mut registered, news.floor());
-                stirs.push_back(Stir::Idle { list, news, registered });
+                left = Some(Stir::Idle { list, news, registered });
             }
         }
         *work > 0
-    })
+    });
+    (from, left)
+}
+
+// Wakes one that was taken from the list of its group, unless it has ended, or has had this since:
+// then it stands in that list, or belongs there.
+fn wake(id: SubscriptionId, news: News, groups: &mut [Group], subscriptions: &mut Subscriptions) {
+    let Some(s) = subscriptions.get_mut(id).filter(|s| s.idle) else {
+        return;
+    };
+    if s.had <= news.floor() {
+        return subscriptions.wake(id, news);
+    }
+    let idle = &mut groups[s.group as usize].idle;
+    if idle.get(s.place as usize) != Some(&id) {
+        s.place = idle.len() as u32;
+        idle.push(id);
+    }
 }

@@ -196,8 +196,9 @@ impl<L: Lock> Core<L> {
         self.failed.wait().await;
     }
 
-    /// Gives those that stand in line their turns, a few at a time: between them everybody who is
-    /// ready to run does so. Runs for as long as the daemon does.
+    /// Gives those that stand in line their turns, a few at a time, and wakes in portions those whom
+    /// one publication concerns: between turns everybody who is ready to run does so. Runs for as
+    /// long as the daemon does.
     pub(crate) async fn take_turns(&self) {
         loop {
             self.turns.notified().await;
@@ -211,8 +212,13 @@ impl<L: Lock> Core<L> {
         let Some(mut inner) = self.inner.lock() else {
             return false;
         };
-        let mut waking = WAKING.take();
-        let more = inner.turns(&mut waking);
+        let (mut waking, mut ended) = (WAKING.take(), Vec::new());
+        let mut more = inner.turns(&mut waking);
+        if inner.engine.is_stirred() {
+            inner.engine.begin_work();
+            more |= inner.engine.tend();
+            inner.outputs(&mut waking, &mut ended);
+        }
         drop(inner);
         waking.drain(..).for_each(Waker::wake);
         WAKING.set(waking);
@@ -227,26 +233,30 @@ impl<L: Lock> Core<L> {
     }
 
     /// Calls the engine, and wakes whoever has something to read after it. What the engine leaves
-    /// to be done is done in portions, between which others have their turn.
+    /// to be done is done in portions, between which others have their turn: here, if it is
+    /// pressing, and else with the [turns](Self::take_turns).
     pub(crate) fn with<T>(&self, call: impl FnOnce(&mut Engine) -> T) -> T {
         let mut waking = WAKING.take();
         let mut ended = Vec::new();
         let mut inner = self.lock();
         inner.engine.begin_work();
         let result = call(&mut inner.engine);
-        loop {
+        let stirred = loop {
             inner.outputs(&mut waking, &mut ended);
-            let more = inner.engine.is_stirred();
+            let (pressed, stirred) = (inner.engine.is_pressed(), inner.engine.is_stirred());
             drop(inner);
             waking.drain(..).for_each(Waker::wake);
             // What a waker drops may call in here: not under the lock.
             ended.clear();
-            if !more {
-                break;
+            if !pressed {
+                break stirred;
             }
             inner = self.lock();
             inner.engine.begin_work();
             inner.engine.tend();
+        };
+        if stirred {
+            self.turns.notify_one();
         }
         WAKING.set(waking);
         result

@@ -76,6 +76,7 @@ fn slow_subscribers_cost_no_memory() {
         publish(&mut engine, n, "a", &payload(n as u32), None).unwrap();
         assert!(engine.bytes() <= engine.limits().cache);
     }
+    while engine.tend() {}
     assert_eq!(engine.subscriptions.wakes.len(), 100);
     let all = engine.subscriptions.all.iter().flatten();
     assert!(all.into_iter().all(|one| one.window.len() <= 1 && one.charge.is_none()));

@@ -15,6 +15,7 @@ mod repairs;
 mod seeds;
 mod sessions;
 mod simulation;
+mod stirs;
 mod subscriber;
 
 use super::{Engine, Limits, Origin, Payload, Publication, Receipt};
