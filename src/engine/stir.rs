@@ -5,7 +5,6 @@ use super::filters::{Filters, Group, GroupId, Place};
 use super::reading::Registered;
 use super::subscription::{News, Subscriptions};
 use super::{Engine, Slot, SubscriptionId};
-use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
