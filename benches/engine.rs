@@ -74,6 +74,9 @@ impl Bench {
 
     // What the shell does: whoever is named reads until there is nothing.
     fn deliver(&mut self) {
+        while self.engine.is_stirred() {
+            self.engine.tend();
+        }
         self.engine.take_wakes(&mut self.named);
         for id in self.named.drain(..) {
             while self

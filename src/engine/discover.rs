@@ -60,6 +60,10 @@ const KNOWN: usize = 131_072;
 const KNOWN_FREE: usize = 256;
 const KNOWN_COST: usize = 48;
 
+/// With each topic that it is told of, so many are looked at whether they were forgotten: so these
+/// are an eighth of all at most.
+const FORGETS: usize = 8;
+
 /// A sweep over the names of topics, as far as it has come.
 #[derive(Debug)]
 pub(super) struct Sweep {
@@ -354,28 +358,33 @@ impl Engine {
     /// Remembers where a subscription that is read apart began in a topic that it has been told
     /// of.
     pub(super) fn learn(&self, s: &mut Subscription, cursor: &Cursor) -> Result<(), Refusal> {
+        // Those that were forgotten make room, looked for a few at a time.
+        for _ in 0..FORGETS {
+            let next = s.known.range(s.known_at..).next().map(|(id, _)| *id);
+            s.known_at = next.map_or(0, |id| id + 1);
+            if let Some(id) = next.filter(|id| !self.by_id.contains_key(id)) {
+                s.known.remove(&id);
+            }
+        }
         let most = KNOWN_FREE.max(s.known_charge.as_ref().map_or(0, Charge::bytes) / KNOWN_COST);
-        if s.known.len() >= most && !s.known.contains_key(&cursor.topic) {
-            s.known.retain(|id, _| self.by_id.contains_key(id));
-            if s.known.len() > most / 2 {
-                let bytes = 2 * most * KNOWN_COST;
-                let fits = 2 * most <= KNOWN
-                    && match &mut s.known_charge {
-                        Some(charge) => charge.resize(bytes),
-                        None => {
-                            s.known_charge = self.budget.take(bytes);
-                            s.known_charge.is_some()
-                        }
-                    };
-                if !fits && s.known.len() >= most {
-                    return Err(Refusal::new(
-                        Code::OVERLOADED,
-                        format!(
-                            "unordered and realtime subscriptions see at most {KNOWN} topics, or \
-                             as many as the daemon has room for: use ordered, or narrower filters"
-                        ),
-                    ));
-                }
+        if s.known.len() >= most {
+            let bytes = 2 * most * KNOWN_COST;
+            let fits = 2 * most <= KNOWN
+                && match &mut s.known_charge {
+                    Some(charge) => charge.resize(bytes),
+                    None => {
+                        s.known_charge = self.budget.take(bytes);
+                        s.known_charge.is_some()
+                    }
+                };
+            if !fits {
+                return Err(Refusal::new(
+                    Code::OVERLOADED,
+                    format!(
+                        "unordered and realtime subscriptions see at most {KNOWN} topics, or \
+                         as many as the daemon has room for: use ordered, or narrower filters"
+                    ),
+                ));
             }
         }
         s.known.insert(cursor.topic, cursor.begin);

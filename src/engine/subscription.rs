@@ -14,7 +14,7 @@ use super::{Beginning, Charge, Engine, Slot};
 use crate::wire::{Filter, Lag, Refusal};
 use foldhash::fast::RandomState;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::num::NonZeroU64;
 
 /// Names a subscription, for good.
@@ -131,7 +131,10 @@ pub(super) struct Subscription {
     pub(super) filter: Option<Filter>,
     // Where it began in the topics that it was told of, by id; only of one that is read apart,
     // whose messages come in any order and are each announced anew.
-    pub(super) known: HashMap<u64, u64, RandomState>,
+    // Not a hash table: one of that size takes a millisecond to grow.
+    pub(super) known: BTreeMap<u64, u64>,
+    // Up to which id these have been looked at.
+    pub(super) known_at: u64,
     // Topics forgotten up to here have been looked at.
     pub(super) forgotten: u64,
     // For the beginning, the window, and what it knows.
@@ -210,7 +213,8 @@ impl Subscriptions {
             aside: HashMap::default(),
             sweep: None,
             open: None,
-            known: HashMap::default(),
+            known: BTreeMap::new(),
+            known_at: 0,
             forgotten: 0,
             idle: false,
             place: 0,
@@ -346,7 +350,7 @@ impl Engine {
         (subscription.sweep, subscription.start) = (None, None);
         (subscription.open, subscription.charge) = (None, None);
         (subscription.window_charge, subscription.known_charge) = (None, None);
-        subscription.known = HashMap::default();
+        subscription.known = BTreeMap::new();
         subscription.lost = Some(why);
     }
 

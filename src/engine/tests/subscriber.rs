@@ -116,8 +116,10 @@ impl Subscriber {
         let goes_on =
             items > 0 || self.looks_late || (engine.portions.window < 8 && result == Ok(true));
         assert!(result.is_err() || !lost || goes_on, "a topic was forgotten, silently");
-        // With windows of two topics it may fall behind in too many at once.
+        // With windows of two topics it may fall behind in too many at once, and so may one that
+        // looks only now what there was when it began.
         let late = engine.portions.window < 8;
+        let lagged = lagged || late && (self.looks_late || self.looks_back);
         let ends = (lagged || late) && (self.lag == Lag::Disconnect || late && lagged);
         assert!(result.is_ok() || lost || ends, "{result:?}");
         match result {
