@@ -133,7 +133,7 @@ impl Kind {
         let View { name, epoch, first, edge } = *view;
         let begin = match self {
             Self::New | Self::Last(0) => edge,
-            Self::Latest => latest(),
+            Self::Latest => first.max(latest()),
             Self::All => first,
             Self::Last(n) => first.max(latest().saturating_sub(*n - 1)),
             Self::Sequence(sequence) => (*sequence).clamp(1, edge),

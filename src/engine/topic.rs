@@ -197,7 +197,9 @@ impl Topic {
             |at: &u64| self.log.get(*at).is_some_and(|entry| entry.body.is_complete());
         let below = (self.log.first()..edge).rev().take(ABORTED as usize);
         let found = { below }.find(is_complete);
-        found.unwrap_or(edge.saturating_sub(1).max(self.log.first()))
+        // Perhaps it has left the log. It does not become another one by that: whoever had a part of
+        // what it asked for would miss the rest, silently.
+        found.unwrap_or(edge.saturating_sub(1).max(1))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
