@@ -264,7 +264,9 @@ impl Engine {
     /// moved since: mostly nothing has to be looked for.
     pub(super) fn look_at_news(&self, s: &mut Subscription, apart: bool) -> Option<Cursor> {
         let News { position, sequence, before, slot } = s.news.take()?;
-        if s.had + 1 != position.get() || !s.window.is_empty() || !s.aside.is_empty() {
+        // Of what was forgotten it is to be told.
+        let forgotten = s.forgotten != self.forgotten.next();
+        if forgotten || s.had + 1 != position.get() || !s.window.is_empty() || !s.aside.is_empty() {
             return None;
         }
         let topic = self.topic(slot as usize)?;

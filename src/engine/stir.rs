@@ -23,10 +23,21 @@ pub(super) enum Stir {
         news: News,
         registered: Registered,
     },
-    /// Those of a list, as above.
-    Idle { list: Vec<SubscriptionId>, news: News, registered: Registered },
+    /// Those of a list, who have had everything up to `floor`.
+    Idle { list: Vec<SubscriptionId>, news: News, floor: u64, registered: Registered },
     /// Those who wait for what arrives in a topic.
     Waiting { list: Vec<SubscriptionId>, slot: Slot },
+}
+
+impl Stir {
+    // Up to here those whom it concerns have had everything. The oldest stands in front.
+    fn floor(&self) -> Option<u64> {
+        match self {
+            Self::Topic { news, .. } => Some(news.floor()),
+            Self::Idle { floor, .. } => Some(*floor),
+            Self::Waiting { .. } => None,
+        }
+    }
 }
 
 impl Engine {
@@ -43,17 +54,16 @@ impl Engine {
         let sequence = topic.log.next() - 1;
         let before = topic.log.get(sequence - 1).map_or(topic.log.gone(), |entry| entry.position);
         let news = News { position, sequence, before, slot: slot as u32 };
-        let mut from = None;
-        if stirs.is_empty() {
-            let mut work = self.portions.wakes;
-            let list;
-            let tables = (filters, &mut *subscriptions);
-            (from, list) = stir_filters(tables, (&topic.name, None), news, &mut work);
-            self.work += self.portions.wakes - work;
-            stirs.extend(list);
-            if from.is_none() {
-                return;
-            }
+        // A first portion at once, whatever others have left to be done: few wait for nobody.
+        let mut work = self.portions.wakes;
+        let tables = (filters, &mut *subscriptions);
+        // Of what others have left to be told, somebody may not know yet.
+        let floor = stirs.iter().find_map(Stir::floor).unwrap_or(news.floor());
+        let (from, list) = stir_filters(tables, (&topic.name, None), (news, floor), &mut work);
+        self.work += self.portions.wakes - work;
+        stirs.extend(list);
+        if from.is_none() {
+            return;
         }
         let mut registered = Registered::default();
         subscriptions.reading.stand(&mut registered, news.floor());
@@ -82,17 +92,22 @@ impl Engine {
             let done = match &mut stir {
                 Stir::Topic { name, from, news, registered } => {
                     let tables = (&mut self.filters, &mut self.subscriptions);
-                    (*from, list) = stir_filters(tables, (name, *from), *news, &mut work);
+                    let news = (*news, news.floor());
+                    (*from, list) = stir_filters(tables, (name, *from), news, &mut work);
                     if from.is_none() {
                         self.subscriptions.reading.forget(registered);
                     }
                     from.is_none()
                 }
-                Stir::Idle { list, news, registered } => {
+                Stir::Idle { list, news, floor, registered } => {
                     let rest = list.len() - list.len().min(work);
                     work -= list.len() - rest;
                     for id in list.drain(rest..) {
-                        wake(id, *news, &mut self.filters.groups, &mut self.subscriptions);
+                        // Something newer may have passed the list of its group meanwhile: so it
+                        // looks, also if it has had this.
+                        if self.subscriptions.get(id).is_some_and(|s| s.idle) {
+                            self.subscriptions.wake(id, *news, *floor);
+                        }
                     }
                     if list.is_empty() {
                         self.subscriptions.reading.forget(registered);
@@ -109,7 +124,6 @@ impl Engine {
             if !done {
                 self.stirs.push_front(stir);
             }
-            // Before everything that came later: whoever in it has had this is to be found by that.
             if let Some(list) = list {
                 self.stirs.push_front(list);
             }
@@ -126,9 +140,15 @@ impl Engine {
     }
 
     /// Whether whoever called is to [tend](Self::tend) to it, and not somebody else later: room is
-    /// owed, or many publications have left wakes to be done, so that these do not add up.
-    pub fn is_pressed(&self) -> bool {
-        self.stirs.len() > STIRS || self.owes_room()
+    /// owed, or many publications have left wakes to be done, so that these do not add up; not if
+    /// they were as many `before` the call.
+    pub fn is_pressed(&self, before: usize) -> bool {
+        self.stirs.len() > before.max(STIRS) || self.owes_room()
+    }
+
+    /// How many publications, and lists, have left wakes to be done.
+    pub fn stirs(&self) -> usize {
+        self.stirs.len()
     }
 }
 
@@ -136,7 +156,7 @@ impl Engine {
 fn stir_filters(
     (filters, subscriptions): (&mut Filters, &mut Subscriptions),
     (name, from): (&str, Option<Place>),
-    news: News,
+    (news, floor): (News, u64),
     work: &mut usize,
 ) -> (Option<Place>, Option<Stir>) {
     let Filters { tree, groups, .. } = filters;
@@ -149,15 +169,15 @@ fn stir_filters(
             let rest = list.len() - list.len().min(*work);
             *work -= list.len() - rest;
             for id in list.drain(rest..) {
-                wake(id, news, groups, subscriptions);
+                wake(id, (news, floor), groups, subscriptions);
             }
             if list.is_empty() && groups[at].idle.is_empty() {
                 // Its memory is used again.
                 groups[at].idle = list;
             } else if !list.is_empty() {
                 let mut registered = Registered::default();
-                subscriptions.reading.stand(&mut registered, news.floor());
-                left = Some(Stir::Idle { list, news, registered });
+                subscriptions.reading.stand(&mut registered, floor);
+                left = Some(Stir::Idle { list, news, floor, registered });
             }
         }
         *work > 0
@@ -165,18 +185,21 @@ fn stir_filters(
     (from, left)
 }
 
-// Wakes one that was taken from the list of its group, unless it has ended, or has had this since:
-// then it stands in that list, or belongs there.
-fn wake(id: SubscriptionId, news: News, groups: &mut [Group], subscriptions: &mut Subscriptions) {
+// Wakes one that has just been taken from the list of its group, unless it has had this: then it
+// goes back.
+fn wake(
+    id: SubscriptionId,
+    (news, floor): (News, u64),
+    groups: &mut [Group],
+    subscriptions: &mut Subscriptions,
+) {
     let Some(s) = subscriptions.get_mut(id).filter(|s| s.idle) else {
         return;
     };
-    if s.had <= news.floor() {
-        return subscriptions.wake(id, news);
+    if s.had.max(s.upto) <= news.floor() {
+        return subscriptions.wake(id, news, floor);
     }
     let idle = &mut groups[s.group as usize].idle;
-    if idle.get(s.place as usize) != Some(&id) {
-        s.place = idle.len() as u32;
-        idle.push(id);
-    }
+    s.place = idle.len() as u32;
+    idle.push(id);
 }

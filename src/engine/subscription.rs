@@ -264,8 +264,8 @@ impl Subscriptions {
         list.push(id);
     }
 
-    /// There is something new, and an idle subscription has had everything before that.
-    pub(super) fn wake(&mut self, id: SubscriptionId, news: News) {
+    /// There is something new, and an idle subscription has had everything up to `floor` before.
+    pub(super) fn wake(&mut self, id: SubscriptionId, news: News, floor: u64) {
         let Self { reading, wakes, all, .. } = self;
         let found = all.get_mut(id.index()).and_then(Option::as_deref_mut);
         let Some(subscription) = found.filter(|found| found.birth == id.birth) else {
@@ -273,7 +273,8 @@ impl Subscriptions {
         };
         subscription.idle = false;
         // Where it is woken late it may have had this, and more.
-        let had = subscription.had.max(news.floor());
+        // One that was read while it was idle, of what it had waited for, may stand beyond `had`.
+        let had = subscription.had.max(subscription.upto).max(floor);
         (subscription.had, subscription.upto) = (had, had);
         subscription.news = Some(news).filter(|news| news.floor() == had);
         reading.stand(&mut subscription.registered, had);

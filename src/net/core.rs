@@ -210,6 +210,7 @@ impl<L: Lock> Core<L> {
 
     fn give_turns(&self) -> bool {
         let Some(mut inner) = self.inner.lock() else {
+            self.has_failed();
             return false;
         };
         let (mut waking, mut ended) = (WAKING.take(), Vec::new());
@@ -240,10 +241,11 @@ impl<L: Lock> Core<L> {
         let mut ended = Vec::new();
         let mut inner = self.lock();
         inner.engine.begin_work();
+        let before = inner.engine.stirs();
         let result = call(&mut inner.engine);
         let stirred = loop {
             inner.outputs(&mut waking, &mut ended);
-            let (pressed, stirred) = (inner.engine.is_pressed(), inner.engine.is_stirred());
+            let (pressed, stirred) = (inner.engine.is_pressed(before), inner.engine.is_stirred());
             drop(inner);
             waking.drain(..).for_each(Waker::wake);
             // What a waker drops may call in here: not under the lock.
