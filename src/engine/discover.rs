@@ -266,17 +266,10 @@ impl Engine {
         let News { position, sequence, before, slot } = s.news.take()?;
         // Of what was forgotten it is to be told.
         let forgotten = s.forgotten != self.forgotten.next();
-        if forgotten
-            || !s.exact
-            || s.had + 1 != position.get()
-            || !s.window.is_empty()
-            || !s.aside.is_empty()
-        {
+        if forgotten || s.had + 1 != position.get() || !s.window.is_empty() || !s.aside.is_empty() {
             return None;
         }
-        // With wildcards, and beside what arrives, one that resumed was seen to miss a message: there
-        // it looks, until that is understood.
-        let topic = self.topic(slot as usize).filter(|topic| topic.arriving.is_empty())?;
+        let topic = self.topic(slot as usize)?;
         // No other topic has a message at that position.
         topic.log.get(sequence).filter(|entry| entry.position == position.get())?;
         if !s.exact && position.get() != self.position {
