@@ -271,13 +271,15 @@ impl Engine {
     }
 
     /// What a subscription is still to have of what others have overtaken: the ids of topics, and
-    /// the next sequence in each.
-    pub fn overtaken(&self, id: SubscriptionId) -> Vec<(u64, u64)> {
+    /// the next sequence in each. `by` is the highest position that it was handed.
+    pub fn overtaken(&self, id: SubscriptionId, by: u64) -> Vec<(u64, u64)> {
         let Some(s) = self.subscriptions.get(id) else {
             return Vec::new();
         };
+        // A window may be handed out in part: what stands in it before that has been overtaken.
+        let by = by.max(s.had);
         let late = s.window.iter().map(|Reverse(cursor)| cursor);
-        let late = late.filter(|cursor| (1..=s.had).contains(&cursor.position));
+        let late = late.filter(|cursor| (1..=by).contains(&cursor.position));
         let late = late.chain(s.aside.values().map(|waits| &waits.cursor));
         late.map(|cursor| (cursor.topic, cursor.next)).collect()
     }

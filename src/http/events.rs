@@ -238,6 +238,8 @@ struct Inbox {
     read: VecDeque<Read>,
     // What is held for all that was read at once, bytes.
     holds: usize,
+    // The highest position that was read.
+    highest: u64,
     // Whether the stream goes on from a position alone.
     by_position: bool,
     announced: bool,
@@ -259,6 +261,7 @@ impl Inbox {
             Item::Message(message) => {
                 let message = Message::of(message);
                 self.holds += message.holds();
+                self.highest = self.highest.max(message.position);
                 self.read.push_back(Read::Message(message));
             }
             Item::Gap { id, epoch, name, first, last, cause, .. } => {
@@ -305,7 +308,7 @@ impl Events {
             let had = if exact { engine.had(id) } else { engine.reached(id) };
             let had_all = read == Ok(false) && had == engine.position();
             let since = Position { run: engine.run(), position: engine.position() };
-            let overtaken = if exact { Vec::new() } else { engine.overtaken(id) };
+            let overtaken = if exact { Vec::new() } else { engine.overtaken(id, inbox.highest) };
             (id, head, read, had_all, (since, overtaken))
         };
         let (id, head, read, had_all, (since, overtaken)) = shared.core.with(begin);
@@ -426,7 +429,8 @@ impl Events {
         let before = &mut self.sent.overtaken;
         // All events of the read before have been sent.
         before.clone_from(&self.behind);
-        self.behind = self.subscription.shared.core.with(|engine| engine.overtaken(id));
+        let highest = self.inbox.highest;
+        self.behind = self.subscription.shared.core.with(|engine| engine.overtaken(id, highest));
         for (topic, next) in &self.behind {
             if before.iter().all(|(of, _)| of != topic) {
                 before.push((*topic, *next));
