@@ -137,6 +137,16 @@ enum Read {
     },
 }
 
+impl Read {
+    // The topic's id, and the first sequence.
+    fn stands(&self) -> (u64, u64) {
+        match self {
+            Self::Message(message) => (message.id, message.sequence),
+            Self::Gap { id, first, .. } => (*id, *first),
+        }
+    }
+}
+
 struct Message {
     // The topic's.
     id: u64,
@@ -433,7 +443,10 @@ impl Events {
         self.behind = self.subscription.shared.core.with(|engine| engine.overtaken(id, highest));
         for (topic, next) in &self.behind {
             if before.iter().all(|(of, _)| of != topic) {
-                before.push((*topic, *next));
+                // What was read of it is not sent yet.
+                let mut read = self.inbox.read.iter().map(Read::stands);
+                let first = read.find(|(of, _)| of == topic).map_or(*next, |(_, first)| first);
+                before.push((*topic, first));
             }
         }
         if self.inbox.read.is_empty() {
