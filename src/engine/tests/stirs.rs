@@ -1,9 +1,10 @@
 //! Waking in portions, between which others publish, read, come and go: nobody is forgotten.
 
+use super::bounds::fairness::arrive;
 use super::{engine, publish, small};
 use crate::engine::discover::{PORTIONS, Portions};
-use crate::engine::{Engine, Item, SubscriptionId};
-use crate::wire::{Filter, Lag, Start};
+use crate::engine::{Engine, Item, Large, SubscriptionId, Wanted};
+use crate::wire::{Digest, Filter, Lag, Start};
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::collections::HashSet;
@@ -126,4 +127,41 @@ proptest! {
         }
         world.engine.audit();
     }
+}
+
+// Found by a reviewer: one that was idle and waited for what arrives was read, because that came,
+// before a wake of those that were left to be done. Then it had what it was woken for again.
+#[test]
+fn one_that_was_read_before_its_wake_has_nothing_twice() {
+    let engine = &mut engine(small());
+    engine.portions = Portions { wakes: 3, ..PORTIONS };
+    let begin =
+        |engine: &mut Engine| engine.subscribe("a".parse().unwrap(), &Start::New, Lag::Oldest);
+    let read = |engine: &mut Engine, id, large| {
+        let mut seen = Vec::new();
+        let wanted = Wanted { large, ..Wanted::from(1 << 20) };
+        engine.take_wakes(&mut Vec::new());
+        let mut take = |item: Item<'_>| {
+            if let Item::Message(message) = item {
+                seen.push(message.sequence());
+            }
+        };
+        while engine.read(id, wanted, &mut take).unwrap() {}
+        seen
+    };
+    let waits = begin(engine);
+    let others: Vec<_> = (0..10).map(|_| begin(engine)).collect();
+    let payload = Bytes::from(vec![1; 100_000]);
+    let upload = arrive(engine, "a", 100_000, &payload.slice(..1000));
+    while engine.tend() {}
+    assert_eq!(read(engine, waits, Large::Whole), []);
+    others.iter().for_each(|id| _ = read(engine, *id, Large::Apart));
+    publish(engine, 1, "a", &Bytes::from_static(b"x"), None).unwrap();
+    assert!(engine.is_stirred(), "it is to be woken later");
+    engine.append(upload, payload.slice(1000..)).unwrap();
+    engine.end(1, upload, Digest::of(&payload)).unwrap();
+    assert_eq!(read(engine, waits, Large::Whole), [1, 2]);
+    while engine.tend() {}
+    assert_eq!(read(engine, waits, Large::Whole), [], "again");
+    engine.audit();
 }

@@ -7,7 +7,12 @@ use crate::wire::{Code, Digest, Start, Which};
 use bytes::Bytes;
 
 /// A publication of so many bytes begins to arrive, with these.
-pub(super) fn arrive(engine: &mut Engine, topic: &str, size: u64, came: &Bytes) -> Upload {
+pub(in crate::engine::tests) fn arrive(
+    engine: &mut Engine,
+    topic: &str,
+    size: u64,
+    came: &Bytes,
+) -> Upload {
     let opening = Opening { topic, size, stamp: 0, origin: None };
     let Ok(Begun::Arriving(upload)) = engine.begin(1, &opening) else {
         panic!("it is new");
@@ -126,4 +131,38 @@ fn large_messages_that_were_asked_for_go_one_by_one() {
     // Of equal size the oldest goes first: the newest are there.
     assert!(engine.get(topics.last().unwrap(), Which::Latest).is_ok());
     engine.audit();
+}
+
+// Found on a last reading: a window that is handed out in part holds what has been overtaken.
+#[test]
+fn what_is_overtaken_is_named_though_its_window_was_handed_out_in_part() {
+    let engine = &mut engine(Limits::default());
+    let id = begin(engine, "**", &Start::New);
+    let payload = Bytes::from(vec![1; 100_000]);
+    let upload = arrive(engine, "a", 100_000, &payload.slice(..1000));
+    let one = Bytes::from_static(b"x");
+    for topic in ["a", "b", "c"] {
+        publish(engine, 1, topic, &one, None).unwrap();
+    }
+    // An item, and no more.
+    let read_one = |engine: &mut Engine| {
+        let mut positions = Vec::new();
+        let wanted = crate::engine::Wanted::from(1);
+        engine
+            .read(id, wanted, &mut |item| {
+                if let Item::Message(message) = item {
+                    positions.push(message.position());
+                }
+            })
+            .unwrap();
+        positions
+    };
+    assert_eq!(read_one(engine), [3], "b overtakes");
+    assert_eq!(engine.overtaken(id, 3), [(1, 1)]);
+    engine.append(upload, payload.slice(1000..)).unwrap();
+    engine.end(1, upload, Digest::of(&payload)).unwrap();
+    assert_eq!(read_one(engine), [1]);
+    assert_eq!(engine.overtaken(id, 3), [(1, 2)], "the next of a stands before b");
+    assert_eq!((read_one(engine), read_one(engine)), (vec![2], vec![4]));
+    assert_eq!(engine.overtaken(id, 4), []);
 }
