@@ -149,6 +149,12 @@ fn many_topics(core: &Shared, topics: usize) {
     (0..topics).for_each(|n| publish(core, &format!("t/{n}/y")));
 }
 
+/// One that finds nothing, and has to look at every topic for that.
+fn sweep(core: &Shared) -> SubscriptionId {
+    let filter: Filter = "t/*/x".parse().unwrap();
+    core.with(|engine| engine.subscribe(filter, &Start::All, Lag::Oldest))
+}
+
 fn core_of_many() -> Shared {
     let mut limits = Limits::default().with_cache(64 << 20);
     limits.topics = 6000;
@@ -162,11 +168,7 @@ fn sweeps_have_their_turns_a_few_at_a_time_and_in_order() {
     let test = || {
         let core = core_of_many();
         many_topics(&core, 5000);
-        let begin = || {
-            let filter: Filter = "t/*/x".parse().unwrap();
-            core.with(|engine| engine.subscribe(filter, &Start::All, Lag::Oldest))
-        };
-        let all: Vec<_> = (0..10).map(|_| (begin(), Arc::<Woken>::default())).collect();
+        let all: Vec<_> = (0..10).map(|_| (sweep(&core), Arc::<Woken>::default())).collect();
         let poll_all_but = |but: usize| {
             for (id, woken) in all.iter().take(but).chain(all.iter().skip(but + 1)) {
                 assert!(!poll(&core, *id, woken));
@@ -201,8 +203,7 @@ fn the_line_keeps_no_more_of_the_ended_than_there_are_subscriptions() {
         many_topics(&core, 1000);
         let woken = Arc::<Woken>::default();
         for _ in 0..1000 {
-            let filter: Filter = "t/*/x".parse().unwrap();
-            let id = core.with(|engine| engine.subscribe(filter, &Start::All, Lag::Oldest));
+            let id = sweep(&core);
             assert!(!poll(&core, id, &woken));
             core.with(|engine| engine.unsubscribe(id));
         }
@@ -220,8 +221,7 @@ fn whoever_sweeps_comes_to_its_end() {
         let sweepers: Vec<_> = (0..3)
             .map(|_| {
                 let core = core.clone();
-                let filter: Filter = "t/*/x".parse().unwrap();
-                let id = core.with(|engine| engine.subscribe(filter, &Start::All, Lag::Oldest));
+                let id = sweep(&core);
                 thread::spawn(move || {
                     let woken = Arc::<Woken>::default();
                     let mut polls = 0;
