@@ -157,7 +157,7 @@ async fn whoever_goes_on_from_any_event_misses_nothing_of_what_is_overtaken() {
         };
         is(&event.json(), (topic, sequence));
         let resume = ask(face.address, "GET", "/v1/events/**");
-        let mut resumed = resume.header("last-event-id", &event.id.unwrap()).events().await;
+        let mut resumed = resume.header("last-event-id", event.id.unwrap()).events().await;
         for next in &seen[at + 1..] {
             is(&within(resumed.event()).await.unwrap().json(), *next);
         }
