@@ -156,6 +156,8 @@ impl Engine {
                 return Err(Failed::Refused(refusal));
             }
         }
+        self.uploads += 1;
+        let upload = self.uploads;
         let (limits, tables) = (self.limits, (&mut self.ledger, &mut self.dying));
         let Some(topic) = self.topics[slot].as_deref_mut() else {
             return Err(Failed::Refused(gone()));
@@ -167,7 +169,8 @@ impl Engine {
             let waiting = arriving.take_all();
             let rope = known.and_then(|known| known.rope(arriving.size));
             let rope = rope.unwrap_or_else(|| Arc::new(std::mem::take(&mut arriving.rope)));
-            (entry.count, entry.digest, entry.body) = (count, digest, Body::Large(rope));
+            let body = Body::Large { rope, upload };
+            (entry.count, entry.digest, entry.body) = (count, digest, body);
             Some(waiting)
         });
         topic.complete(sequence);

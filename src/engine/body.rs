@@ -19,7 +19,11 @@ pub(crate) enum Body {
     /// Complete, and encoded for everybody.
     Small(Encoded),
     /// Complete, and above [`LARGE`](crate::wire::LARGE).
-    Large(Arc<Rope>),
+    Large {
+        rope: Arc<Rope>,
+        /// Which upload it was in the order in which they became complete; 0 is none.
+        upload: u64,
+    },
     /// Above that too, and not complete yet.
     Arriving(Box<Arriving>),
     /// It will never be complete: its sequence is a gap.
@@ -29,7 +33,10 @@ pub(crate) enum Body {
     },
     /// It was complete, and gave up what it had while an older one still arrived: its sequence is
     /// a gap.
-    Evicted,
+    Evicted {
+        /// As above.
+        upload: u64,
+    },
 }
 
 /// What has come of a payload.
@@ -59,25 +66,34 @@ impl Arriving {
 
 impl Body {
     pub(crate) fn is_complete(&self) -> bool {
-        matches!(self, Self::Small(_) | Self::Large(_))
+        matches!(self, Self::Small(_) | Self::Large { .. })
+    }
+
+    /// Whether it was complete, if it had begun, when so many uploads were.
+    pub(crate) fn was_complete(&self, uploads: u64) -> bool {
+        match self {
+            Self::Small(_) => true,
+            Self::Large { upload, .. } | Self::Evicted { upload } => *upload <= uploads,
+            Self::Arriving(_) | Self::Aborted { .. } => false,
+        }
     }
 
     /// Length of the payload, bytes, also of what has not come yet.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Small(encoded) => encoded.size(),
-            Self::Large(rope) => rope.len(),
+            Self::Large { rope, .. } => rope.len(),
             Self::Arriving(arriving) => arriving.size,
-            Self::Aborted { .. } | Self::Evicted => 0,
+            Self::Aborted { .. } | Self::Evicted { .. } => 0,
         }
     }
 
     /// What has come of a large payload.
     pub(crate) fn rope(&self) -> Option<&Rope> {
         match self {
-            Self::Large(rope) => Some(rope),
+            Self::Large { rope, .. } => Some(rope),
             Self::Arriving(arriving) => Some(&arriving.rope),
-            Self::Small(_) | Self::Aborted { .. } | Self::Evicted => None,
+            Self::Small(_) | Self::Aborted { .. } | Self::Evicted { .. } => None,
         }
     }
 
@@ -94,7 +110,7 @@ impl Body {
             + match self {
                 Self::Small(encoded) => allocated(encoded.pieces().0.len()),
                 Self::Arriving(arriving) => ARRIVING_COST + arriving.rope.cost(),
-                Self::Large(_) | Self::Aborted { .. } | Self::Evicted => 0,
+                Self::Large { .. } | Self::Aborted { .. } | Self::Evicted { .. } => 0,
             }
     }
 
@@ -105,8 +121,8 @@ impl Body {
                 0 => PAYLOAD_COST,
                 body => PAYLOAD_COST + allocated(body),
             },
-            Self::Large(rope) => PAYLOAD_COST + rope.cost(),
-            Self::Arriving(_) | Self::Aborted { .. } | Self::Evicted => 0,
+            Self::Large { rope, .. } => PAYLOAD_COST + rope.cost(),
+            Self::Arriving(_) | Self::Aborted { .. } | Self::Evicted { .. } => 0,
         }
     }
 }

@@ -329,7 +329,7 @@ impl Engine {
             After::Exactly(next, _) if s.had > 0 => next.min(topic.log.first()),
             _ => topic.log.first(),
         };
-        let begin = s.start.as_ref().map(|start| self.begin_in(start, topic, first, s.began));
+        let begin = s.start.as_ref().map(|start| self.begin_in(s, start, topic, first));
         let (next, before) = match (begin, after) {
             (Some(begin), _) if s.had == 0 => (begin, 0),
             (begin, After::Exactly(next, before)) => (next.max(begin.unwrap_or(1)), before),
@@ -346,15 +346,22 @@ impl Engine {
         Ok(Some(cursor(s, (slot as u32, topic), (next, before), position, apart)))
     }
 
-    fn begin_in(&self, start: &Kind, topic: &Topic, first: u64, began: u64) -> u64 {
-        let edge = match topic.after(began) {
+    fn begin_in(&self, s: &Subscription, start: &Kind, topic: &Topic, first: u64) -> u64 {
+        let edge = match topic.after(s.began) {
             After::Exactly(edge, _) | After::AtLeast(edge) => edge,
         };
         let view = View { name: &topic.name, epoch: topic.epoch, first: first.min(edge), edge };
         let unheard = |since| match topic.after(since) {
             After::Exactly(next, _) | After::AtLeast(next) => next,
         };
-        start.begin(&view, self.run, || topic.begin_latest_before(edge), unheard)
+        // Where that has left the log, whoever has had a part of what it asked for has all the rest
+        // that there is: it would miss some of it, in silence, if it began later than before.
+        let latest = || match topic.latest_of(edge, s.uploads) {
+            Some(latest) => latest,
+            None if s.had == 0 => topic.begin_latest_before(edge),
+            None => first,
+        };
+        start.begin(&view, self.run, latest, unheard)
     }
 
     /// Remembers where a subscription that is read apart began in a topic that it has been told

@@ -99,7 +99,7 @@ impl Engine {
         }
     }
 
-    fn evict(&mut self, slot: Slot) {
+    pub(super) fn evict(&mut self, slot: Slot) {
         let reading = &self.subscriptions.reading;
         let Some(topic) = self.topics.get_mut(slot).and_then(Option::as_deref_mut) else {
             return;

@@ -79,11 +79,11 @@ impl Engine {
                         follow.ended = true;
                         out.notice(Item::Message(message));
                     }
-                    Body::Aborted { .. } | Body::Evicted => {
+                    Body::Aborted { .. } | Body::Evicted { .. } => {
                         follow.ended = true;
                         out.notice(Item::Abort { code: Code::PUBLISHER_GONE });
                     }
-                    Body::Large(_) | Body::Arriving(_) => {
+                    Body::Large { .. } | Body::Arriving(_) => {
                         if !std::mem::replace(&mut follow.begun, true) {
                             out.notice(Item::Begin(message));
                         }

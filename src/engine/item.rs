@@ -170,7 +170,7 @@ impl<'a> MessageRef<'a> {
     /// The payload of a large one that is complete, shared by all.
     pub fn whole(&self) -> Option<&'a Arc<Rope>> {
         match &self.entry.body {
-            Body::Large(rope) => Some(rope),
+            Body::Large { rope, .. } => Some(rope),
             _ => None,
         }
     }

@@ -137,6 +137,8 @@ pub struct Engine {
     secret: [u8; 32],
     // Messages accepted so far, or begun: the position of the last.
     position: u64,
+    // Publications that arrived in parts, and are complete.
+    uploads: u64,
     topics: Vec<Option<Box<Topic>>>,
     free: Vec<Slot>,
     // In the order of the last publication; and in the order of names.
@@ -186,6 +188,7 @@ impl Engine {
             run,
             secret,
             position: 0,
+            uploads: 0,
             topics: Vec::new(),
             free: Vec::new(),
             by_use,

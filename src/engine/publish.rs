@@ -78,7 +78,7 @@ impl Engine {
         let body = match payload.parts() {
             Parts::Large(rope) => {
                 let cached = known.and_then(|known| known.rope(rope.len()));
-                Body::Large(cached.unwrap_or_else(|| rope.clone()))
+                Body::Large { rope: cached.unwrap_or_else(|| rope.clone()), upload: 0 }
             }
             Parts::Small(payload) => {
                 let body = known.as_ref().map_or(payload, |known| known.body(payload));

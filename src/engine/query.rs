@@ -125,7 +125,7 @@ fn no_sequence(topic: &str, sequence: u64, next: u64) -> Refusal {
 
 fn incomplete(topic: &str, sequence: u64, entry: &Entry) -> Refusal {
     let reason = match entry.body {
-        Body::Evicted => return evicted(topic, sequence),
+        Body::Evicted { .. } => return evicted(topic, sequence),
         Body::Aborted { .. } => "was never completed: its publisher went away",
         _ => "is still arriving",
     };

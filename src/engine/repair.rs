@@ -79,13 +79,13 @@ impl Engine {
                     sink(Repaired::Message(message));
                     encoded.wire_len()
                 }
-                Body::Aborted { .. } | Body::Evicted => {
-                    let evicted = matches!(entry.body, Body::Evicted);
+                Body::Aborted { .. } | Body::Evicted { .. } => {
+                    let evicted = matches!(entry.body, Body::Evicted { .. });
                     let cause = if evicted { GapCause::Evicted } else { GapCause::Aborted };
                     sink(Repaired::Gone { first: next, last: next, cause });
                     NOTICE
                 }
-                Body::Large(_) | Body::Arriving(_) => {
+                Body::Large { .. } | Body::Arriving(_) => {
                     sink(Repaired::Large(message));
                     NOTICE
                 }

@@ -409,13 +409,13 @@ impl Replay<'_> {
                     self.pass(cursor, is_aborted, GapCause::Aborted, out);
                     continue;
                 }
-                Body::Evicted => {
+                Body::Evicted { .. } => {
                     self.abort(Code::EVICTED, out);
-                    let is_evicted = |entry: &Entry| matches!(entry.body, Body::Evicted);
+                    let is_evicted = |entry: &Entry| matches!(entry.body, Body::Evicted { .. });
                     self.pass(cursor, is_evicted, GapCause::Evicted, out);
                     continue;
                 }
-                Body::Large(_) | Body::Arriving(_) => {
+                Body::Large { .. } | Body::Arriving(_) => {
                     if let Err(next) = self.large(message, cursor.patient, out) {
                         return next;
                     }

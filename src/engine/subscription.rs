@@ -120,6 +120,8 @@ pub(super) struct Subscription {
     pub(super) window: BinaryHeap<Reverse<Cursor>>,
     // How it begins, until it has had everything that was there then.
     pub(super) start: Option<Box<Kind>>,
+    // Uploads that were complete when it began.
+    pub(super) uploads: u64,
     pub(super) sweep: Option<Box<Sweep>>,
     pub(super) follow: Option<Box<Follow>>,
     // At most one message is handed out in parts at a time.
@@ -206,6 +208,7 @@ impl Subscriptions {
             lag,
             exact: false,
             start: None,
+            uploads: 0,
             began: position,
             had: position,
             upto: position,
@@ -301,6 +304,7 @@ impl Engine {
             unreachable!("it was put there");
         };
         self.work += 16;
+        subscription.uploads = self.uploads;
         subscription.group = self.filters.insert(&filter);
         subscription.forgotten = self.forgotten.next();
         subscription.exact = filter.is_exact();

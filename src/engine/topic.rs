@@ -196,10 +196,16 @@ impl Topic {
         let is_complete =
             |at: &u64| self.log.get(*at).is_some_and(|entry| entry.body.is_complete());
         let below = (self.log.first()..edge).rev().take(ABORTED as usize);
-        let found = { below }.find(is_complete);
-        // Perhaps it has left the log. It does not become another one by that: whoever had a part of
-        // what it asked for would miss the rest, silently.
-        found.unwrap_or(edge.saturating_sub(1).max(1))
+        { below }.find(is_complete).unwrap_or(edge.saturating_sub(1).max(1))
+    }
+
+    /// The newest message that was complete when what stands from `edge` on had not begun, and so many
+    /// uploads were complete; unless it has left the log, or is far back.
+    pub(crate) fn latest_of(&self, edge: u64, uploads: u64) -> Option<u64> {
+        let was_complete =
+            |at: &u64| self.log.get(*at).is_some_and(|entry| entry.body.was_complete(uploads));
+        let latest = self.latest().filter(|latest| *latest < edge).filter(was_complete);
+        latest.or_else(|| (self.log.first()..edge).rev().take(ABORTED as usize).find(was_complete))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -214,7 +220,7 @@ impl Topic {
     /// The publication with this sequence, if its payload is cached.
     pub(crate) fn at(&self, sequence: u64) -> Option<&Entry> {
         let logged = self.log.get(sequence);
-        logged.filter(|entry| !matches!(entry.body, Body::Evicted)).or_else(|| {
+        logged.filter(|entry| !matches!(entry.body, Body::Evicted { .. })).or_else(|| {
             let asked = self.asked.get(self.lookups.get(&sequence)?)?;
             asked.kept.as_deref()
         })
@@ -230,7 +236,7 @@ impl Topic {
         let entry = self.at(sequence).filter(|entry| entry.digest == *digest)?;
         let (body, rope) = match &entry.body {
             Body::Small(encoded) if encoded.size() > INLINE => (Some(encoded.payload()), None),
-            Body::Large(rope) => (None, Some(rope.clone())),
+            Body::Large { rope, .. } => (None, Some(rope.clone())),
             _ => (None, None),
         };
         Some(Known { count: self.count_of(sequence, entry.count), body, rope })

@@ -64,6 +64,11 @@ impl Topic {
             else {
                 continue;
             };
+            let upload = match entry.body {
+                Body::Large { upload, .. } => upload,
+                _ => 0,
+            };
+            let body = Body::Evicted { upload };
             let place = Entry {
                 position: entry.position,
                 accepted: entry.accepted,
@@ -71,8 +76,8 @@ impl Topic {
                 stamp: 0,
                 count: Count { count: 0, since: 0 },
                 digest: Digest([0; 32]),
-                cost: Body::Evicted.own_cost(),
-                body: Body::Evicted,
+                cost: body.own_cost(),
+                body,
             };
             self.bytes += place.cost;
             let entry = std::mem::replace(entry, place);

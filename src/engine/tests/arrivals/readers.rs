@@ -46,7 +46,10 @@ impl Firsts {
         let hollow = topics().flat_map(|topic| {
             let all = topic.log.first()..topic.log.next();
             let hollow = all.filter(|at| {
-                matches!(topic.log.get(*at).unwrap().body, crate::engine::body::Body::Evicted)
+                matches!(
+                    topic.log.get(*at).unwrap().body,
+                    crate::engine::body::Body::Evicted { .. }
+                )
             });
             hollow.map(|at| (topic.id, at))
         });

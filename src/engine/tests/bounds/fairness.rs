@@ -166,3 +166,48 @@ fn what_is_overtaken_is_named_though_its_window_was_handed_out_in_part() {
     assert_eq!((read_one(engine), read_one(engine)), (vec![2], vec![4]));
     assert_eq!(engine.overtaken(id, 4), []);
 }
+
+// Found by a reviewer: uploads that complete while a subscription is in its first windows are newer
+// than what it began with, and it passed over what lies between, in silence.
+#[test]
+fn where_the_last_messages_begin_does_not_move_by_what_completes_or_leaves_later() {
+    for leaves in [false, true] {
+        let engine = &mut engine(Limits::default());
+        let say = |engine: &mut Engine, topic: &str, n: u64| {
+            publish(engine, 1, topic, &Bytes::copy_from_slice(&n.to_le_bytes()), None).unwrap();
+        };
+        (1..=3).for_each(|n| say(engine, "a", n));
+        (0..200).for_each(|n| say(engine, &format!("other/{n}"), n));
+        (4..=5).for_each(|n| say(engine, "a", n));
+        let whole = Bytes::from(vec![1; 100_000]);
+        let uploads = [(); 2].map(|()| arrive(engine, "a", 100_000, &whole.slice(..50_000)));
+        // Windows of 64.
+        let _all = engine.budget().take(engine.budget().most()).unwrap();
+        let id = begin(engine, "**", &Start::Last(3));
+        let (mut seen, mut gap) = (Vec::new(), Vec::new());
+        let mut ends = uploads.to_vec();
+        while engine
+            .read(id, READ, &mut |item| match item {
+                Item::Begin(message) | Item::Message(message) if **message.topic() == *"a" => {
+                    seen.push(message.sequence());
+                }
+                Item::Gap { first, last, .. } => gap.extend(first..=last),
+                _ => {}
+            })
+            .unwrap()
+        {
+            if seen.first().is_some() {
+                for upload in ends.drain(..) {
+                    engine.append(upload, whole.slice(50_000..)).unwrap();
+                    engine.end(2, upload, Digest::of(&whole)).unwrap();
+                }
+                let slot = engine.slot("a").unwrap();
+                while leaves && engine.topic(slot).is_some_and(|topic| topic.log.first() <= 5) {
+                    engine.evict(slot);
+                }
+            }
+        }
+        let all: Vec<u64> = if leaves { [3, 6, 7].into() } else { (3..=7).collect() };
+        assert_eq!((seen, gap), (all, if leaves { vec![4, 5] } else { vec![] }));
+    }
+}
