@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 use weir::daemon::LocalSubscription;
-use weir::wire::{Code, Delivery, Digest, GapCause, Which};
+use weir::wire::{Code, Delivery, Digest, GapCause, Refusal, Which};
 use weir::{Client, Daemon, Event, Start, SubscribeOptions, Trust};
 
 async fn next(subscription: &mut LocalSubscription) -> Event {
@@ -127,4 +127,25 @@ async fn a_file_that_takes_its_time_holds_nobody_else_up() {
     let (error, daemon, ()) = within(all).await;
     assert!(error.contains("ca.pem"), "{error}");
     daemon.unwrap();
+}
+
+// Found by a reviewer: who had to look through many topics waited for a turn that nobody gave.
+#[tokio::test]
+async fn a_subscription_outlives_its_daemon_and_comes_to_its_end() {
+    let daemon = daemon().await;
+    let topics = 3000;
+    for n in 0..topics {
+        daemon.publish(&format!("t/{n}"), "x").unwrap();
+    }
+    let mut behind = daemon.subscribe("t/*", &SubscribeOptions::from(Start::All)).unwrap();
+    let mut waiting = daemon.subscribe("new", &SubscribeOptions::default()).unwrap();
+    let waits = tokio::spawn(async move { waiting.next().await });
+    daemon.shutdown().await;
+    for _ in 0..topics {
+        assert!(matches!(next(&mut behind).await, Event::Message(_)));
+    }
+    let stopped = |event: Option<Result<Event, Refusal>>| event.unwrap().unwrap_err().code;
+    assert_eq!(stopped(within(behind.next()).await), Code::SHUTTING_DOWN);
+    assert!(behind.next().await.is_none());
+    assert_eq!(stopped(within(waits).await.unwrap()), Code::SHUTTING_DOWN);
 }

@@ -32,7 +32,8 @@ impl LocalSubscription {
         Self { core, id, deadline, events: VecDeque::new(), ended: false }
     }
 
-    /// The next event; none after an error.
+    /// The next event; none after an error. Once the daemon has stopped these are what it still had
+    /// in its cache, and then [`Code::SHUTTING_DOWN`](crate::wire::Code::SHUTTING_DOWN).
     pub async fn next(&mut self) -> Option<Result<Event, Refusal>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }

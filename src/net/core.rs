@@ -8,7 +8,7 @@
 //! what is new would stand behind all of them.
 
 use crate::engine::{Engine, Item, SubscriptionId, Wanted};
-use crate::wire::Refusal;
+use crate::wire::{Code, Refusal};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::DerefMut;
@@ -36,6 +36,8 @@ pub(crate) struct Inner {
     readers: Vec<Option<Reader>>,
     // Those that wait for their turn, first come first served, and perhaps some that have ended.
     line: VecDeque<SubscriptionId>,
+    // Nobody gives turns any more.
+    closed: bool,
     ids: Vec<SubscriptionId>,
 }
 
@@ -78,7 +80,7 @@ thread_local! {
 
 impl Inner {
     fn new(engine: Engine) -> Self {
-        Self { engine, readers: Vec::new(), line: VecDeque::new(), ids: Vec::new() }
+        Self { engine, readers: Vec::new(), line: VecDeque::new(), closed: false, ids: Vec::new() }
     }
 
     fn reader(&mut self, id: SubscriptionId) -> &mut Option<Reader> {
@@ -97,7 +99,7 @@ impl Inner {
     // Whether the subscription may be read now: if not, it waits for its turn, and the waker that
     // it waited with before is given back.
     fn may_read(&mut self, id: SubscriptionId, waker: &Waker) -> Result<(), Option<Waker>> {
-        if !self.engine.is_sweeping(id) {
+        if self.closed || !self.engine.is_sweeping(id) {
             return Ok(());
         }
         let reader = self.reader(id);
@@ -198,14 +200,25 @@ impl<L: Lock> Core<L> {
 
     /// Gives those that stand in line their turns, a few at a time, and wakes in portions those whom
     /// one publication concerns: between turns everybody who is ready to run does so. Runs for as
-    /// long as the daemon does.
+    /// long as the daemon does: who still reads then has what is left, and is told that it has ended.
     pub(crate) async fn take_turns(&self) {
+        let _closing = Closing(self);
         loop {
             self.turns.notified().await;
             while self.give_turns() {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    fn close(&self) {
+        let Some(mut inner) = self.inner.lock() else {
+            return;
+        };
+        inner.closed = true;
+        let readers = std::mem::take(&mut inner.readers);
+        drop(inner);
+        readers.into_iter().flatten().filter_map(|reader| reader.waker).for_each(Waker::wake);
     }
 
     fn give_turns(&self) -> bool {
@@ -291,6 +304,14 @@ impl<L: Lock> Core<L> {
         if any && !inner.engine.rest(id) {
             return Poll::Ready(Ok(true));
         }
+        if !any && inner.closed {
+            drop(inner);
+            if again {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            return Poll::Ready(Err(stopped()));
+        }
         if !any && again {
             // It takes more than one call to find what there is: others have their turn first.
             let before = inner.line_up(id, context.waker());
@@ -305,6 +326,19 @@ impl<L: Lock> Core<L> {
         drop(before);
         if any { Poll::Ready(Ok(false)) } else { Poll::Pending }
     }
+}
+
+// The daemon stops when this is dropped.
+struct Closing<'a, L: Lock>(&'a Core<L>);
+
+impl<L: Lock> Drop for Closing<'_, L> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+fn stopped() -> Refusal {
+    Refusal::new(Code::SHUTTING_DOWN, "the daemon has stopped: subscribe to one that runs")
 }
 
 #[cfg(test)]
