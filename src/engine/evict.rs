@@ -1,5 +1,6 @@
 //! Keeping to the byte budget.
 
+use super::ledger::Key;
 use super::topic::{Left, Topic};
 use super::{Engine, Slot, set_place};
 
@@ -72,8 +73,11 @@ impl Engine {
     fn above_its_share(&self, newest: Option<Slot>) -> Option<Slot> {
         let takes = |slot: Slot| self.topic(slot).map_or(0, Topic::cost);
         let spare = self.shares.largest();
-        let most = spare.map_or(0, takes).max(self.fair_share());
-        self.shares.biggest(newest).filter(|big| takes(*big) > most).or(spare)
+        let big = self.shares.biggest(newest).filter(|big| {
+            let most = spare.map_or(0, takes).max(self.fair_share());
+            takes(*big) > most
+        });
+        big.or(spare)
     }
 
     // What a topic may take without taking it from others, bytes.
@@ -104,20 +108,20 @@ impl Engine {
         let Some(topic) = self.topics.get_mut(slot).and_then(Option::as_deref_mut) else {
             return;
         };
-        let (key, before) = (topic.key, topic.cost());
-        let mut left = topic.evict(&|from, to| reading.any(from, to));
+        let before = topic.cost();
+        let mut left = topic.evict(Some(reading));
         if topic.log.first() == topic.log.next() && left.payload.is_none() {
             // The last of its messages has been asked for, and is kept for that: it goes as well,
             // or room would be looked for in one topic after the other, and none be made.
-            left.payload = topic.evict(&|_, _| false).payload;
+            left.payload = topic.evict_kept(true);
         }
         self.settle(slot, before);
-        self.take_left(slot, key, left);
+        self.take_left(slot, left);
     }
 
-    fn take_left(&mut self, slot: Slot, key: u64, left: Left) {
-        if let Some((digest, count)) = left.payload {
-            self.ledger.put(key, &digest, count, self.position);
+    fn take_left(&mut self, slot: Slot, left: Left) {
+        if let Some((key, count)) = left.payload {
+            self.ledger.put(key, count, self.position);
         }
         if let Some(waiting) = left.arriving {
             self.rouse(slot, waiting);
@@ -156,15 +160,16 @@ impl Engine {
             *left -= 1;
             let before = topic.cost();
             if !topic.is_empty() {
-                let (key, gone) = (topic.key, topic.evict(&|_, _| false));
+                let gone = topic.evict(None);
                 self.bytes = self.bytes + topic.cost() - before;
-                self.take_left(Slot::MAX, key, gone);
+                self.take_left(Slot::MAX, gone);
                 continue;
             }
             for ranked in topic.top.iter().rev() {
                 // What only the list of the highest still knew; the highest are to stay longest.
-                self.ledger.take(topic.key, &ranked.digest);
-                self.ledger.put(topic.key, &ranked.digest, ranked.count, self.position);
+                let key = Key::new(topic.key, &ranked.digest);
+                self.ledger.take(&key);
+                self.ledger.put(key, ranked.count, self.position);
                 *left = left.saturating_sub(1);
             }
             self.bytes -= before;

@@ -173,6 +173,11 @@ pub(crate) struct Filters {
 }
 
 impl Filters {
+    /// Whether nobody subscribes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.tree.0.is_empty()
+    }
+
     /// Adds a member to the group of a filter, and gives that.
     pub(crate) fn insert(&mut self, filter: &Filter) -> GroupId {
         let place = self.tree.0.place(filter.segments());

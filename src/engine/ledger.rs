@@ -23,11 +23,6 @@ impl Key {
         };
         Self(word(0) ^ topic, word(8).wrapping_add(topic))
     }
-
-    /// Evenly spread, and not what its hash in a table is made of.
-    pub(crate) fn spread(&self) -> u64 {
-        self.1
-    }
 }
 
 impl Hash for Key {
@@ -62,7 +57,7 @@ impl Ledger {
     }
 
     /// Takes a count in. `position` is the engine's.
-    pub(crate) fn put(&mut self, topic: u64, digest: &Digest, count: Count, position: u64) {
+    pub(crate) fn put(&mut self, key: Key, count: Count, position: u64) {
         // The table's own capacity sinks while removals leave marks in it.
         if self.young.len() >= self.capacity.min(self.young.capacity()) {
             if !self.old.is_empty() {
@@ -71,13 +66,12 @@ impl Ledger {
             }
             std::mem::swap(&mut self.young, &mut self.old);
         }
-        self.young.insert(Key::new(topic, digest), count);
+        self.young.insert(key, count);
     }
 
-    pub(crate) fn take(&mut self, topic: u64, digest: &Digest) -> Option<Count> {
-        let key = Key::new(topic, digest);
-        let count = self.young.remove(&key);
-        count.or_else(|| self.old.remove(&key))
+    pub(crate) fn take(&mut self, key: &Key) -> Option<Count> {
+        let count = self.young.remove(key);
+        count.or_else(|| self.old.remove(key))
     }
 
     /// Whether every count of a topic that began at `position` is still known.
@@ -113,7 +107,7 @@ mod tests {
                 let at = all.iter().position(|(key, _)| *key == (topic, n));
                 let age = at.map(|at| all.len() - at);
                 let put = at.map(|at| all.remove(at).1);
-                match ledger.take(topic, &digest(n)) {
+                match ledger.take(&Key::new(topic, &digest(n))) {
                     Some(known) => prop_assert_eq!(Some(known.count), put),
                     None if put.is_some() => {
                         prop_assert!(age > Some(most / 4), "lost before its time");
@@ -122,7 +116,7 @@ mod tests {
                     None => {}
                 }
                 if !position.is_multiple_of(3) {
-                    ledger.put(topic, &digest(n), count(position), position);
+                    ledger.put(Key::new(topic, &digest(n)), count(position), position);
                     all.push(((topic, n), position));
                 }
                 prop_assert!(ledger.young.len() + ledger.old.len() <= most);
@@ -134,11 +128,11 @@ mod tests {
     fn a_full_ledger_forgets_and_says_so() {
         let mut ledger = Ledger::new(2);
         for n in 1..=3 {
-            ledger.put(7, &digest(n), count(n.into()), 10 + u64::from(n));
+            ledger.put(Key::new(7, &digest(n)), count(n.into()), 10 + u64::from(n));
         }
-        assert_eq!(ledger.take(7, &digest(1)), None);
-        assert_eq!(ledger.take(8, &digest(3)), None);
-        assert_eq!(ledger.take(7, &digest(3)), Some(count(3)));
+        assert_eq!(ledger.take(&Key::new(7, &digest(1))), None);
+        assert_eq!(ledger.take(&Key::new(8, &digest(3))), None);
+        assert_eq!(ledger.take(&Key::new(7, &digest(3))), Some(count(3)));
         assert!(!ledger.covers(13) && !ledger.covers(5) && ledger.covers(14));
     }
 }

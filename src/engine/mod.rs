@@ -316,8 +316,7 @@ impl Engine {
         let Some(topic) = self.topic(slot) else {
             return;
         };
-        let (place, spare) = (topic.place, topic.spare());
-        let big = topic.big();
+        let (place, (spare, big)) = (topic.place, topic.gives());
         self.bytes = self.bytes + topic.cost() - before;
         self.shares.set_big(slot, big);
         let topics = &mut self.topics;

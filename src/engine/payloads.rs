@@ -3,7 +3,9 @@
 
 use super::ledger::Key;
 use foldhash::fast::RandomState;
-use std::collections::HashMap;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use std::hash::BuildHasher as _;
 
 /// Payloads from which on there are many tables: to distribute these takes 0.1 ms.
 const ONE: usize = 4096;
@@ -11,25 +13,30 @@ const ONE: usize = 4096;
 /// Tables then: with a million payloads each of them grows by 0.3 ms at a time.
 const MANY: usize = 64;
 
-type Table = HashMap<Key, u64, RandomState>;
+type Table = HashTable<(Key, u64)>;
 
 /// Key → sequence.
 #[derive(Debug)]
 pub(crate) struct Payloads {
-    // One, or many.
+    // One, or many: a power of two.
     tables: Vec<Table>,
+    // Publishers can find payloads whose digests agree in as many bits as they like. They do not know
+    // the hashes of the keys.
+    hasher: RandomState,
     len: usize,
 }
 
 impl Default for Payloads {
     fn default() -> Self {
-        Self { tables: vec![Table::default()], len: 0 }
+        Self { tables: vec![Table::new()], hasher: RandomState::default(), len: 0 }
     }
 }
 
 impl Payloads {
-    fn at(&self, key: &Key) -> usize {
-        key.spread() as usize % self.tables.len()
+    // The hash of a key, and its table: of these bits a table takes the lowest and the highest.
+    fn at(&self, key: &Key) -> (u64, usize) {
+        let hash = self.hasher.hash_one(key);
+        (hash, (hash >> 40) as usize & (self.tables.len() - 1))
     }
 
     #[cfg(test)]
@@ -43,7 +50,8 @@ impl Payloads {
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<&u64> {
-        self.tables[self.at(key)].get(key)
+        let (hash, at) = self.at(key);
+        self.tables[at].find(hash, |(other, _)| other == key).map(|(_, sequence)| sequence)
     }
 
     #[cfg(test)]
@@ -56,36 +64,45 @@ impl Payloads {
         if self.len == ONE && self.tables.len() == 1 {
             self.distribute(MANY);
         }
-        let at = self.at(&key);
-        let before = self.tables[at].insert(key, sequence);
-        self.len += usize::from(before.is_none());
-        before
+        let (hash, at) = self.at(&key);
+        let hasher = &self.hasher;
+        let rehash = |(key, _): &(Key, u64)| hasher.hash_one(key);
+        match self.tables[at].entry(hash, |(other, _)| *other == key, rehash) {
+            Entry::Occupied(mut entry) => Some(std::mem::replace(&mut entry.get_mut().1, sequence)),
+            Entry::Vacant(entry) => {
+                entry.insert((key, sequence));
+                self.len += 1;
+                None
+            }
+        }
     }
 
     pub(crate) fn remove(&mut self, key: &Key) -> Option<u64> {
-        let at = self.at(key);
-        let sequence = self.tables[at].remove(key)?;
-        self.removed(at);
-        Some(sequence)
+        self.remove_if(key, |_| true)
     }
 
     /// Removes a key if it has this sequence; says whether it had.
     pub(crate) fn remove_at(&mut self, key: &Key, sequence: u64) -> bool {
-        let at = self.at(key);
-        // No entry: where there is none it would make room for it.
-        let found = self.tables[at].get(key) == Some(&sequence);
-        if found {
-            self.tables[at].remove(key);
-            self.removed(at);
+        self.remove_if(key, |found| found == sequence).is_some()
+    }
+
+    fn remove_if(&mut self, key: &Key, is: impl FnOnce(u64) -> bool) -> Option<u64> {
+        let (hash, at) = self.at(key);
+        let found = self.tables[at].find_entry(hash, |(other, _)| other == key).ok()?;
+        if !is(found.get().1) {
+            return None;
         }
-        found
+        let ((_, sequence), _) = found.remove();
+        self.removed(at);
+        Some(sequence)
     }
 
     fn removed(&mut self, at: usize) {
         self.len -= 1;
         let table = &mut self.tables[at];
         if table.len() < table.capacity() / 8 {
-            table.shrink_to(2 * table.len());
+            let hasher = &self.hasher;
+            table.shrink_to(2 * table.len(), |(key, _)| hasher.hash_one(key));
         }
         if self.len < ONE / 8 && self.tables.len() > 1 {
             self.distribute(1);
@@ -94,16 +111,18 @@ impl Payloads {
 
     fn distribute(&mut self, tables: usize) {
         let before = std::mem::take(&mut self.tables);
-        self.tables.resize_with(tables, Table::default);
+        self.tables.resize_with(tables, Table::new);
         for (key, sequence) in before.into_iter().flatten() {
-            let at = self.at(&key);
-            self.tables[at].insert(key, sequence);
+            let (hash, at) = self.at(&key);
+            let hasher = &self.hasher;
+            let rehash = |(key, _): &(Key, u64)| hasher.hash_one(key);
+            self.tables[at].insert_unique(hash, (key, sequence), rehash);
         }
     }
 
     #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &u64)> {
-        self.tables.iter().flatten()
+        self.tables.iter().flatten().map(|(key, sequence)| (key, sequence))
     }
 }
 
@@ -111,10 +130,12 @@ impl Payloads {
 mod tests {
     use super::*;
     use crate::wire::Digest;
+    use std::collections::HashMap;
 
     #[test]
     fn the_same_as_one_table_while_it_grows_and_shrinks() {
-        let (mut payloads, mut model) = (Payloads::default(), Table::default());
+        let (mut payloads, mut model) =
+            (Payloads::default(), HashMap::<_, _, RandomState>::default());
         let key = |n: u64| Key::new(7, &Digest::of(&n.to_le_bytes()));
         for n in 0..10_000 {
             assert_eq!(payloads.insert(key(n), n), model.insert(key(n), n));
@@ -126,5 +147,19 @@ mod tests {
             assert_eq!(payloads.len(), model.len());
         }
         assert!(payloads.capacity() < 64);
+    }
+
+    // Whoever publishes can look for payloads whose digests agree where it suits them: one table
+    // would have them all, and to grow it would take as long as if there were no others.
+    #[test]
+    fn digests_that_are_alike_do_not_meet_in_one_table() {
+        let mut payloads = Payloads::default();
+        for n in 0..65_536_u64 {
+            let mut digest = [7; 32];
+            digest[2..8].copy_from_slice(&n.to_le_bytes()[..6]);
+            payloads.insert(Key::new(7, &Digest(digest)), n);
+        }
+        let most = payloads.tables.iter().map(Table::len).max().unwrap();
+        assert!(most < 2 * 65_536 / MANY, "{most}");
     }
 }

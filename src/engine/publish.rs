@@ -2,7 +2,7 @@
 
 use super::body::Body;
 use super::counts::Count;
-use super::ledger::Ledger;
+use super::ledger::{Key, Ledger};
 use super::log::{Entry, Origin};
 use super::payload::{Parts, Payload};
 use super::producers::{Accepted, Verdict};
@@ -176,13 +176,20 @@ pub(super) fn count(
     digest: &Digest,
 ) -> (Count, Option<Known>) {
     let known = topic.known(digest);
-    let count = known.as_ref().map(|known| known.count).or_else(|| ledger.take(topic.key, digest));
+    let count = known
+        .as_ref()
+        .map(|known| known.count)
+        .or_else(|| ledger.take(&Key::new(topic.key, digest)));
     // The topic may have been forgotten, and have begun again before all that it had is in the ledger.
-    let before = dying.iter_mut().rev().filter(|dying| dying.key == topic.key);
-    let count = before.fold(count, |count, dying| {
-        let known = dying.bequeath(digest);
-        count.or(known)
-    });
+    let count = if dying.is_empty() {
+        count
+    } else {
+        let before = dying.iter_mut().rev().filter(|dying| dying.key == topic.key);
+        before.fold(count, |count, dying| {
+            let known = dying.bequeath(digest);
+            count.or(known)
+        })
+    };
     let complete = ledger.covers(topic.born);
     let count = match count {
         None if !complete => topic.top.find(digest),

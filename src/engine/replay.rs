@@ -99,14 +99,20 @@ impl Engine {
             None if s.follow.is_some() => self.read_followed(id, &mut s, wanted.budget, sink),
             None => self.replay(id, &mut s, wanted, sink),
         };
-        if let Err(why) = &read
-            && s.lost.is_none()
-            && s.follow.is_none()
-        {
-            self.lose(&mut s, why.clone());
+        // Not moved as a whole: to read a result in words of which a byte was written just now stalls.
+        match read {
+            Ok(again) => {
+                self.subscriptions.put_back(id, s);
+                Ok(again)
+            }
+            Err(why) => {
+                if s.lost.is_none() && s.follow.is_none() {
+                    self.lose(&mut s, why.clone());
+                }
+                self.subscriptions.put_back(id, s);
+                Err(why)
+            }
         }
-        self.subscriptions.put_back(id, s);
-        read
     }
 
     fn replay(

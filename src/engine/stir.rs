@@ -45,6 +45,9 @@ impl Engine {
     pub(super) fn stir(&mut self, slot: Slot, position: u64) {
         self.recent.moved(slot);
         let Self { topics, filters, subscriptions, stirs, .. } = self;
+        if filters.is_empty() {
+            return;
+        }
         let Some(topic) = topics.get(slot).and_then(Option::as_deref) else {
             return;
         };
@@ -59,7 +62,7 @@ impl Engine {
         let tables = (filters, &mut *subscriptions);
         // Of what others have left to be told, somebody may not know yet.
         let floor = stirs.iter().find_map(Stir::floor).unwrap_or(news.floor());
-        let (from, list) = stir_filters(tables, (&topic.name, None), (news, floor), &mut work);
+        let (from, list) = stir_filters(tables, (&topic.name, None), (&news, floor), &mut work);
         self.work += self.portions.wakes - work;
         stirs.extend(list);
         if from.is_none() {
@@ -92,8 +95,8 @@ impl Engine {
             let done = match &mut stir {
                 Stir::Topic { name, from, news, registered } => {
                     let tables = (&mut self.filters, &mut self.subscriptions);
-                    let news = (*news, news.floor());
-                    (*from, list) = stir_filters(tables, (name, *from), news, &mut work);
+                    let floor = news.floor();
+                    (*from, list) = stir_filters(tables, (name, *from), (news, floor), &mut work);
                     if from.is_none() {
                         self.subscriptions.reading.forget(registered);
                     }
@@ -106,7 +109,7 @@ impl Engine {
                         // Something newer may have passed the list of its group meanwhile: so it
                         // looks, also if it has had this.
                         if self.subscriptions.get(id).is_some_and(|s| s.idle) {
-                            self.subscriptions.wake(id, *news, *floor);
+                            self.subscriptions.wake(id, news, *floor);
                         }
                     }
                     if list.is_empty() {
@@ -156,7 +159,7 @@ impl Engine {
 fn stir_filters(
     (filters, subscriptions): (&mut Filters, &mut Subscriptions),
     (name, from): (&str, Option<Place>),
-    (news, floor): (News, u64),
+    (news, floor): (&News, u64),
     work: &mut usize,
 ) -> (Option<Place>, Option<Stir>) {
     let Filters { tree, groups, .. } = filters;
@@ -177,7 +180,7 @@ fn stir_filters(
             } else if !list.is_empty() {
                 let mut registered = Registered::default();
                 subscriptions.reading.stand(&mut registered, floor);
-                left = Some(Stir::Idle { list, news, floor, registered });
+                left = Some(Stir::Idle { list, news: *news, floor, registered });
             }
         }
         *work > 0
@@ -189,7 +192,7 @@ fn stir_filters(
 // goes back.
 fn wake(
     id: SubscriptionId,
-    (news, floor): (News, u64),
+    (news, floor): (&News, u64),
     groups: &mut [Group],
     subscriptions: &mut Subscriptions,
 ) {

@@ -268,7 +268,7 @@ impl Subscriptions {
     }
 
     /// There is something new, and an idle subscription has had everything up to `floor` before.
-    pub(super) fn wake(&mut self, id: SubscriptionId, news: News, floor: u64) {
+    pub(super) fn wake(&mut self, id: SubscriptionId, news: &News, floor: u64) {
         let Self { reading, wakes, all, .. } = self;
         let found = all.get_mut(id.index()).and_then(Option::as_deref_mut);
         let Some(subscription) = found.filter(|found| found.birth == id.birth) else {
@@ -279,7 +279,7 @@ impl Subscriptions {
         // One that was read while it was idle, of what it had waited for, may stand beyond `had`.
         let had = subscription.had.max(subscription.upto).max(floor);
         (subscription.had, subscription.upto) = (had, had);
-        subscription.news = Some(news).filter(|news| news.floor() == had);
+        subscription.news = (news.floor() == had).then_some(*news);
         reading.stand(&mut subscription.registered, had);
         if !std::mem::replace(&mut subscription.woken, true) {
             wakes.push(id);

@@ -141,28 +141,30 @@ impl Topic {
 
     /// Bytes that eviction may take here while other topics need room: all messages but the
     /// newest, which a quiet topic keeps as long as there is anything else to take, and those that
-    /// arrive, whose publishers would have to begin again.
-    pub(crate) fn spare(&self) -> usize {
+    /// arrive, whose publishers would have to begin again. And what its newest message takes, if
+    /// that is much, with its position.
+    pub(crate) fn gives(&self) -> (usize, Option<(usize, u64)>) {
         let newest = self.newest();
         let above = (self.log.next() - newest).saturating_sub(1);
         let mut spare = self.bytes - self.arriving_bytes;
+        let entry = self.log.get(newest);
         if above <= ABORTED
-            && let Some(entry) = self.log.get(newest)
+            && let Some(entry) = entry
         {
             let own = if entry.body.is_complete() { entry.cost } else { 0 };
             spare = spare.saturating_sub(own + above as usize * ENTRY_COST);
         }
         // Places above one that arrives stay as long as that. But if they come to more than what
         // arrives, that is to go too.
-        let places = self.arriving.first().map_or(0, |first| self.log.next() - first) as usize;
-        let pinned = places.saturating_sub(self.arriving.len()) * ENTRY_COST;
-        if pinned <= self.arriving_bytes.max(PINNED) { spare.saturating_sub(pinned) } else { spare }
-    }
-
-    /// What its newest message takes, if that is much, and its position.
-    pub(crate) fn big(&self) -> Option<(usize, u64)> {
-        let newest = self.log.get(self.newest())?;
-        Some((newest.cost, newest.position)).filter(|(cost, _)| *cost > BIG)
+        if let Some(first) = self.arriving.first() {
+            let places = (self.log.next() - first) as usize;
+            let pinned = places.saturating_sub(self.arriving.len()) * ENTRY_COST;
+            if pinned <= self.arriving_bytes.max(PINNED) {
+                spare = spare.saturating_sub(pinned);
+            }
+        }
+        let big = entry.filter(|entry| entry.cost > BIG);
+        (spare, big.map(|entry| (entry.cost, entry.position)))
     }
 
     /// Position of its last message; 0 is none.

@@ -1,37 +1,38 @@
 //! What goes when room is needed.
 
-use super::{Body, Count, Digest, Entry, SubscriptionId, Topic};
+use super::{Body, Count, Digest, Entry, Key, SubscriptionId, Topic};
+use crate::engine::reading::Reading;
 
 /// What eviction has taken.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
     /// The payload that is not in the cache any more, and its count.
-    pub(crate) payload: Option<(Digest, Count)>,
+    pub(crate) payload: Option<(Key, Count)>,
     /// Who waited for more of a message that was still arriving.
     pub(crate) arriving: Option<Vec<SubscriptionId>>,
 }
 
 impl Topic {
     /// Gives up whatever was used longest ago, the newest message last; and what arrives only if
-    /// there is nothing else, because its publisher would have to begin again. `needed` says
-    /// whether a subscription stands from one position to before another.
-    pub(crate) fn evict(&mut self, needed: &impl Fn(u64, u64) -> bool) -> Left {
+    /// there is nothing else, because its publisher would have to begin again. What some subscription
+    /// that reads has not had is remembered.
+    pub(in crate::engine) fn evict(&mut self, reading: Option<&Reading>) -> Left {
         match self.evict_kept(false) {
             Some(payload) => Left { payload: Some(payload), arriving: None },
             None if self.arriving.first() == Some(&self.log.first()) => match self.hollow_out() {
                 Some(left) => left,
                 None => match self.evict_kept(true) {
                     Some(payload) => Left { payload: Some(payload), arriving: None },
-                    None => self.evict_oldest(needed),
+                    None => self.evict_oldest(reading),
                 },
             },
-            None => self.evict_oldest(needed),
+            None => self.evict_oldest(reading),
         }
     }
 
     // A payload that outlived its publication goes when its last use is the longest ago, or when
     // the newest message is all that is left in the log.
-    fn evict_kept(&mut self, any: bool) -> Option<(Digest, Count)> {
+    pub(crate) fn evict_kept(&mut self, any: bool) -> Option<(Key, Count)> {
         if self.asked.is_empty() {
             return None;
         }
@@ -44,9 +45,10 @@ impl Topic {
         let kept = self.asked.remove(&{ *lookup })?;
         self.lookups.remove(&kept.sequence);
         let (sequence, kept) = (kept.sequence, kept.kept?);
-        self.payloads.remove(&self.key(&kept.digest));
+        let key = self.key(&kept.digest);
+        self.payloads.remove(&key);
         self.bytes -= kept.cost;
-        Some((kept.digest, self.take_count_of(sequence, kept.count)))
+        Some((key, self.take_count_of(sequence, kept.count)))
     }
 
     // The oldest message is still arriving: the next one that is complete gives up what it has, and
@@ -87,26 +89,27 @@ impl Topic {
         None
     }
 
-    fn evict_oldest(&mut self, needed: &impl Fn(u64, u64) -> bool) -> Left {
+    fn evict_oldest(&mut self, reading: Option<&Reading>) -> Left {
         let (sequence, from) = (self.log.first(), self.log.gone());
         let Some(entry) = self.log.oldest() else {
             return Left::default();
         };
         let Entry { position, origin, cost, .. } = *entry;
-        let whole = (entry.digest, entry.count);
+        let whole = (self.key(&entry.digest), entry.count);
         let whole = Some(whole).filter(|_| entry.body.is_complete());
-        if needed(from, position) {
+        if let Some(reading) = reading.filter(|reading| reading.any(from, position)) {
+            let needed = |from, to| reading.any(from, to);
             self.marks.push((from, position), sequence, needed);
         }
         self.bytes -= cost;
         if let Some(origin) = origin {
             self.producers.left(origin.producer, sequence + 1, self.log.len() - 1);
         }
-        if let Some((digest, count)) = whole
+        if let Some((key, count)) = whole
             && !self.lookups.contains_key(&sequence)
         {
             self.log.drop_oldest();
-            return self.lose(sequence, digest, count);
+            return self.lose(sequence, key, count);
         }
         let Some(mut entry) = self.log.pop_oldest() else {
             return Left::default();
@@ -138,16 +141,16 @@ impl Topic {
             asked.kept = Some(Box::new(entry));
             return Left::default();
         }
-        self.lose(sequence, entry.digest, entry.count)
+        self.lose(sequence, key, entry.count)
     }
 
     // A payload is not in the cache any more, if this was its newest publication.
-    fn lose(&mut self, sequence: u64, digest: Digest, count: Count) -> Left {
-        if !self.payloads.remove_at(&self.key(&digest), sequence) {
+    fn lose(&mut self, sequence: u64, key: Key, count: Count) -> Left {
+        if !self.payloads.remove_at(&key, sequence) {
             return Left::default();
         }
         let count = self.take_count_of(sequence, count);
-        Left { payload: Some((digest, count)), arriving: None }
+        Left { payload: Some((key, count)), arriving: None }
     }
 
     /// Those who wait for what arrives: nothing more of it will come.

@@ -196,7 +196,7 @@ fn where_the_last_messages_begin_does_not_move_by_what_completes_or_leaves_later
             })
             .unwrap()
         {
-            if seen.first().is_some() {
+            if !seen.is_empty() {
                 for upload in ends.drain(..) {
                     engine.append(upload, whole.slice(50_000..)).unwrap();
                     engine.end(2, upload, Digest::of(&whole)).unwrap();
