@@ -24,6 +24,7 @@ class Daemon:
     def __init__(self, state, **settings):
         binary = Path(os.environ.get("WEIR_BIN", ROOT / "target/debug/weir")).resolve()
         self._log = state / "daemon.log"
+        self._told = False
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WEIR_")}
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
@@ -62,7 +63,10 @@ class Daemon:
         return self._log.read_text()
 
     def terminate(self):
-        self._process.send_signal(signal.SIGTERM)
+        # Once: a second one means at once, and not well.
+        if not self._told:
+            self._told = True
+            self._process.send_signal(signal.SIGTERM)
 
     def exit_code(self):
         try:
