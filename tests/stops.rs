@@ -3,15 +3,18 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
+#[path = "common/h2.rs"]
+mod h2;
 #[path = "common/lossy.rs"]
 mod lossy;
 
 use common::{TRANSPORTS, within};
+use h2::{H2, HEADERS};
 use lossy::{CLEAN, Lossy, Rules};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use weir::{Client, Daemon, SubscribeOptions, Transport, Trust};
 
 /// A path whose timers are long: half a round trip is 400 ms, and a connection that closes over it
@@ -71,6 +74,32 @@ async fn is_closed(stream: &mut TcpStream) {
     let mut rest = Vec::new();
     // An end or a reset: both are.
     let _ = within(stream.read_to_end(&mut rest)).await;
+}
+
+// The clock is wound on, and is exact: answers are given 2 s, sessions beside them 1.25.
+#[tokio::test]
+async fn a_daemon_gives_answers_that_nobody_reads_two_seconds_and_no_more() {
+    let daemon = Daemon::builder().listen(LOOPBACK).http(LOOPBACK).spawn().await.unwrap();
+    let http = daemon.http_addr().unwrap();
+    // More than the system's buffers take.
+    daemon.publish("a", vec![7; 16 << 20]).unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut unread = socket.connect(http).await.unwrap();
+    get(&mut unread, "/v1/topics/a").await.unwrap();
+    within(unread.read_exact(&mut [0; 12])).await.unwrap();
+    let mut h2 = H2::connect(http, 0).await;
+    h2.ask("GET", "/v1/topics/a", &[]).await;
+    assert_eq!(within(h2.next(HEADERS)).await.unwrap().status(), 200);
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    within(daemon.shutdown()).await;
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(2) && took < SOON, "{took:?}");
+    tokio::time::resume();
+    let (mut rest, _) = (Vec::new(), h2);
+    let _ = within(unread.read_to_end(&mut rest)).await;
+    assert!(rest.len() < 16 << 20, "it was all there");
 }
 
 // Its listeners were gone; the connections that stood were served on.

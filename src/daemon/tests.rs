@@ -1,6 +1,8 @@
 //! A task, or the engine, that panics: whom it served is told, and nobody else notices.
 #![allow(clippy::unwrap_used)]
 
+mod silent;
+
 use super::{Daemon, LocalSubscription};
 use crate::client::{Client, SubscribeError, Subscription};
 use crate::net::failure::strike;

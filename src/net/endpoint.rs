@@ -1,5 +1,8 @@
 //! The UDP side: accepting connections, and the split by ALPN (RFC 7301).
 
+#[cfg(test)]
+mod tests;
+
 use super::doors::{Doors, Place};
 use super::identity::Identities;
 use super::link::Link;

@@ -1,6 +1,9 @@
 //! One remote peer, however it is connected: its control stream, its publishing streams, its deliveries. All of them end
 //! with the session, and the session with any of them that goes wrong.
 
+#[cfg(test)]
+mod tests;
+
 use super::core::Core;
 use super::datagrams::{self, Datagrams};
 use super::failure::{self, seam};

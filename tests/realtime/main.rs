@@ -19,3 +19,4 @@ mod modes;
 mod scenes;
 mod tally;
 mod trouble;
+mod waiting;

@@ -1,0 +1,66 @@
+//! A connection that nobody reads, as the daemon's endpoint makes it.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use quinn::crypto::rustls::QuicClientConfig;
+
+/// Longer than anything takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A client's end of a connection, the daemon's, and what keeps both.
+async fn pair() -> (quinn::Connection, quinn::Connection, [quinn::Endpoint; 2]) {
+    let identities = Arc::new(Identities::open(None, None).unwrap());
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let daemon = open(socket, identities).unwrap().quic;
+    let tls = tls::client(&tls::Expect::Anything, ALPN, &Arc::default()).unwrap();
+    let crypto = QuicClientConfig::try_from(tls).unwrap();
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(transport::client()));
+    let client = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let connecting = client.connect_with(config, daemon.local_addr().unwrap(), "localhost");
+    let accepted = async { daemon.accept().await.unwrap().accept().unwrap().await.unwrap() };
+    let (ours, theirs) = tokio::join!(accepted, async { connecting.unwrap().await.unwrap() });
+    (theirs, ours, [client, daemon])
+}
+
+fn datagram(n: u32) -> Bytes {
+    let mut datagram = vec![0; 1000];
+    datagram[..4].copy_from_slice(&n.to_le_bytes());
+    datagram.into()
+}
+
+fn number(datagram: &Bytes) -> u32 {
+    u32::from_le_bytes(datagram[..4].try_into().unwrap())
+}
+
+#[tokio::test]
+async fn of_datagrams_that_are_not_read_the_newest_256_kib_are_kept() {
+    const DATAGRAMS: u32 = 2000;
+    let (client, daemon, _endpoints) = timeout(PATIENCE, pair()).await.unwrap();
+    let space = client.datagram_send_buffer_space();
+    for n in 0..DATAGRAMS {
+        client.send_datagram_wait(datagram(n)).await.unwrap();
+    }
+    // All have gone out; then a stream does.
+    while client.datagram_send_buffer_space() < space {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    client.open_uni().await.unwrap().finish().unwrap();
+    timeout(PATIENCE, daemon.accept_uni()).await.unwrap().unwrap();
+    let came = daemon.stats().frame_rx.datagram;
+    assert!(came > u64::from(DATAGRAMS) / 2, "the flood was lost on its way: {came}");
+    let (mut kept, mut bytes) = (Vec::new(), 0);
+    while let Some(datagram) = daemon.read_datagram().now_or_never() {
+        let datagram = datagram.unwrap();
+        kept.push(number(&datagram));
+        bytes += datagram.len();
+    }
+    assert!((200 << 10..=256 << 10).contains(&bytes), "{bytes} bytes kept");
+    assert!(kept.is_sorted() && kept[0] >= DATAGRAMS / 2, "{kept:?}");
+    // And it goes on.
+    client.send_datagram(datagram(DATAGRAMS)).unwrap();
+    let next = timeout(PATIENCE, daemon.read_datagram()).await.unwrap().unwrap();
+    assert_eq!(number(&next), DATAGRAMS);
+}

@@ -1,0 +1,51 @@
+//! How much of what a peer has sent is in hand at once.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::net::websocket;
+use crate::wire::{self, Which};
+use futures_util::SinkExt as _;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+/// How many frames of one message, which is small enough to be read at once, are taken at a time.
+async fn taken(frames: impl IntoIterator<Item = ClientFrame<'static>>) -> Vec<usize> {
+    let (ours, theirs) = tokio::io::duplex(1 << 20);
+    let link = websocket::served(Box::new(ours), ([127, 0, 0, 1], 1).into(), 1 << 20).await;
+    let mut peer = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+    let mut message = Vec::new();
+    frames.into_iter().for_each(|frame| frame.encode(&mut message));
+    peer.send(Message::Binary(message.into())).await.unwrap();
+    let (_tx, rx) = link.accept_bi().await.unwrap();
+    let mut frames = Frames::new(rx, 1 << 20);
+    assert!(frames.read().await.is_ok_and(|more| more));
+    let mut taken = Vec::new();
+    while frames.take().is_ok_and(|any| any) {
+        taken.push(frames.taken().len());
+    }
+    taken
+}
+
+#[tokio::test]
+async fn frames_are_taken_256_at_a_time_and_gets_8() {
+    let pings = |count| vec![ClientFrame::Ping { request: 1 }; count];
+    let gets =
+        |count| vec![ClientFrame::Get { request: 1, topic: "a", which: Which::Latest }; count];
+    assert_eq!(taken(pings(600)).await, [256, 256, 88]);
+    assert_eq!(taken(gets(20)).await, [8, 8, 4]);
+    // Seven of eight parts are for those that ask, and one for the others.
+    assert_eq!(taken([gets(7), pings(100)].concat()).await, [7 + 32, 68]);
+}
+
+#[test]
+fn frames_of_256_kib_are_decoded_at_a_time_or_one() {
+    let frames = |sizes: &[usize]| -> Vec<Bytes> {
+        sizes.iter().map(|size| vec![0; size << 10].into()).collect()
+    };
+    assert_eq!(portion(&frames(&[16; 256])), 16);
+    assert_eq!(portion(&frames(&[100; 5])), 3);
+    assert_eq!(portion(&frames(&[wire::MAX_CONTROL_FRAME >> 10, 1])), 1);
+    assert_eq!(portion(&frames(&[1, 4096, 1])), 2);
+    assert_eq!(portion(&frames(&[1; 100])), 100);
+}

@@ -1,0 +1,169 @@
+//! What waits between a daemon and a peer that is not read, or not heard: counted byte by byte.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod common;
+#[path = "common/lossy.rs"]
+mod lossy;
+#[path = "common/raw.rs"]
+mod raw;
+
+use common::{daemon, daemon_with, within};
+use lossy::{CLEAN, DEAD, Lossy};
+use raw::{Raw, encoded};
+use std::time::Duration;
+use tokio::time::Instant;
+use weir::engine::Limits;
+use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// Times that a peer of ours has said that it may not go on: on the connection, or on a stream.
+fn blocked(connection: &quinn::Connection) -> u64 {
+    let frames = connection.stats().frame_tx;
+    frames.data_blocked + frames.stream_data_blocked
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Writes the same again and again until the daemon lets no more of it come: how much it let.
+async fn fill(connection: &quinn::Connection, tx: &mut quinn::SendStream, bytes: &[u8]) -> usize {
+    let (before, mut taken) = (blocked(connection), 0);
+    within(async {
+        loop {
+            tokio::select! {
+                biased;
+                written = tx.write(&bytes[taken % bytes.len()..]) => taken += written.unwrap(),
+                () = until(|| blocked(connection) > before) => return taken,
+            }
+        }
+    })
+    .await
+}
+
+// The clock is wound on: all there is to do is to wait.
+#[tokio::test]
+async fn of_who_says_no_hello_256_kib_are_taken_over_all_streams_and_10_s_are_waited() {
+    const HELLO: Duration = Duration::from_secs(10);
+    let daemon = daemon().await;
+    let raw = Raw::connect(&daemon).await;
+    let mut streams = Vec::new();
+    for _ in 0..6 {
+        let mut tx = within(raw.connection.open_uni()).await.unwrap();
+        within(tx.write_all(&vec![0; 40 * KIB])).await.unwrap();
+        streams.push(tx);
+    }
+    let taken = fill(&raw.connection, &mut streams[0], &vec![0; 64 * KIB]).await;
+    assert_eq!(6 * 40 * KIB + taken, 256 * KIB);
+    tokio::time::pause();
+    let begun = Instant::now();
+    match within(raw.connection.closed()).await {
+        quinn::ConnectionError::ApplicationClosed(close) => {
+            assert_eq!(close.error_code.into_inner(), u64::from(Code::TIMED_OUT.0));
+        }
+        other => panic!("{other}"),
+    }
+    let took = begun.elapsed();
+    assert!(took > HELLO / 2 && took < HELLO * 2, "{took:?}");
+    assert_eq!(raw.connection.stats().frame_rx.max_data, 0, "more was let");
+}
+
+// It does not read its answers: so nothing more of it is read.
+#[tokio::test]
+async fn of_a_session_2_mib_wait_to_be_read_and_1_mib_of_them_on_a_stream() {
+    // What is read before there are too many answers, and is let again.
+    const READ: usize = 256 * KIB;
+    let daemon = daemon().await;
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window((16_u32 << 10).into());
+    let mut raw = Raw::with(daemon.local_addr(), transport).await.greet().await;
+    let stats = || raw.connection.stats();
+    // It hears that it is no newcomer any more.
+    within(until(|| stats().frame_rx.max_data > 0)).await;
+    // All of it is refused, at length.
+    let declare = encoded(&[ClientFrame::Topic { alias: 1, name: "a" }]);
+    let publish = ClientFrame::Publish { alias: 1, number: 0, stamp: 0, payload: b"x" };
+    let refused = encoded(&vec![publish; 1000]);
+    raw.tx.write_all(&declare).await.unwrap();
+    let mut all = fill(&raw.connection, &mut raw.tx, &refused).await;
+    assert!(all > MIB - KIB && all < MIB + READ, "{all} on the control stream");
+    within(until(|| stats().frame_rx.stream_data_blocked > 0)).await;
+    let mut streams = Vec::new();
+    while stats().frame_tx.data_blocked == 0 {
+        let mut tx = within(raw.connection.open_uni()).await.unwrap();
+        tx.write_all(&declare).await.unwrap();
+        let taken = fill(&raw.connection, &mut tx, &refused).await;
+        assert!(taken <= MIB + READ, "{taken} on a stream");
+        all += taken;
+        streams.push(tx);
+    }
+    assert!(all > 2 * MIB - KIB && all < 2 * MIB + READ, "{all} in all");
+}
+
+/// Payloads of a KiB, no two of which are alike.
+fn payload(n: u64) -> Vec<u8> {
+    let mut payload = vec![0; KIB];
+    payload[..8].copy_from_slice(&n.to_le_bytes());
+    payload
+}
+
+// It lets 64 MiB come, and nothing of what it says is heard. What waits for it in the session comes
+// when it is heard again, although the cache has long lost it; what waits in the cache does not.
+#[tokio::test]
+async fn what_is_sent_and_not_acknowledged_is_2_mib_and_the_rest_waits_in_the_cache() {
+    const MESSAGES: u64 = 12 * KIB as u64;
+    let daemon = daemon_with(Limits::default().with_cache(4 * MIB)).await;
+    let network = Lossy::start(daemon.local_addr(), CLEAN);
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window((64_u32 << 20).into());
+    let mut raw = Raw::with(network.address, transport).await.greet().await;
+    raw.send(&[ClientFrame::Subscribe {
+        request: 1,
+        filter: "a",
+        start: wire::Start::New,
+        delivery: wire::Delivery::Ordered,
+        lag: wire::Lag::Oldest,
+        deadline: 0,
+    }])
+    .await;
+    let frame = raw.frame().await;
+    assert!(matches!(DaemonFrame::decode(&frame), Ok(DaemonFrame::Subscribed { .. })));
+    network.set(DEAD);
+    for n in 1..=MESSAGES {
+        daemon.publish("a", payload(n)).unwrap();
+        // The session takes what it can.
+        tokio::task::yield_now().await;
+    }
+    network.set(CLEAN);
+    let mut stream = within(raw.connection.accept_uni()).await.unwrap();
+    let mut reader = FrameReader::new(MIB);
+    let (mut waited, mut gaps, mut next) = (0, 0, 1);
+    while next <= MESSAGES {
+        let chunk = within(stream.read_chunk(1 << 16, true)).await.unwrap().unwrap();
+        reader.push(chunk.bytes);
+        while let Some(frame) = reader.next_frame().unwrap() {
+            match DaemonFrame::decode(&frame).unwrap() {
+                DaemonFrame::Message { sequence, payload: came, .. } => {
+                    assert!(sequence == next && came == payload(next));
+                    next += 1;
+                    waited += if gaps == 0 { came.len() } else { 0 };
+                }
+                DaemonFrame::Gap { first, last, .. } => {
+                    assert_eq!(first, next);
+                    next = last + 1;
+                    gaps += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    // Beside the window there is one read of 64 KiB in the hands of the session.
+    println!("{waited} bytes of payload waited, and then came {gaps} gap");
+    assert_eq!(gaps, 1);
+    assert!(waited > 2 * MIB - 64 * KIB && waited < 2 * MIB + 128 * KIB, "{waited}");
+}
