@@ -64,6 +64,9 @@ const KNOWN_COST: usize = 48;
 /// are an eighth of all at most.
 const FORGETS: usize = 8;
 
+/// What that takes.
+pub(super) const LEARNED: usize = FORGETS;
+
 /// A sweep over the names of topics, as far as it has come.
 #[derive(Debug)]
 pub(super) struct Sweep {

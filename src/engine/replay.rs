@@ -1,7 +1,7 @@
 //! Replay from a cursor: the only way to be served.
 
 use super::body::Body;
-use super::discover::lagged;
+use super::discover::{LEARNED, lagged};
 use super::forgotten::lost;
 use super::log::Entry;
 use super::out::{Came, Out};
@@ -54,6 +54,10 @@ impl From<usize> for Wanted {
         Self { budget, accepted_since: 0, large: Large::Whole }
     }
 }
+
+/// What it takes to wait for what arrives, beside the look at it: the list of those who wait is
+/// somewhere else in memory, and perhaps new.
+const SET_ASIDE: usize = 4;
 
 impl Engine {
     /// Whether the subscription has had everything that there is: then it will be named again once
@@ -191,9 +195,13 @@ impl Engine {
                     s.window.push(Reverse(cursor));
                     held = true;
                 }
-                Next::Stalled => self.set_aside(id, s, cursor, Why::Stalled, wanted.large),
-                // Until what is open has come to its end, or it is complete itself.
-                Next::Waits => self.set_aside(id, s, cursor, Why::Blocked, wanted.large),
+                Next::Stalled | Next::Waits => {
+                    // Until what is open has come to its end, or it is complete itself.
+                    let blocked = matches!(next, Next::Waits);
+                    let why = if blocked { Why::Blocked } else { Why::Stalled };
+                    self.set_aside(id, s, cursor, why, wanted.large);
+                    work = work.saturating_sub(SET_ASIDE);
+                }
                 Next::Overtakes => {
                     self.give_way(id, s, sink);
                     any = true;
@@ -202,6 +210,7 @@ impl Engine {
             }
             if told && !s.known.contains_key(&cursor.topic) {
                 self.learn(s, &cursor)?;
+                work = work.saturating_sub(LEARNED);
             }
             // What waits for the open one may overtake it, once it stands still.
             let free = s.open.is_none_or(|open| !stalled && s.aside.contains_key(&open.slot));
