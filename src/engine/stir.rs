@@ -70,15 +70,18 @@ impl Engine {
         stirs.push_back(Stir::Topic { name: topic.name.clone(), from, news, registered });
     }
 
-    /// Those who wait for more of a message, or for its end, have something to read.
-    pub(super) fn rouse(&mut self, slot: Slot, waiting: Vec<SubscriptionId>) {
-        if waiting.len() > self.portions.wakes {
-            return self.stirs.push_back(Stir::Waiting { list: waiting, slot });
+    /// Those who wait for more of a message, or for its end, have something to read. Gives the work
+    /// that it took to tell them now.
+    pub(super) fn rouse(&mut self, slot: Slot, waiting: Vec<SubscriptionId>) -> usize {
+        let many = waiting.len();
+        if many > self.portions.wakes {
+            self.stirs.push_back(Stir::Waiting { list: waiting, slot });
+            return 0;
         }
-        self.work += waiting.len();
         for id in waiting {
             self.subscriptions.rouse(id, slot);
         }
+        many
     }
 
     /// Does a portion of the work that calls have left to be done: waking, and making room. Says

@@ -3,6 +3,7 @@
 
 pub(super) mod fairness;
 mod memory;
+mod uploads;
 
 use super::peer::{Peer, subscribe};
 use super::{engine, publish};

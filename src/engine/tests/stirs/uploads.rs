@@ -129,14 +129,17 @@ fn wanted(large: Large, budget: usize) -> Wanted {
 }
 
 impl World {
-    fn new(roomy: bool, portions: Portions) -> Self {
-        let limits =
-            if roomy { Limits { topics: 16, ..small().with_cache(64 << 20) } } else { small() };
+    // With room for everything, or for so many topics only, and little of each.
+    fn new(room: Option<usize>, portions: Portions) -> Self {
+        let limits = match room {
+            None => Limits { topics: 16, ..small().with_cache(64 << 20) },
+            Some(topics) => Limits { topics, ..small() },
+        };
         let mut engine = engine(limits);
         engine.portions = portions;
         Self {
             engine,
-            roomy,
+            roomy: room.is_none(),
             history: History::new(),
             sending: Vec::new(),
             readers: Vec::new(),
@@ -244,7 +247,14 @@ impl World {
         let next = topics
             .map(|topic| (topic.id, if all { topic.log.first() } else { topic.log.next() }))
             .collect();
-        self.readers.push(Reader::new(id, filter, large, next, (self.roomy, all)));
+        self.readers.push(Reader::new(
+            id,
+            filter,
+            large,
+            next,
+            (self.roomy, all),
+            self.engine.position(),
+        ));
     }
 
     fn unsubscribe(&mut self, id: SubscriptionId) {
@@ -319,7 +329,7 @@ impl World {
             return;
         }
         for reader in self.readers.iter().filter(|reader| !all.contains(&reader.id)) {
-            let something = reader.has_something(&self.engine);
+            let something = reader.has_something(&self.engine, &self.history);
             assert_eq!(something, None, "to read for {:?}, and it was not named", reader.id);
         }
         for follower in self.followers.iter().filter(|follower| !all.contains(&follower.id)) {
@@ -348,6 +358,7 @@ impl World {
         assert!(self.followers.is_empty(), "one that follows has not come to the end");
         for reader in &self.readers {
             assert!(reader.part.is_none(), "half of a message");
+            assert_eq!(reader.has_something(&self.engine, &self.history), None);
             for topic in self.engine.topics.iter().flatten() {
                 if reader.filter.matches(&topic.name) {
                     assert_eq!(reader.next(topic), topic.log.next(), "{}", reader.filter.as_str());
@@ -377,7 +388,7 @@ proptest! {
     fn whoever_has_something_to_read_of_what_arrives_is_named(
         steps in proptest::collection::vec(step(), 1..300),
     ) {
-        run(World::new(true, Portions { wakes: 3, ..PORTIONS }), &steps);
+        run(World::new(None, Portions { wakes: 3, ..PORTIONS }), &steps);
     }
 
     /// Windows of two topics, sweeps of a few names.
@@ -385,7 +396,7 @@ proptest! {
     fn so_they_are_in_the_smallest_of_portions(
         steps in proptest::collection::vec(step(), 1..300),
     ) {
-        run(World::new(true, SMALLEST), &steps);
+        run(World::new(None, SMALLEST), &steps);
     }
 
     /// What does not fit is told as a gap, and what still arrives may be given up.
@@ -393,8 +404,9 @@ proptest! {
     fn so_they_are_when_there_is_little_room(
         steps in proptest::collection::vec(step(), 1..300),
         smallest in any::<bool>(),
+        topics in 2..=TOPICS.len(),
     ) {
         let few = Portions { wakes: 3, evictions: 3, ..PORTIONS };
-        run(World::new(false, if smallest { SMALLEST } else { few }), &steps);
+        run(World::new(Some(topics), if smallest { SMALLEST } else { few }), &steps);
     }
 }

@@ -1,6 +1,6 @@
 //! Those who read, what must be true of what they get, and what they are to be named for.
 
-use super::{History, SIZE, State, payloads, wanted};
+use super::{History, SIZE, Said, State, TOPICS, payloads, wanted};
 use crate::engine::body::Body;
 use crate::engine::topic::Topic;
 use crate::engine::{Engine, Item, Large, MessageRef, SubscriptionId};
@@ -29,6 +29,8 @@ pub(super) struct Reader {
     // What was overtaken when a part of it had come: it comes again when it is complete.
     patient: HashSet<(u64, u64)>,
     highest: u64,
+    // The position at which it began.
+    born: u64,
     // Whether there is room for everything; and whether it begins with what there is once it looks.
     roomy: bool,
     looks_late: bool,
@@ -57,6 +59,7 @@ impl Reader {
         large: Large,
         next: BTreeMap<u64, u64>,
         (roomy, all): (bool, bool),
+        born: u64,
     ) -> Self {
         Self {
             id,
@@ -70,6 +73,7 @@ impl Reader {
             patient: HashSet::new(),
             highest: 0,
             roomy,
+            born,
             looks_late: all && !roomy,
         }
     }
@@ -86,8 +90,19 @@ impl Reader {
     }
 
     /// What there is to read, by the rules alone.
-    pub(super) fn has_something(&self, engine: &Engine) -> Option<(u64, u64)> {
+    pub(super) fn has_something(&self, engine: &Engine, history: &History) -> Option<(u64, u64)> {
         let open = self.part.as_ref().map(|part| part.of);
+        // Of a topic that was forgotten before it had all of it, it is to be told.
+        let lost = |(of, said): &(&(u64, u64), &Said)| {
+            let known = self.next.get(&of.0).copied();
+            let next = known.unwrap_or(if said.position > self.born { 1 } else { u64::MAX });
+            let begun = !self.looks_late || self.told.contains(&of.0);
+            let is_its = self.filter.matches(TOPICS[said.topic]) && next <= of.1;
+            !engine.by_id.contains_key(&of.0) && is_its && begun
+        };
+        if let Some((of, _)) = history.iter().find(lost).filter(|_| !self.roomy) {
+            return Some(*of);
+        }
         let topics = || engine.topics.iter().flatten();
         let stalled = self.part.as_ref().is_some_and(|part| {
             topics().find(|topic| topic.id == part.of.0).is_some_and(|topic| {
@@ -193,14 +208,14 @@ impl Reader {
                 assert!(self.part.as_ref().is_none_or(|part| part.of.0 != *id));
             }
             Item::Message(message) => {
-                let of = self.advance(message, history);
+                let of = self.advance(message, history, gone);
                 let payload = history[&of].payload;
                 assert!(payload.is_none() || self.large == Large::Whole);
                 assert_eq!(history[&of].state, State::Complete);
                 assert!(message.payload() == payload.map_or(&b"x"[..], |n| &payloads()[n].0));
             }
             Item::Large(message) => {
-                let of = self.advance(message, history);
+                let of = self.advance(message, history, gone);
                 assert!(self.large == Large::Apart && history[&of].payload.is_some());
                 self.large_ones.push(of);
             }
@@ -208,7 +223,7 @@ impl Reader {
                 assert!(self.large == Large::Pieces && self.part.is_none());
                 let of = (message.topic_id(), message.sequence());
                 assert_eq!(self.next[&of.0], of.1, "missed or repeated");
-                self.in_order(of, history);
+                self.in_order(of, history, gone);
                 self.part = Some(Part { of, bytes: 0 });
             }
             Item::Chunk(chunk) => {
@@ -237,33 +252,36 @@ impl Reader {
         }
     }
 
-    fn advance(&mut self, message: &MessageRef<'_>, history: &History) -> (u64, u64) {
+    fn advance(
+        &mut self,
+        message: &MessageRef<'_>,
+        history: &History,
+        gone: &HashSet<(u64, u64)>,
+    ) -> (u64, u64) {
         let of = (message.topic_id(), message.sequence());
         assert_eq!(self.next.insert(of.0, of.1 + 1), Some(of.1), "missed or repeated");
         assert_eq!(message.position(), history[&of].position);
         assert!(self.part.as_ref().is_none_or(|part| part.of.0 != of.0), "overtaken in its topic");
-        self.in_order(of, history);
+        self.in_order(of, history, gone);
         self.highest = self.highest.max(message.position());
         of
     }
 
     // What is to come of other topics, and is older, is what may be overtaken.
-    fn in_order(&self, of: (u64, u64), history: &History) {
+    fn in_order(&self, of: (u64, u64), history: &History, gone: &HashSet<(u64, u64)>) {
         let position = history[&of].position;
         for (at, said) in
             history.range(..).filter(|(at, said)| at.0 != of.0 && said.position < position)
         {
             let next = self.next.get(&at.0).copied().unwrap_or(1);
-            let is_its = self.filter.matches(super::TOPICS[said.topic]) && next == at.1;
+            let is_its = self.filter.matches(TOPICS[said.topic]) && next == at.1;
             let may_wait = match self.large {
                 Large::Apart => false,
                 Large::Whole => said.upload,
                 Large::Pieces => said.payload.is_some(),
             };
-            assert!(
-                !is_its || may_wait || !(self.roomy || self.told.contains(&at.0)),
-                "{of:?} before {at:?}"
-            );
+            let is_there = !gone.contains(at) && (self.roomy || self.told.contains(&at.0));
+            assert!(!is_its || may_wait || !is_there, "{of:?} before {at:?}");
         }
     }
 }
