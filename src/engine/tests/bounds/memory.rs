@@ -158,6 +158,32 @@ fn what_one_that_is_read_apart_knows_is_charged_and_limited() {
     engine.audit();
 }
 
+// Found missing on a last reading: the tests above stay below the bound.
+#[test]
+fn one_that_is_read_apart_is_told_of_so_many_topics_and_no_more() {
+    let most = 131_072;
+    let limits = Limits { topics: most + 1, ..Limits::default() };
+    let engine = &mut engine(limits.with_cache(1 << 29));
+    fill(engine, most);
+    let apart = Wanted { large: Large::Apart, ..READ };
+    let id = begin(engine, "**", &Start::All);
+    while engine.read(id, apart, &mut |_| ()).unwrap() {}
+    assert_eq!(engine.subscriptions.get(id).unwrap().known.len(), most);
+    let held = engine.budget().held();
+    assert!((48 * most..=48 * most + (512 << 10)).contains(&held), "{held}");
+    publish(engine, 1, "t/0", &Bytes::from_static(b"known"), None).unwrap();
+    while engine.read(id, apart, &mut |_| ()).unwrap() {}
+    publish(engine, 1, "one more", &Bytes::from_static(b"x"), None).unwrap();
+    let mut read = Ok(true);
+    while read == Ok(true) {
+        read = engine.read(id, apart, &mut |_| ());
+    }
+    let why = read.unwrap_err();
+    assert_eq!(why.code, Code::OVERLOADED);
+    assert!(why.reason.contains("131072"), "{}", why.reason);
+    assert_eq!(engine.budget().held(), 0);
+}
+
 #[test]
 fn topics_give_way_to_what_is_held_and_no_further() {
     let engine = &mut engine(Limits::default().with_cache(16 << 20));
