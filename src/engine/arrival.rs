@@ -121,7 +121,7 @@ impl Engine {
             self.abort_entry(slot, upload.sequence, false);
             return Err(Failed::Refused(malformed("more of a payload than its begin had said")));
         };
-        self.rouse(slot, waiting);
+        self.work += self.rouse(slot, waiting);
         if let Some(name) = self.topic(slot).map(|topic| topic.name.clone()) {
             // It is in use.
             self.by_use.promote(&name);
@@ -178,7 +178,7 @@ impl Engine {
         self.work += 1;
         self.settle(slot, before);
         if let Some(waiting) = arrived.flatten() {
-            self.rouse(slot, waiting);
+            self.work += self.rouse(slot, waiting);
         }
         self.make_room(slot);
         Ok(receipt)
@@ -200,7 +200,7 @@ impl Engine {
             })
         });
         if let Some(waiting) = aborted.flatten().flatten() {
-            self.rouse(slot, waiting);
+            self.work += self.rouse(slot, waiting);
         }
     }
 

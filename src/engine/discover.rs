@@ -6,6 +6,7 @@
 //! them is left for the next window; so what a subscription takes is bounded, however many topics
 //! it is behind in, and the order of positions holds over all of them.
 
+use super::forgotten::lost;
 use super::start::{After, Kind, View};
 use super::subscription::{Cursor, News, Subscription, Why};
 use super::topic::Topic;
@@ -323,8 +324,14 @@ impl Engine {
         let Some(topic) = self.topic(slot) else {
             return Ok(None);
         };
-        if topic.moved() <= s.had || s.aside.contains_key(&(slot as u32)) {
+        if topic.moved() <= s.had {
             return Ok(None);
+        }
+        match s.aside.get(&(slot as u32)) {
+            None => {}
+            Some(waits) if waits.cursor.topic == topic.id => return Ok(None),
+            // That one was forgotten, and it is not told yet.
+            Some(_) => return Err(lost("a topic")),
         }
         let after = topic.after(s.had);
         // What has left the log since the last window is not passed over.

@@ -33,7 +33,7 @@ impl Engine {
         while self.is_over() && left > 0 {
             left -= 1;
             if let Some(slot) = self.above_its_share(newest) {
-                self.evict(slot);
+                left = left.saturating_sub(self.evict(slot));
                 continue;
             }
             // Every topic is down to its newest message: what is idle longest goes.
@@ -51,12 +51,12 @@ impl Engine {
                 if self.topic(newest).is_some_and(Topic::is_one) {
                     break;
                 }
-                self.evict(newest);
+                left = left.saturating_sub(self.evict(newest));
                 continue;
             };
             let held = |topic: &Topic| self.is_waited_for(topic) && !topic.is_empty();
             if self.topic(slot).is_some_and(held) {
-                self.evict(slot);
+                left = left.saturating_sub(self.evict(slot));
             } else {
                 self.forget(slot);
                 self.bury(&mut left);
@@ -103,10 +103,11 @@ impl Engine {
         }
     }
 
-    pub(super) fn evict(&mut self, slot: Slot) {
+    // Gives the work that it took to wake those who waited for it.
+    pub(super) fn evict(&mut self, slot: Slot) -> usize {
         let reading = &self.subscriptions.reading;
         let Some(topic) = self.topics.get_mut(slot).and_then(Option::as_deref_mut) else {
-            return;
+            return 0;
         };
         let before = topic.cost();
         let mut left = topic.evict(Some(reading));
@@ -116,16 +117,14 @@ impl Engine {
             left.payload = topic.evict_kept(true);
         }
         self.settle(slot, before);
-        self.take_left(slot, left);
+        self.take_left(slot, left)
     }
 
-    fn take_left(&mut self, slot: Slot, left: Left) {
+    fn take_left(&mut self, slot: Slot, left: Left) -> usize {
         if let Some((key, count)) = left.payload {
             self.ledger.put(key, count, self.position);
         }
-        if let Some(waiting) = left.arriving {
-            self.rouse(slot, waiting);
-        }
+        left.arriving.map_or(0, |waiting| self.rouse(slot, waiting))
     }
 
     /// Forgets a topic. Its counts stay in the ledger while they can; subscriptions that have not
@@ -146,9 +145,8 @@ impl Engine {
         self.by_name.remove(&topic.name);
         self.by_id.remove(&topic.id);
         self.free.push(slot);
-        for waiting in topic.abandon() {
-            self.rouse(slot, waiting);
-        }
+        // Who waits there for what arrives is told as it is buried, and by this slot.
+        topic.place = slot;
         self.dying.push_back(topic);
     }
 
@@ -158,11 +156,12 @@ impl Engine {
             && let Some(topic) = self.dying.front_mut()
         {
             *left -= 1;
-            let before = topic.cost();
+            let (before, slot) = (topic.cost(), topic.place);
             if !topic.is_empty() {
                 let gone = topic.evict(None);
                 self.bytes = self.bytes + topic.cost() - before;
-                self.take_left(Slot::MAX, gone);
+                let woken = self.take_left(slot, gone);
+                *left = left.saturating_sub(woken);
                 continue;
             }
             for ranked in topic.top.iter().rev() {

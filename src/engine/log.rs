@@ -6,7 +6,7 @@ use crate::wire::{Digest, ProducerId};
 use std::collections::VecDeque;
 
 /// Where a message was first published: whoever sees it a second time can tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Origin {
     /// The producer; or, where the number is 0, what stands for a key.
     pub producer: ProducerId,

@@ -160,6 +160,8 @@ pub struct Engine {
     // Whom to wake still, oldest first.
     stirs: VecDeque<Stir>,
     next_session: u64,
+    // What subscriptions knew that have ended, to be taken apart.
+    leavings: Vec<BTreeMap<u64, u64>>,
     // Room is still to be made for a publication.
     owes: bool,
     portions: Portions,
@@ -206,6 +208,7 @@ impl Engine {
             subscriptions: Subscriptions::default(),
             stirs: VecDeque::new(),
             next_session: 1,
+            leavings: Vec::new(),
             owes: false,
             portions: PORTIONS,
             work: 0,

@@ -173,19 +173,29 @@ impl Engine {
             wanted.budget = left;
             any |= given;
             let told = apart && cursor.announced;
+            if let Next::Stalled | Next::Waits | Next::Overtakes = next
+                && let Some(entry) = topic.log.get(cursor.next)
+            {
+                // Perhaps it has told a gap, or what came before.
+                cursor.position = entry.position;
+            }
             match next {
                 Next::More(position) if position <= s.upto => {
                     cursor.position = position;
                     s.window.push(Reverse(cursor));
                 }
                 // What comes after this window is found with the next, unless it could not be told
-                // apart there from what was had.
-                Next::More(_) | Next::Head if cursor.lasts && topic.moved() > s.upto => {
+                // apart there from what was had, or what looks for that has passed this topic by
+                // while it waited.
+                Next::More(_) | Next::Head
+                    if (cursor.lasts || s.sweep.is_some()) && topic.moved() > s.upto =>
+                {
                     if s.aside.len() >= ASIDE {
                         return Err(lagged(&topic.name));
                     }
                     cursor.position = match next {
                         Next::More(position) => position,
+                        _ if cursor.next < topic.log.first() => 0,
                         _ => topic.moved(),
                     };
                     s.aside.insert(cursor.slot, Waits { cursor, why: Why::Later });
@@ -278,7 +288,10 @@ impl Engine {
         let Some(s) = self.subscriptions.get(id) else {
             return 0;
         };
-        let aside = s.aside.values().map(|waits| waits.cursor.position);
+        let aside = s.aside.values().map(|waits| match waits.cursor.position {
+            0 => s.had + 1,
+            position => position,
+        });
         let late = s.window.iter().map(|Reverse(cursor)| cursor.position);
         let late = late.filter(|position| (1..=s.had).contains(position));
         let next = aside.chain(late).min().map_or(u64::MAX, |next| next.saturating_sub(1));
@@ -313,17 +326,17 @@ impl Engine {
 
     // Up to here it has had everything, but for what was overtaken.
     fn passed(&self, s: &Subscription) -> u64 {
-        if s.idle && self.stirs.is_empty() {
+        // What it had waited for may have come, with what follows that.
+        if s.idle && s.window.is_empty() && self.stirs.is_empty() {
             return self.position;
         }
         // One at 0 has a gap to tell, of something that came after all that it had.
         let gap = |position| if position == 0 { s.had + 1 } else { position };
         let ahead = s.window.iter().map(|Reverse(cursor)| gap(cursor.position));
-        match ahead.filter(|position| *position > s.had).min() {
-            Some(next) => next - 1,
-            None if s.sweep.is_none() => s.upto.max(s.had),
-            None => s.had,
-        }
+        let next = ahead.filter(|position| *position > s.had).min();
+        // What waited for this window may stand beyond it.
+        let end = if s.sweep.is_none() { s.upto.max(s.had) } else { s.had };
+        next.map_or(end, |next| end.min(next - 1))
     }
 }
 
@@ -402,7 +415,7 @@ impl Replay<'_> {
             }
             self.abort(Code::EVICTED, out);
             out.skip(cursor.next, to - 1, cause);
-            cursor.next = to;
+            (cursor.next, cursor.patient) = (to, false);
             if to < first {
                 return Next::Head;
             }
@@ -512,6 +525,8 @@ impl Replay<'_> {
             .count();
         out.skip(cursor.next, cursor.next + passed as u64 - 1, cause);
         cursor.next += passed as u64;
+        // What comes next has not made way for anything.
+        cursor.patient = false;
         if passed == PASSED {
             // That was enough for one read.
             out.left = 0;

@@ -355,7 +355,8 @@ impl Engine {
         (subscription.sweep, subscription.start) = (None, None);
         (subscription.open, subscription.charge) = (None, None);
         (subscription.window_charge, subscription.known_charge) = (None, None);
-        subscription.known = BTreeMap::new();
+        let known = std::mem::take(&mut subscription.known);
+        self.leave(known);
         subscription.lost = Some(why);
     }
 
@@ -379,6 +380,7 @@ impl Engine {
             }
             self.filters.remove(filter, subscription.group);
         }
+        self.leave(std::mem::take(&mut subscription.known));
         let table = &mut self.subscriptions;
         table.reading.forget(&mut subscription.registered);
         table.live -= 1;

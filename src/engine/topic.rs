@@ -18,8 +18,7 @@ use super::producers::Producers;
 use super::rope::Rope;
 use crate::wire::{Digest, INLINE};
 use bytes::Bytes;
-use foldhash::fast::RandomState;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a topic costs while it holds nothing. Bytes.
@@ -90,15 +89,16 @@ pub(crate) struct Topic {
     // The newest message that is complete, 0 for none, and those that arrive, in order. Perhaps
     // they have left the log.
     latest: u64,
-    pub(crate) arriving: Vec<u64>,
-    // What these are charged; and which of them has a producer's number.
+    pub(crate) arriving: BTreeSet<u64>,
+    // What these are charged; and which of them has a producer's number. No hash table: one that
+    // grows under way would stall everyone.
     arriving_bytes: usize,
-    begun: HashMap<Origin, u64, RandomState>,
+    begun: BTreeMap<Origin, u64>,
     // Complete messages below this have given up what they had, if one before them arrives.
     hollow: u64,
     // Where those begin that have left the log and that some subscription has not had.
     pub(crate) marks: Marks,
-    // Place in the heap of shares.
+    // Place in the heap of shares; of one that was forgotten, the slot that it had.
     pub(crate) place: usize,
     // Cost of the log and of payloads that outlived it.
     bytes: usize,
@@ -122,9 +122,9 @@ impl Topic {
             lookup: 0,
             overtaken: BTreeMap::new(),
             latest: 0,
-            arriving: Vec::new(),
+            arriving: BTreeSet::new(),
             arriving_bytes: 0,
-            begun: HashMap::default(),
+            begun: BTreeMap::new(),
             hollow: 0,
             marks: Marks::default(),
             place: 0,
@@ -272,7 +272,7 @@ impl Topic {
         entry.cost = entry.body.own_cost();
         self.bytes += entry.cost;
         self.arriving_bytes += entry.cost;
-        self.arriving.push(self.log.next());
+        self.arriving.insert(self.log.next());
         if let Some(origin) = entry.origin {
             self.begun.insert(origin, self.log.next());
         }
@@ -297,9 +297,7 @@ impl Topic {
             self.arriving_bytes += entry.cost;
             return Some(result);
         }
-        if let Ok(at) = self.arriving.binary_search(&sequence) {
-            self.arriving.remove(at);
-        }
+        self.arriving.remove(&sequence);
         if let Some(origin) = origin {
             self.begun.remove(&origin);
         }

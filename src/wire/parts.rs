@@ -11,7 +11,7 @@ pub const MAX_RESUMED: usize = 1 << 16;
 
 /// A producer: whoever numbers its own publications. Sixteen random bytes, kept across
 /// reconnects, so that a publication sent twice is accepted once.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProducerId(pub [u8; 16]);
 
 impl fmt::Debug for ProducerId {

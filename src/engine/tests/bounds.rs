@@ -1,8 +1,10 @@
 //! No call takes long, and nothing that a peer makes the engine hold goes uncounted, whatever the
 //! peers do. As counts of work and of bytes; `benches/lock` has the times.
 
+mod answers;
 pub(super) mod fairness;
 mod memory;
+mod uploads;
 
 use super::peer::{Peer, subscribe};
 use super::{engine, publish};

@@ -1,5 +1,8 @@
 //! Waking in portions, between which others publish, read, come and go: nobody is forgotten.
 
+mod found;
+mod uploads;
+
 use super::bounds::fairness::arrive;
 use super::{engine, publish, small};
 use crate::engine::discover::{PORTIONS, Portions};

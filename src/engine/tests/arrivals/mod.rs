@@ -3,14 +3,15 @@
 //!
 //! Deterministic: a failure prints its seed, and `WEIR_SEED` runs that one alone.
 
+mod aside;
 mod readers;
 mod senders;
 
 use super::seeds::{Random, Seed};
-use super::{engine, small};
+use super::{engine, publish, small};
 use crate::engine::{
-    Begun, Engine, Failed, Item, Large, Opening, Origin, Publication, SubscriptionId, Upload,
-    Wanted,
+    Begun, Engine, Failed, Item, Large, Limits, Opening, Origin, Publication, SubscriptionId,
+    Upload, Wanted,
 };
 use crate::wire::{Code, Digest, Filter, GapCause, Lag, ProducerId, Resume, Start, Which};
 use bytes::Bytes;

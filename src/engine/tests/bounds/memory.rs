@@ -1,8 +1,8 @@
 //! What subscriptions hold, and what is charged for it.
 
 use super::{READ, TOPICS, begin, fill, named, read_all};
-use crate::engine::tests::{engine, publish, small};
 use crate::engine::discover::LEARNED;
+use crate::engine::tests::{engine, publish, small};
 use crate::engine::{Engine, Item, Large, Limits, SubscriptionId, Wanted};
 use crate::wire::{Code, Position, Resume, Start};
 use allocation_counter::measure;
@@ -162,6 +162,32 @@ fn what_one_that_is_read_apart_knows_is_charged_and_limited() {
     assert_eq!(engine.budget().held(), charge.bytes());
     engine.unsubscribe(id);
     engine.audit();
+}
+
+// Found missing on a last reading: the tests above stay below the bound.
+#[test]
+fn one_that_is_read_apart_is_told_of_so_many_topics_and_no_more() {
+    let most = 131_072;
+    let limits = Limits { topics: most + 1, ..Limits::default() };
+    let engine = &mut engine(limits.with_cache(1 << 29));
+    fill(engine, most);
+    let apart = Wanted { large: Large::Apart, ..READ };
+    let id = begin(engine, "**", &Start::All);
+    while engine.read(id, apart, &mut |_| ()).unwrap() {}
+    assert_eq!(engine.subscriptions.get(id).unwrap().known.len(), most);
+    let held = engine.budget().held();
+    assert!((48 * most..=48 * most + (512 << 10)).contains(&held), "{held}");
+    publish(engine, 1, "t/0", &Bytes::from_static(b"known"), None).unwrap();
+    while engine.read(id, apart, &mut |_| ()).unwrap() {}
+    publish(engine, 1, "one more", &Bytes::from_static(b"x"), None).unwrap();
+    let mut read = Ok(true);
+    while read == Ok(true) {
+        read = engine.read(id, apart, &mut |_| ());
+    }
+    let why = read.unwrap_err();
+    assert_eq!(why.code, Code::OVERLOADED);
+    assert!(why.reason.contains("131072"), "{}", why.reason);
+    assert_eq!(engine.budget().held(), 0);
 }
 
 #[test]

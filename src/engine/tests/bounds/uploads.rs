@@ -1,0 +1,157 @@
+//! What calls take beside many publications that arrive: no more than beside a few.
+
+use super::fairness::arrive;
+use super::{READ, begin, bounded, fill, named};
+use crate::engine::tests::{engine, publish};
+use crate::engine::{Begun, Engine, Limits, Opening, Origin, Upload};
+use crate::wire::{Digest, ProducerId, Start};
+use allocation_counter::measure;
+use bytes::Bytes;
+
+const MANY: usize = 10_000;
+const SIZE: usize = 66_000;
+
+/// The most that one call may allocate, bytes: a piece of a log, and what stands in its tables.
+/// A table that grows at once would take more.
+const ALLOCATES: u64 = 32 << 10;
+
+fn whole() -> Bytes {
+    vec![1; SIZE].into()
+}
+
+fn start(engine: &mut Engine, topic: &str, number: usize) -> Upload {
+    let producer = ProducerId([1; 16]);
+    let origin = Some(Origin { producer, number: number as u64 + 1 });
+    let opening = Opening { topic, size: SIZE as u64, stamp: 0, origin };
+    match engine.begin(1, &opening).unwrap() {
+        Begun::Arriving(upload) => upload,
+        Begun::Duplicate(_) => panic!("it is new"),
+    }
+}
+
+// Notes what a call takes: units of work.
+fn takes<T>(engine: &mut Engine, units: &mut Vec<usize>, call: impl FnOnce(&mut Engine) -> T) -> T {
+    engine.begin_work();
+    let mut result = None;
+    let info = measure(|| result = Some(call(engine)));
+    units.push(engine.work);
+    assert!(info.bytes_max <= ALLOCATES, "{} bytes in one call", info.bytes_max);
+    while engine.tend() {}
+    result.unwrap()
+}
+
+// What each of some calls takes beside so many uploads, in one topic or in as many.
+fn beside(many: usize, spread: bool) -> Vec<usize> {
+    let engine = &mut engine(Limits::default());
+    fill(engine, MANY);
+    let topic = |n: usize| if spread { format!("t/{n}") } else { "t/0".to_owned() };
+    let mut begun = Vec::new();
+    let all: Vec<_> = (0..many)
+        .map(|n| takes(engine, &mut begun, |engine| start(engine, &topic(n), n)))
+        .collect();
+    begun.dedup();
+    assert_eq!(begun.len(), 1, "the same for each");
+    let (mut units, chunk) = (begun, whole().slice(..65_536));
+    let one = Bytes::from_static(b"y");
+    for n in 0..2 {
+        takes(engine, &mut units, |engine| publish(engine, 1, &topic(n), &one, None)).unwrap();
+    }
+    for (nth, at) in [0, 1, many / 2, many / 2 + 1, many - 2, many - 1].into_iter().enumerate() {
+        let upload = all[at];
+        takes(engine, &mut units, |engine| engine.append(upload, chunk.clone())).unwrap();
+        let rest = whole().slice(65_536..);
+        takes(engine, &mut units, |engine| engine.append(upload, rest)).unwrap();
+        match nth % 3 {
+            0 => {
+                let digest = Digest::of(&whole());
+                takes(engine, &mut units, |engine| engine.end(1, upload, digest)).unwrap();
+            }
+            1 => takes(engine, &mut units, |engine| engine.abort(upload)),
+            _ => _ = takes(engine, &mut units, |engine| start(engine, &topic(at), at)),
+        }
+    }
+    for filter in ["t/0", "**"] {
+        takes(engine, &mut units, |engine| begin(engine, filter, &Start::New));
+    }
+    for n in 0..2 {
+        takes(engine, &mut units, |engine| publish(engine, 1, &topic(n), &one, None)).unwrap();
+    }
+    let ids = named(engine);
+    assert_eq!(ids.len(), 2);
+    for id in ids {
+        takes(engine, &mut units, |engine| engine.read(id, READ, &mut |_| ())).unwrap();
+    }
+    units
+}
+
+#[test]
+fn beside_ten_thousand_uploads_calls_take_what_they_take_beside_a_few() {
+    for spread in [false, true] {
+        assert_eq!(beside(MANY, spread), beside(8, spread), "spread: {spread}");
+    }
+}
+
+#[test]
+fn a_topic_in_which_much_arrives_is_forgotten_in_portions() {
+    let engine = &mut engine(Limits { topics: 2, ..Limits::default() });
+    let (uploads, followers) = (1000, 40);
+    for n in 1..=uploads {
+        arrive(engine, "a", SIZE as u64, &whole().slice(..100));
+        for _ in 0..followers {
+            let id = engine.follow(1, n).unwrap();
+            while engine.read(id, READ, &mut |_| ()).unwrap() {}
+        }
+    }
+    drop(named(engine));
+    let one = Bytes::from_static(b"x");
+    publish(engine, 1, "b", &one, None).unwrap();
+    let (_, portions) = bounded(engine, |engine| publish(engine, 1, "c", &one, None).unwrap());
+    assert!(portions > 10, "{portions}");
+    assert_eq!(engine.slot("a"), None);
+    let ids = named(engine);
+    assert_eq!(ids.len(), usize::try_from(uploads).unwrap() * followers);
+    for id in ids {
+        let mut ends = 0;
+        engine.read(id, READ, &mut |item| ends += usize::from(is_abort(&item))).unwrap();
+        assert_eq!(ends, 1);
+        engine.unsubscribe(id);
+    }
+    engine.audit();
+}
+
+fn is_abort(item: &crate::engine::Item<'_>) -> bool {
+    matches!(item, crate::engine::Item::Abort { .. })
+}
+
+// What is complete gives up what it has while something older arrives: it is looked for above all
+// that arrives, however much that is, and again whenever one of those is complete.
+#[test]
+fn what_may_go_above_all_that_arrives_is_looked_for_in_portions() {
+    let engine = &mut engine(Limits::default().with_cache(64 << 20));
+    for n in 0..40_000 {
+        start(engine, "a", n);
+    }
+    for n in 0..1000_u32 {
+        let mut bytes = vec![0; 10_000];
+        bytes[..4].copy_from_slice(&n.to_le_bytes());
+        publish(engine, 1, "a", &bytes.into(), None).unwrap();
+    }
+    publish(engine, 1, "b", &vec![1; 12 << 20].into(), None).unwrap();
+    assert!(!engine.is_stirred());
+    let large = Bytes::from(vec![2; 16 << 20]);
+    let (_, portions) = bounded(engine, |engine| publish(engine, 1, "c", &large, None).unwrap());
+    assert!(portions >= 4, "{portions}");
+    let next = engine.head("a").unwrap().1;
+    let (mut arrives, mut gone) = (0, 0);
+    let topic = engine.topic(engine.slot("a").unwrap()).unwrap();
+    for sequence in topic.log.first()..next {
+        match topic.log.get(sequence).unwrap().body {
+            crate::engine::body::Body::Arriving(_) => arrives += 1,
+            crate::engine::body::Body::Evicted { .. } => gone += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(arrives, 40_000, "nothing that arrives had to go");
+    assert!(gone > 100, "{gone}");
+    engine.audit();
+}

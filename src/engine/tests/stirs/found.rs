@@ -1,0 +1,143 @@
+//! What the tests with uploads found, each by itself.
+
+use super::{arrive, engine, publish, small};
+use crate::engine::discover::{PORTIONS, Portions};
+use crate::engine::{Engine, Item, Large, Limits, SubscriptionId, Wanted};
+use crate::wire::{Code, Digest, Lag, Start};
+use bytes::Bytes;
+
+const SIZE: u64 = 100_000;
+
+fn begin(engine: &mut Engine, filter: &str) -> SubscriptionId {
+    engine.subscribe(filter.parse().unwrap(), &Start::New, Lag::Oldest)
+}
+
+fn whole() -> Bytes {
+    vec![1; SIZE as usize].into()
+}
+
+// Reads once. Gives what there was, and whether to read again.
+fn read(
+    engine: &mut Engine,
+    id: SubscriptionId,
+    large: Large,
+    budget: usize,
+) -> (Vec<String>, bool) {
+    let mut seen = Vec::new();
+    engine.take_wakes(&mut Vec::new());
+    let wanted = Wanted { large, ..budget.into() };
+    let again = engine
+        .read(id, wanted, &mut |item| match item {
+            Item::Message(message) => {
+                seen.push(format!("{} {}", message.topic(), message.sequence()));
+            }
+            Item::Begin(message) => {
+                seen.push(format!("begin {} {}", message.topic(), message.sequence()));
+            }
+            Item::Gap { name, first, last, .. } => seen.push(format!("gap {name} {first} {last}")),
+            Item::Abort { code } => {
+                assert_eq!(code, Code::OVERTAKEN);
+                seen.push("overtaken".to_owned());
+            }
+            Item::End { .. } => seen.push("end".to_owned()),
+            Item::Topic { .. } | Item::Chunk(_) => {}
+            Item::Large(_) => seen.push("apart".to_owned()),
+        })
+        .unwrap();
+    (seen, again)
+}
+
+fn read_all(engine: &mut Engine, id: SubscriptionId, large: Large) -> Vec<String> {
+    let mut all = Vec::new();
+    loop {
+        let (seen, again) = read(engine, id, large, 1 << 20);
+        all.extend(seen);
+        if !again {
+            return all;
+        }
+    }
+}
+
+// What it looked for had passed the topic by, as it still waited there; and had not come to its end
+// when that was complete. So what followed in that topic was never handed out.
+#[test]
+fn what_follows_one_that_completes_while_topics_are_swept_over_is_not_missed() {
+    for large in [Large::Whole, Large::Pieces] {
+        let engine = &mut engine(Limits::default());
+        let id = begin(engine, "**");
+        let upload = arrive(engine, "a", SIZE, &whole().slice(..1000));
+        read_all(engine, id, large);
+        let one = Bytes::from_static(b"x");
+        let mut due = vec!["a 2".to_owned()];
+        publish(engine, 1, "a", &one, None).unwrap();
+        for n in 0..600 {
+            publish(engine, 1, &format!("t/{n}"), &one, None).unwrap();
+            due.push(format!("t/{n} 1"));
+        }
+        while !engine.is_sweeping(id) {
+            assert_eq!(read(engine, id, large, 1 << 20), (vec![], true));
+        }
+        // By now it has come beyond the first name.
+        assert_eq!(read(engine, id, large, 1 << 20), (vec![], true));
+        engine.append(upload, whole().slice(1000..65_536)).unwrap();
+        engine.append(upload, whole().slice(65_536..)).unwrap();
+        engine.end(1, upload, Digest::of(&whole())).unwrap();
+        let mut seen = read_all(engine, id, large);
+        assert!(["a 1", "end"].contains(&&*seen.remove(0)));
+        assert_eq!(seen, due);
+        engine.audit();
+    }
+}
+
+// It was read before its wake, which found that it knew: so it counted as one that has had
+// everything, with a part of that still to come.
+#[test]
+fn one_that_has_read_in_part_what_it_waited_for_says_so() {
+    let engine = &mut engine(small());
+    engine.portions = Portions { wakes: 3, ..PORTIONS };
+    let id = begin(engine, "a");
+    let others: Vec<_> = (0..3).map(|_| begin(engine, "**")).collect();
+    let upload = arrive(engine, "a", SIZE, &whole().slice(..60_000));
+    while engine.tend() {}
+    assert!(read_all(engine, id, Large::Whole).is_empty());
+    others.into_iter().for_each(|id| _ = read_all(engine, id, Large::Apart));
+    publish(engine, 1, "a", &Bytes::from_static(b"x"), None).unwrap();
+    assert!(engine.is_stirred(), "it is to be woken later");
+    engine.append(upload, whole().slice(60_000..)).unwrap();
+    engine.end(1, upload, Digest::of(&whole())).unwrap();
+    for (sequence, had) in [("a 1", 1), ("a 2", 2)] {
+        assert_eq!(read(engine, id, Large::Whole, 1).0, [sequence]);
+        while engine.tend() {}
+        assert_eq!(engine.had(id), had);
+    }
+}
+
+// A gap comes before anything else, and a cursor that had told one kept its place there.
+#[test]
+fn one_that_waits_behind_a_gap_has_had_what_came_before() {
+    let engine = &mut engine(small());
+    let id = begin(engine, "a");
+    for n in 0..20_000_u32 {
+        publish(engine, 1, "a", &Bytes::copy_from_slice(&n.to_le_bytes()), None).unwrap();
+    }
+    arrive(engine, "a", SIZE, &whole().slice(..1000));
+    let seen = read_all(engine, id, Large::Whole);
+    assert!(seen[0].starts_with("gap a 1 ") && seen.last().unwrap() == "a 20000");
+    assert_eq!(engine.had(id), 20_000);
+}
+
+// It had made way for another, and so had to be complete before it came again; and so had the
+// next in its place.
+#[test]
+fn whatever_follows_one_that_was_overtaken_and_aborted_comes_in_parts() {
+    let engine = &mut engine(small());
+    let id = begin(engine, "**");
+    let first = arrive(engine, "a", SIZE, &whole().slice(..1000));
+    assert_eq!(read_all(engine, id, Large::Pieces), ["begin a 1"]);
+    arrive(engine, "a", SIZE, &whole().slice(..1000));
+    publish(engine, 1, "b", &whole(), None).unwrap();
+    assert_eq!(read_all(engine, id, Large::Pieces), ["overtaken", "begin b 1", "end"]);
+    engine.abort(first);
+    assert_eq!(read_all(engine, id, Large::Pieces), ["gap a 1 1", "begin a 2"]);
+    engine.audit();
+}

@@ -1,0 +1,412 @@
+//! The same while large payloads arrive: whoever has something to read is named, whatever others
+//! have left to be done; nobody is handed anything twice, and nobody misses anything.
+
+mod readers;
+
+use super::{FILTERS, TOPICS};
+use crate::engine::discover::{PORTIONS, Portions};
+use crate::engine::tests::{engine, publish, small};
+use crate::engine::{
+    Begun, Engine, Failed, Large, Limits, Opening, Origin, SubscriptionId, Upload, Wanted,
+};
+use crate::wire::{Code, Digest, Lag, ProducerId, Start};
+use bytes::Bytes;
+use proptest::prelude::*;
+use readers::{Follower, Reader};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::OnceLock;
+
+/// Large, and no larger than need be.
+const SIZE: usize = 66_000;
+
+fn payloads() -> &'static [(Bytes, Digest)] {
+    static ALL: OnceLock<Vec<(Bytes, Digest)>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let one = |n: usize| {
+            let bytes: Vec<u8> = (0..SIZE).map(|at| (at / 7 + n * 31) as u8).collect();
+            let digest = Digest::of(&bytes);
+            (bytes.into(), digest)
+        };
+        (0..3).map(one).collect()
+    })
+}
+
+const SMALLEST: Portions =
+    Portions { work: 5, sweep: 5, first: 1, recent: 1, window: 2, free: 1, wakes: 3, evictions: 3 };
+
+#[derive(Debug, Clone)]
+enum Step {
+    Publish(usize),
+    // Large, and complete at once.
+    PublishLarge(usize, usize),
+    // Under a producer's number, perhaps one that is under way.
+    Begin(usize, usize, Option<u64>),
+    Append(usize, usize),
+    // With all that is missing.
+    End(usize),
+    Abort(usize),
+    // In which way it is read; all that is cached, or what is new.
+    Subscribe(usize, Large, bool),
+    Unsubscribe(usize),
+    Follow(usize),
+    // A portion of what is left to be done.
+    Tend,
+    // One that was named reads once, not much more than so many bytes.
+    Read(usize, usize),
+    // Somebody reads without having been named.
+    Look(usize),
+    // One that was named asks whether that was all.
+    Rest(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (index, topic, payload) = (0..1000_usize, 0..TOPICS.len(), 0..3_usize);
+    let large = prop_oneof![Just(Large::Pieces), Just(Large::Whole), Just(Large::Apart)];
+    let size = prop_oneof![Just(1_usize), Just(1000), Just(20_000), Just(65_536)];
+    let budget = prop_oneof![Just(0_usize), Just(1), Just(5000), Just(1 << 20)];
+    let number = prop_oneof![2 => Just(None), 1 => (1..4_u64).prop_map(Some)];
+    prop_oneof![
+        4 => topic.clone().prop_map(Step::Publish),
+        1 => (topic.clone(), payload.clone()).prop_map(|(topic, n)| Step::PublishLarge(topic, n)),
+        3 => (topic, payload, number).prop_map(|(topic, n, number)| Step::Begin(topic, n, number)),
+        4 => (index.clone(), size).prop_map(|(index, size)| Step::Append(index, size)),
+        2 => index.clone().prop_map(Step::End),
+        1 => index.clone().prop_map(Step::Abort),
+        3 => (0..FILTERS.len(), large, any::<bool>())
+            .prop_map(|(filter, large, all)| Step::Subscribe(filter, large, all)),
+        1 => index.clone().prop_map(Step::Unsubscribe),
+        1 => index.clone().prop_map(Step::Follow),
+        4 => Just(Step::Tend),
+        12 => (index.clone(), budget).prop_map(|(index, budget)| Step::Read(index, budget)),
+        2 => index.clone().prop_map(Step::Look),
+        1 => index.prop_map(Step::Rest),
+    ]
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Arriving,
+    Complete,
+    Aborted,
+}
+
+/// A message as the model keeps it.
+#[derive(Debug)]
+struct Said {
+    topic: usize,
+    position: u64,
+    // None of a small one.
+    payload: Option<usize>,
+    // It came in parts.
+    upload: bool,
+    state: State,
+}
+
+/// By topic id and sequence.
+type History = BTreeMap<(u64, u64), Said>;
+
+struct Sending {
+    upload: Upload,
+    of: (u64, u64),
+    payload: usize,
+    sent: usize,
+    number: Option<u64>,
+}
+
+struct World {
+    engine: Engine,
+    // Whether there is room for everything.
+    roomy: bool,
+    history: History,
+    sending: Vec<Sending>,
+    readers: Vec<Reader>,
+    followers: Vec<Follower>,
+    named: Vec<SubscriptionId>,
+}
+
+fn wanted(large: Large, budget: usize) -> Wanted {
+    Wanted { large, ..budget.into() }
+}
+
+impl World {
+    // With room for everything, or for so many topics only, and little of each.
+    fn new(room: Option<usize>, portions: Portions) -> Self {
+        let limits = match room {
+            None => Limits { topics: 16, ..small().with_cache(64 << 20) },
+            Some(topics) => Limits { topics, ..small() },
+        };
+        let mut engine = engine(limits);
+        engine.portions = portions;
+        Self {
+            engine,
+            roomy: room.is_none(),
+            history: History::new(),
+            sending: Vec::new(),
+            readers: Vec::new(),
+            followers: Vec::new(),
+            named: Vec::new(),
+        }
+    }
+
+    fn say(
+        &mut self,
+        topic: usize,
+        payload: Option<usize>,
+        upload: bool,
+        state: State,
+    ) -> (u64, u64) {
+        let slot = self.engine.slot(TOPICS[topic]).unwrap();
+        let found = self.engine.topic(slot).unwrap();
+        let of = (found.id, found.log.next() - 1);
+        let position = self.engine.position();
+        assert_eq!(found.log.moved(), position);
+        let said = Said { topic, position, payload, upload, state };
+        assert!(self.history.insert(of, said).is_none(), "a sequence twice");
+        of
+    }
+
+    fn publish(&mut self, topic: usize, payload: Option<usize>) {
+        let small = Bytes::from_static(b"x");
+        let bytes = payload.map_or(&small, |n| &payloads()[n].0);
+        publish(&mut self.engine, 1, TOPICS[topic], bytes, None).unwrap();
+        self.say(topic, payload, false, State::Complete);
+    }
+
+    fn begin(&mut self, topic: usize, payload: usize, number: Option<u64>) {
+        let producer = ProducerId([1; 16]);
+        let origin = number.map(|number| Origin { producer, number });
+        let opening = Opening { topic: TOPICS[topic], size: SIZE as u64, stamp: 0, origin };
+        let Begun::Arriving(upload) = self.engine.begin(1, &opening).unwrap() else {
+            return;
+        };
+        let of = self.say(topic, Some(payload), true, State::Arriving);
+        let again =
+            |before: &&Sending| number.is_some() && before.number == number && before.of.0 == of.0;
+        for before in self.sending.iter().filter(again) {
+            self.history.get_mut(&before.of).unwrap().state = State::Aborted;
+        }
+        self.sending.push(Sending { upload, of, payload, sent: 0, number });
+    }
+
+    fn append(&mut self, index: usize, size: usize) {
+        let sending = &mut self.sending[index];
+        let (payload, _) = &payloads()[sending.payload];
+        let end = SIZE.min(sending.sent + size);
+        if sending.sent == end {
+            return;
+        }
+        let appended = self.engine.append(sending.upload, payload.slice(sending.sent..end));
+        sending.sent = end;
+        if let Err(failed) = appended {
+            let sending = self.sending.swap_remove(index);
+            self.failed(&sending, failed);
+        }
+    }
+
+    fn end(&mut self, index: usize) {
+        for size in [65_536, SIZE] {
+            let before = self.sending.len();
+            self.append(index, size);
+            if self.sending.len() < before {
+                return;
+            }
+        }
+        let sending = self.sending.swap_remove(index);
+        match self.engine.end(1, sending.upload, payloads()[sending.payload].1) {
+            Ok(receipt) => {
+                assert!(!receipt.duplicate && receipt.sequence == sending.of.1);
+                self.history.get_mut(&sending.of).unwrap().state = State::Complete;
+            }
+            Err(failed) => self.failed(&sending, failed),
+        }
+    }
+
+    fn failed(&mut self, sending: &Sending, failed: Failed) {
+        let state = &mut self.history.get_mut(&sending.of).unwrap().state;
+        match failed {
+            Failed::Superseded => assert_eq!(*state, State::Aborted),
+            Failed::Refused(why) => {
+                let aborted = *state == State::Aborted;
+                assert!(!self.roomy && (why.code == Code::OVERLOADED || aborted), "{why}");
+                *state = State::Aborted;
+            }
+        }
+    }
+
+    fn abort(&mut self, index: usize) {
+        let sending = self.sending.swap_remove(index);
+        self.engine.abort(sending.upload);
+        self.history.get_mut(&sending.of).unwrap().state = State::Aborted;
+    }
+
+    fn subscribe(&mut self, filter: usize, large: Large, all: bool) {
+        let start = if all { Start::All } else { Start::New };
+        let filter: crate::wire::Filter = FILTERS[filter].parse().unwrap();
+        let id = self.engine.subscribe(filter.clone(), &start, Lag::Oldest);
+        let topics = self.engine.topics.iter().flatten();
+        let next = topics
+            .map(|topic| (topic.id, if all { topic.log.first() } else { topic.log.next() }))
+            .collect();
+        self.readers.push(Reader::new(
+            id,
+            filter,
+            large,
+            next,
+            (self.roomy, all),
+            self.engine.position(),
+        ));
+    }
+
+    fn unsubscribe(&mut self, id: SubscriptionId) {
+        self.engine.unsubscribe(id);
+        self.named.retain(|named| *named != id);
+        self.readers.retain(|reader| reader.id != id);
+        self.followers.retain(|follower| follower.id != id);
+    }
+
+    fn follow(&mut self, index: usize) {
+        let mut apart = self.readers.iter_mut().filter(|reader| !reader.large_ones.is_empty());
+        let Some(reader) = apart.next() else { return };
+        let of = reader.large_ones.swap_remove(index % reader.large_ones.len());
+        match self.engine.follow(of.0, of.1) {
+            Ok(id) => self.followers.push(Follower { id, of, bytes: None, over: false }),
+            Err(_) => assert!(!self.roomy || self.history[&of].state == State::Aborted),
+        }
+    }
+
+    fn read(&mut self, id: SubscriptionId, budget: usize) {
+        let is_named = self.named.contains(&id);
+        let at_rest = !self.engine.is_stirred();
+        let read = if let Some(reader) = self.readers.iter_mut().find(|reader| reader.id == id) {
+            reader.read(&mut self.engine, &self.history, budget)
+        } else if let Some(follower) = self.followers.iter_mut().find(|one| one.id == id) {
+            follower.read(&mut self.engine, &self.history, budget)
+        } else {
+            return;
+        };
+        let Some((again, any)) = read else {
+            return self.unsubscribe(id);
+        };
+        assert!(again || !any, "there was something, and that is to be all");
+        assert!(is_named || !at_rest || !any, "there was something, and it was not named");
+        self.named.retain(|named| *named != id);
+        if again {
+            // An honest one that was not named has nothing to come back for.
+            self.named.push(id);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let (sending, readers, named) = (self.sending.len(), self.readers.len(), self.named.len());
+        match *step {
+            Step::Publish(topic) => self.publish(topic, None),
+            Step::PublishLarge(topic, payload) => self.publish(topic, Some(payload)),
+            Step::Begin(topic, payload, number) => self.begin(topic, payload, number),
+            Step::Append(n, size) if sending > 0 => self.append(n % sending, size),
+            Step::End(n) if sending > 0 => self.end(n % sending),
+            Step::Abort(n) if sending > 0 => self.abort(n % sending),
+            Step::Subscribe(filter, large, all) => self.subscribe(filter, large, all),
+            Step::Unsubscribe(n) if readers > 0 => self.unsubscribe(self.readers[n % readers].id),
+            Step::Follow(n) => self.follow(n),
+            Step::Tend => _ = self.engine.tend(),
+            Step::Read(n, budget) if named > 0 => self.read(self.named[n % named], budget),
+            Step::Look(n) if readers > 0 => self.read(self.readers[n % readers].id, 1 << 20),
+            Step::Rest(n) if named > 0 => {
+                if self.engine.rest(self.named[n % named]) {
+                    self.named.swap_remove(n % named);
+                }
+            }
+            _ => {}
+        }
+        self.check();
+    }
+
+    fn check(&mut self) {
+        self.engine.take_wakes(&mut self.named);
+        let mut all = HashSet::new();
+        assert!(self.named.iter().all(|id| all.insert(*id)), "named twice: {:?}", self.named);
+        if self.engine.is_stirred() {
+            return;
+        }
+        for reader in self.readers.iter().filter(|reader| !all.contains(&reader.id)) {
+            let something = reader.has_something(&self.engine, &self.history);
+            assert_eq!(something, None, "to read for {:?}, and it was not named", reader.id);
+        }
+        for follower in self.followers.iter().filter(|follower| !all.contains(&follower.id)) {
+            assert!(!follower.has_something(&self.engine), "more to follow, and it was not named");
+        }
+        self.engine.audit();
+    }
+
+    // Whatever arrives is completed, and everybody who is named reads.
+    fn settle(&mut self) {
+        while !self.sending.is_empty() {
+            if self.sending.len().is_multiple_of(3) {
+                self.abort(0)
+            } else {
+                self.end(0)
+            }
+            self.check();
+        }
+        let mut reads = 0;
+        while self.engine.is_stirred() || !self.named.is_empty() {
+            self.step(&Step::Tend);
+            self.step(&Step::Read(reads, 1 << 20));
+            reads += 1;
+            assert!(reads < 100_000, "it never ends: {:?}", self.named);
+        }
+        assert!(self.followers.is_empty(), "one that follows has not come to the end");
+        for reader in &self.readers {
+            assert!(reader.part.is_none(), "half of a message");
+            assert_eq!(reader.has_something(&self.engine, &self.history), None);
+            for topic in self.engine.topics.iter().flatten() {
+                if reader.filter.matches(&topic.name) {
+                    assert_eq!(reader.next(topic), topic.log.next(), "{}", reader.filter.as_str());
+                }
+            }
+        }
+    }
+}
+
+// Fewer than usual, since a case is hundreds of steps; PROPTEST_CASES asks for more.
+fn cases() -> u32 {
+    match std::env::var("PROPTEST_CASES") {
+        Ok(_) => ProptestConfig::default().cases,
+        Err(_) => 96,
+    }
+}
+
+fn run(mut world: World, steps: &[Step]) {
+    steps.iter().for_each(|step| world.step(step));
+    world.settle();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn whoever_has_something_to_read_of_what_arrives_is_named(
+        steps in proptest::collection::vec(step(), 1..300),
+    ) {
+        run(World::new(None, Portions { wakes: 3, ..PORTIONS }), &steps);
+    }
+
+    /// Windows of two topics, sweeps of a few names.
+    #[test]
+    fn so_they_are_in_the_smallest_of_portions(
+        steps in proptest::collection::vec(step(), 1..300),
+    ) {
+        run(World::new(None, SMALLEST), &steps);
+    }
+
+    /// What does not fit is told as a gap, and what still arrives may be given up.
+    #[test]
+    fn so_they_are_when_there_is_little_room(
+        steps in proptest::collection::vec(step(), 1..300),
+        smallest in any::<bool>(),
+        topics in 2..=TOPICS.len(),
+    ) {
+        let few = Portions { wakes: 3, evictions: 3, ..PORTIONS };
+        run(World::new(Some(topics), if smallest { SMALLEST } else { few }), &steps);
+    }
+}
