@@ -3,8 +3,8 @@
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use weir::engine::{Engine, Item, Large, Limits, Payload, Publication, Wanted};
-use weir::wire::{CHUNK, Code, Filter, Lag, Start, Which};
+use weir::engine::{Begun, Engine, Item, Large, Limits, Opening, Payload, Publication, Wanted};
+use weir::wire::{CHUNK, Code, Digest, Filter, Lag, Start, Which};
 
 const MESSAGES: u32 = 10_000;
 
@@ -128,4 +128,69 @@ fn a_chunk_that_waits_keeps_no_more_than_itself() {
         "{}",
         used.bytes_current
     );
+}
+
+/// Where a piece of a payload is in memory.
+fn place(piece: &Bytes) -> Option<(*const u8, usize)> {
+    Some((piece.as_ptr(), piece.len()))
+}
+
+fn places<'a>(pieces: impl IntoIterator<Item = &'a Bytes>) -> Vec<(*const u8, usize)> {
+    pieces.into_iter().flat_map(place).collect()
+}
+
+#[test]
+fn a_large_payload_is_never_copied_on_its_way() {
+    let mut engine = Engine::new(Limits::default(), 1, [7; 32]);
+    let mut begin =
+        |filter: &str| engine.subscribe(Filter::new(filter).unwrap(), &Start::New, Lag::Oldest);
+    let ids = [("a", Large::Pieces), ("*", Large::Whole), ("**", Large::Apart)]
+        .map(|(filter, large)| (begin(filter), large));
+    // Each in memory of its own, as frames come.
+    let chunks: Vec<_> = (0..64_u8).map(|n| Bytes::from(vec![n; CHUNK])).collect();
+    let all = Bytes::from(chunks.concat());
+    let (digest, said) = (Digest::of(&all), places(&chunks));
+    let opening = Opening { topic: "a", size: all.len() as u64, stamp: 0, origin: None };
+    let mut found = [const { Vec::new() }; 4];
+    found.iter_mut().for_each(|found| found.reserve(chunks.len()));
+    let mut read = |engine: &mut Engine, of: usize, id, large| {
+        let wanted = Wanted { budget: 100_000, accepted_since: 0, large };
+        let mut take = |item: Item<'_>| match item {
+            Item::Chunk(chunk) => found[of].extend(place(&chunk)),
+            Item::Message(message) => {
+                found[of].extend(message.rope().unwrap().pieces().flat_map(place));
+            }
+            _ => {}
+        };
+        // What follows a message is refused once that is over.
+        while engine.read(id, wanted, &mut take) == Ok(true) {}
+    };
+    let used = measure(|| {
+        let Ok(Begun::Arriving(upload)) = engine.begin(1, &opening) else { panic!("it is new") };
+        for chunk in &chunks {
+            engine.append(upload, chunk.clone()).unwrap();
+            for (of, (id, large)) in ids.into_iter().enumerate() {
+                read(&mut engine, of, id, large);
+            }
+        }
+        engine.end(1, upload, digest).unwrap();
+        let follower = engine.follow(1, 1).unwrap();
+        for (of, (id, large)) in ids.into_iter().chain([(follower, Large::Pieces)]).enumerate() {
+            read(&mut engine, of, id, large);
+        }
+    });
+    println!("{} bytes, handed to three: {} bytes allocated", all.len(), used.bytes_total);
+    assert!(used.bytes_total < CHUNK as u64, "{}", used.bytes_total);
+    let [pieces, whole, apart, followed] = &found;
+    assert!(apart.is_empty(), "it is only named there");
+    assert_eq!((pieces, whole, followed), (&said, &said, &said));
+    // The same once more is that in the cache.
+    let payload = Payload::from(all);
+    engine
+        .publish(2, &Publication { topic: "a", payload: &payload, digest, stamp: 0, origin: None })
+        .unwrap();
+    let again = engine.get("a", Which::Sequence(2)).unwrap();
+    assert_eq!(places(again.rope().unwrap().pieces()), said);
+    let used = measure(|| _ = engine.get("a", Which::Digest(digest)).unwrap().whole().cloned());
+    assert!(used.bytes_total < 4096, "{}", used.bytes_total);
 }

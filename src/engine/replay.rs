@@ -1,20 +1,13 @@
 //! Replay from a cursor: the only way to be served.
 
-use super::body::Body;
 use super::discover::{LEARNED, lagged};
 use super::forgotten::lost;
-use super::log::Entry;
-use super::out::{Came, Out};
-use super::start::After;
-use super::subscription::{Cursor, Open, Subscription, Waits, Why};
+use super::step::{Next, Step};
+use super::subscription::{Cursor, Subscription, Waits, Why};
 use super::topic::Topic;
-use super::{Engine, Item, MessageRef, SubscriptionId};
-use crate::wire::{Code, GapCause, Lag, Refusal};
+use super::{Engine, Item, SubscriptionId};
+use crate::wire::{Code, Lag, Refusal};
 use std::cmp::Reverse;
-use std::sync::Arc;
-
-/// Messages that one read passes over, because they are late or aborted: 10 ns each.
-const PASSED: usize = 4096;
 
 /// Topics in which a subscription may wait for what arrives, while others overtake that: 100 bytes
 /// each. With more it waits for one of these.
@@ -157,7 +150,7 @@ impl Engine {
             let until = s.window.peek().map_or(u64::MAX, |Reverse(next)| next.position);
             let stalled = s.open.is_some_and(|open| s.aside.contains_key(&open.slot));
             let (next, left, given) = {
-                let mut replay = Replay {
+                let mut step = Step {
                     slot: cursor.slot,
                     open: &mut s.open,
                     // Others wait for what is open.
@@ -168,7 +161,7 @@ impl Engine {
                     until: until.min(s.upto),
                     upto: s.upto,
                 };
-                replay.run(topic, &mut cursor, sink)
+                step.run(topic, &mut cursor, sink)
             };
             wanted.budget = left;
             any |= given;
@@ -190,15 +183,7 @@ impl Engine {
                 Next::More(_) | Next::Head
                     if (cursor.lasts || s.sweep.is_some()) && topic.moved() > s.upto =>
                 {
-                    if s.aside.len() >= ASIDE {
-                        return Err(lagged(&topic.name));
-                    }
-                    cursor.position = match next {
-                        Next::More(position) => position,
-                        _ if cursor.next < topic.log.first() => 0,
-                        _ => topic.moved(),
-                    };
-                    s.aside.insert(cursor.slot, Waits { cursor, why: Why::Later });
+                    put_off(s, topic, cursor, &next)?;
                 }
                 Next::More(_) | Next::Head => {}
                 Next::Stalled | Next::Waits if s.aside.len() >= most_aside => {
@@ -282,256 +267,6 @@ impl Engine {
             }
         }
     }
-
-    /// The position up to which a subscription has had everything, also of what arrives.
-    pub fn had(&self, id: SubscriptionId) -> u64 {
-        let Some(s) = self.subscriptions.get(id) else {
-            return 0;
-        };
-        let aside = s.aside.values().map(|waits| match waits.cursor.position {
-            0 => s.had + 1,
-            position => position,
-        });
-        let late = s.window.iter().map(|Reverse(cursor)| cursor.position);
-        let late = late.filter(|position| (1..=s.had).contains(position));
-        let next = aside.chain(late).min().map_or(u64::MAX, |next| next.saturating_sub(1));
-        next.min(self.passed(s))
-    }
-
-    /// What a subscription is still to have of what others have overtaken: the ids of topics, and
-    /// the next sequence in each. `by` is the highest position that it was handed.
-    pub fn overtaken(&self, id: SubscriptionId, by: u64) -> Vec<(u64, u64)> {
-        let Some(s) = self.subscriptions.get(id) else {
-            return Vec::new();
-        };
-        // A window may be handed out in part: what stands in it before that has been overtaken.
-        let by = by.max(s.had);
-        let late = s.window.iter().map(|Reverse(cursor)| cursor);
-        let late = late.filter(|cursor| (1..=by).contains(&cursor.position));
-        let late = late.chain(s.aside.values().map(|waits| &waits.cursor));
-        late.map(|cursor| (cursor.topic, cursor.next)).collect()
-    }
-
-    /// The position up to which a subscription has had everything but what was
-    /// [overtaken](Self::overtaken).
-    pub fn reached(&self, id: SubscriptionId) -> u64 {
-        self.subscriptions.get(id).map_or(0, |s| self.passed(s))
-    }
-
-    /// The name and the epoch of a topic.
-    pub fn topic_of(&self, id: u64) -> Option<(Arc<str>, u64)> {
-        let topic = self.topic(*self.by_id.get(&id)?)?;
-        Some((topic.name.clone(), topic.epoch))
-    }
-
-    // Up to here it has had everything, but for what was overtaken.
-    fn passed(&self, s: &Subscription) -> u64 {
-        // What it had waited for may have come, with what follows that.
-        if s.idle && s.window.is_empty() && self.stirs.is_empty() {
-            return self.position;
-        }
-        // One at 0 has a gap to tell, of something that came after all that it had.
-        let gap = |position| if position == 0 { s.had + 1 } else { position };
-        let ahead = s.window.iter().map(|Reverse(cursor)| gap(cursor.position));
-        let next = ahead.filter(|position| *position > s.had).min();
-        // What waited for this window may stand beyond it.
-        let end = if s.sweep.is_none() { s.upto.max(s.had) } else { s.had };
-        next.map_or(end, |next| end.min(next - 1))
-    }
-}
-
-// What stands next for a cursor.
-enum Next {
-    // A message at this position, to be read after others, or in another read.
-    More(u64),
-    // Nothing.
-    Head,
-    // More of a message that has not come yet.
-    Stalled,
-    // A large message, while another is open.
-    Waits,
-    // A large message that is complete, while one is open of which nothing more has come.
-    Overtakes,
-}
-
-struct Replay<'a> {
-    slot: u32,
-    open: &'a mut Option<Open>,
-    // Whether others wait for what is open.
-    others: bool,
-    // Nothing more has come of that.
-    stalled: bool,
-    lag: Lag,
-    wanted: &'a Wanted,
-    until: u64,
-    upto: u64,
-}
-
-impl Replay<'_> {
-    // Hands out a topic's items from the cursor up to a position, and moves the cursor. Gives what
-    // stands next, what is left of the budget, and whether there was anything.
-    fn run(
-        &mut self,
-        topic: &Topic,
-        cursor: &mut Cursor,
-        sink: &mut impl FnMut(Item<'_>),
-    ) -> (Next, usize, bool) {
-        let mut out = Out {
-            topic,
-            begin: cursor.begin,
-            announced: cursor.announced,
-            left: self.wanted.budget,
-            given: false,
-            sink,
-        };
-        let next = self.topic(topic, cursor, &mut out);
-        cursor.announced = out.announced;
-        (next, out.left, out.given)
-    }
-
-    fn topic<S: FnMut(Item<'_>)>(
-        &mut self,
-        topic: &Topic,
-        cursor: &mut Cursor,
-        out: &mut Out<'_, S>,
-    ) -> Next {
-        let first = topic.log.first();
-        if cursor.next < first {
-            // No further than the window goes: what lies beyond is told with the next.
-            let edge = match topic.after(self.upto) {
-                After::Exactly(edge, _) => edge,
-                After::AtLeast(_) => {
-                    cursor.lasts = true;
-                    first
-                }
-            };
-            let (to, cause) = match self.lag {
-                Lag::Newest => (topic.begin_latest_before(edge).max(first), GapCause::Skipped),
-                _ => (first, GapCause::Evicted),
-            };
-            let to = to.min(edge);
-            if cursor.next >= to {
-                return Next::Head;
-            }
-            self.abort(Code::EVICTED, out);
-            out.skip(cursor.next, to - 1, cause);
-            (cursor.next, cursor.patient) = (to, false);
-            if to < first {
-                return Next::Head;
-            }
-        }
-        while let Some(entry) = topic.log.get(cursor.next) {
-            if entry.position > self.until || out.is_full() {
-                return Next::More(entry.position);
-            }
-            let message = MessageRef::new(topic, cursor.next, entry).since(cursor.begin);
-            if self.is_passed(entry) && !self.is_open() {
-                self.pass(cursor, |entry| self.is_passed(entry), GapCause::Late, out);
-                continue;
-            }
-            match &entry.body {
-                Body::Small(encoded) => out.give(Item::Message(message), encoded.wire_len()),
-                Body::Aborted { .. } => {
-                    self.abort(Code::PUBLISHER_GONE, out);
-                    let is_aborted = |entry: &Entry| matches!(entry.body, Body::Aborted { .. });
-                    self.pass(cursor, is_aborted, GapCause::Aborted, out);
-                    continue;
-                }
-                Body::Evicted { .. } => {
-                    self.abort(Code::EVICTED, out);
-                    let is_evicted = |entry: &Entry| matches!(entry.body, Body::Evicted { .. });
-                    self.pass(cursor, is_evicted, GapCause::Evicted, out);
-                    continue;
-                }
-                Body::Large { .. } | Body::Arriving(_) => {
-                    if let Err(next) = self.large(message, cursor.patient, out) {
-                        return next;
-                    }
-                }
-            }
-            cursor.next += 1;
-            cursor.patient = false;
-            if self.others && self.open.is_none() {
-                break;
-            }
-        }
-        topic.log.get(cursor.next).map_or(Next::Head, |entry| Next::More(entry.position))
-    }
-
-    // Hands out a large message; what stands next, if it was not handed out to its end.
-    fn large<S: FnMut(Item<'_>)>(
-        &mut self,
-        message: MessageRef<'_>,
-        patient: bool,
-        out: &mut Out<'_, S>,
-    ) -> Result<(), Next> {
-        let complete = message.is_complete();
-        match self.wanted.large {
-            Large::Apart => out.notice(Item::Large(message)),
-            Large::Whole if complete => out.give(Item::Message(message), message.wire_len()),
-            Large::Whole => return Err(Next::Stalled),
-            Large::Pieces => {
-                if self.open.is_none() {
-                    if patient && !complete {
-                        return Err(Next::Stalled);
-                    }
-                    *self.open = Some(Open { slot: self.slot, offset: 0 });
-                    out.notice(Item::Begin(message));
-                }
-                let slot = self.slot;
-                let Some(open) = self.open.as_mut().filter(|open| open.slot == slot) else {
-                    let overtakes = complete && self.stalled;
-                    return Err(if overtakes { Next::Overtakes } else { Next::Waits });
-                };
-                match out.chunks(message, &mut open.offset) {
-                    Came::All => *self.open = None,
-                    Came::SoFar => return Err(Next::Stalled),
-                    Came::Some => return Err(Next::More(message.position())),
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn is_open(&self) -> bool {
-        self.open.is_some_and(|open| open.slot == self.slot)
-    }
-
-    // What was begun will not be completed.
-    fn abort<S: FnMut(Item<'_>)>(&mut self, code: Code, out: &mut Out<'_, S>) {
-        if self.is_open() {
-            *self.open = None;
-            out.notice(Item::Abort { code });
-        }
-    }
-
-    fn is_passed(&self, entry: &Entry) -> bool {
-        entry.accepted < self.wanted.accepted_since && !matches!(entry.body, Body::Aborted { .. })
-    }
-
-    // Passes over messages of a kind, and tells the gap.
-    fn pass<S: FnMut(Item<'_>)>(
-        &self,
-        cursor: &mut Cursor,
-        kind: impl Fn(&Entry) -> bool,
-        cause: GapCause,
-        out: &mut Out<'_, S>,
-    ) {
-        let log = &out.topic.log;
-        let passed = (cursor.next..log.next())
-            .map_while(|sequence| log.get(sequence))
-            .take_while(|entry| entry.position <= self.until && kind(entry))
-            .take(PASSED)
-            .count();
-        out.skip(cursor.next, cursor.next + passed as u64 - 1, cause);
-        cursor.next += passed as u64;
-        // What comes next has not made way for anything.
-        cursor.patient = false;
-        if passed == PASSED {
-            // That was enough for one read.
-            out.left = 0;
-        }
-    }
 }
 
 fn fell_behind(topic: &Topic, cursor: &Cursor) -> Refusal {
@@ -544,4 +279,23 @@ fn fell_behind(topic: &Topic, cursor: &Cursor) -> Refusal {
             topic.log.first()
         ),
     )
+}
+
+// What comes next in a topic is left for the next window.
+fn put_off(
+    s: &mut Subscription,
+    topic: &Topic,
+    mut cursor: Cursor,
+    next: &Next,
+) -> Result<(), Refusal> {
+    if s.aside.len() >= ASIDE {
+        return Err(lagged(&topic.name));
+    }
+    cursor.position = match next {
+        Next::More(position) => *position,
+        _ if cursor.next < topic.log.first() => 0,
+        _ => topic.moved(),
+    };
+    s.aside.insert(cursor.slot, Waits { cursor, why: Why::Later });
+    Ok(())
 }

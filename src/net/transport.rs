@@ -114,3 +114,44 @@ pub(crate) fn client() -> TransportConfig {
         .keep_alive_interval(Some(CLIENT_KEEP_ALIVE));
     config
 }
+
+#[cfg(all(test, feature = "daemon"))]
+mod tests {
+    use super::*;
+
+    const README: &str = include_str!("../../README.md");
+    const ARCHITECTURE: &str = include_str!("../../docs/architecture.md");
+
+    fn said(bytes: u64) -> String {
+        match bytes {
+            0..1_048_576 => format!("{} KiB", bytes >> 10),
+            _ => format!("{} MiB", bytes >> 20),
+        }
+    }
+
+    // The one row of a table that begins so.
+    fn row<'a>(text: &'a str, begins: &str) -> &'a str {
+        let rows: Vec<_> = text.lines().filter(|line| line.starts_with(begins)).collect();
+        assert_eq!(rows.len(), 1, "{begins}");
+        rows[0]
+    }
+
+    #[test]
+    fn the_windows_are_those_of_the_documents() {
+        let send = said(DAEMON_SEND_WINDOW);
+        let readme = row(README, "| unacknowledged bytes held for one session");
+        assert!(readme.ends_with(&format!("| {send} |")), "{send}: {readme}");
+        let architecture = row(ARCHITECTURE, "| sent to one peer, not acknowledged");
+        assert!(architecture.contains(&format!("send window, {send},")), "{send}: {architecture}");
+
+        let first = said(FIRST_RECEIVE_WINDOW.into());
+        let (receive, stream) =
+            (said(DAEMON_RECEIVE_WINDOW.into()), said(DAEMON_STREAM_WINDOW.into()));
+        let readme = row(README, "| unread bytes of one peer");
+        let expected = format!("| {receive}; {first} before its hello |");
+        assert!(readme.ends_with(&expected), "{expected}: {readme}");
+        let architecture = row(ARCHITECTURE, "| unread from one peer");
+        let expected = format!("QUIC {first} before its hello, then {receive}, {stream} a stream");
+        assert!(architecture.contains(&expected), "{expected}: {architecture}");
+    }
+}
