@@ -311,10 +311,8 @@ impl World {
             Step::Tend => _ = self.engine.tend(),
             Step::Read(n, budget) if named > 0 => self.read(self.named[n % named], budget),
             Step::Look(n) if readers > 0 => self.read(self.readers[n % readers].id, 1 << 20),
-            Step::Rest(n) if named > 0 => {
-                if self.engine.rest(self.named[n % named]) {
-                    self.named.swap_remove(n % named);
-                }
+            Step::Rest(n) if named > 0 && self.engine.rest(self.named[n % named]) => {
+                self.named.swap_remove(n % named);
             }
             _ => {}
         }
@@ -342,9 +340,9 @@ impl World {
     fn settle(&mut self) {
         while !self.sending.is_empty() {
             if self.sending.len().is_multiple_of(3) {
-                self.abort(0)
+                self.abort(0);
             } else {
-                self.end(0)
+                self.end(0);
             }
             self.check();
         }
