@@ -9,7 +9,7 @@ use crate::engine::tests::{engine, publish, small};
 use crate::engine::{
     Begun, Engine, Failed, Large, Limits, Opening, Origin, SubscriptionId, Upload, Wanted,
 };
-use crate::wire::{Code, Digest, Lag, ProducerId, Start};
+use crate::wire::{Code, Digest, Lag, Position, ProducerId, Resume, Start};
 use bytes::Bytes;
 use proptest::prelude::*;
 use readers::{Follower, Reader};
@@ -48,6 +48,8 @@ enum Step {
     // In which way it is read; all that is cached, or what is new.
     Subscribe(usize, Large, bool),
     Unsubscribe(usize),
+    // Goes on where it says that it stands: by one position, or with what was overtaken.
+    Resume(usize, bool),
     Follow(usize),
     // A portion of what is left to be done.
     Tend,
@@ -75,6 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..FILTERS.len(), large, any::<bool>())
             .prop_map(|(filter, large, all)| Step::Subscribe(filter, large, all)),
         1 => index.clone().prop_map(Step::Unsubscribe),
+        1 => (index.clone(), any::<bool>()).prop_map(|(index, list)| Step::Resume(index, list)),
         1 => index.clone().prop_map(Step::Follow),
         4 => Just(Step::Tend),
         12 => (index.clone(), budget).prop_map(|(index, budget)| Step::Read(index, budget)),
@@ -257,6 +260,34 @@ impl World {
         ));
     }
 
+    fn resume(&mut self, index: usize, list: bool) {
+        let (engine, old) = (&self.engine, &self.readers[index]);
+        let (position, overtaken) = if list {
+            (engine.reached(old.id), engine.overtaken(old.id, old.highest))
+        } else {
+            (engine.had(old.id), Vec::new())
+        };
+        let names: Vec<_> = overtaken.iter().map(|(id, _)| engine.topic_of(*id).unwrap()).collect();
+        let shown = names.iter().zip(&overtaken).map(|((topic, epoch), (_, next))| Resume {
+            topic,
+            epoch: *epoch,
+            next: *next,
+        });
+        let since = Position { run: engine.run(), position };
+        let start = Start::Resume { since, topics: shown.collect() };
+        let next = engine.topics.iter().flatten().map(|topic| {
+            let after = |of: &u64| self.history[&(topic.id, *of)].position > position;
+            let next = (1..topic.log.next()).find(after).unwrap_or(topic.log.next());
+            let named = overtaken.iter().find(|(id, _)| *id == topic.id);
+            (topic.id, named.map_or(next, |(_, next)| *next))
+        });
+        let (next, filter, large, id) = (next.collect(), old.filter.clone(), old.large, old.id);
+        let begun = self.engine.subscribe(filter.clone(), &start, Lag::Oldest);
+        let born = self.engine.position();
+        self.unsubscribe(id);
+        self.readers.push(Reader::new(begun, filter, large, next, (true, false), born));
+    }
+
     fn unsubscribe(&mut self, id: SubscriptionId) {
         self.engine.unsubscribe(id);
         self.named.retain(|named| *named != id);
@@ -307,14 +338,13 @@ impl World {
             Step::Abort(n) if sending > 0 => self.abort(n % sending),
             Step::Subscribe(filter, large, all) => self.subscribe(filter, large, all),
             Step::Unsubscribe(n) if readers > 0 => self.unsubscribe(self.readers[n % readers].id),
+            Step::Resume(n, list) if readers > 0 && self.roomy => self.resume(n % readers, list),
             Step::Follow(n) => self.follow(n),
             Step::Tend => _ = self.engine.tend(),
             Step::Read(n, budget) if named > 0 => self.read(self.named[n % named], budget),
             Step::Look(n) if readers > 0 => self.read(self.readers[n % readers].id, 1 << 20),
-            Step::Rest(n) if named > 0 => {
-                if self.engine.rest(self.named[n % named]) {
-                    self.named.swap_remove(n % named);
-                }
+            Step::Rest(n) if named > 0 && self.engine.rest(self.named[n % named]) => {
+                self.named.swap_remove(n % named);
             }
             _ => {}
         }
@@ -342,9 +372,9 @@ impl World {
     fn settle(&mut self) {
         while !self.sending.is_empty() {
             if self.sending.len().is_multiple_of(3) {
-                self.abort(0)
+                self.abort(0);
             } else {
-                self.end(0)
+                self.end(0);
             }
             self.check();
         }

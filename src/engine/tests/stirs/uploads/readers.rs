@@ -28,7 +28,7 @@ pub(super) struct Reader {
     aborted: Option<(u64, u64)>,
     // What was overtaken when a part of it had come: it comes again when it is complete.
     patient: HashSet<(u64, u64)>,
-    highest: u64,
+    pub(super) highest: u64,
     // The position at which it began.
     born: u64,
     // Whether there is room for everything; and whether it begins with what there is once it looks.
