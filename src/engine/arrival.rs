@@ -5,7 +5,7 @@
 //! finds it that does not stand before it in the log; and when it is aborted, its place stays, as a
 //! gap.
 
-use super::body::{Arriving, Body};
+use super::body::{Arriving, Body, Waiting};
 use super::counts::Count;
 use super::log::{Entry, Origin};
 use super::publish::{accept, count};
@@ -114,14 +114,14 @@ impl Engine {
                     return None;
                 }
                 arriving.rope.push(chunk);
-                Some(std::mem::take(&mut arriving.waiting))
+                Some([std::mem::take(&mut arriving.waiting)])
             })
         });
         let Some(waiting) = appended.flatten().flatten() else {
             self.abort_entry(slot, upload.sequence, false);
             return Err(Failed::Refused(malformed("more of a payload than its begin had said")));
         };
-        self.work += self.rouse(slot, waiting);
+        self.rouse_all(slot, waiting);
         if let Some(name) = self.topic(slot).map(|topic| topic.name.clone()) {
             // It is in use.
             self.by_use.promote(&name);
@@ -178,10 +178,16 @@ impl Engine {
         self.work += 1;
         self.settle(slot, before);
         if let Some(waiting) = arrived.flatten() {
-            self.work += self.rouse(slot, waiting);
+            self.rouse_all(slot, waiting);
         }
         self.make_room(slot);
         Ok(receipt)
+    }
+
+    fn rouse_all(&mut self, slot: Slot, waiting: impl IntoIterator<Item = Waiting>) {
+        for waiting in waiting {
+            self.work += self.rouse(slot, waiting);
+        }
     }
 
     /// Gives a publication up that arrives; one that does not any more is left alone.
@@ -200,7 +206,7 @@ impl Engine {
             })
         });
         if let Some(waiting) = aborted.flatten().flatten() {
-            self.work += self.rouse(slot, waiting);
+            self.rouse_all(slot, waiting);
         }
     }
 

@@ -4,6 +4,7 @@ use super::SubscriptionId;
 use super::log::{PLACE, allocated};
 use super::rope::Rope;
 use crate::wire::Encoded;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a message costs beside its bytes: its place in the log. Bytes.
@@ -39,28 +40,30 @@ pub(crate) enum Body {
     },
 }
 
+/// Subscriptions that wait for a message. Some may have ended, or wait no more; of each index there
+/// is one at most. A tree: no list of ten thousand is to be put in order under way.
+pub(crate) type Waiting = BTreeSet<SubscriptionId>;
+
 /// What has come of a payload.
 #[derive(Debug)]
 pub(crate) struct Arriving {
     /// How long it will be, bytes.
     pub(crate) size: usize,
     pub(crate) rope: Rope,
-    /// Subscriptions that have had all that has come; some may have ended, or wait no more.
-    pub(crate) waiting: Vec<SubscriptionId>,
+    /// Those that have had all that has come.
+    pub(crate) waiting: Waiting,
     /// Those that wait for the whole.
-    pub(crate) whole: Vec<SubscriptionId>,
+    pub(crate) whole: Waiting,
 }
 
 impl Arriving {
     pub(crate) fn new(size: usize) -> Self {
-        Self { size, rope: Rope::default(), waiting: Vec::new(), whole: Vec::new() }
+        Self { size, rope: Rope::default(), waiting: Waiting::new(), whole: Waiting::new() }
     }
 
     /// Everybody who waits for it, in whatever way.
-    pub(crate) fn take_all(&mut self) -> Vec<SubscriptionId> {
-        let mut all = std::mem::take(&mut self.waiting);
-        all.append(&mut self.whole);
-        all
+    pub(crate) fn take_all(&mut self) -> [Waiting; 2] {
+        [&mut self.waiting, &mut self.whole].map(std::mem::take)
     }
 }
 

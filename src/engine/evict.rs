@@ -124,7 +124,8 @@ impl Engine {
         if let Some((key, count)) = left.payload {
             self.ledger.put(key, count, self.position);
         }
-        left.arriving.map_or(0, |waiting| self.rouse(slot, waiting))
+        let waiting = left.arriving.into_iter().flatten();
+        waiting.map(|waiting| self.rouse(slot, waiting)).sum()
     }
 
     /// Forgets a topic. Its counts stay in the ledger while they can; subscriptions that have not

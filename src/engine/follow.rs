@@ -2,7 +2,7 @@
 
 use super::body::Body;
 use super::out::{Came, Out};
-use super::subscription::Subscription;
+use super::subscription::{Subscription, Subscriptions};
 use super::{Engine, Item, MessageRef, SubscriptionId};
 use crate::wire::{Code, GapCause, Lag, Refusal};
 
@@ -101,7 +101,7 @@ impl Engine {
             && let Some(entry) = topic.log.get_mut(follow.sequence)
             && let Some(arriving) = entry.body.arriving()
         {
-            self.subscriptions.line_up(&mut arriving.waiting, id);
+            Subscriptions::line_up(&mut arriving.waiting, id);
             follow.stalled = true;
         }
         subscription.woken = given;

@@ -3,7 +3,7 @@
 use super::discover::{LEARNED, lagged};
 use super::forgotten::lost;
 use super::step::{Next, Step};
-use super::subscription::{Cursor, Subscription, Waits, Why};
+use super::subscription::{Cursor, Subscription, Subscriptions, Waits, Why};
 use super::topic::Topic;
 use super::{Engine, Item, SubscriptionId};
 use crate::wire::{Code, Lag, Refusal};
@@ -242,7 +242,7 @@ impl Engine {
         if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
             let whole = large == Large::Whole || cursor.patient || why == Why::Blocked;
             let list = if whole { &mut arriving.whole } else { &mut arriving.waiting };
-            self.subscriptions.line_up(list, id);
+            Subscriptions::line_up(list, id);
         }
         s.aside.insert(cursor.slot, Waits { cursor, why });
     }
@@ -263,7 +263,7 @@ impl Engine {
             let topic = self.topics.get_mut(open.slot as usize).and_then(Option::as_deref_mut);
             let entry = topic.and_then(|topic| topic.log.get_mut(waits.cursor.next));
             if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
-                self.subscriptions.line_up(&mut arriving.whole, id);
+                Subscriptions::line_up(&mut arriving.whole, id);
             }
         }
     }

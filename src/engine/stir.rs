@@ -1,6 +1,7 @@
 //! What is done in portions, waking above all: a publication may concern any number of
 //! subscriptions, and no call takes longer for it than others may wait.
 
+use super::body::Waiting;
 use super::filters::{Filters, Group, GroupId, Place};
 use super::reading::Registered;
 use super::subscription::{News, Subscriptions};
@@ -30,7 +31,7 @@ pub(super) enum Stir {
     /// Those of a list, who have had everything up to `floor`.
     Idle { list: Vec<SubscriptionId>, news: News, floor: u64, registered: Registered },
     /// Those who wait for what arrives in a topic.
-    Waiting { list: Vec<SubscriptionId>, slot: Slot },
+    Waiting { list: Waiting, slot: Slot },
 }
 
 impl Stir {
@@ -79,7 +80,7 @@ impl Engine {
 
     /// Those who wait for more of a message, or for its end, have something to read. Gives the work
     /// that it took to tell them now.
-    pub(super) fn rouse(&mut self, slot: Slot, waiting: Vec<SubscriptionId>) -> usize {
+    pub(super) fn rouse(&mut self, slot: Slot, waiting: Waiting) -> usize {
         let many = waiting.len();
         if many > self.portions.wakes {
             self.stirs.push_back(Stir::Waiting { list: waiting, slot });
@@ -125,9 +126,12 @@ impl Engine {
                     list.is_empty()
                 }
                 Stir::Waiting { list, slot } => {
-                    let rest = list.len() - list.len().min(work);
-                    work -= list.len() - rest;
-                    list.drain(rest..).for_each(|id| self.subscriptions.rouse(id, *slot));
+                    while work > 0
+                        && let Some(id) = list.pop_last()
+                    {
+                        work -= 1;
+                        self.subscriptions.rouse(id, *slot);
+                    }
                     list.is_empty()
                 }
             };

@@ -5,6 +5,7 @@
 //! publication wakes it; then it [looks](super::discover) which topics have moved since, hands
 //! out what they have in the order of positions, and is idle again.
 
+use super::body::Waiting;
 use super::discover::Sweep;
 use super::filters::GroupId;
 use super::follow::Follow;
@@ -256,15 +257,14 @@ impl Subscriptions {
         self.name(id);
     }
 
-    /// Puts one into the list of those who wait for a message. Those that have ended stay there
-    /// until room for more would be made.
-    pub(super) fn line_up(&self, list: &mut Vec<SubscriptionId>, id: SubscriptionId) {
-        if list.len() == list.capacity() && list.len() >= 64 {
-            list.sort_unstable();
-            list.dedup();
-            list.retain(|other| *other == id || self.get(*other).is_some());
+    /// Puts one among those who wait for a message, in place of one that has ended and had its index.
+    pub(super) fn line_up(waiting: &mut Waiting, id: SubscriptionId) {
+        let with = |birth| SubscriptionId { birth, ..id };
+        let same = waiting.range(with(0)..=with(u32::MAX)).next().copied();
+        if same != Some(id) {
+            same.map(|ended| waiting.remove(&ended));
+            waiting.insert(id);
         }
-        list.push(id);
     }
 
     /// There is something new, and an idle subscription has had everything up to `floor` before.

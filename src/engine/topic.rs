@@ -6,7 +6,6 @@ mod evict;
 
 pub(super) use evict::Left;
 
-use super::SubscriptionId;
 use super::body::{Body, ENTRY_COST};
 use super::counts::{Count, Ranked, Top};
 use super::keys;

@@ -24,6 +24,8 @@ pub struct Pair {
     begun: Instant,
     /// Microseconds from the moment at which each was to be sent to that at which it came.
     latencies: Mutex<Vec<u32>>,
+    /// The same, from the moment at which the publisher came to send it.
+    relayed: Mutex<Vec<u32>>,
     /// Of these, what the publisher itself was late by: other processes had the processors.
     late: Mutex<Vec<u32>>,
     pub sent: AtomicU64,
@@ -57,6 +59,7 @@ impl Pair {
             topic: format!("honest/{transport}"),
             begun: Instant::now(),
             latencies: Mutex::default(),
+            relayed: Mutex::default(),
             late: Mutex::default(),
             sent: AtomicU64::new(0),
             receipts: AtomicU64::new(0),
@@ -78,6 +81,11 @@ impl Pair {
     /// The latencies since this was asked last.
     pub fn latencies(&self) -> Vec<u32> {
         std::mem::take(&mut *self.latencies.lock().unwrap())
+    }
+
+    /// Of these, what came after the publisher had begun to send.
+    pub fn relayed(&self) -> Vec<u32> {
+        std::mem::take(&mut *self.relayed.lock().unwrap())
     }
 
     /// How late the publisher was, since this was asked last.
@@ -124,6 +132,7 @@ impl Pair {
             let mut payload = vec![0; SIZE];
             payload[..8].copy_from_slice(&number.to_le_bytes());
             payload[8..16].copy_from_slice(&due.to_le_bytes());
+            payload[16..24].copy_from_slice(&now.to_le_bytes());
             self.sent.store(number, Relaxed);
             match client.send(&self.topic, payload).await {
                 Ok(pending) => {
@@ -172,6 +181,7 @@ impl Pair {
                     next = message.sequence + 1;
                     self.came.fetch_add(1, Relaxed);
                     self.latencies.lock().unwrap().push((now - of(8)) as u32);
+                    self.relayed.lock().unwrap().push((now - of(16)) as u32);
                 }
                 Some(Ok(other)) => {
                     self.fault(format!("{other:?} in place of {next}"));

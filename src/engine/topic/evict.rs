@@ -1,6 +1,7 @@
 //! What goes when room is needed.
 
-use super::{Body, Count, Digest, Entry, Key, SubscriptionId, Topic};
+use super::{Body, Count, Digest, Entry, Key, Topic};
+use crate::engine::body::Waiting;
 use crate::engine::reading::Reading;
 
 /// Messages that are looked at to give one up, among those that arrive or were aborted: 10 ns each.
@@ -12,7 +13,7 @@ pub(crate) struct Left {
     /// The payload that is not in the cache any more, and its count.
     pub(crate) payload: Option<(Key, Count)>,
     /// Who waited for more of a message that was still arriving.
-    pub(crate) arriving: Option<Vec<SubscriptionId>>,
+    pub(crate) arriving: Option<[Waiting; 2]>,
 }
 
 impl Topic {

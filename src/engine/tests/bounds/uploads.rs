@@ -2,6 +2,7 @@
 
 use super::fairness::arrive;
 use super::{READ, begin, bounded, fill, named};
+use crate::engine::body::Body;
 use crate::engine::tests::{engine, publish};
 use crate::engine::{Begun, Engine, Limits, Opening, Origin, Upload};
 use crate::wire::{Digest, ProducerId, Start};
@@ -146,12 +147,40 @@ fn what_may_go_above_all_that_arrives_is_looked_for_in_portions() {
     let topic = engine.topic(engine.slot("a").unwrap()).unwrap();
     for sequence in topic.log.first()..next {
         match topic.log.get(sequence).unwrap().body {
-            crate::engine::body::Body::Arriving(_) => arrives += 1,
-            crate::engine::body::Body::Evicted { .. } => gone += 1,
+            Body::Arriving(_) => arrives += 1,
+            Body::Evicted { .. } => gone += 1,
             _ => {}
         }
     }
     assert_eq!(arrives, 40_000, "nothing that arrives had to go");
     assert!(gone > 100, "{gone}");
+    engine.audit();
+}
+
+// It was a list that was sorted as it grew: milliseconds, with ten thousand of them.
+#[test]
+fn whoever_waits_for_a_message_stands_there_once_and_those_who_have_ended_do_not() {
+    let engine = &mut engine(Limits::default());
+    let upload = start(engine, "a", 0);
+    engine.append(upload, whole().slice(..1000)).unwrap();
+    let wait = |engine: &mut Engine| {
+        let id = begin(engine, "a", &Start::All);
+        while engine.read(id, READ, &mut |_| ()).unwrap() {}
+        id
+    };
+    let stay: Vec<_> = (0..5000).map(|_| wait(engine)).collect();
+    for _ in 0..5000 {
+        let id = wait(engine);
+        engine.unsubscribe(id);
+    }
+    let topic = engine.topic(engine.slot("a").unwrap()).unwrap();
+    let Body::Arriving(arriving) = &topic.log.get(1).unwrap().body else {
+        panic!("it arrives");
+    };
+    assert_eq!(arriving.waiting.len() + arriving.whole.len(), stay.len() + 1);
+    named(engine);
+    engine.append(upload, whole().slice(1000..)).unwrap();
+    while engine.tend() {}
+    assert_eq!(named(engine).len(), stay.len());
     engine.audit();
 }
