@@ -114,7 +114,7 @@ impl Engine {
         if topic.log.first() == topic.log.next() && left.payload.is_none() {
             // The last of its messages has been asked for, and is kept for that: it goes as well,
             // or room would be looked for in one topic after the other, and none be made.
-            left.payload = topic.evict_kept(true);
+            left.payload = topic.evict_kept(true).and_then(|left| left.payload);
         }
         self.settle(slot, before);
         self.take_left(slot, left)
@@ -160,11 +160,19 @@ impl Engine {
             let (before, slot) = (topic.cost(), topic.place);
             if !topic.is_empty() {
                 let gone = topic.evict(None);
+                let stands = topic.cost() == before && topic.log.len() == 0;
                 self.bytes = self.bytes + topic.cost() - before;
-                let woken = self.take_left(slot, gone);
-                *left = left.saturating_sub(woken);
-                continue;
+                debug_assert!(!stands, "a topic that is not empty, and gives up nothing");
+                if !stands {
+                    let woken = self.take_left(slot, gone);
+                    *left = left.saturating_sub(woken);
+                    continue;
+                }
+                // Never is everybody to wait for that.
             }
+            let Some(topic) = self.dying.front_mut() else {
+                return;
+            };
             for ranked in topic.top.iter().rev() {
                 // What only the list of the highest still knew; the highest are to stay longest.
                 let key = Key::new(topic.key, &ranked.digest);

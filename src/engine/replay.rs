@@ -186,7 +186,9 @@ impl Engine {
                     put_off(s, topic, cursor, &next)?;
                 }
                 Next::More(_) | Next::Head => {}
-                Next::Stalled | Next::Waits if s.aside.len() >= most_aside => {
+                Next::Lost => return Err(fell_behind(topic, &cursor)),
+                Next::Stalled | Next::Waits if s.is_held(most_aside) => {
+                    work = work.saturating_sub(s.aside.len() / 8);
                     s.window.push(Reverse(cursor));
                     held = true;
                 }

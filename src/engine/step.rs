@@ -19,6 +19,8 @@ pub(super) enum Next {
     More(u64),
     // Nothing.
     Head,
+    // A message that has given up what it had, and who reads is to be ended.
+    Lost,
     // More of a message that has not come yet.
     Stalled,
     // A large message, while another is open.
@@ -111,6 +113,7 @@ impl Step<'_> {
                     self.pass(cursor, is_aborted, GapCause::Aborted, out);
                     continue;
                 }
+                Body::Evicted { .. } if self.lag == Lag::Disconnect => return Next::Lost,
                 Body::Evicted { .. } => {
                     self.abort(Code::EVICTED, out);
                     let is_evicted = |entry: &Entry| matches!(entry.body, Body::Evicted { .. });

@@ -145,10 +145,11 @@ impl Engine {
         if self.owes_room() {
             self.make_room_for(None, self.portions.evictions);
         }
-        if let Some(known) = self.leavings.last_mut() {
-            let left = (0..TAKEN_APART).map_while(|_| known.pop_first()).count();
-            self.work += left / 4;
-            if known.is_empty() {
+        for _ in 0..TAKEN_APART {
+            let Some(known) = self.leavings.last_mut() else {
+                break;
+            };
+            if known.pop_first().is_none() {
                 self.leavings.pop();
             }
         }
@@ -157,7 +158,8 @@ impl Engine {
 
     /// Keeps what is long, to be taken apart in portions.
     pub(super) fn leave(&mut self, known: BTreeMap<u64, u64>) {
-        if known.len() > TAKEN_APART {
+        // A node or two go at once.
+        if known.len() > 16 {
             self.leavings.push(known);
         }
     }

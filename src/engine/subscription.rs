@@ -146,6 +146,15 @@ pub(super) struct Subscription {
     pub(super) known_charge: Option<Charge>,
 }
 
+impl Subscription {
+    /// Whether it waits in so many topics for what arrives there. Those that come with the next window
+    /// are none of them: nobody names it for these.
+    pub(super) fn is_held(&self, most: usize) -> bool {
+        let waits = |waits: &&Waits| waits.why != Why::Later;
+        self.aside.len() >= most && self.aside.values().filter(waits).count() >= most
+    }
+}
+
 /// All subscriptions.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {

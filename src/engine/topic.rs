@@ -196,8 +196,13 @@ impl Topic {
         }
         let is_complete =
             |at: &u64| self.log.get(*at).is_some_and(|entry| entry.body.is_complete());
-        let below = (self.log.first()..edge).rev().take(ABORTED as usize);
-        { below }.find(is_complete).unwrap_or(edge.saturating_sub(1).max(1))
+        let mut below = (self.log.first()..edge).rev();
+        let found = below.by_ref().take(ABORTED as usize).find(is_complete);
+        found.unwrap_or(match below.next() {
+            // It may be further back than is looked for: rather all than nothing.
+            Some(_) => self.log.first(),
+            None => edge.saturating_sub(1).max(1),
+        })
     }
 
     /// The newest message that was complete when what stands from `edge` on had not begun, and so many

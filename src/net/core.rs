@@ -212,6 +212,12 @@ impl<L: Lock> Core<L> {
     }
 
     fn close(&self) {
+        // Whoever was to be told of what was accepted has it to read before it is told of the end.
+        while self
+            .inner
+            .lock()
+            .is_some_and(|mut inner| inner.engine.is_stirred() && inner.engine.tend())
+        {}
         let Some(mut inner) = self.inner.lock() else {
             return;
         };

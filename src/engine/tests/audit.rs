@@ -59,7 +59,7 @@ impl Engine {
                 assert!(s.woken || s.window.is_empty());
                 idle += 1;
             } else {
-                assert!(s.woken || s.aside.len() >= 16, "a wake is missing");
+                assert!(s.woken || s.is_held(16), "a wake is missing");
             }
         }
         let groups = self.filters.groups.iter();

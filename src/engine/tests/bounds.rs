@@ -4,6 +4,7 @@
 mod answers;
 pub(super) mod fairness;
 mod memory;
+mod reviewed;
 mod uploads;
 
 use super::peer::{Peer, subscribe};

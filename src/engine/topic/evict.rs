@@ -22,11 +22,11 @@ impl Topic {
     /// that reads has not had is remembered.
     pub(in crate::engine) fn evict(&mut self, reading: Option<&Reading>) -> Left {
         match self.evict_kept(false) {
-            Some(payload) => Left { payload: Some(payload), arriving: None },
+            Some(left) => left,
             None if self.arriving.first() == Some(&self.log.first()) => match self.hollow_out() {
                 Some(left) => left,
                 None => match self.evict_kept(true) {
-                    Some(payload) => Left { payload: Some(payload), arriving: None },
+                    Some(left) => left,
                     None => self.evict_oldest(reading),
                 },
             },
@@ -36,7 +36,7 @@ impl Topic {
 
     // A payload that outlived its publication goes when its last use is the longest ago, or when
     // the newest message is all that is left in the log.
-    pub(crate) fn evict_kept(&mut self, any: bool) -> Option<(Key, Count)> {
+    pub(crate) fn evict_kept(&mut self, any: bool) -> Option<Left> {
         if self.asked.is_empty() {
             return None;
         }
@@ -50,9 +50,9 @@ impl Topic {
         self.lookups.remove(&kept.sequence);
         let (sequence, kept) = (kept.sequence, kept.kept?);
         let key = self.key(&kept.digest);
-        self.payloads.remove(&key);
         self.bytes -= kept.cost;
-        Some((key, self.take_count_of(sequence, kept.count)))
+        // Its count may be another topic's by now: that of the same name, which began anew.
+        Some(self.lose(sequence, key, kept.count))
     }
 
     // The oldest message is still arriving: the next one that is complete gives up what it has, and
@@ -147,6 +147,8 @@ impl Topic {
             asked.kept = Some(Box::new(entry));
             return Left::default();
         }
+        // Nothing of it is kept: that it was asked for would stand before what is, for ever.
+        self.answered(sequence);
         self.lose(sequence, key, entry.count)
     }
 
@@ -167,6 +169,10 @@ impl Topic {
         let cached = self.payloads.get(&key).copied().and_then(|sequence| {
             let count = self.at(sequence).filter(|entry| entry.digest == *digest)?.count;
             self.payloads.remove(&key);
+            let lookup = self.lookups.get(&sequence);
+            if lookup.is_some_and(|lookup| self.asked[lookup].kept.is_none()) {
+                self.answered(sequence);
+            }
             Some(self.take_count_of(sequence, count))
         });
         cached.or(ranked)

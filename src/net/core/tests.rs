@@ -248,3 +248,27 @@ fn whoever_sweeps_comes_to_its_end() {
     };
     shuttle::check_random(test, 20);
 }
+
+#[test]
+fn who_reads_on_when_nobody_gives_turns_any_more_has_what_was_accepted() {
+    let test = || {
+        let core = core();
+        let ids: Vec<_> = (0..100).map(|_| subscribe(&core, "a")).collect();
+        let woken = Arc::<Woken>::default();
+        for id in &ids {
+            assert!(!poll(&core, *id, &woken));
+        }
+        publish(&core, "a");
+        core.close();
+        let mut without = 0;
+        for id in &ids {
+            let mut any = false;
+            let waker = woken.clone().into();
+            let context = &mut Context::from_waker(&waker);
+            let _ = core.poll_read(*id, context, 1 << 16, &mut |_| any = true);
+            without += usize::from(!any);
+        }
+        assert_eq!(without, 0, "of 100, without the message that was accepted before");
+    };
+    shuttle::check_random(test, 1);
+}

@@ -1,0 +1,175 @@
+//! What a hostile reviewer found: each was silent, or for ever.
+
+use super::fairness::arrive;
+use super::{READ, begin, fill, named};
+use crate::engine::tests::peer::{Peer, subscribe};
+use crate::engine::tests::{engine, publish};
+use crate::engine::{Item, Large, Limits, Wanted};
+use crate::wire::{Code, Digest, Filter, Lag, Start};
+use allocation_counter::measure;
+use bytes::Bytes;
+
+const SIZE: usize = 100_000;
+
+fn whole() -> Bytes {
+    vec![1; SIZE].into()
+}
+
+fn one(n: u32) -> Bytes {
+    Bytes::copy_from_slice(&n.to_le_bytes())
+}
+
+fn see(seen: &mut Vec<String>) -> impl FnMut(Item<'_>) + '_ {
+    |item| match item {
+        Item::Message(m) => seen.push(format!("{} {}", m.topic(), m.sequence())),
+        Item::Begin(m) => seen.push(format!("begin {} {}", m.topic(), m.sequence())),
+        Item::Gap { name, first, last, .. } => seen.push(format!("gap {name} {first}..{last}")),
+        _ => {}
+    }
+}
+
+#[test]
+fn what_comes_with_the_next_window_holds_nobody_up() {
+    let engine = &mut engine(Limits::default());
+    let id = begin(engine, "t/*", &Start::New);
+    for n in 0..600 {
+        begin(engine, &format!("x/{n}"), &Start::New);
+    }
+    let mut count = 0;
+    let topics: u32 = 20;
+    publish(engine, 1, "t/first", &one(0), None).unwrap();
+    for k in 0..topics {
+        publish(engine, 1, &format!("t/{k}"), &one(0), None).unwrap();
+    }
+    let upload = arrive(engine, "t/z", SIZE as u64, &whole().slice(..1000));
+    drop(named(engine));
+    let mut seen = Vec::new();
+    assert!(engine.read(id, Wanted::from(1), &mut see(&mut seen)).unwrap());
+    assert_eq!(seen, ["t/first 1"]);
+    // Behind, while 600 others stand at as many positions, each of which is to be remembered.
+    for n in 0..600 {
+        publish(engine, 1, &format!("x/{n}"), &one(n), None).unwrap();
+        for k in 0..topics {
+            count += 1;
+            publish(engine, 1, &format!("t/{k}"), &one(count), None).unwrap();
+        }
+    }
+    for k in 0..topics {
+        let slot = engine.slot(&format!("t/{k}")).unwrap();
+        while engine.topic(slot).unwrap().log.len() > 3 {
+            engine.evict(slot);
+        }
+    }
+    while engine.tend() {}
+    seen.clear();
+    let mut reads = 0;
+    loop {
+        match engine.read(id, Wanted::from(1 << 20), &mut see(&mut seen)) {
+            Ok(true) => reads += 1,
+            Ok(false) => break,
+            Err(why) => panic!("{why}"),
+        }
+        assert!(reads < 1000);
+    }
+    engine.audit();
+    drop(named(engine));
+    engine.append(upload, whole().slice(1000..60_000)).unwrap();
+    engine.append(upload, whole().slice(60_000..)).unwrap();
+    engine.end(1, upload, Digest::of(&whole())).unwrap();
+    for k in 0..topics {
+        publish(engine, 1, &format!("t/{k}"), &one(1_000_000), None).unwrap();
+    }
+    publish(engine, 1, "t/other", &one(1_000_001), None).unwrap();
+    while engine.tend() {}
+    assert!(named(engine).contains(&id), "it is never named again");
+}
+
+#[test]
+fn a_session_of_256_that_know_a_thousand_topics_each_ends_in_bounds() {
+    let engine = &mut engine(Limits::default());
+    fill(engine, 1000);
+    let mut peer = Peer::open(engine, 1);
+    for request in 0..256 {
+        peer.say(engine, &subscribe(request, "**", Start::All)).unwrap();
+        peer.reply();
+    }
+    let apart = Wanted { large: Large::Apart, ..READ };
+    let ids = named(engine);
+    assert_eq!(ids.len(), 256);
+    for id in ids {
+        while engine.read(id, apart, &mut |_| ()).unwrap() {}
+        assert_eq!(engine.subscriptions.get(id).unwrap().known.len(), 1000);
+    }
+    let info = measure(|| _ = peer.session.close(engine));
+    assert!(-info.count_current <= 4096, "{} frees in one call", -info.count_current);
+    while engine.tend() {}
+    engine.audit();
+}
+
+#[test]
+fn one_that_asked_to_be_ended_is_not_told_a_gap() {
+    let engine = &mut engine(Limits::default().with_cache(4 << 20));
+    let _upload = arrive(engine, "a", SIZE as u64, &whole().slice(..1000));
+    let id = engine.subscribe("a".parse::<Filter>().unwrap(), &Start::New, Lag::Disconnect);
+    for n in 0..4000 {
+        publish(engine, 1, "a", &one(n), None).unwrap();
+    }
+    let slot = engine.slot("a").unwrap();
+    for _ in 0..200 {
+        engine.evict(slot);
+    }
+    let mut seen = Vec::new();
+    let mut read = Ok(true);
+    while read == Ok(true) {
+        read = engine.read(id, READ, &mut see(&mut seen));
+    }
+    assert_eq!(read.map_err(|why| why.code), Err(Code::LAGGED), "{seen:?}");
+}
+
+#[test]
+fn the_newest_is_not_hidden_by_those_that_were_aborted() {
+    for later in [false, true] {
+        let engine = &mut engine(Limits::default());
+        fill(engine, 600);
+        publish(engine, 1, "z", &Bytes::from_static(b"kept"), None).unwrap();
+        for _ in 0..64 {
+            let upload = arrive(engine, "z", SIZE as u64, &whole().slice(..1));
+            engine.abort(upload);
+        }
+        let id = begin(engine, "**", &Start::Latest);
+        assert!(engine.is_sweeping(id));
+        if later {
+            publish(engine, 1, "z", &Bytes::from_static(b"new"), None).unwrap();
+        }
+        let mut seen = Vec::new();
+        while engine.read(id, READ, &mut see(&mut seen)).unwrap() {}
+        seen.retain(|what| what.contains('z'));
+        assert_eq!(seen[0], "z 1", "published meanwhile: {later}: {seen:?}");
+    }
+}
+
+// The daemon stood still for ever.
+#[test]
+fn a_dying_topic_whose_asked_payloads_come_back_is_buried() {
+    let engine = &mut engine(Limits { topics: 2, ..Limits::default() });
+    for n in 0..5000 {
+        publish(engine, 1, "a", &one(n), None).unwrap();
+    }
+    publish(engine, 1, "b", &one(0), None).unwrap();
+    for n in 4997..5000 {
+        let which = crate::wire::Which::Digest(Digest::of(&one(n)));
+        assert!(engine.get("a", which).is_ok());
+    }
+    publish(engine, 1, "b", &one(1), None).unwrap();
+    publish(engine, 1, "c", &one(0), None).unwrap();
+    assert!(engine.slot("a").is_none() && !engine.dying.is_empty());
+    for n in 4997..4999 {
+        assert_eq!(publish(engine, 1, "a", &one(n), None).unwrap().count, 2);
+    }
+    let mut portions = 0;
+    while engine.tend() {
+        portions += 1;
+        assert!(portions < 10_000, "HANG: it is never buried; pressed: {}", engine.is_pressed(0));
+    }
+    engine.audit();
+}
