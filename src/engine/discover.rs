@@ -13,7 +13,7 @@ use super::topic::Topic;
 use super::{Charge, Engine, Slot, SubscriptionId};
 use crate::wire::{Code, Filter, Refusal};
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -135,6 +135,9 @@ impl Engine {
                     s.window = BinaryHeap::new();
                 }
                 s.window_charge = None;
+                if s.aside.is_empty() && s.aside_charge.is_some() {
+                    (s.aside, s.aside_charge) = (HashMap::default(), None);
+                }
                 if s.start.is_some() && s.had >= s.began {
                     (s.start, s.charge) = (None, None);
                 }

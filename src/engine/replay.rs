@@ -5,13 +5,17 @@ use super::forgotten::lost;
 use super::step::{Next, Step};
 use super::subscription::{Cursor, Subscription, Subscriptions, Waits, Why};
 use super::topic::Topic;
-use super::{Engine, Item, SubscriptionId};
+use super::{Budget, Charge, Engine, Item, SubscriptionId};
 use crate::wire::{Code, Lag, Refusal};
 use std::cmp::Reverse;
 
 /// Topics in which a subscription may wait for what arrives, while others overtake that: 100 bytes
 /// each. With more it waits for one of these.
 const ASIDE: usize = 1024;
+
+/// What one of them costs, with its place in the list of those who wait; and how many are not charged.
+const ASIDE_COST: usize = 128;
+const ASIDE_FREE: usize = 64;
 
 /// And so many, where it is to be told how far it has come by one position: the topics in which it
 /// is not as far are named beside it.
@@ -183,19 +187,21 @@ impl Engine {
                 Next::More(_) | Next::Head
                     if (cursor.lasts || s.sweep.is_some()) && topic.moved() > s.upto =>
                 {
-                    put_off(s, topic, cursor, &next)?;
+                    put_off(s, (topic, &self.budget), cursor, &next)?;
                 }
                 Next::More(_) | Next::Head => {}
                 Next::Lost => return Err(fell_behind(topic, &cursor)),
-                Next::Stalled | Next::Waits if s.is_held(most_aside) => {
+                Next::Stalled | Next::Waits
+                    if s.is_held(most_aside)
+                        || !has_room_aside(s, &self.budget) && s.is_held(1) =>
+                {
                     work = work.saturating_sub(s.aside.len() / 8);
                     s.window.push(Reverse(cursor));
                     held = true;
                 }
                 Next::Stalled | Next::Waits => {
                     // Until what is open has come to its end, or it is complete itself.
-                    let blocked = matches!(next, Next::Waits);
-                    let why = if blocked { Why::Blocked } else { Why::Stalled };
+                    let why = next.why();
                     self.set_aside(id, s, cursor, why, wanted.large);
                     work = work.saturating_sub(SET_ASIDE);
                 }
@@ -283,14 +289,31 @@ fn fell_behind(topic: &Topic, cursor: &Cursor) -> Refusal {
     )
 }
 
+// Whether one more may wait aside. Without room for it a subscription waits for one of those that do.
+fn has_room_aside(s: &mut Subscription, budget: &Budget) -> bool {
+    let charged = s.aside_charge.as_ref().map_or(0, Charge::bytes);
+    let most = ASIDE_FREE.max(charged / ASIDE_COST);
+    if s.aside.len() < most {
+        return true;
+    }
+    let bytes = 2 * most * ASIDE_COST;
+    match &mut s.aside_charge {
+        Some(charge) => charge.resize(bytes),
+        None => {
+            s.aside_charge = budget.take(bytes);
+            s.aside_charge.is_some()
+        }
+    }
+}
+
 // What comes next in a topic is left for the next window.
 fn put_off(
     s: &mut Subscription,
-    topic: &Topic,
+    (topic, budget): (&Topic, &Budget),
     mut cursor: Cursor,
     next: &Next,
 ) -> Result<(), Refusal> {
-    if s.aside.len() >= ASIDE {
+    if s.aside.len() >= ASIDE || !has_room_aside(s, budget) {
         return Err(lagged(&topic.name));
     }
     cursor.position = match next {

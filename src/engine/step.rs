@@ -5,7 +5,7 @@ use super::log::Entry;
 use super::out::{Came, Out};
 use super::replay::{Large, Wanted};
 use super::start::After;
-use super::subscription::{Cursor, Open};
+use super::subscription::{Cursor, Open, Why};
 use super::topic::Topic;
 use super::{Item, MessageRef};
 use crate::wire::{Code, GapCause, Lag};
@@ -27,6 +27,13 @@ pub(super) enum Next {
     Waits,
     // A large message that is complete, while one is open of which nothing more has come.
     Overtakes,
+}
+
+impl Next {
+    /// For what a cursor waits that is not handed out now.
+    pub(super) fn why(&self) -> Why {
+        if matches!(self, Self::Waits) { Why::Blocked } else { Why::Stalled }
+    }
 }
 
 /// A cursor's turn.

@@ -143,6 +143,7 @@ pub(super) struct Subscription {
     // For the beginning, the window, and what it knows.
     pub(super) charge: Option<Charge>,
     pub(super) window_charge: Option<Charge>,
+    pub(super) aside_charge: Option<Charge>,
     pub(super) known_charge: Option<Charge>,
 }
 
@@ -237,6 +238,7 @@ impl Subscriptions {
             lost: None,
             charge: None,
             window_charge: None,
+            aside_charge: None,
             known_charge: None,
         }));
         SubscriptionId { index, birth }
@@ -364,6 +366,7 @@ impl Engine {
         (subscription.sweep, subscription.start) = (None, None);
         (subscription.open, subscription.charge) = (None, None);
         (subscription.window_charge, subscription.known_charge) = (None, None);
+        subscription.aside_charge = None;
         let known = std::mem::take(&mut subscription.known);
         self.leave(known);
         subscription.lost = Some(why);

@@ -173,3 +173,49 @@ fn a_dying_topic_whose_asked_payloads_come_back_is_buried() {
     }
     engine.audit();
 }
+
+// 32 MB, charged as nothing.
+#[test]
+fn what_waits_aside_is_charged_and_without_room_nothing_is_missed() {
+    let engine = &mut engine(Limits::default());
+    let uploads: Vec<_> = (0..1024)
+        .map(|n| arrive(engine, &format!("l/{n}"), SIZE as u64, &whole().slice(..100)))
+        .collect();
+    drop(named(engine));
+    let (many, mut seen) = (256, Vec::new());
+    let mut ids = Vec::with_capacity(many);
+    let info = measure(|| {
+        for _ in 0..many {
+            ids.push(begin(engine, "**", &Start::All));
+        }
+        for id in &ids {
+            while engine.read(*id, READ, &mut |_| ()).unwrap() {}
+        }
+    });
+    let (took, held) = (usize::try_from(info.bytes_current).unwrap(), engine.budget().held());
+    assert!(took <= held + held / 4 + many * (16 << 10), "{took} bytes for {held} charged");
+    assert!(held <= engine.budget().most());
+    for upload in uploads {
+        engine.append(upload, whole().slice(100..)).unwrap();
+        engine.end(1, upload, Digest::of(&whole())).unwrap();
+    }
+    while engine.tend() {}
+    // The last of them found no room.
+    drop(named(engine));
+    let last = *ids.last().unwrap();
+    while engine.read(last, READ, &mut see(&mut seen)).unwrap() {}
+    ids.iter().filter(|id| **id != last).for_each(|id| engine.unsubscribe(*id));
+    while engine.tend() {}
+    drop(named(engine));
+    while engine.read(last, READ, &mut see(&mut seen)).unwrap() {}
+    seen.sort();
+    seen.dedup();
+    assert_eq!(
+        seen.iter().filter(|what| what.starts_with("begin")).count(),
+        1024 - 1,
+        "the first was begun"
+    );
+    engine.unsubscribe(last);
+    assert_eq!(engine.budget().held(), 0);
+    engine.audit();
+}
