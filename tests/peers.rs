@@ -224,3 +224,33 @@ async fn errors_of_connecting_say_what_to_do() {
         assert!(matches!(&error, ConnectError::Address { .. }), "{error}");
     }
 }
+
+// A topic that had just been forgotten was never buried, and everybody waited for that, for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_asked_for_and_comes_again_stops_nobody() {
+    let mut limits = weir::engine::Limits::default();
+    limits.topics = 2;
+    let daemon = common::daemon_with(limits).await;
+    for n in 0..5000_u32 {
+        daemon.publish("a", n.to_string()).unwrap();
+    }
+    daemon.publish("b", "x").unwrap();
+    for n in 4997..5000_u32 {
+        let digest = wire::Digest::of(n.to_string().as_bytes());
+        daemon.get("a", wire::Which::Digest(digest)).unwrap();
+    }
+    daemon.publish("b", "y").unwrap();
+    let mut raw = Raw::greeted(&daemon).await;
+    raw.send(&[
+        ClientFrame::Topic { alias: 1, name: "a" },
+        ClientFrame::Topic { alias: 2, name: "c" },
+        ClientFrame::Publish { alias: 2, number: 1, stamp: 0, payload: b"x" },
+        ClientFrame::Publish { alias: 1, number: 1, stamp: 0, payload: b"4997" },
+        ClientFrame::Publish { alias: 1, number: 2, stamp: 0, payload: b"4998" },
+    ])
+    .await;
+    for _ in 0..3 {
+        let frame = raw.frame().await;
+        assert!(matches!(DaemonFrame::decode(&frame), Ok(DaemonFrame::Receipt { .. })));
+    }
+}
