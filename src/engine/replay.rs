@@ -13,13 +13,14 @@ use std::cmp::Reverse;
 /// each. With more it waits for one of these.
 const ASIDE: usize = 1024;
 
-/// What one of them costs, with its place in the list of those who wait; and how many are not charged.
-const ASIDE_COST: usize = 128;
-const ASIDE_FREE: usize = 64;
-
 /// And so many, where it is to be told how far it has come by one position: the topics in which it
 /// is not as far are named beside it.
 const ASIDE_WHOLE: usize = 16;
+
+/// What one topic aside costs, with the place in the list of those who wait, bytes; and how many are
+/// not charged.
+const ASIDE_COST: usize = 128;
+const ASIDE_FREE: usize = 64;
 
 /// What a read is to hand out. A subscription is read in one way, from its first read to its last.
 #[derive(Debug, Clone, Copy)]
@@ -278,14 +279,15 @@ impl Engine {
 }
 
 fn fell_behind(topic: &Topic, cursor: &Cursor) -> Refusal {
+    let (name, next, first) = (&topic.name, cursor.next, topic.log.first());
+    let why = if next < first {
+        format!("the oldest is {first}")
+    } else {
+        "which made room while one before it still arrives".into()
+    };
     Refusal::new(
         Code::LAGGED,
-        format!(
-            "fell behind the cache of {}: wanted message {}, the oldest is {}",
-            topic.name,
-            cursor.next,
-            topic.log.first()
-        ),
+        format!("fell behind the cache of {name}: wanted message {next}, {why}"),
     )
 }
 

@@ -123,7 +123,9 @@ fn one_that_asked_to_be_ended_is_not_told_a_gap() {
     while read == Ok(true) {
         read = engine.read(id, READ, &mut see(&mut seen));
     }
-    assert_eq!(read.map_err(|why| why.code), Err(Code::LAGGED), "{seen:?}");
+    let why = read.unwrap_err();
+    assert_eq!(why.code, Code::LAGGED, "{seen:?}");
+    assert!(why.reason.ends_with("which made room while one before it still arrives"), "{why:?}");
 }
 
 #[test]
