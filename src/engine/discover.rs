@@ -32,6 +32,10 @@ pub(super) struct Portions {
     /// Cursors in a window, 56 bytes each; and how many of these are not charged to the budget.
     pub(super) window: usize,
     pub(super) free: usize,
+    /// Topics in which a subscription may wait [aside](super::aside), 128 bytes each with the place
+    /// in the list of those who wait; and how many of these are not charged.
+    pub(super) aside: usize,
+    pub(super) aside_free: usize,
     /// Whom a publication wakes at once, and each call of [`Engine::tend`]: few, as everybody else
     /// waits for what these then do.
     pub(super) wakes: usize,
@@ -47,6 +51,8 @@ pub(super) const PORTIONS: Portions = Portions {
     recent: 256,
     window: 8192,
     free: 64,
+    aside: 1024,
+    aside_free: 64,
     wakes: 64,
     evictions: 512,
 };
@@ -433,6 +439,7 @@ fn cursor(
         // came after it began. To be told again changes nothing.
         announced: if apart { known.is_some() } else { before > s.began },
         patient: false,
+        skips: false,
         lasts: false,
     }
 }

@@ -43,6 +43,7 @@
 mod action;
 mod answers;
 mod arrival;
+mod aside;
 mod body;
 mod budget;
 mod counts;

@@ -1,26 +1,13 @@
 //! Replay from a cursor: the only way to be served.
 
-use super::discover::{LEARNED, lagged};
+use super::discover::LEARNED;
 use super::forgotten::lost;
 use super::step::{Next, Step};
-use super::subscription::{Cursor, Subscription, Subscriptions, Waits, Why};
+use super::subscription::{Cursor, Subscription, Why};
 use super::topic::Topic;
-use super::{Budget, Charge, Engine, Item, SubscriptionId};
+use super::{Engine, Item, SubscriptionId};
 use crate::wire::{Code, Lag, Refusal};
 use std::cmp::Reverse;
-
-/// Topics in which a subscription may wait for what arrives, while others overtake that: 100 bytes
-/// each. With more it waits for one of these.
-const ASIDE: usize = 1024;
-
-/// And so many, where it is to be told how far it has come by one position: the topics in which it
-/// is not as far are named beside it.
-const ASIDE_WHOLE: usize = 16;
-
-/// What one topic aside costs, with the place in the list of those who wait, bytes; and how many are
-/// not charged.
-const ASIDE_COST: usize = 128;
-const ASIDE_FREE: usize = 64;
 
 /// What a read is to hand out. A subscription is read in one way, from its first read to its last.
 #[derive(Debug, Clone, Copy)]
@@ -52,10 +39,6 @@ impl From<usize> for Wanted {
         Self { budget, accepted_since: 0, large: Large::Whole }
     }
 }
-
-/// What it takes to wait for what arrives, beside the look at it: the list of those who wait is
-/// somewhere else in memory, and perhaps new.
-const SET_ASIDE: usize = 4;
 
 impl Engine {
     /// Whether the subscription has had everything that there is: then it will be named again once
@@ -128,9 +111,7 @@ impl Engine {
         let sweeps = s.sweep.is_some();
         let portion = if sweeps { self.portions.sweep } else { self.portions.work };
         let (mut any, mut work) = (false, portion);
-        let mut held = false;
-        let most_aside = if wanted.large == Large::Whole { ASIDE_WHOLE } else { ASIDE };
-        while work > 0 && !(held || any && wanted.budget == 0) {
+        while work > 0 && !(any && wanted.budget == 0) {
             let news = if s.news.is_some() { self.look_at_news(s, apart) } else { None };
             let next = news.or_else(|| s.window.pop().map(|Reverse(next)| next));
             let Some(mut cursor) = next else {
@@ -188,23 +169,19 @@ impl Engine {
                 Next::More(_) | Next::Head
                     if (cursor.lasts || s.sweep.is_some()) && topic.moved() > s.upto =>
                 {
-                    put_off(s, (topic, &self.budget), cursor, &next)?;
+                    let position = match &next {
+                        Next::More(position) => *position,
+                        _ if cursor.next < topic.log.first() => 0,
+                        _ => topic.moved(),
+                    };
+                    cursor.position = position;
+                    self.put_off(id, s, cursor, &mut work)?;
                 }
                 Next::More(_) | Next::Head => {}
                 Next::Lost => return Err(fell_behind(topic, &cursor)),
-                Next::Stalled | Next::Waits
-                    if s.is_held(most_aside)
-                        || !has_room_aside(s, &self.budget) && s.is_held(1) =>
-                {
-                    work = work.saturating_sub(s.aside.len() / 8);
-                    s.window.push(Reverse(cursor));
-                    held = true;
-                }
+                // Until what is open has come to its end, or it is complete itself.
                 Next::Stalled | Next::Waits => {
-                    // Until what is open has come to its end, or it is complete itself.
-                    let why = next.why();
-                    self.set_aside(id, s, cursor, why, wanted.large);
-                    work = work.saturating_sub(SET_ASIDE);
+                    self.set_aside(id, s, (cursor, next.why()), wanted.large, &mut work)?;
                 }
                 Next::Overtakes => {
                     self.give_way(id, s, sink);
@@ -231,50 +208,10 @@ impl Engine {
         }
         self.register(s);
         self.work += portion - work;
-        let rests = (s.idle && s.window.is_empty()) || (held && !any);
+        let rests = s.idle && s.window.is_empty();
         // One that was handed something reads again, and is told then that this was all.
         s.woken = any || !rests;
         Ok(s.woken)
-    }
-
-    // A cursor waits for a message that arrives, or for another to come to its end.
-    fn set_aside(
-        &mut self,
-        id: SubscriptionId,
-        s: &mut Subscription,
-        cursor: Cursor,
-        why: Why,
-        large: Large,
-    ) {
-        let topic = self.topics.get_mut(cursor.slot as usize).and_then(Option::as_deref_mut);
-        let entry = topic.and_then(|topic| topic.log.get_mut(cursor.next));
-        if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
-            let whole = large == Large::Whole || cursor.patient || why == Why::Blocked;
-            let list = if whole { &mut arriving.whole } else { &mut arriving.waiting };
-            Subscriptions::line_up(list, id);
-        }
-        s.aside.insert(cursor.slot, Waits { cursor, why });
-    }
-
-    // What is open is given up, and comes again when it is complete.
-    fn give_way(
-        &mut self,
-        id: SubscriptionId,
-        s: &mut Subscription,
-        sink: &mut impl FnMut(Item<'_>),
-    ) {
-        let Some(open) = s.open.take() else {
-            return;
-        };
-        sink(Item::Abort { code: Code::OVERTAKEN });
-        if let Some(waits) = s.aside.get_mut(&open.slot) {
-            waits.cursor.patient = true;
-            let topic = self.topics.get_mut(open.slot as usize).and_then(Option::as_deref_mut);
-            let entry = topic.and_then(|topic| topic.log.get_mut(waits.cursor.next));
-            if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
-                Subscriptions::line_up(&mut arriving.whole, id);
-            }
-        }
     }
 }
 
@@ -289,40 +226,4 @@ fn fell_behind(topic: &Topic, cursor: &Cursor) -> Refusal {
         Code::LAGGED,
         format!("fell behind the cache of {name}: wanted message {next}, {why}"),
     )
-}
-
-// Whether one more may wait aside. Without room for it a subscription waits for one of those that do.
-fn has_room_aside(s: &mut Subscription, budget: &Budget) -> bool {
-    let charged = s.aside_charge.as_ref().map_or(0, Charge::bytes);
-    let most = ASIDE_FREE.max(charged / ASIDE_COST);
-    if s.aside.len() < most {
-        return true;
-    }
-    let bytes = 2 * most * ASIDE_COST;
-    match &mut s.aside_charge {
-        Some(charge) => charge.resize(bytes),
-        None => {
-            s.aside_charge = budget.take(bytes);
-            s.aside_charge.is_some()
-        }
-    }
-}
-
-// What comes next in a topic is left for the next window.
-fn put_off(
-    s: &mut Subscription,
-    (topic, budget): (&Topic, &Budget),
-    mut cursor: Cursor,
-    next: &Next,
-) -> Result<(), Refusal> {
-    if s.aside.len() >= ASIDE || !has_room_aside(s, budget) {
-        return Err(lagged(&topic.name));
-    }
-    cursor.position = match next {
-        Next::More(position) => *position,
-        _ if cursor.next < topic.log.first() => 0,
-        _ => topic.moved(),
-    };
-    s.aside.insert(cursor.slot, Waits { cursor, why: Why::Later });
-    Ok(())
 }

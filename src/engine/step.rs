@@ -98,7 +98,7 @@ impl Step<'_> {
             }
             self.abort(Code::EVICTED, out);
             out.skip(cursor.next, to - 1, cause);
-            (cursor.next, cursor.patient) = (to, false);
+            cursor.go_to(to);
             if to < first {
                 return Next::Head;
             }
@@ -127,14 +127,19 @@ impl Step<'_> {
                     self.pass(cursor, is_evicted, GapCause::Evicted, out);
                     continue;
                 }
+                Body::Arriving(_) if cursor.skips => {
+                    self.abort(Code::OVERTAKEN, out);
+                    out.skip(cursor.next, cursor.next, GapCause::Skipped);
+                    cursor.go_to(cursor.next + 1);
+                    continue;
+                }
                 Body::Large { .. } | Body::Arriving(_) => {
                     if let Err(next) = self.large(message, cursor.patient, out) {
                         return next;
                     }
                 }
             }
-            cursor.next += 1;
-            cursor.patient = false;
+            cursor.go_to(cursor.next + 1);
             if self.others && self.open.is_none() {
                 break;
             }
@@ -208,9 +213,7 @@ impl Step<'_> {
             .take(PASSED)
             .count();
         out.skip(cursor.next, cursor.next + passed as u64 - 1, cause);
-        cursor.next += passed as u64;
-        // What comes next has not made way for anything.
-        cursor.patient = false;
+        cursor.go_to(cursor.next + passed as u64);
         if passed == PASSED {
             // That was enough for one read.
             out.left = 0;

@@ -48,8 +48,17 @@ pub(super) struct Cursor {
     pub(super) announced: bool,
     // It has made way for others, and is handed out once it is complete.
     pub(super) patient: bool,
+    // Its message is passed over, if it still arrives: others would have to wait for it.
+    pub(super) skips: bool,
     // It goes on into the next window, because how far this one went in its topic is not known.
     pub(super) lasts: bool,
+}
+
+impl Cursor {
+    /// To another message, which has not made way for anything.
+    pub(super) fn go_to(&mut self, next: u64) {
+        (self.next, self.patient, self.skips) = (next, false, false);
+    }
 }
 
 /// The message that a subscription was woken for. It had everything before that.
@@ -82,6 +91,8 @@ pub(super) struct Open {
 pub(super) struct Waits {
     pub(super) cursor: Cursor,
     pub(super) why: Why,
+    // Its message still arrives: it is named when that comes to its end, in whatever way.
+    pub(super) arrives: bool,
 }
 
 /// For what a cursor waits.
@@ -145,15 +156,6 @@ pub(super) struct Subscription {
     pub(super) window_charge: Option<Charge>,
     pub(super) aside_charge: Option<Charge>,
     pub(super) known_charge: Option<Charge>,
-}
-
-impl Subscription {
-    /// Whether it waits in so many topics for what arrives there. Those that come with the next window
-    /// are none of them: nobody names it for these.
-    pub(super) fn is_held(&self, most: usize) -> bool {
-        let waits = |waits: &&Waits| waits.why != Why::Later;
-        self.aside.len() >= most && self.aside.values().filter(waits).count() >= most
-    }
 }
 
 /// All subscriptions.

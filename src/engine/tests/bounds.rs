@@ -61,7 +61,7 @@ fn read_all(engine: &mut Engine, id: SubscriptionId) -> (usize, usize) {
     (reads, messages)
 }
 
-fn named(engine: &mut Engine) -> Vec<SubscriptionId> {
+pub(super) fn named(engine: &mut Engine) -> Vec<SubscriptionId> {
     let mut named = Vec::new();
     engine.take_wakes(&mut named);
     named

@@ -2,7 +2,7 @@
 
 use super::model::{FILTERS, From, TOPICS, World};
 use super::{payload, small};
-use crate::engine::discover::Portions;
+use crate::engine::discover::{PORTIONS, Portions};
 use crate::engine::ledger::Ledger;
 use crate::wire::{Digest, Lag, Which};
 use proptest::prelude::*;
@@ -154,6 +154,7 @@ proptest! {
             free: 1,
             wakes: 4,
             evictions: 3,
+            ..PORTIONS
         };
         run(&mut world, spread, steps);
     }

@@ -31,8 +31,20 @@ fn payloads() -> &'static [(Bytes, Digest)] {
     })
 }
 
-const SMALLEST: Portions =
-    Portions { work: 5, sweep: 5, first: 1, recent: 1, window: 2, free: 1, wakes: 3, evictions: 3 };
+const SMALLEST: Portions = Portions {
+    work: 5,
+    sweep: 5,
+    first: 1,
+    recent: 1,
+    window: 2,
+    free: 1,
+    wakes: 3,
+    evictions: 3,
+    ..PORTIONS
+};
+
+/// Whoever waits for what arrives waits in one topic or two.
+const IMPATIENT: Portions = Portions { aside: 2, aside_free: 1, wakes: 3, ..PORTIONS };
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -250,14 +262,7 @@ impl World {
         let next = topics
             .map(|topic| (topic.id, if all { topic.log.first() } else { topic.log.next() }))
             .collect();
-        self.readers.push(Reader::new(
-            id,
-            filter,
-            large,
-            next,
-            (self.roomy, all),
-            self.engine.position(),
-        ));
+        self.readers.push(Reader::new(id, filter, large, next, (self.roomy, all), &self.engine));
     }
 
     fn resume(&mut self, index: usize, list: bool) {
@@ -283,9 +288,8 @@ impl World {
         });
         let (next, filter, large, id) = (next.collect(), old.filter.clone(), old.large, old.id);
         let begun = self.engine.subscribe(filter.clone(), &start, Lag::Oldest);
-        let born = self.engine.position();
         self.unsubscribe(id);
-        self.readers.push(Reader::new(begun, filter, large, next, (true, false), born));
+        self.readers.push(Reader::new(begun, filter, large, next, (true, false), &self.engine));
     }
 
     fn unsubscribe(&mut self, id: SubscriptionId) {
@@ -427,6 +431,17 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..300),
     ) {
         run(World::new(None, SMALLEST), &steps);
+    }
+
+    /// What would hold others up is told as a gap.
+    #[test]
+    fn so_they_are_where_few_may_wait_for_what_arrives(
+        steps in proptest::collection::vec(step(), 1..300),
+        smallest in any::<bool>(),
+    ) {
+        let Portions { aside, aside_free, .. } = IMPATIENT;
+        let smallest = smallest.then_some(Portions { aside, aside_free, ..SMALLEST });
+        run(World::new(None, smallest.unwrap_or(IMPATIENT)), &steps);
     }
 
     /// What does not fit is told as a gap, and what still arrives may be given up.
