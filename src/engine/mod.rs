@@ -96,6 +96,7 @@ pub use keys::Keys;
 pub use limits::Limits;
 pub use log::Origin;
 pub use payload::Payload;
+pub use progress::Overtaken;
 pub use publish::{Publication, Receipt};
 pub use query::Ranking;
 pub use repair::Repaired;

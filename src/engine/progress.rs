@@ -5,6 +5,17 @@ use super::{Engine, SubscriptionId};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+/// Where a subscription stands in a topic that others have overtaken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overtaken {
+    /// The topic's id.
+    pub topic: u64,
+    /// The sequence that is next.
+    pub next: u64,
+    /// Nothing that is still to come of it stands before this position.
+    pub position: u64,
+}
+
 impl Engine {
     /// The position up to which a subscription has had everything, also of what arrives.
     pub fn had(&self, id: SubscriptionId) -> u64 {
@@ -21,9 +32,9 @@ impl Engine {
         next.min(self.passed(s))
     }
 
-    /// What a subscription is still to have of what others have overtaken: the ids of topics, and
-    /// the next sequence in each. `by` is the highest position that it was handed.
-    pub fn overtaken(&self, id: SubscriptionId, by: u64) -> Vec<(u64, u64)> {
+    /// What a subscription is still to have of what others have overtaken, in whatever order. `by` is
+    /// the highest position that it was handed.
+    pub fn overtaken(&self, id: SubscriptionId, by: u64) -> Vec<Overtaken> {
         let Some(s) = self.subscriptions.get(id) else {
             return Vec::new();
         };
@@ -32,7 +43,12 @@ impl Engine {
         let late = s.window.iter().map(|Reverse(cursor)| cursor);
         let late = late.filter(|cursor| (1..=by).contains(&cursor.position));
         let late = late.chain(s.aside.values().map(|waits| &waits.cursor));
-        late.map(|cursor| (cursor.topic, cursor.next)).collect()
+        late.map(|cursor| Overtaken {
+            topic: cursor.topic,
+            next: cursor.next,
+            position: if cursor.position == 0 { s.had + 1 } else { cursor.position },
+        })
+        .collect()
     }
 
     /// The position up to which a subscription has had everything but what was

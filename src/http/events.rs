@@ -7,6 +7,7 @@
 use super::large::{Evicted, LargeText};
 use super::problem::Problem;
 use super::resume::{self, EventId};
+use super::sent::{Sent, Unsent};
 use super::{Shared, api, name, room};
 use crate::engine::{Charge, Engine, Item, MessageRef, SubscriptionId};
 use crate::json::{self, Head, Payload};
@@ -69,7 +70,7 @@ pub(super) async fn subscribe(
     let from = resume::from(parameters.from.as_deref().unwrap_or("new"))?;
     let lag = lag(parameters.lag.as_deref().unwrap_or("oldest"))?;
     // A browser that connects again sends the header, to the address that it was given.
-    let last = match api::only(&headers, &LAST_EVENT_ID)?.filter(|id| !id.is_empty()) {
+    let mut last = match api::only(&headers, &LAST_EVENT_ID)?.filter(|id| !id.is_empty()) {
         Some(id) => Some(id.parse::<EventId>()?),
         None => parameters.last_event_id.as_deref().map(str::parse).transpose()?,
     };
@@ -83,6 +84,12 @@ pub(super) async fn subscribe(
             ),
         ));
     };
+    if let Some(last) = &mut last
+        && last.since.run != shared.core.with(|engine| engine.run())
+    {
+        // Topics have other ids here.
+        last.overtaken.clear();
+    }
     let named = last.iter().flat_map(|last| &last.overtaken).filter_map(|(id, next)| {
         let (topic, epoch) = shared.core.with(|engine| engine.topic_of(*id))?;
         Some((topic, epoch, *next))
@@ -138,11 +145,10 @@ enum Read {
 }
 
 impl Read {
-    // The topic's id, and the first sequence.
-    fn stands(&self) -> (u64, u64) {
+    fn unsent(&self) -> Unsent {
         match self {
-            Self::Message(message) => (message.id, message.sequence),
-            Self::Gap { id, first, .. } => (*id, *first),
+            Self::Message(message) => (message.id, message.sequence, Some(message.position)),
+            Self::Gap { id, first, .. } => (*id, *first, None),
         }
     }
 }
@@ -229,10 +235,7 @@ struct Events {
     open: Option<Open>,
     // For the inbox, what is open, and the text of them that the client has not taken.
     charge: Option<Arc<Charge>>,
-    // Up to where everything was sent.
-    sent: EventId,
-    // What has been overtaken, as of the last read.
-    behind: Vec<(u64, u64)>,
+    sent: Sent,
     exact: bool,
     // What stands before the first event.
     prelude: Vec<u8>,
@@ -318,40 +321,41 @@ impl Events {
             let had = if exact { engine.had(id) } else { engine.reached(id) };
             let had_all = read == Ok(false) && had == engine.position();
             let since = Position { run: engine.run(), position: engine.position() };
-            let overtaken = if exact { Vec::new() } else { engine.overtaken(id, inbox.highest) };
-            (id, head, read, had_all, (since, overtaken))
+            (id, head, read, had_all, since)
         };
-        let (id, head, read, had_all, (since, overtaken)) = shared.core.with(begin);
+        let (id, head, read, had_all, since) = shared.core.with(begin);
         let topic = head.map(|(epoch, next)| (epoch, next - 1));
-        let mut here = EventId { since, topic, overtaken };
-        let retry = RETRY + rand::random::<u64>() % RETRY;
-        let mut prelude = format!("retry: {retry}\n").into_bytes();
-        if had_all {
-            // Nothing stands between what there was and this moment. Otherwise the first event
-            // says where the stream stands; and before that, it is as if it had not begun.
-            let _ = writeln!(prelude, "id: {here}");
-        }
-        prelude.push(b'\n');
+        let mut here = EventId { since, topic, overtaken: Vec::new() };
         if !had_all {
             // It has come no further than the last time, until it has sent something.
             let last = last.filter(|last| last.since.run == since.run);
             here.since.position = last.map_or(0, |last| last.since.position);
+            here.overtaken = last.map_or_else(Vec::new, |last| last.overtaken.clone());
         }
         let charge = inbox.settle(room);
-        Self {
+        let mut events = Self {
             stop: shared.stop.clone(),
             subscription: Subscription { shared, id },
             inbox,
             open: None,
             charge: Some(charge),
-            behind: here.overtaken.clone(),
-            sent: here,
+            sent: Sent::new(here),
             exact,
-            prelude,
+            prelude: Vec::new(),
             ending: read.err(),
             ended: false,
             _permit: permit,
+        };
+        events.look_behind();
+        let retry = RETRY + rand::random::<u64>() % RETRY;
+        events.prelude = format!("retry: {retry}\n").into_bytes();
+        if had_all {
+            // Nothing stands between what there was and this moment. Otherwise the first event
+            // says where the stream stands; and before that, it is as if it had not begun.
+            let _ = writeln!(events.prelude, "id: {}", events.sent);
         }
+        events.prelude.push(b'\n');
+        events
     }
 
     // The next chunk of the body; none at its end.
@@ -430,35 +434,12 @@ impl Events {
         }
     }
 
-    // What was overtaken before, or is now, has not been had, until an event of it is sent.
     fn look_behind(&mut self) {
-        if self.exact {
-            return;
-        }
-        let id = self.subscription.id;
-        let before = &mut self.sent.overtaken;
-        // All events of the read before have been sent.
-        before.clone_from(&self.behind);
-        let highest = self.inbox.highest;
-        self.behind = self.subscription.shared.core.with(|engine| engine.overtaken(id, highest));
-        for (topic, next) in &self.behind {
-            if before.iter().all(|(of, _)| of != topic) {
-                // What was read of it is not sent yet.
-                let mut read = self.inbox.read.iter().map(Read::stands);
-                let first = read.find(|(of, _)| of == topic).map_or(*next, |(_, first)| first);
-                before.push((*topic, first));
-            }
-        }
-        if self.inbox.read.is_empty() {
-            before.clone_from(&self.behind);
-        }
-    }
-
-    // An event of a topic is sent, the last before `next`.
-    fn catches_up(&mut self, topic: u64, next: u64) {
-        let overtaken = self.sent.overtaken.iter_mut().find(|(of, _)| *of == topic);
-        if let Some((_, at)) = overtaken {
-            *at = next.max(*at);
+        if !self.exact {
+            let (id, highest) = (self.subscription.id, self.inbox.highest);
+            let core = &self.subscription.shared.core;
+            let behind = core.with(|engine| engine.overtaken(id, highest));
+            self.sent.read(behind, self.inbox.read.iter().map(Read::unsent));
         }
     }
 
@@ -476,7 +457,7 @@ impl Events {
             self.look_behind();
             match read {
                 Ok(false) => {
-                    self.sent.since.position = position;
+                    self.sent.reached(position);
                     let _ = writeln!(out, "id: {}", self.sent);
                 }
                 Ok(true) => {}
@@ -530,25 +511,21 @@ impl Events {
             }
         };
         self.open = Some(open);
-        self.catches_up(message.id, message.sequence + 1);
-        // One that was overtaken comes late.
-        let position = &mut self.sent.since.position;
-        *position = if self.exact { message.position } else { message.position.max(*position) };
-        self.sent.topic = self.exact.then_some((message.epoch, message.sequence));
+        let epoch = self.exact.then_some(message.epoch);
+        self.sent.event(message.id, epoch, message.sequence, Some(message.position));
     }
 
     fn write_gap(&mut self, gap: Read, out: &mut Vec<u8>) {
         let Read::Gap { id, topic, epoch, first, last, cause, exact } = gap else {
             return;
         };
-        self.catches_up(id, last + 1);
+        self.sent.event(id, self.exact.then_some(epoch), last, None);
         let data = json!({
             "event": "gap", "topic": &*topic, "first": first, "last": last,
             "cause": json::cause(cause), "epoch": epoch.to_string(), "exact": exact,
         });
         let _ = write!(out, "event: gap\ndata: {data}\n");
         if self.exact {
-            self.sent.topic = Some((epoch, last));
             let _ = writeln!(out, "id: {}", self.sent);
         }
         out.push(b'\n');

@@ -31,6 +31,7 @@ mod reader;
 mod relay;
 mod resume;
 mod room;
+mod sent;
 mod small;
 pub(crate) mod websocket;
 

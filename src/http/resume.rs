@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 /// The id of an event, `RUN-POSITION`, or `RUN-POSITION-EPOCH-SEQUENCE` where the filter is one
 /// topic: everything up to here has been sent. Where the filter has wildcards, `~TOPIC.SEQUENCE`
-/// may follow, some times: of that topic, by its id, everything from that sequence on has not.
+/// may follow, 32 times at most: of that topic, by its id, everything from that sequence on has not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EventId {
     pub(super) since: Position,
@@ -18,8 +18,8 @@ pub(super) struct EventId {
     pub(super) overtaken: Vec<(u64, u64)>,
 }
 
-/// As many as a subscription waits for, before a read and after it.
-const OVERTAKEN: usize = 32;
+/// So many topics an id names: it is a header of a request, and stands with every event.
+pub(super) const OVERTAKEN: usize = 32;
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

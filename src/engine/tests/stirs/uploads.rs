@@ -272,19 +272,20 @@ impl World {
         } else {
             (engine.had(old.id), Vec::new())
         };
-        let names: Vec<_> = overtaken.iter().map(|(id, _)| engine.topic_of(*id).unwrap()).collect();
-        let shown = names.iter().zip(&overtaken).map(|((topic, epoch), (_, next))| Resume {
+        let names: Vec<_> =
+            overtaken.iter().map(|one| engine.topic_of(one.topic).unwrap()).collect();
+        let shown = names.iter().zip(&overtaken).map(|((topic, epoch), one)| Resume {
             topic,
             epoch: *epoch,
-            next: *next,
+            next: one.next,
         });
         let since = Position { run: engine.run(), position };
         let start = Start::Resume { since, topics: shown.collect() };
         let next = engine.topics.iter().flatten().map(|topic| {
             let after = |of: &u64| self.history[&(topic.id, *of)].position > position;
             let next = (1..topic.log.next()).find(after).unwrap_or(topic.log.next());
-            let named = overtaken.iter().find(|(id, _)| *id == topic.id);
-            (topic.id, named.map_or(next, |(_, next)| *next))
+            let named = overtaken.iter().find(|one| one.topic == topic.id);
+            (topic.id, named.map_or(next, |one| one.next))
         });
         let (next, filter, large, id) = (next.collect(), old.filter.clone(), old.large, old.id);
         let begun = self.engine.subscribe(filter.clone(), &start, Lag::Oldest);

@@ -169,8 +169,8 @@ impl Reader {
     // Where it says that it is, it is.
     fn check_position(&self, engine: &Engine, history: &History) {
         let (had, reached) = (engine.had(self.id), engine.reached(self.id));
-        let overtaken: BTreeMap<_, _> =
-            engine.overtaken(self.id, self.highest).into_iter().collect();
+        let overtaken = engine.overtaken(self.id, self.highest);
+        let overtaken: BTreeMap<_, _> = overtaken.iter().map(|one| (one.topic, one)).collect();
         for ((id, sequence), said) in history {
             let slot = engine.by_id.get(id);
             let Some(topic) = slot.and_then(|slot| engine.topic(*slot)) else { continue };
@@ -179,7 +179,9 @@ impl Reader {
             }
             let of = (topic.name.as_ref(), sequence);
             assert!(said.position > had, "{of:?} is to come, and it had all up to {had}");
-            let named = overtaken.get(id).is_some_and(|next| next <= sequence);
+            let named = overtaken.get(id).is_some_and(|one| one.next <= *sequence);
+            let before = overtaken.get(id).is_none_or(|one| one.position <= said.position);
+            assert!(before, "{of:?} stands before its topic's position");
             assert!(named || said.position > reached, "{of:?} was passed, and is not named");
             assert!(
                 named || said.position > self.highest,
