@@ -7,7 +7,7 @@
 
 use super::discover::lagged;
 use super::replay::Large;
-use super::subscription::{Cursor, Subscription, Subscriptions, Waits, Why};
+use super::subscription::{Arrives, Cursor, Subscription, Subscriptions, Waits, Why};
 use super::topic::Topic;
 use super::{Charge, Engine, Item, SubscriptionId};
 use crate::wire::{Code, Lag, Refusal};
@@ -41,12 +41,13 @@ impl Engine {
             if s.lag == Lag::Disconnect {
                 return Err(self.waits_too_long(&cursor));
             }
-            cursor.skips = true;
+            cursor.arrives = Arrives::Passed;
             s.window.push(Reverse(cursor));
             return Ok(());
         }
         if let Some(arriving) = arriving {
-            let whole = large == Large::Whole || cursor.patient || why == Why::Blocked;
+            let whole =
+                large == Large::Whole || cursor.arrives == Arrives::Patient || why == Why::Blocked;
             let list = if whole { &mut arriving.whole } else { &mut arriving.waiting };
             Subscriptions::line_up(list, id);
         }
@@ -83,7 +84,7 @@ impl Engine {
         };
         sink(Item::Abort { code: Code::OVERTAKEN });
         if let Some(waits) = s.aside.get_mut(&open.slot) {
-            waits.cursor.patient = true;
+            waits.cursor.arrives = Arrives::Patient;
             let topic = self.topics.get_mut(open.slot as usize).and_then(Option::as_deref_mut);
             let entry = topic.and_then(|topic| topic.log.get_mut(waits.cursor.next));
             if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
@@ -125,7 +126,7 @@ impl Engine {
             arriving.waiting.remove(&id);
             arriving.whole.remove(&id);
         }
-        cursor.skips = true;
+        cursor.arrives = Arrives::Passed;
         s.window.push(Reverse(cursor));
         Ok(true)
     }

@@ -8,7 +8,7 @@
 
 use super::forgotten::lost;
 use super::start::{After, Kind, View};
-use super::subscription::{Cursor, News, Subscription, Why};
+use super::subscription::{Arrives, Cursor, News, Subscription, Why};
 use super::topic::Topic;
 use super::{Charge, Engine, Slot, SubscriptionId};
 use crate::wire::{Code, Filter, Refusal};
@@ -438,8 +438,7 @@ fn cursor(
         // One that is read in order has been told of the topic with the message before, if that
         // came after it began. To be told again changes nothing.
         announced: if apart { known.is_some() } else { before > s.began },
-        patient: false,
-        skips: false,
+        arrives: Arrives::AsWanted,
         lasts: false,
     }
 }

@@ -5,7 +5,7 @@ use super::log::Entry;
 use super::out::{Came, Out};
 use super::replay::{Large, Wanted};
 use super::start::After;
-use super::subscription::{Cursor, Open, Why};
+use super::subscription::{Arrives, Cursor, Open, Why};
 use super::topic::Topic;
 use super::{Item, MessageRef};
 use crate::wire::{Code, GapCause, Lag};
@@ -127,14 +127,14 @@ impl Step<'_> {
                     self.pass(cursor, is_evicted, GapCause::Evicted, out);
                     continue;
                 }
-                Body::Arriving(_) if cursor.skips => {
+                Body::Arriving(_) if cursor.arrives == Arrives::Passed => {
                     self.abort(Code::OVERTAKEN, out);
                     out.skip(cursor.next, cursor.next, GapCause::Skipped);
                     cursor.go_to(cursor.next + 1);
                     continue;
                 }
                 Body::Large { .. } | Body::Arriving(_) => {
-                    if let Err(next) = self.large(message, cursor.patient, out) {
+                    if let Err(next) = self.large(message, cursor.arrives, out) {
                         return next;
                     }
                 }
@@ -151,7 +151,7 @@ impl Step<'_> {
     fn large<S: FnMut(Item<'_>)>(
         &mut self,
         message: MessageRef<'_>,
-        patient: bool,
+        arrives: Arrives,
         out: &mut Out<'_, S>,
     ) -> Result<(), Next> {
         let complete = message.is_complete();
@@ -161,7 +161,7 @@ impl Step<'_> {
             Large::Whole => return Err(Next::Stalled),
             Large::Pieces => {
                 if self.open.is_none() {
-                    if patient && !complete {
+                    if arrives == Arrives::Patient && !complete {
                         return Err(Next::Stalled);
                     }
                     *self.open = Some(Open { slot: self.slot, offset: 0 });

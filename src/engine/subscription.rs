@@ -46,18 +46,26 @@ pub(super) struct Cursor {
     pub(super) begin: u64,
     pub(super) next: u64,
     pub(super) announced: bool,
-    // It has made way for others, and is handed out once it is complete.
-    pub(super) patient: bool,
-    // Its message is passed over, if it still arrives: others would have to wait for it.
-    pub(super) skips: bool,
+    pub(super) arrives: Arrives,
     // It goes on into the next window, because how far this one went in its topic is not known.
     pub(super) lasts: bool,
+}
+
+/// What becomes of a large message, if it still arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Arrives {
+    /// It is handed out in the way that the subscription wants it.
+    AsWanted,
+    /// It has made way for others, and is handed out once it is complete.
+    Patient,
+    /// It is passed over: others would have to wait for it.
+    Passed,
 }
 
 impl Cursor {
     /// To another message, which has not made way for anything.
     pub(super) fn go_to(&mut self, next: u64) {
-        (self.next, self.patient, self.skips) = (next, false, false);
+        (self.next, self.arrives) = (next, Arrives::AsWanted);
     }
 }
 

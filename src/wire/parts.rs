@@ -129,7 +129,8 @@ pub enum Lag {
 pub enum GapCause {
     /// They have left the cache.
     Evicted,
-    /// They were passed over, as [`Lag::Newest`] asks.
+    /// They were passed over, as [`Lag::Newest`] asks; or one that still arrives was, as the
+    /// subscription waits for very many of these.
     Skipped,
     /// Their publisher went away half-way.
     Aborted,

@@ -137,7 +137,7 @@ fn who_waits_no_more_is_in_no_list() {
         read(engine, id, Large::Whole, &mut Seen::default()).unwrap();
     }
     let topics = engine.topics.iter_mut().flatten();
-    let lists = topics.flat_map(|topic| topic.log.get_mut(1).unwrap().body.arriving());
+    let lists = topics.filter_map(|topic| topic.log.get_mut(1).unwrap().body.arriving());
     let waiting: usize = lists.map(|arriving| arriving.waiting.len() + arriving.whole.len()).sum();
     assert_eq!(waiting, 1024);
 }

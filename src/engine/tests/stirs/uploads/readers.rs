@@ -214,7 +214,7 @@ impl Reader {
                             assert!(self.impatient && self.large != Large::Apart);
                             assert_eq!(history[&of].state, State::Arriving);
                         }
-                        other => panic!("{other:?}"),
+                        GapCause::Late => panic!("nothing has a deadline"),
                     }
                 }
                 assert!(self.part.as_ref().is_none_or(|part| part.of.0 != *id));
