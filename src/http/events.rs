@@ -389,9 +389,7 @@ impl Events {
                     self.ending = read.err();
                     self.look_behind();
                 }
-                Came::Full
-                    if full.is_some_and(|since: Instant| since.elapsed() > room::PATIENCE) =>
-                {
+                Came::Full if full.is_some_and(|since: Instant| since.elapsed() > self.room()) => {
                     self.ending = Some(Refusal::new(
                         Code::OVERLOADED,
                         "the daemon holds as much for its peers as it may: connect again later",
@@ -410,6 +408,10 @@ impl Events {
                 Came::Silence => return Some(Ok(self.keep_alive())),
             }
         }
+    }
+
+    fn room(&self) -> Duration {
+        self.subscription.shared.room
     }
 
     // Waits for what there is to read, and reads it if there is room.

@@ -105,6 +105,8 @@ pub(crate) struct Shared {
     waiting: Semaphore,
     // How long a body may stand still.
     patience: Duration,
+    // How long a stream of events waits for room.
+    room: Duration,
     // How long a stream of events may be silent.
     keep_alive: Duration,
 }
@@ -135,6 +137,7 @@ impl Shared {
             reserve: Arc::new(Semaphore::new(RESERVE)),
             waiting: Semaphore::new(RESERVE),
             patience: pace::PATIENCE,
+            room: room::PATIENCE,
             keep_alive: events::KEEP_ALIVE,
         }
     }

@@ -50,6 +50,7 @@ impl Face {
         let origins = Origins::parse(["https://app.example"]).unwrap();
         let mut shared = Shared::new(core, origins, certificate, 4433, stopping);
         shared.patience = patience;
+        shared.room = 4 * PATIENCE;
         shared.keep_alive = Duration::from_millis(200);
         let shared = Arc::new(shared);
         let router = router(shared.clone(), Router::new());

@@ -136,6 +136,25 @@ async fn streams_of_events_wait_for_room_and_miss_nothing() {
 }
 
 #[tokio::test]
+async fn streams_of_events_that_get_no_room_are_told_and_end() {
+    let face = face();
+    let mut events: Events = ask(face.address, "GET", "/v1/events/a").events().await;
+    within(events.block()).await.unwrap();
+    within(face.until(|face| face.held() == REQUEST)).await;
+    let _all = face.shared.budget.take(face.shared.budget.most() - REQUEST).unwrap();
+    face.publish("a", b"x");
+    let since = Instant::now();
+    let ended = within(events.event()).await.unwrap();
+    assert!(since.elapsed() >= face.shared.room, "{:?}", since.elapsed());
+    assert_eq!(ended.event.as_deref(), Some("ended"));
+    assert_eq!(
+        (&ended.json()["name"], &ended.json()["retry"]),
+        (&"overloaded".into(), &true.into())
+    );
+    assert!(within(events.block()).await.is_none());
+}
+
+#[tokio::test]
 async fn an_answer_whose_message_leaves_the_cache_breaks_off() {
     let face = face();
     face.publish("a", &vec![7; 1 << 20]);
