@@ -420,6 +420,8 @@ impl Events {
         let read = poll_fn(|context| {
             // Held while it waits: nothing.
             let Some(room) = shared.budget.take(ROUND.min(shared.budget.most())) else {
+                // One that has had everything needs none.
+                ready!(shared.core.poll_unread(*id, context));
                 return Poll::Ready(Came::Full);
             };
             let read = shared.core.poll_read(*id, context, BATCH, &mut |item| inbox.take(&item));

@@ -332,6 +332,19 @@ impl<L: Lock> Core<L> {
         drop(before);
         if any { Poll::Ready(Ok(false)) } else { Poll::Pending }
     }
+
+    /// Ready when there is something to read, or to end for; the context is woken when there is.
+    pub(crate) fn poll_unread(&self, id: SubscriptionId, context: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.lock();
+        if inner.closed || !inner.engine.rest(id) {
+            return Poll::Ready(());
+        }
+        let reader = Reader { of: id, waker: Some(context.waker().clone()), in_line: false };
+        let before = inner.reader(id).replace(reader);
+        drop(inner);
+        drop(before);
+        Poll::Pending
+    }
 }
 
 // The daemon stops when this is dropped.
