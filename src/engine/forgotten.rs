@@ -35,6 +35,12 @@ impl Forgotten {
         self.number + self.topics.len() as u64
     }
 
+    /// Whether one that has looked at those below this number is to look soon, before others take
+    /// the place of what it has not looked at.
+    pub(super) fn is_due(&self, seen: u64) -> bool {
+        self.next() - seen >= MOST as u64 / 2
+    }
+
     /// A topic was forgotten, with these first and next sequences, and this position of its last
     /// message.
     pub(super) fn push(

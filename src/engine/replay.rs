@@ -107,6 +107,14 @@ impl Engine {
         mut wanted: Wanted,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Result<bool, Refusal> {
+        // By the time that it looks again they may be more than are remembered.
+        if self.forgotten.is_due(s.forgotten)
+            && let Some(filter) = s.filter.take()
+        {
+            let checked = self.forgotten.check(s, &filter, self.run);
+            s.filter = Some(filter);
+            checked?;
+        }
         let apart = wanted.large == Large::Apart;
         let sweeps = s.sweep.is_some();
         let portion = if sweeps { self.portions.sweep } else { self.portions.work };

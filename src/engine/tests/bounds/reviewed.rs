@@ -106,6 +106,26 @@ fn a_session_of_256_that_know_a_thousand_topics_each_ends_in_bounds() {
     engine.audit();
 }
 
+// 257 topics that were forgotten while it looked through the names ended a subscription that none
+// of them concerned: whoever made new topics fast enough kept all wildcards from beginning.
+#[test]
+fn topics_that_are_forgotten_end_nobody_whom_they_do_not_concern() {
+    let engine = &mut engine(Limits { topics: 5000, ..Limits::default() });
+    fill(engine, 4999);
+    publish(engine, 1, "a/x", &one(1), None).unwrap();
+    let id = begin(engine, "*/x", &Start::All);
+    let (mut seen, mut made) = (Vec::new(), 0);
+    while engine.read(id, READ, &mut see(&mut seen)).unwrap() {
+        // Somebody who never stops would have it look for ever.
+        for _ in 0..if made < 2000 { 100 } else { 0 } {
+            made += 1;
+            publish(engine, 1, &format!("new/{made}"), &one(made), None).unwrap();
+        }
+    }
+    assert!(made > 1000, "{made}");
+    assert_eq!(seen, ["a/x 1"]);
+}
+
 #[test]
 fn one_that_asked_to_be_ended_is_not_told_a_gap() {
     let engine = &mut engine(Limits::default().with_cache(4 << 20));
