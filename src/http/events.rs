@@ -442,8 +442,9 @@ impl Events {
         if !self.exact {
             let (id, highest) = (self.subscription.id, self.inbox.highest);
             let core = &self.subscription.shared.core;
-            let behind = core.with(|engine| engine.overtaken(id, highest));
-            self.sent.read(behind, self.inbox.read.iter().map(Read::unsent));
+            let (reached, behind) =
+                core.with(|engine| (engine.reached(id), engine.overtaken(id, highest)));
+            self.sent.read(reached, behind, self.inbox.read.iter().map(Read::unsent));
         }
     }
 

@@ -19,6 +19,10 @@ pub(super) struct Sent {
     edge: u64,
     // What is overtaken, as of the last read.
     behind: Vec<Overtaken>,
+    // What the id named from which the stream goes on, and how far that had come: until the stream
+    // is there, who goes on from it has had no more of these than what is sent of them here.
+    claimed: Vec<Overtaken>,
+    claims: u64,
 }
 
 impl fmt::Display for Sent {
@@ -35,13 +39,16 @@ impl Sent {
     pub(super) fn new(since: EventId) -> Self {
         // Where these stand is not known. They are named first, and all fit.
         let before = |&(topic, next): &(u64, u64)| Overtaken { topic, next, position: 0 };
-        let behind = since.overtaken.iter().map(before).collect();
-        Self { position: since.since.position, id: since, edge: u64::MAX, behind }
+        let claimed = since.overtaken.iter().map(before).collect();
+        let position = since.since.position;
+        Self { position, id: since, edge: u64::MAX, behind: Vec::new(), claimed, claims: position }
     }
 
-    /// Some was read: `behind` is overtaken now. All that was read before has been sent.
+    /// Some was read, up to the position `reached`, but for `behind`, which is overtaken now. All
+    /// that was read before has been sent.
     pub(super) fn read(
         &mut self,
+        reached: u64,
         behind: Vec<Overtaken>,
         unsent: impl DoubleEndedIterator<Item = Unsent>,
     ) {
@@ -49,11 +56,17 @@ impl Sent {
         // The first of each topic stands last here.
         first.extend(unsent.rev().map(|(topic, sequence, position)| (topic, (sequence, position))));
         let before = std::mem::replace(&mut self.behind, behind);
-        if first.is_empty() {
-            return self.name(self.behind.clone());
-        }
         // What was overtaken before, or is now, has not been had until an event of it is sent.
-        let mut open = before;
+        let mut open = self.claimed.clone();
+        if reached >= self.claims {
+            self.claimed.clear();
+        }
+        if first.is_empty() {
+            open.clone_from(&self.claimed);
+        } else {
+            let known: HashSet<u64> = open.iter().map(|one| one.topic).collect();
+            open.extend(before.into_iter().filter(|one| !known.contains(&one.topic)));
+        }
         let known: HashSet<u64> = open.iter().map(|one| one.topic).collect();
         let new = self.behind.iter().filter(|one| !known.contains(&one.topic));
         open.extend(new.map(|one| match first.get(&one.topic) {
@@ -96,7 +109,9 @@ impl Sent {
         position: Option<u64>,
     ) {
         let named = self.id.overtaken.iter_mut().find(|(of, _)| *of == topic);
-        if let Some((_, next)) = named {
+        let claimed = self.claimed.iter_mut().find(|one| one.topic == topic);
+        for next in named.map(|(_, next)| next).into_iter().chain(claimed.map(|one| &mut one.next))
+        {
             *next = (*next).max(sequence + 1);
         }
         if let Some(epoch) = epoch {
