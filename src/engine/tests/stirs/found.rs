@@ -164,3 +164,21 @@ fn whoever_wants_the_newest_skips_what_made_room_while_one_before_it_arrives() {
     assert_eq!(seen, [(2, 100, Some(GapCause::Skipped)), (101, 101, None)]);
     engine.audit();
 }
+
+// It looked after more had come, and began with what had been aborted above the one that arrived.
+#[test]
+fn whoever_begins_with_the_newest_gets_what_arrived_then_below_an_aborted_one() {
+    let engine = &mut engine(small());
+    engine.portions = Portions { sweep: 1, first: 1, ..PORTIONS };
+    publish(engine, 1, "a", &Bytes::from_static(b"x"), None).unwrap();
+    let upload = arrive(engine, "b", SIZE, &whole().slice(..60_000));
+    let aborted = arrive(engine, "b", SIZE, &whole().slice(..1000));
+    engine.abort(aborted);
+    let id = engine.subscribe("**".parse().unwrap(), &Start::Latest, Lag::Oldest);
+    publish(engine, 1, "b", &Bytes::from_static(b"x"), None).unwrap();
+    engine.append(upload, whole().slice(60_000..)).unwrap();
+    assert_eq!(read_all(engine, id, Large::Pieces), ["a 1", "begin b 1"]);
+    engine.end(1, upload, Digest::of(&whole())).unwrap();
+    assert_eq!(read_all(engine, id, Large::Pieces), ["end", "gap b 2 2", "b 3"]);
+    engine.audit();
+}
