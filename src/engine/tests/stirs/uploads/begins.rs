@@ -90,11 +90,10 @@ impl Begin {
         gone: impl Fn(u64) -> bool,
     ) -> bool {
         let earliest = match self.by {
-            By::Number => self.next,
-            By::Complete(newest) if !gone(newest) => self.next,
             // A gap may tell more than has left the cache since: it looks in portions.
             By::Oldest if gone(1) => 1,
-            By::Oldest => self.next,
+            By::Complete(newest) if gone(newest) => 1,
+            By::Number | By::Oldest | By::Complete(_) => self.next,
             // Of what it asked for nothing is there: with any that was there before.
             _ => 1,
         };

@@ -1,6 +1,6 @@
 //! Those who read, what must be true of what they get, and what they are to be named for.
 
-use super::begins::Begins;
+use super::begins::{Begin, Begins};
 use super::steps::Asks;
 use super::{FILTERS, History, SIZE, Said, State, TOPICS, payloads};
 use crate::engine::body::Body;
@@ -114,9 +114,8 @@ impl Reader {
             (None, Some(begin)) if begin.is_exact() => {
                 begin.latest(&History::new(), of.0, |_| false)
             }
-            (None, Some(_)) => u64::MAX,
             (None, None) if said.position > self.born => 1,
-            (None, None) => u64::MAX,
+            (None, _) => u64::MAX,
         };
         !engine.by_id.contains_key(&of.0) && self.filter.matches(TOPICS[said.topic]) && next <= of.1
     }
@@ -204,8 +203,8 @@ impl Reader {
     fn misses(&self, engine: &Engine, history: &History) -> bool {
         let ends = self.asks.lag == Lag::Disconnect;
         history.iter().any(|(of, said)| {
-            let is_begun = self.next.contains_key(&of.0)
-                || self.begins.get(&of.0).is_none_or(|begin| begin.is_exact());
+            let is_begun =
+                self.next.contains_key(&of.0) || self.begins.get(&of.0).is_none_or(Begin::is_exact);
             let next = if is_begun { self.next_of(of.0, history, |_| false) } else { 1 };
             let is_known = self.begins.contains_key(&of.0) || self.next.contains_key(&of.0);
             let is_its = self.filter.matches(TOPICS[said.topic])
