@@ -71,6 +71,14 @@ pub(super) enum Asked {
     Payload(Option<usize>),
 }
 
+fn asked() -> impl Strategy<Value = Asked> {
+    prop_oneof![
+        Just(Asked::Latest),
+        (0..20_u64).prop_map(Asked::Sequence),
+        proptest::option::of(0..3_usize).prop_map(Asked::Payload),
+    ]
+}
+
 fn asks() -> impl Strategy<Value = Asks> {
     let large = prop_oneof![Just(Large::Pieces), Just(Large::Whole), Just(Large::Apart)];
     let start = prop_oneof![
@@ -85,7 +93,7 @@ fn asks() -> impl Strategy<Value = Asks> {
         1 => Just(Lag::Newest),
         1 => Just(Lag::Disconnect),
     ];
-    let deadline = prop_oneof![3 => Just(0)];
+    let deadline = prop_oneof![3 => Just(0), 1 => 1..30_u64];
     (0..FILTERS.len(), large, start, lag, deadline).prop_map(
         |(filter, large, start, lag, deadline)| Asks { filter, large, start, lag, deadline },
     )
@@ -112,5 +120,6 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         2 => index.clone().prop_map(Step::Look),
         1 => index.prop_map(Step::Rest),
         2 => (1..10_u64).prop_map(Step::Wait),
+        1 => (0..TOPICS.len(), asked()).prop_map(|(topic, asked)| Step::Get(topic, asked)),
     ]
 }
