@@ -121,6 +121,15 @@ impl Step<'_> {
                     continue;
                 }
                 Body::Evicted { .. } if self.lag == Lag::Disconnect => return Next::Lost,
+                Body::Evicted { .. } if self.lag == Lag::Newest => {
+                    // As with what has left the log. It was not the newest, when it made room.
+                    let (After::Exactly(edge, _) | After::AtLeast(edge)) = topic.after(self.upto);
+                    let to = topic.begin_latest_before(edge).min(edge).max(cursor.next + 1);
+                    self.abort(Code::EVICTED, out);
+                    out.skip(cursor.next, to - 1, GapCause::Skipped);
+                    cursor.go_to(to);
+                    continue;
+                }
                 Body::Evicted { .. } => {
                     self.abort(Code::EVICTED, out);
                     let is_evicted = |entry: &Entry| matches!(entry.body, Body::Evicted { .. });

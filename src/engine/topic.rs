@@ -201,7 +201,11 @@ impl Topic {
         found.unwrap_or(match below.next() {
             // It may be further back than is looked for: rather all than nothing.
             Some(_) => self.log.first(),
-            None => edge.saturating_sub(1).max(1),
+            // None is complete: the newest that arrives, also below aborted ones.
+            None => {
+                let arriving = self.arriving.range(..edge).next_back().copied();
+                arriving.unwrap_or(edge.saturating_sub(1).max(1))
+            }
         })
     }
 

@@ -3,7 +3,7 @@
 use super::{arrive, engine, publish, small};
 use crate::engine::discover::{PORTIONS, Portions};
 use crate::engine::{Engine, Item, Large, Limits, SubscriptionId, Wanted};
-use crate::wire::{Code, Digest, Lag, Start};
+use crate::wire::{Code, Digest, GapCause, Lag, Start};
 use bytes::Bytes;
 
 const SIZE: u64 = 100_000;
@@ -139,5 +139,46 @@ fn whatever_follows_one_that_was_overtaken_and_aborted_comes_in_parts() {
     assert_eq!(read_all(engine, id, Large::Pieces), ["overtaken", "begin b 1", "end"]);
     engine.abort(first);
     assert_eq!(read_all(engine, id, Large::Pieces), ["gap a 1 1", "begin a 2"]);
+    engine.audit();
+}
+
+// What makes room below an upload keeps its place in the log: so it was told as evicted, one run of
+// it after the other, and all that there was between was handed out.
+#[test]
+fn whoever_wants_the_newest_skips_what_made_room_while_one_before_it_arrives() {
+    let engine = &mut engine(small());
+    let id = engine.subscribe("a".parse().unwrap(), &Start::New, Lag::Newest);
+    arrive(engine, "a", SIZE, &whole().slice(..1000));
+    assert_eq!(read_all(engine, id, Large::Apart), ["apart"]);
+    for n in 0..100 {
+        publish(engine, 1, "a", &Bytes::from(vec![n; 20_000]), None).unwrap();
+    }
+    let mut seen = Vec::new();
+    let wanted = Wanted { large: Large::Apart, ..Wanted::from(1 << 20) };
+    let mut see = |item: Item<'_>| match item {
+        Item::Gap { first, last, cause, .. } => seen.push((first, last, Some(cause))),
+        Item::Message(message) => seen.push((message.sequence(), message.sequence(), None)),
+        _ => {}
+    };
+    while engine.read(id, wanted, &mut see).unwrap() {}
+    assert_eq!(seen, [(2, 100, Some(GapCause::Skipped)), (101, 101, None)]);
+    engine.audit();
+}
+
+// It looked after more had come, and began with what had been aborted above the one that arrived.
+#[test]
+fn whoever_begins_with_the_newest_gets_what_arrived_then_below_an_aborted_one() {
+    let engine = &mut engine(small());
+    engine.portions = Portions { sweep: 1, first: 1, ..PORTIONS };
+    publish(engine, 1, "a", &Bytes::from_static(b"x"), None).unwrap();
+    let upload = arrive(engine, "b", SIZE, &whole().slice(..60_000));
+    let aborted = arrive(engine, "b", SIZE, &whole().slice(..1000));
+    engine.abort(aborted);
+    let id = engine.subscribe("**".parse().unwrap(), &Start::Latest, Lag::Oldest);
+    publish(engine, 1, "b", &Bytes::from_static(b"x"), None).unwrap();
+    engine.append(upload, whole().slice(60_000..)).unwrap();
+    assert_eq!(read_all(engine, id, Large::Pieces), ["a 1", "begin b 1"]);
+    engine.end(1, upload, Digest::of(&whole())).unwrap();
+    assert_eq!(read_all(engine, id, Large::Pieces), ["end", "gap b 2 2", "b 3"]);
     engine.audit();
 }

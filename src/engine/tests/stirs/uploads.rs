@@ -1,20 +1,27 @@
 //! The same while large payloads arrive: whoever has something to read is named, whatever others
 //! have left to be done; nobody is handed anything twice, and nobody misses anything.
 
+mod begins;
+mod followers;
+mod gets;
 mod readers;
+mod sending;
+mod steps;
 
 use super::{FILTERS, TOPICS};
 use crate::engine::discover::{PORTIONS, Portions};
-use crate::engine::tests::{engine, publish, small};
-use crate::engine::{
-    Begun, Engine, Failed, Large, Limits, Opening, Origin, SubscriptionId, Upload, Wanted,
-};
-use crate::wire::{Code, Digest, Lag, Position, ProducerId, Resume, Start};
+use crate::engine::tests::{engine, small};
+use crate::engine::{Engine, Limits, SubscriptionId};
+use crate::wire::{Digest, Position, Resume, Start};
+use begins::Begin;
 use bytes::Bytes;
+use followers::Follower;
 use proptest::prelude::*;
-use readers::{Follower, Reader};
+use readers::Reader;
+use sending::Sending;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::OnceLock;
+use steps::{Asks, IMPATIENT, SMALLEST, Step, step};
 
 /// Large, and no larger than need be.
 const SIZE: usize = 66_000;
@@ -31,73 +38,6 @@ fn payloads() -> &'static [(Bytes, Digest)] {
     })
 }
 
-const SMALLEST: Portions = Portions {
-    work: 5,
-    sweep: 5,
-    first: 1,
-    recent: 1,
-    window: 2,
-    free: 1,
-    wakes: 3,
-    evictions: 3,
-    ..PORTIONS
-};
-
-/// Whoever waits for what arrives waits in one topic or two.
-const IMPATIENT: Portions = Portions { aside: 2, aside_free: 1, wakes: 3, ..PORTIONS };
-
-#[derive(Debug, Clone)]
-enum Step {
-    Publish(usize),
-    // Large, and complete at once.
-    PublishLarge(usize, usize),
-    // Under a producer's number, perhaps one that is under way.
-    Begin(usize, usize, Option<u64>),
-    Append(usize, usize),
-    // With all that is missing.
-    End(usize),
-    Abort(usize),
-    // In which way it is read; all that is cached, or what is new.
-    Subscribe(usize, Large, bool),
-    Unsubscribe(usize),
-    // Goes on where it says that it stands: by one position, or with what was overtaken.
-    Resume(usize, bool),
-    Follow(usize),
-    // A portion of what is left to be done.
-    Tend,
-    // One that was named reads once, not much more than so many bytes.
-    Read(usize, usize),
-    // Somebody reads without having been named.
-    Look(usize),
-    // One that was named asks whether that was all.
-    Rest(usize),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let (index, topic, payload) = (0..1000_usize, 0..TOPICS.len(), 0..3_usize);
-    let large = prop_oneof![Just(Large::Pieces), Just(Large::Whole), Just(Large::Apart)];
-    let size = prop_oneof![Just(1_usize), Just(1000), Just(20_000), Just(65_536)];
-    let budget = prop_oneof![Just(0_usize), Just(1), Just(5000), Just(1 << 20)];
-    let number = prop_oneof![2 => Just(None), 1 => (1..4_u64).prop_map(Some)];
-    prop_oneof![
-        4 => topic.clone().prop_map(Step::Publish),
-        1 => (topic.clone(), payload.clone()).prop_map(|(topic, n)| Step::PublishLarge(topic, n)),
-        3 => (topic, payload, number).prop_map(|(topic, n, number)| Step::Begin(topic, n, number)),
-        4 => (index.clone(), size).prop_map(|(index, size)| Step::Append(index, size)),
-        2 => index.clone().prop_map(Step::End),
-        1 => index.clone().prop_map(Step::Abort),
-        3 => (0..FILTERS.len(), large, any::<bool>())
-            .prop_map(|(filter, large, all)| Step::Subscribe(filter, large, all)),
-        1 => index.clone().prop_map(Step::Unsubscribe),
-        1 => (index.clone(), any::<bool>()).prop_map(|(index, list)| Step::Resume(index, list)),
-        1 => index.clone().prop_map(Step::Follow),
-        4 => Just(Step::Tend),
-        12 => (index.clone(), budget).prop_map(|(index, budget)| Step::Read(index, budget)),
-        2 => index.clone().prop_map(Step::Look),
-        1 => index.prop_map(Step::Rest),
-    ]
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Arriving,
@@ -110,6 +50,7 @@ enum State {
 struct Said {
     topic: usize,
     position: u64,
+    accepted: u64,
     // None of a small one.
     payload: Option<usize>,
     // It came in parts.
@@ -120,27 +61,16 @@ struct Said {
 /// By topic id and sequence.
 type History = BTreeMap<(u64, u64), Said>;
 
-struct Sending {
-    upload: Upload,
-    of: (u64, u64),
-    payload: usize,
-    sent: usize,
-    number: Option<u64>,
-}
-
 struct World {
     engine: Engine,
     // Whether there is room for everything.
     roomy: bool,
+    now: u64,
     history: History,
     sending: Vec<Sending>,
     readers: Vec<Reader>,
     followers: Vec<Follower>,
     named: Vec<SubscriptionId>,
-}
-
-fn wanted(large: Large, budget: usize) -> Wanted {
-    Wanted { large, ..budget.into() }
 }
 
 impl World {
@@ -155,6 +85,7 @@ impl World {
         Self {
             engine,
             roomy: room.is_none(),
+            now: 1000,
             history: History::new(),
             sending: Vec::new(),
             readers: Vec::new(),
@@ -175,94 +106,19 @@ impl World {
         let of = (found.id, found.log.next() - 1);
         let position = self.engine.position();
         assert_eq!(found.log.moved(), position);
-        let said = Said { topic, position, payload, upload, state };
+        let accepted = self.now;
+        let said = Said { topic, position, accepted, payload, upload, state };
         assert!(self.history.insert(of, said).is_none(), "a sequence twice");
         of
     }
 
-    fn publish(&mut self, topic: usize, payload: Option<usize>) {
-        let small = Bytes::from_static(b"x");
-        let bytes = payload.map_or(&small, |n| &payloads()[n].0);
-        publish(&mut self.engine, 1, TOPICS[topic], bytes, None).unwrap();
-        self.say(topic, payload, false, State::Complete);
-    }
-
-    fn begin(&mut self, topic: usize, payload: usize, number: Option<u64>) {
-        let producer = ProducerId([1; 16]);
-        let origin = number.map(|number| Origin { producer, number });
-        let opening = Opening { topic: TOPICS[topic], size: SIZE as u64, stamp: 0, origin };
-        let Begun::Arriving(upload) = self.engine.begin(1, &opening).unwrap() else {
-            return;
-        };
-        let of = self.say(topic, Some(payload), true, State::Arriving);
-        let again =
-            |before: &&Sending| number.is_some() && before.number == number && before.of.0 == of.0;
-        for before in self.sending.iter().filter(again) {
-            self.history.get_mut(&before.of).unwrap().state = State::Aborted;
-        }
-        self.sending.push(Sending { upload, of, payload, sent: 0, number });
-    }
-
-    fn append(&mut self, index: usize, size: usize) {
-        let sending = &mut self.sending[index];
-        let (payload, _) = &payloads()[sending.payload];
-        let end = SIZE.min(sending.sent + size);
-        if sending.sent == end {
-            return;
-        }
-        let appended = self.engine.append(sending.upload, payload.slice(sending.sent..end));
-        sending.sent = end;
-        if let Err(failed) = appended {
-            let sending = self.sending.swap_remove(index);
-            self.failed(&sending, failed);
-        }
-    }
-
-    fn end(&mut self, index: usize) {
-        for size in [65_536, SIZE] {
-            let before = self.sending.len();
-            self.append(index, size);
-            if self.sending.len() < before {
-                return;
-            }
-        }
-        let sending = self.sending.swap_remove(index);
-        match self.engine.end(1, sending.upload, payloads()[sending.payload].1) {
-            Ok(receipt) => {
-                assert!(!receipt.duplicate && receipt.sequence == sending.of.1);
-                self.history.get_mut(&sending.of).unwrap().state = State::Complete;
-            }
-            Err(failed) => self.failed(&sending, failed),
-        }
-    }
-
-    fn failed(&mut self, sending: &Sending, failed: Failed) {
-        let state = &mut self.history.get_mut(&sending.of).unwrap().state;
-        match failed {
-            Failed::Superseded => assert_eq!(*state, State::Aborted),
-            Failed::Refused(why) => {
-                let aborted = *state == State::Aborted;
-                assert!(!self.roomy && (why.code == Code::OVERLOADED || aborted), "{why}");
-                *state = State::Aborted;
-            }
-        }
-    }
-
-    fn abort(&mut self, index: usize) {
-        let sending = self.sending.swap_remove(index);
-        self.engine.abort(sending.upload);
-        self.history.get_mut(&sending.of).unwrap().state = State::Aborted;
-    }
-
-    fn subscribe(&mut self, filter: usize, large: Large, all: bool) {
-        let start = if all { Start::All } else { Start::New };
-        let filter: crate::wire::Filter = FILTERS[filter].parse().unwrap();
-        let id = self.engine.subscribe(filter.clone(), &start, Lag::Oldest);
+    fn subscribe(&mut self, asks: &Asks) {
         let topics = self.engine.topics.iter().flatten();
-        let next = topics
-            .map(|topic| (topic.id, if all { topic.log.first() } else { topic.log.next() }))
-            .collect();
-        self.readers.push(Reader::new(id, filter, large, next, (self.roomy, all), &self.engine));
+        let begins =
+            topics.map(|topic| (topic.id, Begin::new(&asks.start, topic, &self.history))).collect();
+        let filter = FILTERS[asks.filter].parse().unwrap();
+        let id = self.engine.subscribe(filter, &asks.start, asks.lag);
+        self.readers.push(Reader::new(id, asks.clone(), begins, self.roomy, &self.engine));
     }
 
     fn resume(&mut self, index: usize, list: bool) {
@@ -285,12 +141,13 @@ impl World {
             let after = |of: &u64| self.history[&(topic.id, *of)].position > position;
             let next = (1..topic.log.next()).find(after).unwrap_or(topic.log.next());
             let named = overtaken.iter().find(|one| one.topic == topic.id);
-            (topic.id, named.map_or(next, |one| one.next))
+            (topic.id, Begin::exactly(named.map_or(next, |one| one.next)))
         });
-        let (next, filter, large, id) = (next.collect(), old.filter.clone(), old.large, old.id);
-        let begun = self.engine.subscribe(filter.clone(), &start, Lag::Oldest);
+        let (begins, asks, id) = (next.collect(), old.asks.clone(), old.id);
+        let filter = FILTERS[asks.filter].parse().unwrap();
+        let begun = self.engine.subscribe(filter, &start, asks.lag);
         self.unsubscribe(id);
-        self.readers.push(Reader::new(begun, filter, large, next, (true, false), &self.engine));
+        self.readers.push(Reader::new(begun, asks, begins, true, &self.engine));
     }
 
     fn unsubscribe(&mut self, id: SubscriptionId) {
@@ -314,7 +171,7 @@ impl World {
         let is_named = self.named.contains(&id);
         let at_rest = !self.engine.is_stirred();
         let read = if let Some(reader) = self.readers.iter_mut().find(|reader| reader.id == id) {
-            reader.read(&mut self.engine, &self.history, budget)
+            reader.read(&mut self.engine, &self.history, budget, self.now)
         } else if let Some(follower) = self.followers.iter_mut().find(|one| one.id == id) {
             follower.read(&mut self.engine, &self.history, budget)
         } else {
@@ -341,10 +198,12 @@ impl World {
             Step::Append(n, size) if sending > 0 => self.append(n % sending, size),
             Step::End(n) if sending > 0 => self.end(n % sending),
             Step::Abort(n) if sending > 0 => self.abort(n % sending),
-            Step::Subscribe(filter, large, all) => self.subscribe(filter, large, all),
+            Step::Subscribe(ref asks) => self.subscribe(asks),
             Step::Unsubscribe(n) if readers > 0 => self.unsubscribe(self.readers[n % readers].id),
             Step::Resume(n, list) if readers > 0 && self.roomy => self.resume(n % readers, list),
             Step::Follow(n) => self.follow(n),
+            Step::Wait(time) => self.now += time,
+            Step::Get(topic, asked) => self.get(topic, asked),
             Step::Tend => _ = self.engine.tend(),
             Step::Read(n, budget) if named > 0 => self.read(self.named[n % named], budget),
             Step::Look(n) if readers > 0 => self.read(self.readers[n % readers].id, 1 << 20),
@@ -395,8 +254,9 @@ impl World {
             assert!(reader.part.is_none(), "half of a message");
             assert_eq!(reader.has_something(&self.engine, &self.history), None);
             for topic in self.engine.topics.iter().flatten() {
-                if reader.filter.matches(&topic.name) {
-                    assert_eq!(reader.next(topic), topic.log.next(), "{}", reader.filter.as_str());
+                if reader.is_its(topic) {
+                    let next = reader.next(topic, &self.engine, &self.history);
+                    assert_eq!(next, topic.log.next(), "{:?}", reader.asks);
                 }
             }
         }

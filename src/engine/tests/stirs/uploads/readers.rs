@@ -1,10 +1,12 @@
 //! Those who read, what must be true of what they get, and what they are to be named for.
 
-use super::{History, SIZE, Said, State, TOPICS, payloads, wanted};
+use super::begins::{Begin, Begins};
+use super::steps::Asks;
+use super::{FILTERS, History, SIZE, Said, State, TOPICS, payloads};
 use crate::engine::body::Body;
 use crate::engine::topic::Topic;
-use crate::engine::{Engine, Item, Large, MessageRef, SubscriptionId};
-use crate::wire::{Code, Filter, GapCause};
+use crate::engine::{Engine, Item, Large, MessageRef, SubscriptionId, Wanted};
+use crate::wire::{Code, Filter, GapCause, Lag};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashSet};
 
@@ -16,14 +18,16 @@ pub(super) struct Part {
 
 pub(super) struct Reader {
     pub(super) id: SubscriptionId,
-    pub(super) filter: Filter,
-    pub(super) large: Large,
+    pub(super) asks: Asks,
+    filter: Filter,
+    large: Large,
     pub(super) part: Option<Part>,
     // To be followed.
     pub(super) large_ones: Vec<(u64, u64)>,
-    // By topic id: what is next. Of a topic that began later it is the first.
+    // Where it begins in the topics that were there; the others begin later, with their first.
+    begins: Begins,
+    // By topic id: what is next, once it was told of the topic.
     next: BTreeMap<u64, u64>,
-    told: HashSet<u64>,
     // An abort came: the gap must be next.
     aborted: Option<(u64, u64)>,
     // What was overtaken when a part of it had come: it comes again when it is complete.
@@ -31,15 +35,18 @@ pub(super) struct Reader {
     pub(super) highest: u64,
     // The position at which it began.
     born: u64,
-    // Whether there is room for everything; and whether it begins with what there is once it looks.
+    // Whether there is room for everything; and for windows of all topics.
     roomy: bool,
-    looks_late: bool,
+    wide: bool,
     // It may be told of a message that still arrives that it will not get it.
     impatient: bool,
+    // What was accepted before is late; and up to here the last read had looked.
+    since: u64,
+    upto: u64,
 }
 
 // A chunk must be what the payload has there.
-fn grow(bytes: &mut usize, payload: Option<usize>, chunk: &Bytes) {
+pub(super) fn grow(bytes: &mut usize, payload: Option<usize>, chunk: &Bytes) {
     let (payload, _) = &payloads()[payload.unwrap()];
     let end = *bytes + chunk.len();
     assert!(payload[*bytes..end] == chunk[..], "other bytes than were published");
@@ -47,7 +54,7 @@ fn grow(bytes: &mut usize, payload: Option<usize>, chunk: &Bytes) {
 }
 
 // Whether something has left the log.
-fn is_gone(engine: &Engine, of: (u64, u64)) -> bool {
+pub(super) fn is_gone(engine: &Engine, of: (u64, u64)) -> bool {
     let topic = engine.by_id.get(&of.0).and_then(|slot| engine.topic(*slot));
     topic
         .and_then(|topic| topic.log.get(of.1))
@@ -57,52 +64,67 @@ fn is_gone(engine: &Engine, of: (u64, u64)) -> bool {
 impl Reader {
     pub(super) fn new(
         id: SubscriptionId,
-        filter: Filter,
-        large: Large,
-        next: BTreeMap<u64, u64>,
-        (roomy, all): (bool, bool),
+        asks: Asks,
+        begins: Begins,
+        roomy: bool,
         engine: &Engine,
     ) -> Self {
         Self {
             id,
-            filter,
-            large,
+            filter: FILTERS[asks.filter].parse().unwrap(),
+            large: asks.large,
+            asks,
             part: None,
             large_ones: Vec::new(),
-            next,
-            told: HashSet::new(),
+            begins,
+            next: BTreeMap::new(),
             aborted: None,
             patient: HashSet::new(),
             highest: 0,
-            roomy,
             born: engine.position(),
-            looks_late: all && !roomy,
+            roomy,
+            wide: engine.portions.window >= TOPICS.len(),
             impatient: engine.portions.aside < TOPICS.len(),
+            since: 0,
+            upto: 0,
         }
     }
 
-    /// What is next in a topic.
-    pub(super) fn next(&self, topic: &Topic) -> u64 {
-        match self.next.get(&topic.id) {
-            Some(next) if self.looks_late && !self.told.contains(&topic.id) => {
-                topic.log.first().max(*next)
-            }
-            Some(next) => *next,
-            None => 1,
+    pub(super) fn is_its(&self, topic: &Topic) -> bool {
+        self.filter.matches(&topic.name)
+    }
+
+    /// What is next in a topic. Where it is not known yet with what it begins, the latest.
+    pub(super) fn next(&self, topic: &Topic, engine: &Engine, history: &History) -> u64 {
+        self.next_of(topic.id, history, |of| is_gone(engine, of))
+    }
+
+    fn next_of(&self, id: u64, history: &History, gone: impl Fn((u64, u64)) -> bool) -> u64 {
+        match (self.next.get(&id), self.begins.get(&id)) {
+            (Some(next), _) => *next,
+            (None, Some(begin)) => begin.latest(history, id, |sequence| gone((id, sequence))),
+            (None, None) => 1,
         }
+    }
+
+    // Whether this is a message of a topic that was forgotten, which it had not had.
+    fn has_lost(&self, of: (u64, u64), said: &Said, engine: &Engine) -> bool {
+        let next = match (self.next.get(&of.0), self.begins.get(&of.0)) {
+            (Some(next), _) => *next,
+            (None, Some(begin)) if begin.is_exact() => {
+                begin.latest(&History::new(), of.0, |_| false)
+            }
+            (None, None) if said.position > self.born => 1,
+            (None, _) => u64::MAX,
+        };
+        !engine.by_id.contains_key(&of.0) && self.filter.matches(TOPICS[said.topic]) && next <= of.1
     }
 
     /// What there is to read, by the rules alone.
     pub(super) fn has_something(&self, engine: &Engine, history: &History) -> Option<(u64, u64)> {
         let open = self.part.as_ref().map(|part| part.of);
         // Of a topic that was forgotten before it had all of it, it is to be told.
-        let lost = |(of, said): &(&(u64, u64), &Said)| {
-            let known = self.next.get(&of.0).copied();
-            let next = known.unwrap_or(if said.position > self.born { 1 } else { u64::MAX });
-            let begun = !self.looks_late || self.told.contains(&of.0);
-            let is_its = self.filter.matches(TOPICS[said.topic]) && next <= of.1;
-            !engine.by_id.contains_key(&of.0) && is_its && begun
-        };
+        let lost = |(of, said): &(&(u64, u64), &Said)| self.has_lost(**of, said, engine);
         if let Some((of, _)) = history.iter().find(lost).filter(|_| !self.roomy) {
             return Some(*of);
         }
@@ -118,8 +140,8 @@ impl Reader {
         if open.is_some() && !stalled {
             return open;
         }
-        topics().filter(|topic| self.filter.matches(&topic.name)).find_map(|topic| {
-            let of = (topic.id, self.next(topic));
+        topics().filter(|topic| self.is_its(topic)).find_map(|topic| {
+            let of = (topic.id, self.next(topic, engine, history));
             if of.1 < topic.log.first() {
                 return Some(of);
             }
@@ -140,13 +162,20 @@ impl Reader {
         engine: &mut Engine,
         history: &History,
         budget: usize,
+        now: u64,
     ) -> Option<(bool, bool)> {
+        self.since = match self.asks.deadline {
+            0 => 0,
+            deadline => now - deadline,
+        };
+        self.upto = engine.subscriptions.get(self.id).map_or(0, |s| s.upto);
+        let wanted = Wanted { budget, accepted_since: self.since, large: self.large };
         let mut gone = HashSet::new();
         if !self.roomy {
             gone.extend(history.keys().copied().filter(|of| is_gone(engine, *of)));
         }
         let mut any = false;
-        let read = engine.read(self.id, wanted(self.large, budget), &mut |item| {
+        let read = engine.read(self.id, wanted, &mut |item| {
             any = true;
             self.see(&item, history, &gone);
         });
@@ -157,13 +186,32 @@ impl Reader {
                 Some((again, any))
             }
             Err(why) => {
-                // In small windows more may be left for the next one than may wait.
-                let small = self.impatient && engine.portions.window < TOPICS.len();
-                let may = !self.roomy || small;
-                assert!(may && why.code == Code::LAGGED, "{why}");
+                assert!(why.code == Code::LAGGED, "{why}");
+                let may = if self.roomy {
+                    // In small windows more may be left for the next one than may wait.
+                    self.impatient && (!self.wide || self.asks.lag == Lag::Disconnect)
+                } else {
+                    !self.wide || self.misses(engine, history)
+                };
+                assert!(may, "{why}");
                 None
             }
         }
+    }
+
+    // Whether it misses so much that it is to be ended.
+    fn misses(&self, engine: &Engine, history: &History) -> bool {
+        let ends = self.asks.lag == Lag::Disconnect;
+        history.iter().any(|(of, said)| {
+            let is_begun =
+                self.next.contains_key(&of.0) || self.begins.get(&of.0).is_none_or(Begin::is_exact);
+            let next = if is_begun { self.next_of(of.0, history, |_| false) } else { 1 };
+            let is_known = self.begins.contains_key(&of.0) || self.next.contains_key(&of.0);
+            let is_its = self.filter.matches(TOPICS[said.topic])
+                && next <= of.1
+                && (is_known || said.position > self.born);
+            is_its && if ends { is_gone(engine, *of) } else { !engine.by_id.contains_key(&of.0) }
+        })
     }
 
     // Where it says that it is, it is.
@@ -174,7 +222,7 @@ impl Reader {
         for ((id, sequence), said) in history {
             let slot = engine.by_id.get(id);
             let Some(topic) = slot.and_then(|slot| engine.topic(*slot)) else { continue };
-            if !self.filter.matches(&topic.name) || self.next(topic) > *sequence {
+            if !self.is_its(topic) || self.next(topic, engine, history) > *sequence {
                 continue;
             }
             let of = (topic.name.as_ref(), sequence);
@@ -197,24 +245,34 @@ impl Reader {
         }
         match item {
             Item::Topic { id, next, .. } => {
-                let known = *self.next.entry(*id).or_insert(1);
-                // What it was to begin with may have left the log before it looked.
-                let late = self.told.insert(*id) && self.looks_late;
-                assert!(*next == known || late, "it begins with {next}, and not with {known}");
+                let may = match (self.next.get(id), self.begins.get(id)) {
+                    (Some(known), _) => next == known,
+                    (None, Some(begin)) => begin
+                        .allows(*next, history, *id, |sequence| gone.contains(&(*id, sequence))),
+                    (None, None) => *next == 1,
+                };
+                assert!(may, "it begins with {next}, and not with {:?}", self.next.get(id));
                 self.next.insert(*id, *next);
             }
             Item::Gap { id, first, last, cause, .. } => {
                 assert_eq!(self.next.insert(*id, last + 1), Some(*first), "missed or repeated");
+                if *cause == GapCause::Skipped {
+                    self.check_skipped(*id, (*first, *last), history, gone);
+                }
                 for sequence in *first..=*last {
                     let of = (*id, sequence);
                     match cause {
                         GapCause::Aborted => assert_eq!(history[&of].state, State::Aborted),
-                        GapCause::Evicted => assert!(gone.contains(&of), "it is there"),
-                        GapCause::Skipped => {
-                            assert!(self.impatient && self.large != Large::Apart);
-                            assert_eq!(history[&of].state, State::Arriving);
+                        GapCause::Evicted => {
+                            assert!(gone.contains(&of), "it is there");
+                            assert_eq!(self.asks.lag, Lag::Oldest);
                         }
-                        GapCause::Late => panic!("nothing has a deadline"),
+                        GapCause::Skipped => {}
+                        GapCause::Late => {
+                            assert!(history[&of].accepted < self.since, "it is not late");
+                            let aborted = history[&of].state == State::Aborted;
+                            assert!(!aborted || gone.contains(&of));
+                        }
                     }
                 }
                 assert!(self.part.as_ref().is_none_or(|part| part.of.0 != *id));
@@ -235,6 +293,7 @@ impl Reader {
                 assert!(self.large == Large::Pieces && self.part.is_none());
                 let of = (message.topic_id(), message.sequence());
                 assert_eq!(self.next[&of.0], of.1, "missed or repeated");
+                assert!(history[&of].accepted >= self.since, "it is late");
                 self.in_order(of, history, gone);
                 self.part = Some(Part { of, bytes: 0 });
             }
@@ -264,6 +323,33 @@ impl Reader {
         }
     }
 
+    // One that still arrives; or all that there was, as it misses some, up to the newest.
+    fn check_skipped(
+        &self,
+        id: u64,
+        (first, last): (u64, u64),
+        history: &History,
+        gone: &HashSet<(u64, u64)>,
+    ) {
+        let arrives = first == last && history[&(id, first)].state == State::Arriving;
+        if arrives && self.impatient && self.large != Large::Apart {
+            return;
+        }
+        assert_eq!(self.asks.lag, Lag::Newest);
+        assert!(gone.contains(&(id, first)), "it is there, and was skipped");
+        let is_there = |sequence: u64| {
+            let of = (id, sequence);
+            history.get(&of).is_some_and(|said| said.state == State::Complete)
+                && !gone.contains(&of)
+        };
+        let skips = (first..=last).any(is_there);
+        assert!(!skips || is_there(last + 1), "skipped, and nothing comes in its place");
+        // What has come since it looked comes with the next window.
+        let mut newer = history.range((id, last + 2)..=(id, u64::MAX));
+        let newer = newer.find(|(of, said)| said.position <= self.upto && is_there(of.1));
+        assert!(newer.is_none(), "it is not the newest: {newer:?}");
+    }
+
     fn advance(
         &mut self,
         message: &MessageRef<'_>,
@@ -273,6 +359,7 @@ impl Reader {
         let of = (message.topic_id(), message.sequence());
         assert_eq!(self.next.insert(of.0, of.1 + 1), Some(of.1), "missed or repeated");
         assert_eq!(message.position(), history[&of].position);
+        assert!(history[&of].accepted >= self.since, "it is late");
         assert!(self.part.as_ref().is_none_or(|part| part.of.0 != of.0), "overtaken in its topic");
         self.in_order(of, history, gone);
         self.highest = self.highest.max(message.position());
@@ -285,71 +372,15 @@ impl Reader {
         for (at, said) in
             history.range(..).filter(|(at, said)| at.0 != of.0 && said.position < position)
         {
-            let next = self.next.get(&at.0).copied().unwrap_or(1);
-            let is_its = self.filter.matches(TOPICS[said.topic]) && next == at.1;
+            let is_its = self.filter.matches(TOPICS[said.topic])
+                && self.next_of(at.0, history, |of| gone.contains(&of)) == at.1;
             let may_wait = match self.large {
                 Large::Apart => false,
                 Large::Whole => said.upload,
                 Large::Pieces => said.payload.is_some(),
             };
-            let is_there = !gone.contains(at) && (self.roomy || self.told.contains(&at.0));
+            let is_there = !gone.contains(at) && (self.roomy || self.next.contains_key(&at.0));
             assert!(!is_its || may_wait || !is_there, "{of:?} before {at:?}");
-        }
-    }
-}
-
-/// One that has only one message to read, a large one.
-pub(super) struct Follower {
-    pub(super) id: SubscriptionId,
-    pub(super) of: (u64, u64),
-    // None before its beginning.
-    pub(super) bytes: Option<usize>,
-    pub(super) over: bool,
-}
-
-impl Follower {
-    pub(super) fn has_something(&self, engine: &Engine) -> bool {
-        let topic = engine.by_id.get(&self.of.0).and_then(|slot| engine.topic(*slot));
-        match topic.and_then(|topic| topic.log.get(self.of.1)).map(|entry| &entry.body) {
-            Some(Body::Arriving(arriving)) => self.bytes != Some(arriving.rope.len()),
-            _ => true,
-        }
-    }
-
-    /// As [`Reader::read`]; none after its end.
-    pub(super) fn read(
-        &mut self,
-        engine: &mut Engine,
-        history: &History,
-        budget: usize,
-    ) -> Option<(bool, bool)> {
-        let (mut any, was_over) = (false, self.over);
-        let read = engine.read(self.id, budget, &mut |item| {
-            any = true;
-            assert!(!self.over, "{item:?} after the end");
-            match &item {
-                Item::Begin(message) => {
-                    assert_eq!((message.topic_id(), message.sequence()), self.of);
-                    assert_eq!(self.bytes.replace(0), None);
-                }
-                Item::Chunk(chunk) => {
-                    grow(self.bytes.as_mut().unwrap(), history[&self.of].payload, chunk);
-                }
-                Item::End { .. } => {
-                    assert_eq!(self.bytes, Some(SIZE));
-                    assert_eq!(history[&self.of].state, State::Complete);
-                    self.over = true;
-                }
-                Item::Abort { .. } => self.over = true,
-                other => panic!("{other:?}"),
-            }
-        });
-        match read {
-            Ok(again) => Some((again, any)),
-            Err(why) => {
-                assert!(was_over && why.code == Code::DONE, "{why}");
-                None
-            }
         }
     }
 }
