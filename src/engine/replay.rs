@@ -100,14 +100,8 @@ impl Engine {
         }
     }
 
-    fn replay(
-        &mut self,
-        id: SubscriptionId,
-        s: &mut Subscription,
-        mut wanted: Wanted,
-        sink: &mut impl FnMut(Item<'_>),
-    ) -> Result<bool, Refusal> {
-        // By the time that it looks again they may be more than are remembered.
+    // Before they are more than are remembered.
+    fn look_at_forgotten(&self, s: &mut Subscription) -> Result<(), Refusal> {
         if self.forgotten.is_due(s.forgotten)
             && let Some(filter) = s.filter.take()
         {
@@ -115,6 +109,17 @@ impl Engine {
             s.filter = Some(filter);
             checked?;
         }
+        Ok(())
+    }
+
+    fn replay(
+        &mut self,
+        id: SubscriptionId,
+        s: &mut Subscription,
+        mut wanted: Wanted,
+        sink: &mut impl FnMut(Item<'_>),
+    ) -> Result<bool, Refusal> {
+        self.look_at_forgotten(s)?;
         let apart = wanted.large == Large::Apart;
         let sweeps = s.sweep.is_some();
         let portion = if sweeps { self.portions.sweep } else { self.portions.work };
