@@ -64,6 +64,12 @@ impl Begin {
         matches!(self.by, By::Number)
     }
 
+    /// Whether it may begin with a message that still arrived then: it waits for that, until it is
+    /// told of what became of it.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.by, By::Arriving(_))
+    }
+
     /// The latest where it may begin, by what is gone now.
     pub(super) fn latest(&self, history: &History, id: u64, gone: impl Fn(u64) -> bool) -> u64 {
         match self.by {

@@ -372,6 +372,10 @@ impl Reader {
         for (at, said) in
             history.range(..).filter(|(at, said)| at.0 != of.0 && said.position < position)
         {
+            let waits = || self.begins.get(&at.0).is_some_and(Begin::waits);
+            if !self.next.contains_key(&at.0) && waits() {
+                continue;
+            }
             let is_its = self.filter.matches(TOPICS[said.topic])
                 && self.next_of(at.0, history, |of| gone.contains(&of)) == at.1;
             let may_wait = match self.large {
