@@ -117,16 +117,17 @@ impl Engine {
         let Some(Waits { mut cursor, .. }) = s.aside.remove(&slot) else {
             return Ok(false);
         };
-        if s.lag == Lag::Disconnect {
-            return Err(self.waits_too_long(&cursor));
-        }
         let topic = self.topics.get_mut(slot as usize).and_then(Option::as_deref_mut);
         let entry = topic.and_then(|topic| topic.log.get_mut(cursor.next));
+        // If not, it was about to be named for that.
         if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
+            if s.lag == Lag::Disconnect {
+                return Err(self.waits_too_long(&cursor));
+            }
             arriving.waiting.remove(&id);
             arriving.whole.remove(&id);
+            cursor.arrives = Arrives::Passed;
         }
-        cursor.arrives = Arrives::Passed;
         s.window.push(Reverse(cursor));
         Ok(true)
     }

@@ -17,8 +17,9 @@ pub(super) struct Sent {
     position: u64,
     // Of topics that are not named nothing stands before this, and was not sent.
     edge: u64,
-    // What is overtaken, as of the last read.
+    // What is overtaken, as of the last read; and where what is too much to be named begins.
     behind: Vec<Overtaken>,
+    behind_edge: u64,
     // What the id named from which the stream goes on, and how far that had come: until the stream
     // is there, who goes on from it has had no more of these than what is sent of them here.
     claimed: Vec<Overtaken>,
@@ -41,7 +42,15 @@ impl Sent {
         let before = |&(topic, next): &(u64, u64)| Overtaken { topic, next, position: 0 };
         let claimed = since.overtaken.iter().map(before).collect();
         let position = since.since.position;
-        Self { position, id: since, edge: u64::MAX, behind: Vec::new(), claimed, claims: position }
+        Self {
+            position,
+            id: since,
+            edge: u64::MAX,
+            behind: Vec::new(),
+            behind_edge: u64::MAX,
+            claimed,
+            claims: position,
+        }
     }
 
     /// Some was read, up to the position `reached`, but for `behind`, which is overtaken now. All
@@ -55,21 +64,19 @@ impl Sent {
         let mut first: HashMap<u64, (u64, Option<u64>)> = HashMap::new();
         // The first of each topic stands last here.
         first.extend(unsent.rev().map(|(topic, sequence, position)| (topic, (sequence, position))));
-        let before = std::mem::replace(&mut self.behind, behind);
         // What was overtaken before, or is now, has not been had until an event of it is sent.
         let mut open = self.claimed.clone();
         if reached >= self.claims {
             self.claimed.clear();
         }
+        let mut edge = u64::MAX;
         if first.is_empty() {
             open.clone_from(&self.claimed);
         } else {
-            let known: HashSet<u64> = open.iter().map(|one| one.topic).collect();
-            open.extend(before.into_iter().filter(|one| !known.contains(&one.topic)));
+            edge = self.behind_edge;
+            add(&mut open, std::mem::take(&mut self.behind));
         }
-        let known: HashSet<u64> = open.iter().map(|one| one.topic).collect();
-        let new = self.behind.iter().filter(|one| !known.contains(&one.topic));
-        open.extend(new.map(|one| match first.get(&one.topic) {
+        let new = behind.iter().map(|one| match first.get(&one.topic) {
             Some((sequence, position)) => Overtaken {
                 next: *sequence,
                 // Nothing else that was read before was not sent.
@@ -77,19 +84,12 @@ impl Sent {
                 ..*one
             },
             None => *one,
-        }));
-        self.name(open);
-    }
-
-    // Names as many as an id may, the oldest first.
-    fn name(&mut self, mut open: Vec<Overtaken>) {
-        self.edge = u64::MAX;
-        if open.len() > OVERTAKEN {
-            let (_, first, _) = open.select_nth_unstable_by_key(OVERTAKEN, |one| one.position);
-            self.edge = first.position;
-            open.truncate(OVERTAKEN);
-        }
-        self.id.overtaken = open.into_iter().map(|one| (one.topic, one.next)).collect();
+        });
+        add(&mut open, new);
+        (self.behind, self.behind_edge) = cut(behind);
+        let (named, rest) = cut(open);
+        self.edge = edge.min(rest);
+        self.id.overtaken = named.into_iter().map(|one| (one.topic, one.next)).collect();
         self.reached(self.position);
     }
 
@@ -122,4 +122,22 @@ impl Sent {
             self.reached(position);
         }
     }
+}
+
+// Of a topic what is there goes before what is added.
+fn add(open: &mut Vec<Overtaken>, more: impl IntoIterator<Item = Overtaken>) {
+    let known: HashSet<u64> = open.iter().map(|one| one.topic).collect();
+    open.extend(more.into_iter().filter(|one| !known.contains(&one.topic)));
+}
+
+// As many as an id names, the oldest; and where the others begin.
+fn cut(mut open: Vec<Overtaken>) -> (Vec<Overtaken>, u64) {
+    let mut edge = u64::MAX;
+    if open.len() > OVERTAKEN {
+        let (_, first, _) = open.select_nth_unstable_by_key(OVERTAKEN, |one| one.position);
+        edge = first.position;
+        open.truncate(OVERTAKEN);
+        open.shrink_to_fit();
+    }
+    (open, edge)
 }
