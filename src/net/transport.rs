@@ -148,7 +148,7 @@ mod tests {
         let (receive, stream) =
             (said(DAEMON_RECEIVE_WINDOW.into()), said(DAEMON_STREAM_WINDOW.into()));
         let readme = row(README, "| unread bytes of one peer");
-        let expected = format!("| {receive}; {first} before its hello |");
+        let expected = format!("| QUIC {receive}, {first} before its hello; WebSocket 80 KiB |");
         assert!(readme.ends_with(&expected), "{expected}: {readme}");
         let architecture = row(ARCHITECTURE, "| unread from one peer");
         let expected = format!("QUIC {first} before its hello, then {receive}, {stream} a stream");
