@@ -8,7 +8,6 @@
 use super::discover::lagged;
 use super::replay::Large;
 use super::subscription::{Arrives, Cursor, Subscription, Subscriptions, Waits, Why};
-use super::topic::Topic;
 use super::{Charge, Engine, Item, SubscriptionId};
 use crate::wire::{Code, Lag, Refusal};
 use std::cmp::Reverse;
@@ -134,7 +133,7 @@ impl Engine {
 
     fn waits_too_long(&self, cursor: &Cursor) -> Refusal {
         let topic = self.topic(cursor.slot as usize);
-        let name = topic.map_or("", |topic: &Topic| &topic.name);
+        let name = topic.map_or("", |topic| &topic.name);
         Refusal::new(
             Code::LAGGED,
             format!(
@@ -144,6 +143,7 @@ impl Engine {
             ),
         )
     }
+
     // Whether one more may wait beside those that do.
     fn fits_aside(&self, s: &mut Subscription) -> bool {
         let charged = s.aside_charge.as_ref().map_or(0, Charge::bytes);

@@ -61,6 +61,11 @@ impl Sent {
         behind: Vec<Overtaken>,
         unsent: impl DoubleEndedIterator<Item = Unsent>,
     ) {
+        let rests = self.behind.is_empty() && self.claimed.is_empty();
+        if rests && self.id.overtaken.is_empty() && behind.is_empty() {
+            // Mostly nothing is overtaken.
+            return;
+        }
         let mut first: HashMap<u64, (u64, Option<u64>)> = HashMap::new();
         // The first of each topic stands last here.
         first.extend(unsent.rev().map(|(topic, sequence, position)| (topic, (sequence, position))));

@@ -18,9 +18,23 @@ mod simulation;
 mod stirs;
 mod subscriber;
 
+use super::discover::{PORTIONS, Portions};
 use super::{Engine, Limits, Origin, Payload, Publication, Receipt};
 use crate::wire::{Digest, ProducerId, Refusal};
 use bytes::Bytes;
+
+/// So little in each call, and for each subscription, that whatever has a second portion has one.
+const SMALLEST: Portions = Portions {
+    work: 5,
+    sweep: 5,
+    first: 1,
+    recent: 1,
+    window: 2,
+    free: 1,
+    wakes: 3,
+    evictions: 3,
+    ..PORTIONS
+};
 
 /// A small budget, so that eviction is the rule.
 fn small() -> Limits {

@@ -1,8 +1,8 @@
 //! Random steps, each compared with the model.
 
 use super::model::{FILTERS, From, TOPICS, World};
-use super::{payload, small};
-use crate::engine::discover::{PORTIONS, Portions};
+use super::{SMALLEST, payload, small};
+use crate::engine::discover::Portions;
 use crate::engine::ledger::Ledger;
 use crate::wire::{Digest, Lag, Which};
 use proptest::prelude::*;
@@ -145,17 +145,7 @@ proptest! {
         let mut limits = small();
         limits.topics = topics;
         let mut world = World::new(limits);
-        world.engine.portions = Portions {
-            work: 5,
-            sweep: 5,
-            first: 1,
-            recent: 1,
-            window: 2,
-            free: 1,
-            wakes: 4,
-            evictions: 3,
-            ..PORTIONS
-        };
+        world.engine.portions = Portions { wakes: 4, ..SMALLEST };
         run(&mut world, spread, steps);
     }
 

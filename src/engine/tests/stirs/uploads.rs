@@ -10,7 +10,7 @@ mod steps;
 
 use super::{FILTERS, TOPICS};
 use crate::engine::discover::{PORTIONS, Portions};
-use crate::engine::tests::{engine, small};
+use crate::engine::tests::{SMALLEST, engine, small};
 use crate::engine::{Engine, Limits, SubscriptionId};
 use crate::wire::{Digest, Position, Resume, Start};
 use begins::Begin;
@@ -21,7 +21,7 @@ use readers::Reader;
 use sending::Sending;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::OnceLock;
-use steps::{Asks, IMPATIENT, SMALLEST, Step, step};
+use steps::{Asks, IMPATIENT, Step, step};
 
 /// Large, and no larger than need be.
 const SIZE: usize = 66_000;

@@ -6,18 +6,6 @@ use crate::engine::discover::{PORTIONS, Portions};
 use crate::wire::{Lag, Start};
 use proptest::prelude::*;
 
-pub(super) const SMALLEST: Portions = Portions {
-    work: 5,
-    sweep: 5,
-    first: 1,
-    recent: 1,
-    window: 2,
-    free: 1,
-    wakes: 3,
-    evictions: 3,
-    ..PORTIONS
-};
-
 /// Whoever waits for what arrives waits in one topic or two.
 pub(super) const IMPATIENT: Portions = Portions { aside: 2, aside_free: 1, wakes: 3, ..PORTIONS };
 
