@@ -8,6 +8,7 @@
 //! | [`Client`] | a native peer over raw QUIC, WebTransport or WebSocket | `client` |
 //! | [`Daemon`] | the relay inside one's own tokio program, HTTP and page included | `daemon` |
 //! | binary `weir` | the daemon and its tools on the command line | `cli` (default) |
+//! | `weir bench` | the benchmarks of the binary | `bench` (default) |
 //!
 //! `docs/architecture.md` draws the picture; `docs/protocol.md` is the protocol for those who
 //! write a client in another language, `docs/http.md` what there is over HTTP; `web/weir.js` is the
@@ -20,12 +21,16 @@
 pub mod engine;
 pub mod wire;
 
+#[cfg(feature = "bench")]
+mod bench;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "cli")]
 pub mod config;
+#[cfg(feature = "cli")]
+mod console;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 #[cfg(feature = "daemon")]

@@ -1,7 +1,7 @@
 //! `weir get`: one payload from the cache.
 
 use super::Connection;
-use super::output::Output;
+use crate::console::output::Output;
 use crate::wire::{Digest, Which};
 use anyhow::Context as _;
 use clap::Args;

@@ -1,8 +1,6 @@
 //! The command line: one file per verb.
 
-mod bench;
 mod get;
-mod output;
 mod ping;
 mod printer;
 mod publish;
@@ -10,6 +8,8 @@ mod serve;
 mod subscribe;
 mod top;
 
+#[cfg(feature = "bench")]
+use crate::bench;
 use crate::client::{Builder, Client};
 use crate::config::{CERT_HASH, Config, ConfigError, DEFAULT};
 use crate::{CertificateHashes, Transport, Trust};
@@ -55,6 +55,7 @@ enum Verb {
     /// Measure round trips to the daemon.
     Ping(ping::Arguments),
     /// Measure Weir: latency, loss, fan-out, idle sessions.
+    #[cfg(feature = "bench")]
     #[command(subcommand, after_help = bench::EXAMPLES)]
     Bench(bench::Bench),
     /// Check a configuration file, and say what is wrong with it.
@@ -179,6 +180,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     let runtime = match verb {
+        #[cfg(feature = "bench")]
         Verb::Bench(bench) => return bench::run(bench),
         Verb::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
@@ -202,6 +204,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
                 write!(std::io::stdout(), "{DEFAULT}")?;
                 Ok(())
             }
+            #[cfg(feature = "bench")]
             Verb::Bench(_) => unreachable!("it has run above"),
         }
     });

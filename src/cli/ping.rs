@@ -1,8 +1,8 @@
 //! `weir ping`: round trips through a session.
 
 use super::Connection;
-use super::output::Output;
 use super::printer::{Printer, interruptible};
+use crate::console::output::Output;
 use clap::Args;
 use serde_json::json;
 use std::time::{Duration, Instant};

@@ -1,9 +1,9 @@
 //! `weir pub`: publish.
 
 use super::Connection;
-use super::output::Output;
 use crate::Client;
 use crate::client::{Accepted, PendingReceipt, PublishError};
+use crate::console::output::Output;
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;

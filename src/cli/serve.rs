@@ -1,8 +1,8 @@
 //! `weir serve`: the daemon.
 
-use super::output::Output;
 use crate::Daemon;
 use crate::config::{Config, Plain};
+use crate::console::output::Output;
 use crate::state;
 use anyhow::Context as _;
 use clap::Args;

@@ -1,9 +1,9 @@
 //! `weir sub`: subscribe, and print what comes.
 
 use super::Connection;
-use super::output::Output;
 use super::printer::{Printer, interruptible};
 use crate::client::Subscription;
+use crate::console::output::Output;
 use crate::wire::{Delivery, Lag};
 use crate::{Event, Start, SubscribeOptions};
 use clap::{Args, ValueEnum};
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     delivery: DeliveryChoice,
     /// With --delivery realtime: give up what is older, and tell the gap. Default: everything
     /// arrives, however late.
-    #[arg(long, value_name = "DURATION", value_parser = super::bench::units::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::console::units::duration)]
     deadline: Option<Duration>,
     /// What to do after falling behind the cache: a gap is told, and it goes on with the oldest
     /// message there is, or the newest; or it ends.

@@ -1,8 +1,8 @@
 //! `weir top`: the most published payloads.
 
 use super::Connection;
-use super::output::Output;
 use super::printer::{Printer, interruptible};
+use crate::console::output::Output;
 use clap::Args;
 use std::io::IsTerminal as _;
 use std::time::Duration;

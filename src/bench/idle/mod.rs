@@ -1,0 +1,234 @@
+//! `weir bench idle`: what sessions cost that only stand there.
+
+mod report;
+
+use super::daemon::Daemon;
+use super::sessions::{self, Carrier, SmallPages};
+use super::stats::Sorted;
+use super::traffic::{payload, recognise};
+use super::units::usage;
+use super::{open_files, progress, unless_interrupted};
+use crate::client::Subscription;
+use crate::console::units::duration;
+use crate::{Client, Event, SubscribeOptions, Transport, Trust};
+use anyhow::{Context as _, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use report::{Figures, Report};
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+/// Between the last session and the beginning of the measurement, unless that is short: what
+/// follows a handshake is over.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// How long a session may take to answer, or to get the one message.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const TOPIC: &str = "idle";
+
+/// Of the one message.
+const SIZE: usize = 100;
+
+/// Beyond what the daemon allows by default.
+const MANY: u64 = 60_000;
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Opens the sessions, each with a socket of its own, lets them stand idle with the keep-alive that
+they have by default, and then looks whether all of them are still served. The sessions are in
+this process, the daemon is another: CPU and memory are the daemon's, as the kernel accounts for
+them.
+
+Examples:
+  weir bench idle
+  weir bench idle --sessions 10000 --subscribe
+  weir bench idle --transport quic,webtransport,websocket --json")]
+pub(crate) struct Arguments {
+    /// Sessions.
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    sessions: u64,
+    /// How to connect; one after the other.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "TRANSPORTS",
+        value_delimiter = ',',
+        default_value = "quic"
+    )]
+    transport: Vec<Carrier>,
+    /// Each session is subscribed too; one message at the end is to reach all.
+    #[arg(long)]
+    subscribe: bool,
+    /// How long they stand idle.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    duration: Duration,
+    /// Print JSON objects, one a line, for each transport.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    fn check(&self) -> Result<(), String> {
+        if self.sessions == 0 || self.sessions > 1_000_000 {
+            return Err("--sessions: 1 to 1000000".into());
+        }
+        if self.duration.is_zero() {
+            return Err("--duration: above 0".into());
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    usage(arguments.check());
+    open_files::allow(arguments.sessions)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut report = Report::new(arguments);
+    let result = runtime.block_on(unless_interrupted(async {
+        for carrier in &arguments.transport {
+            let figures = one(arguments, (*carrier).into(), runtime.handle()).await;
+            report.add(figures.with_context(|| Transport::from(*carrier).to_string())?)?;
+        }
+        Ok(())
+    }));
+    runtime.shutdown_background();
+    result?;
+    report.finish()
+}
+
+/// A session, and its subscription if it is to have one.
+struct Session {
+    client: Client,
+    subscription: Option<Subscription>,
+}
+
+impl Session {
+    async fn open(
+        (server, trust): (String, Trust),
+        transport: Transport,
+        subscribe: bool,
+    ) -> anyhow::Result<Self> {
+        let client = Client::builder(server).transport(transport).trust(trust).connect().await?;
+        let mut session = Self { client, subscription: None };
+        if subscribe {
+            let options = SubscribeOptions::default();
+            session.subscription = Some(session.client.subscribe(TOPIC, &options).await?);
+        }
+        Ok(session)
+    }
+
+    /// Whether it gets the message, if it is subscribed, and an answer.
+    async fn is_served(&mut self) -> anyhow::Result<()> {
+        if let Some(subscription) = &mut self.subscription {
+            match subscription.next().await.context("the subscription ended")?? {
+                Event::Message(message) if recognise(0, SIZE, &message.payload) == Some(0) => {}
+                other => bail!("{other:?} in place of the message"),
+            }
+        }
+        self.client.ping().await?;
+        Ok(())
+    }
+}
+
+async fn one(
+    arguments: &Arguments,
+    transport: Transport,
+    runtime: &Handle,
+) -> anyhow::Result<Figures> {
+    let sessions = arguments.sessions;
+    let more = [("WEIR_LIMITS__SESSIONS", (sessions + 16).to_string())];
+    let settings = if sessions > MANY { &more[..] } else { &[] };
+    let daemon = Daemon::start_on((Ipv4Addr::LOCALHOST, 0).into(), None, settings)?;
+    let _small = SmallPages::only();
+    let process = &daemon.process;
+    let target = (daemon.address.to_string(), Trust::Pinned(daemon.hash.into()));
+    let (empty, usage) = (process.memory(), process.usage());
+    let begun = Instant::now();
+    let bar = counting(sessions);
+    let subscribe = arguments.subscribe;
+    let open = |_| Session::open(target.clone(), transport, subscribe);
+    let opened = sessions::open(runtime, sessions, &bar, open).await;
+    bar.finish_and_clear();
+    let opened = opened?;
+    let opening = begun.elapsed();
+    let opening_cpu = process.usage().cpu_since(&usage);
+
+    tokio::time::sleep(SETTLE.min(arguments.duration / 10)).await;
+    let (standing, usage) = (process.memory(), process.usage());
+    idle(arguments.duration).await;
+    let (idle_usage, stood) = (process.usage(), process.memory());
+
+    let publisher = Session::open(target, transport, false).await?;
+    let begun = Instant::now();
+    if subscribe {
+        publisher.client.publish(TOPIC, payload(0, 0, SIZE)).await?;
+    }
+    let (answers, lost) = ask(opened, runtime, begun).await?;
+    Ok(Figures {
+        transport,
+        sessions,
+        opening,
+        opening_cpu,
+        empty: empty.now,
+        standing: standing.now,
+        stood: stood.now,
+        peak: process.memory().peak,
+        idle: arguments.duration,
+        idle_cpu: idle_usage.cpu_since(&usage),
+        waits: idle_usage.waits_since(&usage),
+        answers,
+        lost,
+    })
+}
+
+// When each was served, ns; and what the others said.
+async fn ask(
+    opened: Vec<Session>,
+    runtime: &Handle,
+    begun: Instant,
+) -> anyhow::Result<(Sorted, Vec<String>)> {
+    let asking: Vec<_> = opened
+        .into_iter()
+        .map(|mut session| {
+            runtime.spawn(async move {
+                let served = timeout(PATIENCE, session.is_served()).await;
+                let took = begun.elapsed();
+                (session, served.unwrap_or_else(|_| bail!("no answer")).map(|()| took))
+            })
+        })
+        .collect();
+    // They stay until all are served.
+    let (mut sessions, mut answers, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+    for answer in asking {
+        let (session, served) = answer.await?;
+        match served {
+            Ok(took) => answers.push(took.as_nanos() as u64),
+            Err(error) => lost.push(format!("{error:#}")),
+        }
+        sessions.push(session);
+    }
+    Ok((Sorted::new(answers), lost))
+}
+
+async fn idle(duration: Duration) {
+    let bar = progress(duration);
+    let begun = Instant::now();
+    while begun.elapsed() < duration {
+        bar.set_position(begun.elapsed().as_millis() as u64);
+        let left = duration.saturating_sub(begun.elapsed());
+        tokio::time::sleep(left.min(Duration::from_millis(500))).await;
+    }
+    bar.finish_and_clear();
+}
+
+fn counting(sessions: u64) -> ProgressBar {
+    let bar = ProgressBar::new(sessions);
+    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} sessions");
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -1,0 +1,184 @@
+//! A lane: one mode of one run, with a daemon, a link and clients of its own.
+
+use super::Mode;
+use super::emulator::{Carried, Link};
+use super::host::{FAR, Host, NEAR, has_congestion_control};
+use super::model::Spec;
+use super::publisher::{Publisher, Said, Target};
+use super::receiver::{Received, Receiver};
+use crate::Trust;
+use crate::bench::daemon::Daemon;
+use crate::client::SubscribeError;
+use crate::wire::{Delivery, PORT};
+use anyhow::bail;
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+
+/// What a lane is to do.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) mode: Mode,
+    pub(super) delivery: Delivery,
+    pub(super) transport: crate::Transport,
+    /// Of the run: payloads carry it, and the seed of the link follows from it.
+    pub(super) number: u64,
+    pub(super) seed: u64,
+    pub(super) link: Spec,
+    /// Publisher and subscriber both on the far side.
+    pub(super) both_legs: bool,
+    pub(super) messages: u64,
+    pub(super) period: Duration,
+    /// Lanes take turns within a period, so as not to get in one another's way.
+    pub(super) offset: Duration,
+    pub(super) size: usize,
+    pub(super) bulk: Option<usize>,
+    pub(super) topic: String,
+    pub(super) bulk_topic: String,
+}
+
+/// What all lanes of a run do at the same time.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Phase {
+    Preparing,
+    /// Schedules begin at this time.
+    Running(Instant),
+    Stopping,
+}
+
+/// When the messages of a lane are due.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    pub(super) start: Instant,
+    first: Instant,
+    period: Duration,
+}
+
+impl Clock {
+    /// Waits for the start; none if it will not come.
+    pub(super) async fn wait(phase: &mut watch::Receiver<Phase>, plan: &Plan) -> Option<Self> {
+        let begun = phase.wait_for(|phase| !matches!(phase, Phase::Preparing)).await.ok()?;
+        let Phase::Running(start) = *begun else { return None };
+        Some(Self { start, first: start + plan.offset, period: plan.period })
+    }
+
+    pub(super) fn due(&self, index: u64) -> Instant {
+        self.first + Duration::from_nanos(self.period.as_nanos() as u64 * index)
+    }
+}
+
+/// Dropped by all lanes of a run when they can start.
+pub(super) type Ready = mpsc::Sender<Infallible>;
+
+/// What came of a lane.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The daemon or the kernel does not offer it.
+    Refused(String),
+    /// It broke on the way.
+    Failed(String),
+    Done(Box<Measured>),
+}
+
+#[derive(Debug)]
+pub(super) struct Measured {
+    pub(super) received: Received,
+    pub(super) sent: u64,
+    pub(super) carried: Carried,
+    /// Of the daemon, from the start to the end.
+    pub(super) cpu: Option<Duration>,
+    /// Packets that the machine was too slow for.
+    pub(super) dropped: u64,
+}
+
+/// Runs a lane in the calling thread, which ends up in another namespace. `ready` is dropped when
+/// it can start, or will not. An error is about the machine, not the mode.
+pub(super) fn run(
+    plan: &Plan,
+    phase: &watch::Receiver<Phase>,
+    ready: Ready,
+) -> anyhow::Result<Outcome> {
+    if let Some(name) = plan.mode.congestion().filter(|name| !has_congestion_control(name)) {
+        let why = format!("this kernel has no {name}: try `modprobe tcp_{name}`");
+        return Ok(Outcome::Refused(why));
+    }
+    let near = Host::enter(NEAR, plan.mode.congestion())?;
+    let daemon = Daemon::start((NEAR, PORT).into())?;
+    let target = Target {
+        server: daemon.address.to_string(),
+        trust: Trust::Pinned(daemon.hash.into()),
+        transport: plan.transport,
+    };
+    // Threads stay where they were started.
+    let beside = (!plan.both_legs).then(|| Publisher::start(plan, &target, phase)).transpose()?;
+    let far = Host::enter(FAR, plan.mode.congestion())?;
+    let link = Link::join(&near.device, &far.device, &plan.link, plan.seed)?;
+    let publisher = match beside {
+        Some(publisher) => publisher,
+        None => Publisher::start(plan, &target, phase)?,
+    };
+    let lane = Lane { plan, target, publisher, link, daemon };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut outcome = match runtime.block_on(lane.run(phase.clone(), ready)) {
+        Ok(outcome) => outcome,
+        Err(error) => match error.downcast_ref() {
+            Some(SubscribeError::Refused(refusal)) => Outcome::Refused(refusal.to_string()),
+            _ => Outcome::Failed(format!("{error:#}")),
+        },
+    };
+    if let Outcome::Done(measured) = &mut outcome {
+        measured.dropped = near.dropped()? + far.dropped()?;
+    }
+    Ok(outcome)
+}
+
+struct Lane<'a> {
+    plan: &'a Plan,
+    // Fields are dropped in this order: clients, link, daemon.
+    target: Target,
+    publisher: Publisher,
+    link: Link,
+    daemon: Daemon,
+}
+
+impl Lane<'_> {
+    async fn run(
+        mut self,
+        mut phase: watch::Receiver<Phase>,
+        ready: Ready,
+    ) -> anyhow::Result<Outcome> {
+        let mut stopping = phase.clone();
+        let stop = stopping.wait_for(|phase| matches!(phase, Phase::Stopping));
+        tokio::select! {
+            outcome = self.measure(&mut phase, ready) => outcome,
+            _ = stop => Ok(Outcome::Failed("stopped".into())),
+        }
+    }
+
+    async fn measure(
+        &mut self,
+        phase: &mut watch::Receiver<Phase>,
+        ready: Ready,
+    ) -> anyhow::Result<Outcome> {
+        let Self { plan, target, publisher, link, daemon } = self;
+        let client = target.connect().await?;
+        let mut receiver = Receiver::subscribe(client, plan).await?;
+        match publisher.says.recv().await {
+            Some(Said::Ready) => {}
+            Some(Said::Failed(error)) => return Err(error.context("the publisher")),
+            _ => bail!("the publisher ended"),
+        }
+        receiver.probe().await?;
+        drop(ready);
+        let Some(clock) = Clock::wait(phase, plan).await else {
+            return Ok(Outcome::Failed("stopped".into()));
+        };
+        tokio::time::sleep_until(clock.start.into()).await;
+        link.begin();
+        let (usage, carried) = (daemon.process.usage(), link.carried());
+        let (received, sent) = receiver.receive(&clock, &mut publisher.says).await?;
+        let cpu = daemon.process.usage().cpu_since(&usage);
+        let carried = link.carried().since(carried);
+        Ok(Outcome::Done(Box::new(Measured { received, sent, carried, cpu, dropped: 0 })))
+    }
+}

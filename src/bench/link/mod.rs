@@ -1,0 +1,233 @@
+//! `weir bench link`: delivery modes side by side, each over an emulated link of its own.
+
+mod emulator;
+mod figures;
+mod guest;
+mod host;
+mod lane;
+mod model;
+mod namespaces;
+mod publisher;
+mod receiver;
+mod report;
+mod runs;
+
+use super::traffic::HEADER;
+use super::units::{Rate, percent, rate, usage};
+use crate::Transport;
+use crate::console::units::duration;
+use crate::wire::Delivery;
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Messages of the first second are not measured: congestion windows are opening.
+pub(super) const WARM_UP: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+Each mode gets a daemon, a link and clients of its own, in network namespaces of their own; all
+modes of a run go side by side. Needs Linux with /dev/net/tun, unshare (util-linux) and ip
+(iproute2), and root or user namespaces.
+
+Examples:
+  weir bench link
+  weir bench link --loss 3% --burst 3 --legs both
+  weir bench link --modes ordered,websocket-cubic --duration 10s --runs 1 --json
+  weir bench link --loss 2% --outage 30ms
+  weir bench link --rate 1Mbit --queue 200ms --loss 0% --bulk 10MB
+  weir bench link --loss 30% --loss-until 10s
+  weir bench link --svg latency.svg
+  weir bench link --loss 3% --run 'weir ping'")]
+pub(crate) struct Arguments {
+    /// Delay of the link, one way.
+    #[arg(long, value_name = "TIME", default_value = "25ms", value_parser = duration)]
+    delay: Duration,
+    /// Share of packets that are lost, each way.
+    #[arg(long, value_name = "PERCENT", default_value = "1%", value_parser = percent)]
+    loss: f64,
+    /// Mean number of packets lost in a row; 1 = each is lost by itself.
+    #[arg(long, value_name = "PACKETS", default_value_t = 1.0)]
+    burst: f64,
+    /// Mean length of outages in which everything is lost, in time rather than in packets; together
+    /// they make up --loss.
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "burst")]
+    outage: Option<Duration>,
+    /// Lose packets for this long after the start, then none.
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    loss_until: Option<Duration>,
+    /// Bottleneck, each way: none, or such as 1Mbit.
+    #[arg(long, default_value = "none", value_parser = rate)]
+    rate: Rate,
+    /// What may wait for the bottleneck, in time; the rest is dropped.
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = duration)]
+    queue: Duration,
+    /// Decides which packets are lost, the same in all modes of a run.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Messages a second, sent when they are due whatever became of those before.
+    #[arg(long, value_name = "N", default_value_t = 60.0)]
+    hz: f64,
+    /// Bytes in a message.
+    #[arg(long, value_name = "BYTES", default_value = "200")]
+    size: ByteSize,
+    /// How long a run sends.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    duration: Duration,
+    /// Runs; each has a seed of its own.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    runs: u64,
+    /// Where the link is.
+    #[arg(long, value_enum, default_value_t)]
+    legs: Legs,
+    /// What to compare.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "MODES",
+        value_delimiter = ',',
+        default_value = "realtime,unordered,ordered,websocket-cubic,websocket-bbr"
+    )]
+    modes: Vec<Mode>,
+    /// What carries the modes that are not WebSocket.
+    #[arg(long, value_enum, default_value_t)]
+    transport: Quic,
+    /// Publish a payload of this size beside the messages, to a topic that the same client is
+    /// subscribed to in `unordered`; only messages due while it is under way are measured.
+    #[arg(long, value_name = "SIZE")]
+    bulk: Option<ByteSize>,
+    /// Print JSON objects, one a line: one for each mode of each run, and a summary.
+    #[arg(long)]
+    json: bool,
+    /// Plot the distributions of latency.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// Measure nothing: run this program on the far side, with the daemon's page in `$WEIR_URL`, its
+    /// address in `$WEIR_SERVER` and its certificate's hash in `$WEIR_CERT_HASH`.
+    #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["json", "svg", "bulk"])]
+    run: Option<String>,
+    /// Runs in the namespaces that were made for it.
+    #[arg(long, hide = true)]
+    inside: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Legs {
+    /// Between daemon and subscriber; the publisher is beside the daemon.
+    #[default]
+    Subscriber,
+    /// Publisher and subscriber are both on its far side: a message crosses it twice.
+    Both,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Quic {
+    /// Raw QUIC.
+    #[default]
+    Quic,
+    /// WebTransport, as browsers use it.
+    #[value(name = "webtransport")]
+    WebTransport,
+}
+
+/// What is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Mode {
+    /// Datagrams, repaired from the cache.
+    Realtime,
+    /// A stream for each message.
+    Unordered,
+    /// One stream.
+    Ordered,
+    /// WebSocket over TLS; CUBIC is what most servers run.
+    WebsocketCubic,
+    /// WebSocket over TLS; BBR.
+    WebsocketBbr,
+}
+
+impl Mode {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Realtime => "realtime",
+            Self::Unordered => "unordered",
+            Self::Ordered => "ordered",
+            Self::WebsocketCubic => "websocket-cubic",
+            Self::WebsocketBbr => "websocket-bbr",
+        }
+    }
+
+    /// Of TCP, at both ends.
+    fn congestion(self) -> Option<&'static str> {
+        match self {
+            Self::WebsocketCubic => Some("cubic"),
+            Self::WebsocketBbr => Some("bbr"),
+            _ => None,
+        }
+    }
+
+    fn delivery(self) -> Delivery {
+        match self {
+            Self::Realtime => Delivery::Realtime,
+            Self::Unordered => Delivery::Unordered,
+            Self::Ordered | Self::WebsocketCubic | Self::WebsocketBbr => Delivery::Ordered,
+        }
+    }
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Arguments {
+    fn check(&self) -> Result<(), String> {
+        let wrong = |wrong, what: &str| if wrong { Err(what.to_owned()) } else { Ok(()) };
+        wrong(self.burst < 1.0, "--burst: at least 1")?;
+        wrong(!self.spec().possible(), "--loss: more than bursts of this length can lose")?;
+        wrong(!(self.hz > 0.0 && self.hz <= 10_000.0), "--hz: above 0, at most 10000")?;
+        wrong(
+            self.size.0 < HEADER as u64,
+            &format!("--size: at least {HEADER} bytes, to recognise a message by"),
+        )?;
+        wrong(self.duration <= WARM_UP, "--duration: more than the first second, not measured")?;
+        wrong(self.runs == 0, "--runs: at least 1")?;
+        let twice = self.modes.iter().enumerate().any(|(n, mode)| self.modes[..n].contains(mode));
+        wrong(twice, "--modes: each once")
+    }
+
+    fn spec(&self) -> model::Spec {
+        model::Spec {
+            delay: self.delay,
+            loss: self.loss,
+            burst: self.burst,
+            outage: self.outage,
+            loss_for: self.loss_until,
+            rate: self.rate.0,
+            queue: self.queue,
+        }
+    }
+
+    fn transport_of(&self, mode: Mode) -> Transport {
+        match (mode.congestion(), self.transport) {
+            (Some(_), _) => Transport::WebSocket,
+            (None, Quic::Quic) => Transport::Quic,
+            (None, Quic::WebTransport) => Transport::WebTransport,
+        }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments) -> anyhow::Result<std::process::ExitCode> {
+    usage(arguments.check());
+    host::check()?;
+    if let (true, Some(program)) = (arguments.inside, &arguments.run) {
+        return guest::run(program, &arguments.spec(), arguments.seed);
+    }
+    if arguments.inside {
+        return runs::run(arguments).map(|()| std::process::ExitCode::SUCCESS);
+    }
+    // What went wrong has been said inside.
+    let code = namespaces::enter()?.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.unwrap_or(1).into())
+}

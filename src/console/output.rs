@@ -1,0 +1,169 @@
+//! What is printed: one JSON object a line, flushed, or lines for people.
+
+use crate::client::Receipt;
+use crate::json::{self, payload_field};
+use crate::wire::Digest;
+use crate::{Gap, Message};
+use serde_json::{Value, json};
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// Payload bytes shown to people on one line.
+const SHOWN: usize = 120;
+
+/// Standard output, for programs or for people.
+pub(crate) struct Output {
+    json: bool,
+    colour: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        Self { json, colour }
+    }
+
+    fn line(
+        &self,
+        value: &Value,
+        text: impl FnOnce(&mut Vec<u8>) -> io::Result<()>,
+    ) -> io::Result<Vec<u8>> {
+        let mut line = Vec::new();
+        if self.json {
+            serde_json::to_writer(&mut line, value)?;
+        } else {
+            text(&mut line)?;
+        }
+        line.push(b'\n');
+        Ok(line)
+    }
+
+    /// Prints a line at once. What prints many, and can be interrupted, has a `Printer`.
+    pub(crate) fn print(line: io::Result<Vec<u8>>) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(&line?)?;
+        out.flush()
+    }
+
+    fn dim(&self, text: &str) -> String {
+        if self.colour { format!("\x1b[2m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    fn bold(&self, text: &str) -> String {
+        if self.colour { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    pub(crate) fn message(&self, message: &Message) -> io::Result<Vec<u8>> {
+        let mut value = json!({
+            "topic": &*message.topic,
+            "sequence": message.sequence,
+            "count": message.count,
+            "digest": message.digest().to_string(),
+            "stamp": message.stamp,
+            "size": message.payload.len(),
+        });
+        if let Value::Object(fields) = &mut value {
+            payload_field(fields, &message.payload);
+        }
+        self.line(&value, |out| {
+            let place = format!("{} #{} ×{}", message.topic, message.sequence, message.count);
+            write!(out, "{} {}", self.dim(&place), shown(&message.payload))
+        })
+    }
+
+    pub(crate) fn gap(&self, gap: &Gap) -> io::Result<Vec<u8>> {
+        let Gap { topic, first, last, cause, .. } = gap;
+        let cause = json::cause(*cause);
+        let value = json!({
+            "event": "gap", "topic": &**topic, "first": first, "last": last, "cause": cause,
+        });
+        self.line(&value, |out| {
+            let text = format!("gap: {topic} #{first} to #{last} will not come ({cause})");
+            write!(out, "{}", self.bold(&text))
+        })
+    }
+
+    pub(crate) fn receipt(
+        &self,
+        topic: &str,
+        size: usize,
+        receipt: &Receipt,
+    ) -> io::Result<Vec<u8>> {
+        let Receipt { sequence, count, since, digest, duplicate } = receipt;
+        let value = json!({
+            "topic": topic, "sequence": sequence, "count": count, "since": since,
+            "digest": digest.to_string(), "size": size, "duplicate": duplicate,
+        });
+        self.line(&value, |out| {
+            let place = self.bold(&format!("{topic} #{sequence} ×{count}"));
+            write!(out, "{place} {}", self.dim(&digest.to_string()))
+        })
+    }
+
+    pub(crate) fn accepted(&self, topic: &str, size: usize) -> io::Result<Vec<u8>> {
+        let value = json!({ "topic": topic, "size": size, "accepted": true });
+        self.line(&value, |out| {
+            write!(out, "{} {}", self.bold(topic), self.dim(&format!("accepted {size} bytes")))
+        })
+    }
+
+    pub(crate) fn ranking(
+        &self,
+        topic: &str,
+        rank: usize,
+        entry: &crate::client::Ranking,
+    ) -> io::Result<Vec<u8>> {
+        let mut value = json!({
+            "topic": topic, "rank": rank, "count": entry.count, "since": entry.since,
+            "sequence": entry.sequence, "digest": entry.digest.to_string(), "size": entry.size,
+        });
+        if let (Value::Object(fields), Some(payload)) = (&mut value, &entry.payload) {
+            payload_field(fields, payload);
+        }
+        self.line(&value, |out| {
+            let count = self.bold(&format!("{:>8}", entry.count));
+            match &entry.payload {
+                Some(payload) => write!(out, "{count}  {}", shown(payload)),
+                None => write!(out, "{count}  {}", self.dim(&named(&entry.digest, entry.size))),
+            }
+        })
+    }
+
+    pub(crate) fn ping(&self, sequence: u32, took: std::time::Duration) -> io::Result<Vec<u8>> {
+        let ms = took.as_secs_f64() * 1e3;
+        let value = json!({ "ping": sequence, "ms": ms });
+        self.line(&value, |out| write!(out, "ping {sequence}: {ms:.3} ms"))
+    }
+
+    pub(crate) fn value(&self, value: &Value, text: &str) -> io::Result<Vec<u8>> {
+        self.line(value, |out| write!(out, "{text}"))
+    }
+}
+
+fn named(digest: &Digest, size: u64) -> String {
+    format!("{size} bytes, {digest}")
+}
+
+// Text as it is, cut to one line, without what would move the cursor; else the length.
+fn shown(payload: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(payload) else {
+        return format!("({} bytes)", payload.len());
+    };
+    let mut line: String =
+        text.chars().take(SHOWN).map(|c| if c.is_control() { '·' } else { c }).collect();
+    if text.chars().nth(SHOWN).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::console::output::shown;
+
+    #[test]
+    fn what_is_shown_stays_on_its_line() {
+        assert_eq!(shown(b"a\x1b[2Jb\n"), "a·[2Jb·");
+        assert_eq!(shown(&[0xff, 0xfe]), "(2 bytes)");
+        assert_eq!(shown("ä".repeat(500).as_bytes()).chars().count(), 121);
+    }
+}
