@@ -1,6 +1,6 @@
 //! Bounds on everything the engine keeps, with their defaults and reasons.
 
-use super::ledger::COUNT_COST;
+use super::memory::evicted_counts::COUNT_COST;
 
 /// What an engine may hold. Every field has a default; see [`Limits::default`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

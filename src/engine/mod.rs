@@ -40,88 +40,59 @@
 //!
 //! [`Session`] is the same for one remote peer: frames in, frames and actions out.
 
-mod action;
-mod answers;
-mod arrival;
-mod aside;
-mod body;
 mod budget;
-mod counts;
-mod discover;
-mod evict;
-mod filters;
-mod follow;
-mod forgotten;
-mod frames;
-mod intake;
-mod item;
-mod keys;
-mod ledger;
 mod limits;
-mod log;
-mod marks;
-mod out;
+mod memory;
 mod payload;
-mod payloads;
-mod places;
-mod producers;
-mod progress;
 mod publish;
 mod query;
 mod reading;
-mod recent;
-mod repair;
-mod replay;
 mod rope;
 mod session;
-mod share;
-mod start;
-mod step;
-mod stir;
-mod subscription;
+mod subscribe;
 mod topic;
 
 #[cfg(test)]
 mod tests;
 
-pub use action::{Action, Answer};
-pub use arrival::{Begun, Failed, Opening, Upload};
 pub use budget::{Budget, Charge};
-pub use frames::{Channel, Hashing, Prepared, Publishing, Subscribing, encode_item};
-pub use intake::Intake;
-#[cfg(feature = "daemon")]
-pub(crate) use intake::no_room;
-pub use item::{Item, MessageRef};
-pub use keys::Keys;
 pub use limits::Limits;
-pub use log::Origin;
 pub use payload::Payload;
-pub use progress::Overtaken;
+pub use publish::upload::{Begun, Failed, Opening, Upload};
 pub use publish::{Publication, Receipt};
 pub use query::Ranking;
-pub use repair::Repaired;
-pub use replay::{Large, Wanted};
 pub use rope::Rope;
 pub use session::Session;
-pub use start::Beginning;
-pub use subscription::SubscriptionId;
+pub use session::action::{Action, Answer};
+pub use session::frames::{Channel, Hashing, Prepared, Publishing, Subscribing, encode_item};
+pub use session::upload::Intake;
+#[cfg(feature = "daemon")]
+pub(crate) use session::upload::no_room;
+pub use subscribe::item::{Item, MessageRef};
+pub use subscribe::progress::Overtaken;
+pub use subscribe::repair::Repaired;
+pub use subscribe::replay::{Large, Wanted};
+pub use subscribe::start::Beginning;
+pub use subscribe::table::SubscriptionId;
+pub use topic::idempotency_keys::Keys;
+pub use topic::log::Origin;
 
-use discover::{PORTIONS, Portions};
-use filters::Filters;
 use foldhash::fast::RandomState;
-use forgotten::Forgotten;
-use ledger::Ledger;
 use lru::LruCache;
-use recent::Recent;
-use share::Shares;
+use memory::evicted_counts::Ledger;
+use memory::fair_share::Shares;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     num::NonZeroUsize,
     sync::Arc,
 };
-use stir::Stir;
-use subscription::Subscriptions;
+use subscribe::discover::{PORTIONS, Portions};
+use subscribe::filter_tree::Filters;
+use subscribe::forgotten::Forgotten;
+use subscribe::stir::Stir;
+use subscribe::table::Subscriptions;
 use topic::Topic;
+use topic::recent::Recent;
 
 /// Index into the table of topics; reused after a topic was forgotten.
 type Slot = usize;

@@ -1,7 +1,7 @@
 //! Looking things up: one message, or the highest counts.
 
-use super::body::Body;
-use super::log::Entry;
+use super::topic::body::Body;
+use super::topic::log::Entry;
 use super::{Engine, MessageRef};
 use crate::wire::{Code, Digest, ProducerId, Refusal, Which, check_topic};
 

@@ -1,11 +1,11 @@
 //! Up to which positions the subscriptions that are not idle have had everything: what leaves a
-//! log above one of these is [remembered](super::marks).
+//! log above one of these is [remembered](super::topic::marks).
 
 use std::collections::BTreeMap;
 
 /// The positions of one subscription that are in the table.
 #[derive(Debug)]
-pub(super) struct Registered([u64; 4]);
+pub(crate) struct Registered([u64; 4]);
 
 /// No position.
 const NONE: u64 = u64::MAX;

@@ -1,6 +1,6 @@
 //! A large payload as it came: in pieces, shared by all who are sent it.
 
-use super::log::allocated;
+use super::topic::log::allocated;
 use crate::wire::CHUNK;
 use bytes::Bytes;
 

@@ -1,6 +1,6 @@
 //! The frames, both ways. Appending a variant is the only change that keeps the version.
 
-use super::parts::{Delivery, GapCause, Lag, Limits, ProducerId, Start, TopEntry, Which};
+use super::fields::{Delivery, GapCause, Lag, Limits, ProducerId, Start, TopEntry, Which};
 use super::{Code, Digest, FRAME_OVERHEAD, varint};
 use serde::{Deserialize, Serialize, Serializer};
 

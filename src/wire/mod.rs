@@ -10,24 +10,24 @@
 
 mod code;
 mod digest;
+mod fields;
 mod frame;
+mod frame_reader;
 mod message;
 mod name;
-mod parts;
-mod reader;
 pub mod realtime;
 mod varint;
 
+pub use crate::wire::fields::{
+    Delivery, GapCause, Lag, Limits, MAX_RESUMED, Position, ProducerId, Resume, Start, TopEntry,
+    Which,
+};
+pub use crate::wire::frame_reader::{FrameError, FrameReader, MAX_SMALL_FRAME, frame_span};
 pub use code::{Code, Refusal};
 pub use digest::Digest;
 pub use frame::{ClientFrame, DaemonFrame, DecodeError};
 pub use message::{Encoded, INLINE, encode_chunk, encode_message, encode_publish};
 pub use name::{Filter, MAX_NAME, MAX_SEGMENTS, NameError, check_topic};
-pub use parts::{
-    Delivery, GapCause, Lag, Limits, MAX_RESUMED, Position, ProducerId, Resume, Start, TopEntry,
-    Which,
-};
-pub use reader::{FrameError, FrameReader, MAX_SMALL_FRAME, frame_span};
 
 /// Protocol version in [`ClientFrame::Hello`]; the major version also stands in the ALPN.
 pub const VERSION: u32 = 1;

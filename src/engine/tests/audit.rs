@@ -1,7 +1,7 @@
 //! What must hold inside an engine after every call.
 
-use crate::engine::body::Body;
-use crate::engine::subscription::Why;
+use crate::engine::subscribe::table::Why;
+use crate::engine::topic::body::Body;
 use crate::engine::{Engine, SubscriptionId};
 use std::cmp::Reverse;
 use std::collections::HashSet;

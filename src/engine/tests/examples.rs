@@ -1,7 +1,7 @@
 //! Single stories that random steps seldom tell.
 
 use super::{engine, payload, publish, small};
-use crate::engine::ledger::Ledger;
+use crate::engine::memory::evicted_counts::Ledger;
 use crate::engine::{Begun, Engine, Item, Opening, SubscriptionId};
 use crate::wire::{Code, Digest, Filter, Lag, Position, Resume, Start, Which};
 use bytes::Bytes;

@@ -18,7 +18,7 @@ mod simulation;
 mod stirs;
 mod subscriber;
 
-use super::discover::{PORTIONS, Portions};
+use super::subscribe::discover::{PORTIONS, Portions};
 use super::{Engine, Limits, Origin, Payload, Publication, Receipt};
 use crate::wire::{Digest, ProducerId, Refusal};
 use bytes::Bytes;

@@ -2,8 +2,8 @@
 
 use super::model::{FILTERS, From, TOPICS, World};
 use super::{SMALLEST, payload, small};
-use crate::engine::discover::Portions;
-use crate::engine::ledger::Ledger;
+use crate::engine::memory::evicted_counts::Ledger;
+use crate::engine::subscribe::discover::Portions;
 use crate::wire::{Digest, Lag, Which};
 use proptest::prelude::*;
 

@@ -5,7 +5,7 @@ mod uploads;
 
 use super::bounds::fairness::arrive;
 use super::{engine, publish, small};
-use crate::engine::discover::{PORTIONS, Portions};
+use crate::engine::subscribe::discover::{PORTIONS, Portions};
 use crate::engine::{Engine, Item, Large, SubscriptionId, Wanted};
 use crate::wire::{Digest, Filter, Lag, Start};
 use bytes::Bytes;

@@ -59,7 +59,7 @@ pub(super) struct Subscriber {
     pub(super) looks_back: bool,
 }
 
-fn log(engine: &Engine, id: u64) -> Option<&crate::engine::log::Log> {
+fn log(engine: &Engine, id: u64) -> Option<&crate::engine::topic::log::Log> {
     let mut topics = engine.topics.iter().flatten();
     topics.find(|topic| topic.id == id).map(|topic| &topic.log)
 }

@@ -1,7 +1,7 @@
 //! What goes when room is needed.
 
+use super::body::Waiting;
 use super::{Body, Count, Digest, Entry, Key, Topic};
-use crate::engine::body::Waiting;
 use crate::engine::reading::Reading;
 
 /// Messages that are looked at to give one up, among those that arrive or were aborted: 10 ns each.

@@ -48,7 +48,7 @@ impl Firsts {
             let hollow = all.filter(|at| {
                 matches!(
                     topic.log.get(*at).unwrap().body,
-                    crate::engine::body::Body::Evicted { .. }
+                    crate::engine::topic::body::Body::Evicted { .. }
                 )
             });
             hollow.map(|at| (topic.id, at))

@@ -1,7 +1,7 @@
 //! What a peer asks for in one message, and what it leaves behind.
 
 use super::{READ, begin, bounded, fill, named};
-use crate::engine::subscription::Cursor;
+use crate::engine::subscribe::table::Cursor;
 use crate::engine::tests::peer::{Peer, decode, subscribe};
 use crate::engine::tests::{engine, publish};
 use crate::engine::{Engine, Large, Limits, SubscriptionId, WORK, Wanted};

@@ -1,7 +1,7 @@
 //! What subscriptions hold, and what is charged for it.
 
 use super::{READ, TOPICS, begin, fill, named, read_all};
-use crate::engine::discover::LEARNED;
+use crate::engine::subscribe::discover::LEARNED;
 use crate::engine::tests::{engine, publish, small};
 use crate::engine::{Engine, Item, Large, Limits, SubscriptionId, Wanted};
 use crate::wire::{Code, Position, Resume, Start};
@@ -79,7 +79,7 @@ fn what_those_who_are_behind_hold_is_charged_and_limited() {
     assert!(held > 0 && held <= engine.budget().most());
     assert!(took <= held + held / 4 + many * FREE, "{took} bytes for {held} charged");
     // The window of one holds what is left of it, and no more than so many.
-    let cursor = size_of::<crate::engine::subscription::Cursor>();
+    let cursor = size_of::<crate::engine::subscribe::table::Cursor>();
     assert!(held <= many * engine.portions.window * cursor);
     // All of it comes back, as they catch up or end.
     for id in &ids[..many / 2] {

@@ -2,8 +2,8 @@
 
 use super::fairness::arrive;
 use super::{READ, begin, bounded, fill, named};
-use crate::engine::body::Body;
 use crate::engine::tests::{engine, publish};
+use crate::engine::topic::body::Body;
 use crate::engine::{Begun, Engine, Limits, Opening, Origin, Upload};
 use crate::wire::{Digest, ProducerId, Start};
 use allocation_counter::measure;

@@ -2,9 +2,9 @@
 
 use super::ends::{TOPICS, append, frames, soonest};
 use super::link::{MS, Out, ROOM};
-use crate::engine::producers::Verdict;
 use crate::engine::tests::peer::{Peer, decode};
 use crate::engine::tests::{engine, seeds::Random, small};
+use crate::engine::topic::producers::Verdict;
 use crate::engine::{Channel, Engine, Item, Large, SubscriptionId, Wanted, encode_item};
 use crate::wire::realtime::{HEAD_AFTER, Repeats};
 use crate::wire::{

@@ -1,7 +1,7 @@
 //! What the tests with uploads found, each by itself.
 
 use super::{arrive, engine, publish, small};
-use crate::engine::discover::{PORTIONS, Portions};
+use crate::engine::subscribe::discover::{PORTIONS, Portions};
 use crate::engine::{Engine, Item, Large, Limits, SubscriptionId, Wanted};
 use crate::wire::{Code, Digest, GapCause, Lag, Start};
 use bytes::Bytes;

@@ -9,7 +9,7 @@ mod sending;
 mod steps;
 
 use super::{FILTERS, TOPICS};
-use crate::engine::discover::{PORTIONS, Portions};
+use crate::engine::subscribe::discover::{PORTIONS, Portions};
 use crate::engine::tests::{SMALLEST, engine, small};
 use crate::engine::{Engine, Limits, SubscriptionId};
 use crate::wire::{Digest, Position, Resume, Start};

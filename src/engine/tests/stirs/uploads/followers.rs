@@ -2,7 +2,7 @@
 
 use super::readers::grow;
 use super::{History, SIZE, State};
-use crate::engine::body::Body;
+use crate::engine::topic::body::Body;
 use crate::engine::{Engine, Item, SubscriptionId};
 use crate::wire::Code;
 

@@ -3,8 +3,8 @@
 use super::begins::{Begin, Begins};
 use super::steps::Asks;
 use super::{FILTERS, History, SIZE, Said, State, TOPICS, payloads};
-use crate::engine::body::Body;
 use crate::engine::topic::Topic;
+use crate::engine::topic::body::Body;
 use crate::engine::{Engine, Item, Large, MessageRef, SubscriptionId, Wanted};
 use crate::wire::{Code, Filter, GapCause, Lag};
 use bytes::Bytes;

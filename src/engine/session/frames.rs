@@ -1,0 +1,163 @@
+//! Between frames and the engine: what a session takes in, and what it sends of the log.
+
+use crate::engine::{Beginning, Item, Payload};
+use crate::wire::{
+    ClientFrame, Code, DaemonFrame, DecodeError, Delivery, Digest, Filter, INLINE, Lag,
+    MAX_RESUMED, NameError, Refusal,
+};
+use bytes::Bytes;
+
+/// Where a frame came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// The control stream: every frame may stand there.
+    Control,
+    /// Another stream of the client's: publications only.
+    Publish,
+    /// A datagram: publications, which are acknowledged rather than answered, and repairs.
+    Datagram,
+}
+
+/// A frame, decoded, and hashed if it is a publication or a part of one: what needs no engine and
+/// no lock.
+#[derive(Debug)]
+pub enum Prepared<'a> {
+    /// A publication.
+    Publish(Publishing),
+    /// The next bytes of one.
+    Chunk(Bytes),
+    /// The end of one.
+    End {
+        /// The digest that the publisher says it has.
+        claimed: Digest,
+        /// The one that it has; none without a begin.
+        found: Option<Digest>,
+    },
+    /// A subscription.
+    Subscribe(Subscribing),
+    /// Anything else.
+    Other(ClientFrame<'a>),
+}
+
+/// A subscription as the peer asks for it: its filter checked, and its list made a table.
+#[derive(Debug)]
+pub struct Subscribing {
+    pub(crate) request: u32,
+    pub(crate) filter: Result<Filter, NameError>,
+    pub(crate) start: Beginning,
+    pub(crate) delivery: Delivery,
+    pub(crate) lag: Lag,
+    pub(crate) deadline: u32,
+}
+
+/// A publication as it came from the peer.
+#[derive(Debug, Clone)]
+pub struct Publishing {
+    pub(crate) alias: u32,
+    pub(crate) number: u64,
+    pub(crate) stamp: u64,
+    pub(crate) payload: Payload,
+    pub(crate) digest: Digest,
+}
+
+/// The digest of a payload that comes in chunks, as far as it has come. There is one for each
+/// stream.
+#[derive(Debug, Default)]
+pub struct Hashing(Option<Box<blake3::Hasher>>);
+
+impl<'a> Prepared<'a> {
+    /// Decodes the bytes of one frame, without its length.
+    pub fn new(frame: &'a Bytes, hashing: &mut Hashing) -> Result<Self, Refusal> {
+        Ok(match ClientFrame::decode(frame).map_err(|_| malformed(frame))? {
+            ClientFrame::Publish { alias, number, stamp, payload } => Self::Publish(Publishing {
+                alias,
+                number,
+                stamp,
+                digest: Digest::of(payload),
+                payload: frame.slice_ref(payload).into(),
+            }),
+            ClientFrame::Chunk { bytes } => {
+                if let Some(hasher) = &mut hashing.0 {
+                    hasher.update(bytes);
+                }
+                // A short frame may stand in a read buffer that it is a small part of.
+                let short = frame.len() <= INLINE;
+                Self::Chunk(if short {
+                    Bytes::copy_from_slice(bytes)
+                } else {
+                    frame.slice_ref(bytes)
+                })
+            }
+            ClientFrame::End { digest: claimed } => {
+                let found = hashing.0.take();
+                let found = found.map(|hasher| Digest(*hasher.finalize().as_bytes()));
+                Self::End { claimed, found }
+            }
+            ClientFrame::Subscribe { request, filter, start, delivery, lag, deadline } => {
+                let (filter, start) = (Filter::new(filter), Beginning::from(&start));
+                Self::Subscribe(Subscribing { request, filter, start, delivery, lag, deadline })
+            }
+            other => {
+                if let ClientFrame::Begin { .. } = other {
+                    hashing.0 = Some(Box::default());
+                }
+                Self::Other(other)
+            }
+        })
+    }
+}
+
+fn malformed(frame: &Bytes) -> Refusal {
+    // The shortest list that is too long: three bytes each.
+    if frame.len() > 3 * MAX_RESUMED {
+        let reason = format!(
+            "{DecodeError}; a subscription resumes at most {MAX_RESUMED} topics by name: leave out \
+             those of which nothing was received"
+        );
+        return Refusal::new(Code::MALFORMED, reason);
+    }
+    Refusal::new(Code::MALFORMED, DecodeError.to_string())
+}
+
+/// Appends an item's frame. Messages are encoded already: see [`MessageRef::encoded`]; and chunks
+/// are better sent as they are, after [`encode_chunk`].
+///
+/// [`MessageRef::encoded`]: crate::engine::MessageRef::encoded
+/// [`encode_chunk`]: crate::wire::encode_chunk
+pub fn encode_item(item: &Item<'_>, out: &mut Vec<u8>) {
+    match item {
+        Item::Topic { id, epoch, next, name } => {
+            DaemonFrame::Topic { id: *id, epoch: *epoch, next: *next, name }.encode(out);
+        }
+        Item::Gap { id, first, last, cause, .. } => {
+            DaemonFrame::Gap { topic: *id, first: *first, last: *last, cause: *cause }.encode(out);
+        }
+        Item::Message(message) => match message.encoded() {
+            Some(encoded) => {
+                let (head, body) = encoded.pieces();
+                out.extend_from_slice(head);
+                out.extend_from_slice(body);
+            }
+            None => DaemonFrame::Message {
+                topic: message.topic_id(),
+                sequence: message.sequence(),
+                count: message.count(),
+                stamp: message.stamp(),
+                payload: &message.payload(),
+            }
+            .encode(out),
+        },
+        Item::Large(message) | Item::Begin(message) => DaemonFrame::Begin {
+            topic: message.topic_id(),
+            sequence: message.sequence(),
+            stamp: message.stamp(),
+            size: message.size() as u64,
+        }
+        .encode(out),
+        Item::Chunk(bytes) => DaemonFrame::Chunk { bytes }.encode(out),
+        Item::End { count, digest } => {
+            DaemonFrame::End { count: *count, digest: *digest }.encode(out);
+        }
+        Item::Abort { code } => DaemonFrame::Abort { code: *code }.encode(out),
+    }
+}

@@ -1,0 +1,110 @@
+//! Publish once by key: what the publications a topic was handed under a key got, those used last.
+
+use super::log::Origin;
+use crate::engine::publish::Receipt;
+use crate::wire::ProducerId;
+use foldhash::fast::RandomState;
+use lru::LruCache;
+
+/// Makes origins of keys: see [`Engine::keys`](crate::engine::Engine::keys).
+#[derive(Clone, Copy)]
+pub struct Keys([u8; 32]);
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys")
+    }
+}
+
+impl Keys {
+    pub(crate) fn new(secret: [u8; 32]) -> Self {
+        Self(secret)
+    }
+
+    /// The origin of whatever is published under `key`, a text of the publisher's choice.
+    ///
+    /// Hashed under the engine's secret, so that nobody can look for two keys that collide.
+    pub fn origin(&self, key: &[u8]) -> Origin {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        // No topic begins so: names of topics are hashed under the same secret.
+        hasher.update(b"\0key\0");
+        hasher.update(key);
+        let mut id = [0; 16];
+        id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Origin { producer: ProducerId(id), number: 0 }
+    }
+}
+
+/// What a key costs a topic, bytes.
+pub(crate) const KEY_COST: usize = 192;
+
+/// The keys of a topic, those used last.
+///
+/// Apart from the producers: each keyed publication is a key of its own, and a few of them must
+/// not make the topic forget a producer that resends.
+#[derive(Debug, Default)]
+pub(crate) struct Known(Option<Box<LruCache<ProducerId, Receipt, RandomState>>>);
+
+impl Known {
+    pub(crate) fn get(&mut self, key: ProducerId) -> Option<Receipt> {
+        self.0.as_mut()?.get(&key).copied()
+    }
+
+    /// Remembers the receipt of a key not seen before; the key used longest ago gives way.
+    pub(crate) fn put(&mut self, key: ProducerId, receipt: Receipt, most: usize) {
+        let table =
+            self.0.get_or_insert_with(|| LruCache::unbounded_with_hasher(<_>::default()).into());
+        while table.len() >= most.max(1) {
+            table.pop_lru();
+        }
+        table.put(key, receipt);
+    }
+
+    pub(crate) fn cost(&self) -> usize {
+        self.0.as_ref().map_or(0, |table| table.len() * KEY_COST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Digest;
+    use proptest::prelude::*;
+
+    fn receipt(sequence: u64) -> Receipt {
+        Receipt { sequence, count: 1, since: 0, digest: Digest([0; 32]), duplicate: false }
+    }
+
+    proptest! {
+        // Against a list in the order of use.
+        #[test]
+        fn remembers_the_keys_used_last(
+            keys in proptest::collection::vec(0_u8..12, 0..200), most in 1_usize..10,
+        ) {
+            let mut known = Known::default();
+            let mut model: Vec<(u8, u64)> = Vec::new();
+            for (sequence, key) in keys.into_iter().enumerate() {
+                let id = ProducerId([key; 16]);
+                let at = model.iter().position(|(other, _)| *other == key);
+                let found = known.get(id).map(|receipt| receipt.sequence);
+                let expected = at.map(|at| model.remove(at));
+                prop_assert_eq!(found, expected.map(|(_, sequence)| sequence));
+                if found.is_none() {
+                    known.put(id, receipt(sequence as u64), most);
+                }
+                model.push(expected.unwrap_or((key, sequence as u64)));
+                model.drain(..model.len().saturating_sub(most));
+                prop_assert_eq!(known.cost(), model.len() * KEY_COST);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_another_origin_under_another_secret() {
+        let keys = Keys::new([1; 32]);
+        assert_eq!(keys.origin(b"a"), keys.origin(b"a"));
+        assert_ne!(keys.origin(b"a"), keys.origin(b"b"));
+        assert_ne!(keys.origin(b"a"), Keys::new([2; 32]).origin(b"a"));
+        assert!(keys.origin(b"").is_key());
+    }
+}
