@@ -21,8 +21,12 @@
 pub mod engine;
 pub mod wire;
 
+#[cfg(feature = "daemon")]
+mod access;
 #[cfg(feature = "bench")]
 mod bench;
+#[cfg(feature = "daemon")]
+mod broker;
 #[cfg(feature = "cli")]
 pub mod cli;
 #[cfg(feature = "client")]
@@ -43,6 +47,8 @@ mod message;
 mod net;
 #[cfg(feature = "client")]
 pub mod state;
+#[cfg(feature = "client")]
+mod tls;
 
 #[cfg(feature = "client")]
 pub use client::Client;
@@ -51,9 +57,9 @@ pub use daemon::Daemon;
 #[cfg(feature = "client")]
 pub use message::{Event, Gap, Message, ResumePoint, Start, SubscribeOptions};
 #[cfg(feature = "client")]
-pub use net::link::Transport;
+pub use net::transport::connection::Transport;
 #[cfg(feature = "client")]
-pub use net::tls::{CertificateHash, CertificateHashError, CertificateHashes, TlsError, Trust};
+pub use tls::{CertificateHash, CertificateHashError, CertificateHashes, TlsError, Trust};
 
 #[cfg(all(doctest, feature = "cli"))]
 #[doc = include_str!("../README.md")]

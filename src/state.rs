@@ -1,6 +1,6 @@
 //! Where a daemon keeps what outlives it, and where a client on the same machine looks for it.
 
-use crate::net::tls::CertificateHash;
+use crate::tls::CertificateHash;
 use std::path::{Path, PathBuf};
 
 /// Name of the file that holds the hashes of the daemon's certificates, one a line: the one in

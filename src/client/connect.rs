@@ -2,9 +2,9 @@
 
 use super::dial::{Failure, connect, refused};
 use super::{Builder, Closed, ConnectError, Way};
-use crate::net::link::{Gone, Link, ReadError, Rx, Transport, Tx};
-use crate::net::tls::{Complaint, Expect, Trust};
+use crate::net::transport::connection::{Gone, Link, ReadError, Rx, Transport, Tx};
 use crate::state;
+use crate::tls::{Complaint, Expect, Trust};
 use crate::wire::{
     ClientFrame, Code, DaemonFrame, FrameReader, Limits, MAX_CONTROL_FRAME, PORT, Position,
     ProducerId, Refusal,

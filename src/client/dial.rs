@@ -2,9 +2,10 @@
 
 use super::ConnectError;
 use super::connect::Endpoint;
-use crate::net::link::{Gone, Link, Transport};
-use crate::net::tls::{self, Complaint, Expect};
-use crate::net::{socket, transport, websocket};
+use crate::net::quic::{settings, socket};
+use crate::net::transport::connection::{Gone, Link, Transport};
+use crate::net::websocket;
+use crate::tls::{self, Complaint, Expect};
 use crate::wire::{ALPN, Code, PATH};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::pki_types::ServerName;
@@ -66,7 +67,7 @@ async fn quic(
     let crypto = tls::client(expect, ALPN, complaint)?;
     let crypto = QuicClientConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport::client()));
+    config.transport_config(Arc::new(settings::client()));
     let runtime = Arc::new(quinn::TokioRuntime);
     // One connection has the socket for itself: packets need not say which one they are for, which
     // saves 8 bytes of each (RFC 9000, section 5.1).
@@ -87,7 +88,7 @@ async fn web_transport(
     let crypto = tls::client(expect, b"h3", complaint)?;
     let config = wtransport::ClientConfig::builder()
         .with_bind_socket(udp(address)?)
-        .with_custom_tls_and_transport(crypto, transport::client());
+        .with_custom_tls_and_transport(crypto, settings::client());
     let endpoint = wtransport::Endpoint::client(config.build())?;
     // By name only where a name is checked: it is looked up once more.
     let authority = match expect {

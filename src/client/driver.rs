@@ -1,13 +1,13 @@
 //! The client's side of the streams: one task that reads and writes, and hands out what comes.
 
-use super::inbox::Inbox;
-use super::incoming::{Incoming, broken};
-use super::large::{Large, write_large};
+use super::datagram_queue::Inbox;
+use super::message_stream::{Incoming, broken};
 use super::publish::{Outstanding, Receipt};
-use super::realtime::resend;
+use super::publish_realtime::resend;
 use super::request::Answer;
+use super::upload::{Large, write_large};
 use super::{Closed, PublishError, Shared};
-use crate::net::link::{Gone, Rx, Tx, WriteError};
+use crate::net::transport::connection::{Gone, Rx, Tx, WriteError};
 use crate::wire::{ClientFrame, Code, DaemonFrame, FrameReader, Refusal};
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -13,31 +13,31 @@
 //! # }
 //! ```
 
-mod assembly;
 mod connect;
+mod datagram_queue;
 mod dial;
 mod driver;
 mod error;
-mod inbox;
-mod incoming;
-mod large;
-mod place;
+mod message_stream;
+mod progress;
 mod publish;
-mod realtime;
+mod publish_realtime;
+mod reassembly;
 mod request;
-mod scattered;
 mod subscription;
+mod unordered;
+mod upload;
 
+pub use crate::client::publish_realtime::Accepted;
+pub use crate::client::unordered::DeliveryStats;
 pub use error::{Closed, ConnectError, PublishError, RequestError, SubscribeError};
 pub use publish::{PendingReceipt, Receipt};
-pub use realtime::Accepted;
 pub use request::Ranking;
-pub use scattered::DeliveryStats;
 pub use subscription::Subscription;
 
-use crate::net::link::{Link, Transport};
-use crate::net::outbox::Outbox;
-use crate::net::tls::Trust;
+use crate::net::transport::connection::{Link, Transport};
+use crate::net::transport::outbox::Outbox;
+use crate::tls::Trust;
 use crate::wire::{Limits, Position};
 use driver::State;
 use std::path::PathBuf;

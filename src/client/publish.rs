@@ -1,7 +1,7 @@
 //! Publishing: numbered, in flight up to a bound, each answered with a receipt.
 
 use super::driver::State;
-use super::large::Large;
+use super::upload::Large;
 use super::{Client, PublishError, Shared};
 use crate::wire::realtime::Unacked;
 use crate::wire::{ClientFrame, Digest, LARGE, MAX_ALIASES, check_topic, encode_publish};

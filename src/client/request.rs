@@ -1,8 +1,8 @@
 //! Questions with one answer: get, top, ping.
 
-use super::assembly::Whole;
 use super::driver::State;
-use super::incoming::{Arrived, Fault, Incoming, fault};
+use super::message_stream::{Arrived, Fault, Incoming, fault};
+use super::reassembly::Whole;
 use super::{Client, Closed, RequestError};
 use crate::message::{Known, Message};
 use crate::wire::{ClientFrame, Code, DaemonFrame, Digest, Refusal, TopEntry, Which, check_topic};

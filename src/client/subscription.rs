@@ -2,19 +2,19 @@
 //! here: who does not read makes the daemon's cursor fall behind, which costs nobody anything.
 //!
 //! Over WebSocket there are no streams that could hold back by themselves. There a subscription
-//! that is not read is [cut](crate::net::link::Link::cut), and asks again from where it stands
+//! that is not read is [cut](crate::net::transport::connection::Link::cut), and asks again from where it stands
 //! when what it had has been read: to whoever reads it there is no difference.
 
-use super::assembly::Whole;
+use super::datagram_queue::Inbox;
 use super::driver::{Delivery, Route};
-use super::inbox::Inbox;
-use super::incoming::{Arrived, Incoming};
-use super::place::Place;
+use super::message_stream::{Arrived, Incoming};
+use super::progress::Place;
+use super::reassembly::Whole;
 use super::request::{Answer, Answering};
-use super::scattered::{DeliveryStats, Scattered};
+use super::unordered::{DeliveryStats, Scattered};
 use super::{Client, SubscribeError};
 use crate::message::{Event, Gap, Known, Resumed, Start, SubscribeOptions};
-use crate::net::link::Transport;
+use crate::net::transport::connection::Transport;
 use crate::wire::{
     self, ClientFrame, Code, DaemonFrame, Filter, FrameError, MAX_CONTROL_FRAME, Position, Refusal,
 };

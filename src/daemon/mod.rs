@@ -5,15 +5,16 @@ mod subscription;
 #[cfg(test)]
 mod tests;
 
+use crate::access::origin::Origins;
+use crate::broker::Core;
+use crate::broker::admission::Doors;
 use crate::engine::{Engine, Limits, Payload, Publication, Ranking, Receipt};
 use crate::http::listen::{Connections, Listener};
-use crate::http::{self, CertificateFacts, Origins};
+use crate::http::{self, CertificateFacts};
 use crate::message::{Message, SubscribeOptions};
-use crate::net::core::Core;
-use crate::net::doors::Doors;
-use crate::net::identity::Identities;
 use crate::net::session::stopped;
-use crate::net::{endpoint, now, ports};
+use crate::net::{bind, endpoint, now};
+use crate::tls::identity::Identities;
 use crate::wire::{Delivery, Digest, Filter, NameError, Refusal, Which};
 use bytes::Bytes;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -25,10 +26,10 @@ use tokio::task::{JoinHandle, JoinSet};
 
 pub use subscription::LocalSubscription;
 
-pub use crate::http::{HostError, OriginError};
-pub use crate::net::identity::IdentityError;
-pub use crate::net::ports::BindError;
-use crate::net::tls::CertificateHash;
+pub use crate::access::origin::{HostError, OriginError};
+pub use crate::net::bind::BindError;
+use crate::tls::CertificateHash;
+pub use crate::tls::identity::IdentityError;
 
 /// Most sessions at once, by default.
 pub(crate) const SESSIONS: usize = 65_536;
@@ -130,8 +131,8 @@ impl Builder {
         let opened = tokio::task::spawn_blocking(move || Identities::open(state, announce));
         let identities = opened.await.unwrap_or_else(|failed| resume_unwind(failed.into_panic()));
         let identities = Arc::new(identities?);
-        let (udp, tcp) = ports::pair(self.listen)?;
-        let plain = self.http.map(ports::http).transpose()?;
+        let (udp, tcp) = bind::pair(self.listen)?;
+        let plain = self.http.map(bind::http).transpose()?;
         let local = udp.local_addr().map_err(|error| BindError::Endpoint { error })?;
         let http = plain.as_ref().map(std::net::TcpListener::local_addr).transpose();
         let http = http.map_err(|error| BindError::Endpoint { error })?;

@@ -1,8 +1,8 @@
 //! A subscription from within the process.
 
+use crate::broker::Core;
 use crate::engine::{Item, Large, MessageRef, Rope, SubscriptionId, Wanted};
 use crate::message::{Event, Gap, Known, Message};
-use crate::net::core::Core;
 use crate::net::now;
 use crate::wire::Refusal;
 use bytes::Bytes;

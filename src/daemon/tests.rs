@@ -4,8 +4,8 @@
 mod silent;
 
 use super::{Daemon, LocalSubscription};
+use crate::broker::failure::strike;
 use crate::client::{Client, SubscribeError, Subscription};
-use crate::net::failure::strike;
 use crate::wire::Code;
 use crate::{Event, SubscribeOptions, Transport, Trust};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -2,7 +2,7 @@
 
 use super::large::{self, Evicted};
 use super::problem::Problem;
-use super::{Shared, body, name, page, relay, room};
+use super::{Shared, answer_budget, assets, body, path, upload};
 use crate::engine::{Opening, Payload, Publication, Ranking, Receipt};
 use crate::json::payload_field;
 use crate::net::now;
@@ -33,7 +33,7 @@ pub(super) async fn publish(
 ) -> Result<Json<Value>, Problem> {
     shared.stopping()?;
     let (head, body) = request.into_parts();
-    let topic = name::topic(&head.uri, false)?.name;
+    let topic = path::topic(&head.uri, false)?.name;
     // What is wrong is told before the payload is sent.
     check_topic(&topic).map_err(crate::wire::NameError::of_topic)?;
     no_query(&head.uri)?;
@@ -43,7 +43,7 @@ pub(super) async fn publish(
     let length = body.size_hint().exact().filter(|length| *length > LARGE as u64);
     let (receipt, digest, size) = if let Some(size) = length {
         let opening = Opening { topic: &topic, size, stamp, origin };
-        let (receipt, digest) = relay::publish(&shared, body, &opening).await?;
+        let (receipt, digest) = upload::publish(&shared, body, &opening).await?;
         (receipt, digest, size)
     } else {
         let payload = body::read(&shared, body).await?;
@@ -161,7 +161,7 @@ pub(super) async fn get_or_top(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     shared.stopping()?;
-    let named = name::topic(&uri, true)?;
+    let named = path::topic(&uri, true)?;
     if named.top {
         return top(&shared, &named.name, &parameters(&uri)?);
     }
@@ -203,7 +203,7 @@ fn get(
             (found.digest().to_string(), payload, numbers)
         })
     })?;
-    let mut response = if page::none_match(asked, &digest) {
+    let mut response = if assets::none_match(asked, &digest) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         payload.body(shared)?.into_response()
@@ -240,8 +240,8 @@ impl Found {
         match self {
             Self::Small(payload) => {
                 // It may leave the cache before its client has read it.
-                let charge = room::at_once(&shared.budget, payload.len())?;
-                Ok(Body::from(room::charged(payload, charge)))
+                let charge = answer_budget::at_once(&shared.budget, payload.len())?;
+                Ok(Body::from(answer_budget::charged(payload, charge)))
             }
             Self::Large { topic, sequence, size } => {
                 let batches = large::Batches::begin(&shared.core, topic, sequence);

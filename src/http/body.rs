@@ -3,7 +3,7 @@
 
 use super::small::Small;
 use super::{Problem, Shared};
-use crate::net::pace::{PACE, Pace};
+use crate::broker::pace::{PACE, Pace};
 use crate::wire::{Code, LARGE};
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;

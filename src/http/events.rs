@@ -4,14 +4,14 @@
 //! two stand one read and one piece of it as text, which are charged. A large message is read a
 //! batch at a time while it is sent.
 
+use super::event_id::{self, EventId};
 use super::large::{Evicted, LargeText};
 use super::problem::Problem;
-use super::resume::{self, EventId};
 use super::sent::{Sent, Unsent};
-use super::{Shared, api, name, room};
+use super::{Shared, answer_budget, api, path};
+use crate::broker::failure;
 use crate::engine::{Charge, Engine, Item, MessageRef, SubscriptionId};
 use crate::json::{self, Head, Payload};
-use crate::net::failure;
 use crate::wire::{Code, Digest, Filter, GapCause, LARGE, Lag, NameError, Position, Refusal};
 use axum::body::Body;
 use axum::extract::State;
@@ -65,9 +65,9 @@ pub(super) async fn subscribe(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     shared.stopping()?;
-    let filter = Filter::new(&name::filter(&uri)?).map_err(NameError::of_filter)?;
+    let filter = Filter::new(&path::filter(&uri)?).map_err(NameError::of_filter)?;
     let parameters: Parameters = api::parameters(&uri)?;
-    let from = resume::from(parameters.from.as_deref().unwrap_or("new"))?;
+    let from = event_id::from(parameters.from.as_deref().unwrap_or("new"))?;
     let lag = lag(parameters.lag.as_deref().unwrap_or("oldest"))?;
     // A browser that connects again sends the header, to the address that it was given.
     let mut last = match api::only(&headers, &LAST_EVENT_ID)?.filter(|id| !id.is_empty()) {
@@ -96,7 +96,9 @@ pub(super) async fn subscribe(
     });
     let named: Vec<_> = named.collect();
     let start = last.as_ref().map_or(from, |last| last.start(&filter, &named));
-    let room = room::wait(&shared.budget, ROUND, room::SOON).await.ok_or_else(room::full)?;
+    let room = answer_budget::wait(&shared.budget, ROUND, answer_budget::SOON)
+        .await
+        .ok_or_else(answer_budget::full)?;
     let events = Events::begin(shared.clone(), permit, room, &filter, &start, lag, last.as_ref());
     let stream = stream::unfold(Some(events), |events| async {
         let mut events = events?;
@@ -369,12 +371,12 @@ impl Events {
             }
             if self.open.is_some() || !self.inbox.read.is_empty() {
                 out.shrink_to_fit();
-                return Some(Ok(room::charged(out, self.charge.clone())));
+                return Some(Ok(answer_budget::charged(out, self.charge.clone())));
             }
             let charge = self.charge.take();
             if !out.is_empty() {
                 out.shrink_to_fit();
-                return Some(Ok(room::charged(out, charge)));
+                return Some(Ok(answer_budget::charged(out, charge)));
             }
             drop(charge);
             if self.ended {
@@ -397,7 +399,7 @@ impl Events {
                 }
                 Came::Full => {
                     full.get_or_insert_with(Instant::now);
-                    sleep(room::AGAIN).await;
+                    sleep(answer_budget::AGAIN).await;
                 }
                 Came::Stopped => {
                     self.ending = Some(Refusal::new(

@@ -1,11 +1,11 @@
 //! A large payload on its way to one client: read from the cache a batch at a time, as over QUIC.
 //! What the cache gives up meanwhile breaks off.
 
-use super::room;
+use super::answer_budget;
+use crate::broker::Core;
 use crate::engine::{Budget, Item};
 use crate::json::Payload;
-use crate::net::core::Core;
-use crate::net::follow::Follower;
+use crate::net::delivery::large::Follower;
 use crate::wire::GapCause;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
@@ -129,7 +129,8 @@ pub(super) fn body(batches: Batches, budget: &Budget, size: usize) -> Body {
     let sending = (batches, budget.clone());
     let batches = stream::unfold(Some(sending), |sending| async {
         let (mut batches, budget) = sending?;
-        let Some(mut charge) = room::wait(&budget, MOST, room::PATIENCE).await else {
+        let Some(mut charge) = answer_budget::wait(&budget, MOST, answer_budget::PATIENCE).await
+        else {
             let error = io::Error::other("no room to send it for too long: ask again later");
             return Some((Err(error), None));
         };
@@ -137,7 +138,7 @@ pub(super) fn body(batches: Batches, budget: &Budget, size: usize) -> Body {
             Ok(chunks) => {
                 let bytes = chunks?.concat();
                 charge.resize(bytes.len());
-                Some((Ok(room::charged(bytes, charge)), Some((batches, budget))))
+                Some((Ok(answer_budget::charged(bytes, charge)), Some((batches, budget))))
             }
             Err(evicted) => Some((Err(io::Error::other(evicted)), None)),
         }

@@ -1,10 +1,10 @@
 //! The TCP side's listeners: TLS on the daemon's port, and plain HTTP for the same machine.
 
 use super::reader::{self, READER, Reader};
-use crate::net::identity::Identities;
-use crate::net::ports::BindError;
+use crate::net::bind::BindError;
 use crate::net::session::stopped;
-use crate::net::tls;
+use crate::tls;
+use crate::tls::identity::Identities;
 use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::Request;

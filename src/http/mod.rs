@@ -18,38 +18,36 @@
 //! `docs/http.md` and `web/openapi.json` describe it to its users. Delivery and publishing once
 //! stay in the engine.
 
+mod answer_budget;
 mod api;
+mod assets;
 mod body;
+mod event_id;
 mod events;
 mod large;
 pub(crate) mod listen;
-mod name;
-mod origin;
-mod page;
+mod path;
 mod problem;
 mod reader;
-mod relay;
-mod resume;
-mod room;
 mod sent;
 mod small;
+mod upload;
 pub(crate) mod websocket;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use origin::{Asked, Origins};
-pub use origin::{HostError, OriginError};
 pub(crate) use problem::Problem;
 
+use crate::access::origin::{Origins, RequestOrigin};
+use crate::broker::Core;
+use crate::broker::pace;
 use crate::engine::{Budget, Charge, Keys};
-use crate::net::core::Core;
-use crate::net::pace;
-use crate::net::tls::CertificateHash;
+use crate::tls::CertificateHash;
 use crate::wire::Code;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router, middleware};
@@ -69,6 +67,19 @@ const REQUEST: usize = 4 << 10;
 /// Publications at once for which there is no room, all of it being taken: 4 MiB of requests. So
 /// clients that read nothing do not stop those that publish. As many other requests wait for room.
 const RESERVE: usize = 1024;
+
+/// What an allowed preflight is answered.
+const PREFLIGHT: [(HeaderName, &str); 3] = [
+    (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, OPTIONS"),
+    (
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        "content-type, idempotency-key, last-event-id, weir-stamp, if-none-match",
+    ),
+    (header::ACCESS_CONTROL_MAX_AGE, "7200"),
+];
+
+/// Headers that pages may read.
+const EXPOSED: &str = "ETag, Weir-Sequence, Weir-Count, Weir-Epoch, Weir-Stamp";
 
 /// What a browser needs to know of the daemon's certificate.
 #[derive(Debug, Clone, Copy)]
@@ -137,7 +148,7 @@ impl Shared {
             reserve: Arc::new(Semaphore::new(RESERVE)),
             waiting: Semaphore::new(RESERVE),
             patience: pace::PATIENCE,
-            room: room::PATIENCE,
+            room: answer_budget::PATIENCE,
             keep_alive: events::KEEP_ALIVE,
         }
     }
@@ -161,7 +172,7 @@ pub(crate) fn router(shared: Arc<Shared>, others: Router<Arc<Shared>>) -> Router
         .route("/v1/events/{*filter}", get(events::subscribe))
         .route(CERTIFICATE, get(certificate))
         .merge(others)
-        .fallback_service(page::service(shared.budget.clone()))
+        .fallback_service(assets::service(shared.budget.clone()))
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), guard))
         .layer(middleware::from_fn_with_state(shared.clone(), lend))
@@ -200,9 +211,7 @@ async fn guard(
 ) -> Response {
     let path = request.uri().path();
     let public = is_public(path);
-    let asked = Asked::of(&request);
-    let checked = asked.and_then(|asked| shared.origins.check(&asked, public).map(|()| asked));
-    let asked = match checked {
+    let asked = match check_origin(&shared.origins, &request, public) {
         Ok(asked) => asked,
         Err(problem) => {
             // `weir.js` asks here first, and tells its page why it may not.
@@ -218,11 +227,26 @@ async fn guard(
     let preflight = request.method() == Method::OPTIONS
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let response = if preflight {
-        (StatusCode::NO_CONTENT, origin::PREFLIGHT).into_response()
+        (StatusCode::NO_CONTENT, PREFLIGHT).into_response()
     } else {
         next.run(request).await
     };
     finish(response, allowed)
+}
+
+fn check_origin<'a>(
+    origins: &Origins,
+    request: &'a Request,
+    public: bool,
+) -> Result<RequestOrigin<'a>, Problem> {
+    let headers = request.headers();
+    let host = match request.uri().authority() {
+        Some(authority) => authority.as_str(),
+        None => api::only(headers, &header::HOST)?.unwrap_or_default(),
+    };
+    let asked = RequestOrigin::new(api::only(headers, &header::ORIGIN)?, host)?;
+    origins.check(&asked, public)?;
+    Ok(asked)
 }
 
 // Everything is answered once its body has come, or no more of it is to be waited for.
@@ -257,10 +281,10 @@ async fn hold(
     } else if holds.room.is_none()
         && let Ok(_place) = shared.waiting.try_acquire()
     {
-        holds.room = room::wait(&shared.budget, REQUEST, room::SOON).await;
+        holds.room = answer_budget::wait(&shared.budget, REQUEST, answer_budget::SOON).await;
     }
     let mut response = if holds.room.is_none() && holds.reserve.is_none() {
-        finish(room::full().into_response(), None)
+        finish(answer_budget::full().into_response(), None)
     } else {
         next.run(request).await
     };
@@ -274,7 +298,7 @@ fn finish(mut response: Response, allowed: Option<HeaderValue>) -> Response {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(allowed) = allowed {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
-        let exposed = HeaderValue::from_static(origin::EXPOSED);
+        let exposed = HeaderValue::from_static(EXPOSED);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
     response

@@ -1,5 +1,6 @@
 //! Every refusal: `application/problem+json` (RFC 9457) with the protocol's code.
 
+use crate::access::origin::OriginRefusal;
 use crate::wire::{Code, Refusal};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -101,6 +102,17 @@ impl From<Refusal> for Problem {
     }
 }
 
+impl From<OriginRefusal> for Problem {
+    fn from(refusal: OriginRefusal) -> Self {
+        let status = match refusal {
+            OriginRefusal::ForeignOrigin(_) => StatusCode::FORBIDDEN,
+            OriginRefusal::ForeignHost(_) => StatusCode::MISDIRECTED_REQUEST,
+            OriginRefusal::BadHost(_) => return Self::bad_request(refusal.to_string()),
+        };
+        Self::new(status, Code::FORBIDDEN, refusal.to_string())
+    }
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self { status, code, detail, instead } = self;
@@ -146,6 +158,14 @@ impl Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn refused_origins_and_hosts_have_a_status_of_their_own() {
+        let status = |refusal| Problem::from(refusal).status().as_u16();
+        assert_eq!(status(OriginRefusal::ForeignOrigin("https://evil.example".into())), 403);
+        assert_eq!(status(OriginRefusal::ForeignHost("evil.example".into())), 421);
+        assert_eq!(status(OriginRefusal::BadHost("a b".into())), 400);
+    }
 
     #[test]
     fn what_a_retry_can_help_is_no_client_error_but_these() {

@@ -5,7 +5,7 @@
 //! so; where there are more it stands before the first that it does not name. Whoever goes on from
 //! it then misses nothing, and has some events again.
 
-use super::resume::{EventId, OVERTAKEN};
+use super::event_id::{EventId, OVERTAKEN};
 use crate::engine::Overtaken;
 use std::collections::{HashMap, HashSet};
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The upgrade to WebSocket (RFC 6455): from there on it is a session like any other.
 
 use super::{Problem, Shared};
-use crate::net::doors::Doors;
+use crate::broker::admission::Doors;
 use crate::net::websocket;
 use crate::wire::{Code, PATH};
 use axum::Extension;

@@ -3,12 +3,14 @@
 #[cfg(test)]
 mod tests;
 
-use super::doors::{Doors, Place};
-use super::identity::Identities;
-use super::link::Link;
-use super::ports::BindError;
-use super::{session, tls, transport};
-use crate::http::Asked;
+use super::bind::BindError;
+use super::quic::settings;
+use super::session;
+use super::transport::connection::Link;
+use crate::access::origin::RequestOrigin;
+use crate::broker::admission::{Doors, Place};
+use crate::tls;
+use crate::tls::identity::Identities;
 use crate::wire::{ALPN, Code, PATH};
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{AsyncUdpSocket, Runtime as _};
@@ -44,7 +46,7 @@ pub(crate) fn open(socket: UdpSocket, identities: Arc<Identities>) -> Result<End
     let crypto = tls::server(identities, &[b"h3", ALPN])?;
     let crypto = QuicServerConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(Arc::new(transport::daemon()));
+    config.transport_config(Arc::new(settings::daemon()));
     let runtime = Arc::new(quinn::TokioRuntime);
     let open = || {
         let socket = runtime.wrap_udp_socket(socket)?;
@@ -156,11 +158,11 @@ async fn establish(mut connecting: quinn::Connecting, doors: &Doors) -> Result<L
         request.not_found().await;
         return Err(reason);
     }
-    let asked = Asked::new(request.origin(), request.authority());
-    if let Err(problem) = asked.and_then(|asked| doors.origins().check(&asked, false)) {
-        tracing::info!(%problem, "WebTransport from a page that may not, or under another name");
+    let asked = RequestOrigin::new(request.origin(), request.authority());
+    if let Err(refusal) = asked.and_then(|asked| doors.origins().check(&asked, false)) {
+        tracing::info!(%refusal, "WebTransport from a page that may not, or under another name");
         request.forbidden().await;
-        return Err(problem.to_string());
+        return Err(refusal.to_string());
     }
     let link = request.accept().await.map(Link::WebTransport).map_err(|error| error.to_string())?;
     link.allow_streams();

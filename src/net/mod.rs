@@ -25,59 +25,17 @@
 //! | `piece`, `heads`, `streamed`, `path` | of the last: what was read; the end of a burst; what needs no repair; how long the way is |
 //! | `datagrams`, `asked` | what comes in datagrams; the repairs among it |
 
-pub(crate) mod congestion;
-pub(crate) mod link;
-pub(crate) mod outbox;
-pub(crate) mod socket;
-pub(crate) mod stream;
-pub(crate) mod tls;
-pub(crate) mod transport;
-pub(crate) mod websocket;
-
 #[cfg(feature = "daemon")]
-pub(crate) mod apart;
+pub(crate) mod bind;
 #[cfg(feature = "daemon")]
-pub(crate) mod asked;
-#[cfg(feature = "daemon")]
-pub(crate) mod core;
-#[cfg(feature = "daemon")]
-pub(crate) mod datagrams;
-#[cfg(feature = "daemon")]
-pub(crate) mod deliver;
-#[cfg(feature = "daemon")]
-pub(crate) mod doors;
+pub(crate) mod delivery;
 #[cfg(feature = "daemon")]
 pub(crate) mod endpoint;
-#[cfg(feature = "daemon")]
-pub(crate) mod failure;
-#[cfg(feature = "daemon")]
-pub(crate) mod follow;
-#[cfg(feature = "daemon")]
-pub(crate) mod frames;
-#[cfg(feature = "daemon")]
-pub(crate) mod heads;
-#[cfg(feature = "daemon")]
-pub(crate) mod hold;
-#[cfg(feature = "daemon")]
-pub(crate) mod identity;
-#[cfg(feature = "daemon")]
-pub(crate) mod incoming;
-#[cfg(feature = "daemon")]
-pub(crate) mod marks;
-#[cfg(feature = "daemon")]
-pub(crate) mod pace;
-#[cfg(feature = "daemon")]
-pub(crate) mod path;
-#[cfg(feature = "daemon")]
-pub(crate) mod piece;
-#[cfg(feature = "daemon")]
-pub(crate) mod ports;
-#[cfg(feature = "daemon")]
-pub(crate) mod realtime;
+pub(crate) mod quic;
 #[cfg(feature = "daemon")]
 pub(crate) mod session;
-#[cfg(feature = "daemon")]
-pub(crate) mod streamed;
+pub(crate) mod transport;
+pub(crate) mod websocket;
 
 /// µs since 1970: the one place where the shell looks at the time of day.
 pub(crate) fn now() -> u64 {

@@ -11,10 +11,11 @@ mod unread;
 mod uploads;
 
 use super::listen::{Connections, Listener, Times};
-use super::{CertificateFacts, Origins, Shared, router};
+use super::{CertificateFacts, Shared, router};
+use crate::access::origin::Origins;
+use crate::broker::Core;
 use crate::engine::{Engine, Limits, Payload, Publication};
-use crate::net::core::Core;
-use crate::net::tls::CertificateHash;
+use crate::tls::CertificateHash;
 use axum::Router;
 use bytes::Bytes;
 use client::ask;

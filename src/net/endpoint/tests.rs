@@ -17,7 +17,7 @@ async fn pair() -> (quinn::Connection, quinn::Connection, [quinn::Endpoint; 2]) 
     let tls = tls::client(&tls::Expect::Anything, ALPN, &Arc::default()).unwrap();
     let crypto = QuicClientConfig::try_from(tls).unwrap();
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport::client()));
+    config.transport_config(Arc::new(settings::client()));
     let client = quinn::Endpoint::client((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let connecting = client.connect_with(config, daemon.local_addr().unwrap(), "localhost");
     let accepted = async { daemon.accept().await.unwrap().accept().unwrap().await.unwrap() };

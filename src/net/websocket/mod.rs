@@ -4,7 +4,7 @@
 //! no task and no queue between. A write that is given up half-way leaves a whole message behind:
 //! what has been begun stands in the socket's buffer, and goes out with whatever is written next.
 
-mod codes;
+mod close_codes;
 mod demux;
 mod reader;
 #[cfg(feature = "daemon")]
@@ -16,12 +16,12 @@ mod writer;
 
 pub(crate) use socket::{Io, dialled_config};
 
-use super::link::{Gone, Link, ReadError, WriteError};
+use super::transport::connection::{Gone, Link, ReadError, WriteError};
 use crate::wire::Code;
 #[cfg(feature = "daemon")]
 use crate::wire::MAX_CONTROL_FRAME;
 use bytes::Bytes;
-use codes::{close_frame, lost};
+use close_codes::{close_frame, lost};
 use demux::Demux;
 use futures_util::StreamExt as _;
 use reader::{Ear, Reader};

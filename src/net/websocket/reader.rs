@@ -1,11 +1,11 @@
 //! What is heard: messages, and whether there is anybody.
 
-use super::codes::{closed, failure, lost};
+use super::close_codes::{closed, failure, lost};
 #[cfg(feature = "daemon")]
 use super::sieve::Heard;
 use super::socket::Rx;
 use super::{BATCH, Shared, locked};
-use crate::net::link::ReadError;
+use crate::net::transport::connection::ReadError;
 use crate::wire::{Code, Refusal};
 use bytes::Bytes;
 use futures_util::StreamExt as _;

@@ -1,0 +1,77 @@
+//! Large payloads over HTTP: published while they arrive.
+
+use super::body::{next, overloaded, timed_out};
+use super::{Problem, Shared};
+use crate::broker::pace::Pace;
+use crate::engine::{Begun, Failed, Opening, Receipt, Upload};
+use crate::net::now;
+use crate::wire::{CHUNK, Code, Digest, Refusal};
+use axum::body::Body;
+use bytes::Bytes;
+use tokio::time::Instant;
+
+// Given up unless it comes to its end.
+struct Arriving<'a> {
+    shared: &'a Shared,
+    upload: Option<Upload>,
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        if let Some(upload) = self.upload {
+            self.shared.core.tidy(|engine| engine.abort(upload));
+        }
+    }
+}
+
+/// Publishes a payload of a known length while it arrives. Gives its digest too: of one that was
+/// accepted before under the same key, it may be another than the receipt's.
+pub(super) async fn publish(
+    shared: &Shared,
+    mut body: Body,
+    opening: &Opening<'_>,
+) -> Result<(Receipt, Digest), Problem> {
+    let (upload, before) = match shared.core.with(|engine| engine.begin(now(), opening))? {
+        Begun::Arriving(upload) => (Some(upload), None),
+        Begun::Duplicate(receipt) => (None, Some(receipt)),
+    };
+    let mut arriving = Arriving { shared, upload };
+    let mut pace = Pace::new(Instant::now(), shared.patience);
+    let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
+    // Those that may never come to their end are not to push out what did.
+    let mut held = shared.uploads.take(0).ok_or_else(overloaded)?;
+    while let Some(piece) = next(&mut body, &pace, shared.patience).await? {
+        size += piece.len();
+        if !held.resize(size) {
+            return Err(overloaded());
+        }
+        if !pace.came(Instant::now(), piece.len()) {
+            return Err(timed_out(shared.patience));
+        }
+        hasher.update(&piece);
+        if let Some(upload) = upload {
+            // Copied out of a buffer that holds more than this.
+            for chunk in piece.chunks(CHUNK).map(Bytes::copy_from_slice) {
+                shared.core.with(|engine| engine.append(upload, chunk)).map_err(failed)?;
+            }
+        }
+    }
+    let digest = Digest(*hasher.finalize().as_bytes());
+    let receipt = match (upload, before) {
+        (_, Some(receipt)) => receipt,
+        (Some(upload), None) => {
+            arriving.upload = None;
+            shared.core.with(|engine| engine.end(now(), upload, digest)).map_err(failed)?
+        }
+        (None, None) => return Err(failed(Failed::Superseded)),
+    };
+    Ok((receipt, digest))
+}
+
+fn failed(failed: Failed) -> Problem {
+    match failed {
+        Failed::Refused(refusal) => refusal.into(),
+        // Only producers with numbers do that.
+        Failed::Superseded => Refusal::new(Code::OVERLOADED, "begun again meanwhile").into(),
+    }
+}

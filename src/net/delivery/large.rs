@@ -1,0 +1,113 @@
+//! A large message on its way to one peer: read as it arrives, a batch at a time, so that a slow
+//! one pins no more than that.
+
+use crate::broker::Core;
+use crate::engine::{Item, SubscriptionId, encode_item};
+use crate::net::session::Peer;
+use crate::net::transport::connection::{Tx, WriteError};
+use crate::wire::{Code, Encoded, GapCause, Refusal, encode_chunk};
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// Bytes read under one lock and handed to the stream at once, 64 KiB.
+const BATCH: usize = 64 << 10;
+
+/// Appends a chunk's frame.
+pub(crate) fn append_chunk(chunk: &Bytes, pieces: &mut Vec<Bytes>) {
+    pieces.push(encode_chunk(false, chunk.len()));
+    pieces.push(chunk.clone());
+}
+
+/// A subscription to the one message, whichever face reads it; ended when it is dropped.
+pub(crate) struct Follower {
+    core: Arc<Core>,
+    id: SubscriptionId,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.core.tidy(|engine| engine.unsubscribe(self.id));
+    }
+}
+
+impl Follower {
+    /// Begins; or says why the message will not come.
+    pub(crate) fn begin(core: &Arc<Core>, topic: u64, sequence: u64) -> Result<Self, GapCause> {
+        let id = core.with(|engine| engine.follow(topic, sequence))?;
+        Ok(Self { core: core.clone(), id })
+    }
+
+    /// Reads the next of it, up to `budget` bytes: as [`Core::poll_read`].
+    pub(crate) fn poll_read(
+        &self,
+        context: &mut Context<'_>,
+        budget: usize,
+        sink: &mut impl FnMut(Item<'_>),
+    ) -> Poll<Result<bool, Refusal>> {
+        self.core.poll_read(self.id, context, budget, sink)
+    }
+}
+
+/// One on its way to a peer.
+pub(crate) struct Follow(Follower);
+
+impl Follow {
+    /// Begins; or says why the message will not come.
+    pub(crate) fn begin(peer: &Arc<Peer>, topic: u64, sequence: u64) -> Result<Self, GapCause> {
+        Ok(Self(Follower::begin(&peer.core, topic, sequence)?))
+    }
+
+    /// Sends all of it, after what says whose it is, and what else comes first. When it is aborted,
+    /// its stream is reset, if that is wanted: then the reset may overtake whatever was said on it,
+    /// so that it is to be told elsewhere; else the abort is said. Gives whether it was.
+    pub(crate) async fn send(
+        self,
+        tx: &mut Tx,
+        whose: &Bytes,
+        head: Bytes,
+        resets: bool,
+    ) -> Result<Option<GapCause>, WriteError> {
+        let mut pieces = vec![whose.clone(), head];
+        let (mut ended, mut aborted) = (false, None);
+        while !ended {
+            let read = poll_fn(|context| {
+                self.0.poll_read(context, BATCH, &mut |item| match &item {
+                    Item::Chunk(chunk) => append_chunk(chunk, &mut pieces),
+                    Item::Message(message) => {
+                        ended = true;
+                        let encoded = message.encoded().map(Encoded::pieces);
+                        pieces
+                            .extend(encoded.into_iter().flat_map(|(a, b)| [a.clone(), b.clone()]));
+                    }
+                    _ => {
+                        if let Item::Abort { code } = item {
+                            aborted = Some(code);
+                        }
+                        ended = matches!(item, Item::End { .. } | Item::Abort { .. });
+                        let mut frame = Vec::with_capacity(64);
+                        encode_item(&item, &mut frame);
+                        pieces.push(frame.into());
+                    }
+                })
+            });
+            // It has ended otherwise, with the session.
+            ended |= read.await.is_err();
+            if let Some(code) = aborted
+                && resets
+            {
+                tx.reset(code);
+                break;
+            }
+            tx.write_for(&mut pieces).await?;
+            pieces.clear();
+            pieces.push(whose.clone());
+        }
+        Ok(aborted.map(cause))
+    }
+}
+
+fn cause(code: Code) -> GapCause {
+    if code == Code::EVICTED { GapCause::Evicted } else { GapCause::Aborted }
+}

@@ -1,0 +1,125 @@
+//! A peer's datagrams, in: publications, which are acknowledged, and repairs that it asks for.
+
+use super::Peer;
+use super::frame_reader::{End, datagram_frames};
+use super::upload::Incoming;
+use crate::engine::{Action, Channel};
+use crate::net::delivery::realtime::repair_queue::{Asked, Hole};
+use crate::net::transport::connection::Gone;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How long an acknowledgement waits for more to acknowledge, 5 ms.
+const ACKNOWLEDGE: Duration = Duration::from_millis(5);
+
+/// What a session's datagrams are about.
+#[derive(Default)]
+pub(crate) struct Datagrams {
+    // Holes to fill, by subscription.
+    asked: Mutex<HashMap<u32, Arc<Asked>>>,
+    // Aliases of publications that came in datagrams, to be acknowledged.
+    heard: Mutex<BTreeSet<u32>>,
+    hears: Notify,
+}
+
+impl Datagrams {
+    fn asked(&self) -> MutexGuard<'_, HashMap<u32, Arc<Asked>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom to hand the holes of a subscription from now on.
+    pub(crate) fn begin_asking(&self, request: u32) -> Arc<Asked> {
+        self.asked().entry(request).or_default().clone()
+    }
+
+    /// It has ended.
+    pub(crate) fn stop_asking(&self, request: u32) {
+        self.asked().remove(&request);
+    }
+
+    /// Hands holes to the delivery, if there is one that fills holes.
+    pub(crate) fn ask(&self, action: Action) {
+        if let Action::Repair { request, topic, holes, reliably } = action
+            && let Some(asked) = self.asked().get(&request)
+        {
+            for (first, last) in holes {
+                asked.push(Hole { topic, first, last, reliably });
+            }
+        }
+    }
+
+    /// A publication came in a datagram.
+    pub(crate) fn hear(&self, alias: u32) {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(alias);
+        self.hears.notify_one();
+    }
+
+    fn take_heard(&self) -> BTreeSet<u32> {
+        std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Reads datagrams until the session ends.
+pub(crate) async fn read(peer: &Arc<Peer>) -> End {
+    let mut actions = Vec::new();
+    // Nothing begins in a datagram that does not end in it.
+    let mut incoming = Incoming::new(peer.clone());
+    loop {
+        let handled = match peer.link.read_datagram().await {
+            // Of a peer that does not read its answers a datagram is as good as lost: to wait with it
+            // would let others wait below, each in all the memory that it came in.
+            Ok(_) if !peer.outbox.has_room() => continue,
+            Ok(datagram) => match datagram_frames(datagram, peer.payload) {
+                Ok(frames) => {
+                    peer.handle(Channel::Datagram, &frames, &mut incoming, &mut actions).await
+                }
+                Err(end) => Err(end),
+            },
+            Err(gone) => Err(gone.into()),
+        };
+        for action in actions.drain(..) {
+            match action {
+                Action::Acknowledge { alias } => peer.datagrams.hear(alias),
+                Action::Repair { .. } => peer.datagrams.ask(action),
+                // Nothing else comes of a datagram.
+                _ => {}
+            }
+        }
+        if let Err(end) = handled {
+            return end;
+        }
+    }
+}
+
+/// Acknowledges what came in datagrams.
+pub(crate) async fn acknowledge(peer: &Peer) -> End {
+    loop {
+        peer.datagrams.hears.notified().await;
+        // In a box: most sessions never do this.
+        if let Err(gone) = Box::pin(acknowledge_heard(peer)).await {
+            return gone.into();
+        }
+    }
+}
+
+async fn acknowledge_heard(peer: &Peer) -> Result<(), Gone> {
+    tokio::time::sleep(ACKNOWLEDGE).await;
+    let heard = peer.datagrams.take_heard();
+    let size = peer.link.datagram_size().unwrap_or(0);
+    let mut out = Vec::new();
+    for alias in heard {
+        let before = out.len();
+        peer.core.with(|engine| peer.state().acknowledge(engine, alias, &mut out));
+        if out.len() > size {
+            let next = out.split_off(before);
+            let datagram = std::mem::replace(&mut out, next);
+            peer.link.send_datagram(&[datagram.into()]).await?;
+        }
+    }
+    if !out.is_empty() {
+        peer.link.send_datagram(&[out.into()]).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,381 @@
+//! The daemon's certificates: self-signed, P-256, 13 days each, as browsers want them for pinning.
+//!
+//! There are two: the one in use, and the one that follows it, already made, so that its hash can
+//! be told before it is used. Whoever pins both gets through a change without being told again.
+
+use super::{CertificateHash, provider};
+use crate::state::HASH;
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use time::{Duration, OffsetDateTime};
+
+/// How long a certificate is valid. `serverCertificateHashes` allows 14 days at most.
+const VALIDITY: Duration = Duration::days(13);
+
+/// Before its first use: clocks differ.
+const BACKDATED: Duration = Duration::hours(1);
+
+/// A certificate makes way for the next one while it has this long to go.
+const LEFT: Duration = Duration::days(3);
+
+/// How often it is looked whether it is time.
+const LOOK: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// Names of the files in the state directory.
+const CURRENT: [&str; 2] = ["certificate.pem", "key.pem"];
+const NEXT: [&str; 2] = ["next-certificate.pem", "next-key.pem"];
+
+/// The mode of a key: its owner's alone.
+const PRIVATE: u32 = 0o600;
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// The state directory, or a file in it, cannot be read or written.
+    #[error("{path}: {error}: name a state directory that can be written (--state DIR)")]
+    State {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// It could not be made.
+    #[error("making a certificate: {0}")]
+    Making(#[from] rcgen::Error),
+    /// It cannot be used.
+    #[error("a certificate that cannot be used: {0}")]
+    Unfit(#[from] rustls::Error),
+}
+
+/// A certificate and its key.
+struct Identity {
+    certified: Arc<CertifiedKey>,
+    hash: CertificateHash,
+    from: OffsetDateTime,
+    until: OffsetDateTime,
+    // As PEM files.
+    pem: [String; 2],
+}
+
+impl Identity {
+    // To be used from `from` on.
+    fn make(from: OffsetDateTime) -> Result<Self, IdentityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
+        let mut params = CertificateParams::new(names)?;
+        let mut name = DistinguishedName::new();
+        name.push(DnType::CommonName, "weir");
+        params.distinguished_name = name;
+        params.not_before = from - BACKDATED;
+        params.not_after = from + VALIDITY;
+        let certificate = params.self_signed(&key)?;
+        Self::new([certificate.pem(), key.serialize_pem()]).map_err(|reason| match reason {
+            Unread::Unfit(error) => error.into(),
+            Unread::Damaged => rcgen::Error::CouldNotParseCertificate.into(),
+        })
+    }
+
+    fn new(pem: [String; 2]) -> Result<Self, Unread> {
+        let chain = CertificateDer::pem_slice_iter(pem[0].as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| Unread::Damaged)?;
+        let key = PrivateKeyDer::from_pem_slice(pem[1].as_bytes()).map_err(|_| Unread::Damaged)?;
+        let first = chain.first().ok_or(Unread::Damaged)?;
+        let hash = CertificateHash::of(first);
+        let (_, parsed) =
+            x509_parser::parse_x509_certificate(first).map_err(|_| Unread::Damaged)?;
+        let validity = parsed.validity();
+        let [from, until] = [validity.not_before, validity.not_after].map(|at| at.to_datetime());
+        let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(Unread::Unfit)?;
+        Ok(Self { certified: Arc::new(certified), hash, from, until, pem })
+    }
+
+    fn read(directory: &Path, names: [&str; 2]) -> Option<Self> {
+        let [certificate, key] = names.map(|name| directory.join(name));
+        if !certificate.exists() {
+            return None;
+        }
+        let read = |path: &Path| fs::read_to_string(path).map_err(|_| Unread::Damaged);
+        let identity = read(&certificate)
+            .and_then(|certificate| Ok([certificate, read(&key)?]))
+            .and_then(Self::new);
+        if identity.is_err() {
+            tracing::warn!(?certificate, "the kept certificate cannot be read: making a new one");
+        }
+        identity.ok()
+    }
+
+    fn write(&self, directory: &Path, names: [&str; 2]) -> Result<(), IdentityError> {
+        // The key first: a certificate without its key is not used.
+        for (index, mode) in [(1, PRIVATE), (0, 0o644)] {
+            write(&directory.join(names[index]), &self.pem[index], mode)?;
+        }
+        Ok(())
+    }
+
+    // When the next one takes its place.
+    fn replaced(&self) -> OffsetDateTime {
+        self.until - LEFT
+    }
+}
+
+enum Unread {
+    Damaged,
+    Unfit(rustls::Error),
+}
+
+/// The certificate in use and the one after it; what TLS asks for them.
+pub(crate) struct Identities {
+    // Where they are kept, and who else is told the hashes.
+    directory: Option<PathBuf>,
+    announce: Option<PathBuf>,
+    // Read for each handshake, written every ten days.
+    pair: RwLock<Pair>,
+}
+
+struct Pair {
+    current: Identity,
+    next: Identity,
+}
+
+impl std::fmt::Debug for Identities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Identities").field(&self.hashes()).finish()
+    }
+}
+
+impl Identities {
+    /// Those kept in `directory`, or new ones; new ones are kept there from now on. The hashes
+    /// are also left in `announce`.
+    pub(crate) fn open(
+        directory: Option<PathBuf>,
+        announce: Option<PathBuf>,
+    ) -> Result<Self, IdentityError> {
+        Self::open_at(directory, announce, OffsetDateTime::now_utc())
+    }
+
+    fn open_at(
+        directory: Option<PathBuf>,
+        announce: Option<PathBuf>,
+        now: OffsetDateTime,
+    ) -> Result<Self, IdentityError> {
+        if let Some(directory) = &directory {
+            fs::create_dir_all(directory)
+                .map_err(|error| IdentityError::State { path: directory.clone(), error })?;
+        }
+        let read = |names| directory.as_deref().and_then(|path| Identity::read(path, names));
+        let (current, next) = (read(CURRENT), read(NEXT));
+        let fresh = current.filter(|current| current.replaced() > now);
+        let (current, next) = match (fresh, next) {
+            (Some(current), next) => (current, next),
+            // It was to take over while no daemon ran.
+            (None, Some(next)) if next.from <= now && next.replaced() > now => (next, None),
+            // Not its turn yet: browsers look at the dates too.
+            (None, next @ Some(_)) => (Identity::make(now)?, next),
+            (None, None) => (Identity::make(now)?, None),
+        };
+        let next = match next {
+            Some(next) if next.from < current.replaced() && next.until > current.until => next,
+            _ => Identity::make(current.replaced())?,
+        };
+        let pair = RwLock::new(Pair { current, next });
+        let this = Self { directory, announce, pair };
+        this.keep()?;
+        Ok(this)
+    }
+
+    fn keep(&self) -> Result<(), IdentityError> {
+        let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
+        let text = format!("{}\n{}\n", pair.current.hash, pair.next.hash);
+        if let Some(directory) = &self.directory {
+            pair.current.write(directory, CURRENT)?;
+            pair.next.write(directory, NEXT)?;
+            write(&directory.join(HASH), &text, 0o644)?;
+        }
+        if let Some(directory) = &self.announce
+            && let Err(error) = write(&directory.join(HASH), &text, 0o644)
+        {
+            tracing::warn!(%error, "clients on this machine will have to be given the hash");
+        }
+        Ok(())
+    }
+
+    /// Of the certificate in use, and of the one after it.
+    pub(crate) fn hashes(&self) -> [CertificateHash; 2] {
+        let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
+        [pair.current.hash, pair.next.hash]
+    }
+
+    // Whether the next one took over.
+    fn renew(&self, now: OffsetDateTime) -> Result<bool, IdentityError> {
+        {
+            let mut pair = self.pair.write().unwrap_or_else(PoisonError::into_inner);
+            if pair.current.replaced() > now {
+                return Ok(false);
+            }
+            // The machine may have slept for longer than a certificate lives.
+            if pair.next.replaced() <= now {
+                pair.next = Identity::make(now)?;
+            }
+            let after = Identity::make(pair.next.replaced())?;
+            pair.current = std::mem::replace(&mut pair.next, after);
+        }
+        self.keep()?;
+        Ok(true)
+    }
+
+    /// Changes certificates when it is time; sessions that stand keep theirs.
+    pub(crate) async fn renewing(self: Arc<Self>) {
+        // By the time of day, which goes on while the machine sleeps.
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            look.tick().await;
+            let this = self.clone();
+            // Files are written and synced: not where others have to be served.
+            let renewed = move || this.renew(OffsetDateTime::now_utc());
+            match tokio::task::spawn_blocking(renewed).await {
+                Ok(Ok(false)) => {}
+                Ok(Ok(true)) => {
+                    let [current, next] = self.hashes();
+                    tracing::info!(%current, %next, "the next certificate is in use");
+                }
+                Ok(Err(error)) => tracing::error!(%error, "renewing the certificate"),
+                Err(error) => tracing::error!(%error, "renewing the certificate"),
+            }
+        }
+    }
+}
+
+impl ResolvesServerCert for Identities {
+    // One certificate for every name: clients go by its hash.
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
+        Some(pair.current.certified.clone())
+    }
+}
+
+// Whole or not at all: written beside, then renamed.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
+    let beside = path.with_extension("new");
+    let write = || {
+        if fs::read_to_string(path).is_ok_and(|there| there == text) {
+            return tighten(path, mode);
+        }
+        let _ = fs::remove_file(&beside);
+        let mut file =
+            fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    let written = write();
+    if written.is_err() {
+        // Half of it is of use to nobody.
+        let _ = fs::remove_file(&beside);
+    }
+    written.map_err(|error| IdentityError::State { path: path.into(), error })
+}
+
+// A key that was copied, restored or unpacked may have become readable. It is closed to others, or
+// the daemon does not start: it would go on in the belief that it has the key alone.
+fn tighten(path: &Path, mode: u32) -> io::Result<()> {
+    let others = fs::metadata(path)?.permissions().mode() & 0o077;
+    if mode == PRIVATE && others != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        tracing::warn!(
+            ?path,
+            "others could read this key, and cannot any more: if one may have, remove the files of \
+             the certificates, and restart for new ones"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(directory: &Path, now: OffsetDateTime) -> Identities {
+        Identities::open_at(Some(directory.into()), None, now).unwrap()
+    }
+
+    #[test]
+    fn certificates_are_kept_and_follow_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let first = open(directory.path(), now).hashes();
+        assert_ne!(first[0], first[1]);
+        assert_eq!(open(directory.path(), now).hashes(), first);
+        let told = fs::read_to_string(directory.path().join(HASH)).unwrap();
+        let told: Vec<CertificateHash> = told.lines().map(|hash| hash.parse().unwrap()).collect();
+        assert_eq!(told, first);
+
+        // Ten days on, whether or not a daemon ran meanwhile.
+        let identities = open(directory.path(), now);
+        assert!(!identities.renew(now + Duration::days(9)).unwrap());
+        assert!(identities.renew(now + Duration::days(10)).unwrap());
+        let second = identities.hashes();
+        assert_eq!(second[0], first[1], "the one that was told before");
+        assert_ne!(second[1], first[1]);
+        assert_eq!(open(directory.path(), now + Duration::days(11)).hashes(), second);
+        assert_eq!(open(directory.path(), now + Duration::days(21)).hashes()[0], second[1]);
+
+        // Nobody was here for months.
+        let late = open(directory.path(), now + Duration::days(100)).hashes();
+        assert!(!late.contains(&second[1]));
+        let identities = open(directory.path(), now + Duration::days(100));
+        assert!(identities.renew(now + Duration::days(200)).unwrap());
+    }
+
+    #[test]
+    fn every_certificate_is_valid_when_it_is_used_and_for_less_than_a_fortnight() {
+        let now = OffsetDateTime::now_utc();
+        let identities = Identities::open_at(None, None, now).unwrap();
+        for day in 0..60 {
+            let today = now + Duration::days(day);
+            identities.renew(today).unwrap();
+            let pair = identities.pair.read().unwrap();
+            let der = &pair.current.certified.cert[0];
+            let (_, parsed) = x509_parser::parse_x509_certificate(der).unwrap();
+            let [from, until] = [parsed.validity().not_before, parsed.validity().not_after];
+            let [from, until] = [from, until].map(|time| time.to_datetime());
+            assert!(from < today && today + Duration::days(2) < until, "day {day}");
+            assert!(until - from < Duration::days(14));
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let first = open(directory.path(), now).hashes();
+        fs::write(directory.path().join(CURRENT[0]), "damaged").unwrap();
+        let after = open(directory.path(), now).hashes();
+        assert!(!first.contains(&after[0]), "the next one is not valid yet");
+        assert_eq!(open(directory.path(), now).hashes(), after);
+    }
+
+    #[test]
+    fn the_key_is_the_daemons_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        open(directory.path(), OffsetDateTime::now_utc());
+        for key in [CURRENT[1], NEXT[1]] {
+            let mode = fs::metadata(directory.path().join(key)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn a_state_directory_that_cannot_be_is_named() {
+        let error = Identities::open(Some("/dev/null/weir".into()), None).unwrap_err();
+        assert!(error.to_string().starts_with("/dev/null/weir: "), "{error}");
+    }
+}

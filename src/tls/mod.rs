@@ -1,0 +1,346 @@
+//! TLS 1.3 configurations, and the ways to check a daemon's certificate.
+
+#[cfg(feature = "daemon")]
+pub(crate) mod identity;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
+use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
+
+/// SHA-256 of a certificate's DER form, as browsers' `serverCertificateHashes` want it; shown as
+/// 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CertificateHash(pub [u8; 32]);
+
+impl CertificateHash {
+    /// The hash of a certificate in DER form.
+    pub fn of(der: &[u8]) -> Self {
+        Self(Sha256::digest(der).into())
+    }
+}
+
+impl fmt::Display for CertificateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        crate::wire::Digest(self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for CertificateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Not a certificate hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a certificate hash is 64 hexadecimal digits (SHA-256), colons allowed, with a comma before \
+     the next one: `weir serve` prints it"
+)]
+pub struct CertificateHashError;
+
+impl FromStr for CertificateHash {
+    type Err = CertificateHashError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits: String = text.trim().chars().filter(|c| *c != ':').collect();
+        let digest: crate::wire::Digest = digits.parse().map_err(|_| CertificateHashError)?;
+        Ok(Self(digest.0))
+    }
+}
+
+/// The hashes of certificates, any of which will do: a daemon tells that of the certificate in use
+/// and that of the one after it, and whoever pins both gets through the change.
+///
+/// ```
+/// use weir::{CertificateHash, CertificateHashes};
+/// let [one, two] = [1, 2].map(|n| CertificateHash([n; 32]));
+/// assert_eq!(one.to_string().parse(), Ok(CertificateHashes::from(one)));
+/// assert_eq!(format!("{one},{two}").parse(), Ok(CertificateHashes::from([one, two])));
+/// ```
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct CertificateHashes(Vec<CertificateHash>);
+
+impl CertificateHashes {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &CertificateHash> {
+        self.0.iter()
+    }
+}
+
+impl From<CertificateHash> for CertificateHashes {
+    fn from(hash: CertificateHash) -> Self {
+        Self(vec![hash])
+    }
+}
+
+impl<const N: usize> From<[CertificateHash; N]> for CertificateHashes {
+    fn from(hashes: [CertificateHash; N]) -> Self {
+        Self(hashes.into())
+    }
+}
+
+impl FromIterator<CertificateHash> for CertificateHashes {
+    fn from_iter<T: IntoIterator<Item = CertificateHash>>(hashes: T) -> Self {
+        Self(hashes.into_iter().collect())
+    }
+}
+
+impl fmt::Display for CertificateHashes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, hash) in self.0.iter().enumerate() {
+            write!(f, "{}{hash}", if index > 0 { "," } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for CertificateHashes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for CertificateHashes {
+    type Err = CertificateHashError;
+
+    /// At least one, with commas between, or on lines as in the daemon's `certificate.sha256`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let hashes = text.split([',', '\n']).map(str::trim).filter(|hash| !hash.is_empty());
+        let hashes = hashes.map(str::parse).collect::<Result<Vec<_>, _>>()?;
+        if hashes.is_empty() { Err(CertificateHashError) } else { Ok(Self(hashes)) }
+    }
+}
+
+/// How a client checks the daemon's certificate.
+#[derive(Debug, Clone, Default)]
+pub enum Trust {
+    /// On loopback it has a hash that a daemon on this machine left in a state directory; with
+    /// none there, connecting fails. Elsewhere as [`System`](Self::System).
+    #[default]
+    Auto,
+    /// Against the certificate authorities that the system trusts, and the host's name.
+    System,
+    /// Against the certificate authorities in a PEM file, and the host's name.
+    Authority(PathBuf),
+    /// It has this hash, or one of these: for self-signed certificates. The name does not matter
+    /// then. `Trust::Pinned(hash.into())`, `Trust::Pinned(daemon.certificate_hashes().into())`;
+    /// with none, nothing is trusted.
+    Pinned(CertificateHashes),
+    /// Not at all. Anyone on the way can read and change everything: for experiments only.
+    Insecure,
+}
+
+/// Why a TLS configuration could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The file of certificate authorities.
+    #[error("{path}: {reason}: give a PEM file with at least one certificate")]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The system's certificate authorities.
+    #[error(
+        "no certificate authorities found on this system: name a file of them, or the certificate's hash"
+    )]
+    NoSystemAuthorities,
+    /// rustls refuses.
+    #[error("TLS: {0}")]
+    Rustls(#[from] rustls::Error),
+    /// The certificate or key is not fit for QUIC.
+    #[error("TLS: no cipher suite that QUIC needs")]
+    NoInitialCipher,
+}
+
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+/// What a client found wrong with a certificate; the errors of QUIC and WebTransport do not say.
+pub(crate) type Complaint = Arc<OnceLock<String>>;
+
+/// [`Trust`], once the address is known and what is in files has been read.
+#[derive(Debug, Clone)]
+pub(crate) enum Expect {
+    Authorities(Arc<WebPkiServerVerifier>),
+    Hashes(CertificateHashes),
+    Anything,
+}
+
+impl Expect {
+    /// Reads the certificate authorities that the system trusts: many files.
+    pub(crate) fn system() -> Result<Self, TlsError> {
+        Self::authorities(system_roots()?)
+    }
+
+    /// Reads the certificate authorities in a PEM file.
+    pub(crate) fn authority(path: &PathBuf) -> Result<Self, TlsError> {
+        Self::authorities(roots_in(path)?)
+    }
+
+    fn authorities(roots: RootCertStore) -> Result<Self, TlsError> {
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
+        builder.build().map(Self::Authorities).map_err(|_| TlsError::NoSystemAuthorities)
+    }
+}
+
+/// A client's configuration for one application protocol.
+pub(crate) fn client(
+    expect: &Expect,
+    alpn: &[u8],
+    complaint: &Complaint,
+) -> Result<rustls::ClientConfig, TlsError> {
+    let provider = provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let check = Check { expect: expect.clone(), algorithms, complaint: complaint.clone() };
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(check))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![alpn.to_vec()];
+    Ok(config)
+}
+
+fn system_roots() -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() { Err(TlsError::NoSystemAuthorities) } else { Ok(roots) }
+}
+
+fn roots_in(path: &PathBuf) -> Result<RootCertStore, TlsError> {
+    let wrong = |reason: String| TlsError::Authority { path: path.clone(), reason };
+    let certificates = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| wrong(error.to_string()))?;
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(wrong("no certificate in it".into()));
+    }
+    Ok(roots)
+}
+
+// Checks the certificate, and in any case that the daemon holds its key.
+#[derive(Debug)]
+struct Check {
+    expect: Expect,
+    algorithms: WebPkiSupportedAlgorithms,
+    complaint: Complaint,
+}
+
+impl ServerCertVerifier for Check {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = match &self.expect {
+            Expect::Authorities(verifier) => {
+                verifier.verify_server_cert(certificate, intermediates, name, ocsp, now)
+            }
+            Expect::Hashes(hashes) => match CertificateHash::of(certificate) {
+                hash if hashes.0.contains(&hash) => Ok(ServerCertVerified::assertion()),
+                hash => {
+                    let hashes = hashes.to_string().replace(',', " or ");
+                    Err(rustls::Error::General(format!("its hash is {hash}, not {hashes}")))
+                }
+            },
+            Expect::Anything => Ok(ServerCertVerified::assertion()),
+        };
+        if let Err(error) = &verified {
+            let _ = self.complaint.set(match error {
+                rustls::Error::General(reason) => reason.clone(),
+                other => other.to_string(),
+            });
+        }
+        verified
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+/// The daemon's configuration for these application protocols.
+#[cfg(feature = "daemon")]
+pub(crate) fn server(
+    certificates: Arc<dyn rustls::server::ResolvesServerCert>,
+    protocols: &[&[u8]],
+) -> Result<rustls::ServerConfig, TlsError> {
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_read_as_tools_print_them() {
+        let hash = CertificateHash::of(b"der");
+        let plain = hash.to_string();
+        let colons = plain.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        let colons = colons.collect::<Vec<_>>().join(":").to_uppercase();
+        assert_eq!(plain.parse(), Ok(hash));
+        assert_eq!(colons.parse(), Ok(hash));
+        assert!("abc".parse::<CertificateHash>().is_err());
+    }
+
+    #[test]
+    fn several_hashes_come_with_commas_or_on_lines() {
+        let [one, two] = [b"1", b"2"].map(|der| CertificateHash::of(der));
+        let parse = |text: String| text.parse::<CertificateHashes>();
+        assert_eq!(parse(one.to_string()), Ok(one.into()));
+        for text in [format!("{one},{two}"), format!("{one}\n{two}\n"), format!(" {one}, {two},")] {
+            assert_eq!(parse(text), Ok([one, two].into()));
+        }
+        for bad in ["", ",", "abc", &format!("{one},abc"), &format!("{one} {two}")] {
+            assert_eq!(parse(bad.into()), Err(CertificateHashError), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_or_missing_file_of_authorities_is_named() {
+        let error = roots_in(&"/does/not/exist.pem".into()).unwrap_err().to_string();
+        assert!(error.starts_with("/does/not/exist.pem: "), "{error}");
+    }
+}
