@@ -57,7 +57,7 @@ pub use daemon::Daemon;
 #[cfg(feature = "client")]
 pub use message::{Event, Gap, Message, ResumePoint, Start, SubscribeOptions};
 #[cfg(feature = "client")]
-pub use net::transport::connection::Transport;
+pub use net::transport::Transport;
 #[cfg(feature = "client")]
 pub use tls::{CertificateHash, CertificateHashError, CertificateHashes, TlsError, Trust};
 

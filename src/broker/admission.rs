@@ -1,40 +1,73 @@
-//! What every way into the daemon shares: the engine, the places for sessions, the stop.
+//! What admits a session, whichever face it comes by: whose pages may come, how many sessions there
+//! are, and the stop.
 
 use super::Core;
 use crate::access::origin::Origins;
-use crate::net::session;
-use crate::net::transport::connection::Link;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// A session's place; given back by dropping it.
-pub(crate) type Place = OwnedSemaphorePermit;
+/// A session's place. Dropping it gives the place back.
+pub(crate) type SessionPermit = OwnedSemaphorePermit;
 
-/// Cheap to clone: one for each way in.
+/// A bounded number of places. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Doors(Arc<Inner>);
+pub(crate) struct Places(Arc<Counted>);
+
+struct Counted {
+    free: Arc<Semaphore>,
+    most: u32,
+    // The log says so once when the last place goes, and again after one was free.
+    full: AtomicBool,
+    warning: &'static str,
+}
+
+impl Places {
+    /// At most `most` places. `warning` goes to the log when there is none left.
+    pub(crate) fn new(most: usize, warning: &'static str) -> Self {
+        let most = u32::try_from(most).unwrap_or(u32::MAX).min(u32::MAX >> 3);
+        let free = Arc::new(Semaphore::new(most as usize));
+        Self(Arc::new(Counted { free, most, full: AtomicBool::new(false), warning }))
+    }
+
+    /// Takes a place, if one is free. Dropping it gives it back.
+    pub(crate) fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        let place = self.0.free.clone().try_acquire_owned().ok();
+        let full = place.is_none();
+        if self.0.full.swap(full, Ordering::Relaxed) != full && full {
+            tracing::warn!(most = self.0.most, "{}", self.0.warning);
+        }
+        place
+    }
+
+    /// Waits until every place is free.
+    pub(crate) async fn all_free(&self) {
+        // Never closed: an error cannot be.
+        let _ = self.0.free.acquire_many(self.0.most).await;
+    }
+}
+
+/// What the faces ask before they serve a session. Cheap to clone: one for each of them.
+#[derive(Clone)]
+pub(crate) struct Admission(Arc<Inner>);
 
 struct Inner {
     core: Arc<Core>,
-    places: Arc<Semaphore>,
-    most: u32,
+    sessions: Places,
     origins: Origins,
-    // Said when the last place goes, once until one is free again.
-    full: AtomicBool,
     stop: watch::Receiver<bool>,
 }
 
-impl Doors {
+impl Admission {
+    /// Admits at most `most` sessions, until `stop` turns true.
     pub(crate) fn new(
         core: Arc<Core>,
         most: usize,
         origins: Origins,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        let most = u32::try_from(most).unwrap_or(u32::MAX).min(u32::MAX >> 3);
-        let places = Arc::new(Semaphore::new(most as usize));
-        Self(Arc::new(Inner { core, places, most, origins, full: AtomicBool::new(false), stop }))
+        let sessions = Places::new(most, "no more sessions (limits.sessions): refusing");
+        Self(Arc::new(Inner { core, sessions, origins, stop }))
     }
 
     pub(crate) fn core(&self) -> &Arc<Core> {
@@ -51,25 +84,19 @@ impl Doors {
         self.0.stop.clone()
     }
 
-    /// A place for one more session, or none: refuse it.
-    pub(crate) fn admit(&self) -> Option<Place> {
-        let place = self.0.places.clone().try_acquire_owned().ok();
-        let full = place.is_none();
-        if self.0.full.swap(full, Ordering::Relaxed) != full && full {
-            tracing::warn!(most = self.0.most, "no more sessions (limits.sessions): refusing");
-        }
-        place
+    /// Takes a place for one more session. Without one, the face refuses the session.
+    pub(crate) fn admit(&self) -> Option<SessionPermit> {
+        self.0.sessions.admit()
     }
 
-    /// Serves a peer until it leaves, misbehaves, or the daemon stops.
-    pub(crate) async fn serve(&self, link: Link, place: Place) {
-        session::serve(self.0.core.clone(), link, self.stop()).await;
-        drop(place);
-    }
-
-    /// Waits until no session is left; once the daemon stops, no new ones come.
+    /// Waits until no session is left. Once the daemon stops, no new ones come.
     pub(crate) async fn ended(&self) {
-        // Never closed: an error cannot be.
-        let _ = self.0.places.acquire_many(self.0.most).await;
+        self.0.sessions.all_free().await;
     }
+}
+
+/// Waits for the daemon to stop.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the daemon's handle is gone: that is a stop too.
+    let _ = stop.wait_for(|stop| *stop).await;
 }

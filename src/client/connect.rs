@@ -2,7 +2,10 @@
 
 use super::dial::{Failure, connect, refused};
 use super::{Builder, Closed, ConnectError, Way};
-use crate::net::transport::connection::{Gone, Link, ReadError, Rx, Transport, Tx};
+use crate::net::error::{Gone, ReadError};
+use crate::net::transport::Transport;
+use crate::net::transport::connection::Link;
+use crate::net::transport::stream::{Rx, Tx};
 use crate::state;
 use crate::tls::{Complaint, Expect, Trust};
 use crate::wire::{

@@ -2,8 +2,10 @@
 
 use super::ConnectError;
 use super::connect::Endpoint;
+use crate::net::error::Gone;
 use crate::net::quic::{settings, socket};
-use crate::net::transport::connection::{Gone, Link, Transport};
+use crate::net::transport::Transport;
+use crate::net::transport::connection::Link;
 use crate::net::websocket;
 use crate::tls::{self, Complaint, Expect};
 use crate::wire::{ALPN, Code, PATH};
@@ -128,7 +130,7 @@ async fn web_socket(
         tungstenite::Error::Http(response) => Failure::Gone(not_upgraded(&response)),
         other => gone(format!("asking for a WebSocket: {other}")),
     })?;
-    Ok((Endpoint::WebSocket, websocket::dialled(socket, address)))
+    Ok((Endpoint::WebSocket, Link::WebSocket(websocket::dialled(socket, address))))
 }
 
 // HTTP's way to refuse a session.

@@ -1,6 +1,7 @@
 //! What can go wrong for a client, by operation. Each message is one line that says what to do.
 
-use crate::net::transport::connection::{Gone, Transport};
+use crate::net::error::Gone;
+use crate::net::transport::Transport;
 use crate::tls::TlsError;
 use crate::wire::{Code, MAX_ALIASES, NameError, Refusal};
 use std::path::PathBuf;

@@ -2,7 +2,8 @@
 
 use super::reassembly::{Assembly, Step, Whole};
 use super::{Closed, Shared};
-use crate::net::transport::connection::{ReadError, Rx};
+use crate::net::error::ReadError;
+use crate::net::transport::stream::Rx;
 use crate::wire::{Code, FrameReader, MAX_CONTROL_FRAME};
 use bytes::Bytes;
 

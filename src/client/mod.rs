@@ -35,7 +35,8 @@ pub use publish::{PendingReceipt, Receipt};
 pub use request::Ranking;
 pub use subscription::Subscription;
 
-use crate::net::transport::connection::{Link, Transport};
+use crate::net::transport::Transport;
+use crate::net::transport::connection::Link;
 use crate::net::transport::outbox::Outbox;
 use crate::tls::Trust;
 use crate::wire::{Limits, Position};

@@ -14,7 +14,7 @@ use super::request::{Answer, Answering};
 use super::unordered::{DeliveryStats, Scattered};
 use super::{Client, SubscribeError};
 use crate::message::{Event, Gap, Known, Resumed, Start, SubscribeOptions};
-use crate::net::transport::connection::Transport;
+use crate::net::transport::Transport;
 use crate::wire::{
     self, ClientFrame, Code, DaemonFrame, Filter, FrameError, MAX_CONTROL_FRAME, Position, Refusal,
 };

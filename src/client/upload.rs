@@ -1,7 +1,9 @@
 //! Large payloads on their way to the daemon: in chunks, which it relays as they come.
 
 use super::{Closed, Shared};
-use crate::net::transport::connection::{Transport, Tx, WriteError};
+use crate::net::error::WriteError;
+use crate::net::transport::Transport;
+use crate::net::transport::stream::Tx;
 use crate::wire::{CHUNK, ClientFrame, Code, Digest, encode_chunk};
 use bytes::Bytes;
 use std::sync::Arc;

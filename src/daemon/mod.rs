@@ -7,12 +7,11 @@ mod tests;
 
 use crate::access::origin::Origins;
 use crate::broker::Core;
-use crate::broker::admission::Doors;
+use crate::broker::admission::{Admission, Places, stopped};
 use crate::engine::{Engine, Limits, Payload, Publication, Ranking, Receipt};
-use crate::http::listen::{Connections, Listener};
+use crate::http::listen::Listener;
 use crate::http::{self, CertificateFacts};
 use crate::message::{Message, SubscribeOptions};
-use crate::net::session::stopped;
 use crate::net::{bind, endpoint, now};
 use crate::tls::identity::Identities;
 use crate::wire::{Delivery, Digest, Filter, NameError, Refusal, Which};
@@ -137,22 +136,28 @@ impl Builder {
         let http = plain.as_ref().map(std::net::TcpListener::local_addr).transpose();
         let http = http.map_err(|error| BindError::Endpoint { error })?;
         let endpoint = endpoint::open(udp, identities.clone())?;
-        let connections = Connections::new(self.sessions);
+        let full = "no more TCP connections (limits.sessions): closing";
+        let connections = Places::new(self.sessions, full);
         let mut listeners = vec![Listener::tls(tcp, identities.clone(), &connections)?];
         listeners.extend(plain.map(|plain| Listener::plain(plain, &connections)));
         let core = Arc::new(Core::new(Engine::new(self.limits, new_run(), rand::random())));
         let (stop, stopping) = watch::channel(false);
-        let doors = Doors::new(core.clone(), self.sessions, origins.clone(), stopping);
+        let admission = Admission::new(core.clone(), self.sessions, origins.clone(), stopping);
         let facts = identities.clone();
         let facts = move || {
             let [current, next] = facts.hashes();
             CertificateFacts { pinning: true, current, next: Some(next) }
         };
-        let shared =
-            http::Shared::new(doors.core().clone(), origins, facts, local.port(), doors.stop());
+        let shared = http::Shared::new(
+            admission.core().clone(),
+            origins,
+            facts,
+            local.port(),
+            admission.stop(),
+        );
         let serving = (listeners, shared);
         let failing = stop.clone();
-        let running = run(endpoint, serving, doors, identities.clone(), failing);
+        let running = run(endpoint, serving, admission, identities.clone(), failing);
         let running = tokio::spawn(running);
         Ok(Daemon { core, local, http, identities, stop, running })
     }
@@ -169,20 +174,20 @@ fn new_run() -> u64 {
 async fn run(
     endpoint: endpoint::Endpoint,
     (listeners, shared): (Vec<Listener>, http::Shared),
-    doors: Doors,
+    admission: Admission,
     identities: Arc<Identities>,
     stop_all: watch::Sender<bool>,
 ) {
     let mut serving = JoinSet::new();
-    let core = doors.core().clone();
+    let core = admission.core().clone();
     // Until this function returns.
     let mut turns = JoinSet::new();
     turns.spawn(async move { core.take_turns().await });
-    let app = http::router(Arc::new(shared), http::websocket::routes(doors.clone()));
+    let app = http::router(Arc::new(shared), http::websocket::routes(admission.clone()));
     for listener in listeners {
-        serving.spawn(listener.run(app.clone(), doors.stop()));
+        serving.spawn(listener.run(app.clone(), admission.stop()));
     }
-    let mut stop = doors.stop();
+    let mut stop = admission.stop();
     let tcp = async {
         tokio::select! {
             () = stopped(&mut stop) => {}
@@ -195,12 +200,12 @@ async fn run(
             }
         }
         while serving.join_next().await.is_some() {}
-        doors.ended().await;
+        admission.ended().await;
     };
-    let udp = endpoint::run(endpoint, doors.clone());
+    let udp = endpoint::run(endpoint, admission.clone());
     let served = async { tokio::join!(tcp, udp) };
     let failed = async {
-        doors.core().failed().await;
+        admission.core().failed().await;
         tracing::error!("the engine panicked, which is a defect of the daemon: it stops");
         stop_all.send_replace(true);
         std::future::pending::<()>().await;

@@ -1,8 +1,8 @@
 //! The TCP side's listeners: TLS on the daemon's port, and plain HTTP for the same machine.
 
 use super::reader::{self, READER, Reader};
+use crate::broker::admission::{Places, stopped};
 use crate::net::bind::BindError;
-use crate::net::session::stopped;
 use crate::tls;
 use crate::tls::identity::Identities;
 use axum::Router;
@@ -14,13 +14,12 @@ use hyper_util::service::TowerToHyperService;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -74,7 +73,7 @@ pub(crate) struct Listener {
     listener: TcpListener,
     // None: plain.
     tls: Option<TlsAcceptor>,
-    connections: Connections,
+    connections: Places,
     pub(super) times: Times,
 }
 
@@ -83,7 +82,7 @@ impl Listener {
     pub(crate) fn tls(
         listener: TcpListener,
         identities: Arc<Identities>,
-        connections: &Connections,
+        connections: &Places,
     ) -> Result<Self, BindError> {
         let config = tls::server(identities, &[b"h2", b"http/1.1"])?;
         let tls = Some(TlsAcceptor::from(Arc::new(config)));
@@ -91,7 +90,7 @@ impl Listener {
     }
 
     /// For HTTP without TLS.
-    pub(crate) fn plain(listener: TcpListener, connections: &Connections) -> Self {
+    pub(crate) fn plain(listener: TcpListener, connections: &Places) -> Self {
         Self { listener, tls: None, connections: connections.clone(), times: Times::default() }
     }
 
@@ -277,29 +276,6 @@ impl Drop for UnderWay {
         let mut requests = self.0.requests();
         requests.under_way -= 1;
         requests.since = Instant::now();
-    }
-}
-
-/// Admits connections up to a number.
-#[derive(Clone)]
-pub(crate) struct Connections {
-    places: Arc<Semaphore>,
-    full: Arc<AtomicBool>,
-}
-
-impl Connections {
-    pub(crate) fn new(most: usize) -> Self {
-        let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
-        Self { places, full: Arc::default() }
-    }
-
-    fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        let place = self.places.clone().try_acquire_owned().ok();
-        let full = place.is_none();
-        if self.full.swap(full, Ordering::Relaxed) != full && full {
-            tracing::warn!("no more TCP connections (limits.sessions): closing");
-        }
-        place
     }
 }
 

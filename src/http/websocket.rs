@@ -1,8 +1,9 @@
 //! The upgrade to WebSocket (RFC 6455): from there on it is a session like any other.
 
 use super::{Problem, Shared};
-use crate::broker::admission::Doors;
-use crate::net::websocket;
+use crate::broker::admission::Admission;
+use crate::net::transport::connection::Link;
+use crate::net::{session, websocket};
 use crate::wire::{Code, PATH};
 use axum::Extension;
 use axum::Router;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The route of sessions. Hosts and origins are checked before it.
-pub(crate) fn routes(doors: Doors) -> Router<Arc<Shared>> {
+pub(crate) fn routes(admission: Admission) -> Router<Arc<Shared>> {
     // The connection is asked for before axum takes it: axum would read whole messages of it.
     let upgrade =
         move |ConnectInfo(remote): ConnectInfo<SocketAddr>,
@@ -27,10 +28,10 @@ pub(crate) fn routes(doors: Doors) -> Router<Arc<Shared>> {
               connection: Option<Extension<OnUpgrade>>,
               upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>| {
             let connection = connection.map(|Extension(connection)| connection);
-            let doors = doors.clone();
+            let admission = admission.clone();
             async move {
                 let asked = upgrade.map(drop);
-                let accepted = accept(&doors, remote, &headers, connection, asked);
+                let accepted = accept(&admission, remote, &headers, connection, asked);
                 accepted.unwrap_or_else(Problem::into_response)
             }
         };
@@ -38,7 +39,7 @@ pub(crate) fn routes(doors: Doors) -> Router<Arc<Shared>> {
 }
 
 fn accept(
-    doors: &Doors,
+    admission: &Admission,
     remote: SocketAddr,
     headers: &HeaderMap,
     connection: Option<OnUpgrade>,
@@ -52,17 +53,18 @@ fn accept(
     let (Some(connection), Some(key)) = (connection, headers.get(header::SEC_WEBSOCKET_KEY)) else {
         return Err(Problem::bad_request(format!("{PATH} is upgraded from HTTP/1.1 only")));
     };
-    let place = doors.admit().ok_or_else(|| {
+    let permit = admission.admit().ok_or_else(|| {
         Problem::of(Code::OVERLOADED, "no more sessions (limits.sessions): try again later")
     })?;
-    let payload = doors.core().with(|engine| engine.limits().payload);
-    let doors = doors.clone();
+    let payload = admission.core().with(|engine| engine.limits().payload);
+    let admission = admission.clone();
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
     tokio::spawn(async move {
         match connection.await {
             Ok(io) => {
-                let link = websocket::served(Box::new(TokioIo::new(io)), remote, payload).await;
-                doors.serve(link, place).await;
+                let io = Box::new(TokioIo::new(io));
+                let link = Link::WebSocket(websocket::served(io, remote, payload).await);
+                session::serve(&admission, link, permit).await;
             }
             Err(error) => tracing::debug!(%error, "no upgrade"),
         }

@@ -6,9 +6,9 @@ mod tests;
 use super::bind::BindError;
 use super::quic::settings;
 use super::session;
-use super::transport::connection::Link;
 use crate::access::origin::RequestOrigin;
-use crate::broker::admission::{Doors, Place};
+use crate::broker::admission::{Admission, SessionPermit, stopped};
+use crate::net::transport::connection::Link;
 use crate::tls;
 use crate::tls::identity::Identities;
 use crate::wire::{ALPN, Code, PATH};
@@ -87,16 +87,16 @@ impl Endpoint {
 }
 
 /// Accepts until told to stop, and returns when every one of its sessions has ended.
-pub(crate) async fn run(endpoint: Endpoint, doors: Doors) {
+pub(crate) async fn run(endpoint: Endpoint, admission: Admission) {
     let mut sessions = JoinSet::new();
-    let mut stop = doors.stop();
+    let mut stop = admission.stop();
     // One clone for each handshake under way.
     let handshakes = Arc::new(());
     loop {
         tokio::select! {
             incoming = endpoint.quic.accept() => {
                 let Some(incoming) = incoming else { break };
-                let Some(place) = doors.admit() else {
+                let Some(permit) = admission.admit() else {
                     incoming.refuse();
                     continue;
                 };
@@ -107,7 +107,7 @@ pub(crate) async fn run(endpoint: Endpoint, doors: Doors) {
                 }
                 match incoming.accept() {
                     Ok(connecting) => {
-                        sessions.spawn(greet(connecting, handshakes.clone(), place, doors.clone()));
+                        sessions.spawn(greet(connecting, handshakes.clone(), permit, admission.clone()));
                     }
                     Err(error) => tracing::debug!(%error, "handshake"),
                 }
@@ -117,7 +117,7 @@ pub(crate) async fn run(endpoint: Endpoint, doors: Doors) {
                     tracing::error!(%error, "a session's task failed");
                 }
             }
-            () = session::stopped(&mut stop) => break,
+            () = stopped(&mut stop) => break,
         }
     }
     let goodbyes = Instant::now() + session::LINGER;
@@ -128,22 +128,30 @@ pub(crate) async fn run(endpoint: Endpoint, doors: Doors) {
     endpoint.close(goodbyes.max(Instant::now() + CLOSING)).await;
 }
 
-async fn greet(connecting: quinn::Connecting, handshake: Arc<()>, place: Place, doors: Doors) {
-    let mut stop = doors.stop();
+async fn greet(
+    connecting: quinn::Connecting,
+    handshake: Arc<()>,
+    permit: SessionPermit,
+    admission: Admission,
+) {
+    let mut stop = admission.stop();
     let established = tokio::select! {
         // In a box, which goes with it: the session's task has no room for what is past.
-        established = Box::pin(timeout(HANDSHAKE, establish(connecting, &doors))) => established,
-        () = session::stopped(&mut stop) => return,
+        established = Box::pin(timeout(HANDSHAKE, establish(connecting, &admission))) => established,
+        () = stopped(&mut stop) => return,
     };
     drop(handshake);
     match established {
-        Ok(Ok(link)) => doors.serve(link, place).await,
+        Ok(Ok(link)) => session::serve(&admission, link, permit).await,
         Ok(Err(reason)) => tracing::debug!(reason, "handshake"),
         Err(_) => tracing::debug!("a handshake took too long"),
     }
 }
 
-async fn establish(mut connecting: quinn::Connecting, doors: &Doors) -> Result<Link, String> {
+async fn establish(
+    mut connecting: quinn::Connecting,
+    admission: &Admission,
+) -> Result<Link, String> {
     let data = connecting.handshake_data().await.map_err(|error| error.to_string())?;
     let protocol = data.downcast::<HandshakeData>().ok().and_then(|data| data.protocol);
     if protocol.as_deref() == Some(ALPN) {
@@ -159,7 +167,7 @@ async fn establish(mut connecting: quinn::Connecting, doors: &Doors) -> Result<L
         return Err(reason);
     }
     let asked = RequestOrigin::new(request.origin(), request.authority());
-    if let Err(refusal) = asked.and_then(|asked| doors.origins().check(&asked, false)) {
+    if let Err(refusal) = asked.and_then(|asked| admission.origins().check(&asked, false)) {
         tracing::info!(%refusal, "WebTransport from a page that may not, or under another name");
         request.forbidden().await;
         return Err(refusal.to_string());

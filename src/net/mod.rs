@@ -31,6 +31,7 @@ pub(crate) mod bind;
 pub(crate) mod delivery;
 #[cfg(feature = "daemon")]
 pub(crate) mod endpoint;
+pub(crate) mod error;
 pub(crate) mod quic;
 #[cfg(feature = "daemon")]
 pub(crate) mod session;

@@ -10,10 +10,11 @@ mod schema;
 mod unread;
 mod uploads;
 
-use super::listen::{Connections, Listener, Times};
+use super::listen::{Listener, Times};
 use super::{CertificateFacts, Shared, router};
 use crate::access::origin::Origins;
 use crate::broker::Core;
+use crate::broker::admission::Places;
 use crate::engine::{Engine, Limits, Payload, Publication};
 use crate::tls::CertificateHash;
 use axum::Router;
@@ -58,7 +59,7 @@ impl Face {
         let router = router(shared.clone(), Router::new());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let mut listener = Listener::plain(listener, &Connections::new(1000));
+        let mut listener = Listener::plain(listener, &Places::new(1000, "full"));
         listener.times =
             Times { request: PATIENCE, idle: PATIENCE, ping: PATIENCE, patience: PATIENCE };
         let (listening, end) = watch::channel(false);

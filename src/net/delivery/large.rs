@@ -3,8 +3,9 @@
 
 use crate::broker::Core;
 use crate::engine::{Item, SubscriptionId, encode_item};
+use crate::net::error::WriteError;
 use crate::net::session::Peer;
-use crate::net::transport::connection::{Tx, WriteError};
+use crate::net::transport::stream::Tx;
 use crate::wire::{Code, Encoded, GapCause, Refusal, encode_chunk};
 use bytes::Bytes;
 use std::future::poll_fn;

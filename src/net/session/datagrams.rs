@@ -5,7 +5,7 @@ use super::frame_reader::{End, datagram_frames};
 use super::upload::Incoming;
 use crate::engine::{Action, Channel};
 use crate::net::delivery::realtime::repair_queue::{Asked, Hole};
-use crate::net::transport::connection::Gone;
+use crate::net::error::Gone;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! A peer's streams, read frame by frame.
 
-use crate::net::transport::connection::{Gone, ReadError, Rx};
+use crate::net::error::{Gone, ReadError};
+use crate::net::transport::stream::Rx;
 use crate::wire::{ClientFrame, Code, FrameError, FrameReader, Refusal};
 use bytes::Bytes;
 

@@ -12,11 +12,15 @@ mod tests;
 use super::delivery::marks::Marks;
 use super::delivery::realtime::{self, Carriage};
 use super::delivery::{ordered, unordered};
-use super::transport::connection::{Link, Rx, Transport, Tx, WriteError};
 use super::transport::outbox::Outbox;
 use crate::broker::Core;
+use crate::broker::admission::{Admission, SessionPermit, stopped};
 use crate::broker::failure::{self, seam};
 use crate::engine::{Action, Channel, Prepared, Session, no_room};
+use crate::net::error::WriteError;
+use crate::net::transport::Transport;
+use crate::net::transport::connection::Link;
+use crate::net::transport::stream::{Rx, Tx};
 use crate::wire::{ClientFrame, Code, DaemonFrame, Delivery, Refusal};
 use allowance::Allowance;
 use bytes::Bytes;
@@ -30,7 +34,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::{SetOnce, watch};
+use tokio::sync::SetOnce;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use upload::{Came, Incoming};
@@ -76,7 +80,8 @@ pub(crate) struct Peer {
 }
 
 /// Serves a peer until it leaves, misbehaves, or the daemon stops.
-pub(crate) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(admission: &Admission, link: Link, permit: SessionPermit) {
+    let (core, mut stop) = (admission.core().clone(), admission.stop());
     let (session, payload, budget) = core
         .with(|engine| (engine.open_session(), engine.limits().payload, engine.budget().clone()));
     let id = session.id();
@@ -146,6 +151,7 @@ pub(crate) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
     let _ = timeout(LINGER, Box::pin(leave(&peer, goodbye, &farewell))).await;
     peer.link.close(farewell.code, &farewell.reason);
     drop(frames);
+    drop(permit);
 }
 
 async fn leave(peer: &Peer, goodbye: Option<ControlWriter>, farewell: &Refusal) {
@@ -153,12 +159,6 @@ async fn leave(peer: &Peer, goodbye: Option<ControlWriter>, farewell: &Refusal) 
         writer.say_goodbye(peer, farewell).await;
     }
     peer.link.leave(farewell.code, &farewell.reason).await;
-}
-
-/// Waits for the daemon to stop.
-pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the daemon's handle is gone: that is a stop too.
-    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 fn stopping() -> Refusal {

@@ -12,7 +12,8 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 /// How many frames of one message, which is small enough to be read at once, are taken at a time.
 async fn taken(frames: impl IntoIterator<Item = ClientFrame<'static>>) -> Vec<usize> {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
-    let link = websocket::served(Box::new(ours), ([127, 0, 0, 1], 1).into(), 1 << 20).await;
+    let remote = ([127, 0, 0, 1], 1).into();
+    let link = Link::WebSocket(websocket::served(Box::new(ours), remote, 1 << 20).await);
     let mut peer = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
     let mut message = Vec::new();
     frames.into_iter().for_each(|frame| frame.encode(&mut message));

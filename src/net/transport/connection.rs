@@ -2,8 +2,10 @@
 //! differs is how they are opened, how datagrams are wrapped, and what a reset code looks like.
 //! WebSocket is one channel, and the streams are those that it is taken apart into.
 
+use super::Transport;
 use super::stream::Way;
-pub(crate) use super::stream::{ReadError, Rx, Tx, WriteError};
+use super::stream::{Rx, Tx};
+use crate::net::error::Gone;
 #[cfg(feature = "daemon")]
 use crate::net::quic::congestion::Heard;
 use crate::net::quic::settings::DATAGRAM_SEND_BUFFER;
@@ -12,48 +14,6 @@ use crate::wire::Code;
 use bytes::Bytes;
 use quinn::VarInt;
 use std::fmt;
-
-/// How a session is carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Transport {
-    /// QUIC streams, ALPN `weir/1`.
-    Quic,
-    /// WebTransport over HTTP/3, path `/weir`.
-    WebTransport,
-    /// WebSocket over TLS and TCP, path `/weir`: one channel for everything.
-    WebSocket,
-}
-
-impl fmt::Display for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Quic => "quic",
-            Self::WebTransport => "webtransport",
-            Self::WebSocket => "websocket",
-        })
-    }
-}
-
-/// The session's connection is gone.
-#[derive(Debug, Clone)]
-pub(crate) struct Gone {
-    /// The code that the peer closed with, if it did.
-    pub(crate) code: Option<Code>,
-    /// In words.
-    pub(crate) reason: String,
-}
-
-impl From<quinn::ConnectionError> for Gone {
-    fn from(error: quinn::ConnectionError) -> Self {
-        match error {
-            quinn::ConnectionError::ApplicationClosed(close) => Self {
-                code: u32::try_from(close.error_code.into_inner()).ok().map(Code),
-                reason: String::from_utf8_lossy(&close.reason).into_owned(),
-            },
-            other => Self { code: None, reason: other.to_string() },
-        }
-    }
-}
 
 /// A session's connection.
 pub(crate) enum Link {

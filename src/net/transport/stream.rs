@@ -1,8 +1,8 @@
 //! The streams of a session, however it is carried: see [`Link`](super::connection::Link).
 
-use super::connection::Gone;
+use crate::net::error::{ReadError, WriteError};
 use crate::net::websocket::{Routed, WebSocket};
-use crate::wire::{Code, Refusal};
+use crate::wire::Code;
 use bytes::Bytes;
 use quinn::VarInt;
 
@@ -18,28 +18,6 @@ pub(crate) enum Way {
     Quic(quinn::SendStream),
     WebTransport(wtransport::SendStream),
     WebSocket(WebSocket),
-}
-
-/// A write went nowhere.
-#[derive(Debug)]
-pub(crate) enum WriteError {
-    /// The peer wants no more of this stream.
-    Stopped,
-    /// The session is gone.
-    #[cfg_attr(
-        not(feature = "daemon"),
-        expect(dead_code, reason = "a client asks who reads: that knows why")
-    )]
-    Gone(Gone),
-}
-
-impl From<quinn::WriteError> for WriteError {
-    fn from(error: quinn::WriteError) -> Self {
-        match error {
-            quinn::WriteError::ConnectionLost(error) => Self::Gone(error.into()),
-            _ => Self::Stopped,
-        }
-    }
 }
 
 impl Tx {
@@ -134,17 +112,6 @@ pub(crate) enum Rx {
     WebSocket(WebSocket),
     /// What of the channel is for one request.
     Routed(Routed),
-}
-
-/// A read went wrong.
-#[derive(Debug)]
-pub(crate) enum ReadError {
-    /// The peer gave the stream up.
-    Reset,
-    /// What came cannot be read.
-    Broken(Refusal),
-    /// The session is gone.
-    Gone(Gone),
 }
 
 impl Rx {

@@ -1,6 +1,6 @@
 //! Why a channel is closed or broken: close codes (RFC 6455, section 7.4) and tungstenite's errors.
 
-use crate::net::transport::connection::{Gone, ReadError};
+use crate::net::error::{Gone, ReadError};
 use crate::wire::{Code, Refusal};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};

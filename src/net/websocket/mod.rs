@@ -16,7 +16,7 @@ mod writer;
 
 pub(crate) use socket::{Io, dialled_config};
 
-use super::transport::connection::{Gone, Link, ReadError, WriteError};
+use crate::net::error::{Gone, ReadError, WriteError};
 use crate::wire::Code;
 #[cfg(feature = "daemon")]
 use crate::wire::MAX_CONTROL_FRAME;
@@ -76,16 +76,16 @@ struct Shared {
 /// A connection that the HTTP server has upgraded, of a daemon that takes payloads of `payload`
 /// bytes: the largest message holds one of them and what else may be on its way.
 #[cfg(feature = "daemon")]
-pub(crate) async fn served(io: Box<dyn Io>, remote: SocketAddr, payload: usize) -> Link {
-    Link::WebSocket(WebSocket::served(io, remote, payload + MAX_CONTROL_FRAME).await)
+pub(crate) async fn served(io: Box<dyn Io>, remote: SocketAddr, payload: usize) -> WebSocket {
+    WebSocket::served(io, remote, payload + MAX_CONTROL_FRAME).await
 }
 
 /// A socket that this end has dialled.
-pub(crate) fn dialled(socket: WebSocketStream<Box<dyn Io>>, remote: SocketAddr) -> Link {
+pub(crate) fn dialled(socket: WebSocketStream<Box<dyn Io>>, remote: SocketAddr) -> WebSocket {
     let (sink, stream) = socket.split();
     let (ear, demux) = (Ear::new(), Some(Mutex::default()));
     let reader = Reader::new(stream, &ear);
-    Link::WebSocket(WebSocket::new(sink, (reader, ear), remote, DIALLED_PING, demux))
+    WebSocket::new(sink, (reader, ear), remote, DIALLED_PING, demux)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,7 +5,7 @@ use super::close_codes::{closed, failure, lost};
 use super::sieve::Heard;
 use super::socket::Rx;
 use super::{BATCH, Shared, locked};
-use crate::net::transport::connection::ReadError;
+use crate::net::error::ReadError;
 use crate::wire::{Code, Refusal};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
