@@ -427,6 +427,20 @@ impl Session {
         Some(Action::Stop { request })
     }
 
+    /// Ends a subscription because its delivery has ended. Returns whether it did: the peer may have
+    /// ended it meanwhile, and may have begun another one with the same request.
+    pub fn delivery_ended(
+        &mut self,
+        engine: &mut Engine,
+        (request, subscription): (u32, SubscriptionId),
+        why: &Refusal,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let is_it = |(id, _): &(SubscriptionId, usize)| *id == subscription;
+        self.subscriptions.get(&request).is_some_and(is_it)
+            && self.end(engine, request, why, out).is_some()
+    }
+
     /// Ends everything that the session has in the engine, and says how many subscriptions that
     /// were.
     pub fn close(&mut self, engine: &mut Engine) -> usize {

@@ -4,7 +4,7 @@ use super::peer::{Peer, code, decode, hello, said, subscribe, topic};
 use super::{engine, small};
 use crate::engine::{Action, Answer, Channel, Engine, Item, Limits, encode_item};
 use crate::wire::{
-    ClientFrame, Code, DaemonFrame, Digest, FrameReader, ProducerId, Start, VERSION, Which,
+    ClientFrame, Code, DaemonFrame, Digest, FrameReader, ProducerId, Refusal, Start, VERSION, Which,
 };
 
 #[test]
@@ -269,4 +269,30 @@ fn gets_tops_and_pings_are_answered() {
     assert_eq!(decode(&peer.reply()), DaemonFrame::Pong { request: 7, clock: 77 });
     let bye = ClientFrame::Goodbye { code: Code::DONE, reason: "" };
     assert!(matches!(peer.say(engine, &bye), Ok(Some(Action::Left(Code::DONE)))));
+}
+
+// A delivery ends in its own time: before the session hears of it, the peer may have ended the
+// subscription and begun another one under the same request.
+#[test]
+fn the_end_of_a_delivery_ends_its_own_subscription_and_no_later_one() {
+    let engine = &mut engine(small());
+    let mut peer = Peer::open(engine, 1);
+    let begun = |engine: &mut Engine, peer: &mut Peer| {
+        let deliver = peer.say(engine, &subscribe(1, "a/*", Start::New)).unwrap();
+        let Some(Action::Deliver { subscription, .. }) = deliver else { panic!("{deliver:?}") };
+        peer.reply();
+        subscription
+    };
+    let first = begun(engine, &mut peer);
+    peer.say(engine, &ClientFrame::Unsubscribe { subscription: 1 }).unwrap();
+    peer.reply();
+    let second = begun(engine, &mut peer);
+    let why = Refusal::new(Code::LAGGED, "too slow");
+    let mut out = Vec::new();
+    assert!(!peer.session.delivery_ended(engine, (1, first), &why, &mut out));
+    assert!(out.is_empty());
+    assert!(peer.session.delivery_ended(engine, (1, second), &why, &mut out));
+    let ended = DaemonFrame::Ended { request: 1, code: Code::LAGGED, reason: "too slow" };
+    assert_eq!(out, ended.to_bytes());
+    assert!(!peer.session.delivery_ended(engine, (1, second), &why, &mut out), "once");
 }

@@ -1,12 +1,13 @@
 //! A large message on its way to one peer: read as it arrives, a batch at a time, so that a slow
 //! one pins no more than that.
 
+use super::DeliveryContext;
+use super::stream::{append_chunk, frame_of};
 use crate::broker::Core;
-use crate::engine::{Item, SubscriptionId, encode_item};
+use crate::engine::{Item, SubscriptionId};
 use crate::net::error::WriteError;
-use crate::net::session::Peer;
 use crate::net::transport::stream::Tx;
-use crate::wire::{Code, Encoded, GapCause, Refusal, encode_chunk};
+use crate::wire::{Code, Encoded, GapCause, Refusal};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -14,12 +15,6 @@ use std::task::{Context, Poll};
 
 /// Bytes read under one lock and handed to the stream at once, 64 KiB.
 const BATCH: usize = 64 << 10;
-
-/// Appends a chunk's frame.
-pub(crate) fn append_chunk(chunk: &Bytes, pieces: &mut Vec<Bytes>) {
-    pieces.push(encode_chunk(false, chunk.len()));
-    pieces.push(chunk.clone());
-}
 
 /// A subscription to the one message, whichever face reads it; ended when it is dropped.
 pub(crate) struct Follower {
@@ -56,8 +51,12 @@ pub(crate) struct Follow(Follower);
 
 impl Follow {
     /// Begins; or says why the message will not come.
-    pub(crate) fn begin(peer: &Arc<Peer>, topic: u64, sequence: u64) -> Result<Self, GapCause> {
-        Ok(Self(Follower::begin(&peer.core, topic, sequence)?))
+    pub(crate) fn begin(
+        context: &DeliveryContext,
+        topic: u64,
+        sequence: u64,
+    ) -> Result<Self, GapCause> {
+        Ok(Self(Follower::begin(&context.core, topic, sequence)?))
     }
 
     /// Sends all of it, after what says whose it is, and what else comes first. When it is aborted,
@@ -87,9 +86,7 @@ impl Follow {
                             aborted = Some(code);
                         }
                         ended = matches!(item, Item::End { .. } | Item::Abort { .. });
-                        let mut frame = Vec::with_capacity(64);
-                        encode_item(&item, &mut frame);
-                        pieces.push(frame.into());
+                        pieces.push(frame_of(&item));
                     }
                 })
             });

@@ -1,7 +1,89 @@
 //! Deliveries: one subscription each, from its cursor to its peer, in the mode that it asked for.
+//!
+//! A delivery knows the connection, not the session: it is given a [`DeliveryContext`] and returns a
+//! [`DeliveryEnd`]. The session that runs it decides what its end means, and tells the peer.
 
+pub(crate) mod get;
 pub(crate) mod large;
 pub(crate) mod marks;
 pub(crate) mod ordered;
+pub(crate) mod read;
 pub(crate) mod realtime;
+pub(crate) mod stream;
+pub(crate) mod stream_pool;
 pub(crate) mod unordered;
+
+use super::error::{Gone, WriteError};
+use super::transport::connection::Link;
+use crate::broker::Core;
+use crate::wire::Refusal;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What the deliveries of one session share: the engine, the connection, its send window.
+pub(crate) struct DeliveryContext {
+    pub(crate) core: Arc<Core>,
+    pub(crate) link: Link,
+    // Bytes that large payloads may have in flight beyond the send window of the session.
+    extra_window: Mutex<u64>,
+}
+
+/// Why a delivery ended.
+#[derive(Debug)]
+pub(crate) enum DeliveryEnd {
+    /// The subscription cannot go on, or the message of a `Get` will not come: the peer is told why.
+    Refused(Refusal),
+    /// The peer stopped the subscription's stream, so it wants no more of it.
+    StoppedByPeer,
+    /// The connection was lost. The session sees that too, and ends.
+    ConnectionLost,
+    /// Everything was sent, or the subscription was ended while it was read.
+    Finished,
+}
+
+impl From<WriteError> for DeliveryEnd {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Stopped => Self::StoppedByPeer,
+            WriteError::Gone(_) => Self::ConnectionLost,
+        }
+    }
+}
+
+impl From<Gone> for DeliveryEnd {
+    fn from(_: Gone) -> Self {
+        Self::ConnectionLost
+    }
+}
+
+impl DeliveryContext {
+    pub(crate) fn new(core: Arc<Core>, link: Link) -> Self {
+        Self { core, link, extra_window: Mutex::default() }
+    }
+
+    fn change_window(&self, change: impl FnOnce(u64) -> u64) {
+        let mut extra = self.extra_window.lock().unwrap_or_else(PoisonError::into_inner);
+        *extra = change(*extra);
+        self.link.widen(*extra);
+    }
+}
+
+/// Bytes of send window that a large payload has for itself. The window bounds what is sent and not
+/// acknowledged over all streams: without a grant, one large payload would take all of it, and the
+/// small ones would wait for it.
+struct WindowGrant {
+    context: Arc<DeliveryContext>,
+    bytes: u64,
+}
+
+impl WindowGrant {
+    fn new(context: Arc<DeliveryContext>, bytes: u64) -> Self {
+        context.change_window(|all| all + bytes);
+        Self { context, bytes }
+    }
+}
+
+impl Drop for WindowGrant {
+    fn drop(&mut self) {
+        self.context.change_window(|all| all - self.bytes);
+    }
+}

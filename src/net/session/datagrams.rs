@@ -1,7 +1,8 @@
 //! A peer's datagrams, in: publications, which are acknowledged, and repairs that it asks for.
 
-use super::Peer;
-use super::frame_reader::{End, datagram_frames};
+use super::end::End;
+use super::frame_reader::datagram_frames;
+use super::peer::Peer;
 use super::upload::Incoming;
 use crate::engine::{Action, Channel};
 use crate::net::delivery::realtime::repair_queue::{Asked, Hole};
@@ -67,7 +68,7 @@ pub(crate) async fn read(peer: &Arc<Peer>) -> End {
     // Nothing begins in a datagram that does not end in it.
     let mut incoming = Incoming::new(peer.clone());
     loop {
-        let handled = match peer.link.read_datagram().await {
+        let handled = match peer.context.link.read_datagram().await {
             // Of a peer that does not read its answers a datagram is as good as lost: to wait with it
             // would let others wait below, each in all the memory that it came in.
             Ok(_) if !peer.outbox.has_room() => continue,
@@ -107,19 +108,19 @@ pub(crate) async fn acknowledge(peer: &Peer) -> End {
 async fn acknowledge_heard(peer: &Peer) -> Result<(), Gone> {
     tokio::time::sleep(ACKNOWLEDGE).await;
     let heard = peer.datagrams.take_heard();
-    let size = peer.link.datagram_size().unwrap_or(0);
+    let size = peer.context.link.datagram_size().unwrap_or(0);
     let mut out = Vec::new();
     for alias in heard {
         let before = out.len();
-        peer.core.with(|engine| peer.state().acknowledge(engine, alias, &mut out));
+        peer.context.core.with(|engine| peer.state().acknowledge(engine, alias, &mut out));
         if out.len() > size {
             let next = out.split_off(before);
             let datagram = std::mem::replace(&mut out, next);
-            peer.link.send_datagram(&[datagram.into()]).await?;
+            peer.context.link.send_datagram(&[datagram.into()]).await?;
         }
     }
     if !out.is_empty() {
-        peer.link.send_datagram(&[out.into()]).await?;
+        peer.context.link.send_datagram(&[out.into()]).await?;
     }
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! A peer's streams, read frame by frame.
 
-use crate::net::error::{Gone, ReadError};
+use super::end::End;
+use crate::net::error::ReadError;
 use crate::net::transport::stream::Rx;
-use crate::wire::{ClientFrame, Code, FrameError, FrameReader, Refusal};
+use crate::wire::{ClientFrame, Code, FrameReader, Refusal};
 use bytes::Bytes;
 
 /// Pieces taken from a stream at once: few until a stream turns out to bring more, as room for them
@@ -18,41 +19,6 @@ const GETS: usize = 8;
 
 /// Room for so many is kept between batches: 1 KiB a stream.
 const KEPT: usize = 32;
-
-/// Why a session ends.
-pub(crate) enum End {
-    /// The peer said goodbye, or its connection is gone.
-    Left(String),
-    /// The daemon says goodbye.
-    Refused(Refusal),
-}
-
-impl From<Gone> for End {
-    fn from(Gone { code, reason }: Gone) -> Self {
-        match code {
-            // It may be there and unheard, as behind a network that comes back: it is to be told
-            // that connecting again can help.
-            Some(code @ Code::TIMED_OUT) => Self::Refused(Refusal::new(code, reason)),
-            _ => Self::Left(reason),
-        }
-    }
-}
-
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
-
-impl From<FrameError> for End {
-    fn from(error: FrameError) -> Self {
-        let code = match error {
-            FrameError::TooLarge { .. } => Code::FRAME_TOO_LARGE,
-            _ => Code::MALFORMED,
-        };
-        Self::Refused(Refusal::new(code, error.to_string()))
-    }
-}
 
 fn malformed(reason: &'static str) -> End {
     End::Refused(Refusal::new(Code::MALFORMED, reason))

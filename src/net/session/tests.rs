@@ -1,9 +1,11 @@
 //! How much of what a peer has sent is in hand at once.
 #![allow(clippy::unwrap_used)]
 
+use super::dispatch::portion;
 use super::*;
 use crate::net::websocket;
-use crate::wire::{self, Which};
+use crate::wire::{self, ClientFrame, Which};
+use bytes::Bytes;
 use futures_util::SinkExt as _;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;

@@ -1,9 +1,10 @@
 //! What comes on one of a peer's streams: how long it may take, how much of it may wait, and the
 //! digest so far of a publication in chunks.
 
-use super::Peer;
 use super::allowance::Hold;
-use super::frame_reader::{End, Frames};
+use super::end::End;
+use super::frame_reader::Frames;
+use super::peer::Peer;
 use crate::broker::pace::{PATIENCE, Pace};
 use crate::engine::{Hashing, Intake};
 use bytes::Bytes;
@@ -119,7 +120,7 @@ impl Drop for Incoming {
         self.hold.resize(&self.peer.allowance, 0);
         if self.intake.progress().is_some() {
             let Self { peer, intake, .. } = self;
-            peer.core.tidy(|engine| peer.state().broke_off(engine, intake));
+            peer.context.core.tidy(|engine| peer.state().broke_off(engine, intake));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What a realtime delivery has read, to be sent without the lock.
 
-use crate::engine::{Item, MessageRef, encode_item};
-use crate::net::delivery::unordered::Far;
+use crate::engine::{Item, MessageRef};
+use crate::net::delivery::stream::frame_of;
+use crate::net::delivery::stream_pool::LargeRef;
 use crate::wire::Encoded;
 use bytes::Bytes;
 
@@ -14,7 +15,7 @@ pub(crate) enum Piece {
     /// A small message.
     Message(Told),
     /// A large one, and the announcement of its topic.
-    Large(Far, Bytes),
+    Large(LargeRef, Bytes),
 }
 
 /// A small message.
@@ -45,17 +46,10 @@ pub(crate) fn take(item: &Item<'_>, pieces: &mut Vec<Piece>) -> usize {
         }
         Item::Large(message) => {
             let name = frame_of(&message.announcement());
-            pieces.push(Piece::Large(Far::new(message), name));
+            pieces.push(Piece::Large(LargeRef::new(message), name));
         }
         Item::Topic { id, .. } => pieces.push(Piece::Topic(*id, frame_of(item))),
         _ => pieces.push(Piece::Gap(frame_of(item))),
     }
     0
-}
-
-/// Its bytes.
-pub(crate) fn frame_of(item: &Item<'_>) -> Bytes {
-    let mut frame = Vec::with_capacity(64);
-    encode_item(item, &mut frame);
-    frame.into()
 }

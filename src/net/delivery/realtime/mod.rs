@@ -9,14 +9,15 @@ pub(crate) mod repair_queue;
 pub(crate) mod sent_on_stream;
 
 use super::marks::Marks;
-use super::ordered::{Stream, append_encoded, at_once, fell_behind, wanted};
-use super::unordered::{Apart, Far};
+use super::read::{at_once, read_ended, wanted};
+use super::stream::{Stream, append_encoded, frame_of};
+use super::stream_pool::{LargeRef, StreamPool};
+use super::{DeliveryContext, DeliveryEnd};
 use crate::engine::{Item, Large, Repaired, SubscriptionId};
 use crate::net::error::{Gone, WriteError};
-use crate::net::session::Peer;
 use crate::wire::realtime::Repeats;
-use crate::wire::{Code, DaemonFrame, Encoded, Refusal};
-use batch::{Piece, Told, frame_of, take};
+use crate::wire::{DaemonFrame, Encoded, Refusal};
+use batch::{Piece, Told, take};
 use bytes::Bytes;
 use head_notices::Heads;
 use path::Watch;
@@ -52,13 +53,13 @@ pub(crate) struct Carriage {
 }
 
 struct Delivery {
-    peer: Arc<Peer>,
+    context: Arc<DeliveryContext>,
     bare: bool,
     // Says whose the rest is.
     whose: Bytes,
     stream: Stream,
     pieces: Vec<Bytes>,
-    apart: Apart,
+    pool: StreamPool,
     repeats: Repeats,
     watch: Watch,
     // Announcements that may not have arrived yet, and until when they go along.
@@ -95,16 +96,16 @@ enum Next {
 
 /// Delivers until the subscription or the session ends.
 pub(crate) async fn deliver(
-    peer: Arc<Peer>,
+    context: Arc<DeliveryContext>,
     request: u32,
     id: SubscriptionId,
     carriage: Carriage,
     asked: Arc<Asked>,
-) {
+) -> DeliveryEnd {
     let whose = DaemonFrame::For { request }.to_bytes();
     let mut delivery = Delivery {
-        apart: Apart::new(peer.clone()),
-        peer: peer.clone(),
+        pool: StreamPool::new(context.clone()),
+        context,
         bare: carriage.bare,
         pieces: vec![whose.clone()],
         whose,
@@ -121,40 +122,16 @@ pub(crate) async fn deliver(
         batch: Vec::new(),
         turn: Turn::Read,
     };
-    match delivery.run(id, carriage.deadline, &asked).await {
-        End::Fell(refusal) => {
-            // What was read before it fell behind is still written.
-            let _ = delivery.flush().await;
-            drop(delivery);
-            fell_behind(&peer, request, &refusal);
-        }
-        End::Write(WriteError::Stopped) => {
-            peer.end(request, &Refusal::new(Code::DONE, "the client stopped the stream"));
-        }
-        // The session sees it too, and ends.
-        End::Write(WriteError::Gone(_)) => {}
+    let end = delivery.run(id, carriage.deadline, &asked).await;
+    if matches!(end, DeliveryEnd::Refused(_) | DeliveryEnd::Finished) {
+        // What was read before is still written.
+        let _ = delivery.flush().await;
     }
-}
-
-enum End {
-    Fell(Refusal),
-    Write(WriteError),
-}
-
-impl From<WriteError> for End {
-    fn from(error: WriteError) -> Self {
-        Self::Write(error)
-    }
-}
-
-impl From<Gone> for End {
-    fn from(gone: Gone) -> Self {
-        Self::Write(WriteError::Gone(gone))
-    }
+    end
 }
 
 impl Delivery {
-    async fn run(&mut self, id: SubscriptionId, deadline: u64, asked: &Asked) -> End {
+    async fn run(&mut self, id: SubscriptionId, deadline: u64, asked: &Asked) -> DeliveryEnd {
         loop {
             if let Err(end) = self.step(id, deadline, asked).await {
                 return end;
@@ -162,7 +139,12 @@ impl Delivery {
         }
     }
 
-    async fn step(&mut self, id: SubscriptionId, deadline: u64, asked: &Asked) -> Result<(), End> {
+    async fn step(
+        &mut self,
+        id: SubscriptionId,
+        deadline: u64,
+        asked: &Asked,
+    ) -> Result<(), DeliveryEnd> {
         let mut taken = 0;
         let turn = std::mem::replace(&mut self.turn, Turn::Read);
         let next = self.next(id, deadline, asked, turn, &mut taken).await;
@@ -170,7 +152,7 @@ impl Delivery {
             Next::Read(read) => {
                 let (sent, at_once) = at_once(pin!(self.send(id, taken >= BATCH))).await;
                 sent?;
-                let more = read.map_err(End::Fell)?;
+                let more = read.map_err(read_ended)?;
                 // Sent without waiting: nobody can have woken this task for anything else.
                 self.turn = if more || !at_once { Turn::Others } else { Turn::Wait };
                 Ok(())
@@ -191,7 +173,7 @@ impl Delivery {
         taken: &mut usize,
     ) -> Next {
         let due = self.due();
-        let Self { peer, batch, timer, set, apart, watch, .. } = self;
+        let Self { context, batch, timer, set, pool, watch, .. } = self;
         if let Some(due) = due
             && *set != Some(due)
         {
@@ -199,26 +181,26 @@ impl Delivery {
             *set = Some(due);
         }
         let mut take = |item: Item<'_>| *taken += take(&item, batch);
-        poll_fn(|context| {
+        poll_fn(|waker| {
             let wanted = wanted(BATCH, deadline, Large::Apart);
             let turn = std::mem::replace(&mut turn, Turn::Read);
             if turn == Turn::Read
-                && let Poll::Ready(read) = peer.core.poll_read(id, context, wanted, &mut take)
+                && let Poll::Ready(read) = context.core.poll_read(id, waker, wanted, &mut take)
             {
                 return Poll::Ready(Next::Read(read));
             }
-            if due.is_some() && timer.as_mut().poll(context).is_ready() {
+            if due.is_some() && timer.as_mut().poll(waker).is_ready() {
                 *set = None;
                 return Poll::Ready(Next::Due);
             }
-            if let Poll::Ready(hole) = asked.poll(context) {
+            if let Poll::Ready(hole) = asked.poll(waker) {
                 return Poll::Ready(Next::Asked(hole));
             }
-            if apart.poll_sent(context).is_ready() {
+            if pool.poll_sent(waker).is_ready() {
                 return Poll::Ready(Next::Sent);
             }
             if turn == Turn::Others
-                && let Poll::Ready(read) = peer.core.poll_read(id, context, wanted, &mut take)
+                && let Poll::Ready(read) = context.core.poll_read(id, waker, wanted, &mut take)
             {
                 return Poll::Ready(Next::Read(read));
             }
@@ -235,9 +217,9 @@ impl Delivery {
     }
 
     // Sends what was read.
-    async fn send(&mut self, id: SubscriptionId, behind: bool) -> Result<(), End> {
+    async fn send(&mut self, id: SubscriptionId, behind: bool) -> Result<(), DeliveryEnd> {
         let now = self.watch.now();
-        self.watch.sample(&self.peer.link, now);
+        self.watch.sample(&self.context.link, now);
         self.recent.retain(|(_, _, until)| *until > now);
         let size = if behind { 0 } else { self.watch.size };
         let mut batch = std::mem::take(&mut self.batch);
@@ -270,7 +252,7 @@ impl Delivery {
     // Says how far it has come, after the newest sequence of each topic that it has come to: so
     // what is lost of them is a hole.
     fn mark(&mut self, id: SubscriptionId) {
-        let Some(mark) = self.marks.take(&self.peer, id) else {
+        let Some(mark) = self.marks.take(&self.context.core, id) else {
             return;
         };
         let Self { heads, pieces, large, .. } = self;
@@ -299,7 +281,7 @@ impl Delivery {
             pieces[count] = piece.clone();
             count += 1;
         }
-        self.peer.link.send_datagram(&pieces[..count]).await?;
+        self.context.link.send_datagram(&pieces[..count]).await?;
         if self.watch.path.is_long() {
             self.repeats.push(now, self.watch.path.rtt, topic, frame.clone());
         }
@@ -313,16 +295,16 @@ impl Delivery {
     }
 
     // A large payload gets a stream of its own.
-    async fn send_apart(&mut self, far: Far, name: &Bytes) {
-        self.apart.room().await;
-        self.apart.relay(far, self.whose.clone(), name.clone());
+    async fn send_apart(&mut self, far: LargeRef, name: &Bytes) {
+        self.pool.room().await;
+        self.pool.relay(far, self.whose.clone(), name.clone());
     }
 
     // Writes what has been gathered for the stream, and which large ones will not come.
     async fn flush(&mut self) -> Result<(), WriteError> {
-        self.pieces.extend(self.apart.gaps().map(|gap| gap.frame()));
+        self.pieces.extend(self.pool.lost().map(|lost| lost.frame()));
         if self.pieces.len() > 1 {
-            Box::pin(self.stream.write(&self.peer, &mut self.pieces)).await?;
+            Box::pin(self.stream.write(&self.context, &mut self.pieces)).await?;
             self.pieces.clear();
             self.pieces.push(self.whose.clone());
         }
@@ -330,20 +312,20 @@ impl Delivery {
     }
 
     // Repeats and heads that are due.
-    async fn tick(&mut self) -> Result<(), End> {
+    async fn tick(&mut self) -> Result<(), DeliveryEnd> {
         let now = self.watch.now();
         if let Some(due) = self.repeats.due().filter(|due| *due <= now) {
-            self.watch.sample(&self.peer.link, now);
-            if self.watch.congested || now - due > LATE || self.peer.link.is_backed_up() {
+            self.watch.sample(&self.context.link, now);
+            if self.watch.congested || now - due > LATE || self.context.link.is_backed_up() {
                 self.repeats.skip_due(now);
             } else {
                 self.repeat(now).await?;
             }
         }
-        let Self { peer, watch, pieces, .. } = self;
+        let Self { context, watch, pieces, .. } = self;
         self.heads.pop(
             now,
-            || watch.look(&peer.link, now),
+            || watch.look(&context.link, now),
             |topic, sequence| {
                 pieces.push(DaemonFrame::Head { topic, sequence }.to_bytes());
             },
@@ -369,19 +351,24 @@ impl Delivery {
         };
         let room = size.saturating_sub(head);
         if self.repeats.pop(now, room, &mut pieces) {
-            self.peer.link.send_datagram(&pieces).await?;
+            self.context.link.send_datagram(&pieces).await?;
         }
         Ok(())
     }
 
-    async fn repair(&mut self, id: SubscriptionId, hole: Hole, asked: &Asked) -> Result<(), End> {
+    async fn repair(
+        &mut self,
+        id: SubscriptionId,
+        hole: Hole,
+        asked: &Asked,
+    ) -> Result<(), DeliveryEnd> {
         let Hole { topic, first, last, reliably } = hole;
         let (mut found, mut large, mut gone) = (Vec::new(), Vec::new(), Vec::new());
-        let next = self.peer.core.with(|engine| {
+        let next = self.context.core.with(|engine| {
             engine.repair(id, topic, (first, last), BATCH, &mut |item| match item {
                 Repaired::Message(message) => found.extend(Told::new(&message)),
                 Repaired::Large(message) => {
-                    large.push((Far::new(&message), frame_of(&message.announcement())));
+                    large.push((LargeRef::new(&message), frame_of(&message.announcement())));
                 }
                 Repaired::Gone { first, last, cause } => {
                     gone.push(DaemonFrame::Gap { topic, first, last, cause }.to_bytes());
@@ -390,11 +377,11 @@ impl Delivery {
         });
         self.pieces.append(&mut gone);
         let now = self.watch.now();
-        self.watch.sample(&self.peer.link, now);
+        self.watch.sample(&self.context.link, now);
         let size = self.watch.size;
         for (far, name) in large {
             // In datagrams there is no answer to that.
-            if reliably && !self.apart.has(far) {
+            if reliably && !self.pool.has(far) {
                 self.send_apart(far, &name).await;
             }
         }

@@ -1,0 +1,232 @@
+//! The control stream of a peer, and the tasks that send what it asked for there.
+
+use super::dispatch::stalled;
+use super::end::End;
+use super::frame_reader::Frames;
+use super::peer::Peer;
+use super::upload::{Came, Incoming};
+use crate::broker::failure::{self, seam};
+use crate::engine::{Action, Answer, Channel, SubscriptionId, no_room};
+use crate::net::delivery::marks::Marks;
+use crate::net::delivery::realtime::{self, Carriage};
+use crate::net::delivery::{DeliveryEnd, get, ordered, unordered};
+use crate::net::error::WriteError;
+use crate::net::transport::Transport;
+use crate::net::transport::stream::Tx;
+use crate::wire::{Code, DaemonFrame, Delivery, Refusal};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
+
+/// Answers to gets under way in one session; a further one waits. Each holds its payload, also
+/// when that has left the cache.
+const ANSWERS: usize = 8;
+
+/// Reads the control stream until the session ends.
+pub(super) async fn run(peer: &Arc<Peer>, frames: &mut Frames) -> End {
+    let mut incoming = Incoming::new(peer.clone());
+    let mut tasks = Tasks::default();
+    let mut actions = Vec::new();
+    loop {
+        let came = {
+            let mut next = pin!(incoming.next(frames));
+            let came = poll_fn(|context| {
+                if let Poll::Ready(defect) = tasks.poll_ended(peer, context) {
+                    return Poll::Ready(Err(defect.into()));
+                }
+                next.as_mut().poll(context)
+            });
+            came.await
+        };
+        let end = match came {
+            Ok(Came::Frames(frames)) => {
+                peer.handle(Channel::Control, frames, &mut incoming, &mut actions).await.err()
+            }
+            // What still comes of it is dropped.
+            Ok(Came::Stalled) => peer.give_up(&mut incoming, frames, &stalled()).await.err(),
+            Ok(Came::NoRoom) => peer.give_up(&mut incoming, frames, &no_room()).await.err(),
+            Ok(Came::End) => Some(End::Left("closed its control stream".into())),
+            Err(end) => Some(end),
+        };
+        for action in actions.drain(..) {
+            if let Err(end) = tasks.act(peer, action).await {
+                return end;
+            }
+        }
+        if let Some(end) = end {
+            return end;
+        }
+    }
+}
+
+/// What a task was for, and how it ended.
+struct Ended {
+    request: u32,
+    // None of an answer to a get.
+    subscription: Option<SubscriptionId>,
+    end: DeliveryEnd,
+}
+
+/// Deliveries, and answers to gets. Dropped with the session, which stops them.
+#[derive(Default)]
+struct Tasks {
+    all: JoinSet<Ended>,
+    // By request: a peer may use the number again when it has ended the subscription.
+    deliveries: HashMap<u32, (SubscriptionId, AbortHandle)>,
+}
+
+impl Tasks {
+    async fn act(&mut self, peer: &Arc<Peer>, action: Action) -> Result<(), End> {
+        match action {
+            Action::Deliver { .. } => self.deliver(peer, &action),
+            Action::Repair { .. } => peer.datagrams.ask(action),
+            Action::Acknowledge { alias } => peer.datagrams.hear(alias),
+            Action::Stop { request } => {
+                peer.datagrams.stop_asking(request);
+                if let Some((_, delivery)) = self.deliveries.remove(&request) {
+                    delivery.abort();
+                }
+            }
+            Action::Enough { .. } => {}
+            Action::Answer { request, head, message } => {
+                self.room(peer).await?;
+                self.answer(peer, request, head, message);
+            }
+            Action::Left(code) => return Err(End::Left(format!("said goodbye: {code}"))),
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, peer: &Arc<Peer>, action: &Action) {
+        let Action::Deliver { request, subscription, delivery, deadline, bare, marks } = *action
+        else {
+            return;
+        };
+        let marks = Marks::new(marks);
+        let context = peer.context.clone();
+        let ended = move |end| Ended { request, subscription: Some(subscription), end };
+        let task = match (delivery, context.link.transport()) {
+            // One channel has one order.
+            (Delivery::Ordered, _) | (_, Transport::WebSocket) => {
+                let core = context.core.clone();
+                let delivery = async move {
+                    ended(ordered::deliver(context, request, subscription, deadline, marks).await)
+                };
+                self.all.spawn(seam(&core, "delivery", delivery))
+            }
+            (Delivery::Unordered, Transport::Quic) => self.all.spawn(async move {
+                ended(unordered::deliver(context, request, subscription).await)
+            }),
+            (Delivery::Realtime, _) | (Delivery::Unordered, Transport::WebTransport) => {
+                let asked = peer.datagrams.begin_asking(request);
+                let carriage = Carriage { deadline, bare, marks };
+                self.all.spawn(async move {
+                    let end = realtime::deliver(context, request, subscription, carriage, asked);
+                    ended(end.await)
+                })
+            }
+        };
+        self.deliveries.insert(request, (subscription, task));
+    }
+
+    fn answer(&mut self, peer: &Arc<Peer>, request: u32, head: [Bytes; 2], message: Answer) {
+        let context = peer.context.clone();
+        self.all.spawn(async move {
+            let end = get::answer(context, head, message).await;
+            Ended { request, subscription: None, end }
+        });
+    }
+
+    // Waits until one more answer may be under way.
+    async fn room(&mut self, peer: &Peer) -> Result<(), End> {
+        while self.all.len() > self.deliveries.len() + ANSWERS
+            && let Some(ended) = self.all.join_next().await
+        {
+            self.ended(peer, ended)?;
+        }
+        Ok(())
+    }
+
+    // Handles all that have ended. Ready with the reason when the session has to end with one.
+    fn poll_ended(&mut self, peer: &Peer, context: &mut Context<'_>) -> Poll<Refusal> {
+        while let Poll::Ready(Some(ended)) = self.all.poll_join_next(context) {
+            if let Err(defect) = self.ended(peer, ended) {
+                return Poll::Ready(defect);
+            }
+        }
+        Poll::Pending
+    }
+
+    // Only here does a subscription end because its delivery did, and the peer is told.
+    fn ended(&mut self, peer: &Peer, ended: Result<Ended, JoinError>) -> Result<(), Refusal> {
+        let Ended { request, subscription, end } = match ended {
+            Ok(ended) => ended,
+            Err(error) => return failure::of_task(Err::<(), _>(error)).map_or(Ok(()), Err),
+        };
+        let why = match end {
+            DeliveryEnd::Refused(refusal) => refusal,
+            DeliveryEnd::StoppedByPeer => Refusal::new(Code::DONE, "the client stopped the stream"),
+            DeliveryEnd::ConnectionLost | DeliveryEnd::Finished => return Ok(()),
+        };
+        let Some(subscription) = subscription else {
+            let Refusal { code, reason } = &why;
+            let failed = DaemonFrame::Failed { request, code: *code, reason };
+            peer.outbox.push([failed.to_bytes()]);
+            return Ok(());
+        };
+        let mut out = Vec::new();
+        let did_end = peer.context.core.with(|engine| {
+            peer.state().delivery_ended(engine, (request, subscription), &why, &mut out)
+        });
+        if did_end {
+            self.deliveries.remove(&request);
+            peer.datagrams.stop_asking(request);
+            peer.outbox.push([out.into()]);
+        }
+        Ok(())
+    }
+}
+
+// Whatever is being written when the session ends is written out before the goodbye.
+pub(super) struct ControlWriter {
+    tx: Tx,
+    pieces: Vec<Bytes>,
+}
+
+impl ControlWriter {
+    pub(super) fn new(tx: Tx) -> Self {
+        Self { tx, pieces: Vec::new() }
+    }
+
+    pub(super) async fn run(&mut self, peer: &Peer) -> End {
+        loop {
+            peer.outbox.take(&mut self.pieces).await;
+            match self.tx.write(&mut self.pieces).await {
+                Ok(()) => self.pieces.clear(),
+                Err(WriteError::Gone(gone)) => return gone.into(),
+                Err(WriteError::Stopped) => {
+                    return End::Left("it stopped the control stream".into());
+                }
+            }
+        }
+    }
+
+    // The goodbye is the last frame, after everything that was still to be said.
+    pub(super) async fn say_goodbye(mut self, peer: &Peer, refusal: &Refusal) {
+        let Refusal { code, reason } = refusal;
+        peer.outbox.try_take(&mut self.pieces);
+        let goodbye = DaemonFrame::Goodbye { code: *code, reason, retry: code.retry() };
+        self.pieces.push(goodbye.to_bytes());
+        if self.tx.write(&mut self.pieces).await.is_ok() {
+            self.tx.finish();
+            self.tx.stopped().await;
+            if peer.context.link.is_closed_by_client() {
+                peer.context.link.closed().await;
+            }
+        }
+    }
+}
