@@ -66,7 +66,8 @@ impl Forgotten {
         filter: &Filter,
         run: u64,
     ) -> Result<(), Refusal> {
-        if s.forgotten < self.number && self.moved > s.had {
+        // Of what had not moved after `upto` it has had all, or has a cursor, which finds it gone.
+        if s.forgotten < self.number && self.moved > s.had.max(s.upto) {
             return Err(lost("a topic"));
         }
         let unseen = s.forgotten.saturating_sub(self.number) as usize;
