@@ -126,7 +126,14 @@ pub(super) async fn serve(core: Arc<Core>, link: Link, mut stop: watch::Receiver
         Err(end) => (None, end),
     };
     // Nobody is woken for it from here on.
-    peer.core.tidy(|engine| _ = peer.state().close(engine));
+    let mut more = true;
+    while std::mem::take(&mut more) {
+        peer.core.tidy(|engine| {
+            let mut session = peer.state();
+            session.close(engine);
+            more = !session.is_closed();
+        });
+    }
     let (goodbye, farewell) = match end {
         End::Left(reason) => {
             tracing::debug!(id, reason, "the peer left");
