@@ -301,3 +301,23 @@ fn topics_that_are_forgotten_end_nobody_who_waits_for_an_upload() {
     assert_eq!(seen, ["room/a 1"]);
     engine.audit();
 }
+
+// What it has read is idle longest, and is the first to be forgotten.
+#[test]
+fn topics_that_are_forgotten_end_nobody_who_has_read_all_of_them() {
+    let engine = &mut engine(Limits { topics: 1000, ..Limits::default() });
+    let all: Vec<_> = (0..1000).map(|n| format!("t/{n:04} 1")).collect();
+    for (n, what) in (0..).zip(&all) {
+        publish(engine, 1, what.split(' ').next().unwrap(), &one(n), None).unwrap();
+    }
+    let id = begin(engine, "t/*", &Start::All);
+    let (mut seen, mut made) = (Vec::new(), 0);
+    while engine.read(id, Wanted::from(500), &mut see(&mut seen)).unwrap() {
+        while made + 64 < seen.len() {
+            made += 1;
+            publish(engine, 1, &format!("new/{made}"), &one(0), None).unwrap();
+        }
+    }
+    assert!(made > 900, "{made}");
+    assert_eq!(seen, all);
+}
