@@ -8,7 +8,7 @@ pub(crate) mod frames;
 pub(crate) mod replies;
 pub(crate) mod upload;
 
-use super::{Charge, Engine, Origin, Publication, SubscriptionId, Upload};
+use super::{Charge, Engine, Origin, Publication, SubscriptionId, Upload, WORK};
 use crate::wire::{
     self, ClientFrame, Code, DaemonFrame, Delivery, Filter, MAX_ALIASES, MAX_NAME, NameError,
     ProducerId, Refusal,
@@ -441,14 +441,22 @@ impl Session {
             && self.end(engine, request, why, out).is_some()
     }
 
-    /// Ends everything that the session has in the engine, and says how many subscriptions that
-    /// were.
+    /// Ends what the session has in the engine, and says how many subscriptions that were. Many may
+    /// wait for each of its uploads: what is left of these is for the next call.
     pub fn close(&mut self, engine: &mut Engine) -> usize {
-        for upload in self.uploads.drain(..) {
+        let before = engine.work;
+        let ended = self.subscriptions.drain().map(|(_, (id, _))| engine.unsubscribe(id)).count();
+        while engine.work - before < WORK / 2
+            && let Some(upload) = self.uploads.pop()
+        {
             engine.abort(upload);
         }
-        let ended = self.subscriptions.drain().map(|(_, (id, _))| engine.unsubscribe(id));
-        ended.count()
+        ended
+    }
+
+    /// Whether it has nothing in the engine.
+    pub fn is_closed(&self) -> bool {
+        self.subscriptions.is_empty() && self.uploads.is_empty()
     }
 }
 

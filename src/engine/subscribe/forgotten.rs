@@ -66,7 +66,9 @@ impl Forgotten {
         filter: &Filter,
         run: u64,
     ) -> Result<(), Refusal> {
-        if s.forgotten < self.number && self.moved > s.had {
+        // Of what has not moved since it has had all, or has a cursor, which finds it gone.
+        let upto = s.had.max(s.upto);
+        if s.forgotten < self.number && self.moved > upto {
             return Err(lost("a topic"));
         }
         let unseen = s.forgotten.saturating_sub(self.number) as usize;
@@ -75,7 +77,7 @@ impl Forgotten {
                 Some(start) if s.had == 0 && topic.moved <= s.began => topic.is_wanted(start, run),
                 _ => true,
             };
-            if topic.moved > s.had && filter.matches(&topic.name) && unread() {
+            if topic.moved > upto && filter.matches(&topic.name) && unread() {
                 return Err(lost(&topic.name));
             }
         }

@@ -100,9 +100,11 @@ impl Engine {
         }
     }
 
-    // Before they are more than are remembered.
+    // Before they are more than are remembered. One that is idle has only what it has waited for
+    // to read: of anything else it is told once it is woken, and knows then up to where it had all.
     fn look_at_forgotten(&self, s: &mut Subscription) -> Result<(), Refusal> {
-        if self.forgotten.is_due(s.forgotten)
+        if !s.idle
+            && self.forgotten.is_due(s.forgotten)
             && let Some(filter) = s.filter.take()
         {
             let checked = self.forgotten.check(s, &filter, self.run);

@@ -85,7 +85,14 @@ pub(crate) async fn serve(admission: &Admission, link: Link, permit: SessionPerm
         Err(end) => (None, end),
     };
     // Nobody is woken for it from here on.
-    peer.context.core.tidy(|engine| _ = peer.state().close(engine));
+    let mut more = true;
+    while std::mem::take(&mut more) {
+        peer.context.core.tidy(|engine| {
+            let mut session = peer.state();
+            session.close(engine);
+            more = !session.is_closed();
+        });
+    }
     let (goodbye, farewell) = match end {
         End::Left(reason) => {
             tracing::debug!(id, reason, "the peer left");

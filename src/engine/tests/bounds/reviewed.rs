@@ -241,3 +241,83 @@ fn what_waits_aside_is_charged_and_without_room_nothing_is_missed() {
     assert_eq!(engine.budget().held(), 0);
     engine.audit();
 }
+
+// As before, but more of them went between two of its reads than are remembered: whoever made new
+// topics fast enough ended everybody who was behind, whatever they had asked for.
+#[test]
+fn topics_that_are_forgotten_between_two_reads_end_nobody_who_knows_what_is_next() {
+    for (filter, start) in [
+        ("room/a", Start::All),
+        ("room/*", Start::All),
+        ("room/a", Start::New),
+        ("room/*", Start::New),
+    ] {
+        let engine = &mut engine(Limits { topics: 2000, ..Limits::default() });
+        fill(engine, 1999);
+        let early = (start == Start::New).then(|| begin(engine, filter, &start));
+        let count = 200;
+        (0..count).for_each(|n| _ = publish(engine, 1, "room/a", &one(n), None).unwrap());
+        let id = early.unwrap_or_else(|| begin(engine, filter, &start));
+        while engine.is_sweeping(id) {
+            engine.read(id, Wanted::from(0), &mut |_| panic!("before its time")).unwrap();
+        }
+        let (mut seen, mut made) = (Vec::new(), 0);
+        while engine.read(id, Wanted::from(500), &mut see(&mut seen)).unwrap() {
+            for _ in 0..if made < 1500 { 300 } else { 0 } {
+                made += 1;
+                publish(engine, 1, &format!("new/{made}"), &one(made), None).unwrap();
+            }
+        }
+        assert_eq!(made, 1500);
+        let all: Vec<_> = (1..=count).map(|n| format!("room/a {n}")).collect();
+        assert_eq!(seen, all, "{filter}, {start:?}");
+    }
+}
+
+// One that has had everything, but for what still arrives, stands where it was when it had.
+#[test]
+fn topics_that_are_forgotten_end_nobody_who_waits_for_an_upload() {
+    let engine = &mut engine(Limits { topics: 300, ..Limits::default() });
+    let id = begin(engine, "room/*", &Start::New);
+    let upload = arrive(engine, "room/a", SIZE as u64, &whole().slice(..1000));
+    let mut seen = Vec::new();
+    drop(named(engine));
+    while engine.read(id, 1 << 20, &mut see(&mut seen)).unwrap() {}
+    // Of somebody who does not read, what is forgotten is remembered.
+    begin(engine, "new/*", &Start::New);
+    for n in 0..2000 {
+        publish(engine, 1, &format!("new/{n}"), &one(n), None).unwrap();
+        if n == 1000 {
+            engine.append(upload, whole().slice(1000..65_536)).unwrap();
+        }
+        if n % 100 == 0 {
+            engine.by_use.promote("room/a");
+        }
+    }
+    engine.append(upload, whole().slice(65_536..)).unwrap();
+    engine.end(1, upload, Digest::of(&whole())).unwrap();
+    drop(named(engine));
+    while engine.read(id, 1 << 20, &mut see(&mut seen)).unwrap() {}
+    assert_eq!(seen, ["room/a 1"]);
+    engine.audit();
+}
+
+// What it has read is idle longest, and is the first to be forgotten.
+#[test]
+fn topics_that_are_forgotten_end_nobody_who_has_read_all_of_them() {
+    let engine = &mut engine(Limits { topics: 1000, ..Limits::default() });
+    let all: Vec<_> = (0..1000).map(|n| format!("t/{n:04} 1")).collect();
+    for (n, what) in (0..).zip(&all) {
+        publish(engine, 1, what.split(' ').next().unwrap(), &one(n), None).unwrap();
+    }
+    let id = begin(engine, "t/*", &Start::All);
+    let (mut seen, mut made) = (Vec::new(), 0);
+    while engine.read(id, Wanted::from(500), &mut see(&mut seen)).unwrap() {
+        while made + 64 < seen.len() {
+            made += 1;
+            publish(engine, 1, &format!("new/{made}"), &one(0), None).unwrap();
+        }
+    }
+    assert!(made > 900, "{made}");
+    assert_eq!(seen, all);
+}

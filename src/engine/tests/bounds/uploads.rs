@@ -2,10 +2,13 @@
 
 use super::fairness::arrive;
 use super::{READ, begin, bounded, fill, named};
+use crate::engine::tests::peer::{Peer, subscribe};
 use crate::engine::tests::{engine, publish};
 use crate::engine::topic::body::Body;
-use crate::engine::{Begun, Engine, Limits, Opening, Origin, Upload};
-use crate::wire::{Digest, ProducerId, Start};
+use crate::engine::{
+    Begun, Channel, Engine, Hashing, Intake, Item, Limits, Opening, Origin, Prepared, Upload,
+};
+use crate::wire::{ClientFrame, Digest, FrameReader, ProducerId, Start};
 use allocation_counter::measure;
 use bytes::Bytes;
 
@@ -120,8 +123,8 @@ fn a_topic_in_which_much_arrives_is_forgotten_in_portions() {
     engine.audit();
 }
 
-fn is_abort(item: &crate::engine::Item<'_>) -> bool {
-    matches!(item, crate::engine::Item::Abort { .. })
+fn is_abort(item: &Item<'_>) -> bool {
+    matches!(item, Item::Abort { .. })
 }
 
 // What is complete gives up what it has while something older arrives: it is looked for above all
@@ -182,5 +185,53 @@ fn whoever_waits_for_a_message_stands_there_once_and_those_who_have_ended_do_not
     engine.append(upload, whole().slice(1000..)).unwrap();
     while engine.tend() {}
     assert_eq!(named(engine).len(), stay.len());
+    engine.audit();
+}
+
+// A session that ends gives up what still arrives on all its streams, for each of which many wait.
+#[test]
+fn a_session_that_ends_in_the_middle_of_uploads_ends_in_portions() {
+    let engine = &mut engine(Limits::default());
+    let mut peer = Peer::open(engine, 1);
+    let mut streams: Vec<(Hashing, Intake)> = (0..101).map(|_| Default::default()).collect();
+    for (n, (hashing, intake)) in streams.iter_mut().enumerate() {
+        let name = format!("t/{n}");
+        let alias = n as u32 + 1;
+        peer.say(engine, &ClientFrame::Topic { alias, name: &name }).unwrap();
+        let begin = ClientFrame::Begin { alias, number: 1, stamp: 0, size: SIZE as u64 };
+        let mut bytes = Vec::new();
+        begin.encode(&mut bytes);
+        let mut reader = FrameReader::new(1 << 20);
+        reader.push(bytes.into());
+        let frame = reader.next_frame().unwrap().unwrap();
+        let frame = Prepared::new(&frame, hashing).unwrap();
+        let mut out = Vec::new();
+        peer.session.handle(engine, 1, (Channel::Publish, intake), frame, &mut out).unwrap();
+    }
+    for _ in 0..64 {
+        let id = begin(engine, "t/*", &Start::All);
+        while engine.read(id, 1 << 20, &mut |_| ()).unwrap() {}
+        assert_eq!(engine.subscriptions.get(id).unwrap().aside.len(), 101);
+    }
+    for n in 0..256 {
+        peer.say(engine, &subscribe(n, "t/*", Start::New)).unwrap();
+        peer.reply();
+    }
+    drop(named(engine));
+    let (mut ended, mut calls) = (0, 0);
+    while !peer.session.is_closed() {
+        ended += bounded(engine, |engine| peer.session.close(engine)).0;
+        calls += 1;
+    }
+    assert_eq!((ended, calls), (256, 4));
+    let waiting = named(engine);
+    assert_eq!(waiting.len(), 64);
+    for id in waiting {
+        assert!(engine.subscriptions.get(id).unwrap().aside.is_empty());
+        let mut gaps = 0;
+        let mut see = |item: Item<'_>| gaps += usize::from(matches!(item, Item::Gap { .. }));
+        while engine.read(id, 1 << 20, &mut see).unwrap() {}
+        assert_eq!(gaps, 101);
+    }
     engine.audit();
 }
