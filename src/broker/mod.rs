@@ -10,6 +10,8 @@
 pub(crate) mod admission;
 pub(crate) mod failure;
 pub(crate) mod pace;
+pub(crate) mod subscription;
+pub(crate) mod upload;
 
 #[cfg(test)]
 mod tests;

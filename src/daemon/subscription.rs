@@ -1,6 +1,7 @@
 //! A subscription from within the process.
 
 use crate::broker::Core;
+use crate::broker::subscription::Subscription;
 use crate::engine::{Item, Large, MessageRef, Rope, SubscriptionId, Wanted};
 use crate::message::{Event, Gap, Known, Message};
 use crate::net::now;
@@ -15,8 +16,7 @@ use std::task::{Context, Poll};
 /// A subscription from within the process: a [`Stream`] of events.
 #[derive(Debug)]
 pub struct LocalSubscription {
-    core: Arc<Core>,
-    id: SubscriptionId,
+    subscription: Subscription,
     // How old a message may be that is handed out, µs; 0 is any.
     deadline: u64,
     // At most what one read hands out.
@@ -29,7 +29,12 @@ const BATCH: usize = 16 << 10;
 
 impl LocalSubscription {
     pub(super) fn new(core: Arc<Core>, id: SubscriptionId, deadline: u64) -> Self {
-        Self { core, id, deadline, events: VecDeque::new(), ended: false }
+        Self {
+            subscription: Subscription::new(core, id),
+            deadline,
+            events: VecDeque::new(),
+            ended: false,
+        }
     }
 
     /// The next event; none after an error. Once the daemon has stopped these are what it still had
@@ -51,7 +56,7 @@ impl Stream for LocalSubscription {
             if this.ended {
                 return Poll::Ready(None);
             }
-            let Self { core, id, deadline, events, .. } = this;
+            let Self { subscription, deadline, events, .. } = this;
             let wanted = Wanted {
                 accepted_since: if *deadline == 0 { 0 } else { now().saturating_sub(*deadline) },
                 // One that arrives is waited for, and others may overtake it.
@@ -60,7 +65,8 @@ impl Stream for LocalSubscription {
             };
             // For if this panics, which ends it.
             this.ended = true;
-            let read = core.poll_read(*id, context, wanted, &mut |item| events.extend(read(&item)));
+            let read =
+                subscription.poll_read(context, wanted, &mut |item| events.extend(read(&item)));
             if let Poll::Ready(Err(refusal)) = read {
                 return Poll::Ready(Some(Err(refusal)));
             }
@@ -138,11 +144,5 @@ fn read(item: &Item<'_>) -> Option<Read> {
         }))),
         // Announcements; and what is not asked for.
         _ => None,
-    }
-}
-
-impl Drop for LocalSubscription {
-    fn drop(&mut self) {
-        self.core.tidy(|engine| engine.unsubscribe(self.id));
     }
 }

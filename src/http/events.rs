@@ -10,7 +10,8 @@ use super::problem::Problem;
 use super::sent::{Sent, Unsent};
 use super::{Shared, answer_budget, api, path};
 use crate::broker::failure;
-use crate::engine::{Charge, Engine, Item, MessageRef, SubscriptionId};
+use crate::broker::subscription::Subscription;
+use crate::engine::{Charge, Engine, Item, MessageRef};
 use crate::json::{self, Head, Payload};
 use crate::wire::{Code, Digest, Filter, GapCause, LARGE, Lag, NameError, Position, Refusal};
 use axum::body::Body;
@@ -102,7 +103,7 @@ pub(super) async fn subscribe(
     let events = Events::begin(shared.clone(), permit, room, &filter, &start, lag, last.as_ref());
     let stream = stream::unfold(Some(events), |events| async {
         let mut events = events?;
-        let shared = events.subscription.shared.clone();
+        let shared = events.shared.clone();
         let next = failure::seam(&shared.core, "events", events.next());
         match AssertUnwindSafe(next).catch_unwind().await {
             Ok(None) => None,
@@ -218,19 +219,8 @@ enum Open {
     Large(LargeText),
 }
 
-// A subscription in the engine, until it is dropped.
-struct Subscription {
-    shared: Arc<Shared>,
-    id: SubscriptionId,
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.shared.core.tidy(|engine| engine.unsubscribe(self.id));
-    }
-}
-
 struct Events {
+    shared: Arc<Shared>,
     subscription: Subscription,
     stop: watch::Receiver<bool>,
     inbox: Inbox,
@@ -337,7 +327,8 @@ impl Events {
         let charge = inbox.settle(room);
         let mut events = Self {
             stop: shared.stop.clone(),
-            subscription: Subscription { shared, id },
+            subscription: Subscription::new(shared.core.clone(), id),
+            shared,
             inbox,
             open: None,
             charge: Some(charge),
@@ -413,20 +404,20 @@ impl Events {
     }
 
     fn room(&self) -> Duration {
-        self.subscription.shared.room
+        self.shared.room
     }
 
     // Waits for what there is to read, and reads it if there is room.
     async fn read(&mut self) -> Came {
-        let Self { subscription: Subscription { shared, id }, stop, inbox, charge, .. } = self;
+        let Self { shared, subscription, stop, inbox, charge, .. } = self;
         let read = poll_fn(|context| {
             // Held while it waits: nothing.
             let Some(room) = shared.budget.take(ROUND.min(shared.budget.most())) else {
                 // One that has had everything needs none.
-                ready!(shared.core.poll_unread(*id, context));
+                ready!(subscription.poll_unread(context));
                 return Poll::Ready(Came::Full);
             };
-            let read = shared.core.poll_read(*id, context, BATCH, &mut |item| inbox.take(&item));
+            let read = subscription.poll_read(context, BATCH, &mut |item| inbox.take(&item));
             let read = ready!(read);
             *charge = Some(inbox.settle(room));
             Poll::Ready(Came::Read(read))
@@ -442,8 +433,8 @@ impl Events {
 
     fn look_behind(&mut self) {
         if !self.exact {
-            let (id, highest) = (self.subscription.id, self.inbox.highest);
-            let core = &self.subscription.shared.core;
+            let (id, highest) = (self.subscription.id(), self.inbox.highest);
+            let core = &self.shared.core;
             let (reached, behind) =
                 core.with(|engine| (engine.reached(id), engine.overtaken(id, highest)));
             self.sent.read(reached, behind, self.inbox.read.iter().map(Read::unsent));
@@ -453,12 +444,13 @@ impl Events {
     // Whatever was published meanwhile, the stream has had all of it that it asked for.
     fn keep_alive(&mut self) -> Bytes {
         let exact = self.exact;
-        let Self { subscription: Subscription { shared, id }, inbox, .. } = self;
+        let Self { shared, subscription, inbox, .. } = self;
         let mut out = b": keep-alive\n".to_vec();
         if let Some(room) = shared.budget.take(ROUND.min(shared.budget.most())) {
             let (read, position) = shared.core.with(|engine| {
-                let read = engine.read(*id, BATCH, &mut |item| inbox.take(&item));
-                (read, if exact { engine.had(*id) } else { engine.reached(*id) })
+                let id = subscription.id();
+                let read = engine.read(id, BATCH, &mut |item| inbox.take(&item));
+                (read, if exact { engine.had(id) } else { engine.reached(id) })
             });
             self.charge = Some(inbox.settle(room));
             self.look_behind();
@@ -506,7 +498,7 @@ impl Events {
                 Open::Small(message.head().write(out, payload.clone()))
             }
             Content::Large { topic, size } => {
-                let core = &self.subscription.shared.core;
+                let core = &self.shared.core;
                 match LargeText::begin(core, *topic, message.sequence, *size).await {
                     Ok(large) => {
                         out.extend_from_slice(b"event: message\ndata: ");

@@ -3,9 +3,9 @@
 
 use super::answer_budget;
 use crate::broker::Core;
+use crate::broker::subscription::Subscription;
 use crate::engine::{Budget, Item};
 use crate::json::Payload;
-use crate::net::delivery::large::Follower;
 use crate::wire::GapCause;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
@@ -24,7 +24,7 @@ const BATCH: usize = 32 << 10;
 pub(super) const MOST: usize = 96 << 10;
 
 /// A large payload that is complete, from its beginning.
-pub(super) struct Batches(Follower);
+pub(super) struct Batches(Subscription);
 
 /// The payload left the cache before all of it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -34,7 +34,7 @@ pub(super) struct Evicted;
 impl Batches {
     /// Begins; or says why the message will not come.
     pub(super) fn begin(core: &Arc<Core>, topic: u64, sequence: u64) -> Result<Self, GapCause> {
-        Follower::begin(core, topic, sequence).map(Self)
+        Subscription::follow(core, topic, sequence).map(Self)
     }
 
     /// The next batch; none at the end.

@@ -3,26 +3,13 @@
 use super::body::{next, overloaded, timed_out};
 use super::{Problem, Shared};
 use crate::broker::pace::Pace;
-use crate::engine::{Begun, Failed, Opening, Receipt, Upload};
+use crate::broker::upload::Upload;
+use crate::engine::{Begun, Failed, Opening, Receipt};
 use crate::net::now;
 use crate::wire::{CHUNK, Code, Digest, Refusal};
 use axum::body::Body;
 use bytes::Bytes;
 use tokio::time::Instant;
-
-// Given up unless it comes to its end.
-struct Arriving<'a> {
-    shared: &'a Shared,
-    upload: Option<Upload>,
-}
-
-impl Drop for Arriving<'_> {
-    fn drop(&mut self) {
-        if let Some(upload) = self.upload {
-            self.shared.core.tidy(|engine| engine.abort(upload));
-        }
-    }
-}
 
 /// Publishes a payload of a known length while it arrives. Gives its digest too: of one that was
 /// accepted before under the same key, it may be another than the receipt's.
@@ -32,10 +19,9 @@ pub(super) async fn publish(
     opening: &Opening<'_>,
 ) -> Result<(Receipt, Digest), Problem> {
     let (upload, before) = match shared.core.with(|engine| engine.begin(now(), opening))? {
-        Begun::Arriving(upload) => (Some(upload), None),
+        Begun::Arriving(id) => (Some(Upload::new(&shared.core, id)), None),
         Begun::Duplicate(receipt) => (None, Some(receipt)),
     };
-    let mut arriving = Arriving { shared, upload };
     let mut pace = Pace::new(Instant::now(), shared.patience);
     let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
     // Those that may never come to their end are not to push out what did.
@@ -49,20 +35,17 @@ pub(super) async fn publish(
             return Err(timed_out(shared.patience));
         }
         hasher.update(&piece);
-        if let Some(upload) = upload {
+        if let Some(upload) = &upload {
             // Copied out of a buffer that holds more than this.
             for chunk in piece.chunks(CHUNK).map(Bytes::copy_from_slice) {
-                shared.core.with(|engine| engine.append(upload, chunk)).map_err(failed)?;
+                upload.append(chunk).map_err(failed)?;
             }
         }
     }
     let digest = Digest(*hasher.finalize().as_bytes());
     let receipt = match (upload, before) {
         (_, Some(receipt)) => receipt,
-        (Some(upload), None) => {
-            arriving.upload = None;
-            shared.core.with(|engine| engine.end(now(), upload, digest)).map_err(failed)?
-        }
+        (Some(upload), None) => upload.end(now(), digest).map_err(failed)?,
         (None, None) => return Err(failed(Failed::Superseded)),
     };
     Ok((receipt, digest))

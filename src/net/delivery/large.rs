@@ -3,51 +3,19 @@
 
 use super::DeliveryContext;
 use super::stream::{append_chunk, frame_of};
-use crate::broker::Core;
-use crate::engine::{Item, SubscriptionId};
+use crate::broker::subscription::Subscription;
+use crate::engine::Item;
 use crate::net::error::WriteError;
 use crate::net::transport::stream::Tx;
-use crate::wire::{Code, Encoded, GapCause, Refusal};
+use crate::wire::{Code, Encoded, GapCause};
 use bytes::Bytes;
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 
 /// Bytes read under one lock and handed to the stream at once, 64 KiB.
 const BATCH: usize = 64 << 10;
 
-/// A subscription to the one message, whichever face reads it; ended when it is dropped.
-pub(crate) struct Follower {
-    core: Arc<Core>,
-    id: SubscriptionId,
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        self.core.tidy(|engine| engine.unsubscribe(self.id));
-    }
-}
-
-impl Follower {
-    /// Begins; or says why the message will not come.
-    pub(crate) fn begin(core: &Arc<Core>, topic: u64, sequence: u64) -> Result<Self, GapCause> {
-        let id = core.with(|engine| engine.follow(topic, sequence))?;
-        Ok(Self { core: core.clone(), id })
-    }
-
-    /// Reads the next of it, up to `budget` bytes: as [`Core::poll_read`].
-    pub(crate) fn poll_read(
-        &self,
-        context: &mut Context<'_>,
-        budget: usize,
-        sink: &mut impl FnMut(Item<'_>),
-    ) -> Poll<Result<bool, Refusal>> {
-        self.core.poll_read(self.id, context, budget, sink)
-    }
-}
-
 /// One on its way to a peer.
-pub(crate) struct Follow(Follower);
+pub(crate) struct Follow(Subscription);
 
 impl Follow {
     /// Begins; or says why the message will not come.
@@ -56,7 +24,7 @@ impl Follow {
         topic: u64,
         sequence: u64,
     ) -> Result<Self, GapCause> {
-        Ok(Self(Follower::begin(&context.core, topic, sequence)?))
+        Ok(Self(Subscription::follow(&context.core, topic, sequence)?))
     }
 
     /// Sends all of it, after what says whose it is, and what else comes first. When it is aborted,
