@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
-"""Runs the commands of README.md, and compares what they print: tests/readme.py path/to/weir
+"""Runs the commands of README.md and docs/command-line.md: tests/readme.py path/to/weir
 
 In a ```console block a line that begins with "$ " is a command, and the lines below it are what it
-prints: "…" stands for anything, and a line that is only "…" for any number of lines. `cargo run
---release -- X` is run as `weir X`. The daemon and subscriptions without --count run to the end;
-their lines are the first ones that they print.
+prints, which is compared: "…" stands for anything, and a line that is only "…" for any number of
+lines. `cargo run --release -- X` is run as `weir X`. The daemon and subscriptions without --count
+run to the end; their lines are the first ones that they print. All pages use the same daemon.
 
-The table of limits has to have every key of the configuration, with its default.
+The table of docs/configuration.md must have every key of the configuration, with its default.
 
-Every daemon here has a free port and a state directory of its own; the text of README.md is what
-it says on the default port.
+The daemon has a free port and a state directory of its own; the pages show its default port.
 """
 
 import os
@@ -22,6 +21,8 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGES = ["README.md", "docs/command-line.md"]
+SETTINGS = "docs/configuration.md"
 PATIENCE = 20  # seconds
 OPEN = "open to whoever can reach it; --listen 127.0.0.1:4433 keeps it to this machine"
 
@@ -49,7 +50,7 @@ def pattern(lines, whole):
 
 
 def check_limits(text, configuration):
-    """Every `key = value` of the configuration stands in a row of README's table."""
+    """Every `key = value` of the configuration stands in a row of the table."""
     section = ""
     for line in configuration.splitlines():
         if line.startswith("["):
@@ -59,7 +60,7 @@ def check_limits(text, configuration):
             row = re.search(rf"^\|.*\| `{re.escape(section + key)}` \| (.*) \|$", text, re.M)
             shown = re.sub(r"[ ,`]", "", row[1]) if row else "nothing"
             if not shown.startswith(value.strip('"')):
-                sys.exit(f"FAILED: the default of {section}{key} is {value}, README.md says {shown}")
+                sys.exit(f"FAILED: the default of {section}{key} is {value}, {SETTINGS} says {shown}")
 
 
 def wait(what, ready):
@@ -73,9 +74,9 @@ def wait(what, ready):
 def main():
     weir = pathlib.Path(sys.argv[1]).resolve(strict=True)
     running = []
-    readme = (ROOT / "README.md").read_text()
+    shown = [(page, *command) for page in PAGES for command in commands((ROOT / page).read_text())]
     said = subprocess.run([weir, "default-config"], check=True, capture_output=True, text=True)
-    check_limits(readme, said.stdout)
+    check_limits((ROOT / SETTINGS).read_text(), said.stdout)
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         (work / "bin").mkdir()
@@ -102,12 +103,12 @@ def main():
                 text = text.replace("(TCP)\n", f"(TCP)\n{OPEN}\n")
             return text
 
-        def check(command, expected, printed, whole):
+        def check(page, command, expected, printed, whole):
             if not pattern(expected, whole).match(printed):
-                sys.exit(f"FAILED: {command}\nREADME.md says:\n" + "\n".join(expected) + f"\nit prints:\n{printed}")
+                sys.exit(f"FAILED: {command}\n{page} says:\n" + "\n".join(expected) + f"\nit prints:\n{printed}")
 
         try:
-            for number, (command, expected) in enumerate(commands(readme)):
+            for number, (page, command, expected) in enumerate(shown):
                 command = command.replace("cargo run --release -- ", "weir ")
                 words = shlex.split(command)
                 stays = words[:2] == ["weir", "serve"] or (
@@ -138,7 +139,7 @@ def main():
                 printed = done.stdout.decode()
                 if printed and not printed.endswith("\n"):
                     printed += "\n"
-                check(command, expected, printed, whole=True)
+                check(page, command, expected, printed, whole=True)
             for command, expected, process, out, _ in reversed(running):
                 wait(
                     f"{command} printed\n{out.read_text()}, not\n" + "\n".join(expected),
@@ -146,7 +147,7 @@ def main():
                 )
                 if process.poll() is not None:
                     sys.exit(f"FAILED: {command} has ended, exit code {process.returncode}")
-            print(f"  all {len(commands((ROOT / 'README.md').read_text()))} commands print what README.md says")
+            print(f"  all {len(shown)} commands print what {' and '.join(PAGES)} say")
         finally:
             for _, _, process, _, _ in reversed(running):
                 process.terminate()
