@@ -64,3 +64,7 @@ pub use tls::{CertificateHash, CertificateHashError, CertificateHashes, TlsError
 #[cfg(all(doctest, feature = "cli"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "cli"))]
+#[doc = include_str!("../docs/client.md")]
+struct Clients;

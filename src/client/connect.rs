@@ -7,7 +7,7 @@ use crate::net::transport::Transport;
 use crate::net::transport::connection::Link;
 use crate::net::transport::stream::{Rx, Tx};
 use crate::state;
-use crate::tls::{Complaint, Expect, Trust};
+use crate::tls::{self, Complaint, Expect, Trust};
 use crate::wire::{
     ClientFrame, Code, DaemonFrame, FrameReader, Limits, MAX_CONTROL_FRAME, PORT, Position,
     ProducerId, Refusal,
@@ -211,7 +211,7 @@ async fn expect(builder: &Builder, address: SocketAddr) -> Result<Expect, Connec
     let read = move || match trust {
         Trust::Auto if address.ip().is_loopback() => {
             let places = state::places(state.as_deref());
-            match state::local_hashes(&places) {
+            match tls::local_hashes(&places) {
                 hashes if hashes.is_empty() => Err(ConnectError::NoCertificate { places }),
                 hashes => Ok(Expect::Hashes(hashes.into_iter().collect())),
             }

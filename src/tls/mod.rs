@@ -1,123 +1,19 @@
 //! TLS 1.3 configurations, and the ways to check a daemon's certificate.
 
+mod certificate_hash;
 #[cfg(feature = "daemon")]
 pub(crate) mod identity;
+
+pub(crate) use certificate_hash::local_hashes;
+pub use certificate_hash::{CertificateHash, CertificateHashError, CertificateHashes};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
-use sha2::{Digest as _, Sha256};
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
-
-/// SHA-256 of a certificate's DER form, as browsers' `serverCertificateHashes` want it; shown as
-/// 64 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CertificateHash(pub [u8; 32]);
-
-impl CertificateHash {
-    /// The hash of a certificate in DER form.
-    pub fn of(der: &[u8]) -> Self {
-        Self(Sha256::digest(der).into())
-    }
-}
-
-impl fmt::Display for CertificateHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        crate::wire::Digest(self.0).fmt(f)
-    }
-}
-
-impl fmt::Debug for CertificateHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Not a certificate hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a certificate hash is 64 hexadecimal digits (SHA-256), colons allowed, with a comma before \
-     the next one: `weir serve` prints it"
-)]
-pub struct CertificateHashError;
-
-impl FromStr for CertificateHash {
-    type Err = CertificateHashError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let digits: String = text.trim().chars().filter(|c| *c != ':').collect();
-        let digest: crate::wire::Digest = digits.parse().map_err(|_| CertificateHashError)?;
-        Ok(Self(digest.0))
-    }
-}
-
-/// The hashes of certificates, any of which will do: a daemon tells that of the certificate in use
-/// and that of the one after it, and whoever pins both gets through the change.
-///
-/// ```
-/// use weir::{CertificateHash, CertificateHashes};
-/// let [one, two] = [1, 2].map(|n| CertificateHash([n; 32]));
-/// assert_eq!(one.to_string().parse(), Ok(CertificateHashes::from(one)));
-/// assert_eq!(format!("{one},{two}").parse(), Ok(CertificateHashes::from([one, two])));
-/// ```
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct CertificateHashes(Vec<CertificateHash>);
-
-impl CertificateHashes {
-    /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = &CertificateHash> {
-        self.0.iter()
-    }
-}
-
-impl From<CertificateHash> for CertificateHashes {
-    fn from(hash: CertificateHash) -> Self {
-        Self(vec![hash])
-    }
-}
-
-impl<const N: usize> From<[CertificateHash; N]> for CertificateHashes {
-    fn from(hashes: [CertificateHash; N]) -> Self {
-        Self(hashes.into())
-    }
-}
-
-impl FromIterator<CertificateHash> for CertificateHashes {
-    fn from_iter<T: IntoIterator<Item = CertificateHash>>(hashes: T) -> Self {
-        Self(hashes.into_iter().collect())
-    }
-}
-
-impl fmt::Display for CertificateHashes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, hash) in self.0.iter().enumerate() {
-            write!(f, "{}{hash}", if index > 0 { "," } else { "" })?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for CertificateHashes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl FromStr for CertificateHashes {
-    type Err = CertificateHashError;
-
-    /// At least one, with commas between, or on lines as in the daemon's `certificate.sha256`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let hashes = text.split([',', '\n']).map(str::trim).filter(|hash| !hash.is_empty());
-        let hashes = hashes.map(str::parse).collect::<Result<Vec<_>, _>>()?;
-        if hashes.is_empty() { Err(CertificateHashError) } else { Ok(Self(hashes)) }
-    }
-}
 
 /// How a client checks the daemon's certificate.
 #[derive(Debug, Clone, Default)]

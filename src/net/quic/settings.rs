@@ -119,7 +119,7 @@ pub(crate) fn client() -> TransportConfig {
 mod tests {
     use super::*;
 
-    const README: &str = include_str!("../../../README.md");
+    const CONFIGURATION: &str = include_str!("../../../docs/configuration.md");
     const ARCHITECTURE: &str = include_str!("../../../docs/architecture.md");
 
     fn said(bytes: u64) -> String {
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn the_windows_are_those_of_the_documents() {
         let send = said(DAEMON_SEND_WINDOW);
-        let readme = row(README, "| unacknowledged bytes held for one session");
+        let readme = row(CONFIGURATION, "| unacknowledged bytes held for one session");
         assert!(readme.ends_with(&format!("| {send} |")), "{send}: {readme}");
         let architecture = row(ARCHITECTURE, "| sent to one peer, not acknowledged");
         assert!(architecture.contains(&format!("send window, {send},")), "{send}: {architecture}");
@@ -147,7 +147,7 @@ mod tests {
         let first = said(FIRST_RECEIVE_WINDOW.into());
         let (receive, stream) =
             (said(DAEMON_RECEIVE_WINDOW.into()), said(DAEMON_STREAM_WINDOW.into()));
-        let readme = row(README, "| unread bytes of one peer");
+        let readme = row(CONFIGURATION, "| unread bytes of one peer");
         let expected = format!("| QUIC {receive}, {first} before its hello; WebSocket 80 KiB |");
         assert!(readme.ends_with(&expected), "{expected}: {readme}");
         let architecture = row(ARCHITECTURE, "| unread from one peer");
