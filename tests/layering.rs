@@ -1,4 +1,5 @@
-//! The engine and the wire codec decide purely: no runtime, no sockets, no clock, no shell.
+//! Which room of `src` may import which, and what the engine and the wire codec may mention: they
+//! decide purely, with no runtime, no sockets, no clock, no shell.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -52,10 +53,73 @@ fn mentions(code: &str, word: &str) -> bool {
     })
 }
 
-/// Modules of this crate that `code` names, as in `crate::wire` or `use crate::{engine, wire}`.
-fn own_modules(code: &str) -> Vec<&str> {
+/// The rooms of `src`, from the lowest floor to the highest, and what each may import: rooms that
+/// stand before it. `docs/architecture.md` draws them.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("wire", &[]),
+    ("state", &[]),
+    ("json", &["wire"]),
+    ("message", &["wire"]),
+    ("engine", &["wire"]),
+    ("access", &[]),
+    ("tls", &["state", "wire"]),
+    ("broker", &["access", "engine", "wire"]),
+    ("net", &["access", "broker", "engine", "tls", "wire"]),
+    ("client", &["message", "net", "state", "tls", "wire"]),
+    ("http", &["access", "broker", "engine", "json", "net", "tls", "wire"]),
+    ("daemon", &["access", "broker", "engine", "http", "message", "net", "tls", "wire"]),
+    ("config", &["access", "daemon", "engine", "wire"]),
+    ("console", &["client", "json", "message", "wire"]),
+    ("bench", &["client", "console", "message", "net", "tls", "wire"]),
+    (
+        "cli",
+        &[
+            "bench", "client", "config", "console", "daemon", "message", "net", "state", "tls",
+            "wire",
+        ],
+    ),
+];
+
+/// The same within `net`.
+const NET: &[(&str, &[&str])] = &[
+    ("error", &[]),
+    ("quic", &[]),
+    ("websocket", &["error"]),
+    ("transport", &["error", "quic", "websocket"]),
+    ("delivery", &["error", "quic", "transport"]),
+    ("session", &["delivery", "error", "transport"]),
+    ("bind", &["quic"]),
+    ("endpoint", &["bind", "quic", "session", "transport"]),
+];
+
+/// What `lib.rs` exports at the crate's root, and the room that it comes from.
+const EXPORTS: &[(&str, &str)] = &[
+    ("Client", "client"),
+    ("Daemon", "daemon"),
+    ("Event", "message"),
+    ("Gap", "message"),
+    ("Message", "message"),
+    ("ResumePoint", "message"),
+    ("Start", "message"),
+    ("SubscribeOptions", "message"),
+    ("Transport", "net"),
+    ("CertificateHash", "tls"),
+    ("CertificateHashError", "tls"),
+    ("CertificateHashes", "tls"),
+    ("TlsError", "tls"),
+    ("Trust", "tls"),
+];
+
+/// The room of a file below `root`: the first part of its path, without its ending.
+fn room<'a>(root: &Path, file: &'a Path) -> &'a str {
+    let part = file.strip_prefix(root).unwrap().components().next().unwrap();
+    part.as_os_str().to_str().unwrap().trim_end_matches(".rs")
+}
+
+/// The names that `code` imports from below `base`, as in `crate::wire` or `use crate::{engine, wire}`.
+fn imports<'a>(code: &'a str, base: &str) -> Vec<&'a str> {
     let mut found = Vec::new();
-    for (at, path) in code.match_indices("crate::") {
+    for (at, path) in code.match_indices(base) {
         let rest = code[at + path.len()..].trim_start();
         let list = rest.strip_prefix('{').and_then(|rest| rest.split('}').next());
         let names = list.unwrap_or(rest).split(',').take(if list.is_some() { 99 } else { 1 });
@@ -68,11 +132,60 @@ fn own_modules(code: &str) -> Vec<&str> {
     found
 }
 
+/// Holds every file below `folder` against a table, and prints the arrows between its rooms.
+fn check_rooms(folder: &str, base: &str, table: &[(&str, &[&str])]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    for (at, (name, may)) in table.iter().enumerate() {
+        let below = |other: &&str| table[..at].iter().any(|(lower, _)| lower == other);
+        assert!(may.iter().all(|other| below(&other)), "{name} may import only what stands below");
+    }
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    let mut arrows = std::collections::BTreeMap::new();
+    for file in &files {
+        let from = room(&root, file);
+        let Some((_, may)) = table.iter().find(|(name, _)| *name == from) else {
+            let known = ["lib", "main", "mod"].contains(&from);
+            assert!(known, "{}: a room that the table does not have", file.display());
+            continue;
+        };
+        let text = fs::read_to_string(file).unwrap();
+        let code = code(&text);
+        // A neighbour may also be reached through the parents.
+        let folders = file.strip_prefix(&root).unwrap().components().count() - 1;
+        let depth = if file.ends_with("mod.rs") { folders } else { folders + 1 };
+        let neighbour = &*"super::".repeat(depth);
+        for name in [base, neighbour].into_iter().flat_map(|base| imports(&code, base)) {
+            let export = EXPORTS.iter().find(|(export, _)| *export == name);
+            let to = export.map_or(name, |(_, room)| room);
+            if to == from || !table.iter().any(|(name, _)| *name == to) {
+                continue;
+            }
+            assert!(
+                may.contains(&to),
+                "{} may not import {to}: see the table in tests/layering.rs",
+                file.display()
+            );
+            *arrows.entry((from, to.to_owned())).or_insert(0) += 1;
+        }
+    }
+    println!("{folder}: {} files, {} arrows between rooms, none back", files.len(), arrows.len());
+    for ((from, to), imports) in arrows {
+        println!("  {from} -> {to}: {imports}");
+    }
+}
+
+#[test]
+fn each_room_imports_only_what_stands_below_it() {
+    check_rooms("src", "crate::", ROOMS);
+    check_rooms("src/net", "crate::net::", NET);
+}
+
 fn trespasses(module: &str, allowed: &[&str], text: &str) -> Vec<String> {
     let code = code(text);
     let outside = OUTSIDE.iter().filter(|word| mentions(&code, word));
     let mut all: Vec<String> = outside.map(|word| (*word).to_owned()).collect();
-    let own = own_modules(&code).into_iter();
+    let own = imports(&code, "crate::").into_iter();
     let own = own.filter(|name| *name != module && !allowed.contains(name));
     all.extend(own.map(|name| format!("crate::{name}")));
     all
