@@ -85,11 +85,15 @@ pub(super) async fn subscribe(
             ),
         ));
     };
-    if let Some(last) = &mut last
-        && last.since.run != shared.core.with(|engine| engine.run())
-    {
-        // Topics have other ids here.
-        last.overtaken.clear();
+    if let Some(last) = &mut last {
+        let (run, position) = shared.core.with(|engine| (engine.run(), engine.position()));
+        if last.since.run == run {
+            // Nobody has had what is still to come.
+            last.since.position = last.since.position.min(position);
+        } else {
+            // Topics have other ids here.
+            last.overtaken.clear();
+        }
     }
     let named = last.iter().flat_map(|last| &last.overtaken).filter_map(|(id, next)| {
         let (topic, epoch) = shared.core.with(|engine| engine.topic_of(*id))?;
@@ -313,10 +317,14 @@ impl Events {
             let had = if exact { engine.had(id) } else { engine.reached(id) };
             let had_all = read == Ok(false) && had == engine.position();
             let since = Position { run: engine.run(), position: engine.position() };
-            (id, head, read, had_all, since)
+            let topic = head.map(|(epoch, next)| {
+                let waits = engine.overtaken(id, since.position);
+                let next = waits.iter().map(|waits| waits.next).fold(next, u64::min);
+                (epoch, next - 1)
+            });
+            (id, topic, read, had_all, since)
         };
-        let (id, head, read, had_all, since) = shared.core.with(begin);
-        let topic = head.map(|(epoch, next)| (epoch, next - 1));
+        let (id, topic, read, had_all, since) = shared.core.with(begin);
         let mut here = EventId { since, topic, overtaken: Vec::new() };
         if !had_all {
             // It has come no further than the last time, until it has sent something.

@@ -1,5 +1,6 @@
 //! The face over TCP, with its limits in reach of the tests.
 
+mod chained;
 #[path = "../../../tests/common/http.rs"]
 mod client;
 #[path = "../../../tests/common/h2.rs"]
