@@ -137,7 +137,7 @@ fn check_rooms(folder: &str, base: &str, table: &[(&str, &[&str])]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     for (at, (name, may)) in table.iter().enumerate() {
         let below = |other: &&str| table[..at].iter().any(|(lower, _)| lower == other);
-        assert!(may.iter().all(|other| below(&other)), "{name} may import only what stands below");
+        assert!(may.iter().all(below), "{name} may import only what stands below");
     }
     let mut files = Vec::new();
     sources(&root, &mut files);

@@ -168,7 +168,7 @@ async fn chain(seed: u64) {
     let mut uploads: Vec<(Upload, usize)> = Vec::new();
     let steps = 150;
     for _ in 0..steps {
-        for _ in 0..1 + random(6) {
+        for _ in 0..=random(6) {
             let topic = format!("t/{}", random(topics));
             let n = made.len();
             face.shared.core.with(|engine| match random(10) {
@@ -237,8 +237,8 @@ async fn chain(seed: u64) {
                 Some(blocks) => match timeout(Duration::from_secs(20), blocks.recv()).await {
                     Ok(Some(block)) => client.block(&block),
                     Ok(None) => client.blocks = None,
-                    Err(_) => panic!(
-                        "seed {seed}, client {at}: stands still after {:?}",
+                    Err(elapsed) => panic!(
+                        "seed {seed}, client {at}: stands still after {:?}: {elapsed}",
                         client.ids.last()
                     ),
                 },
