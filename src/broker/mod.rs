@@ -1,4 +1,5 @@
-//! The engine behind its lock, and the tasks to wake: lock, call, take the outputs, unlock, wake.
+//! The one caller of the engine, for every face: the engine behind its lock, and the tasks to wake.
+//! Lock, call, take the outputs, unlock, wake.
 //!
 //! Who waits for a subscription stands here by its whole id: an index alone may be another's by the
 //! time that it is looked at. What has ended leaves the engine as wakes do, under the same lock.

@@ -4,14 +4,13 @@
 //! |---|---|
 //! | `api` | publish, get, top |
 //! | `events` | a subscription as server-sent events |
-//! | `resume` | the ids of events, and where a subscription begins |
-//! | `name` | topics and filters in paths |
-//! | `body`, `small`, `relay` | a request's body, bounded: read whole, and of those the small ones; relayed while it arrives |
-//! | `large`, `room` | a large payload on its way to a client; what is held for those that do not read |
+//! | `event_id`, `sent` | the ids of events, where a subscription begins, and how far a stream has come |
+//! | `path` | topics and filters in paths |
+//! | `body`, `small`, `upload` | a request's body: read whole and bounded, or relayed while it arrives |
+//! | `large`, `answer_budget` | a large payload on its way to a client, and what unread answers hold |
 //! | `reader` | whether a client reads what it is sent |
-//! | `origin` | whose pages may ask, and under which names of this host |
 //! | `problem` | every refusal, as `application/problem+json` |
-//! | `page` | the files of `web/` |
+//! | `assets` | the files of `web/` |
 //! | `websocket` | the upgrade to a session |
 //! | `listen` | the listeners: TLS on the daemon's port, and plain beside it |
 //!

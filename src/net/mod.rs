@@ -1,29 +1,17 @@
-//! The shell: sockets, TLS, streams and tasks. It moves bytes between peers and the
-//! [engine](crate::engine), which decides. Nothing outside knows quinn, wtransport or tungstenite.
+//! Sockets, streams and tasks. This room moves bytes between peers and the
+//! [broker](crate::broker), which calls the [engine](crate::engine). Only this room and the part of
+//! the client that dials know quinn, wtransport and tungstenite.
 //!
-//! | file | what |
+//! | room | what is in it |
 //! |---|---|
-//! | `link`, `stream` | one session over any transport, and its streams: the only files that know them all |
+//! | `error` | how connections and streams fail |
+//! | `quic` | QUIC's settings with their reasons, congestion control, the UDP socket |
 //! | `websocket` | a session on one channel: written by turns, taken apart, watched |
-//! | `outbox` | what waits to be written to a stream, bounded |
-//! | `socket` | the UDP socket and its buffers |
-//! | `tls` | configurations, and how a peer's certificate is checked |
-//! | `transport` | QUIC's settings, each with its reason |
-//! | `congestion` | how much may be in flight |
-//! | `core` | the engine behind its lock, and who to wake |
-//! | `identity` | the daemon's certificates: made, kept, renewed while it runs |
-//! | `ports` | one number for UDP and TCP |
-//! | `doors` | what every way in shares: the engine, places for sessions, the stop |
+//! | `transport` | one session over any of the three, its streams, and what waits to be written |
+//! | `delivery` | one subscription, out: in order, a stream for each message, in datagrams |
+//! | `session` | one peer: its control stream, its publications, its datagrams |
+//! | `bind` | one number for the UDP and the TCP port |
 //! | `endpoint` | the UDP side: accepting, and the split by ALPN |
-//! | `session`, `frames` | one peer; its streams and datagrams, in |
-//! | `incoming` | what has begun to come on a stream: its deadline, and its digest so far |
-//! | `hold` | how much of frames that are not complete a session holds |
-//! | `pace` | how fast something has to come that has begun to, over HTTP too |
-//! | `follow` | a large message on its way to one peer |
-//! | `deliver`, `apart`, `realtime` | one subscription, out: in order, a stream for each message, in datagrams |
-//! | `marks` | how far a subscription has come, told from time to time |
-//! | `piece`, `heads`, `streamed`, `path` | of the last: what was read; the end of a burst; what needs no repair; how long the way is |
-//! | `datagrams`, `asked` | what comes in datagrams; the repairs among it |
 
 #[cfg(feature = "daemon")]
 pub(crate) mod bind;
