@@ -168,7 +168,7 @@ async fn chain(seed: u64) {
     let mut uploads: Vec<(Upload, usize)> = Vec::new();
     let steps = 150;
     for _ in 0..steps {
-        for _ in 0..1 + random(6) {
+        for _ in 0..=random(6) {
             let topic = format!("t/{}", random(topics));
             let n = made.len();
             face.shared.core.with(|engine| match random(10) {
@@ -234,14 +234,16 @@ async fn chain(seed: u64) {
             }
             match client.blocks.as_mut() {
                 None => client.go(&face).await,
-                Some(blocks) => match timeout(Duration::from_secs(20), blocks.recv()).await {
-                    Ok(Some(block)) => client.block(&block),
-                    Ok(None) => client.blocks = None,
-                    Err(_) => panic!(
-                        "seed {seed}, client {at}: stands still after {:?}",
-                        client.ids.last()
-                    ),
-                },
+                Some(blocks) => {
+                    let next = timeout(Duration::from_secs(20), blocks.recv()).await;
+                    let next = next.unwrap_or_else(|late| {
+                        panic!("seed {seed}, client {at}: {late} after {:?}", client.ids.last())
+                    });
+                    match next {
+                        Some(block) => client.block(&block),
+                        None => client.blocks = None,
+                    }
+                }
             }
         }
         let messages: Vec<usize> = client
