@@ -47,11 +47,15 @@ pub(super) async fn read(shared: &Shared, mut body: Body) -> Result<Bytes, Probl
         // A length is only a promise, until some of it has come. Else each byte is copied twice.
         let most =
             if size <= length && length <= LARGE { length } else { size.next_power_of_two() };
-        let most = most.max(bytes.capacity());
+        let mut most = most.max(bytes.capacity());
         let is_small = most <= LARGE;
         small.resize(if is_small { most } else { 0 });
         if !is_small && !large.resize(most) {
-            return Err(overloaded());
+            // What there is room for may be enough. Not much less, or bytes are copied often.
+            most = (size + size / 16).min(shared.payload).max(bytes.capacity());
+            if !large.resize(most) {
+                return Err(overloaded());
+            }
         }
         bytes.reserve_exact(most - bytes.len());
         bytes.extend_from_slice(&piece);

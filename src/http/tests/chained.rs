@@ -234,14 +234,16 @@ async fn chain(seed: u64) {
             }
             match client.blocks.as_mut() {
                 None => client.go(&face).await,
-                Some(blocks) => match timeout(Duration::from_secs(20), blocks.recv()).await {
-                    Ok(Some(block)) => client.block(&block),
-                    Ok(None) => client.blocks = None,
-                    Err(elapsed) => panic!(
-                        "seed {seed}, client {at}: stands still after {:?}: {elapsed}",
-                        client.ids.last()
-                    ),
-                },
+                Some(blocks) => {
+                    let next = timeout(Duration::from_secs(20), blocks.recv()).await;
+                    let next = next.unwrap_or_else(|late| {
+                        panic!("seed {seed}, client {at}: {late} after {:?}", client.ids.last())
+                    });
+                    match next {
+                        Some(block) => client.block(&block),
+                        None => client.blocks = None,
+                    }
+                }
             }
         }
         let messages: Vec<usize> = client

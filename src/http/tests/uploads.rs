@@ -114,3 +114,15 @@ async fn there_is_a_reserve_for_publications() {
     within(face.until(|face| face.shared.reserve.available_permits() == crate::http::RESERVE))
         .await;
 }
+
+// More than half of what there is room for was refused for ever, as room was taken for twice as much.
+#[tokio::test]
+async fn a_body_of_unknown_length_needs_no_more_room_than_it_takes() {
+    let face = Face::patient(Limits::default().with_cache(4 << 20).with_payload(1 << 20));
+    let body = [&b"84d00\r\n"[..], &vec![7; 0x84d00], b"\r\n0\r\n\r\n"].concat();
+    assert!(body.len() > face.shared.budget.most() / 2);
+    let post = ask(face.address, "POST", "/v1/topics/a").header("transfer-encoding", "chunked");
+    let answer = within(post.body(body).send()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    within(face.until(|face| face.held() + face.shared.small.held() == 0)).await;
+}
