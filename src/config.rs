@@ -1,6 +1,7 @@
 //! `weir.toml`: flag > environment > file > default. Keys that are not known are refused, and an
 //! error names file, line and key.
 
+use crate::access::origin::Origins;
 use crate::engine::Limits;
 use bytesize::ByteSize;
 use serde::Deserialize;
@@ -238,10 +239,10 @@ impl Config {
         if self.cache.bytes < ByteSize::mib(1) {
             return wrong("cache.bytes", format!("{} is below 1MiB", self.cache.bytes));
         }
-        if let Err(error) = crate::access::origin::Origins::parse(&self.http.origins) {
+        if let Err(error) = Origins::parse(&self.http.origins) {
             return wrong("http.origins", error.to_string());
         }
-        if let Err(error) = crate::access::origin::Origins::default().named(&self.http.names) {
+        if let Err(error) = Origins::default().named(&self.http.names) {
             return wrong("http.names", error.to_string());
         }
         if limits.payload.0 == 0 || limits.payload.0 > self.cache.bytes.0 / 4 {

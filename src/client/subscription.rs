@@ -2,8 +2,8 @@
 //! here: who does not read makes the daemon's cursor fall behind, which costs nobody anything.
 //!
 //! Over WebSocket there are no streams that could hold back by themselves. There a subscription
-//! that is not read is [cut](crate::net::transport::connection::Link::cut), and asks again from where it stands
-//! when what it had has been read: to whoever reads it there is no difference.
+//! that is not read is [cut](crate::net::transport::connection::Link::cut), and asks again from where
+//! it stands when what it had has been read: to whoever reads it there is no difference.
 
 use super::datagram_queue::Inbox;
 use super::driver::{Delivery, Route};

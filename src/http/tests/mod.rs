@@ -39,7 +39,8 @@ impl Face {
         Self::with(limits, PATIENCE)
     }
 
-    /// One that bears with bodies for longer than a test takes.
+    /// One that bears with bodies, and with clients that do not read, for longer than a test takes
+    /// on a busy machine.
     fn patient(limits: Limits) -> Self {
         Self::with(limits, Duration::from_secs(60))
     }
@@ -54,15 +55,14 @@ impl Face {
         let origins = Origins::parse(["https://app.example"]).unwrap();
         let mut shared = Shared::new(core, origins, certificate, 4433, stopping);
         shared.patience = patience;
-        shared.room = 4 * PATIENCE;
+        shared.room = 4 * patience;
         shared.keep_alive = Duration::from_millis(200);
         let shared = Arc::new(shared);
         let router = router(shared.clone(), Router::new());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let mut listener = Listener::plain(listener, &Places::new(1000, "full"));
-        listener.times =
-            Times { request: PATIENCE, idle: PATIENCE, ping: PATIENCE, patience: PATIENCE };
+        listener.times = Times { request: PATIENCE, idle: PATIENCE, ping: PATIENCE, patience };
         let (listening, end) = watch::channel(false);
         tokio::spawn(listener.run(router, end));
         Self { address, shared, stop, _listening: listening }
@@ -89,6 +89,24 @@ fn publish(engine: &mut Engine, topic: &str, payload: &[u8]) -> u64 {
     let digest = payload.digest();
     let publication = Publication { topic, payload: &payload, digest, stamp: 0, origin: None };
     engine.publish(1, &publication).unwrap().sequence
+}
+
+/// Numbers below a bound that follow from the seed.
+fn random(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    move |below| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 20) as usize % below
+    }
+}
+
+/// `WEIR_SEEDS` seeds from `WEIR_SEED` on; `seeds` from 1 on unless these are set.
+fn seeds(seeds: u64) -> std::ops::Range<u64> {
+    let number = |name: &str, default| std::env::var(name).map_or(default, |n| n.parse().unwrap());
+    let first = number("WEIR_SEED", 1);
+    first..first + number("WEIR_SEEDS", seeds)
 }
 
 /// As the daemon's, in place of seconds.

@@ -30,9 +30,9 @@ pub(crate) async fn deliver(
     let mut pieces = vec![whose.clone()];
     loop {
         let mut items = 0;
-        let read = poll_fn(|waker| {
+        let read = poll_fn(|cx| {
             let wanted = wanted(BATCH, deadline, Large::Pieces);
-            context.core.poll_read(id, waker, wanted, &mut |item| {
+            context.core.poll_read(id, cx, wanted, &mut |item| {
                 items += usize::from(matches!(item, Item::Message(_) | Item::Gap { .. }));
                 append(&item, &mut pieces);
             })

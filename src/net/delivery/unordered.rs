@@ -52,7 +52,7 @@ pub(crate) async fn deliver(
                 _ => {}
             }
         };
-        let mut next = poll_fn(|waker| context.core.poll_read(id, waker, wanted, &mut take));
+        let mut next = poll_fn(|cx| context.core.poll_read(id, cx, wanted, &mut take));
         let read = loop {
             tokio::select! {
                 read = &mut next => break Some(read),

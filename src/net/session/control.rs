@@ -167,6 +167,11 @@ impl Tasks {
             Ok(ended) => ended,
             Err(error) => return failure::of_task(Err::<(), _>(error)).map_or(Ok(()), Err),
         };
+        // The request may be another subscription's by now.
+        let is_it = |(id, _): &(SubscriptionId, AbortHandle)| Some(*id) == subscription;
+        if self.deliveries.get(&request).is_some_and(is_it) {
+            self.deliveries.remove(&request);
+        }
         let why = match end {
             DeliveryEnd::Refused(refusal) => refusal,
             DeliveryEnd::StoppedByPeer => Refusal::new(Code::DONE, "the client stopped the stream"),
@@ -183,7 +188,6 @@ impl Tasks {
             peer.state().delivery_ended(engine, (request, subscription), &why, &mut out)
         });
         if did_end {
-            self.deliveries.remove(&request);
             peer.datagrams.stop_asking(request);
             peer.outbox.push([out.into()]);
         }

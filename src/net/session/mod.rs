@@ -85,6 +85,7 @@ pub(crate) async fn serve(admission: &Admission, link: Link, permit: SessionPerm
         Err(end) => (None, end),
     };
     // Nobody is woken for it from here on.
+    // In portions, between which others have the lock; once if the engine has failed.
     let mut more = true;
     while std::mem::take(&mut more) {
         peer.context.core.tidy(|engine| {

@@ -181,26 +181,26 @@ impl Delivery {
             *set = Some(due);
         }
         let mut take = |item: Item<'_>| *taken += take(&item, batch);
-        poll_fn(|waker| {
+        poll_fn(|cx| {
             let wanted = wanted(BATCH, deadline, Large::Apart);
             let turn = std::mem::replace(&mut turn, Turn::Read);
             if turn == Turn::Read
-                && let Poll::Ready(read) = context.core.poll_read(id, waker, wanted, &mut take)
+                && let Poll::Ready(read) = context.core.poll_read(id, cx, wanted, &mut take)
             {
                 return Poll::Ready(Next::Read(read));
             }
-            if due.is_some() && timer.as_mut().poll(waker).is_ready() {
+            if due.is_some() && timer.as_mut().poll(cx).is_ready() {
                 *set = None;
                 return Poll::Ready(Next::Due);
             }
-            if let Poll::Ready(hole) = asked.poll(waker) {
+            if let Poll::Ready(hole) = asked.poll(cx) {
                 return Poll::Ready(Next::Asked(hole));
             }
-            if pool.poll_sent(waker).is_ready() {
+            if pool.poll_sent(cx).is_ready() {
                 return Poll::Ready(Next::Sent);
             }
             if turn == Turn::Others
-                && let Poll::Ready(read) = context.core.poll_read(id, waker, wanted, &mut take)
+                && let Poll::Ready(read) = context.core.poll_read(id, cx, wanted, &mut take)
             {
                 return Poll::Ready(Next::Read(read));
             }
