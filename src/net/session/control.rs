@@ -15,6 +15,7 @@ use crate::net::transport::Transport;
 use crate::net::transport::stream::Tx;
 use crate::wire::{Code, DaemonFrame, Delivery, Refusal};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -53,7 +54,13 @@ pub(super) async fn run(peer: &Arc<Peer>, frames: &mut Frames) -> End {
             Err(end) => Some(end),
         };
         for action in actions.drain(..) {
-            if let Err(end) = tasks.act(peer, action).await {
+            if matches!(action, Action::Answer { .. }) && tasks.are_full() {
+                // In a box: most sessions never wait for that.
+                if let Err(end) = Box::pin(tasks.room(peer)).await {
+                    return end;
+                }
+            }
+            if let Err(end) = tasks.act(peer, action) {
                 return end;
             }
         }
@@ -80,7 +87,7 @@ struct Tasks {
 }
 
 impl Tasks {
-    async fn act(&mut self, peer: &Arc<Peer>, action: Action) -> Result<(), End> {
+    fn act(&mut self, peer: &Arc<Peer>, action: Action) -> Result<(), End> {
         match action {
             Action::Deliver { .. } => self.deliver(peer, &action),
             Action::Repair { .. } => peer.datagrams.ask(action),
@@ -93,7 +100,6 @@ impl Tasks {
             }
             Action::Enough { .. } => {}
             Action::Answer { request, head, message } => {
-                self.room(peer).await?;
                 self.answer(peer, request, head, message);
             }
             Action::Left(code) => return Err(End::Left(format!("said goodbye: {code}"))),
@@ -113,37 +119,35 @@ impl Tasks {
             // One channel has one order.
             (Delivery::Ordered, _) | (_, Transport::WebSocket) => {
                 let core = context.core.clone();
-                let delivery = async move {
-                    ended(ordered::deliver(context, request, subscription, deadline, marks).await)
-                };
-                self.all.spawn(seam(&core, "delivery", delivery))
+                let delivery = ordered::deliver(context, request, subscription, deadline, marks);
+                self.all.spawn(seam(&core, "delivery", delivery.map(ended)))
             }
-            (Delivery::Unordered, Transport::Quic) => self.all.spawn(async move {
-                ended(unordered::deliver(context, request, subscription).await)
-            }),
+            (Delivery::Unordered, Transport::Quic) => {
+                let delivery = unordered::deliver(context, request, subscription);
+                self.all.spawn(delivery.map(ended))
+            }
             (Delivery::Realtime, _) | (Delivery::Unordered, Transport::WebTransport) => {
                 let asked = peer.datagrams.begin_asking(request);
                 let carriage = Carriage { deadline, bare, marks };
-                self.all.spawn(async move {
-                    let end = realtime::deliver(context, request, subscription, carriage, asked);
-                    ended(end.await)
-                })
+                let delivery = realtime::deliver(context, request, subscription, carriage, asked);
+                self.all.spawn(delivery.map(ended))
             }
         };
         self.deliveries.insert(request, (subscription, task));
     }
 
     fn answer(&mut self, peer: &Arc<Peer>, request: u32, head: [Bytes; 2], message: Answer) {
-        let context = peer.context.clone();
-        self.all.spawn(async move {
-            let end = get::answer(context, head, message).await;
-            Ended { request, subscription: None, end }
-        });
+        let answer = get::answer(peer.context.clone(), head, message);
+        self.all.spawn(answer.map(move |end| Ended { request, subscription: None, end }));
+    }
+
+    fn are_full(&self) -> bool {
+        self.all.len() > self.deliveries.len() + ANSWERS
     }
 
     // Waits until one more answer may be under way.
     async fn room(&mut self, peer: &Peer) -> Result<(), End> {
-        while self.all.len() > self.deliveries.len() + ANSWERS
+        while self.are_full()
             && let Some(ended) = self.all.join_next().await
         {
             self.ended(peer, ended)?;
