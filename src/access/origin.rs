@@ -32,8 +32,8 @@ pub struct HostError(String);
 /// An entry of `http.origins` that is not an origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is not an origin: write it as browsers do, https://example.org or http://host:3000, without \
-     a path; \"*\" for every site, \"null\" for pages without an origin"
+    "{0:?} is not an origin: write it as browsers do, https://example.org or http://host:3000, \
+     without a path; \"*\" for every site, \"null\" for pages without an origin"
 )]
 pub struct OriginError(String);
 
@@ -42,14 +42,14 @@ pub struct OriginError(String);
 pub(crate) enum OriginRefusal {
     /// The page is of another site.
     #[error(
-        "pages of {0:?} may not send requests to this daemon: to allow them, add it to http.origins in \
-         the daemon's configuration"
+        "pages of {0:?} may not send requests to this daemon: to allow them, add it to http.origins \
+         in the daemon's configuration"
     )]
     ForeignOrigin(String),
     /// The requested host is not one of the daemon's names.
     #[error(
-        "{0:?} is not one of the daemon's names; so that no site can pass for it, it answers only to \
-         addresses, localhost and its names: if this is one, add {0:?} to http.names in its \
+        "{0:?} is not one of the daemon's names; so that no site can pass for it, it answers only \
+         to addresses, localhost and its names: if this is one, add {0:?} to http.names in its \
          configuration"
     )]
     ForeignHost(String),

@@ -1,5 +1,5 @@
-//! Panics of the daemon's tasks. A panic is a defect: it ends what the task served, and the peer gets
-//! the reason.
+//! Panics of the daemon's tasks. A panic is a defect: it ends what the task served, and the peer
+//! gets the reason.
 
 use crate::wire::{Code, Refusal};
 use tokio::task::JoinError;

@@ -5,9 +5,9 @@
 //! by another subscription. The engine reports subscriptions that have ended like wakes, under the
 //! same lock.
 //!
-//! Subscriptions that [sweep](Engine::is_sweeping) over the names of topics wait in a line, and take
-//! [turns](Broker::take_turns), one at a time. Otherwise live deliveries would wait behind all of
-//! them.
+//! Subscriptions that [sweep](Engine::is_sweeping) over the names of topics wait in a line, and
+//! take [turns](Broker::take_turns), one at a time. Otherwise live deliveries would wait behind all
+//! of them.
 
 pub(crate) mod admission;
 pub(crate) mod failure;
@@ -74,8 +74,8 @@ impl Lock for Mutex<Inner> {
 /// The engine, shared.
 ///
 /// An engine that has panicked is never called again, because it might assign a sequence twice, or
-/// count twice. Every later call panics too, each session ends with a goodbye, and the daemon stops.
-/// The restarted daemon has other epochs, by which clients detect the restart.
+/// count twice. Every later call panics too, each session ends with a goodbye, and the daemon
+/// stops. The restarted daemon has other epochs, by which clients detect the restart.
 pub(crate) struct Broker<L = Mutex<Inner>> {
     inner: L,
     failed: SetOnce<()>,
@@ -109,8 +109,8 @@ impl Inner {
         reader.take_if(|reader| reader.subscription == id)?.waker
     }
 
-    // Whether the subscription may be read now. If not, it waits for its turn, and its previous waker
-    // is returned.
+    // Whether the subscription may be read now. If not, it waits for its turn, and its previous
+    // waker is returned.
     fn may_read(&mut self, id: SubscriptionId, waker: &Waker) -> Result<(), Option<Waker>> {
         if self.closed || !self.engine.is_sweeping(id) {
             return Ok(());
@@ -165,7 +165,8 @@ impl Inner {
         self.engine.take_ended(&mut ids);
         ended.extend(ids.drain(..).filter_map(|id| self.take(id)));
         self.engine.take_wakes(&mut ids);
-        // A subscription without a waker is being read at this moment, and will see the new message.
+        // A subscription without a waker is being read at this moment, and will see the new
+        // message.
         waking.extend(ids.drain(..).filter_map(|id| self.take(id)));
         self.ids = ids;
     }
@@ -214,8 +215,8 @@ impl<L: Lock> Broker<L> {
     }
 
     /// Gives subscriptions in line their turns, and wakes the subscriptions of one publication in
-    /// portions. Between turns, every task that is ready runs. It runs until the daemon stops. After
-    /// that, readers get what is left, and then the refusal `SHUTTING_DOWN`.
+    /// portions. Between turns, every task that is ready runs. It runs until the daemon stops.
+    /// After that, readers get what is left, and then the refusal `SHUTTING_DOWN`.
     pub(crate) async fn take_turns(&self) {
         let _closing = Closing(self);
         loop {
@@ -227,8 +228,8 @@ impl<L: Lock> Broker<L> {
     }
 
     fn close(&self) {
-        // Wakes that are still to be done come first, so that every reader gets accepted messages before
-        // the end.
+        // Wakes that are still to be done come first, so that every reader gets accepted messages
+        // before the end.
         while self
             .inner
             .lock()
@@ -299,8 +300,8 @@ impl<L: Lock> Broker<L> {
         result
     }
 
-    /// Reads a subscription. Ready when there was something to read, or with the reason for its end.
-    /// Returns whether there is more. If not, the context is woken when there is.
+    /// Reads a subscription. Ready when there was something to read, or with the reason for its
+    /// end. Returns whether there is more. If not, the context is woken when there is.
     pub(crate) fn poll_read(
         &self,
         id: SubscriptionId,
@@ -349,8 +350,8 @@ impl<L: Lock> Broker<L> {
         if any { Poll::Ready(Ok(false)) } else { Poll::Pending }
     }
 
-    /// Ready when there is something to read, or a reason to end. Otherwise the context is woken when
-    /// there is.
+    /// Ready when there is something to read, or a reason to end. Otherwise the context is woken
+    /// when there is.
     pub(crate) fn poll_unread(&self, id: SubscriptionId, context: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
         if inner.closed || !inner.engine.rest(id) {

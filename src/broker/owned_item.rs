@@ -1,8 +1,8 @@
 //! The items of a read, kept after the engine's lock is released.
 //!
-//! A read hands out [items](Item) that borrow from the log, and their readers send without the lock.
-//! They keep the shared bytes of a small message, a reference to a large one, and the names and
-//! numbers of announcements and gaps.
+//! A read hands out [items](Item) that borrow from the log, and their readers send without the
+//! lock. They keep the shared bytes of a small message, a reference to a large one, and the names
+//! and numbers of announcements and gaps.
 
 use crate::engine::{Item, MessageRef};
 use crate::wire::{DaemonFrame, Encoded, GapCause};

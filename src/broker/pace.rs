@@ -9,8 +9,8 @@ pub(crate) const PACE: u64 = 8 << 10;
 /// counts over the last ten seconds, and a fast start does not pay for a slow end.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The pace of one sender. Each byte extends the deadline by the time that it may take. The patience
-/// bounds the time until the deadline.
+/// The pace of one sender. Each byte extends the deadline by the time that it may take. The
+/// patience bounds the time until the deadline.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     patience: Duration,
@@ -23,8 +23,8 @@ impl Pace {
         Self { patience, deadline: now + patience }
     }
 
-    /// Adds bytes that were received. Returns whether they were in time. A sender that was late once
-    /// stays late.
+    /// Adds bytes that were received. Returns whether they were in time. A sender that was late
+    /// once stays late.
     pub(crate) fn received(&mut self, now: Instant, bytes: usize) -> bool {
         if now > self.deadline {
             return false;

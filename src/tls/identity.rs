@@ -1,5 +1,5 @@
-//! The daemon's certificates: self-signed, P-256, valid for 13 days. Browsers require this for pinned
-//! certificates.
+//! The daemon's certificates: self-signed, P-256, valid for 13 days. Browsers require this for
+//! pinned certificates.
 //!
 //! There are two, the current and the next. The next is made in advance, so that its hash is known
 //! before it is used. A client that pins both hashes still connects after the change.
@@ -154,8 +154,8 @@ impl std::fmt::Debug for Identities {
 }
 
 impl Identities {
-    /// Reads the certificates kept in `directory`. Makes those that are missing or expired, and keeps
-    /// them there. Also writes the hashes to `announce`.
+    /// Reads the certificates kept in `directory`. Makes those that are missing or expired, and
+    /// keeps them there. Also writes the hashes to `announce`.
     pub(crate) fn open(
         directory: Option<PathBuf>,
         announce: Option<PathBuf>,
@@ -204,7 +204,7 @@ impl Identities {
         if let Some(directory) = &self.announce
             && let Err(error) = write(&directory.join(HASH), &text, 0o644)
         {
-            tracing::warn!(%error, "clients on this machine cannot find the hash, and have to be given it");
+            tracing::warn!(%error, "clients on this machine cannot find the hash: give it to them");
         }
         Ok(())
     }
@@ -293,8 +293,8 @@ fn tighten(path: &Path, mode: u32) -> io::Result<()> {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         tracing::warn!(
             ?path,
-            "other users could read this key, and can no longer: if one may have read it, remove the \
-             certificates' files, and restart to make new ones"
+            "other users could read this key, and can no longer: if one may have read it, remove \
+             the certificates' files, and restart to make new ones"
         );
     }
     Ok(())

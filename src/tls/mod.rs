@@ -32,8 +32,8 @@ pub enum Trust {
     /// certificates: `Trust::Pinned(hash.into())`, or
     /// `Trust::Pinned(daemon.certificate_hashes().into())`. Without hashes, nothing is trusted.
     Pinned(CertificateHashes),
-    /// The certificate is not verified. Anyone on the network path can read and change everything. For
-    /// experiments only.
+    /// The certificate is not verified. Anyone on the network path can read and change everything.
+    /// For experiments only.
     Insecure,
 }
 

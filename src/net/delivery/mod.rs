@@ -1,7 +1,7 @@
 //! Deliveries: each sends one subscription from its cursor to its peer, in the requested mode.
 //!
-//! A delivery knows the connection, not the session: it is given a [`DeliveryContext`] and returns a
-//! [`DeliveryEnd`]. The session that runs it decides what its end means, and tells the peer.
+//! A delivery knows the connection, not the session. It is given a [`DeliveryContext`] and returns
+//! a [`DeliveryEnd`]. The session that runs it decides what its end means, and tells the peer.
 
 pub(crate) mod get;
 pub(crate) mod large;
@@ -30,7 +30,8 @@ pub(crate) struct DeliveryContext {
 /// Why a delivery ended.
 #[derive(Debug)]
 pub(crate) enum DeliveryEnd {
-    /// The subscription cannot continue, or the message of a `Get` is lost. The peer gets the reason.
+    /// The subscription cannot continue, or the message of a `Get` is lost. The peer gets the
+    /// reason.
     Refused(Refusal),
     /// The peer stopped the subscription's stream.
     StoppedByPeer,

@@ -1,10 +1,10 @@
 //! quinn's CUBIC (RFC 9438) with a minimum window of ten packets.
 //!
 //! A session that sends 60 small messages a second is limited by the application, not by the path.
-//! CUBIC halves its window with every few random losses. It does not grow the window again while the
-//! application limits it. With 1 % loss the window ends at two packets, and a datagram then waits
-//! for an acknowledgement before it is sent. Ten packets is the initial window of any connection
-//! (RFC 6928; RFC 9002, section 7.2).
+//! CUBIC halves its window with every few random losses. It does not grow the window again while
+//! the application limits it. With 1 % loss the window ends at two packets, and a datagram then
+//! waits for an acknowledgement before it is sent. Ten packets is the initial window of any
+//! connection (RFC 6928; RFC 9002, section 7.2).
 //!
 //! It also keeps statistics of acknowledgements, from which the sender of a datagram can find out
 //! whether it arrived.

@@ -9,8 +9,8 @@ use std::time::Duration;
 /// daemon forgets dead sessions soon enough.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Interval of a client's keep-alive packets while nothing else is sent. Two fit into [`IDLE`]. Each
-/// wakes the daemon.
+/// Interval of a client's keep-alive packets while nothing else is sent. Two fit into [`IDLE`].
+/// Each wakes the daemon.
 const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(13);
 
 /// Interval of the daemon's keep-alive packets. Longer than the client's, so that the daemon sends
@@ -18,11 +18,12 @@ const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(13);
 #[cfg(feature = "daemon")]
 const DAEMON_KEEP_ALIVE: Duration = Duration::from_secs(14);
 
-/// Maximum number of unacknowledged bytes of a session, 2 MiB: what a slow subscriber can pin beyond
-/// the cache. One stream takes as much as its reader allows, by default [`CLIENT_STREAM_WINDOW`].
-/// This keeps one backlogged stream from using the whole window. Otherwise other streams would
-/// starve until it drains, because the first writer woken takes all newly freed window. Large
-/// payloads get more: see [`Connection::set_extra_send_window`](crate::net::transport::connection::Connection::set_extra_send_window).
+/// Maximum number of unacknowledged bytes of a session, 2 MiB: what a slow subscriber can pin
+/// beyond the cache. One stream takes as much as its reader allows, by default
+/// [`CLIENT_STREAM_WINDOW`]. This keeps one backlogged stream from using the whole window.
+/// Otherwise other streams would starve until it drains, because the first writer woken takes all
+/// newly freed window. Large payloads get more: see
+/// [`Connection::set_extra_send_window`](crate::net::transport::connection::Connection::set_extra_send_window).
 #[cfg(feature = "daemon")]
 pub(crate) const DAEMON_SEND_WINDOW: u64 = 2 << 20;
 
@@ -40,8 +41,8 @@ const FIRST_RECEIVE_WINDOW: u32 = 256 << 10;
 #[cfg(feature = "daemon")]
 const DAEMON_STREAM_WINDOW: u32 = 1 << 20;
 
-/// Maximum number of unread bytes on one of a client's streams, 1 MiB. The daemon sends as much to a
-/// subscriber that does not read before its cursor falls behind.
+/// Maximum number of unread bytes on one of a client's streams, 1 MiB. The daemon sends as much to
+/// a subscriber that does not read before its cursor falls behind.
 const CLIENT_STREAM_WINDOW: u32 = 1 << 20;
 
 /// Maximum number of streams that a peer may have open: one for small publications, one for each
@@ -69,12 +70,12 @@ const BI_STREAMS: u32 = 8;
 /// cursor falls behind. In a larger buffer datagrams would only get old.
 pub(crate) const DATAGRAM_SEND_BUFFER: usize = 32 << 10;
 
-/// Maximum size of the datagrams that wait to be read, 256 KiB. Beyond it the oldest are dropped, as
-/// if lost.
+/// Maximum size of the datagrams that wait to be read, 256 KiB. Beyond it the oldest are dropped,
+/// as if lost.
 const DATAGRAM_RECEIVE_BUFFER: usize = 256 << 10;
 
-/// Packets that a peer may leave unacknowledged, for at most 25 ms: 8 instead of 1. Both ends have to
-/// support draft-ietf-quic-ack-frequency. An acknowledgement costs either end about as much as a
+/// Packets that a peer may leave unacknowledged, for at most 25 ms: 8 instead of 1. Both ends have
+/// to support draft-ietf-quic-ack-frequency. An acknowledgement costs either end about as much as a
 /// small message. Packets out of order are still acknowledged immediately.
 const UNACKNOWLEDGED: u32 = 8;
 

@@ -24,8 +24,8 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Sizes of the buffers for receiving and for sending, bytes. Linux includes its own overhead, and so
-/// reports double.
+/// Sizes of the buffers for receiving and for sending, bytes. Linux includes its own overhead, and
+/// so reports double.
 #[cfg(feature = "daemon")]
 pub(crate) fn buffers(socket: &UdpSocket) -> io::Result<(usize, usize)> {
     let socket = socket2::SockRef::from(socket);

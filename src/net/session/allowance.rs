@@ -44,8 +44,8 @@ fn crowding(others: usize, budget: usize) -> u64 {
     }
 }
 
-/// The part of an allowance that one stream holds. The owner resizes it to 0 at the end, because a hold has no
-/// reference to its allowance.
+/// The part of an allowance that one stream holds. The owner resizes it to 0 at the end, because a
+/// hold has no reference to its allowance.
 #[derive(Debug, Default)]
 pub(crate) struct Hold {
     free: usize,

@@ -85,8 +85,9 @@ pub(crate) async fn serve(admission: &Admission, connection: Connection, permit:
         }
         Err(end) => (None, end),
     };
-    // Ends the subscriptions, after which nothing wakes this session. It does so in portions, so that others get the lock in between. If the engine has
-    // failed, `tidy` does nothing, and the loop ends.
+    // Ends the subscriptions, after which nothing wakes this session. It does so in portions, so
+    // that others get the lock in between. If the engine has failed, `tidy` does nothing, and the
+    // loop ends.
     let mut more = true;
     while std::mem::take(&mut more) {
         peer.context.broker.tidy(|engine| {

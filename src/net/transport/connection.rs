@@ -38,8 +38,8 @@ impl Connection {
         }
     }
 
-    /// The current estimate of the round-trip time. None over WebSocket, because TCP does not report
-    /// its own.
+    /// The current estimate of the round-trip time. None over WebSocket, because TCP does not
+    /// report its own.
     pub(crate) fn rtt(&self) -> Option<std::time::Duration> {
         match self {
             Self::Quic(connection) => Some(connection.rtt()),

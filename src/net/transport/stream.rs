@@ -53,8 +53,8 @@ impl SendStream {
         Ok(())
     }
 
-    /// Sets the priority. Streams with a higher priority are sent first; the default is 0. Ignored over
-    /// WebSocket.
+    /// Sets the priority. Streams with a higher priority are sent first; the default is 0. Ignored
+    /// over WebSocket.
     pub(crate) fn set_priority(&mut self, priority: i32) {
         // An error means that the stream is closed, and sends nothing more.
         let _ = match &mut self.inner {

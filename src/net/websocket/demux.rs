@@ -204,8 +204,8 @@ impl Demux {
         self.queues.get(&request).is_some_and(|queue| queue.overflowed)
     }
 
-    /// Moves what was received for `request` into `pieces`. Returns `None` after the last piece of a
-    /// request that has overflowed or ended.
+    /// Moves what was received for `request` into `pieces`. Returns `None` after the last piece of
+    /// a request that has overflowed or ended.
     pub(super) fn poll_read(
         &mut self,
         request: u32,

@@ -201,8 +201,8 @@ impl WebSocket {
         self.0.end(lost);
     }
 
-    /// Sends a close frame, and waits for the peer's (RFC 6455, section 7.1.2). The caller bounds the
-    /// time.
+    /// Sends a close frame, and waits for the peer's (RFC 6455, section 7.1.2). The caller bounds
+    /// the time.
     pub(super) async fn leave(&self, code: Code, reason: &str) {
         let close = locked(&self.0.farewell).take();
         let close = close.unwrap_or_else(|| close_frame(code, reason));
@@ -237,8 +237,8 @@ impl WebSocket {
         })
     }
 
-    /// Reads what there is for control, at least one piece. At the daemon's end, pieces are parts of
-    /// messages, and an empty piece marks the end of a message.
+    /// Reads what there is for control, at least one piece. At the daemon's end, pieces are parts
+    /// of messages, and an empty piece marks the end of a message.
     pub(super) async fn read(&self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
         let channel = &*self.0;
         let read = poll_fn(|context| locked(&channel.reader).poll_read(channel, pieces, context));

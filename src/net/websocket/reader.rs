@@ -32,8 +32,9 @@ pub(super) struct Reader {
     damaged: bool,
 }
 
-/// The waker that the socket is given. It notes the time of each wake, and wakes the task that reads.
-/// Any event shows that the peer is there: a whole message, bytes of a long one, or room to write.
+/// The waker that the socket is given. It notes the time of each wake, and wakes the task that
+/// reads. Any event shows that the peer is there: a whole message, bytes of a long one, or room to
+/// write.
 pub(super) struct ActivityMonitor {
     task: AtomicWaker,
     since: Instant,
@@ -141,8 +142,8 @@ impl Reader {
         Poll::Ready(())
     }
 
-    /// Reads messages from the socket until it has no more or a batch is full. Returns whether there
-    /// may be more.
+    /// Reads messages from the socket until it has no more or a batch is full. Returns whether
+    /// there may be more.
     fn fill(&mut self, channel: &Channel) -> bool {
         let waker = self.waker.clone();
         let mut context = Context::from_waker(&waker);

@@ -25,8 +25,8 @@ pub(super) type Socket = WebSocketStream<Box<dyn Io>>;
 pub(super) type SocketSink = SplitSink<Socket, Message>;
 pub(super) type SocketStream = SplitStream<Socket>;
 
-// The write buffer has size 0 at both ends. The writer has already joined what goes out together, and
-// has to see at once when the socket takes no more.
+// The write buffer has size 0 at both ends. The writer has already joined what goes out together,
+// and has to see at once when the socket takes no more.
 
 /// The settings of a client. It learns the daemon's limit only later, so it allows 4 GiB, the
 /// maximum length of a frame of this protocol.

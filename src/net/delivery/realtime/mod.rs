@@ -84,8 +84,8 @@ struct Delivery {
     turn: Turn,
 }
 
-/// The work that the next step tries first. A subscription that always has something to read also gets its
-/// repairs.
+/// The work that the next step tries first. A subscription that always has something to read also
+/// gets its repairs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Read,
@@ -138,8 +138,8 @@ pub(crate) async fn deliver(
     end
 }
 
-/// Keeps an item. Returns the bytes that it adds to the batch. Large messages add none, because they
-/// do not show that the peer is behind.
+/// Keeps an item. Returns the bytes that it adds to the batch. Large messages add none, because
+/// they do not show that the peer is behind.
 fn keep(item: &Item<'_>, batch: &mut Vec<OwnedItem>) -> usize {
     let item = OwnedItem::new(item);
     let bytes = match &item {
@@ -276,8 +276,8 @@ impl Delivery {
         Ok(self.flush().await?)
     }
 
-    // Adds a mark. The newest sequence of each topic that was sent precedes it, so that the receiver
-    // sees lost messages before the mark as holes.
+    // Adds a mark. The newest sequence of each topic that was sent precedes it, so that the
+    // receiver sees lost messages before the mark as holes.
     fn mark(&mut self, id: SubscriptionId) {
         let Some(mark) = self.marks.take(&self.context.broker, id) else {
             return;

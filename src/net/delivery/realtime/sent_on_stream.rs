@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 /// the second.
 const RANGES: usize = 64;
 
-/// For this long after a message was written to the stream, a repair request for it is ignored, even
-/// on the control stream: the message is still in flight. A later request means that the receiver
-/// has discarded it. 2 s in µs.
+/// For this long after a message was written to the stream, a repair request for it is ignored,
+/// even on the control stream: the message is still in flight. A later request means that the
+/// receiver has discarded it. 2 s in µs.
 const IN_FLIGHT: u64 = 2_000_000;
 
 #[derive(Debug)]
