@@ -405,8 +405,12 @@ mod tests {
             ("", &[("WEIR_CACHE__BYTES", "much")], "environment variable WEIR_CACHE__BYTES: "),
             ("[cache]\nbytes = \"32MiB\"", &[], "limits.payload: 16.0 MiB is not between"),
             ("[http]\nlisten = \"8080\"", &[], "weir.toml:2: http.listen: \"8080\" is neither"),
-            ("[http]\norigins = [\"evil\"]", &[], "http.origins: \"evil\" is no origin"),
-            ("[http]\nnames = [\"a.example:80\"]", &[], "http.names: \"a.example:80\" is no name"),
+            ("[http]\norigins = [\"evil\"]", &[], "http.origins: \"evil\" is not an origin"),
+            (
+                "[http]\nnames = [\"a.example:80\"]",
+                &[],
+                "http.names: \"a.example:80\" is not a host name",
+            ),
             ("[limits]\nwindow = 1", &[], "limits.window: 1 is below 64"),
         ] {
             let error = load(text, variables).unwrap_err();

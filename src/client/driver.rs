@@ -126,7 +126,7 @@ pub(super) async fn run(
 // that it shares. The reader, when it comes to the end of what it has, asks for the rest.
 async fn cut_off(shared: &SessionState) -> SessionClosed {
     loop {
-        let subscription = shared.connection.cut().await;
+        let subscription = shared.connection.next_overflowed_request().await;
         let mut out = Vec::new();
         ClientFrame::Unsubscribe { subscription }.encode(&mut out);
         shared.control.push([out.into()]);
@@ -301,7 +301,7 @@ async fn read_control(shared: &SessionState, mut incoming: Incoming) -> SessionC
                 shared.answer(request, Err(Refusal::new(code, reason.to_owned())));
             }
             DaemonFrame::Ended { request, code, reason } => {
-                shared.connection.end_of(request);
+                shared.connection.finish_request(request);
                 let subscription = shared.lock().subscriptions.remove(&request);
                 if let Some(subscription) = subscription {
                     let refusal = Refusal::new(code, reason.to_owned());

@@ -113,7 +113,7 @@ impl Incoming {
 
     /// Whether its end is not the daemon's: it was not read fast enough.
     pub(super) fn is_cut_short(&self) -> bool {
-        self.rx.is_cut_short()
+        self.rx.has_overflowed()
     }
 }
 

@@ -10,7 +10,7 @@ use super::driver::{Delivery, Route};
 use super::message_stream::{Arrived, Incoming};
 use super::progress::Place;
 use super::reassembly::CompleteMessage;
-use super::request::{Answer, Answering};
+use super::request::{Answering, Reply};
 use super::unordered::{DeliveryStats, UnorderedReceiver};
 use super::{Client, SubscribeError};
 use crate::message::{CachedDigest, Event, Gap, Resumed, Start, SubscribeOptions};
@@ -104,7 +104,7 @@ impl Client {
         let (standing, deliveries, inbox, asked) = self.begin_subscribing(&filter, options)?;
         let asked = asked.await.map_err(|_| self.shared().why());
         let position = match asked? {
-            Ok(Answer::Subscribed(position)) => position,
+            Ok(Reply::Subscribed(position)) => position,
             Ok(other) => {
                 return Err(SubscribeError::Protocol(format!("{other:?} to a subscribe")));
             }

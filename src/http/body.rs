@@ -41,7 +41,7 @@ pub(super) async fn read(shared: &AppState, mut body: Body) -> Result<Bytes, Pro
         if size > shared.payload {
             return Err(too_large(shared.payload));
         }
-        if !pace.came(Instant::now(), piece.len()) {
+        if !pace.received(Instant::now(), piece.len()) {
             return Err(timed_out(shared.patience));
         }
         // A length is only a promise, until some of it has come. Else each byte is copied twice.

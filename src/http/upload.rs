@@ -31,7 +31,7 @@ pub(super) async fn publish(
         if !held.resize(size) {
             return Err(overloaded());
         }
-        if !pace.came(Instant::now(), piece.len()) {
+        if !pace.received(Instant::now(), piece.len()) {
             return Err(timed_out(shared.patience));
         }
         hasher.update(&piece);
