@@ -9,7 +9,7 @@ use super::upload::{Large, write_large};
 use super::{PublishError, SessionClosed, SessionState};
 use crate::net::error::{ConnectionLost, WriteError};
 use crate::net::transport::stream::{RecvStream, SendStream};
-use crate::wire::{ClientFrame, Code, DaemonFrame, FrameReader, Refusal};
+use crate::wire::{ClientFrame, Code, DaemonFrame, FrameReader, Refusal, nonzero};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -275,7 +275,7 @@ async fn read_control(shared: &SessionState, mut incoming: Incoming) -> SessionC
         };
         match frame {
             DaemonFrame::Receipt { alias, number, sequence, count, since, digest, duplicate } => {
-                let since = Some(since).filter(|since| *since > 0);
+                let since = nonzero(since);
                 let receipt = Receipt { sequence, count, since, digest, duplicate };
                 shared.lock().outstanding.settle(alias, number, Ok(Some(receipt)));
                 shared.receipt.notify_waiters();

@@ -2,7 +2,7 @@
 //! remains of one that has none.
 
 use crate::message::{CachedDigest, Message};
-use crate::wire::{CHUNK, Code, DaemonFrame, Digest};
+use crate::wire::{CHUNK, Code, DaemonFrame, Digest, nonzero};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ impl CompleteMessage {
     /// As the application gets it.
     pub(super) fn of(self, topic: Arc<str>, epoch: u64) -> Message {
         let Self { sequence, count, stamp, payload, known, .. } = self;
-        let stamp = Some(stamp).filter(|stamp| *stamp > 0);
+        let stamp = nonzero(stamp);
         Message { topic, epoch, sequence, count, stamp, payload, known }
     }
 }

@@ -5,7 +5,9 @@ use super::message_stream::{Arrived, Fault, Incoming, fault};
 use super::reassembly::CompleteMessage;
 use super::{Client, RequestError, SessionClosed};
 use crate::message::{CachedDigest, Message};
-use crate::wire::{ClientFrame, Code, DaemonFrame, Digest, Refusal, TopEntry, Which, check_topic};
+use crate::wire::{
+    ClientFrame, Code, DaemonFrame, Digest, Refusal, TopEntry, Which, check_topic, nonzero,
+};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -44,7 +46,7 @@ impl Ranking {
         Self {
             digest: entry.digest,
             count: entry.count,
-            since: Some(entry.since).filter(|since| *since > 0),
+            since: nonzero(entry.since),
             sequence: entry.sequence,
             size: entry.size,
             payload: entry.payload.map(Bytes::copy_from_slice),

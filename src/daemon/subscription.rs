@@ -5,7 +5,7 @@ use crate::broker::subscription::Subscription;
 use crate::engine::{Item, LargePayloads, MessageRef, ReadOptions, Rope, SubscriptionId};
 use crate::message::{CachedDigest, Event, Gap, Message};
 use crate::net::now;
-use crate::wire::Refusal;
+use crate::wire::{Refusal, nonzero};
 use bytes::Bytes;
 use futures_core::Stream;
 use std::collections::VecDeque;
@@ -102,7 +102,7 @@ pub(super) fn taken(message: &MessageRef<'_>) -> (Message, Taken) {
         epoch: message.epoch(),
         sequence: message.sequence(),
         count: message.count(),
-        stamp: Some(message.stamp()).filter(|stamp| *stamp > 0),
+        stamp: nonzero(message.stamp()),
         payload: Bytes::new(),
         known: CachedDigest(Some(message.digest())),
     };

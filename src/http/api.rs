@@ -6,7 +6,7 @@ use super::{AppState, answer_budget, assets, body, path, upload};
 use crate::engine::{Payload, Publication, Ranking, Receipt, UploadRequest};
 use crate::json::payload_field;
 use crate::net::now;
-use crate::wire::{Code, Digest, LARGE, Which, check_topic};
+use crate::wire::{Code, Digest, LARGE, Which, check_topic, nonzero};
 use axum::Json;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::rejection::QueryRejection;
@@ -67,7 +67,7 @@ pub(super) async fn publish(
     let Receipt { sequence, count, since, duplicate, .. } = receipt;
     Ok(Json(json!({
         "topic": topic, "sequence": sequence, "count": count,
-        "since": Some(since).filter(|since| *since > 0),
+        "since": nonzero(since),
         "digest": digest.to_string(), "size": size, "duplicate": duplicate,
     })))
 }
@@ -185,7 +185,7 @@ fn get(
     };
     let (digest, payload, numbers) = shared.broker.with(|engine| {
         engine.get(topic, which).map(|found| {
-            let stamp = Some(found.stamp()).filter(|stamp| *stamp > 0);
+            let stamp = nonzero(found.stamp());
             let numbers = [
                 ("weir-sequence", Some(found.sequence())),
                 ("weir-count", Some(found.count())),
@@ -266,7 +266,7 @@ fn top(shared: &AppState, topic: &str, parameters: &TopParameters) -> Result<Res
 
 fn ranked(entry: &Ranking) -> Value {
     let mut value = json!({
-        "count": entry.count, "since": Some(entry.since).filter(|since| *since > 0),
+        "count": entry.count, "since": nonzero(entry.since),
         "sequence": entry.sequence,
         "digest": entry.digest.to_string(), "size": entry.size,
     });

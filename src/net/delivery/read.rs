@@ -3,7 +3,7 @@
 use super::DeliveryEnd;
 use crate::engine::{LargePayloads, ReadOptions};
 use crate::net;
-use crate::wire::{Code, Refusal};
+use crate::wire::{Code, Refusal, nonzero};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
@@ -28,7 +28,7 @@ pub(super) async fn woken() {
 /// What to read when what is older than `deadline` µs is to be passed over; 0 is none.
 pub(crate) fn wanted(budget: usize, deadline: u64, large: LargePayloads) -> ReadOptions {
     let since = |deadline| net::now().saturating_sub(deadline);
-    let accepted_since = Some(deadline).filter(|d| *d > 0).map_or(0, since);
+    let accepted_since = nonzero(deadline).map_or(0, since);
     ReadOptions { budget, accepted_since, large }
 }
 

@@ -98,17 +98,7 @@ impl Demux {
                     // A stream begins by saying whom it is for; what goes on does not.
                     (Some(request), Some(if known { at + frame.len() } else { at }))
                 }
-                Ok(
-                    DaemonFrame::Topic { .. }
-                    | DaemonFrame::Message { .. }
-                    | DaemonFrame::Gap { .. }
-                    | DaemonFrame::Begin { .. }
-                    | DaemonFrame::Chunk { .. }
-                    | DaemonFrame::End { .. }
-                    | DaemonFrame::Abort { .. }
-                    | DaemonFrame::Head { .. }
-                    | DaemonFrame::Mark { .. },
-                ) => {
+                Ok(ref frame) if frame.is_for_request() => {
                     let current = self.current.ok_or_else(|| {
                         malformed("a message before it was said whom it is for".into())
                     })?;

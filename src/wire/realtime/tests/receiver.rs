@@ -1,4 +1,4 @@
-//! Messages, gaps and heads in any order, against sets of what was had and what is known of.
+//! Messages, gaps and heads in any order, compared with sets of received and of known sequences.
 
 use super::*;
 use crate::wire::realtime::receiver::{ALL_HOLES, TOPIC_HOLES};
@@ -35,7 +35,7 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let topic = 0_u64..3;
-    // Odd ones more often, so that there are many holes.
+    // Odd sequences are more frequent, so that there are many holes.
     let sequence = prop_oneof![(0_u64..1200).prop_map(|n| n | 1), 0_u64..1200];
     prop_oneof![
         600 => (topic.clone(), sequence).prop_map(|(t, s)| Op::Message(t, s)),
@@ -50,9 +50,9 @@ fn op() -> impl Strategy<Value = Op> {
 #[derive(Default)]
 struct Model {
     start: u64,
-    // Had, or told as a gap.
+    // Received, or reported as a gap.
     settled: BTreeSet<u64>,
-    // One above the highest known of.
+    // One above the highest known sequence.
     end: u64,
 }
 
@@ -166,7 +166,7 @@ proptest! {
                 prop_assert_eq!(receiver.next(*id), Some(next));
             }
         }
-        // What a resumed session is told of is what this one knew.
+        // A resumed session gets what this one has recorded.
         for (id, model) in &models {
             let had = receiver.had(*id);
             let next = receiver.next(*id).unwrap();
@@ -178,7 +178,7 @@ proptest! {
             resumed.audit();
             prop_assert_eq!((resumed.next(*id), resumed.had(*id)), (Some(next), had));
         }
-        // Everything that is missing comes: nothing is left to do.
+        // Once every missing message has arrived, nothing is due.
         for (id, model) in &models {
             for sequence in model.missing() {
                 prop_assert_eq!(receiver.message(now, RTT, *id, sequence), Arrival::New);
@@ -194,7 +194,7 @@ fn a_hole_is_asked_for_twice_in_datagrams_and_then_reliably() {
     let mut receiver = receiver(1);
     assert_eq!(receiver.message(100 * MS, RTT, 1, 1), Arrival::New);
     assert_eq!(receiver.due(), None);
-    // The grace is over when the next message comes late enough.
+    // The grace has passed if the next message arrives late enough.
     assert_eq!(receiver.message(117 * MS, RTT, 1, 3), Arrival::New);
     assert_eq!(receiver.due(), Some(117 * MS));
     assert_eq!(poll(&mut receiver, 117 * MS), [ask(&[(2, 2)], false)]);
@@ -230,7 +230,7 @@ fn more_than_a_datagram_may_ask_for_is_asked_for_reliably_at_once() {
         receiver.message(100 * MS, RTT, 1, sequence);
     }
     let asked = poll(&mut receiver, 108 * MS);
-    // 1 and 29 and 30 are 60; 36 and 98 are more than fits.
+    // 1, 29 and 30 are 60 sequences; 36 and 98 do not fit.
     let datagram = ask(&[(2, 2), (4, 32), (34, 63)], false);
     assert_eq!(asked, [datagram, ask(&[(65, 100), (102, 199)], true)]);
 }
@@ -324,13 +324,13 @@ fn what_a_hostile_daemon_says_costs_no_more_than_the_bounds() {
         assert!(receiver.next(id).unwrap() >= u64::MAX - 1);
     }
     assert_eq!(receiver.gap(0, RTT, 99, 0, u64::MAX), []);
-    // Every other message of many topics: the bounds hold, and what does not fit is not lost.
+    // Every other message of many topics arrives: the limits hold, and no sequence is forgotten.
     let mut receiver = Receiver::new(true, 0);
     let mut fit = BTreeSet::new();
     for id in 0..40_u64 {
         receiver.topic(0, RTT, id, 1, []);
         for n in 1..1000_u64 {
-            // In order in between, and beyond.
+            // In order, between the holes and beyond them.
             for sequence in [3 * n, 3 * n + 1] {
                 if receiver.message(0, RTT, id, sequence) == Arrival::New {
                     assert!(fit.insert((id, sequence)));
@@ -352,7 +352,7 @@ fn what_a_hostile_daemon_says_costs_no_more_than_the_bounds() {
     }
     let all = (0..40_u64).flat_map(|id| (1..=2998).map(move |sequence| (id, sequence)));
     assert_eq!(asked, all.filter(|at| !fit.contains(at)).collect());
-    // The answers come.
+    // The answers arrive.
     for (id, sequence) in asked {
         assert_eq!(receiver.message(1100 * MS, RTT, id, sequence), Arrival::New);
     }
@@ -367,7 +367,7 @@ fn however_it_is_crowded_no_more_than_one_hole_is_added() {
         assert_eq!(receiver.message(0, RTT, 1, sequence), Arrival::New);
     }
     assert_eq!(receiver.holes(1).len(), TOPIC_HOLES);
-    // Nothing is missing in between: no hole is needed.
+    // Nothing is missing in between, so that no hole is needed.
     assert_eq!(receiver.message(0, RTT, 1, most + 1), Arrival::New);
     assert_eq!(receiver.gap(0, RTT, 1, most + 2, most + 3), [(most + 2, most + 3)]);
     for beyond in 0..100 {
@@ -380,7 +380,7 @@ fn however_it_is_crowded_no_more_than_one_hole_is_added() {
         assert_eq!(receiver.holes(1).len(), TOPIC_HOLES + 1);
     }
     assert_eq!(receiver.message(0, RTT, 1, most + 4), Arrival::New, "its beginning");
-    // With room again all is as it was.
+    // With room again, the receiver accepts messages as before.
     assert_eq!(receiver.gap(0, RTT, 1, 1, 9), [(1, 1), (3, 3), (5, 5), (7, 7), (9, 9)]);
     assert_eq!(receiver.message(0, RTT, 1, most + 10), Arrival::New);
 }
