@@ -20,13 +20,13 @@ pub struct Message {
     pub stamp: Option<u64>,
     /// What was published.
     pub payload: Bytes,
-    pub(crate) known: CachedDigest,
+    pub(crate) digest: CachedDigest,
 }
 
 impl Message {
     /// Digest of the payload; computed here, about 1 µs a KiB, unless it came along.
     pub fn digest(&self) -> Digest {
-        self.known.0.unwrap_or_else(|| Digest::of(&self.payload))
+        self.digest.0.unwrap_or_else(|| Digest::of(&self.payload))
     }
 }
 
@@ -129,7 +129,7 @@ pub(crate) struct Resumed {
     pub(crate) epoch: u64,
     pub(crate) next: u64,
     /// Ranges above `next` that it has had, in order.
-    pub(crate) had: Vec<(u64, u64)>,
+    pub(crate) received: Vec<(u64, u64)>,
 }
 
 impl Start {

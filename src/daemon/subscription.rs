@@ -104,7 +104,7 @@ pub(super) fn taken(message: &MessageRef<'_>) -> (Message, Taken) {
         count: message.count(),
         stamp: nonzero(message.stamp()),
         payload: Bytes::new(),
-        known: CachedDigest(Some(message.digest())),
+        digest: CachedDigest(Some(message.digest())),
     };
     let whole = message.whole().map(|rope| Taken::Large(rope.clone()));
     (without, whole.unwrap_or_else(|| Taken::Small(message.payload())))
