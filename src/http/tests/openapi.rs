@@ -168,7 +168,7 @@ async fn what_is_described_is_answered_and_what_is_answered_is_described() {
     let keyed = |ask: Ask, body: &str| ask.header("idempotency-key", "k").body(body);
     assert_eq!(walk.see("POST", TOPIC, |ask| keyed(ask, "one")).await.status, 200);
     assert_eq!(walk.see("POST", TOPIC, |ask| keyed(ask, "two")).await.status, 422);
-    let most = walk.face.shared.payload;
+    let most = walk.face.state.payload;
     let large = vec![7; most + 1];
     assert_eq!(walk.see("POST", TOPIC, |ask| ask.body(large)).await.status, 413);
     let packed = walk.see("POST", TOPIC, |ask| ask.header("content-encoding", "gzip")).await;
@@ -182,12 +182,12 @@ async fn what_is_described_is_answered_and_what_is_answered_is_described() {
         assert_eq!(walk.see(method, &format!("{TOPIC}?sequence=1"), |ask| ask).await.status, 410);
     }
     let half = promised(walk.ask("POST", TOPIC)).body(vec![0; most / 2]).open().await;
-    while walk.face.shared.uploads.held() < most / 2 {
+    while walk.face.state.uploads.held() < most / 2 {
         tokio::task::yield_now().await;
     }
     assert_eq!(walk.see("POST", TOPIC, |ask| ask.body(vec![0; most])).await.status, 503);
     drop(half);
-    let streams = walk.face.shared.streams.clone();
+    let streams = walk.face.state.streams.clone();
     let all = streams.acquire_many(super::super::EVENT_STREAMS as u32).await.unwrap();
     let full = walk.see("GET", "/v1/events/**", |ask| ask).await;
     assert_eq!((full.status, full.json()["name"].as_str()), (503, Some("overloaded")));

@@ -25,7 +25,7 @@ async fn large_answers_that_are_not_read_hold_what_there_is_room_for_and_are_res
     let (mut statuses, mut resets) = (Vec::new(), 0);
     while resets < 100 {
         let frame = within(h2.polite()).await.unwrap();
-        assert!(face.held() <= face.shared.budget.most());
+        assert!(face.held() <= face.state.budget.most());
         match frame.kind {
             HEADERS => statuses.push(frame.status()),
             RST_STREAM => resets += 1,
@@ -35,7 +35,7 @@ async fn large_answers_that_are_not_read_hold_what_there_is_room_for_and_are_res
     assert!(asked.elapsed() >= PATIENCE);
     assert_eq!((statuses.len(), statuses[0]), (100, 200));
     within(face.until(|face| face.held() == 0)).await;
-    face.shared.broker.with(|engine| assert_eq!(engine.subscriptions(), 0));
+    face.state.broker.with(|engine| assert_eq!(engine.subscriptions(), 0));
 }
 
 // A batch is charged for as long as its client has not taken it.
@@ -75,7 +75,7 @@ async fn small_answers_are_charged_until_they_are_read_and_refused_when_there_is
     face.publish("a", &vec![7; 60_000]);
     let mut h2 = H2::connect(face.address, 0).await;
     let each = REQUEST + 60_000;
-    let room = face.shared.budget.most() / each;
+    let room = face.state.budget.most() / each;
     for n in 0..=room {
         h2.ask("GET", "/v1/topics/a", &[]).await;
         let status = within(h2.next(HEADERS)).await.unwrap().status();
@@ -116,7 +116,7 @@ async fn an_unread_stream_of_events_holds_a_batch_of_a_large_message_and_is_clos
         tokio::time::sleep(PATIENCE / 50).await;
     }
     assert!(within(h2.next(RST_STREAM)).await.is_some());
-    assert_eq!(face.shared.streams.available_permits(), super::super::EVENT_STREAMS);
+    assert_eq!(face.state.streams.available_permits(), super::super::EVENT_STREAMS);
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn streams_of_events_wait_for_room_and_miss_nothing() {
     let mut events: Events = ask(face.address, "GET", "/v1/events/a").events().await;
     within(events.block()).await.unwrap();
     within(face.until(|face| face.held() == REQUEST)).await;
-    let all = face.shared.budget.take(face.shared.budget.most() - REQUEST).unwrap();
+    let all = face.state.budget.take(face.state.budget.most() - REQUEST).unwrap();
     let get = ask(face.address, "GET", "/v1/events/a");
     assert_eq!(within(get.send()).await.status, 503);
     face.publish("a", b"x");
@@ -141,17 +141,17 @@ async fn streams_of_events_that_get_no_room_are_told_and_end() {
     let mut events: Events = ask(face.address, "GET", "/v1/events/a").events().await;
     within(events.block()).await.unwrap();
     within(face.until(|face| face.held() == REQUEST)).await;
-    let _all = face.shared.budget.take(face.shared.budget.most() - REQUEST).unwrap();
+    let _all = face.state.budget.take(face.state.budget.most() - REQUEST).unwrap();
     // One that has had everything needs no room, and says that it lives.
     let since = Instant::now();
-    while since.elapsed() < 2 * face.shared.room {
+    while since.elapsed() < 2 * face.state.room {
         let block = within(events.block()).await.unwrap();
         assert!(block.comments == 1 && block.data.is_none(), "{block:?}");
     }
     face.publish("a", b"x");
     let since = Instant::now();
     let ended = within(events.event()).await.unwrap();
-    assert!(since.elapsed() >= face.shared.room, "{:?}", since.elapsed());
+    assert!(since.elapsed() >= face.state.room, "{:?}", since.elapsed());
     assert_eq!(ended.event.as_deref(), Some("ended"));
     assert_eq!(
         (&ended.json()["name"], &ended.json()["retry"]),
@@ -218,7 +218,7 @@ async fn a_connection_whose_peer_has_vanished_is_closed_though_a_stream_of_event
     h2.ask("GET", "/v1/events/a", &[]).await;
     // It reads on, and answers no ping: else the test would see nothing of the end.
     while within(h2.frame()).await.is_some() {}
-    within(face.until(|face| face.shared.broker.with(|engine| engine.subscriptions() == 0))).await;
+    within(face.until(|face| face.state.broker.with(|engine| engine.subscriptions() == 0))).await;
 }
 
 #[tokio::test]
