@@ -148,3 +148,49 @@ fn what_prints_into_a_pipe_that_nobody_reads_can_be_interrupted() {
         assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?}");
     }
 }
+
+// A wrong value of every key, by its type, its text or its size: the error names file, line and key,
+// or the variable and the key.
+#[test]
+fn every_wrong_value_is_told_with_its_place_and_its_key() {
+    let wrong: [(&str, &[&str]); 11] = [
+        ("listen", &["5", "true", "\"nowhere\"", "\"1.2.3.4:99999\""]),
+        ("http.listen", &["5", "true", "\"8080\""]),
+        ("http.origins", &["5", "\"x\"", "[5]", "[\"evil\"]"]),
+        ("http.names", &["5", "[true]", "[\"a.example:80\"]"]),
+        ("cache.bytes", &["-1", "1.5", "true", "\"\"", "\"12 apples\"", "\"1KiB\""]),
+        ("limits.payload", &["0", "-1", "true", "\"12 apples\"", "\"1GiB\""]),
+        ("limits.sessions", &["0", "-1", "1.5", "\"x\""]),
+        ("limits.topics", &["0", "-1", "1.5", "\"x\""]),
+        ("limits.subscriptions", &["0", "-1", "5000000000", "\"x\""]),
+        ("limits.producers", &["0", "-1", "1.5", "\"x\""]),
+        ("limits.window", &["63", "-1", "5000000000", "\"x\""]),
+    ];
+    let state = tempdir().unwrap();
+    let file = state.path().join("weir.toml");
+    let path = file.to_str().unwrap();
+    let refused = |output: &std::process::Output, place: &str| {
+        let text = stderr(output);
+        assert_eq!(output.status.code(), Some(78), "{place} {text}");
+        assert!(text.contains(place) && text.trim_end().lines().count() == 1, "{place} {text}");
+    };
+    for (key, values) in wrong {
+        for value in values {
+            let (text, line) = match key.rsplit_once('.') {
+                Some((section, name)) => (format!("\n[{section}]\n{name} = {value}\n"), 3),
+                None => (format!("# A comment.\n{key} = {value}\n"), 2),
+            };
+            std::fs::write(&file, text).unwrap();
+            let output = weir(state.path(), &["check-config", path]).output().unwrap();
+            refused(&output, &format!("{path}:{line}: {key}: "));
+            let variable = format!("WEIR_{}", key.replace('.', "__").to_uppercase());
+            let value = value.trim_matches('"');
+            let output = weir(state.path(), &["serve"]).env(&variable, value).output().unwrap();
+            refused(&output, &format!("environment variable {variable}: {key}: "));
+        }
+    }
+    // What is no TOML has a line, and no key.
+    std::fs::write(&file, "[cache]\nbytes = \"1GiB\n").unwrap();
+    let output = weir(state.path(), &["check-config", path]).output().unwrap();
+    refused(&output, &format!("{path}:2: "));
+}

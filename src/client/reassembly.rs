@@ -218,7 +218,7 @@ mod tests {
             let mut reassembly = Reassembly::new(1 << 20);
             let (last, before) = frames.split_last().unwrap();
             for frame in before {
-                take(&mut reassembly, frame).unwrap_or_else(|close_reason| panic!("{what}: {why}"));
+                take(&mut reassembly, frame).unwrap_or_else(|why| panic!("{what}: {why}"));
             }
             assert!(take(&mut reassembly, last).is_err(), "{what}");
         }

@@ -83,8 +83,8 @@ async fn small_answers_are_charged_until_they_are_read_and_refused_when_there_is
     }
     assert_eq!(face.held(), room * each + REQUEST);
     // What is taken is free again.
-    h2.set_extra_send_window(1, 60_000).await;
-    h2.set_extra_send_window(0, 60_000).await;
+    h2.widen(1, 60_000).await;
+    h2.widen(0, 60_000).await;
     within(face.until(|face| face.held() < room * each)).await;
     within(face.until(|face| face.held() == 0)).await;
 }
@@ -171,8 +171,8 @@ async fn an_answer_whose_message_leaves_the_cache_breaks_off() {
     for n in 0..8_u8 {
         face.publish("b", &vec![n; 1 << 20]);
     }
-    h2.set_extra_send_window(stream, 2 << 20).await;
-    h2.set_extra_send_window(0, 2 << 20).await;
+    h2.widen(stream, 2 << 20).await;
+    h2.widen(0, 2 << 20).await;
     loop {
         let frame = within(h2.frame()).await.unwrap();
         assert!(!frame.ends(), "a truncated success");
