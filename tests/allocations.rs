@@ -1,4 +1,4 @@
-//! What a publication allocates: the frame, and nothing else for long.
+//! The memory that a publication allocates: the frame, and nothing else that lasts.
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
 
 use allocation_counter::measure;
@@ -133,7 +133,7 @@ fn a_chunk_that_waits_keeps_no_more_than_itself() {
     );
 }
 
-/// Where a piece of a payload is in memory.
+/// Returns the address and the length of a piece of a payload.
 fn place(piece: &Bytes) -> (*const u8, usize) {
     (piece.as_ptr(), piece.len())
 }
@@ -169,7 +169,7 @@ fn a_large_payload_is_never_copied_on_its_way() {
             }
             _ => {}
         };
-        // What follows a message is refused once that is over.
+        // Following a single message is refused after its end.
         while engine.read(id, wanted, &mut take) == Ok(true) {}
     };
     let used = measure(|| {

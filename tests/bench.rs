@@ -32,7 +32,7 @@ fn no_link() -> Option<String> {
 
 fn bench(state: &Path, arguments: &[&str]) -> Output {
     let arguments = [&["bench"], arguments].concat();
-    // What it makes for itself is to be gone again.
+    // The benchmark has to remove its temporary files.
     weir(state, &arguments).env("TMPDIR", state).output().unwrap()
 }
 

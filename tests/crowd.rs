@@ -1,6 +1,6 @@
-//! A crowd that publishes, listens, goes away without a word and comes back: everybody sees
-//! everything once, and all see it in one order; where there are large payloads, which others may
-//! overtake while they arrive, each topic in one order.
+//! A crowd of clients that publish, subscribe, vanish without a goodbye and reconnect. Each receives
+//! every message once, and all in the same order. With large payloads, which others may overtake
+//! while they arrive, the order is the same within each topic.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -1,5 +1,5 @@
-//! Large payloads are relayed while they still arrive, over every transport and in every mode. What
-//! comes before what is proved by who waits for whom, not by clocks.
+//! Large payloads are relayed while they arrive, over every transport and in every mode. The tests
+//! prove the order of events by making peers wait for each other, not by clocks.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -500,7 +500,7 @@ async fn a_publication_that_stands_still_is_given_up() {
     }
     for (mut publisher, mut out) in all {
         assert_eq!(rejected(&mut publisher).await, (1, Code::TIMED_OUT));
-        // What still comes is stopped or dropped, and the session goes on.
+        // Further bytes are stopped or dropped, and the session continues.
         publisher.publish(&mut out, &chunks(&payload[CHUNK..])).await;
         publish_all(&mut publisher, "demo/a", 1, &payload).await;
         let (_, _, duplicate) = receipt(&mut publisher).await;
@@ -600,8 +600,8 @@ async fn over_http_it_is_relayed_while_it_arrives_and_sent_in_pieces() {
     assert!(answer.ends_with(&payload));
 }
 
-/// A publisher that is slow holds up no complete message of another topic on the one stream of a
-/// wildcard: its own, of which the subscriber has a part, makes way, and comes again when it is
+/// A slow publisher does not delay complete messages of other topics on the one stream of a wildcard.
+/// Its own message, which the subscriber has in part, is interrupted, and sent again when it is
 /// complete.
 #[tokio::test]
 async fn what_arrives_slowly_makes_way_for_what_is_complete() {
@@ -637,7 +637,7 @@ async fn what_arrives_slowly_makes_way_for_what_is_complete() {
     }
 }
 
-/// What a stream of events says until this stands in it; from where it has been read to.
+/// Reads a stream of events until its text contains `what`. Continues where it was read to.
 async fn read_until(http: &mut TcpStream, text: &mut String, what: &str) {
     let mut buffer = [0; 4096];
     while !text.contains(what) {

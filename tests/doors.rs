@@ -1,5 +1,5 @@
-//! Those who are not in yet, or came by TCP: how many there may be, and how long they are waited for.
-//! Where it is only waited, the clock is wound on.
+//! Connections without a session, and TCP connections: how many there may be, and how long the daemon
+//! waits for them. Tests that only wait advance the clock.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -20,7 +20,7 @@ use weir::{Daemon, Transport, wire};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// What docs/architecture.md states.
+/// The limit in docs/architecture.md.
 const UNPROVEN: usize = 256;
 const STREAMS: u32 = 100;
 
@@ -47,7 +47,7 @@ struct Strangers {
     server: SocketAddr,
 }
 
-/// What the first word is answered with.
+/// The answer to a client's first packet.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     /// The daemon's part of the handshake.
@@ -203,7 +203,7 @@ async fn an_http_2_connection_has_100_streams_and_the_next_is_refused() {
                 assert_eq!((frame.stream, &frame.payload[..]), (last, &REFUSED_STREAM[..]));
                 assert_eq!(answered.insert(last, REFUSED), None);
             }
-            // What comes first in a stream of events.
+            // The beginning of a stream of events.
             _ => assert!(answered.contains_key(&frame.stream)),
         }
     }

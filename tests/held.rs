@@ -1,5 +1,5 @@
-//! What peers make the daemon hold of frames that they do not end: a stated amount, whatever they
-//! begin, and an honest publisher beside them goes on.
+//! The daemon's memory for frames that peers do not complete. It is limited for every kind of frame,
+//! and an honest publisher can publish in the meantime.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -25,8 +25,8 @@ const CACHE_MIB: u64 = 32;
 /// Payload of the publications that do not end: a MiB below the limit.
 const PAYLOAD: usize = 7 << 20;
 
-/// What a session over QUIC may make the daemon hold beside the cache, KiB: its receive window, and
-/// what docs/architecture.md adds up; and one over WebSocket, which has no such window.
+/// Memory beside the cache that a session over QUIC may take, KiB: its receive window, and the amounts
+/// in docs/architecture.md. The second value is for WebSocket, which has no such window.
 const QUIC_KIB: u64 = 4 << 10;
 const WEBSOCKET_KIB: u64 = 1 << 10;
 
@@ -157,7 +157,7 @@ async fn publications_over_quic_that_do_not_end() {
     let (peak, now) = (served.kib("VmHWM"), served.kib("VmRSS"));
     println!("RSS {before} KiB before, {now} KiB with {STREAMS} × {PAYLOAD} bytes, peak {peak}");
     assert!(peak < bound_kib(2, 0), "{peak} KiB, and the bound is {}", bound_kib(2, 0));
-    // Those for which there is no room are refused, at once.
+    // Publications without room are refused at once.
     let mut refused = Vec::new();
     loop {
         let frame = raw.frame().await;
@@ -463,7 +463,7 @@ async fn answers_that_are_not_taken() {
         let pong = raw.frame().await;
         assert!(matches!(DaemonFrame::decode(&pong), Ok(DaemonFrame::Pong { .. })));
         peers.push(raw);
-        // What it asked for leaves the cache.
+        // The messages that it requested leave the cache.
         fill(peer as u8).await;
     }
     let (peak, now) = (served.kib("VmHWM"), served.kib("VmRSS"));

@@ -392,8 +392,6 @@ async fn streams_end_when_the_daemon_does() {
     within(stopping).await.unwrap();
 }
 
-// Whom it is for is told, and to others why not: `weir.js` passes that on.
-// It would come back without the header that says how to read it.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_end_when_the_daemon_is_dropped() {
     let (daemon, to) = serve(Limits::default()).await;

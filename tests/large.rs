@@ -77,7 +77,7 @@ async fn send(stream: &mut quinn::SendStream, frames: &[DaemonFrame<'_>]) {
     }
 }
 
-/// What the client closes with.
+/// Returns the code with which the client closes.
 async fn closed(stage: &Stage) -> u64 {
     match within(stage.connection.closed()).await {
         quinn::ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
@@ -85,7 +85,7 @@ async fn closed(stage: &Stage) -> u64 {
     }
 }
 
-// What arrives.
+// Messages from the daemon.
 
 #[tokio::test]
 async fn other_topics_overtake_what_is_still_arriving() {
@@ -176,7 +176,7 @@ async fn what_is_arriving_is_not_asked_for() {
     assert_eq!(within(reading).await.unwrap(), [2, 4, 1]);
 }
 
-/// What a daemon does wrong, and must not: what follows the beginning of 200,000 bytes.
+/// Frames that a daemon must not send after the begin of a message of 200,000 bytes.
 fn wrong(large: &[u8]) -> Vec<(&'static str, Vec<DaemonFrame<'_>>)> {
     let all = || chunks(large).collect::<Vec<_>>();
     let with = |last: DaemonFrame<'static>| [all(), vec![last]].concat();
@@ -261,9 +261,9 @@ async fn a_broken_answer_ends_the_session() {
     }
 }
 
-// What is published.
+// Publications to the daemon.
 
-/// What comes of a stream.
+/// The frames of a stream.
 struct Published {
     stream: quinn::RecvStream,
     reader: FrameReader,

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What neither may mention.
+/// Names that neither may mention.
 const OUTSIDE: &[&str] = &[
     "axum",
     "quinn",
@@ -92,7 +92,7 @@ const NET: &[(&str, &[&str])] = &[
     ("endpoint", &["bind", "quic", "session", "transport"]),
 ];
 
-/// What `lib.rs` exports at the crate's root, and the room that it comes from.
+/// The names that `lib.rs` exports at the crate's root, and their rooms.
 const EXPORTS: &[(&str, &str)] = &[
     ("Client", "client"),
     ("Daemon", "daemon"),

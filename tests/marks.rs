@@ -84,7 +84,7 @@ async fn take(subscription: &mut Subscription, sequences: &[u64]) {
     }
 }
 
-/// What a client shows that goes on with this subscription.
+/// Returns what a client sends to resume this subscription.
 async fn shown(client: &Client, stage: &mut Stage, subscription: &Subscription) -> Shown {
     let options = SubscribeOptions::from(subscription.resume());
     subscribe(client, stage, &options, 99).await.2.unwrap()
@@ -109,7 +109,7 @@ async fn what_stands_before_a_mark_is_not_named_when_it_was_handed_out() {
     write(&mut stream, &[message(3, 1), message(1, 2), mark(30), message(2, 2)]).await;
     take(&mut news, &[1]).await;
     assert_eq!(shown(&client, &mut stage, &news).await, (since(10), named(&[("m/a", 2)])));
-    // What stands before the first mark was handed out, and the mark is not read yet.
+    // The messages before the first mark were delivered, and the mark is not read yet.
     take(&mut news, &[1]).await;
     let topics = named(&[("m/a", 2), ("m/b", 2)]);
     assert_eq!(shown(&client, &mut stage, &news).await, (since(10), topics));
@@ -217,8 +217,8 @@ async fn more_topics_than_a_list_can_hold_are_resumed() {
     assert_eq!(topics, rest);
 }
 
-/// The daemon's half: of 30,000 topics with names of 65 characters, which would be 2.5 MB, a client
-/// that comes back names those of the last thousand or two, and misses and repeats nothing.
+/// The daemon's half, with 30,000 topics whose names have 65 characters, 2.5 MB in all. A client that
+/// resumes names only those of the last one or two thousand, and misses and repeats nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_of_a_real_daemon_comes_back_to_any_number_of_topics() {
     const TOPICS: usize = 30_000;

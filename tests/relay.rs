@@ -130,8 +130,8 @@ async fn sessions_of_one_builder_are_producers_of_their_own() {
     }
 }
 
-// Found by a crowd of peers that came and went: a topic that did not move during a session was
-// left out of the next resume, and came again from its beginning.
+// The crowd test found this. A topic without a message during a session was missing in the next
+// resume, and was sent again from its beginning.
 #[tokio::test]
 async fn a_topic_that_rests_through_a_session_is_not_repeated_after_it() {
     let daemon = daemon().await;

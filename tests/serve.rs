@@ -189,7 +189,7 @@ fn every_wrong_value_is_told_with_its_place_and_its_key() {
             refused(&output, &format!("environment variable {variable}: {key}: "));
         }
     }
-    // What is no TOML has a line, and no key.
+    // An error of the syntax has a line. It has a key only if the key can be told.
     std::fs::write(&file, "[cache]\nbytes = \"1GiB\n").unwrap();
     let output = weir(state.path(), &["check-config", path]).output().unwrap();
     refused(&output, &format!("{path}:2: "));

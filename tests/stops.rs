@@ -21,8 +21,8 @@ use weir::{Client, Daemon, SubscribeOptions, Transport, Trust};
 /// stays for three of its probe timeouts, 7 s.
 const LONG: Rules = Rules { delay: Duration::from_millis(400), ..CLEAN };
 
-/// What is promised is a second for goodbyes and a quarter for packets; the rest is for a machine
-/// that has other things to do.
+/// The daemon promises one second for goodbyes and a quarter of a second for packets. The rest is a
+/// margin for a busy machine.
 const SOON: Duration = Duration::from_secs(3);
 
 async fn through(network: &Lossy, daemon: &Daemon, transport: Transport) -> Client {

@@ -247,8 +247,8 @@ async fn subscriptions_and_answers_share_the_channel_and_are_told_apart() {
     }
 }
 
-// There is no flow control for each subscription on one channel: a subscription that is not read
-// gives up its place and asks again, and nobody notices but the daemon.
+// One channel has no flow control for each subscription. A subscription that is not read is ended, and
+// made again. The application notices nothing.
 #[tokio::test]
 async fn a_slow_subscription_holds_nobody_up_and_misses_nothing() {
     const MESSAGES: u64 = 600;

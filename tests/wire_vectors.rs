@@ -67,7 +67,7 @@ fn body(stream: &[u8]) -> Bytes {
     frame
 }
 
-// What `frames.json` must be: one line a vector.
+// Returns the required content of `frames.json`: one line for each vector.
 fn golden() -> String {
     let mut lines = Vec::new();
     let mut line = |name: &str, to: &str, (frame, fields): (&str, String), bytes: &[u8]| {

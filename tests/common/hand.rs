@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 use weir::Transport;
 use weir::wire::{self, ClientFrame, DaemonFrame, Delivery, FrameReader, Lag, ProducerId, Start};
 
-/// What came.
+/// An item that has arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     Frame(Bytes),
@@ -39,7 +39,7 @@ enum Way {
     WebSocket(Sink),
 }
 
-/// Where a publication goes.
+/// The stream for a publication.
 pub enum Out {
     Quic(quinn::SendStream),
     WebTransport(wtransport::SendStream),
@@ -55,7 +55,7 @@ pub struct Hand {
     gate: watch::Sender<bool>,
 }
 
-// Where what is heard goes, and whether it is to be read.
+// Passes on what arrives, and decides whether it is read.
 #[derive(Clone)]
 struct Ear {
     tell: mpsc::UnboundedSender<Heard>,

@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant};
 
-/// What a direction does to packets.
+/// The treatment of packets in one direction.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// Share lost, in runs of `burst` on average.
@@ -250,7 +250,7 @@ impl Path {
         self.under_way.insert((at, self.sent), packet);
     }
 
-    // What has been overtaken by as many as it was to be, or has waited long enough, goes on.
+    // Forwards the packets that enough others have overtaken, or that have waited long enough.
     fn release(&mut self, now: Instant, overtaken: u64) {
         let delay = self.rules.lock().unwrap().delay;
         let mut waiting = Vec::new();

@@ -1,4 +1,4 @@
-//! What a subscriber can rely on in each mode, on each transport that has datagrams.
+//! The guarantees of each mode, on each transport with datagrams.
 
 use crate::common::{TRANSPORTS, daemon, within};
 use crate::lossy::{CLEAN, DEAD, Lossy, ROUGH};
@@ -53,7 +53,7 @@ async fn over_websocket_all_modes_come_in_order() {
         for sequence in 1..=500 {
             assert_eq!(tally.next(&mut subscription).await.unwrap().sequence, sequence);
         }
-        // What is published in datagrams elsewhere goes by stream here.
+        // Over this transport, publications that use datagrams elsewhere use a stream.
         let accepted = client.send_realtime(&topic, content(&topic, 501, 50)).await.unwrap();
         within(accepted).await.unwrap();
         assert_eq!(tally.next(&mut subscription).await.unwrap().sequence, 501);

@@ -24,7 +24,7 @@ pub(crate) fn options(delivery: Delivery) -> SubscribeOptions {
     SubscribeOptions { delivery, ..SubscribeOptions::default() }
 }
 
-/// What is published as a topic's n-th message, so many bytes.
+/// Returns the content of a topic's n-th message, with `size` bytes.
 pub(crate) fn content(topic: &str, n: u64, size: usize) -> Bytes {
     let mut bytes = format!("{topic} {n} ").repeat(1 + size / 4).into_bytes();
     bytes.truncate(size);

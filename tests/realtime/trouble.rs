@@ -113,7 +113,7 @@ async fn what_is_past_its_deadline_is_told_and_nothing_is_silent() {
         );
         assert!(tally.missed > 0 && tally.messages > 500);
         assert_eq!(tally.causes(), [GapCause::Late]);
-        // Who does not hurry gets all of it.
+        // A subscription without a deadline receives all messages.
         let patient = SubscribeOptions { start: Start::All, ..options(Delivery::Realtime) };
         let mut subscription = client.subscribe("late", &patient).await.unwrap();
         let mut tally = Tally::default();

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use weir::wire::{self, ClientFrame, DaemonFrame, Delivery, FrameReader};
 
-/// What came without a bound would come within milliseconds.
+/// Long enough for anything that is not blocked, which would arrive within milliseconds.
 const LONG: Duration = Duration::from_millis(500);
 
 async fn subscribed(

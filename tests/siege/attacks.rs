@@ -1,6 +1,6 @@
-//! The attacks over sessions, each for as long as it may. The attackers stand for other machines:
-//! each does so much a second and no more, so that it is the daemon which is measured and not the
-//! processors that they share with it.
+//! The attacks over sessions, each for as long as the daemon allows. The attackers represent other
+//! machines. Each has a limited rate, so that the test measures the daemon and not the processors that
+//! they share with it.
 
 use crate::foe::{Ear, Siege, encoded};
 use crate::honest::Way;
@@ -299,7 +299,7 @@ async fn repairs(siege: Arc<Siege>) {
     }
 }
 
-/// Gets and tops. Where there is no stream for an answer, it waits in the daemon.
+/// Sends gets and tops. An answer without a free stream waits in the daemon.
 async fn asks(siege: Arc<Siege>, attack: &'static str, ear: Ear) {
     let Some(mut foe) = siege.foe(attack, ear).await else { return };
     let mut beat = beat(10);

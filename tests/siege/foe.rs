@@ -32,7 +32,7 @@ impl Drop for Counted {
     }
 }
 
-/// What the attackers share.
+/// The state that the attackers share.
 pub struct Siege {
     pub server: SocketAddr,
     pub http: SocketAddr,
@@ -41,7 +41,7 @@ pub struct Siege {
     pub connections: Count,
     /// Producers, so that no two sessions have one.
     producers: AtomicU64,
-    /// What each attack has done, and how its sessions ended.
+    /// Counters of each attack, and of the ends of its sessions.
     tally: Mutex<BTreeMap<(&'static str, String), u64>>,
 }
 
@@ -164,13 +164,13 @@ pub fn encoded(frames: &[ClientFrame<'_>]) -> Bytes {
     out.into()
 }
 
-/// What a foe does with what it is sent.
+/// How a foe treats the data that it receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ear {
     Reads,
     /// Nothing is read, and 16 KiB of each stream may come.
     Deaf,
-    /// The control stream is read; there is no room for others.
+    /// It reads the control stream, and allows no other stream.
     NoStreams,
 }
 

@@ -11,13 +11,13 @@ use weir::{Client, Event, SubscribeOptions, Transport, Trust};
 const EVERY: Duration = Duration::from_millis(10);
 const SIZE: usize = 200;
 
-/// What has not come by then will not come.
+/// Time after which a missing message counts as lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A reader looks so often whether there is more to come.
 const STEP: Duration = Duration::from_millis(200);
 
-/// What one pair has seen.
+/// The results of one pair.
 pub struct Pair {
     pub transport: Transport,
     topic: String,

@@ -1,4 +1,4 @@
-//! The face over TCP, with its limits in reach of the tests.
+//! The HTTP face over TCP, with limits that tests can set.
 
 mod chained;
 #[path = "../../../tests/common/http.rs"]
@@ -30,7 +30,7 @@ struct Face {
     address: SocketAddr,
     state: Arc<AppState>,
     stop: watch::Sender<bool>,
-    // It listens on when the face stops.
+    // Keeps the listener open when the face stops.
     _listening: watch::Sender<bool>,
 }
 
@@ -39,8 +39,8 @@ impl Face {
         Self::with(limits, PATIENCE)
     }
 
-    /// One that bears with bodies, and with clients that do not read, for longer than a test takes
-    /// on a busy machine.
+    /// Returns a face whose timeouts for bodies and unread answers are longer than any test, also on
+    /// a busy machine.
     fn patient(limits: Limits) -> Self {
         Self::with(limits, Duration::from_secs(60))
     }
@@ -68,7 +68,7 @@ impl Face {
         Self { address, state, stop, _listening: listening }
     }
 
-    /// Publishes from within.
+    /// Publishes in the engine, without HTTP.
     fn publish(&self, topic: &str, payload: &[u8]) -> u64 {
         self.state.broker.with(|engine| publish(engine, topic, payload))
     }
@@ -91,7 +91,7 @@ fn publish(engine: &mut Engine, topic: &str, payload: &[u8]) -> u64 {
     engine.publish(1, &publication).unwrap().sequence
 }
 
-/// Numbers below a bound that follow from the seed.
+/// Returns pseudo-random numbers below a bound.
 fn random(seed: u64) -> impl FnMut(usize) -> usize {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     move |below| {
@@ -102,14 +102,14 @@ fn random(seed: u64) -> impl FnMut(usize) -> usize {
     }
 }
 
-/// `WEIR_SEEDS` seeds from `WEIR_SEED` on; `seeds` from 1 on unless these are set.
+/// Returns `WEIR_SEEDS` seeds from `WEIR_SEED` on. The defaults are `seeds` and 1.
 fn seeds(seeds: u64) -> std::ops::Range<u64> {
     let number = |name: &str, default| std::env::var(name).map_or(default, |n| n.parse().unwrap());
     let first = number("WEIR_SEED", 1);
     first..first + number("WEIR_SEEDS", seeds)
 }
 
-/// As the daemon's, in place of seconds.
+/// Timeout of the tests, in place of the daemon's seconds.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 async fn within<T>(future: impl Future<Output = T>) -> T {

@@ -1,5 +1,5 @@
-//! `web/openapi.json` and the face, each against the other: whatever is answered is described, and
-//! whatever is described is answered.
+//! Compares `web/openapi.json` with the face: every answer is described, and every description has
+//! an answer.
 
 use super::client::{Answer, Ask, Block, ask};
 use super::schema::Document;
@@ -15,7 +15,7 @@ struct Walk {
     seen: BTreeSet<Key>,
 }
 
-// The path of the description that a target belongs to.
+// Returns the path in the description to which a target belongs.
 fn template(target: &str) -> String {
     let path = target.split('?').next().unwrap();
     let parts: Vec<&str> = path.split('/').collect();
@@ -32,7 +32,7 @@ impl Walk {
         ask(self.face.address, method, target)
     }
 
-    // Sends a request, and holds the answer against its description.
+    // Sends a request, and compares the answer with its description.
     async fn see(&mut self, method: &str, target: &str, with: impl FnOnce(Ask) -> Ask) -> Answer {
         let request = with(self.ask(method, target));
         let answer = if target.starts_with("/v1/events/") {
