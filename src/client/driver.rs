@@ -42,7 +42,7 @@ pub(super) async fn run(
 // subscribes again when it has read everything that arrived.
 async fn end_overflowed(state: &SessionState) -> SessionClosed {
     loop {
-        let subscription = state.connection.cut().await;
+        let subscription = state.connection.next_overflowed_request().await;
         let mut out = Vec::new();
         ClientFrame::Unsubscribe { subscription }.encode(&mut out);
         state.control.push([out.into()]);

@@ -112,8 +112,9 @@ impl MessageStream {
         self.reassembly.arriving()
     }
 
-    /// Returns whether the client cut the stream, because it was not read fast enough.
-    pub(super) fn is_cut_short(&self) -> bool {
-        self.receive.is_cut_short()
+    /// Returns whether the stream has overflowed: the client dropped the rest of it, because it was not
+    /// read fast enough.
+    pub(super) fn has_overflowed(&self) -> bool {
+        self.receive.has_overflowed()
     }
 }

@@ -113,7 +113,7 @@ mod tests {
         Start::Resume(ResumePoint { since, topics: topics.into() })
     }
 
-    // Cut before all topics of its start are announced, a subscription requests everything. A mark
+    // If it overflows before all topics of its start are announced, a subscription requests everything. A mark
     // says that all are announced.
     #[test]
     fn after_a_mark_no_more_is_asked_for_than_what_came_after_it() {
@@ -135,7 +135,7 @@ mod tests {
                 progress.restart(true, vec![topic("a", &[])]),
                 point(at(20), &[topic("a", &[])])
             );
-            // Cut again before that topic is announced, it names the topic again.
+            // If it overflows again before that topic is announced, it names the topic again.
             assert_eq!(progress.resume(false, Vec::new()), point(at(20), &[topic("a", &[])]));
             progress.mark(30).unwrap();
             assert_eq!(progress.resume(false, Vec::new()), point(at(30), &[]));

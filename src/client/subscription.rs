@@ -2,10 +2,11 @@
 //! If the application does not read, flow control stops the stream, and the daemon's cursor falls
 //! behind.
 //!
-//! Over WebSocket, all subscriptions share one channel, which has no flow control for each. There
-//! the client [cuts](crate::net::transport::connection::Connection::cut) a subscription that is not
-//! read. It subscribes again once the application has read everything that arrived. The application
-//! notices no difference.
+//! Over WebSocket, all subscriptions share one channel, which has no flow control for each. There a
+//! subscription that is not read [overflows][overflow], and the client ends it. It subscribes again
+//! once the application has read everything that arrived. The application notices no difference.
+//!
+//! [overflow]: crate::net::transport::connection::Connection::next_overflowed_request
 
 use super::datagram_queue::DatagramQueue;
 use super::error::SubscribeError;
@@ -84,9 +85,9 @@ pub struct Subscription {
     progress: Progress,
     deliveries: mpsc::Receiver<Delivery>,
     stream: Option<MessageStream>,
-    // Whether the stream was cut because it was not read fast enough, and the subscription has to be
-    // made again.
-    cut: bool,
+    // Whether the stream has overflowed because it was not read fast enough, and the subscription has
+    // to be made again.
+    overflowed: bool,
     // The answer to the repeated subscription.
     reply: Option<PendingReply>,
     topics: HashMap<u64, Topic>,
@@ -141,7 +142,7 @@ impl Client {
             progress: Progress::new(&options.start, at),
             deliveries,
             stream: None,
-            cut: false,
+            overflowed: false,
             reply: None,
             topics: HashMap::new(),
             ids: HashMap::new(),
@@ -239,7 +240,7 @@ impl Subscription {
         let (before, request) = (self.guard.request, guard.request);
         tracing::debug!(before, request, "not read fast enough: asked for the rest again");
         (self.guard, self.deliveries, self.reply) = (guard, deliveries, Some(reply));
-        (self.cut, self.stream) = (false, None);
+        (self.overflowed, self.stream) = (false, None);
         Ok(())
     }
 
@@ -306,13 +307,15 @@ impl Subscription {
                     }
                 }
             }
-            // A stream that was cut is kept until the daemon has ended it. Otherwise its remaining
+            // A stream that has overflowed is kept until the daemon has ended it. Otherwise its remaining
             // frames would look like a new stream.
-            let Some(stream) = self.stream.as_mut().filter(|_| !self.cut) else {
+            let Some(stream) = self.stream.as_mut().filter(|_| !self.overflowed) else {
                 match ready!(self.deliveries.poll_recv(context)) {
                     Some(Delivery::Stream(stream)) => self.stream = Some(stream),
                     // The end that the client has requested.
-                    Some(Delivery::Ended(refusal)) if self.cut && refusal.code == Code::DONE => {
+                    Some(Delivery::Ended(refusal))
+                        if self.overflowed && refusal.code == Code::DONE =>
+                    {
                         self.resubscribe()?;
                     }
                     Some(Delivery::Ended(refusal)) => {
@@ -338,9 +341,9 @@ impl Subscription {
                     }
                 }
                 Ok(None) => {
-                    self.cut = stream.is_cut_short();
+                    self.overflowed = stream.has_overflowed();
                     // If the daemon ended it, `Ended` or the session's end has the reason.
-                    if !self.cut {
+                    if !self.overflowed {
                         self.stream = None;
                     }
                 }

@@ -41,7 +41,7 @@ pub(super) async fn read(state: &AppState, mut body: Body) -> Result<Bytes, Prob
         if size > state.payload {
             return Err(too_large(state.payload));
         }
-        if !pace.came(Instant::now(), piece.len()) {
+        if !pace.received(Instant::now(), piece.len()) {
             return Err(timed_out(state.patience));
         }
         // The announced length may be wrong, so that only a small one is reserved at once. Otherwise

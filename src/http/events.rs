@@ -12,6 +12,7 @@ use super::large::Evicted;
 use super::problem::Problem;
 use super::sent::Sent;
 use super::{AppState, answer_budget, api, path};
+use crate::broker::admission::STOPPING;
 use crate::broker::failure;
 use crate::broker::subscription::Subscription;
 use crate::engine::{Charge, Engine};
@@ -265,10 +266,7 @@ impl Events {
                     sleep(answer_budget::AGAIN).await;
                 }
                 Wait::Stopped => {
-                    self.ending = Some(Refusal::new(
-                        Code::SHUTTING_DOWN,
-                        "the daemon stops: connect again, to it or to another",
-                    ));
+                    self.ending = Some(Refusal::new(Code::SHUTTING_DOWN, STOPPING));
                 }
                 Wait::Silence => return Some(Ok(self.keep_alive())),
             }

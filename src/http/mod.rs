@@ -40,6 +40,7 @@ pub(crate) use problem::Problem;
 
 use crate::access::origin::{Origins, RequestOrigin};
 use crate::broker::Broker;
+use crate::broker::admission::STOPPING;
 use crate::broker::pace;
 use crate::engine::{Budget, Charge, IdempotencyKeys};
 use crate::tls::CertificateHash;
@@ -155,10 +156,7 @@ impl AppState {
 
     fn stopping(&self) -> Result<(), Problem> {
         if *self.stop.borrow() {
-            return Err(Problem::of(
-                Code::SHUTTING_DOWN,
-                "the daemon stops: try again, or another daemon",
-            ));
+            return Err(Problem::of(Code::SHUTTING_DOWN, STOPPING));
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ pub(super) async fn publish(
         if !held.resize(size) {
             return Err(overloaded());
         }
-        if !pace.came(Instant::now(), piece.len()) {
+        if !pace.received(Instant::now(), piece.len()) {
             return Err(timed_out(state.patience));
         }
         hasher.update(&piece);

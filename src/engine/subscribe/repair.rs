@@ -17,7 +17,7 @@ pub enum Repaired<'a> {
     /// A large message, complete or not: [`Engine::follow`] it.
     Large(MessageRef<'a>),
     /// Sequences that will not come.
-    Gone {
+    NotCached {
         /// First sequence.
         first: u64,
         /// Last sequence.
@@ -57,7 +57,7 @@ impl Engine {
             }
             // Forgotten, or not told of; or another's, of which no more is said than that it will
             // not come.
-            sink(Repaired::Gone { first, last, cause: GapCause::Evicted });
+            sink(Repaired::NotCached { first, last, cause: GapCause::Evicted });
             return None;
         };
         // What lies beyond comes anyway.
@@ -66,7 +66,7 @@ impl Engine {
         let oldest = topic.log.first();
         if next < oldest && next <= last {
             let cause = GapCause::Evicted;
-            sink(Repaired::Gone { first: next, last: last.min(oldest - 1), cause });
+            sink(Repaired::NotCached { first: next, last: last.min(oldest - 1), cause });
             next = oldest;
         }
         let mut left = budget;
@@ -82,7 +82,7 @@ impl Engine {
                 Body::Aborted { .. } | Body::Evicted { .. } => {
                     let evicted = matches!(entry.body, Body::Evicted { .. });
                     let cause = if evicted { GapCause::Evicted } else { GapCause::Aborted };
-                    sink(Repaired::Gone { first: next, last: next, cause });
+                    sink(Repaired::NotCached { first: next, last: next, cause });
                     NOTICE
                 }
                 Body::Large { .. } | Body::Arriving(_) => {
