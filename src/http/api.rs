@@ -3,6 +3,7 @@
 use super::large::{self, Evicted};
 use super::problem::Problem;
 use super::{AppState, answer_budget, assets, body, path, upload};
+use crate::broker::owned_item::LargeRef;
 use crate::engine::{Payload, Publication, Ranking, Receipt, UploadRequest};
 use crate::json::payload_field;
 use crate::net::now;
@@ -197,11 +198,7 @@ fn get(
                 ("weir-stamp", stamp),
             ];
             let payload = match found.rope() {
-                Some(_) => Found::Large {
-                    topic: found.topic_id(),
-                    sequence: found.sequence(),
-                    size: found.size(),
-                },
+                Some(_) => Found::Large(LargeRef::new(&found)),
                 None => Found::Small(found.payload()),
             };
             (found.digest().to_string(), payload, numbers)
@@ -237,7 +234,7 @@ fn get(
 // it.
 enum Found {
     Small(Bytes),
-    Large { topic: u64, sequence: u64, size: usize },
+    Large(LargeRef),
 }
 
 impl Found {
@@ -248,11 +245,11 @@ impl Found {
                 let charge = answer_budget::at_once(&state.budget, payload.len())?;
                 Ok(Body::from(answer_budget::charged(payload, charge)))
             }
-            Self::Large { topic, sequence, size } => {
-                let batches = large::Batches::begin(&state.broker, topic, sequence);
+            Self::Large(large) => {
+                let batches = large::Batches::begin(&state.broker, large);
                 let batches =
                     batches.map_err(|_| Problem::of(Code::EVICTED, Evicted.to_string()))?;
-                Ok(large::body(batches, &state.budget, size))
+                Ok(large::body(batches, &state.budget, large.size))
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use super::answer_budget;
 use crate::broker::Broker;
+use crate::broker::owned_item::LargeRef;
 use crate::broker::subscription::Subscription;
 use crate::engine::{Budget, Item};
 use crate::json::Payload;
@@ -33,8 +34,8 @@ pub(super) struct Evicted;
 
 impl Batches {
     /// Begins to read. An error is the reason why the message cannot be read.
-    pub(super) fn begin(broker: &Arc<Broker>, topic: u64, sequence: u64) -> Result<Self, GapCause> {
-        Subscription::follow(broker, topic, sequence).map(Self)
+    pub(super) fn begin(broker: &Arc<Broker>, large: LargeRef) -> Result<Self, GapCause> {
+        Subscription::follow(broker, large.topic, large.sequence).map(Self)
     }
 
     /// Returns the next batch, or `None` at the end.
@@ -76,13 +77,8 @@ pub(super) struct LargeText {
 impl LargeText {
     /// Reads the payload once, to find out whether it is UTF-8. An error is the reason why the
     /// message cannot be read.
-    pub(super) async fn begin(
-        broker: &Arc<Broker>,
-        topic: u64,
-        sequence: u64,
-        size: usize,
-    ) -> Result<Self, GapCause> {
-        let mut batches = Batches::begin(broker, topic, sequence)?;
+    pub(super) async fn begin(broker: &Arc<Broker>, large: LargeRef) -> Result<Self, GapCause> {
+        let mut batches = Batches::begin(broker, large)?;
         let (mut text, mut rest) = (true, Vec::new());
         while text && let Some(chunks) = batches.next().await.map_err(|_| GapCause::Evicted)? {
             for chunk in chunks {
@@ -93,9 +89,9 @@ impl LargeText {
             }
         }
         let text = text && rest.is_empty();
-        let batches = Batches::begin(broker, topic, sequence)?;
-        let part = Payload::part(Bytes::new(), text, size == 0);
-        Ok(Self { batches, text, part, rest: Vec::new(), left: size })
+        let batches = Batches::begin(broker, large)?;
+        let part = Payload::part(Bytes::new(), text, large.size == 0);
+        Ok(Self { batches, text, part, rest: Vec::new(), left: large.size })
     }
 
     /// Returns whether the payload is UTF-8.

@@ -1,5 +1,6 @@
 //! Items that a stream of events has read from the engine, and has not written yet.
 
+use crate::broker::owned_item::LargeRef;
 use crate::engine::{Charge, Item, MessageRef};
 use crate::http::large;
 use crate::http::sent::Unsent;
@@ -59,14 +60,14 @@ pub(super) struct Message {
 pub(super) enum Payload {
     /// The bytes, shared with the cache.
     Small(Bytes),
-    /// The size of a payload that stays in the cache. It is read while it is sent.
-    Large(usize),
+    /// A payload that stays in the cache. It is read while it is sent.
+    Large(LargeRef),
 }
 
 impl Message {
     fn of(message: &MessageRef<'_>) -> Self {
         let payload = match message.rope() {
-            Some(_) => Payload::Large(message.size()),
+            Some(_) => Payload::Large(LargeRef::new(message)),
             None => Payload::Small(message.payload()),
         };
         Self {

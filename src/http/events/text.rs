@@ -77,17 +77,14 @@ impl EventWriter {
                 out.extend_from_slice(b"event: message\ndata: ");
                 OpenMessage::Small(message.head().write(out, payload.clone()))
             }
-            Payload::Large(size) => {
-                let (topic, sequence) = (message.id, message.sequence);
-                match LargeText::begin(&self.broker, topic, sequence, *size).await {
-                    Ok(large) => {
-                        out.extend_from_slice(b"event: message\ndata: ");
-                        message.head().begin(out, *size, large.is_text());
-                        OpenMessage::Large(large)
-                    }
-                    Err(cause) => return self.write_gap(&message.into_gap(cause), out),
+            Payload::Large(large) => match LargeText::begin(&self.broker, *large).await {
+                Ok(text) => {
+                    out.extend_from_slice(b"event: message\ndata: ");
+                    message.head().begin(out, large.size, text.is_text());
+                    OpenMessage::Large(text)
                 }
-            }
+                Err(cause) => return self.write_gap(&message.into_gap(cause), out),
+            },
         };
         self.open = Some(open);
         let epoch = self.exact.then_some(message.epoch);
