@@ -64,6 +64,7 @@ pub const LARGE: usize = 64 << 10;
 pub const CHUNK: usize = 64 << 10;
 
 /// Returns the value of a field in which 0 means none.
+#[cfg(feature = "client")]
 pub(crate) fn nonzero(value: u64) -> Option<u64> {
     (value > 0).then_some(value)
 }
