@@ -179,7 +179,7 @@ fn not_upgraded(response: &http::Response<Option<Vec<u8>>>) -> ConnectionLost {
         403 => (Some(Code::FORBIDDEN), "the daemon does not let this client in".into()),
         421 => (
             Some(Code::FORBIDDEN),
-            "the daemon is asked under a name that is not in its http.names".into(),
+            "the daemon is addressed by a name that is not in its http.names".into(),
         ),
         429 => (Some(Code::RATE_LIMITED), "too many sessions from here".into()),
         503 => (Some(Code::OVERLOADED), "the daemon takes no more sessions".into()),

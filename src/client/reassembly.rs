@@ -79,7 +79,7 @@ impl Reassembly {
                     return Err("a message began inside another");
                 }
                 if size > self.limit {
-                    return Err("a message above its own limit");
+                    return Err("a message above the daemon's own limit");
                 }
                 // The memory is reserved but not written, so that the system does not allocate pages
                 // for bytes that never arrive.
@@ -97,25 +97,25 @@ impl Reassembly {
                 Ok(Step::Begun(topic, sequence))
             }
             DaemonFrame::Chunk { bytes } => {
-                let message = self.incomplete.as_mut().ok_or("a part of no message")?;
+                let message = self.incomplete.as_mut().ok_or("a chunk outside a message")?;
                 if bytes.is_empty() || bytes.len() > CHUNK {
-                    return Err("a part that is empty or too long");
+                    return Err("a chunk that is empty or too long");
                 }
                 if bytes.len() > message.size - message.payload.len() {
-                    return Err("a message longer than it said");
+                    return Err("a message longer than announced");
                 }
                 message.payload.extend_from_slice(bytes);
                 message.hasher.update(bytes);
                 Ok(Step::More)
             }
             DaemonFrame::End { count, digest } => {
-                let message = self.incomplete.take().ok_or("the end of no message")?;
+                let message = self.incomplete.take().ok_or("an end outside a message")?;
                 let IncompleteMessage { topic, sequence, stamp, size, payload, hasher } = *message;
                 if payload.len() != size {
-                    return Err("a message shorter than it said");
+                    return Err("a message shorter than announced");
                 }
                 if Digest(*hasher.finalize().as_bytes()) != digest {
-                    return Err("a message with another digest than it said");
+                    return Err("a message with another digest than announced");
                 }
                 let (payload, digest) = (payload.into(), CachedDigest(Some(digest)));
                 Ok(Step::Complete(CompleteMessage {
@@ -128,7 +128,7 @@ impl Reassembly {
                 }))
             }
             DaemonFrame::Abort { code } => {
-                let message = self.incomplete.take().ok_or("the end of no message")?;
+                let message = self.incomplete.take().ok_or("an end outside a message")?;
                 Ok(Step::Aborted(message.topic, message.sequence, code))
             }
             _ => Ok(Step::Other),

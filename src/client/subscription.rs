@@ -238,7 +238,7 @@ impl Subscription {
         let Requested { guard, deliveries, reply, .. } =
             self.guard.client.begin_subscribing(&self.filter, &options)?;
         let (before, request) = (self.guard.request, guard.request);
-        tracing::debug!(before, request, "not read fast enough: asked for the rest again");
+        tracing::debug!(before, request, "not read fast enough: subscribed again for the rest");
         (self.guard, self.deliveries, self.reply) = (guard, deliveries, Some(reply));
         (self.overflowed, self.stream) = (false, None);
         Ok(())
@@ -251,7 +251,7 @@ impl Subscription {
         let topic = topic.ok_or_else(|| protocol("a message of an unknown topic"))?;
         let sequence = message.sequence;
         if sequence != topic.next {
-            return Err(protocol("a sequence neither sent nor told as a gap"));
+            return Err(protocol("a sequence that was neither sent nor reported as a gap"));
         }
         (topic.next, topic.marks) = (sequence + 1, self.progress.marks());
         if topic.received.iter().any(|(first, last)| (first..=last).contains(&&sequence)) {
