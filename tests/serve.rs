@@ -93,7 +93,7 @@ fn a_key_that_others_may_read_is_closed_to_them_and_that_is_said() {
     assert_eq!([mode(&key), mode(&next)], [0o600, 0o600]);
     let told: Vec<_> = log.lines().filter(|line| line.contains("key.pem")).collect();
     assert!(told.len() == 2 && told.iter().all(|line| line.contains("WARN")), "{log}");
-    assert!(told[0].contains("others") && told[0].contains("remove"), "{log}");
+    assert!(told[0].contains("other users") && told[0].contains("remove"), "{log}");
     // Once.
     assert!(!stop(serve(state.path(), &[])).contains("key.pem"));
 }
