@@ -1,5 +1,6 @@
 //! Compares each part with a plain model of it.
 
+mod bounds;
 mod receiver;
 mod repeats;
 mod unacked;
