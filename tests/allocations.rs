@@ -153,7 +153,7 @@ fn a_large_payload_is_never_copied_on_its_way() {
         ("**", LargePayloads::AnnounceOnly),
     ]
     .map(|(filter, large)| (begin(filter), large));
-    // Each in memory of its own, as frames come.
+    // Each chunk has memory of its own, as received frames have.
     let chunks: Vec<_> = (0..64_u8).map(|n| Bytes::from(vec![n; CHUNK])).collect();
     let all = Bytes::from(chunks.concat());
     let (digest, said) = (Digest::of(&all), places(&chunks));

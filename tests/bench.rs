@@ -1,5 +1,5 @@
-//! `weir bench`: every message comes once, and not before the link lets it. Nothing here is about
-//! how fast it is.
+//! `weir bench`: every message arrives once, and not earlier than the link allows. These tests do not
+//! measure speed.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -20,8 +20,8 @@ const EACH: usize = 60;
 /// One peer's view of the world: topic, sequence, payload, in the order of arrival.
 type View = Vec<(Arc<str>, u64, Bytes)>;
 
-/// Publishes `EACH` messages and reads until it has seen everybody's; between, it drops its
-/// session without a word and goes on in a new one, on any transport.
+/// Publishes `EACH` messages, and reads until it has received those of all peers. In between it drops
+/// its session without a goodbye, and continues in a new one, over any transport.
 async fn peer(
     daemon: Arc<Daemon>,
     accepted: Arc<AtomicUsize>,

@@ -45,7 +45,7 @@ async fn publish_all(hand: &mut Hand, name: &str, number: u64, payload: &[u8]) -
     out
 }
 
-/// A message as it comes in pieces.
+/// A message that arrives in chunks.
 struct Arriving {
     sequence: u64,
     stamp: u64,
@@ -62,7 +62,7 @@ impl Arriving {
         Self { sequence, stamp, size: size as usize, bytes: Vec::new() }
     }
 
-    /// Reads until so many bytes have come.
+    /// Reads until `bytes` have arrived.
     async fn read_to(&mut self, hand: &mut Hand, request: u32, bytes: usize) {
         while self.bytes.len() < bytes {
             let frame = hand.frame(request).await;
@@ -163,7 +163,7 @@ async fn half_a_payload_is_a_gap_and_leaves_nothing_behind() {
                 message.read_to(&mut subscriber, 1, 2 * CHUNK).await;
                 let again = if dies { publisher.die() } else { publisher.give_up(out) };
                 if mode != Delivery::Ordered && receives != Transport::WebSocket {
-                    // The stream is reset, and the gap comes by another.
+                    // The stream is reset, and the gap arrives on another one.
                     let (mut reset, mut told) = (false, false);
                     while !(reset && told) {
                         match subscriber.next(1).await {
@@ -301,7 +301,7 @@ async fn a_number_that_was_accepted_is_answered_before_the_payload_comes() {
             } else {
                 assert_eq!(rejected(&mut publisher).await, (2, Code::PAYLOAD_TOO_LARGE));
             }
-            // It is told to stop, or what still comes is dropped.
+            // The daemon stops the publisher's stream, or drops what still arrives.
             match &mut out {
                 Out::Quic(tx) => assert!(within(tx.stopped()).await.unwrap().is_some()),
                 Out::WebTransport(tx) => {
@@ -434,7 +434,7 @@ async fn what_leaves_the_cache_while_it_is_sent_is_aborted_and_a_gap() {
             let mut getter = greet(&daemon, transport, 3).await;
             subscriber.subscribe(1, "demo/a", Start::New, mode).await;
             daemon.publish("demo/a", large.clone()).unwrap();
-            // Begun, so that what has come of it stands in the windows of the transport.
+            // The message has begun, so that its received bytes fill the windows of the transport.
             Arriving::begin(&mut subscriber, 1).await;
             subscriber.listen(false);
             getter
@@ -473,7 +473,7 @@ async fn what_leaves_the_cache_while_it_is_sent_is_aborted_and_a_gap() {
     }
 }
 
-// Whether it was aborted; else it came.
+// Returns whether the message was aborted. Otherwise it was completed.
 async fn is_aborted(hand: &mut Hand, request: u32) -> bool {
     loop {
         let frame = hand.frame(request).await;
@@ -654,8 +654,8 @@ async fn follow(daemon: &Daemon, query: &str) -> TcpStream {
     http
 }
 
-/// A publisher that is slow holds nobody up: messages of other topics overtake its own, and the ids
-/// say by what. A stream that is resumed in between misses and repeats nothing.
+/// A slow publisher delays no other message: those of other topics overtake its own, and the ids name
+/// its topic. A stream that is resumed in between misses and repeats nothing.
 #[tokio::test]
 async fn a_stream_of_events_is_not_held_up_by_what_arrives() {
     let any = (Ipv4Addr::LOCALHOST, 0);

@@ -63,7 +63,8 @@ impl Strangers {
         Self { endpoint, config: quic(wire::ALPN), server: daemon.local_addr() }
     }
 
-    /// One more of them, and its answer. The daemon goes on answering while the socket is there.
+    /// Sends the first packet of another connection. Returns its socket and the answer. The daemon
+    /// continues to answer while the socket exists.
     async fn knock(&mut self) -> (UdpSocket, Answer) {
         let now = std::time::Instant::now();
         let connecting = self.endpoint.connect(now, self.config.clone(), self.server, "localhost");
@@ -112,7 +113,7 @@ async fn above_256_handshakes_at_once_only_who_proves_its_address_gets_a_place()
     within(honest.publish("a", "still here")).await.unwrap();
 }
 
-/// Reads up to the end of the connection: what came.
+/// Returns everything up to the end of the connection.
 async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
     // An end or a reset: both are.

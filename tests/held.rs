@@ -169,7 +169,7 @@ async fn publications_over_quic_that_do_not_end() {
         refused.push(number);
     }
     assert!(refused.len() >= STREAMS as usize - 2, "{refused:?}");
-    // And their streams go on: what is refused is passed over.
+    // Their streams continue: the daemon skips what it refuses.
     let stream = &mut streams[refused[0] as usize - 1];
     let mut rest = vec![0];
     rest.extend(encoded(&[ClientFrame::Publish {
@@ -314,7 +314,7 @@ async fn a_publication_that_almost_stands_still_is_given_up_on_every_way_in() {
     }
 }
 
-// A frame of any other kind: nobody waits for the rest of it for ever either.
+// The rest of a frame of any other kind has a deadline too.
 #[tokio::test]
 async fn a_frame_that_stands_still_ends_its_session() {
     let daemon = daemon().await;
@@ -412,7 +412,7 @@ async fn peers_that_do_not_read_what_they_are_told() {
     let each = (now - before) / SESSIONS;
     println!("{} KiB taken of each, {each} KiB held for each; peak {peak}", last / 1024 / SESSIONS);
     assert!(peak < bound_kib(SESSIONS, 0), "{peak} KiB, the bound is {}", bound_kib(SESSIONS, 0));
-    // In the end they are told by the close, as they read nothing else.
+    // The peers learn of the end from the close, because they read nothing else.
     for raw in peers {
         match within(raw.connection.closed()).await {
             quinn::ConnectionError::ApplicationClosed(close) => {

@@ -144,7 +144,7 @@ async fn a_stream_that_is_reset_half_way_is_a_gap_and_nothing_else() {
     }
 }
 
-// A hole that is on its way is not asked for, and one that is not is.
+// The client requests no message that is arriving, but requests the others that are missing.
 #[tokio::test]
 async fn what_is_arriving_is_not_asked_for() {
     let (_client, mut stage, mut subscription) = subscribed(Delivery::Realtime).await;
@@ -412,7 +412,7 @@ async fn the_largest_payload_goes_round_over_each_transport_in_each_mode() {
             let receipt = within(sent).await.unwrap();
             assert_eq!((came.sequence, came.count), (receipt.sequence, receipt.count));
             assert_eq!((came.digest(), receipt.digest), (Digest::of(&large), Digest::of(&large)));
-            // Those who come late, when it is complete.
+            // Late subscribers get the message when it is complete.
             let mut late = subscriber.subscribe(&topic, &options(Start::All)).await.unwrap();
             assert!(message(&mut late).await == came);
             assert!(within(subscriber.get(&topic, Which::Latest)).await.unwrap() == came);

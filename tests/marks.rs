@@ -1,4 +1,4 @@
-//! `Mark`: a client that goes on names the topics of which something came after it, and no other.
+//! `Mark`: a client that resumes names only the topics with an event after it.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![cfg(feature = "daemon")]
 
@@ -115,7 +115,7 @@ async fn what_stands_before_a_mark_is_not_named_when_it_was_handed_out() {
     assert_eq!(shown(&client, &mut stage, &news).await, (since(10), topics));
     take(&mut news, &[1]).await;
     assert_eq!(shown(&client, &mut stage, &news).await, (since(20), named(&[("m/c", 2)])));
-    // One that was left out is named again as soon as something of it comes.
+    // A topic that was left out is named again as soon as it has an event.
     take(&mut news, &[2]).await;
     let topics = named(&[("m/a", 3), ("m/c", 2)]);
     assert_eq!(shown(&client, &mut stage, &news).await, (since(20), topics));
@@ -150,12 +150,12 @@ async fn in_any_order_what_is_missing_stays_named() {
     let run0 = Position { run: 0, position: 0 };
     let topics = named(&[("m/a", 2), ("m/b", 1)]);
     assert_eq!(shown(&client, &mut stage, &news).await, (run0, topics));
-    // Of the second topic two are still under way when the mark comes.
+    // Two messages of the second topic are missing when the mark arrives.
     write(&mut stream, &[head(2, 2), mark(20), topic(3, "m/c"), message(3, 1)]).await;
     take(&mut news, &[1]).await;
     let topics = named(&[("m/b", 1), ("m/c", 2)]);
     assert_eq!(shown(&client, &mut stage, &news).await, (since(20), topics));
-    // One comes on a stream of its own, the other never.
+    // One arrives on a stream of its own, the other never.
     let own = [DaemonFrame::For { request }, topic(2, "m/b"), message(2, 2)];
     let mut own = stage.stream(&own).await;
     own.finish().unwrap();

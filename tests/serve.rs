@@ -1,5 +1,5 @@
-//! `weir serve` and `weir sub` where their surroundings are not as they should be: the
-//! environment, signals, the disk, a pipe that nobody reads.
+//! `weir serve` and `weir sub` in difficult surroundings: the environment, signals, a full disk, an
+//! unread pipe.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -189,7 +189,7 @@ fn every_wrong_value_is_told_with_its_place_and_its_key() {
             refused(&output, &format!("environment variable {variable}: {key}: "));
         }
     }
-    // An error of the syntax has a line. It has a key only if the key can be told.
+    // An error of the syntax has a line. It has a key only if the key is complete.
     std::fs::write(&file, "[cache]\nbytes = \"1GiB\n").unwrap();
     let output = weir(state.path(), &["check-config", path]).output().unwrap();
     refused(&output, &format!("{path}:2: "));

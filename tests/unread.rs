@@ -19,7 +19,7 @@ use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader};
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// Times that a peer of ours has said that it may not go on: on the connection, or on a stream.
+/// Returns how often the peer has reported that the window of the connection, or of a stream, is full.
 fn blocked(connection: &quinn::Connection) -> u64 {
     let frames = connection.stats().frame_tx;
     frames.data_blocked + frames.stream_data_blocked
@@ -31,7 +31,7 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Writes the same again and again until the daemon lets no more of it come: how much it let.
+/// Writes the same bytes repeatedly until the daemon's window is full. Returns the number of bytes.
 async fn fill(connection: &quinn::Connection, tx: &mut quinn::SendStream, bytes: &[u8]) -> usize {
     let (before, mut taken) = (blocked(connection), 0);
     within(async {

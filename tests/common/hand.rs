@@ -49,7 +49,7 @@ pub enum Out {
 pub struct Hand {
     way: Way,
     heard: mpsc::UnboundedReceiver<Heard>,
-    // Heard already, for others than those who asked.
+    // Items that were received while the test waited for those of another request.
     kept: VecDeque<Heard>,
     reader: AbortHandle,
     gate: watch::Sender<bool>,
@@ -151,7 +151,7 @@ impl Hand {
         Some(self)
     }
 
-    /// Reads nothing more, or goes on reading.
+    /// Sets whether this reads.
     pub fn listen(&self, listens: bool) {
         self.gate.send_replace(listens);
     }
@@ -182,7 +182,7 @@ impl Hand {
         assert!(matches!(decode(&frame), DaemonFrame::Subscribed { .. }), "{:?}", decode(&frame));
     }
 
-    /// The next that comes for a request, 0 for control.
+    /// Returns the next item for a request. 0 is the control stream.
     pub async fn next(&mut self, request: u32) -> What {
         if let Some(at) = self.kept.iter().position(|(of, _)| *of == request) {
             return self.kept.remove(at).unwrap().1;
@@ -213,7 +213,7 @@ impl Hand {
         }
     }
 
-    /// Whether nothing has come for a request that was not taken.
+    /// Returns whether the test has taken all that has arrived for a request.
     pub fn is_quiet(&mut self, request: u32) -> bool {
         while let Ok(heard) = self.heard.try_recv() {
             self.kept.push_back(heard);

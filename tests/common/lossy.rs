@@ -31,10 +31,10 @@ pub const CLEAN: Rules =
 
 pub const ROUGH: Rules = Rules { loss: 0.05, burst: 1.5, reorder: 0.05, duplicate: 0.06, ..CLEAN };
 
-/// Nothing comes through.
+/// All packets are lost.
 pub const DEAD: Rules = Rules { loss: 1.0, burst: 1e12, ..CLEAN };
 
-/// The latest that what is held back goes on, if nobody overtakes it.
+/// Maximum time for which a packet is held back to be overtaken.
 const HELD: Duration = Duration::from_millis(20);
 
 /// SplitMix64.
@@ -74,7 +74,7 @@ pub struct Lossy {
 }
 
 impl Lossy {
-    /// Between whoever sends to its address and the server; in a thread of its own.
+    /// Starts a thread that forwards packets between the server and the peers that send to its address.
     pub fn start(server: SocketAddr, rules: Rules) -> Self {
         let given = std::env::var("WEIR_SEED").ok().map(|seed| seed.parse().unwrap());
         let seed = given.unwrap_or_else(|| RandomState::new().hash_one(0));

@@ -59,11 +59,11 @@ async fn sequences(subscription: &mut Subscription, count: usize) -> Vec<u64> {
     sequences
 }
 
-// The next of the client's datagrams that asks: what for.
+// Returns the holes of the client's next repair in a datagram.
 async fn asked(stage: &Stage) -> Vec<(u64, u64)> {
     loop {
         let datagram = within(stage.connection.read_datagram()).await.unwrap();
-        // Its length stands before it.
+        // The length precedes the frame.
         if let Ok(ClientFrame::Repair { holes, .. }) = ClientFrame::decode(&datagram[1..]) {
             return holes;
         }
@@ -74,7 +74,7 @@ fn datagram(frames: &[DaemonFrame<'_>]) -> Bytes {
     frames.iter().map(DaemonFrame::to_bytes).collect::<Vec<_>>().concat().into()
 }
 
-// One gap was told of three, and the others were taken for told.
+// Once, only one of three gaps was reported, and the others counted as reported.
 #[tokio::test]
 async fn what_was_not_handed_out_is_not_taken_for_had() {
     let (endpoint, hash) = staged();

@@ -36,7 +36,7 @@ fn publish(alias: u32, number: u64, payload: &[u8]) -> ClientFrame<'_> {
     ClientFrame::Publish { alias, number, stamp: 0, payload }
 }
 
-// Subscriptions that end as soon as others begin, of topics that somebody else publishes to.
+// Subscribes and unsubscribes all the time, in topics with publishers.
 async fn churn(siege: Arc<Siege>, attack: &'static str, ear: Ear) {
     let Some(mut foe) = siege.foe(attack, ear).await else { return };
     let mut beat = beat(50);
@@ -71,7 +71,7 @@ async fn wildcards(siege: Arc<Siege>, filter: &'static str) {
     }
 }
 
-/// Everything there is, from its beginning, which nobody reads.
+/// Subscribes to all topics from their beginnings, and reads nothing.
 async fn everything(siege: Arc<Siege>, subscriptions: u32) {
     let Some(mut foe) = siege.foe("everything, unread", Ear::Deaf).await else { return };
     let frames: Vec<_> =
@@ -133,7 +133,7 @@ async fn topics(siege: Arc<Siege>) {
         beat.tick().await;
         let names: Vec<_> = (0..10)
             .map(|n| begun.as_millis() as u64 + u64::from(turn * 10 + n))
-            // One in a hundred is what somebody looks for.
+            // One name in a hundred matches the filters.
             .map(|n| format!("t/{n:x}/{}", if n % 100 == 0 { "x" } else { "y" }))
             .collect();
         let mut frames = Vec::new();
@@ -184,7 +184,7 @@ async fn unended(siege: Arc<Siege>, attack: &'static str, begin: bool) {
     }
 }
 
-/// A message of 3 MiB, most of which comes at once, and then a byte a second.
+/// Publishes messages of 3 MiB: most of each at once, and then a byte a second.
 async fn messages(siege: Arc<Siege>) {
     let Some(mut socket) = siege.socket("messages that do not end").await else { return };
     let frames = encoded(&[
@@ -407,7 +407,7 @@ pub fn keep<F>(
     }
 }
 
-/// All of them, for ever.
+/// All attacks, without end.
 pub fn all(siege: &Arc<Siege>, way: &Way) {
     keep(siege, "churn", 2, |siege| churn(siege, "churn", Ear::Reads));
     keep(siege, "churn", 2, |siege| churn(siege, "churn, unread", Ear::Deaf));

@@ -1,5 +1,5 @@
-//! Peers that attack. They bear being ended: a session that is over is counted by its code, and
-//! begun again by whoever keeps the attack up.
+//! Peers that attack. When the daemon ends a session, its code is counted, and the attack begins another
+//! one.
 
 use crate::common::tls;
 use crate::h2::H2;
@@ -101,7 +101,7 @@ impl Siege {
         encoded(&[ClientFrame::Hello { version, producer, token: None, agent: "siege" }])
     }
 
-    /// A session over QUIC; none when the daemon lets nobody in.
+    /// Opens a session over QUIC. Returns `None` if the daemon refuses it.
     pub async fn foe(self: &Arc<Self>, attack: &'static str, ear: Ear) -> Option<Foe> {
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls(wire::ALPN)).unwrap();
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -168,13 +168,13 @@ pub fn encoded(frames: &[ClientFrame<'_>]) -> Bytes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ear {
     Reads,
-    /// Nothing is read, and 16 KiB of each stream may come.
+    /// It reads nothing, and its windows allow 16 KiB of each stream.
     Deaf,
     /// It reads the control stream, and allows no other stream.
     NoStreams,
 }
 
-/// The topic that was heard of last, and its newest sequence.
+/// The topic that was announced last, and its newest sequence.
 #[derive(Debug, Default)]
 pub struct Seen {
     pub topic: AtomicU64,
@@ -264,7 +264,7 @@ impl Drop for Foe {
 
 type Stream = TlsStream<TcpStream>;
 
-/// A session over WebSocket; what comes is read.
+/// A session over WebSocket that reads everything.
 pub struct Socket {
     attack: &'static str,
     tx: WriteHalf<Stream>,

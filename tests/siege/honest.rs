@@ -14,7 +14,7 @@ const SIZE: usize = 200;
 /// Time after which a missing message counts as lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A reader looks so often whether there is more to come.
+/// Interval at which a reader checks whether messages are still missing.
 const STEP: Duration = Duration::from_millis(200);
 
 /// The results of one pair.
@@ -22,9 +22,9 @@ pub struct Pair {
     pub transport: Transport,
     topic: String,
     begun: Instant,
-    /// Microseconds from the moment at which each was to be sent to that at which it came.
+    /// Microseconds from the planned time of each message to its arrival.
     latencies: Mutex<Vec<u32>>,
-    /// The same, from the moment at which the publisher came to send it.
+    /// Microseconds from the time at which the publisher sent each message to its arrival.
     relayed: Mutex<Vec<u32>>,
     /// Of these, what the publisher itself was late by: other processes had the processors.
     late: Mutex<Vec<u32>>,
@@ -78,17 +78,17 @@ impl Pair {
         self.faults.lock().unwrap().clone()
     }
 
-    /// The latencies since this was asked last.
+    /// Returns the latencies since the last call.
     pub fn latencies(&self) -> Vec<u32> {
         std::mem::take(&mut *self.latencies.lock().unwrap())
     }
 
-    /// Of these, what came after the publisher had begun to send.
+    /// Returns the part of them after the publisher had begun to send.
     pub fn relayed(&self) -> Vec<u32> {
         std::mem::take(&mut *self.relayed.lock().unwrap())
     }
 
-    /// How late the publisher was, since this was asked last.
+    /// Returns the delays of the publisher since the last call.
     pub fn late(&self) -> Vec<u32> {
         std::mem::take(&mut *self.late.lock().unwrap())
     }
@@ -100,7 +100,7 @@ impl Pair {
         self.faults.lock().unwrap().push(what);
     }
 
-    /// Publishes and reads until it is told to stop, and everything has come.
+    /// Publishes and reads until the test stops it, and every message has arrived.
     pub async fn run(self: Arc<Self>, way: Way) {
         let subscriber = way.connect(self.transport).await;
         let options = SubscribeOptions::default();
@@ -109,7 +109,7 @@ impl Pair {
         let reading = tokio::spawn(self.clone().read(subscription));
         self.publish(&publisher).await;
         reading.await.unwrap();
-        // Everything came in these two sessions, which are still open.
+        // Every message arrived in these two sessions, which are still open.
         for client in [publisher, subscriber] {
             if let Err(error) = client.publish("honest/last", vec![0; SIZE]).await {
                 self.fault(format!("the session did not last: {error}"));
