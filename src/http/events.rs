@@ -41,7 +41,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const BATCH: usize = 16 << 10;
 /// Maximum memory that a stream holds at once, bytes. It is one read, whose last message may be as
 /// long as a small one, a batch of a large message, and the text.
-const ROUND: usize = BATCH + LARGE + super::large::MOST + TEXT;
+const ROUND: usize = BATCH + LARGE + super::large::MAX_READ + TEXT;
 /// Interval after which a silent stream sends a comment, because proxies wait for 30 s.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Minimum delay before a client connects again, ms. A random delay of up to as much is added, so

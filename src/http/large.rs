@@ -22,7 +22,7 @@ use std::task::{Context, Poll};
 const BATCH: usize = 32 << 10;
 
 /// Maximum size of one read, bytes: half a chunk, and one chunk on top.
-pub(super) const MOST: usize = 96 << 10;
+pub(super) const MAX_READ: usize = 96 << 10;
 
 /// The batches of a complete large payload, from its beginning.
 pub(super) struct Batches(Subscription);
@@ -127,7 +127,8 @@ pub(super) fn body(batches: Batches, budget: &Budget, size: usize) -> Body {
     let sending = (batches, budget.clone());
     let batches = stream::unfold(Some(sending), |sending| async {
         let (mut batches, budget) = sending?;
-        let Some(mut charge) = answer_budget::wait(&budget, MOST, answer_budget::PATIENCE).await
+        let Some(mut charge) =
+            answer_budget::wait(&budget, MAX_READ, answer_budget::PATIENCE).await
         else {
             let error = io::Error::other("no room to send it for too long: try again later");
             return Some((Err(error), None));

@@ -110,7 +110,7 @@ impl Listener {
                     };
                     let Some(place) = connections.admit() else { continue };
                     prepare(&stream);
-                    let app = ConnectionService { app: app.clone(), remote, line: Arc::default() };
+                    let app = ConnectionService { app: app.clone(), remote, handle: Arc::default() };
                     let (tls, stop) = (tls.clone(), stop.clone());
                     serving.spawn(async move {
                         greet(stream, tls, app, times, stop).await;
@@ -166,8 +166,8 @@ async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let line = app.line.clone();
-    let builder = builder(&times, &line);
+    let handle = app.handle.clone();
+    let builder = builder(&times, &handle);
     let service = TowerToHyperService::new(app);
     let mut connection =
         pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
@@ -176,8 +176,8 @@ async fn serve<S>(
         tokio::select! {
             _ = connection.as_mut() => return,
             () = reader.stalled(times.patience) => return,
-            () = line.closed.notified() => return,
-            () = line.idle(&times) => {}
+            () = handle.closed.notified() => return,
+            () = handle.idle(&times) => {}
             () = stopped(&mut stop) => {}
         }
         connection.as_mut().graceful_shutdown();
@@ -186,8 +186,8 @@ async fn serve<S>(
     served.await;
 }
 
-fn builder(times: &Times, line: &Arc<Line>) -> Builder<Streams> {
-    let streams = Streams { line: line.clone(), patience: times.patience };
+fn builder(times: &Times, handle: &Arc<ConnectionHandle>) -> Builder<Streams> {
+    let streams = Streams { handle: handle.clone(), patience: times.patience };
     let mut builder = Builder::new(streams);
     builder
         .http1()
@@ -207,19 +207,19 @@ fn builder(times: &Times, line: &Arc<Line>) -> Builder<Streams> {
 /// The executor of the streams of one HTTP/2 connection.
 #[derive(Clone)]
 struct Streams {
-    line: Arc<Line>,
+    handle: Arc<ConnectionHandle>,
     patience: Duration,
 }
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        tokio::spawn(reader::stream(stream, self.patience, self.line.clone()));
+        tokio::spawn(reader::stream(stream, self.patience, self.handle.clone()));
     }
 }
 
 /// The state of one connection that its requests share.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct ConnectionHandle {
     requests: Mutex<Requests>,
     closed: Notify,
 }
@@ -227,18 +227,18 @@ pub(super) struct Line {
 #[derive(Debug)]
 struct Requests {
     any: bool,
-    under_way: usize,
+    active: usize,
     since: Instant,
 }
 
-impl Default for Line {
+impl Default for ConnectionHandle {
     fn default() -> Self {
-        let requests = Requests { any: false, under_way: 0, since: Instant::now() };
+        let requests = Requests { any: false, active: 0, since: Instant::now() };
         Self { requests: Mutex::new(requests), closed: Notify::new() }
     }
 }
 
-impl Line {
+impl ConnectionHandle {
     fn requests(&self) -> MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -249,20 +249,20 @@ impl Line {
     }
 
     /// Records the begin of a request. The request ends when the returned guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
+    pub(super) fn begin(self: &Arc<Self>) -> ActiveRequest {
         let mut requests = self.requests();
         requests.any = true;
-        requests.under_way += 1;
+        requests.active += 1;
         drop(requests);
-        UnderWay(self.clone())
+        ActiveRequest(self.clone())
     }
 
     // Waits until the connection has had no request for too long.
     async fn idle(&self, times: &Times) {
         loop {
-            let Requests { any, under_way, since } = *self.requests();
+            let Requests { any, active, since } = *self.requests();
             let most = if any { times.idle } else { times.request };
-            let since = if under_way > 0 { Instant::now() } else { since };
+            let since = if active > 0 { Instant::now() } else { since };
             let left = (since + most).saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -274,12 +274,12 @@ impl Line {
 
 /// A request whose answer was not sent completely yet.
 #[derive(Debug)]
-pub(super) struct UnderWay(Arc<Line>);
+pub(super) struct ActiveRequest(Arc<ConnectionHandle>);
 
-impl Drop for UnderWay {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let mut requests = self.0.requests();
-        requests.under_way -= 1;
+        requests.active -= 1;
         requests.since = Instant::now();
     }
 }
@@ -289,7 +289,7 @@ impl Drop for UnderWay {
 struct ConnectionService<S> {
     app: S,
     remote: SocketAddr,
-    line: Arc<Line>,
+    handle: Arc<ConnectionHandle>,
 }
 
 impl<S: Service<Request<B>>, B> Service<Request<B>> for ConnectionService<S> {
@@ -304,7 +304,7 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for ConnectionService<S> {
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         let extensions = request.extensions_mut();
         extensions.insert(ConnectInfo(self.remote));
-        extensions.insert(self.line.clone());
+        extensions.insert(self.handle.clone());
         self.app.call(request)
     }
 }

@@ -144,7 +144,7 @@ impl AppState {
             payload: limits.payload,
             uploads: Budget::new(budget.most()),
             budget,
-            small: small::Smalls::new(small::MOST),
+            small: small::Smalls::new(small::LIMIT),
             streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
             reserve: Arc::new(Semaphore::new(RESERVE)),
             waiting: Semaphore::new(RESERVE),
@@ -271,8 +271,11 @@ async fn hold(
     request: Request,
     next: middleware::Next,
 ) -> Response {
-    let under_way = request.extensions().get::<Arc<listen::Line>>().map(listen::Line::begin);
-    let mut holds = reader::Holds { under_way, ..Default::default() };
+    let active = request
+        .extensions()
+        .get::<Arc<listen::ConnectionHandle>>()
+        .map(listen::ConnectionHandle::begin);
+    let mut holds = reader::Holds { active, ..Default::default() };
     holds.room = state.budget.take(REQUEST);
     if holds.room.is_none() && request.method() == Method::POST {
         holds.reserve = state.reserve.clone().try_acquire_owned().ok();

@@ -4,7 +4,7 @@
 //! socket. So an unread answer holds one piece, although the transport would buffer more. An answer
 //! without progress for some time is one that the client does not read.
 
-use super::listen::{Line, UnderWay};
+use super::listen::{ActiveRequest, ConnectionHandle};
 use crate::engine::Charge;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
@@ -141,7 +141,11 @@ impl Drop for Piece {
 
 /// Serves one HTTP/2 stream. If its client does not read, resets the stream. If only the transport
 /// still has pieces of it, closes the connection.
-pub(super) async fn stream(serving: impl Future<Output = ()>, patience: Duration, line: Arc<Line>) {
+pub(super) async fn stream(
+    serving: impl Future<Output = ()>,
+    patience: Duration,
+    connection: Arc<ConnectionHandle>,
+) {
     let reader = Arc::new(Reader::new());
     let serving = READER.scope(reader.clone(), serving);
     tokio::select! {
@@ -155,7 +159,7 @@ pub(super) async fn stream(serving: impl Future<Output = ()>, patience: Duration
     tokio::select! {
         biased;
         () = reader.written() => {}
-        () = reader.stalled(patience) => line.close(),
+        () = reader.stalled(patience) => connection.close(),
     }
 }
 
@@ -164,7 +168,7 @@ pub(super) async fn stream(serving: impl Future<Output = ()>, patience: Duration
 pub(super) struct Holds {
     /// Counts as a request of the connection.
     #[expect(dead_code, reason = "it is released when it is dropped")]
-    pub(super) under_way: Option<UnderWay>,
+    pub(super) active: Option<ActiveRequest>,
     /// The charge for the request itself.
     pub(super) room: Option<Charge>,
     /// A permit in place of the charge.

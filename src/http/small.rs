@@ -7,12 +7,12 @@ use tokio::sync::Notify;
 
 /// Maximum memory of unfinished small bodies, 4 MiB, which is 64 of the maximum size. A body that is
 /// not slow is unfinished for one round trip. Beyond the limit, the oldest body is dropped.
-pub(super) const MOST: usize = 4 << 20;
+pub(super) const LIMIT: usize = 4 << 20;
 
 /// The received bytes of unfinished small bodies.
 #[derive(Debug)]
 pub(super) struct Smalls {
-    most: usize,
+    limit: usize,
     inner: Mutex<Inner>,
 }
 
@@ -25,8 +25,8 @@ struct Inner {
 }
 
 impl Smalls {
-    pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, inner: Mutex::default() })
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, inner: Mutex::default() })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -73,7 +73,7 @@ impl Small {
         if bytes == 0 {
             return;
         }
-        while inner.bytes + bytes > self.all.most {
+        while inner.bytes + bytes > self.all.limit {
             let Some((oldest, _)) = inner.bodies.first_key_value() else { break };
             let oldest = *oldest;
             if let Some(evicted) = inner.remove(oldest) {

@@ -93,7 +93,7 @@ impl Message {
         MESSAGE
             + match &self.payload {
                 Payload::Small(payload) => payload.len(),
-                Payload::Large(_) => large::MOST,
+                Payload::Large(_) => large::MAX_READ,
             }
     }
 

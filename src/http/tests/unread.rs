@@ -47,7 +47,7 @@ async fn an_answer_that_is_read_half_way_holds_a_batch_and_is_closed() {
     h2.ask("GET", "/v1/topics/a", &[]).await;
     assert_eq!(within(h2.next(DATA)).await.unwrap().payload.len(), 10_000);
     let held = face.held() - REQUEST;
-    assert!((1..=super::super::large::MOST).contains(&held), "{held}");
+    assert!((1..=super::super::large::MAX_READ).contains(&held), "{held}");
     assert!(within(h2.next(RST_STREAM)).await.is_some());
     within(face.until(|face| face.held() == 0)).await;
 }

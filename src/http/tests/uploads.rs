@@ -69,7 +69,7 @@ async fn slow_uploads_do_not_stop_small_publications() {
 #[tokio::test]
 async fn slow_small_bodies_are_bounded_and_give_way_to_others() {
     let face = Face::patient(Limits::default());
-    let most = super::super::small::MOST;
+    let most = super::super::small::LIMIT;
     let mut slow = Vec::new();
     for n in 1..=most / (64 << 10) {
         slow.push(begin(&face, 64 << 10, 60 << 10).await);
