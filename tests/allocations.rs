@@ -1,4 +1,4 @@
-//! The memory that a publication allocates: the frame, and nothing else that lasts.
+//! What a publication allocates: the frame, and nothing else for long.
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
 
 use allocation_counter::measure;
@@ -133,7 +133,7 @@ fn a_chunk_that_waits_keeps_no_more_than_itself() {
     );
 }
 
-/// Returns the address and the length of a piece of a payload.
+/// Where a piece of a payload is in memory.
 fn place(piece: &Bytes) -> (*const u8, usize) {
     (piece.as_ptr(), piece.len())
 }
@@ -153,7 +153,7 @@ fn a_large_payload_is_never_copied_on_its_way() {
         ("**", LargePayloads::AnnounceOnly),
     ]
     .map(|(filter, large)| (begin(filter), large));
-    // Each chunk has memory of its own, as received frames have.
+    // Each in memory of its own, as frames come.
     let chunks: Vec<_> = (0..64_u8).map(|n| Bytes::from(vec![n; CHUNK])).collect();
     let all = Bytes::from(chunks.concat());
     let (digest, said) = (Digest::of(&all), places(&chunks));
@@ -169,7 +169,7 @@ fn a_large_payload_is_never_copied_on_its_way() {
             }
             _ => {}
         };
-        // Following a single message is refused after its end.
+        // What follows a message is refused once that is over.
         while engine.read(id, wanted, &mut take) == Ok(true) {}
     };
     let used = measure(|| {

@@ -1,5 +1,5 @@
-//! `weir bench`: every message arrives once, and not earlier than the link allows. These tests do not
-//! measure speed.
+//! `weir bench`: every message comes once, and not before the link lets it. Nothing here is about
+//! how fast it is.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -32,7 +32,7 @@ fn no_link() -> Option<String> {
 
 fn bench(state: &Path, arguments: &[&str]) -> Output {
     let arguments = [&["bench"], arguments].concat();
-    // The benchmark has to remove its temporary files.
+    // What it makes for itself is to be gone again.
     weir(state, &arguments).env("TMPDIR", state).output().unwrap()
 }
 

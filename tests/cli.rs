@@ -36,7 +36,7 @@ fn numbers(objects: &[Value], key: &str) -> Vec<u64> {
     objects.iter().map(|object| object[key].as_u64().unwrap()).collect()
 }
 
-/// Starts a subscriber, and returns when it has received a first message.
+/// A subscriber that stands: it has been sent a first message.
 fn subscriber(
     served: &Served,
     state: &Path,
@@ -306,7 +306,7 @@ fn a_daemon_stops_on_term_and_on_int_and_keeps_its_certificate() {
         let (mut child, _) = subscriber(&served, state.path(), &["demo/*"]);
         served.signal(signal);
         assert_eq!(served.child.wait().unwrap().code(), Some(0));
-        // The subscriber receives the error, and prints it.
+        // Its subscriber is told, and says so.
         assert_eq!(child.wait().unwrap().code(), Some(1));
         hashes.push(served.hash.clone());
     }

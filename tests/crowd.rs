@@ -1,6 +1,6 @@
-//! A crowd of clients that publish, subscribe, vanish without a goodbye and reconnect. Each receives
-//! every message once, and all in the same order. With large payloads, which others may overtake
-//! while they arrive, the order is the same within each topic.
+//! A crowd that publishes, listens, goes away without a word and comes back: everybody sees
+//! everything once, and all see it in one order; where there are large payloads, which others may
+//! overtake while they arrive, each topic in one order.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -20,8 +20,8 @@ const EACH: usize = 60;
 /// One peer's view of the world: topic, sequence, payload, in the order of arrival.
 type View = Vec<(Arc<str>, u64, Bytes)>;
 
-/// Publishes `EACH` messages, and reads until it has received those of all peers. In between it drops
-/// its session without a goodbye, and continues in a new one, over any transport.
+/// Publishes `EACH` messages and reads until it has seen everybody's; between, it drops its
+/// session without a word and goes on in a new one, on any transport.
 async fn peer(
     daemon: Arc<Daemon>,
     accepted: Arc<AtomicUsize>,

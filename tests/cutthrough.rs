@@ -1,5 +1,5 @@
-//! Large payloads are relayed while they arrive, over every transport and in every mode. The tests
-//! prove the order of events by making peers wait for each other, not by clocks.
+//! Large payloads are relayed while they still arrive, over every transport and in every mode. What
+//! comes before what is proved by who waits for whom, not by clocks.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -45,7 +45,7 @@ async fn publish_all(hand: &mut Hand, name: &str, number: u64, payload: &[u8]) -
     out
 }
 
-/// A message that arrives in chunks.
+/// A message as it comes in pieces.
 struct Arriving {
     sequence: u64,
     stamp: u64,
@@ -62,7 +62,7 @@ impl Arriving {
         Self { sequence, stamp, size: size as usize, bytes: Vec::new() }
     }
 
-    /// Reads until `bytes` have arrived.
+    /// Reads until so many bytes have come.
     async fn read_to(&mut self, hand: &mut Hand, request: u32, bytes: usize) {
         while self.bytes.len() < bytes {
             let frame = hand.frame(request).await;
@@ -163,7 +163,7 @@ async fn half_a_payload_is_a_gap_and_leaves_nothing_behind() {
                 message.read_to(&mut subscriber, 1, 2 * CHUNK).await;
                 let again = if dies { publisher.die() } else { publisher.give_up(out) };
                 if mode != Delivery::Ordered && receives != Transport::WebSocket {
-                    // The stream is reset, and the gap arrives on another one.
+                    // The stream is reset, and the gap comes by another.
                     let (mut reset, mut told) = (false, false);
                     while !(reset && told) {
                         match subscriber.next(1).await {
@@ -301,7 +301,7 @@ async fn a_number_that_was_accepted_is_answered_before_the_payload_comes() {
             } else {
                 assert_eq!(rejected(&mut publisher).await, (2, Code::PAYLOAD_TOO_LARGE));
             }
-            // The daemon stops the publisher's stream, or drops what still arrives.
+            // It is told to stop, or what still comes is dropped.
             match &mut out {
                 Out::Quic(tx) => assert!(within(tx.stopped()).await.unwrap().is_some()),
                 Out::WebTransport(tx) => {
@@ -434,7 +434,7 @@ async fn what_leaves_the_cache_while_it_is_sent_is_aborted_and_a_gap() {
             let mut getter = greet(&daemon, transport, 3).await;
             subscriber.subscribe(1, "demo/a", Start::New, mode).await;
             daemon.publish("demo/a", large.clone()).unwrap();
-            // The message has begun, so that its received bytes fill the windows of the transport.
+            // Begun, so that what has come of it stands in the windows of the transport.
             Arriving::begin(&mut subscriber, 1).await;
             subscriber.listen(false);
             getter
@@ -473,7 +473,7 @@ async fn what_leaves_the_cache_while_it_is_sent_is_aborted_and_a_gap() {
     }
 }
 
-// Returns whether the message was aborted. Otherwise it was completed.
+// Whether it was aborted; else it came.
 async fn is_aborted(hand: &mut Hand, request: u32) -> bool {
     loop {
         let frame = hand.frame(request).await;
@@ -500,7 +500,7 @@ async fn a_publication_that_stands_still_is_given_up() {
     }
     for (mut publisher, mut out) in all {
         assert_eq!(rejected(&mut publisher).await, (1, Code::TIMED_OUT));
-        // Further bytes are stopped or dropped, and the session continues.
+        // What still comes is stopped or dropped, and the session goes on.
         publisher.publish(&mut out, &chunks(&payload[CHUNK..])).await;
         publish_all(&mut publisher, "demo/a", 1, &payload).await;
         let (_, _, duplicate) = receipt(&mut publisher).await;
@@ -600,8 +600,8 @@ async fn over_http_it_is_relayed_while_it_arrives_and_sent_in_pieces() {
     assert!(answer.ends_with(&payload));
 }
 
-/// A slow publisher does not delay complete messages of other topics on the one stream of a wildcard.
-/// Its own message, which the subscriber has in part, is interrupted, and sent again when it is
+/// A publisher that is slow holds up no complete message of another topic on the one stream of a
+/// wildcard: its own, of which the subscriber has a part, makes way, and comes again when it is
 /// complete.
 #[tokio::test]
 async fn what_arrives_slowly_makes_way_for_what_is_complete() {
@@ -637,7 +637,7 @@ async fn what_arrives_slowly_makes_way_for_what_is_complete() {
     }
 }
 
-/// Reads a stream of events until its text contains `what`. Continues where it was read to.
+/// What a stream of events says until this stands in it; from where it has been read to.
 async fn read_until(http: &mut TcpStream, text: &mut String, what: &str) {
     let mut buffer = [0; 4096];
     while !text.contains(what) {
@@ -654,8 +654,8 @@ async fn follow(daemon: &Daemon, query: &str) -> TcpStream {
     http
 }
 
-/// A slow publisher delays no other message: those of other topics overtake its own, and the ids name
-/// its topic. A stream that is resumed in between misses and repeats nothing.
+/// A publisher that is slow holds nobody up: messages of other topics overtake its own, and the ids
+/// say by what. A stream that is resumed in between misses and repeats nothing.
 #[tokio::test]
 async fn a_stream_of_events_is_not_held_up_by_what_arrives() {
     let any = (Ipv4Addr::LOCALHOST, 0);

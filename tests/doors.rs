@@ -1,5 +1,5 @@
-//! Connections without a session, and TCP connections: how many there may be, and how long the daemon
-//! waits for them. Tests that only wait advance the clock.
+//! Those who are not in yet, or came by TCP: how many there may be, and how long they are waited for.
+//! Where it is only waited, the clock is wound on.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -20,7 +20,7 @@ use weir::{Daemon, Transport, wire};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// The limit in docs/architecture.md.
+/// What docs/architecture.md states.
 const UNPROVEN: usize = 256;
 const STREAMS: u32 = 100;
 
@@ -47,7 +47,7 @@ struct Strangers {
     server: SocketAddr,
 }
 
-/// The answer to a client's first packet.
+/// What the first word is answered with.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     /// The daemon's part of the handshake.
@@ -63,8 +63,7 @@ impl Strangers {
         Self { endpoint, config: quic(wire::ALPN), server: daemon.local_addr() }
     }
 
-    /// Sends the first packet of another connection. Returns its socket and the answer. The daemon
-    /// continues to answer while the socket exists.
+    /// One more of them, and its answer. The daemon goes on answering while the socket is there.
     async fn knock(&mut self) -> (UdpSocket, Answer) {
         let now = std::time::Instant::now();
         let connecting = self.endpoint.connect(now, self.config.clone(), self.server, "localhost");
@@ -113,7 +112,7 @@ async fn above_256_handshakes_at_once_only_who_proves_its_address_gets_a_place()
     within(honest.publish("a", "still here")).await.unwrap();
 }
 
-/// Returns everything up to the end of the connection.
+/// Reads up to the end of the connection: what came.
 async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
     // An end or a reset: both are.
@@ -204,7 +203,7 @@ async fn an_http_2_connection_has_100_streams_and_the_next_is_refused() {
                 assert_eq!((frame.stream, &frame.payload[..]), (last, &REFUSED_STREAM[..]));
                 assert_eq!(answered.insert(last, REFUSED), None);
             }
-            // The beginning of a stream of events.
+            // What comes first in a stream of events.
             _ => assert!(answered.contains_key(&frame.stream)),
         }
     }

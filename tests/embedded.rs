@@ -96,12 +96,12 @@ async fn every_start_has_epochs_of_its_own_that_javascript_can_count() {
     assert_eq!(epochs.iter().filter(near).count(), 0);
 }
 
-/// Makes a file that blocks like one on a busy disk: opening it waits for the other end of a pipe.
+/// A file that does not come, as on a disk that is busy: whoever opens it waits for the other end.
 fn slow_file(path: &std::path::Path) {
     assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-// Once, all other tasks of the thread were blocked in the meantime.
+// Everything else on the same thread stood still meanwhile.
 #[tokio::test]
 async fn a_file_that_takes_its_time_holds_nobody_else_up() {
     let directory = tempfile::tempdir().unwrap();
@@ -129,7 +129,7 @@ async fn a_file_that_takes_its_time_holds_nobody_else_up() {
     daemon.unwrap();
 }
 
-// A reviewer found that a subscription that had to sweep many topics waited for a turn in vain.
+// Found by a reviewer: who had to look through many topics waited for a turn that nobody gave.
 #[tokio::test]
 async fn a_subscription_outlives_its_daemon_and_comes_to_its_end() {
     let daemon = daemon().await;

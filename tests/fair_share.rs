@@ -25,8 +25,9 @@ fn cached(engine: &mut Engine, topic: &str) -> u64 {
     messages
 }
 
-// The siege found that a reader 50 ms behind a topic of 100 small messages a second received gaps.
-// Eight topics with one message of 2 MiB each, and the memory held for peers, took the whole cache.
+// Found by the siege: a reader that was 50 ms behind a topic of 100 small messages a second was
+// told gaps, as eight topics of one message of 2 MiB each, and what peers made the daemon hold,
+// took all there was.
 #[test]
 fn a_small_topic_stays_beside_large_payloads_and_many_topics() {
     let mut limits = Limits::default().with_cache(32 << 20).with_payload(4 << 20);

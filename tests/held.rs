@@ -1,5 +1,5 @@
-//! The daemon's memory for frames that peers do not complete. It is limited for every kind of frame,
-//! and an honest publisher can publish in the meantime.
+//! What peers make the daemon hold of frames that they do not end: a stated amount, whatever they
+//! begin, and an honest publisher beside them goes on.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -25,8 +25,8 @@ const CACHE_MIB: u64 = 32;
 /// Payload of the publications that do not end: a MiB below the limit.
 const PAYLOAD: usize = 7 << 20;
 
-/// Memory beside the cache that a session over QUIC may take, KiB: its receive window, and the amounts
-/// in docs/architecture.md. The second value is for WebSocket, which has no such window.
+/// What a session over QUIC may make the daemon hold beside the cache, KiB: its receive window, and
+/// what docs/architecture.md adds up; and one over WebSocket, which has no such window.
 const QUIC_KIB: u64 = 4 << 10;
 const WEBSOCKET_KIB: u64 = 1 << 10;
 
@@ -157,7 +157,7 @@ async fn publications_over_quic_that_do_not_end() {
     let (peak, now) = (served.kib("VmHWM"), served.kib("VmRSS"));
     println!("RSS {before} KiB before, {now} KiB with {STREAMS} × {PAYLOAD} bytes, peak {peak}");
     assert!(peak < bound_kib(2, 0), "{peak} KiB, and the bound is {}", bound_kib(2, 0));
-    // Publications without room are refused at once.
+    // Those for which there is no room are refused, at once.
     let mut refused = Vec::new();
     loop {
         let frame = raw.frame().await;
@@ -169,7 +169,7 @@ async fn publications_over_quic_that_do_not_end() {
         refused.push(number);
     }
     assert!(refused.len() >= STREAMS as usize - 2, "{refused:?}");
-    // Their streams continue: the daemon skips what it refuses.
+    // And their streams go on: what is refused is passed over.
     let stream = &mut streams[refused[0] as usize - 1];
     let mut rest = vec![0];
     rest.extend(encoded(&[ClientFrame::Publish {
@@ -314,7 +314,7 @@ async fn a_publication_that_almost_stands_still_is_given_up_on_every_way_in() {
     }
 }
 
-// The rest of a frame of any other kind has a deadline too.
+// A frame of any other kind: nobody waits for the rest of it for ever either.
 #[tokio::test]
 async fn a_frame_that_stands_still_ends_its_session() {
     let daemon = daemon().await;
@@ -412,7 +412,7 @@ async fn peers_that_do_not_read_what_they_are_told() {
     let each = (now - before) / SESSIONS;
     println!("{} KiB taken of each, {each} KiB held for each; peak {peak}", last / 1024 / SESSIONS);
     assert!(peak < bound_kib(SESSIONS, 0), "{peak} KiB, the bound is {}", bound_kib(SESSIONS, 0));
-    // The peers learn of the end from the close, because they read nothing else.
+    // In the end they are told by the close, as they read nothing else.
     for raw in peers {
         match within(raw.connection.closed()).await {
             quinn::ConnectionError::ApplicationClosed(close) => {
@@ -463,7 +463,7 @@ async fn answers_that_are_not_taken() {
         let pong = raw.frame().await;
         assert!(matches!(DaemonFrame::decode(&pong), Ok(DaemonFrame::Pong { .. })));
         peers.push(raw);
-        // The messages that it requested leave the cache.
+        // What it asked for leaves the cache.
         fill(peer as u8).await;
     }
     let (peak, now) = (served.kib("VmHWM"), served.kib("VmRSS"));

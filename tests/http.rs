@@ -205,7 +205,7 @@ async fn a_client_that_reconnects_before_the_first_event_misses_nothing() {
     }
 }
 
-/// Reads a few events at a time and reconnects in between, while another task publishes.
+/// Reads a few events at a time, reconnecting in between, while somebody publishes.
 async fn resumed(filter: &str, topics: &'static [&'static str], rounds: usize) {
     let (daemon, to) = serve(Limits::default()).await;
     let done = Arc::new(AtomicBool::new(false));
@@ -299,7 +299,7 @@ async fn what_has_left_the_cache_is_told_once_and_what_was_delivered_is_not() {
         let gap = event(&mut stream).await;
         assert!(gap.is("gap"), "{gap:?}");
         let data = gap.json();
-        // Only this topic has messages, so that the position is exact.
+        // Only this topic was published to: the position tells exactly.
         assert_eq!(data["first"].as_u64().unwrap(), sequence(&seen) + 1);
         assert_eq!((&data["cause"], &data["topic"]), (&"evicted".into(), &"g/a".into()));
         assert_eq!(data["exact"], filter == "g/a");
@@ -308,7 +308,7 @@ async fn what_has_left_the_cache_is_told_once_and_what_was_delivered_is_not() {
         let after = stream.id.clone();
         assert_eq!(sequence(&event(&mut stream).await), last + 1);
         if filter == "g/a" {
-            // A stream that resumes from the gap's own id does not report the gap again.
+            // From the gap's own id the gap is not told again.
             let mut stream = events(to, filter, after.as_ref()).events().await;
             assert_eq!(sequence(&event(&mut stream).await), last + 1);
         }
@@ -392,13 +392,15 @@ async fn streams_end_when_the_daemon_does() {
     within(stopping).await.unwrap();
 }
 
+// Whom it is for is told, and to others why not: `weir.js` passes that on.
+// It would come back without the header that says how to read it.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_end_when_the_daemon_is_dropped() {
     let (daemon, to) = serve(Limits::default()).await;
     let mut stream = events(to, "**", None).events().await;
     within(stream.block()).await.unwrap();
     drop(daemon);
-    // The remaining events may arrive or not.
+    // Perhaps they are told, perhaps not.
     while within(stream.event()).await.is_some() {}
 }
 

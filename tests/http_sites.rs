@@ -1,4 +1,4 @@
-//! The origins and the host names that a daemon accepts over HTTP, and requests that it rejects.
+//! Whose pages a daemon answers, under which names, and what it does not take.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use weir::Daemon;
 use weir::engine::Limits;
 
-/// Starts a daemon with plain HTTP, one allowed origin and one name. Returns the address of plain HTTP.
+/// A daemon with plain HTTP, a site that may ask, and a name; and the address of the first.
 async fn serve(limits: Limits) -> (Daemon, SocketAddr) {
     let loopback: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
     let builder = Daemon::builder().listen(loopback).http(loopback).limits(limits);
@@ -86,7 +86,6 @@ async fn other_sites_and_other_names_are_refused() {
     assert_eq!(within(preflight.header("origin", "https://evil.example").send()).await.status, 403);
 }
 
-// Other origins get a refusal that they can read, because `weir.js` passes it to its page.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_certificate_is_for_those_that_may_ask() {
     let (_daemon, to) = serve(Limits::default()).await;
@@ -108,7 +107,6 @@ async fn the_certificate_is_for_those_that_may_ask() {
     }
 }
 
-// A payload is kept without headers, so that its encoding would be lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn payloads_in_a_coding_are_refused() {
     let (daemon, to) = serve(Limits::default()).await;
@@ -125,7 +123,7 @@ async fn payloads_in_a_coding_are_refused() {
     drop(daemon);
 }
 
-// The upgrade has the same checks of hosts and origins as every request.
+// The upgrade is under the same rules as every request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebound_name_gets_no_web_socket() {
     let (_daemon, to) = serve(Limits::default()).await;

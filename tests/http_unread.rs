@@ -1,4 +1,4 @@
-//! The daemon's memory for HTTP clients that do not read, measured for the whole process.
+//! What clients that do not read over HTTP make a daemon hold: the process itself is looked at.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -30,8 +30,8 @@ async fn publish(to: SocketAddr, topic: &str, n: u32) {
     assert_eq!(within(post.send()).await.status, 200);
 }
 
-/// Memory that may be added to that of a daemon with a full cache, KiB. It is the budget of a quarter
-/// of the cache, the transport's buffers for some hundred streams, and the allocator's reserve.
+/// Above what the daemon holds when it has filled its cache, KiB: the budget, which is a quarter of
+/// the cache, what the transport has for some hundred streams, and what the allocator keeps.
 const MORE: u64 = 16 << 10;
 
 async fn filled(to: SocketAddr, served: &Served) -> u64 {
@@ -124,7 +124,7 @@ async fn pages_that_are_not_read() {
     bounded(&served, before, "300 times the client for browsers, compressed while it is sent");
 }
 
-// The memory of the requests themselves: 1,000 at once, with room for about 200.
+// What the requests themselves take: 1,000 at once, of which there is room for some 200.
 #[tokio::test]
 async fn requests_whose_answers_are_not_read() {
     let (_state, served, to) = served();

@@ -77,7 +77,7 @@ async fn send(stream: &mut quinn::SendStream, frames: &[DaemonFrame<'_>]) {
     }
 }
 
-/// Returns the code with which the client closes.
+/// What the client closes with.
 async fn closed(stage: &Stage) -> u64 {
     match within(stage.connection.closed()).await {
         quinn::ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
@@ -85,7 +85,7 @@ async fn closed(stage: &Stage) -> u64 {
     }
 }
 
-// Messages from the daemon.
+// What arrives.
 
 #[tokio::test]
 async fn other_topics_overtake_what_is_still_arriving() {
@@ -144,7 +144,7 @@ async fn a_stream_that_is_reset_half_way_is_a_gap_and_nothing_else() {
     }
 }
 
-// The client requests no message that is arriving, but requests the others that are missing.
+// A hole that is on its way is not asked for, and one that is not is.
 #[tokio::test]
 async fn what_is_arriving_is_not_asked_for() {
     let (_client, mut stage, mut subscription) = subscribed(Delivery::Realtime).await;
@@ -176,7 +176,7 @@ async fn what_is_arriving_is_not_asked_for() {
     assert_eq!(within(reading).await.unwrap(), [2, 4, 1]);
 }
 
-/// Frames that a daemon must not send after the begin of a message of 200,000 bytes.
+/// What a daemon does wrong, and must not: what follows the beginning of 200,000 bytes.
 fn wrong(large: &[u8]) -> Vec<(&'static str, Vec<DaemonFrame<'_>>)> {
     let all = || chunks(large).collect::<Vec<_>>();
     let with = |last: DaemonFrame<'static>| [all(), vec![last]].concat();
@@ -261,9 +261,9 @@ async fn a_broken_answer_ends_the_session() {
     }
 }
 
-// Publications to the daemon.
+// What is published.
 
-/// The frames of a stream.
+/// What comes of a stream.
 struct Published {
     stream: quinn::RecvStream,
     reader: FrameReader,
@@ -412,7 +412,7 @@ async fn the_largest_payload_goes_round_over_each_transport_in_each_mode() {
             let receipt = within(sent).await.unwrap();
             assert_eq!((came.sequence, came.count), (receipt.sequence, receipt.count));
             assert_eq!((came.digest(), receipt.digest), (Digest::of(&large), Digest::of(&large)));
-            // Late subscribers get the message when it is complete.
+            // Those who come late, when it is complete.
             let mut late = subscriber.subscribe(&topic, &options(Start::All)).await.unwrap();
             assert!(message(&mut late).await == came);
             assert!(within(subscriber.get(&topic, Which::Latest)).await.unwrap() == came);

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Names that neither may mention.
+/// What neither may mention.
 const OUTSIDE: &[&str] = &[
     "axum",
     "quinn",
@@ -43,7 +43,7 @@ fn code(text: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns whether `code` has `word` as a word of its own, or as the beginning of a path.
+/// Whether `word` stands in `code` as a word of its own, or as the beginning of a path.
 fn mentions(code: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(word).any(|(at, _)| {
@@ -53,8 +53,8 @@ fn mentions(code: &str, word: &str) -> bool {
     })
 }
 
-/// The rooms of `src`, from the lowest floor to the highest, and the rooms that each may import, which
-/// precede it. `docs/architecture.md` explains them.
+/// The rooms of `src`, from the lowest floor to the highest, and what each may import: rooms that
+/// stand before it. `docs/architecture.md` draws them.
 const ROOMS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("state", &[]),
@@ -140,7 +140,7 @@ const CLIENT: &[(&str, &[&str])] = &[
     ("connect", &["builder", "dial", "driver", "error", "handle", "session_state"]),
 ];
 
-/// The names that `lib.rs` exports at the crate's root, and their rooms.
+/// What `lib.rs` exports at the crate's root, and the room that it comes from.
 const EXPORTS: &[(&str, &str)] = &[
     ("Client", "client"),
     ("Daemon", "daemon"),

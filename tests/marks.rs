@@ -1,4 +1,4 @@
-//! `Mark`: a client that resumes names only the topics with an event after it.
+//! `Mark`: a client that goes on names the topics of which something came after it, and no other.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![cfg(feature = "daemon")]
 
@@ -84,7 +84,7 @@ async fn take(subscription: &mut Subscription, sequences: &[u64]) {
     }
 }
 
-/// Returns what a client sends to resume this subscription.
+/// What a client shows that goes on with this subscription.
 async fn shown(client: &Client, stage: &mut Stage, subscription: &Subscription) -> Shown {
     let options = SubscribeOptions::from(subscription.resume());
     subscribe(client, stage, &options, 99).await.2.unwrap()
@@ -109,13 +109,13 @@ async fn what_stands_before_a_mark_is_not_named_when_it_was_handed_out() {
     write(&mut stream, &[message(3, 1), message(1, 2), mark(30), message(2, 2)]).await;
     take(&mut news, &[1]).await;
     assert_eq!(shown(&client, &mut stage, &news).await, (since(10), named(&[("m/a", 2)])));
-    // The messages before the first mark were delivered, and the mark is not read yet.
+    // What stands before the first mark was handed out, and the mark is not read yet.
     take(&mut news, &[1]).await;
     let topics = named(&[("m/a", 2), ("m/b", 2)]);
     assert_eq!(shown(&client, &mut stage, &news).await, (since(10), topics));
     take(&mut news, &[1]).await;
     assert_eq!(shown(&client, &mut stage, &news).await, (since(20), named(&[("m/c", 2)])));
-    // A topic that was left out is named again as soon as it has an event.
+    // One that was left out is named again as soon as something of it comes.
     take(&mut news, &[2]).await;
     let topics = named(&[("m/a", 3), ("m/c", 2)]);
     assert_eq!(shown(&client, &mut stage, &news).await, (since(20), topics));
@@ -150,12 +150,12 @@ async fn in_any_order_what_is_missing_stays_named() {
     let run0 = Position { run: 0, position: 0 };
     let topics = named(&[("m/a", 2), ("m/b", 1)]);
     assert_eq!(shown(&client, &mut stage, &news).await, (run0, topics));
-    // Two messages of the second topic are missing when the mark arrives.
+    // Of the second topic two are still under way when the mark comes.
     write(&mut stream, &[head(2, 2), mark(20), topic(3, "m/c"), message(3, 1)]).await;
     take(&mut news, &[1]).await;
     let topics = named(&[("m/b", 1), ("m/c", 2)]);
     assert_eq!(shown(&client, &mut stage, &news).await, (since(20), topics));
-    // One arrives on a stream of its own, the other never.
+    // One comes on a stream of its own, the other never.
     let own = [DaemonFrame::For { request }, topic(2, "m/b"), message(2, 2)];
     let mut own = stage.stream(&own).await;
     own.finish().unwrap();
@@ -217,8 +217,8 @@ async fn more_topics_than_a_list_can_hold_are_resumed() {
     assert_eq!(topics, rest);
 }
 
-/// The daemon's half, with 30,000 topics whose names have 65 characters, 2.5 MB in all. A client that
-/// resumes names only those of the last one or two thousand, and misses and repeats nothing.
+/// The daemon's half: of 30,000 topics with names of 65 characters, which would be 2.5 MB, a client
+/// that comes back names those of the last thousand or two, and misses and repeats nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_of_a_real_daemon_comes_back_to_any_number_of_topics() {
     const TOPICS: usize = 30_000;

@@ -1,4 +1,4 @@
-//! QUIC's streams have no order among each other: related frames may arrive in any order.
+//! QUIC's streams have no order among each other: what belongs together may come in any.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -11,8 +11,9 @@ use staged::{Stage, staged};
 use weir::wire::{ClientFrame, DaemonFrame};
 use weir::{Client, SubscribeOptions, Trust};
 
-// `weir sub --from all` failed one time in five: "the session is over: closed by this client". The
-// first stream of a subscription arrived before the answer to the subscribe, and was taken for it.
+// Found by `weir sub --from all`, one time in five: "the session is over: closed by this client".
+// The first stream of a subscription had come before the answer to the subscribe, and was taken
+// for the answer.
 #[tokio::test]
 async fn a_subscriptions_first_message_may_overtake_the_answer_to_its_question() {
     let (endpoint, hash) = staged();

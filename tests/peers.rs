@@ -115,7 +115,7 @@ async fn a_version_that_is_not_spoken_is_named() {
 async fn the_second_publishing_stream_brings_room_for_a_hundred() {
     let daemon = daemon().await;
     let raw = Raw::greeted(&daemon).await;
-    // None of the streams ends: only the daemon can allow more.
+    // None of them ends: room comes from the daemon's word alone.
     let mut open = Vec::new();
     while open.len() < 100 {
         let mut stream = within(raw.connection.open_uni()).await.unwrap();
@@ -225,7 +225,7 @@ async fn errors_of_connecting_say_what_to_do() {
     }
 }
 
-// Once, a topic that had just been forgotten was never emptied, and all subscriptions waited for that.
+// A topic that had just been forgotten was never buried, and everybody waited for that, for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_asked_for_and_comes_again_stops_nobody() {
     let mut limits = weir::engine::Limits::default();

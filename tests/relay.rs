@@ -86,7 +86,7 @@ async fn a_reconnect_misses_and_repeats_nothing() {
         for n in 0..9 {
             daemon.publish(topics[n % 3], format!("{round} {n}")).unwrap();
         }
-        // Disconnects before the end; the first time before it has received a message.
+        // Leaves in the middle of things; the first time before it has heard anything.
         let read = if round == 5 { 54 - seen.len() } else { round as usize * 2 };
         for _ in 0..read {
             seen.push(message(&mut subscription).await.payload);
@@ -98,8 +98,8 @@ async fn a_reconnect_misses_and_repeats_nothing() {
     assert_eq!(seen, all);
 }
 
-// The daemon ends a session that declares too many topics. The client refuses the publication before
-// that.
+// The daemon ends a session that declares more topics than it may: the client does not let it come
+// to that.
 #[tokio::test]
 async fn one_topic_too_many_is_refused_and_the_session_goes_on() {
     let daemon = daemon().await;
@@ -130,8 +130,8 @@ async fn sessions_of_one_builder_are_producers_of_their_own() {
     }
 }
 
-// The crowd test found this. A topic without a message during a session was missing in the next
-// resume, and was sent again from its beginning.
+// Found by a crowd of peers that came and went: a topic that did not move during a session was
+// left out of the next resume, and came again from its beginning.
 #[tokio::test]
 async fn a_topic_that_rests_through_a_session_is_not_repeated_after_it() {
     let daemon = daemon().await;
@@ -172,7 +172,7 @@ async fn binary_and_large_payloads_come_back_unchanged() {
         let text = error.to_string();
         assert!(matches!(error, PublishError::TooLarge { .. }), "{text}");
         assert!(text.contains(&limit.to_string()), "{text}");
-        // The session continues.
+        // The session goes on.
         client.publish("big", "small").await.unwrap();
     }
 }
@@ -283,7 +283,7 @@ async fn a_subscription_that_is_given_up_before_it_stands_is_none() {
         let client = client(&daemon, transport).await;
         for delivery in [Delivery::Ordered, Delivery::Unordered, Delivery::Realtime] {
             let options = SubscribeOptions { delivery, ..SubscribeOptions::default() };
-            // As many as there is room for; requests are answered in order.
+            // As many as there is room for; what is asked for is done in its order.
             for _ in 0..256 {
                 assert!(client.subscribe("a", &options).now_or_never().is_none(), "it has to wait");
             }

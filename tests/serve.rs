@@ -1,5 +1,5 @@
-//! `weir serve` and `weir sub` in difficult surroundings: the environment, signals, a full disk, an
-//! unread pipe.
+//! `weir serve` and `weir sub` where their surroundings are not as they should be: the
+//! environment, signals, the disk, a pipe that nobody reads.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -1,8 +1,8 @@
-//! All attacks that the daemon has to withstand, at once, next to honest peers.
+//! Every attack that the daemon is to bear, all at once, beside peers that keep their promises.
 //!
-//! The test takes 20 s. For the figures set `WEIR_SIEGE_SECONDS=600`, `WEIR_BIN` to the release build,
-//! and `--nocapture` for the tables. The test asserts the losses of the honest pairs, and the daemon's
-//! memory. It prints times, because these depend on the load of the machine.
+//! 20 s long; `WEIR_SIEGE_SECONDS=600` for the figures, with `WEIR_BIN` for the release's build and
+//! `--nocapture` for the tables. What the honest pairs lose, and what the daemon holds, is asserted;
+//! times are printed, as they depend on what else the machine does.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 // Megabytes and milliseconds, to print.
@@ -33,9 +33,9 @@ use weir::Transport;
 /// The daemon's cache; a quarter of it is the budget for what peers make it hold.
 const CACHE_MIB: u64 = 32;
 
-/// Memory beside the cache that a session over QUIC may take, KiB: its receive window of 2 MiB and its
-/// send window of 2 MiB. The second value is for WebSocket, which has no such windows. The third is
-/// for a connection over HTTP, whose transport holds 64 KiB, and its TLS as much.
+/// What a session over QUIC may make the daemon hold beside the cache, KiB: its receive window of
+/// 2 MiB and its send window of 2 MiB; one over WebSocket, which has no such windows; and a
+/// connection over HTTP, whose transport holds 64 KiB, and its TLS as much.
 const QUIC_KIB: u64 = 4 << 10;
 const WEBSOCKET_KIB: u64 = 1 << 10;
 const HTTP_KIB: u64 = 128;
@@ -201,9 +201,9 @@ fn every_attack_at_once_beside_an_honest_pair() {
     let ticks = (ticks(&served.child.id().to_string()), ticks("self"));
     let (begun, rss, late) = (Instant::now(), Vec::new(), Vec::new());
     let mut watch = Watch { served, pairs, newcomer, siege, begun, ticks, rss, late };
-    // Times are in milliseconds. `late` is the delay of the 99th of a hundred publications before it
-    // reached the client. `cpu` is the daemon's share of one processor and `test` that of this process,
-    // in per cent. `drops` counts the packets for which the daemon's socket had no room.
+    // Times are in milliseconds, `late` is what the 99th of a hundred publications was late by before
+    // it reached the client, `cpu` the daemon's share of one processor and `test` that of this
+    // process, in per cent, `drops` the packets that the daemon's socket had no room for.
     println!("alone");
     Watch::head();
     let mut before = watch.watch(alone, alone);

@@ -1,4 +1,4 @@
-//! A subscriber that does not read costs neither the other subscribers nor the daemon anything.
+//! A subscriber that does not read costs nobody anything: not the others, not the daemon.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -26,7 +26,7 @@ fn payload(n: u64) -> Vec<u8> {
     payload
 }
 
-/// Reads to the last message. Returns the number of messages, and of those reported as gaps.
+/// Reads to the last message: how many came, and how many were told as gaps.
 async fn read(mut subscription: Subscription, progress: Arc<AtomicU64>) -> (u64, u64) {
     let (mut next, mut missed) = (1, 0);
     while next <= MESSAGES {

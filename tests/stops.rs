@@ -21,8 +21,8 @@ use weir::{Client, Daemon, SubscribeOptions, Transport, Trust};
 /// stays for three of its probe timeouts, 7 s.
 const LONG: Rules = Rules { delay: Duration::from_millis(400), ..CLEAN };
 
-/// The daemon promises one second for goodbyes and a quarter of a second for packets. The rest is a
-/// margin for a busy machine.
+/// What is promised is a second for goodbyes and a quarter for packets; the rest is for a machine
+/// that has other things to do.
 const SOON: Duration = Duration::from_secs(3);
 
 async fn through(network: &Lossy, daemon: &Daemon, transport: Transport) -> Client {
@@ -31,7 +31,7 @@ async fn through(network: &Lossy, daemon: &Daemon, transport: Transport) -> Clie
     within(builder.connect()).await.unwrap()
 }
 
-// Once, the stop took 11.2 s after one subscriber had not read for 4 s.
+// 11.2 s after one subscriber had stood still for 4 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_does_not_wait_for_the_timers_of_the_worst_path_nor_keep_its_port() {
     for transport in [Transport::Quic, Transport::WebTransport] {
@@ -102,7 +102,7 @@ async fn a_daemon_gives_answers_that_nobody_reads_two_seconds_and_no_more() {
     assert!(rest.len() < 16 << 20, "it was all there");
 }
 
-// Once, the listeners ended, but existing connections were served further.
+// Its listeners were gone; the connections that stood were served on.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_is_dropped_serves_nobody_any_more() {
     let daemon = Daemon::builder().listen(LOOPBACK).http(LOOPBACK).spawn().await.unwrap();
@@ -121,7 +121,7 @@ async fn a_daemon_that_is_dropped_serves_nobody_any_more() {
         assert!(head.starts_with(b"HTTP/1.1 "));
     }
     drop(daemon);
-    // The client does not notice the end by being idle, because it continues to send requests.
+    // It is not told by being idle: it goes on asking.
     within(async {
         while get(&mut kept, "/v1/topics/none").await.is_ok() {
             match kept.read(&mut [0; 4096]).await {

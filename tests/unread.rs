@@ -1,4 +1,4 @@
-//! The bytes that wait between a daemon and a peer that does not read, or whose packets are lost.
+//! What waits between a daemon and a peer that is not read, or not heard: counted byte by byte.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -19,7 +19,7 @@ use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader};
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// Returns how often the peer has reported that the window of the connection, or of a stream, is full.
+/// Times that a peer of ours has said that it may not go on: on the connection, or on a stream.
 fn blocked(connection: &quinn::Connection) -> u64 {
     let frames = connection.stats().frame_tx;
     frames.data_blocked + frames.stream_data_blocked
@@ -31,7 +31,7 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Writes the same bytes repeatedly until the daemon's window is full. Returns the number of bytes.
+/// Writes the same again and again until the daemon lets no more of it come: how much it let.
 async fn fill(connection: &quinn::Connection, tx: &mut quinn::SendStream, bytes: &[u8]) -> usize {
     let (before, mut taken) = (blocked(connection), 0);
     within(async {
@@ -76,15 +76,14 @@ async fn of_who_says_no_hello_256_kib_are_taken_over_all_streams_and_10_s_are_wa
 // It does not read its answers: so nothing more of it is read.
 #[tokio::test]
 async fn of_a_session_2_mib_wait_to_be_read_and_1_mib_of_them_on_a_stream() {
-    // The bytes that the daemon reads before it has too many answers, and for which it opens the window
-    // again.
+    // What is read before there are too many answers, and is let again.
     const READ: usize = 256 * KIB;
     let daemon = daemon().await;
     let mut transport = quinn::TransportConfig::default();
     transport.stream_receive_window((16_u32 << 10).into());
     let mut raw = Raw::with(daemon.local_addr(), transport).await.greet().await;
     let stats = || raw.connection.stats();
-    // The daemon opens the connection's window after the hello.
+    // It hears that it is no newcomer any more.
     within(until(|| stats().frame_rx.max_data > 0)).await;
     // All of it is refused, at length.
     let declare = encoded(&[ClientFrame::Topic { alias: 1, name: "a" }]);
@@ -113,9 +112,8 @@ fn payload(n: u64) -> Vec<u8> {
     payload
 }
 
-// A peer opens a window of 64 MiB, and its packets are lost. When they arrive again, it receives what
-// waits in its session, although the cache has evicted it. It does not receive what waited in the
-// cache.
+// It lets 64 MiB come, and nothing of what it says is heard. What waits for it in the session comes
+// when it is heard again, although the cache has long lost it; what waits in the cache does not.
 #[tokio::test]
 async fn what_is_sent_and_not_acknowledged_is_2_mib_and_the_rest_waits_in_the_cache() {
     const MESSAGES: u64 = 12 * KIB as u64;

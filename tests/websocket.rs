@@ -173,8 +173,8 @@ async fn everything_may_go_out_in_one_message_and_counts_up_to_what_is_damaged()
     assert_eq!(daemon.publish("demo/a", "x").unwrap().sequence, 2);
 }
 
-// The daemon sends `For` whenever the request changes, and only then. Frames without a request may be in
-// between.
+// The daemon says whom messages are for whenever that changes, and only then; whatever is for
+// nobody in particular may stand between.
 #[tokio::test]
 async fn subscriptions_and_answers_share_the_channel_and_are_told_apart() {
     const EACH: u64 = 300;
@@ -247,8 +247,8 @@ async fn subscriptions_and_answers_share_the_channel_and_are_told_apart() {
     }
 }
 
-// One channel has no flow control for each subscription. A subscription that is not read is ended, and
-// made again. The application notices nothing.
+// There is no flow control for each subscription on one channel: a subscription that is not read
+// gives up its place and asks again, and nobody notices but the daemon.
 #[tokio::test]
 async fn a_slow_subscription_holds_nobody_up_and_misses_nothing() {
     const MESSAGES: u64 = 600;
@@ -263,7 +263,7 @@ async fn a_slow_subscription_holds_nobody_up_and_misses_nothing() {
         daemon.publish(topic, format!("{n:>20000}")).unwrap();
     }
     daemon.publish("other", "small").unwrap();
-    // 12 MB wait for the slow subscription, which may hold a twelfth of it. All others continue.
+    // 12 MB wait for the slow one, a twelfth of which it may hold; all others go on.
     for n in 1..=MESSAGES {
         assert!(message(&mut fast).await.payload == format!("{n:>20000}"));
     }

@@ -1,5 +1,5 @@
-//! The codec of `weir/1` returns frames or errors for all bytes. It never panics, it can encode every
-//! frame that it accepts, and the result does not depend on how the bytes are cut into pieces.
+//! Whatever bytes arrive, the codec of `weir/1` gives frames or errors: it never panics, what it
+//! accepts it can write, and how the bytes were cut into pieces changes nothing.
 #![allow(clippy::unwrap_used)]
 
 #[path = "vectors/arbitrary.rs"]
@@ -52,8 +52,7 @@ fn body(stream: &[u8]) -> Bytes {
     frames.remove(0)
 }
 
-// Decodes in both directions. A decoded frame is encoded in its shortest form, and decodes to the same
-// frame.
+// Decodes both ways. What decodes is written again, in its shortest form, as the same frame.
 fn survives(bytes: &[u8]) -> Result<(), TestCaseError> {
     if let Ok(frame) = ClientFrame::decode(bytes) {
         let again = client_bytes(&frame);

@@ -37,7 +37,7 @@ fn vectors(name: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-// Returns `frames.json`. Writes it first if the environment requests that.
+// `frames.json`, once it is written anew if that is asked for.
 fn frames_json() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {
@@ -67,7 +67,7 @@ fn body(stream: &[u8]) -> Bytes {
     frame
 }
 
-// Returns the required content of `frames.json`: one line for each vector.
+// What `frames.json` must be: one line a vector.
 fn golden() -> String {
     let mut lines = Vec::new();
     let mut line = |name: &str, to: &str, (frame, fields): (&str, String), bytes: &[u8]| {
@@ -100,8 +100,8 @@ fn frames_are_the_golden_bytes() {
     assert_eq!(have.len(), want.len(), "frames.json is longer or shorter than frames.rs");
 }
 
-// The bytes of the file decode to the frame that encodes to them, independent of the file's text. The
-// path that shares payloads encodes publications and messages to the same bytes.
+// From the file's side: its bytes decode to the frame that encodes to them, whatever the text of
+// the file. Publications and messages also come out of the path that shares their payloads.
 #[test]
 fn golden_bytes_are_the_frames() {
     let mut names = BTreeSet::new();
@@ -140,7 +140,7 @@ fn golden_bytes_are_the_frames() {
     }
 }
 
-// serde passes an enum's variants to the deserializer. This one only records them.
+// serde tells an enum's variants to whatever deserializer it meets: this one only listens.
 struct Listen<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> de::Deserializer<'de> for Listen<'_> {

@@ -36,7 +36,7 @@ pub enum NameError {
     #[error("a topic or filter may not contain control characters")]
     Control,
     /// A topic contains `*`.
-    #[error("`*` is for filters only: publish to one topic, such as `demo/a`")]
+    #[error("`*` is for filters only: name one topic, such as `demo/a`")]
     WildcardInTopic,
     /// A segment of a filter has `*` beside other characters, or `**` is not the last segment.
     #[error("in a filter `*` matches one whole segment, and a final `**` all remaining segments")]

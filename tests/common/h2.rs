@@ -1,5 +1,5 @@
-//! A hand-made HTTP/2 client (RFC 9113) without TLS. It does nothing by itself: the test opens windows,
-//! answers pings, and reads.
+//! A hand-made HTTP/2 client (RFC 9113) without TLS, that does no more than it is told: it opens no
+//! window, answers no ping, and reads when it is asked to.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ impl Frame {
     pub fn status(&self) -> u16 {
         assert_eq!(self.kind, HEADERS);
         let fields: &[u8] = match self.payload[0] {
-            // A change of the table's size precedes the fields.
+            // A change of the table's size comes first.
             0x20..=0x3f => &self.payload[1..],
             _ => &self.payload,
         };
@@ -126,7 +126,7 @@ impl H2 {
         self.send(DATA, u8::from(ends), stream, bytes).await;
     }
 
-    /// Opens the window of a stream by `bytes`. Stream 0 is the connection.
+    /// Lets so many bytes more of a stream come; 0 is the connection.
     pub async fn widen(&mut self, stream: u32, bytes: u32) {
         self.send(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes()).await;
     }
@@ -159,7 +159,7 @@ impl H2 {
         }
     }
 
-    /// Acknowledges pings and settings, and returns the next other frame.
+    /// Says that a ping, or settings, have come, and gives the next other frame.
     pub async fn polite(&mut self) -> Option<Frame> {
         loop {
             let frame = self.frame().await?;

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 use weir::Transport;
 use weir::wire::{self, ClientFrame, DaemonFrame, Delivery, FrameReader, Lag, ProducerId, Start};
 
-/// An item that has arrived.
+/// What came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     Frame(Bytes),
@@ -39,7 +39,7 @@ enum Way {
     WebSocket(Sink),
 }
 
-/// The stream for a publication.
+/// Where a publication goes.
 pub enum Out {
     Quic(quinn::SendStream),
     WebTransport(wtransport::SendStream),
@@ -49,13 +49,13 @@ pub enum Out {
 pub struct Hand {
     way: Way,
     heard: mpsc::UnboundedReceiver<Heard>,
-    // Items that were received while the test waited for those of another request.
+    // Heard already, for others than those who asked.
     kept: VecDeque<Heard>,
     reader: AbortHandle,
     gate: watch::Sender<bool>,
 }
 
-// Passes on what arrives, and decides whether it is read.
+// Where what is heard goes, and whether it is to be read.
 #[derive(Clone)]
 struct Ear {
     tell: mpsc::UnboundedSender<Heard>,
@@ -151,7 +151,7 @@ impl Hand {
         Some(self)
     }
 
-    /// Sets whether this reads.
+    /// Reads nothing more, or goes on reading.
     pub fn listen(&self, listens: bool) {
         self.gate.send_replace(listens);
     }
@@ -182,7 +182,7 @@ impl Hand {
         assert!(matches!(decode(&frame), DaemonFrame::Subscribed { .. }), "{:?}", decode(&frame));
     }
 
-    /// Returns the next item for a request. 0 is the control stream.
+    /// The next that comes for a request, 0 for control.
     pub async fn next(&mut self, request: u32) -> What {
         if let Some(at) = self.kept.iter().position(|(of, _)| *of == request) {
             return self.kept.remove(at).unwrap().1;
@@ -213,7 +213,7 @@ impl Hand {
         }
     }
 
-    /// Returns whether the test has taken all that has arrived for a request.
+    /// Whether nothing has come for a request that was not taken.
     pub fn is_quiet(&mut self, request: u32) -> bool {
         while let Ok(heard) = self.heard.try_recv() {
             self.kept.push_back(heard);

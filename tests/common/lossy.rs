@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant};
 
-/// The treatment of packets in one direction.
+/// What a direction does to packets.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
     /// Share lost, in runs of `burst` on average.
@@ -31,10 +31,10 @@ pub const CLEAN: Rules =
 
 pub const ROUGH: Rules = Rules { loss: 0.05, burst: 1.5, reorder: 0.05, duplicate: 0.06, ..CLEAN };
 
-/// All packets are lost.
+/// Nothing comes through.
 pub const DEAD: Rules = Rules { loss: 1.0, burst: 1e12, ..CLEAN };
 
-/// Maximum time for which a packet is held back to be overtaken.
+/// The latest that what is held back goes on, if nobody overtakes it.
 const HELD: Duration = Duration::from_millis(20);
 
 /// SplitMix64.
@@ -74,7 +74,7 @@ pub struct Lossy {
 }
 
 impl Lossy {
-    /// Starts a thread that forwards packets between the server and the peers that send to its address.
+    /// Between whoever sends to its address and the server; in a thread of its own.
     pub fn start(server: SocketAddr, rules: Rules) -> Self {
         let given = std::env::var("WEIR_SEED").ok().map(|seed| seed.parse().unwrap());
         let seed = given.unwrap_or_else(|| RandomState::new().hash_one(0));
@@ -250,7 +250,7 @@ impl Path {
         self.under_way.insert((at, self.sent), packet);
     }
 
-    // Forwards the packets that enough others have overtaken, or that have waited long enough.
+    // What has been overtaken by as many as it was to be, or has waited long enough, goes on.
     fn release(&mut self, now: Instant, overtaken: u64) {
         let delay = self.rules.lock().unwrap().delay;
         let mut waiting = Vec::new();

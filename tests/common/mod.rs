@@ -129,7 +129,7 @@ pub struct Served {
     pub server: String,
     pub hash: String,
     pub next: String,
-    /// The address of plain HTTP, if the test has enabled it.
+    /// The address of plain HTTP, if it was asked for.
     pub http: Option<std::net::SocketAddr>,
 }
 

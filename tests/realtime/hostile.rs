@@ -1,4 +1,4 @@
-//! Peers that misuse datagrams. At most their own session ends; others notice nothing.
+//! Peers that misuse datagrams: it costs them their session at most, and nobody else anything.
 
 use crate::common::{client, daemon, daemon_with, within};
 use crate::raw::{Raw, encoded, hello};
@@ -23,7 +23,7 @@ fn repair(holes: &[(u64, u64)]) -> ClientFrame<'static> {
     ClientFrame::Repair { subscription: 1, topic: 1, holes: holes.to_vec() }
 }
 
-// Returns a peer whose subscription is acknowledged.
+// One that has subscribed, and been told so.
 async fn subscribed(daemon: &Daemon, filter: &str) -> Raw {
     let mut raw = Raw::greeted(daemon).await;
     raw.send(&[realtime(1, filter)]).await;
@@ -62,8 +62,8 @@ async fn a_datagram_before_the_hello_is_as_good_as_lost() {
     assert!(matches!(DaemonFrame::decode(&welcome), Ok(DaemonFrame::Welcome { .. })));
     let pong = raw.frame().await;
     assert!(matches!(DaemonFrame::decode(&pong), Ok(DaemonFrame::Pong { .. })));
-    // A publication with an undeclared alias is ignored. Then it is sent correctly. It counts once,
-    // also if the daemon reads the first one after the hello.
+    // An alias that was not declared: ignored. Then the same once more, properly. It counts once,
+    // also if the daemon came to read the first after the hello.
     raw.connection.send_datagram(encoded(&early[1..]).into()).unwrap();
     raw.connection.send_datagram(encoded(&early).into()).unwrap();
     let acknowledged = within(raw.connection.read_datagram()).await.unwrap();
@@ -84,7 +84,7 @@ async fn a_million_repairs_take_nothing_from_the_others() {
     pump(&mut tally, &mut news, 1000, 50, |n| publish(&daemon, "a", n, 500)).await;
     let everything = encoded(&[repair(&[(1, 3), (5, 900), (950, u64::MAX)])]);
     let connection = raw.connection.clone();
-    // The peer reads none of the answers to its repairs.
+    // It reads nothing of what it asks for.
     let datagram: Bytes = everything.repeat(1000 / everything.len()).into();
     let asking = tokio::spawn(async move {
         for _ in 0..10_000 {
@@ -148,7 +148,7 @@ async fn what_was_forgotten_is_told_to_who_asks_for_it() {
     }
 }
 
-// The head at the end of a burst is sent although older messages are repaired after it.
+// The head that covers the end of a burst is told though older messages are repaired after it.
 #[tokio::test]
 async fn a_repair_does_not_hide_the_head() {
     let daemon = daemon().await;
@@ -168,8 +168,8 @@ async fn a_repair_does_not_hide_the_head() {
     assert_eq!(head.await, 5);
 }
 
-// A head costs a packet, and most messages are not lost. So the head of a message that is acknowledged
-// in time is sent late. The test repeats until one is, because a busy machine may be too slow.
+// Telling of it costs a packet, and most are not lost. Until it stands alone, and is acknowledged
+// as fast as it should be: on a machine that is busy it may not be.
 #[tokio::test]
 async fn of_one_that_has_arrived_the_head_is_told_late() {
     const LATE: std::time::Duration = std::time::Duration::from_secs(1);

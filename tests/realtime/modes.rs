@@ -1,4 +1,4 @@
-//! The guarantees of each mode, on each transport with datagrams.
+//! What a subscriber can rely on in each mode, on each transport that has datagrams.
 
 use crate::common::{TRANSPORTS, daemon, within};
 use crate::lossy::{CLEAN, DEAD, Lossy, ROUGH};
@@ -53,7 +53,7 @@ async fn over_websocket_all_modes_come_in_order() {
         for sequence in 1..=500 {
             assert_eq!(tally.next(&mut subscription).await.unwrap().sequence, sequence);
         }
-        // Over this transport, publications that use datagrams elsewhere use a stream.
+        // What is published in datagrams elsewhere goes by stream here.
         let accepted = client.send_realtime(&topic, content(&topic, 501, 50)).await.unwrap();
         within(accepted).await.unwrap();
         assert_eq!(tally.next(&mut subscription).await.unwrap().sequence, 501);
@@ -125,7 +125,7 @@ async fn many_topics_and_those_that_begin_meanwhile() {
         (0..100).for_each(|n| publish(&daemon, &topic(n), 1, 60));
         let mut subscription =
             client.subscribe(&filter, &options(Delivery::Realtime)).await.unwrap();
-        // Half of the topics begin now; the others continue with their second message.
+        // Half of them begin now; the others go on with their second message.
         let (mut tally, mut last) = (Tally::default(), BTreeMap::new());
         last.extend((0..100).map(|n| (n, 1)));
         pump(&mut tally, &mut subscription, 2000, 100, |n| {
@@ -140,7 +140,7 @@ async fn many_topics_and_those_that_begin_meanwhile() {
     }
 }
 
-// A topic's only message is lost. No later message shows the hole.
+// A topic's only message: nothing comes after it that would show the hole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_of_a_burst_is_missed_too() {
     let daemon = daemon().await;

@@ -1,4 +1,4 @@
-//! Rare events of a network, produced by a hand-made daemon.
+//! What a network does once in a thousand times, from a daemon that does it on purpose.
 
 use crate::common::{gap, message, within};
 use crate::staged::{Stage, staged};
@@ -59,11 +59,11 @@ async fn sequences(subscription: &mut Subscription, count: usize) -> Vec<u64> {
     sequences
 }
 
-// Returns the holes of the client's next repair in a datagram.
+// The next of the client's datagrams that asks: what for.
 async fn asked(stage: &Stage) -> Vec<(u64, u64)> {
     loop {
         let datagram = within(stage.connection.read_datagram()).await.unwrap();
-        // The length precedes the frame.
+        // Its length stands before it.
         if let Ok(ClientFrame::Repair { holes, .. }) = ClientFrame::decode(&datagram[1..]) {
             return holes;
         }
@@ -74,7 +74,7 @@ fn datagram(frames: &[DaemonFrame<'_>]) -> Bytes {
     frames.iter().map(DaemonFrame::to_bytes).collect::<Vec<_>>().concat().into()
 }
 
-// Once, only one of three gaps was reported, and the others counted as reported.
+// One gap was told of three, and the others were taken for told.
 #[tokio::test]
 async fn what_was_not_handed_out_is_not_taken_for_had() {
     let (endpoint, hash) = staged();
@@ -115,7 +115,7 @@ async fn what_is_missing_when_a_topic_begins_anew_is_told() {
     }
     let first = message(&mut subscription).await;
     assert_eq!((first.sequence, first.epoch), (1, 20));
-    // A message that overtook the announcement of its topic, and an older announcement that is late.
+    // What overtook the announcement of its topic, and an older one that comes late.
     let late = [DaemonFrame::For { request }, named(1, 1), said(1, 5), said(3, 1), said(2, 2)];
     stage.connection.send_datagram(datagram(&late)).unwrap();
     assert_eq!(message(&mut subscription).await.sequence, 2);
@@ -161,7 +161,7 @@ async fn holes_are_asked_for_in_datagrams_and_then_on_the_control_stream() {
     assert_eq!((stats.repaired, stats.late), (3, 0));
 }
 
-// A datagram without valid frames ends the session, like every other violation of the protocol.
+// A datagram that is no frames ends the session, as anything else that breaks the protocol.
 #[tokio::test]
 async fn a_daemon_that_sends_damaged_datagrams_is_left() {
     for damaged in [&b"x"[..], &[0], &[1, 0x63], &[2, 1, 1, 5]] {

@@ -1,5 +1,5 @@
-//! Records the events of a subscription. Each sequence arrives once, with the published content, or is
-//! reported as a gap, but not both.
+//! Keeps the books of a subscription: each sequence comes once, with what was published under it,
+//! or is told as a gap, and not both.
 
 use crate::common::within;
 use crate::lossy::{CLEAN, Lossy};
@@ -24,14 +24,14 @@ pub(crate) fn options(delivery: Delivery) -> SubscribeOptions {
     SubscribeOptions { delivery, ..SubscribeOptions::default() }
 }
 
-/// Returns the content of a topic's n-th message, with `size` bytes.
+/// What is published as a topic's n-th message, so many bytes.
 pub(crate) fn content(topic: &str, n: u64, size: usize) -> Bytes {
     let mut bytes = format!("{topic} {n} ").repeat(1 + size / 4).into_bytes();
     bytes.truncate(size);
     bytes.into()
 }
 
-/// Publishes the n-th message of a topic, which has no other publisher.
+/// Publishes the n-th message of a topic; nobody else publishes to it.
 pub(crate) fn publish(daemon: &Daemon, topic: &str, n: u64, size: usize) {
     let receipt = daemon.publish(topic, content(topic, n, size)).unwrap();
     assert_eq!(receipt.sequence, n);
@@ -39,7 +39,7 @@ pub(crate) fn publish(daemon: &Daemon, topic: &str, n: u64, size: usize) {
 
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    // By topic and epoch: the received sequences, and those reported as gaps.
+    // By topic and epoch: what came, what was told.
     came: BTreeMap<(String, u64), BTreeSet<u64>>,
     told: BTreeMap<(String, u64), BTreeMap<u64, GapCause>>,
     pub(crate) messages: u64,
@@ -101,7 +101,7 @@ impl Tally {
         message
     }
 
-    /// Reads until `total` sequences have arrived, or were reported as gaps.
+    /// Reads until so many sequences have come or were told.
     pub(crate) async fn until(&mut self, subscription: &mut Subscription, total: u64) {
         while self.total() < total {
             self.next(subscription).await;

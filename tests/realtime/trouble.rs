@@ -40,7 +40,7 @@ async fn a_network_that_all_but_fails_and_recovers() {
     }
 }
 
-// More datagrams than fit the client's queue: the others count as lost, and are requested.
+// More than fits in what waits to be read: the rest is as good as lost, and asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_rests_gets_everything_afterwards() {
     const MESSAGES: u64 = 10_000;
@@ -113,7 +113,7 @@ async fn what_is_past_its_deadline_is_told_and_nothing_is_silent() {
         );
         assert!(tally.missed > 0 && tally.messages > 500);
         assert_eq!(tally.causes(), [GapCause::Late]);
-        // A subscription without a deadline receives all messages.
+        // Who does not hurry gets all of it.
         let patient = SubscribeOptions { start: Start::All, ..options(Delivery::Realtime) };
         let mut subscription = client.subscribe("late", &patient).await.unwrap();
         let mut tally = Tally::default();
@@ -157,7 +157,7 @@ async fn stopped_with_holes_and_resumed_nothing_is_missed_or_repeated() {
             published += 1;
             publish(&daemon, topics[published as usize % 2], published.div_ceil(2), 80);
         }
-        // Disconnects while a hundred messages are still missing.
+        // Leaves in the middle of things, with a hundred more to come.
         let most = if round == 11 { published } else { published - 100 };
         while tally.total() < most {
             tally.next(&mut subscription).await;
@@ -184,9 +184,9 @@ async fn an_idle_subscriber_wakes_up_to_the_first_message_in_a_while() {
     tally.assert_all("idle", 20);
 }
 
-// The last message and its repeat are lost, on a path that has lost nothing before, and nothing follows
-// that shows it. The head arrives soon, and not as late as for acknowledged messages. On a busy machine
-// this has to happen at least once.
+// The last message and its repeat are lost, on a path that has lost nothing before: nothing follows
+// that would tell of it. Soon, not when heads of what has arrived are told: at least once, on a
+// machine that is busy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_message_is_told_of_though_it_stood_alone() {
     for transport in BOTH {
@@ -202,7 +202,7 @@ async fn the_last_message_is_told_of_though_it_stood_alone() {
             for n in 1..=3 {
                 publish(&daemon, &topic, n, 100);
                 tally.until(&mut subscription, n).await;
-                // Long enough for a burst of its own, and for the topic's announcement.
+                // Long enough for it to stand alone, and for the topic to be known.
                 tokio::time::sleep(Duration::from_millis(150)).await;
             }
             let (_, lost) = lossy.counts();

@@ -1,4 +1,4 @@
-//! The data on its way to subscribers with small windows, or whose packets are lost for a while.
+//! Subscribers that let little come, or are not heard for a while: what is under way to them, counted.
 
 use crate::common::{daemon, within};
 use crate::lossy::{CLEAN, DEAD, Lossy};
@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use weir::wire::{self, ClientFrame, DaemonFrame, Delivery, FrameReader};
 
-/// Long enough for anything that is not blocked, which would arrive within milliseconds.
+/// What came without a bound would come within milliseconds.
 const LONG: Duration = Duration::from_millis(500);
 
 async fn subscribed(
@@ -26,7 +26,7 @@ async fn subscribed(
     raw
 }
 
-/// Accepted streams whose windows allow only their first 64 bytes.
+/// Streams that have come, of which no more is let come than their first 64 bytes.
 #[derive(Default)]
 struct Streams {
     small: Vec<quinn::RecvStream>,
@@ -34,7 +34,7 @@ struct Streams {
 }
 
 impl Streams {
-    /// Adds an accepted stream.
+    /// Takes one that has come.
     async fn take(&mut self, mut stream: quinn::RecvStream) {
         let (mut reader, mut left, mut large) = (FrameReader::new(1 << 20), 64, false);
         while left > 0 {
@@ -68,7 +68,7 @@ async fn of_an_unordered_subscription_256_streams_are_under_way_and_4_of_them_la
     let mut streams = Streams::default();
     streams.until(&raw, 256).await;
     assert_eq!((streams.small.len(), streams.large.len()), (252, 4));
-    // When the client stops one of the streams, the next of its kind arrives.
+    // When it does without one of them, the next of its kind comes.
     for large in [true, false, true, false] {
         let Streams { small, large: larges } = &mut streams;
         let of = if large { larges } else { small };
@@ -78,7 +78,7 @@ async fn of_an_unordered_subscription_256_streams_are_under_way_and_4_of_them_la
     }
 }
 
-/// Takes the messages of a reader. Returns the highest sequence that it has reported.
+/// Takes the messages that a reader has; up to where it has told, at most.
 fn take(reader: &mut FrameReader, sequences: &mut BTreeSet<u64>) -> u64 {
     let mut last = sequences.last().copied().unwrap_or_default();
     while let Some(frame) = reader.next_frame().unwrap() {
@@ -115,7 +115,7 @@ async fn datagrams_of_32_kib_wait_to_be_sent_and_then_the_cursor_does() {
     let (mut datagrams, mut streamed) = (BTreeSet::new(), BTreeSet::new());
     let mut reader = FrameReader::new(1 << 20);
     let mut stream: Option<quinn::RecvStream> = None;
-    // The stream also reports the last message, if that was sent in a datagram.
+    // The stream tells of the last of them too, if that went in a datagram.
     while take(&mut reader, &mut streamed) < MESSAGES {
         tokio::select! {
             datagram = within(raw.connection.read_datagram()) => {

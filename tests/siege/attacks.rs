@@ -1,6 +1,6 @@
-//! The attacks over sessions, each for as long as the daemon allows. The attackers represent other
-//! machines. Each has a limited rate, so that the test measures the daemon and not the processors that
-//! they share with it.
+//! The attacks over sessions, each for as long as it may. The attackers stand for other machines:
+//! each does so much a second and no more, so that it is the daemon which is measured and not the
+//! processors that they share with it.
 
 use crate::foe::{Ear, Siege, encoded};
 use crate::honest::Way;
@@ -36,7 +36,7 @@ fn publish(alias: u32, number: u64, payload: &[u8]) -> ClientFrame<'_> {
     ClientFrame::Publish { alias, number, stamp: 0, payload }
 }
 
-// Subscribes and unsubscribes all the time, in topics with publishers.
+// Subscriptions that end as soon as others begin, of topics that somebody else publishes to.
 async fn churn(siege: Arc<Siege>, attack: &'static str, ear: Ear) {
     let Some(mut foe) = siege.foe(attack, ear).await else { return };
     let mut beat = beat(50);
@@ -71,7 +71,7 @@ async fn wildcards(siege: Arc<Siege>, filter: &'static str) {
     }
 }
 
-/// Subscribes to all topics from their beginnings, and reads nothing.
+/// Everything there is, from its beginning, which nobody reads.
 async fn everything(siege: Arc<Siege>, subscriptions: u32) {
     let Some(mut foe) = siege.foe("everything, unread", Ear::Deaf).await else { return };
     let frames: Vec<_> =
@@ -133,7 +133,7 @@ async fn topics(siege: Arc<Siege>) {
         beat.tick().await;
         let names: Vec<_> = (0..10)
             .map(|n| begun.as_millis() as u64 + u64::from(turn * 10 + n))
-            // One name in a hundred matches the filters.
+            // One in a hundred is what somebody looks for.
             .map(|n| format!("t/{n:x}/{}", if n % 100 == 0 { "x" } else { "y" }))
             .collect();
         let mut frames = Vec::new();
@@ -184,7 +184,7 @@ async fn unended(siege: Arc<Siege>, attack: &'static str, begin: bool) {
     }
 }
 
-/// Publishes messages of 3 MiB: most of each at once, and then a byte a second.
+/// A message of 3 MiB, most of which comes at once, and then a byte a second.
 async fn messages(siege: Arc<Siege>) {
     let Some(mut socket) = siege.socket("messages that do not end").await else { return };
     let frames = encoded(&[
@@ -299,7 +299,7 @@ async fn repairs(siege: Arc<Siege>) {
     }
 }
 
-/// Sends gets and tops. An answer without a free stream waits in the daemon.
+/// Gets and tops. Where there is no stream for an answer, it waits in the daemon.
 async fn asks(siege: Arc<Siege>, attack: &'static str, ear: Ear) {
     let Some(mut foe) = siege.foe(attack, ear).await else { return };
     let mut beat = beat(10);
@@ -407,7 +407,7 @@ pub fn keep<F>(
     }
 }
 
-/// All attacks, without end.
+/// All of them, for ever.
 pub fn all(siege: &Arc<Siege>, way: &Way) {
     keep(siege, "churn", 2, |siege| churn(siege, "churn", Ear::Reads));
     keep(siege, "churn", 2, |siege| churn(siege, "churn, unread", Ear::Deaf));

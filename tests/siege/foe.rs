@@ -1,5 +1,5 @@
-//! Peers that attack. When the daemon ends a session, its code is counted, and the attack begins another
-//! one.
+//! Peers that attack. They bear being ended: a session that is over is counted by its code, and
+//! begun again by whoever keeps the attack up.
 
 use crate::common::tls;
 use crate::h2::H2;
@@ -32,7 +32,7 @@ impl Drop for Counted {
     }
 }
 
-/// The state that the attackers share.
+/// What the attackers share.
 pub struct Siege {
     pub server: SocketAddr,
     pub http: SocketAddr,
@@ -41,7 +41,7 @@ pub struct Siege {
     pub connections: Count,
     /// Producers, so that no two sessions have one.
     producers: AtomicU64,
-    /// Counters of each attack, and of the ends of its sessions.
+    /// What each attack has done, and how its sessions ended.
     tally: Mutex<BTreeMap<(&'static str, String), u64>>,
 }
 
@@ -101,7 +101,7 @@ impl Siege {
         encoded(&[ClientFrame::Hello { version, producer, token: None, agent: "siege" }])
     }
 
-    /// Opens a session over QUIC. Returns `None` if the daemon refuses it.
+    /// A session over QUIC; none when the daemon lets nobody in.
     pub async fn foe(self: &Arc<Self>, attack: &'static str, ear: Ear) -> Option<Foe> {
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls(wire::ALPN)).unwrap();
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -164,17 +164,17 @@ pub fn encoded(frames: &[ClientFrame<'_>]) -> Bytes {
     out.into()
 }
 
-/// How a foe treats the data that it receives.
+/// What a foe does with what it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ear {
     Reads,
-    /// It reads nothing, and its windows allow 16 KiB of each stream.
+    /// Nothing is read, and 16 KiB of each stream may come.
     Deaf,
-    /// It reads the control stream, and allows no other stream.
+    /// The control stream is read; there is no room for others.
     NoStreams,
 }
 
-/// The topic that was announced last, and its newest sequence.
+/// The topic that was heard of last, and its newest sequence.
 #[derive(Debug, Default)]
 pub struct Seen {
     pub topic: AtomicU64,
@@ -264,7 +264,7 @@ impl Drop for Foe {
 
 type Stream = TlsStream<TcpStream>;
 
-/// A session over WebSocket that reads everything.
+/// A session over WebSocket; what comes is read.
 pub struct Socket {
     attack: &'static str,
     tx: WriteHalf<Stream>,

@@ -11,20 +11,20 @@ use weir::{Client, Event, SubscribeOptions, Transport, Trust};
 const EVERY: Duration = Duration::from_millis(10);
 const SIZE: usize = 200;
 
-/// Time after which a missing message counts as lost.
+/// What has not come by then will not come.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Interval at which a reader checks whether messages are still missing.
+/// A reader looks so often whether there is more to come.
 const STEP: Duration = Duration::from_millis(200);
 
-/// The results of one pair.
+/// What one pair has seen.
 pub struct Pair {
     pub transport: Transport,
     topic: String,
     begun: Instant,
-    /// Microseconds from the planned time of each message to its arrival.
+    /// Microseconds from the moment at which each was to be sent to that at which it came.
     latencies: Mutex<Vec<u32>>,
-    /// Microseconds from the time at which the publisher sent each message to its arrival.
+    /// The same, from the moment at which the publisher came to send it.
     relayed: Mutex<Vec<u32>>,
     /// Of these, what the publisher itself was late by: other processes had the processors.
     late: Mutex<Vec<u32>>,
@@ -78,17 +78,17 @@ impl Pair {
         self.faults.lock().unwrap().clone()
     }
 
-    /// Returns the latencies since the last call.
+    /// The latencies since this was asked last.
     pub fn latencies(&self) -> Vec<u32> {
         std::mem::take(&mut *self.latencies.lock().unwrap())
     }
 
-    /// Returns the part of them after the publisher had begun to send.
+    /// Of these, what came after the publisher had begun to send.
     pub fn relayed(&self) -> Vec<u32> {
         std::mem::take(&mut *self.relayed.lock().unwrap())
     }
 
-    /// Returns the delays of the publisher since the last call.
+    /// How late the publisher was, since this was asked last.
     pub fn late(&self) -> Vec<u32> {
         std::mem::take(&mut *self.late.lock().unwrap())
     }
@@ -100,7 +100,7 @@ impl Pair {
         self.faults.lock().unwrap().push(what);
     }
 
-    /// Publishes and reads until the test stops it, and every message has arrived.
+    /// Publishes and reads until it is told to stop, and everything has come.
     pub async fn run(self: Arc<Self>, way: Way) {
         let subscriber = way.connect(self.transport).await;
         let options = SubscribeOptions::default();
@@ -109,7 +109,7 @@ impl Pair {
         let reading = tokio::spawn(self.clone().read(subscription));
         self.publish(&publisher).await;
         reading.await.unwrap();
-        // Every message arrived in these two sessions, which are still open.
+        // Everything came in these two sessions, which are still open.
         for client in [publisher, subscriber] {
             if let Err(error) = client.publish("honest/last", vec![0; SIZE]).await {
                 self.fault(format!("the session did not last: {error}"));

@@ -59,7 +59,7 @@ async fn events(siege: Arc<Siege>) {
     hold(&siege, "events, unread", &mut h2).await;
 }
 
-/// Sends bodies at 4 KiB a second, or at one byte a second.
+/// A body that comes at 4 KiB a second, or a byte.
 async fn upload(siege: Arc<Siege>) {
     let Ok(mut tcp) = TcpStream::connect(siege.http).await else { return };
     let _counted = siege.counted(|siege| &siege.connections);
@@ -90,7 +90,7 @@ async fn upload(siege: Arc<Siege>) {
     }
 }
 
-/// Opens connections that send no request, but answer pings.
+/// Connections that ask for nothing; they answer pings.
 async fn idle(siege: Arc<Siege>) {
     let (mut h2, _counted) = siege.h2(0).await;
     let closed = async { while h2.polite().await.is_some() {} };

@@ -20,7 +20,7 @@ pub(crate) const CLIENT_FRAMES: usize = 13;
 /// How many variants there are.
 pub(crate) const DAEMON_FRAMES: usize = 20;
 
-/// The values from which frames borrow.
+/// What frames borrow from.
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     n: [u64; 6],

@@ -6,7 +6,7 @@ use super::json::unhex;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The fields in order, with name and type. A variant such as `Last(u64)` has no name.
+/// Fields in order: name (none in a variant such as `Last(u64)`) and type.
 pub(crate) type Fields = Vec<(Option<String>, String)>;
 
 #[derive(Debug)]

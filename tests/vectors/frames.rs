@@ -29,7 +29,7 @@ macro_rules! frames {
     };
 }
 
-/// Frames that clients send.
+/// What clients send.
 pub(crate) fn client() -> Vec<(&'static str, ClientFrame<'static>)> {
     let hello = Digest::of(b"hello");
     let resume = Start::Resume {
@@ -133,7 +133,7 @@ pub(crate) fn client() -> Vec<(&'static str, ClientFrame<'static>)> {
     }
 }
 
-/// Frames that the daemon sends.
+/// What the daemon sends.
 pub(crate) fn daemon() -> Vec<(&'static str, DaemonFrame<'static>)> {
     let hello = Digest::of(b"hello");
     let limits = |payload, subscriptions, window| Limits { payload, subscriptions, window };
