@@ -210,7 +210,7 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
         (&["ping", at[0], at[1], "--state", missing], 1, &["weir serve", "--cert-hash"]),
         (&["ping", at[0], at[1], "--ca", "/dev/null"], 1, &["/dev/null", "PEM"]),
         (&["sub", "a**", at[0], at[1]], 1, &["one whole segment"]),
-        (&["pub", "demo/*", "x", at[0], at[1]], 1, &["`*` stands in filters only"]),
+        (&["pub", "demo/*", "x", at[0], at[1]], 1, &["`*` is for filters only"]),
         (&["pub", "$weir/x", "x", at[0], at[1]], 1, &["choose another first segment"]),
         (&["get", "demo/none", at[0], at[1]], 1, &["nothing was published"]),
         (&["serve", "--config", config], 78, &["bad.toml:2", "cache.byts", "unknown field"]),

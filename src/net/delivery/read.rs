@@ -3,7 +3,7 @@
 use super::DeliveryEnd;
 use crate::engine::{LargePayloads, ReadOptions};
 use crate::net;
-use crate::wire::{Code, Refusal};
+use crate::wire::{Code, Refusal, nonzero};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
@@ -28,7 +28,7 @@ pub(super) async fn until_woken() {
 /// The options of a read that skips messages older than `max_age` µs. 0 skips none.
 pub(crate) fn read_options(budget: usize, max_age: u64, large: LargePayloads) -> ReadOptions {
     let since = |age| net::now().saturating_sub(age);
-    let accepted_since = Some(max_age).filter(|age| *age > 0).map_or(0, since);
+    let accepted_since = nonzero(max_age).map_or(0, since);
     ReadOptions { budget, accepted_since, large }
 }
 

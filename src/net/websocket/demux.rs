@@ -101,17 +101,7 @@ impl Demux {
                     // A stream begins with `For`. A stream that continues leaves it out.
                     (Some(request), Some(if known { at + frame.len() } else { at }))
                 }
-                Ok(
-                    DaemonFrame::Topic { .. }
-                    | DaemonFrame::Message { .. }
-                    | DaemonFrame::Gap { .. }
-                    | DaemonFrame::Begin { .. }
-                    | DaemonFrame::Chunk { .. }
-                    | DaemonFrame::End { .. }
-                    | DaemonFrame::Abort { .. }
-                    | DaemonFrame::Head { .. }
-                    | DaemonFrame::Mark { .. },
-                ) => {
+                Ok(ref frame) if frame.is_for_request() => {
                     let current = self.current.ok_or_else(|| {
                         malformed("a frame of a request before the first `For`".into())
                     })?;
