@@ -1,5 +1,5 @@
-//! `weir bench`: every message comes once, and not before the link lets it. Nothing here is about
-//! how fast it is.
+//! `weir bench`: every message arrives once, and not before the link delivers it. Nothing here
+//! tests speed.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::tempdir;
 
-/// Why there can be no link on this machine, if there can be none.
+/// Returns the reason if this machine cannot have links.
 fn no_link() -> Option<String> {
     if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/net/tun") {
         return Some(format!("/dev/net/tun: {error}"));
@@ -32,7 +32,7 @@ fn no_link() -> Option<String> {
 
 fn bench(state: &Path, arguments: &[&str]) -> Output {
     let arguments = [&["bench"], arguments].concat();
-    // What it makes for itself is to be gone again.
+    // The benchmark must remove its files.
     weir(state, &arguments).env("TMPDIR", state).output().unwrap()
 }
 
@@ -77,7 +77,7 @@ fn over_a_link_with_loss_everything_comes_once_and_not_too_early() {
         ] {
             assert_eq!(object[key], expected, "{mode}: {key}");
         }
-        // Two crossings of 25 ms; and each message is in two packets at least.
+        // Two crossings of 25 ms. Each message is in at least two packets.
         assert!(object["min_ms"].as_f64().unwrap() >= 50.0, "{object}");
         assert!(object["p50_ms"].as_f64() <= object["max_ms"].as_f64());
         assert!(object["packets"].as_u64().unwrap() >= 2 * 180 / 2, "{object}");
@@ -113,7 +113,7 @@ fn over_loopback_every_case_delivers_all_or_is_refused() {
     assert!(is_empty(state.path()));
 }
 
-// Everybody got everything once, whatever it cost.
+// Checks that every subscriber received every message once.
 fn assert_delivered(object: &Value, sent: u64, subscribers: u64) {
     let keys = ["sent", "expected", "delivered", "missing", "gaps", "duplicates", "corrupted"];
     let counts = keys.map(|key| object[key].as_u64().unwrap_or(u64::MAX));

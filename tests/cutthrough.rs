@@ -1,5 +1,5 @@
-//! Large payloads are relayed while they still arrive, over every transport and in every mode. What
-//! comes before what is proved by who waits for whom, not by clocks.
+//! Large payloads are relayed while they still arrive, over every transport and in every mode. The
+//! tests prove the order of events by tasks that wait for one another, and not by clocks.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -9,7 +9,7 @@ mod hand;
 
 use bytes::Bytes;
 use common::{Served, TRANSPORTS, daemon, daemon_with, within};
-use hand::{Hand, Out, What, decode};
+use hand::{Hand, StreamEvent, Upload, decode};
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -37,7 +37,7 @@ fn chunks(payload: &[u8]) -> Vec<ClientFrame<'_>> {
     payload.chunks(CHUNK).map(|bytes| ClientFrame::Chunk { bytes }).collect()
 }
 
-async fn publish_all(hand: &mut Hand, name: &str, number: u64, payload: &[u8]) -> Out {
+async fn publish_all(hand: &mut Hand, name: &str, number: u64, payload: &[u8]) -> Upload {
     let mut out = hand.open().await;
     hand.publish(&mut out, &[topic(name), begin(number, payload.len())]).await;
     hand.publish(&mut out, &chunks(payload)).await;
@@ -45,7 +45,7 @@ async fn publish_all(hand: &mut Hand, name: &str, number: u64, payload: &[u8]) -
     out
 }
 
-/// A message as it comes in pieces.
+/// A message that is arriving in chunks.
 struct Arriving {
     sequence: u64,
     stamp: u64,
@@ -62,7 +62,7 @@ impl Arriving {
         Self { sequence, stamp, size: size as usize, bytes: Vec::new() }
     }
 
-    /// Reads until so many bytes have come.
+    /// Reads until this many bytes have arrived.
     async fn read_to(&mut self, hand: &mut Hand, request: u32, bytes: usize) {
         while self.bytes.len() < bytes {
             let frame = hand.frame(request).await;
@@ -119,7 +119,7 @@ async fn the_first_half_is_there_before_the_second_was_sent() {
                 let mut out = publisher.open().await;
                 publisher.publish(&mut out, &[topic("demo/a"), begin(number, payload.len())]).await;
                 publisher.publish(&mut out, &chunks(first)).await;
-                // It is here, and the publisher has not sent the rest yet.
+                // The subscriber has the first half, and the publisher has not sent the rest.
                 let mut message = Arriving::begin(&mut subscriber, 1).await;
                 let head = (message.sequence, message.stamp, message.size);
                 assert_eq!(head, (number, 5, payload.len()));
@@ -137,7 +137,7 @@ async fn the_first_half_is_there_before_the_second_was_sent() {
     }
 }
 
-/// Whether it is the gap of that sequence.
+/// Whether the frame is the gap of this sequence.
 fn is_gap(frame: &Bytes, sequence: u64, because: GapCause) -> bool {
     matches!(decode(frame), DaemonFrame::Gap { first, last, cause, .. }
         if (first, last, cause) == (sequence, sequence, because))
@@ -163,13 +163,15 @@ async fn half_a_payload_is_a_gap_and_leaves_nothing_behind() {
                 message.read_to(&mut subscriber, 1, 2 * CHUNK).await;
                 let again = if dies { publisher.die() } else { publisher.give_up(out) };
                 if mode != Delivery::Ordered && receives != Transport::WebSocket {
-                    // The stream is reset, and the gap comes by another.
+                    // The stream is reset, and the gap arrives on another.
                     let (mut reset, mut told) = (false, false);
                     while !(reset && told) {
                         match subscriber.next(1).await {
-                            What::Reset(_) => reset = true,
-                            What::Frame(frame) => told |= is_gap(&frame, 1, GapCause::Aborted),
-                            What::End => {}
+                            StreamEvent::Reset(_) => reset = true,
+                            StreamEvent::Frame(frame) => {
+                                told |= is_gap(&frame, 1, GapCause::Aborted)
+                            }
+                            StreamEvent::End => {}
                         }
                     }
                 } else {
@@ -179,7 +181,7 @@ async fn half_a_payload_is_a_gap_and_leaves_nothing_behind() {
                     let frame = subscriber.frame(1).await;
                     assert!(is_gap(&frame, 1, GapCause::Aborted), "{:?}", decode(&frame));
                 }
-                // Nothing of it counts, nothing finds it, and its number is free.
+                // It is not counted, `Get` does not find it, and its number is free.
                 let mut publisher = match again {
                     Some(publisher) => publisher,
                     None => greet(&daemon, publishes, 3).await,
@@ -187,7 +189,7 @@ async fn half_a_payload_is_a_gap_and_leaves_nothing_behind() {
                 for which in
                     [Which::Latest, Which::Sequence(1), Which::Digest(Digest::of(&payload))]
                 {
-                    publisher.say(&[ClientFrame::Get { request: 9, topic: &name, which }]).await;
+                    publisher.send(&[ClientFrame::Get { request: 9, topic: &name, which }]).await;
                     let frame = publisher.frame(0).await;
                     assert!(matches!(
                         decode(&frame),
@@ -214,7 +216,7 @@ async fn who_does_not_read_holds_up_neither_the_others_nor_the_publisher() {
         for mode in MODES {
             let mut one = greet(&daemon, transport, 4).await;
             one.subscribe(1, "demo/a", Start::New, mode).await;
-            one.listen(false);
+            one.set_reading(false);
             slow.push(one);
         }
     }
@@ -226,9 +228,9 @@ async fn who_does_not_read_holds_up_neither_the_others_nor_the_publisher() {
         assert_eq!(receipt(&mut publisher).await, (n, n, false));
         Arriving::begin(&mut subscriber, 1).await.end(&mut subscriber, 1, &payload).await;
     }
-    // They still get everything once they read, on one stream or on several.
+    // The slow subscribers still get everything once they read, on one stream or on several.
     for mut one in slow {
-        one.listen(true);
+        one.set_reading(true);
         let (mut bytes, mut ends) = (0, 0);
         while ends < 3 {
             match decode(&one.frame(1).await) {
@@ -301,14 +303,14 @@ async fn a_number_that_was_accepted_is_answered_before_the_payload_comes() {
             } else {
                 assert_eq!(rejected(&mut publisher).await, (2, Code::PAYLOAD_TOO_LARGE));
             }
-            // It is told to stop, or what still comes is dropped.
+            // The daemon stops the stream, or drops the rest of the payload.
             match &mut out {
-                Out::Quic(tx) => assert!(within(tx.stopped()).await.unwrap().is_some()),
-                Out::WebTransport(tx) => {
+                Upload::Quic(tx) => assert!(within(tx.stopped()).await.unwrap().is_some()),
+                Upload::WebTransport(tx) => {
                     let stopped = within(tx.quic_stream_mut().stopped()).await;
                     assert!(stopped.unwrap().is_some());
                 }
-                Out::Shared => {
+                Upload::Shared => {
                     publisher.publish(&mut out, &chunks(&payload[..2 * CHUNK])).await;
                 }
             }
@@ -317,7 +319,7 @@ async fn a_number_that_was_accepted_is_answered_before_the_payload_comes() {
         let (_, _, duplicate) = receipt(&mut publisher).await;
         assert!(!duplicate);
         publisher
-            .say(&[ClientFrame::Get { request: 7, topic: "demo/a", which: Which::Latest }])
+            .send(&[ClientFrame::Get { request: 7, topic: "demo/a", which: Which::Latest }])
             .await;
         let frame = publisher.frame(7).await;
         assert!(matches!(decode(&frame), DaemonFrame::Message { payload: b"small", .. }));
@@ -384,7 +386,7 @@ async fn what_does_not_add_up_is_refused() {
             };
             assert_eq!(told, *code, "{what}");
         }
-        // A wrong digest is a publication that is refused, and no more.
+        // A wrong digest only refuses the publication.
         let mut publisher = greet(&daemon, transport, n).await;
         let mut out = publisher.open().await;
         publisher.publish(&mut out, &[topic("demo/a"), begin(1, payload.len())]).await;
@@ -413,7 +415,7 @@ async fn a_large_message_is_got_in_chunks() {
         for (request, which) in
             (1..).zip([Which::Latest, Which::Sequence(1), Which::Digest(Digest::of(&payload))])
         {
-            hand.say(&[ClientFrame::Get { request, topic: "demo/a", which }]).await;
+            hand.send(&[ClientFrame::Get { request, topic: "demo/a", which }]).await;
             let frame = hand.frame(request).await;
             let DaemonFrame::Begin { sequence: 1, size, .. } = decode(&frame) else { panic!() };
             let (size, bytes) = (size as usize, Vec::new());
@@ -434,29 +436,30 @@ async fn what_leaves_the_cache_while_it_is_sent_is_aborted_and_a_gap() {
             let mut getter = greet(&daemon, transport, 3).await;
             subscriber.subscribe(1, "demo/a", Start::New, mode).await;
             daemon.publish("demo/a", large.clone()).unwrap();
-            // Begun, so that what has come of it stands in the windows of the transport.
+            // The message has begun, so that the part that has arrived is in the windows of the
+            // transport.
             Arriving::begin(&mut subscriber, 1).await;
-            subscriber.listen(false);
+            subscriber.set_reading(false);
             getter
-                .say(&[ClientFrame::Get { request: 1, topic: "demo/a", which: Which::Latest }])
+                .send(&[ClientFrame::Get { request: 1, topic: "demo/a", which: Which::Latest }])
                 .await;
             assert!(matches!(decode(&getter.frame(1).await), DaemonFrame::Begin { .. }));
-            getter.listen(false);
+            getter.set_reading(false);
             for n in 0..6 {
                 daemon.publish("demo/a", payload(100 + n, 8 << 20)).unwrap();
             }
-            subscriber.listen(true);
-            getter.listen(true);
-            // The system's buffers for TCP may hold all of it.
+            subscriber.set_reading(true);
+            getter.set_reading(true);
+            // The buffers of TCP in the kernel may hold all of it.
             let evicted = is_aborted(&mut getter, 1).await;
             assert!(evicted || transport == Transport::WebSocket);
             if mode != Delivery::Ordered && transport != Transport::WebSocket {
                 let (mut reset, mut told) = (false, false);
                 while !(reset && told) {
                     match subscriber.next(1).await {
-                        What::Reset(_) => reset = true,
-                        What::Frame(frame) => told |= is_gap(&frame, 1, GapCause::Evicted),
-                        What::End => {}
+                        StreamEvent::Reset(_) => reset = true,
+                        StreamEvent::Frame(frame) => told |= is_gap(&frame, 1, GapCause::Evicted),
+                        StreamEvent::End => {}
                     }
                 }
             } else if is_aborted(&mut subscriber, 1).await {
@@ -473,7 +476,7 @@ async fn what_leaves_the_cache_while_it_is_sent_is_aborted_and_a_gap() {
     }
 }
 
-// Whether it was aborted; else it came.
+// Reads to the end of a message. Returns true if it was aborted, false if it is complete.
 async fn is_aborted(hand: &mut Hand, request: u32) -> bool {
     loop {
         let frame = hand.frame(request).await;
@@ -500,7 +503,7 @@ async fn a_publication_that_stands_still_is_given_up() {
     }
     for (mut publisher, mut out) in all {
         assert_eq!(rejected(&mut publisher).await, (1, Code::TIMED_OUT));
-        // What still comes is stopped or dropped, and the session goes on.
+        // The daemon stops the stream or drops the rest, and the session goes on.
         publisher.publish(&mut out, &chunks(&payload[CHUNK..])).await;
         publish_all(&mut publisher, "demo/a", 1, &payload).await;
         let (_, _, duplicate) = receipt(&mut publisher).await;
@@ -520,8 +523,8 @@ async fn twenty_subscribers_share_one_copy() {
         for _ in 0..20 {
             let mut one = Hand::greet(server, transport, 2).await;
             one.subscribe(1, &name, Start::New, Delivery::Ordered).await;
-            // They take it up when all of it is there.
-            one.listen(false);
+            // These subscribers read when all of the message has arrived.
+            one.set_reading(false);
             subscribers.push(one);
         }
         let before = served.kib("VmRSS");
@@ -531,7 +534,7 @@ async fn twenty_subscribers_share_one_copy() {
         let mut all = JoinSet::new();
         for mut one in subscribers {
             let payload = payload.clone();
-            one.listen(true);
+            one.set_reading(true);
             all.spawn(async move {
                 Arriving::begin(&mut one, 1).await.end(&mut one, 1, &payload).await;
                 one
@@ -549,7 +552,7 @@ async fn twenty_subscribers_share_one_copy() {
 #[tokio::test]
 async fn over_http_it_is_relayed_while_it_arrives_and_sent_in_pieces() {
     let any = (Ipv4Addr::LOCALHOST, 0);
-    let daemon = Daemon::builder().listen(any.into()).http(SocketAddr::from(any));
+    let daemon = Daemon::builder().read(any.into()).http(SocketAddr::from(any));
     let daemon = daemon.spawn().await.unwrap();
     let payload = payload(12, 5 * CHUNK + 3);
     let (first, second) = payload.split_at(2 * CHUNK);
@@ -580,7 +583,7 @@ async fn over_http_it_is_relayed_while_it_arrives_and_sent_in_pieces() {
         within(http.read_to_string(&mut answer)).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"duplicate\":false"));
     }
-    // The same key again is the same publication.
+    // A request with the same key is the same publication.
     let mut http = TcpStream::connect(daemon.http_addr().unwrap()).await.unwrap();
     http.write_all(head.as_bytes()).await.unwrap();
     http.write_all(&payload).await.unwrap();
@@ -600,9 +603,9 @@ async fn over_http_it_is_relayed_while_it_arrives_and_sent_in_pieces() {
     assert!(answer.ends_with(&payload));
 }
 
-/// A publisher that is slow holds up no complete message of another topic on the one stream of a
-/// wildcard: its own, of which the subscriber has a part, makes way, and comes again when it is
-/// complete.
+/// On the one stream of a wildcard, a message that arrives slowly does not delay complete messages
+/// of other topics. The part that the subscriber has is discarded, and the message is sent again
+/// when it is complete.
 #[tokio::test]
 async fn what_arrives_slowly_makes_way_for_what_is_complete() {
     for transport in TRANSPORTS {
@@ -637,7 +640,7 @@ async fn what_arrives_slowly_makes_way_for_what_is_complete() {
     }
 }
 
-/// What a stream of events says until this stands in it; from where it has been read to.
+/// Reads a stream of events until it contains this text, and returns what was read.
 async fn read_until(http: &mut TcpStream, text: &mut String, what: &str) {
     let mut buffer = [0; 4096];
     while !text.contains(what) {
@@ -654,12 +657,13 @@ async fn follow(daemon: &Daemon, query: &str) -> TcpStream {
     http
 }
 
-/// A publisher that is slow holds nobody up: messages of other topics overtake its own, and the ids
-/// say by what. A stream that is resumed in between misses and repeats nothing.
+/// A publisher that is slow delays no other: messages of other topics overtake its own, and the ids
+/// of the events name what was overtaken. A stream that is resumed in between misses and repeats
+/// nothing.
 #[tokio::test]
 async fn a_stream_of_events_is_not_held_up_by_what_arrives() {
     let any = (Ipv4Addr::LOCALHOST, 0);
-    let daemon = Daemon::builder().listen(any.into()).http(SocketAddr::from(any));
+    let daemon = Daemon::builder().read(any.into()).http(SocketAddr::from(any));
     let daemon = daemon.spawn().await.unwrap();
     let payload = payload(13, 2 * CHUNK);
     let mut publisher = greet(&daemon, Transport::Quic, 1).await;

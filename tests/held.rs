@@ -1,5 +1,5 @@
-//! What peers make the daemon hold of frames that they do not end: a stated amount, whatever they
-//! begin, and an honest publisher beside them goes on.
+//! Memory that the daemon uses for frames that peers do not complete. It has a documented bound,
+//! and an honest publisher beside such peers is not affected.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -18,15 +18,15 @@ use tokio::net::TcpStream;
 use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader};
 use weir::{Client, Transport, Trust};
 
-/// The daemon's cache; of which payloads take a quarter at most, and so does what peers make it
-/// hold beside the topics.
+/// The daemon's cache. A payload is at most a quarter of it, and so is the budget for what peers
+/// make the daemon hold beside the topics.
 const CACHE_MIB: u64 = 32;
 
-/// Payload of the publications that do not end: a MiB below the limit.
+/// Payload of the incomplete publications, bytes: 1 MiB below the limit.
 const PAYLOAD: usize = 7 << 20;
 
-/// What a session over QUIC may make the daemon hold beside the cache, KiB: its receive window, and
-/// what docs/architecture.md adds up; and one over WebSocket, which has no such window.
+/// Memory of a session beside the cache, KiB. Over QUIC: its receive window, and the sum in
+/// docs/architecture.md. A session over WebSocket has no such window.
 const QUIC_KIB: u64 = 4 << 10;
 const WEBSOCKET_KIB: u64 = 1 << 10;
 
@@ -43,7 +43,7 @@ fn bound_kib(quic: u64, websocket: u64) -> u64 {
     CACHE_MIB * 1024 * 5 / 4 + 32 * 1024 + quic * QUIC_KIB + websocket * WEBSOCKET_KIB
 }
 
-/// All of a publication but its last byte.
+/// Returns a publication without its last byte.
 fn unended(number: u64, payload: usize) -> Vec<u8> {
     let payload = vec![number as u8; payload];
     let publish = ClientFrame::Publish { alias: 0, number, stamp: 0, payload: &payload };
@@ -58,14 +58,14 @@ async fn honest(served: &Served) -> Client {
     within(builder.connect()).await.unwrap()
 }
 
-/// Publications of all sizes that are small, each with its receipt.
+/// Publishes payloads of several small sizes, and waits for each receipt.
 async fn goes_on(client: &Client) {
     for size in [1, 1000, 60_000] {
         within(client.publish("honest", vec![7; size])).await.unwrap();
     }
 }
 
-/// A WebSocket that is written by hand.
+/// A session over WebSocket whose messages are written byte by byte.
 struct Socket {
     tls: tokio_rustls::client::TlsStream<TcpStream>,
     reader: FrameReader,
@@ -85,7 +85,7 @@ impl Socket {
         socket
     }
 
-    /// The head of a message of `length` bytes; the mask changes nothing.
+    /// Writes the head of a message of `length` bytes. The mask is 0.
     async fn head(&mut self, length: usize) {
         let mut head = vec![0x82, 0xff];
         head.extend_from_slice(&(length as u64).to_be_bytes());
@@ -99,7 +99,7 @@ impl Socket {
         self.tls.flush().await.unwrap();
     }
 
-    /// The next frame of the daemon's.
+    /// Reads the next frame of the daemon.
     async fn frame(&mut self) -> bytes::Bytes {
         within(async {
             loop {
@@ -131,7 +131,7 @@ fn rejected(frame: &bytes::Bytes) -> (u64, Code, String) {
     }
 }
 
-/// Writes as much as is taken; whether that was all.
+/// Writes for at most 5 s. Returns whether everything was written.
 async fn writes(tx: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> bool {
     let written = tokio::time::timeout(Duration::from_secs(5), tx.write_all(bytes)).await;
     matches!(written, Ok(Ok(())))
@@ -157,7 +157,7 @@ async fn publications_over_quic_that_do_not_end() {
     let (peak, now) = (served.kib("VmHWM"), served.kib("VmRSS"));
     println!("RSS {before} KiB before, {now} KiB with {STREAMS} × {PAYLOAD} bytes, peak {peak}");
     assert!(peak < bound_kib(2, 0), "{peak} KiB, and the bound is {}", bound_kib(2, 0));
-    // Those for which there is no room are refused, at once.
+    // Publications beyond the budget are refused at once.
     let mut refused = Vec::new();
     loop {
         let frame = raw.frame().await;
@@ -169,7 +169,7 @@ async fn publications_over_quic_that_do_not_end() {
         refused.push(number);
     }
     assert!(refused.len() >= STREAMS as usize - 2, "{refused:?}");
-    // And their streams go on: what is refused is passed over.
+    // Their streams go on: the rest of a refused publication is skipped.
     let stream = &mut streams[refused[0] as usize - 1];
     let mut rest = vec![0];
     rest.extend(encoded(&[ClientFrame::Publish {
@@ -184,7 +184,7 @@ async fn publications_over_quic_that_do_not_end() {
         DaemonFrame::decode(&frame),
         Ok(DaemonFrame::Receipt { number: 100, sequence: 1, .. })
     ));
-    // With them goes what they held: then the largest has room.
+    // Dropping the session frees its memory, so that the largest publication is accepted.
     drop((raw, streams));
     let mut raw = Raw::to(server).await.greet().await;
     for number in 1.. {
@@ -222,7 +222,7 @@ async fn messages_over_websocket_that_do_not_end() {
     println!("RSS {before} KiB before, {now} KiB with {SESSIONS} × {PAYLOAD} bytes, peak {peak}");
     let bound = bound_kib(1, SESSIONS);
     assert!(peak < bound, "{peak} KiB, and the bound is {bound}");
-    // The last is refused; what follows it in its session is not.
+    // The last publication is refused. The next frame in its session is not.
     let last = sockets.last_mut().unwrap();
     let (number, code, reason) = rejected(&last.frame().await);
     assert!(number == 1 && code == Code::OVERLOADED && reason.contains("again"), "{code} {reason}");
@@ -232,7 +232,7 @@ async fn messages_over_websocket_that_do_not_end() {
     assert!(matches!(DaemonFrame::decode(&frame), Ok(DaemonFrame::Pong { request: 3, .. })));
 }
 
-// Found by a reviewer: each ping left its pong in a buffer without bound, 1 GiB in 7 s.
+// In an earlier version each ping left its pong in an unbounded buffer: 1 GiB in 7 s.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pings_over_websocket_whose_answers_are_not_read() {
     const SESSIONS: u64 = 4;
@@ -245,7 +245,7 @@ async fn pings_over_websocket_whose_answers_are_not_read() {
     let pings = ping.repeat(400_000);
     let flood = async || {
         let mut socket = Socket::to(server).await;
-        // All of them are taken, or the session ends.
+        // The daemon reads all of them, or ends the session.
         _ = writes(&mut socket.tls, &pings).await;
         socket
     };
@@ -258,7 +258,7 @@ async fn pings_over_websocket_whose_answers_are_not_read() {
     drop(sockets);
 }
 
-// Fast at first, and then a byte now and then: the pace is that of the last seconds.
+// Fast at first, and then one byte now and then: the pace is measured over the last seconds.
 #[tokio::test]
 async fn a_publication_that_almost_stands_still_is_given_up_on_every_way_in() {
     let daemon = daemon().await;
@@ -314,7 +314,7 @@ async fn a_publication_that_almost_stands_still_is_given_up_on_every_way_in() {
     }
 }
 
-// A frame of any other kind: nobody waits for the rest of it for ever either.
+// Other kinds of frames have a deadline too.
 #[tokio::test]
 async fn a_frame_that_stands_still_ends_its_session() {
     let daemon = daemon().await;
@@ -340,7 +340,7 @@ async fn a_frame_that_stands_still_ends_its_session() {
     assert_eq!(code, Code::TIMED_OUT);
 }
 
-// Told by the length and the first byte, before anything is kept of it.
+// The daemon decides by the length and the first byte, before it keeps any of the frame.
 #[tokio::test]
 async fn nothing_but_a_publication_is_large() {
     let daemon = daemon().await;
@@ -362,7 +362,7 @@ async fn nothing_but_a_publication_is_large() {
     }
 }
 
-/// One that reads none of its answers, and of which the daemon may send no more than 16 KiB.
+/// A session that does not read its answers. The daemon may send at most 16 KiB on each stream.
 async fn deaf(server: SocketAddr) -> Raw {
     let mut transport = quinn::TransportConfig::default();
     transport
@@ -371,7 +371,7 @@ async fn deaf(server: SocketAddr) -> Raw {
     Raw::with(server, transport).await.greet().await
 }
 
-// Of a hundred streams, whose publications are all refused at length.
+// Each session has a hundred streams. All publications are refused with a long reason.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn peers_that_do_not_read_what_they_are_told() {
     const SESSIONS: u64 = 4;
@@ -401,7 +401,7 @@ async fn peers_that_do_not_read_what_they_are_told() {
         }
         peers.push(raw);
     }
-    // Until nothing moves any more.
+    // Waits until the daemon reads no more.
     let mut last = u64::MAX;
     while last != taken.load(Relaxed) {
         last = taken.load(Relaxed);
@@ -412,7 +412,7 @@ async fn peers_that_do_not_read_what_they_are_told() {
     let each = (now - before) / SESSIONS;
     println!("{} KiB taken of each, {each} KiB held for each; peak {peak}", last / 1024 / SESSIONS);
     assert!(peak < bound_kib(SESSIONS, 0), "{peak} KiB, the bound is {}", bound_kib(SESSIONS, 0));
-    // In the end they are told by the close, as they read nothing else.
+    // In the end the close tells them the code, because they read nothing else.
     for raw in peers {
         match within(raw.connection.closed()).await {
             quinn::ConnectionError::ApplicationClosed(close) => {
@@ -423,7 +423,8 @@ async fn peers_that_do_not_read_what_they_are_told() {
     }
 }
 
-// Each answer holds its message, also when that has left the cache: so few are made at once.
+// An answer holds its message, even after that has left the cache. So only a few answers exist at
+// once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_are_not_taken() {
     const SESSIONS: u64 = 8;
@@ -446,7 +447,7 @@ async fn answers_that_are_not_taken() {
     let before = served.kib("VmRSS");
     let mut peers = Vec::new();
     for peer in 1..=SESSIONS {
-        // No room for streams to answer on.
+        // The daemon may open no streams for answers.
         let mut transport = quinn::TransportConfig::default();
         transport.max_concurrent_uni_streams(0_u32.into());
         let mut raw = Raw::with(server, transport).await.greet().await;
@@ -463,7 +464,7 @@ async fn answers_that_are_not_taken() {
         let pong = raw.frame().await;
         assert!(matches!(DaemonFrame::decode(&pong), Ok(DaemonFrame::Pong { .. })));
         peers.push(raw);
-        // What it asked for leaves the cache.
+        // The requested messages leave the cache.
         fill(peer as u8).await;
     }
     let (peak, now) = (served.kib("VmHWM"), served.kib("VmRSS"));

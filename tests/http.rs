@@ -1,4 +1,5 @@
-//! The HTTP face of a daemon, over TCP: any bytes in and out, once, and events without a hole.
+//! The HTTP face of a daemon, over TCP: arbitrary bytes, idempotent publications, and events
+//! without gaps.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::too_many_lines, missing_docs)]
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 use weir::Daemon;
 use weir::engine::Limits;
 
-/// A daemon with plain HTTP, and the address of that.
+/// Starts a daemon with plain HTTP. Returns it and the address of HTTP.
 async fn serve(limits: Limits) -> (Arc<Daemon>, SocketAddr) {
     let loopback: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
     let builder = Daemon::builder().listen(loopback).http(loopback).limits(limits);
@@ -198,14 +199,14 @@ async fn a_client_that_reconnects_before_the_first_event_misses_nothing() {
             (message.json()["payload"].as_str(), sequence(&message) > 0),
             (Some(filter), true)
         );
-        // As a browser's page that kept the id itself.
+        // The way of a page that kept the id itself.
         let target = format!("{filter}?last_event_id={}", id.unwrap());
         let mut stream = events(to, &target, None).events().await;
         assert_eq!(event(&mut stream).await, message);
     }
 }
 
-/// Reads a few events at a time, reconnecting in between, while somebody publishes.
+/// Reads a few events at a time, and reconnects in between, while another task publishes.
 async fn resumed(filter: &str, topics: &'static [&'static str], rounds: usize) {
     let (daemon, to) = serve(Limits::default()).await;
     let done = Arc::new(AtomicBool::new(false));
@@ -242,7 +243,7 @@ async fn resumed(filter: &str, topics: &'static [&'static str], rounds: usize) {
     }
     done.store(true, Ordering::Relaxed);
     publisher.await.unwrap();
-    // And all that is left.
+    // Then everything that is left.
     let mut stream = events(to, filter, id.as_ref()).events().await;
     let total = |topic: &&&str| {
         let head = daemon.subscribe(topic, &weir::SubscribeOptions::from(weir::Start::Latest));
@@ -299,7 +300,7 @@ async fn what_has_left_the_cache_is_told_once_and_what_was_delivered_is_not() {
         let gap = event(&mut stream).await;
         assert!(gap.is("gap"), "{gap:?}");
         let data = gap.json();
-        // Only this topic was published to: the position tells exactly.
+        // Only this topic was published to, so the position in the id is exact.
         assert_eq!(data["first"].as_u64().unwrap(), sequence(&seen) + 1);
         assert_eq!((&data["cause"], &data["topic"]), (&"evicted".into(), &"g/a".into()));
         assert_eq!(data["exact"], filter == "g/a");
@@ -308,7 +309,7 @@ async fn what_has_left_the_cache_is_told_once_and_what_was_delivered_is_not() {
         let after = stream.id.clone();
         assert_eq!(sequence(&event(&mut stream).await), last + 1);
         if filter == "g/a" {
-            // From the gap's own id the gap is not told again.
+            // A client that resumes with the id of the gap does not get the gap again.
             let mut stream = events(to, filter, after.as_ref()).events().await;
             assert_eq!(sequence(&event(&mut stream).await), last + 1);
         }
@@ -392,15 +393,13 @@ async fn streams_end_when_the_daemon_does() {
     within(stopping).await.unwrap();
 }
 
-// Whom it is for is told, and to others why not: `weir.js` passes that on.
-// It would come back without the header that says how to read it.
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_end_when_the_daemon_is_dropped() {
     let (daemon, to) = serve(Limits::default()).await;
     let mut stream = events(to, "**", None).events().await;
     within(stream.block()).await.unwrap();
     drop(daemon);
-    // Perhaps they are told, perhaps not.
+    // The clients may get an error event, or only the end.
     while within(stream.event()).await.is_some() {}
 }
 

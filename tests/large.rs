@@ -1,5 +1,5 @@
-//! Large payloads in chunks, as a client sends and takes them: with a daemon that says what the test
-//! wants, and at the end with a real one.
+//! Large payloads in chunks, as a client sends and receives them: with a scripted daemon, and at
+//! the end with a real one.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -21,7 +21,7 @@ use weir::{Client, Event, Gap, Start, SubscribeOptions, Trust};
 const LIMIT: u64 = 1 << 20;
 const CHUNK: usize = 64 << 10;
 
-/// A client, and the daemon that welcomed it.
+/// Returns a client and its session at the scripted daemon.
 async fn session() -> (Client, Stage) {
     let (endpoint, hash) = staged();
     let server = endpoint.local_addr().unwrap().to_string();
@@ -31,7 +31,7 @@ async fn session() -> (Client, Stage) {
     (client, within(daemon).await.unwrap())
 }
 
-/// Subscribes: request 1, which is the first.
+/// Subscribes. The subscription has request 1, the first.
 async fn subscribed(delivery: Delivery) -> (Client, Stage, Subscription) {
     let (client, mut stage) = session().await;
     let options = SubscribeOptions { delivery, ..SubscribeOptions::default() };
@@ -77,7 +77,7 @@ async fn send(stream: &mut quinn::SendStream, frames: &[DaemonFrame<'_>]) {
     }
 }
 
-/// What the client closes with.
+/// Returns the code with which the client closes the connection.
 async fn closed(stage: &Stage) -> u64 {
     match within(stage.connection.closed()).await {
         quinn::ConnectionError::ApplicationClosed(close) => close.error_code.into_inner(),
@@ -85,7 +85,7 @@ async fn closed(stage: &Stage) -> u64 {
     }
 }
 
-// What arrives.
+// Messages that arrive.
 
 #[tokio::test]
 async fn other_topics_overtake_what_is_still_arriving() {
@@ -144,12 +144,14 @@ async fn a_stream_that_is_reset_half_way_is_a_gap_and_nothing_else() {
     }
 }
 
-// A hole that is on its way is not asked for, and one that is not is.
+// The client does not request a message that is already arriving, but requests the others that are
+// missing.
 #[tokio::test]
 async fn what_is_arriving_is_not_asked_for() {
     let (_client, mut stage, mut subscription) = subscribed(Delivery::Realtime).await;
     let large = payload(200_000);
-    // All in one packet: who has read the small one has read the beginning when it reads on.
+    // All of it is in one packet: a client that has read the small message has also received the
+    // beginning of the large one.
     let mut own = stage.stream(&[]).await;
     let mut head = Vec::new();
     let frames = [FOR, topic(1), topic(2), small(2, 1), begin(1, 1, large.len())];
@@ -176,7 +178,7 @@ async fn what_is_arriving_is_not_asked_for() {
     assert_eq!(within(reading).await.unwrap(), [2, 4, 1]);
 }
 
-/// What a daemon does wrong, and must not: what follows the beginning of 200,000 bytes.
+/// Violations of the protocol by a daemon, after the beginning of a message of 200,000 bytes.
 fn wrong(large: &[u8]) -> Vec<(&'static str, Vec<DaemonFrame<'_>>)> {
     let all = || chunks(large).collect::<Vec<_>>();
     let with = |last: DaemonFrame<'static>| [all(), vec![last]].concat();
@@ -210,7 +212,7 @@ async fn a_daemon_that_breaks_its_word_is_left() {
     }
 }
 
-// Answers to a get.
+// Answers to `Get`.
 
 async fn getting() -> (JoinHandle<Result<weir::Message, RequestError>>, Stage) {
     let (client, mut stage) = session().await;
@@ -250,7 +252,7 @@ async fn a_broken_answer_ends_the_session() {
     let large = payload(200_000);
     for (what, frames) in wrong(&large) {
         if frames.len() == 2 {
-            // It is answered by the abort.
+            // The abort is the answer.
             continue;
         }
         let (get, mut stage) = getting().await;
@@ -261,9 +263,9 @@ async fn a_broken_answer_ends_the_session() {
     }
 }
 
-// What is published.
+// Publications.
 
-/// What comes of a stream.
+/// A stream of the client's, and what the daemon read from it.
 struct Published {
     stream: quinn::RecvStream,
     reader: FrameReader,
@@ -285,7 +287,7 @@ impl Published {
         }
     }
 
-    /// Topic and beginning: alias, number and size.
+    /// Reads the topic and the beginning. Returns alias, number and size.
     async fn begun(&mut self) -> (u32, u64, u64) {
         let frame = self.frame().await.unwrap();
         let Ok(ClientFrame::Topic { alias: declared, name: "demo/a" }) =
@@ -339,12 +341,13 @@ async fn a_large_payload_goes_in_chunks_on_a_stream_of_its_own() {
     }
 }
 
-// Stopped in the middle, the client has its answer on the control stream, before or after that.
+// A client whose stream is stopped waits for the answer on the control stream, which may arrive
+// before or after the stop.
 #[tokio::test]
 async fn a_client_that_is_stopped_waits_for_its_answer() {
     let (client, mut stage) = session().await;
     let large = payload(LIMIT as usize);
-    // More than may be under way at once: none keeps its place.
+    // More publications than may be in flight at once: a stopped one must free its place.
     for number in 1..=40 {
         let sent = client.send("demo/a", large.clone()).await.unwrap();
         let mut stream = Published::accept(&stage).await;
@@ -366,7 +369,8 @@ async fn a_client_that_is_stopped_waits_for_its_answer() {
     }
 }
 
-// Each on a stream of its own, so that none waits for another, and small ones wait for none.
+// Each publication has its own stream, so that large ones do not wait for one another, nor small
+// ones for them.
 #[tokio::test]
 async fn several_are_under_way_at_once_beside_small_ones() {
     let (client, stage) = session().await;
@@ -387,7 +391,7 @@ async fn several_are_under_way_at_once_beside_small_ones() {
     drop(streams);
 }
 
-// With a daemon.
+// With a real daemon.
 
 const DELIVERIES: [Delivery; 3] = [Delivery::Ordered, Delivery::Unordered, Delivery::Realtime];
 
@@ -412,7 +416,7 @@ async fn the_largest_payload_goes_round_over_each_transport_in_each_mode() {
             let receipt = within(sent).await.unwrap();
             assert_eq!((came.sequence, came.count), (receipt.sequence, receipt.count));
             assert_eq!((came.digest(), receipt.digest), (Digest::of(&large), Digest::of(&large)));
-            // Those who come late, when it is complete.
+            // Late subscribers, when the message is complete.
             let mut late = subscriber.subscribe(&topic, &options(Start::All)).await.unwrap();
             assert!(message(&mut late).await == came);
             assert!(within(subscriber.get(&topic, Which::Latest)).await.unwrap() == came);
@@ -442,7 +446,7 @@ async fn a_publisher_that_goes_away_half_way_leaves_a_gap_and_nothing_else() {
                 ClientFrame::Chunk { bytes: &half },
             ];
             stream.write_all(&encoded(&frames)).await.unwrap();
-            // Until a sequence has gone to it.
+            // Waits until the message has a sequence.
             let mut published = 0;
             let skipped = loop {
                 published += 1;
@@ -471,7 +475,8 @@ async fn a_publisher_that_goes_away_half_way_leaves_a_gap_and_nothing_else() {
     daemon.shutdown().await;
 }
 
-// A reader that keeps up with nothing misses nothing of a channel that it shares.
+// A reader that is too slow for all of its subscriptions misses nothing on the channel that they
+// share.
 #[tokio::test]
 async fn a_slow_reader_over_websocket_gets_large_messages_whole() {
     let daemon = daemon().await;

@@ -1,11 +1,11 @@
-//! Which room of `src` may import which, and what the engine and the wire codec may mention: they
-//! decide purely, with no runtime, no sockets, no clock, no shell.
+//! The imports that each room of `src` may have, and the names that the engine and the wire codec
+//! may mention. Both are pure: no runtime, no sockets, no clock, no shell.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What neither may mention.
+/// Names that neither may mention.
 const OUTSIDE: &[&str] = &[
     "axum",
     "quinn",
@@ -36,14 +36,14 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The code of a file: without comments, and without the unit tests at its end.
+/// Returns the code of a file without comments and without the unit tests at its end.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or("");
     let lines = text.lines().map(|line| line.split("//").next().unwrap_or(""));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Whether `word` stands in `code` as a word of its own, or as the beginning of a path.
+/// Whether `word` occurs in `code` as a whole word or as the start of a path.
 fn mentions(code: &str, word: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(word).any(|(at, _)| {
@@ -53,8 +53,8 @@ fn mentions(code: &str, word: &str) -> bool {
     })
 }
 
-/// The rooms of `src`, from the lowest floor to the highest, and what each may import: rooms that
-/// stand before it. `docs/architecture.md` draws them.
+/// The rooms of `src`, from the lowest floor to the highest, and the rooms that each may import,
+/// which are before it in this table. `docs/architecture.md` has the same table.
 const ROOMS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("state", &[]),
@@ -92,7 +92,7 @@ const NET: &[(&str, &[&str])] = &[
     ("endpoint", &["bind", "quic", "session", "transport"]),
 ];
 
-/// What `lib.rs` exports at the crate's root, and the room that it comes from.
+/// The exports of `lib.rs`, and the room of each.
 const EXPORTS: &[(&str, &str)] = &[
     ("Client", "client"),
     ("Daemon", "daemon"),
@@ -110,13 +110,14 @@ const EXPORTS: &[(&str, &str)] = &[
     ("Trust", "tls"),
 ];
 
-/// The room of a file below `root`: the first part of its path, without its ending.
+/// Returns the room of a file below `root`: the first part of its path, without the extension.
 fn room<'a>(root: &Path, file: &'a Path) -> &'a str {
     let part = file.strip_prefix(root).unwrap().components().next().unwrap();
     part.as_os_str().to_str().unwrap().trim_end_matches(".rs")
 }
 
-/// The names that `code` imports from below `base`, as in `crate::wire` or `use crate::{engine, wire}`.
+/// Returns the names that `code` imports from `base`, as in `crate::wire` or `use crate::{engine,
+/// wire}`.
 fn imports<'a>(code: &'a str, base: &str) -> Vec<&'a str> {
     let mut found = Vec::new();
     for (at, path) in code.match_indices(base) {
@@ -132,7 +133,7 @@ fn imports<'a>(code: &'a str, base: &str) -> Vec<&'a str> {
     found
 }
 
-/// Holds every file below `folder` against a table, and prints the arrows between its rooms.
+/// Checks every file below `folder` against a table, and prints the imports between its rooms.
 fn check_rooms(folder: &str, base: &str, table: &[(&str, &[&str])]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     for (at, (name, may)) in table.iter().enumerate() {
@@ -151,7 +152,7 @@ fn check_rooms(folder: &str, base: &str, table: &[(&str, &[&str])]) {
         };
         let text = fs::read_to_string(file).unwrap();
         let code = code(&text);
-        // A neighbour may also be reached through the parents.
+        // A file may also import another room through `super`.
         let folders = file.strip_prefix(&root).unwrap().components().count() - 1;
         let depth = if file.ends_with("mod.rs") { folders } else { folders + 1 };
         let neighbour = &*"super::".repeat(depth);

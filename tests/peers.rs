@@ -1,4 +1,4 @@
-//! Peers that break the protocol, speak it by hand, or are not there at all.
+//! Peers that break the protocol, speak it at the level of frames, or do not exist.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -115,7 +115,7 @@ async fn a_version_that_is_not_spoken_is_named() {
 async fn the_second_publishing_stream_brings_room_for_a_hundred() {
     let daemon = daemon().await;
     let raw = Raw::greeted(&daemon).await;
-    // None of them ends: room comes from the daemon's word alone.
+    // None of the streams ends: only the daemon's limit makes room.
     let mut open = Vec::new();
     while open.len() < 100 {
         let mut stream = within(raw.connection.open_uni()).await.unwrap();
@@ -129,7 +129,7 @@ async fn the_second_publishing_stream_brings_room_for_a_hundred() {
 async fn hello_subscribe_and_publish_may_go_out_in_one_breath() {
     let daemon = daemon().await;
     let mut raw = Raw::connect(&daemon).await;
-    // The stream of publications overtakes the hello.
+    // The stream with the publications overtakes the hello.
     let mut stream = raw.connection.open_uni().await.unwrap();
     let publications = encoded(&[
         ClientFrame::Topic { alias: 0, name: "demo/a" },
@@ -177,7 +177,7 @@ async fn a_publication_sent_again_after_a_reconnect_counts_once() {
         ])
     };
     let mut receipts = Vec::new();
-    // Three sessions of one producer; the second says the first one's again.
+    // Three sessions of one producer. The second sends a publication of the first again.
     for numbers in [&[1_u64, 2][..], &[2, 3], &[1, 3, 4]] {
         let mut raw = Raw::greeted(&daemon).await;
         for number in numbers {
@@ -225,7 +225,8 @@ async fn errors_of_connecting_say_what_to_do() {
     }
 }
 
-// A topic that had just been forgotten was never buried, and everybody waited for that, for ever.
+// In an earlier version a topic that had just been forgotten was never removed, and all calls
+// waited for it for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_asked_for_and_comes_again_stops_nobody() {
     let mut limits = weir::engine::Limits::default();

@@ -1,5 +1,5 @@
-//! `weir serve` and `weir sub` where their surroundings are not as they should be: the
-//! environment, signals, the disk, a pipe that nobody reads.
+//! `weir serve` and `weir sub` in difficult surroundings: the environment, signals, the disk, a
+//! pipe that is not read.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tempfile::tempdir;
 
-/// A daemon that is ready, with its log to read.
+/// Starts a daemon and waits until it is ready. Its log is piped.
 fn serve(state: &Path, environment: &[(&str, &str)]) -> Child {
     let mut command = weir(state, &["serve", "--listen", "127.0.0.1:0", "--http", "off", "--json"]);
     command.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -32,7 +32,7 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }
 
-/// Stops it in good order. Gives its log.
+/// Stops it in good order. Returns its log.
 fn stop(mut child: Child) -> String {
     signal(&child, "TERM");
     let mut log = String::new();
@@ -94,16 +94,16 @@ fn a_key_that_others_may_read_is_closed_to_them_and_that_is_said() {
     let told: Vec<_> = log.lines().filter(|line| line.contains("key.pem")).collect();
     assert!(told.len() == 2 && told.iter().all(|line| line.contains("WARN")), "{log}");
     assert!(told[0].contains("others") && told[0].contains("remove"), "{log}");
-    // Once.
+    // The message appears once.
     assert!(!stop(serve(state.path(), &[])).contains("key.pem"));
 }
 
-// A file that cannot grow is what a full disk is to a daemon.
+// To the daemon, a limit of the file size is the same as a full disk.
 #[test]
 fn a_full_disk_at_the_first_start_leaves_nothing_half_written() {
     let state = tempdir().unwrap();
     let directory = state.path().join("weir");
-    // In blocks of 512 bytes: room for nothing; for the keys, but not for the certificates.
+    // In blocks of 512 bytes: room for nothing, then for the keys but not for the certificates.
     for (blocks, written) in [(0, &[][..]), (1, &["key.pem"])] {
         let limited = format!("trap '' XFSZ; ulimit -f {blocks}; exec {WEIR} serve");
         let output = Command::new("sh")
@@ -127,7 +127,7 @@ fn what_prints_into_a_pipe_that_nobody_reads_can_be_interrupted() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let at = ["--server", &served.server];
-    // A hundred payloads of a KB each, and one: more than a pipe holds in either case.
+    // A hundred payloads of 1 KB, and one of that total: both are more than a pipe holds.
     let lines = (0..100).map(|n| format!("{n:01000}")).collect::<Vec<_>>().join("\n");
     let mut publish = weir(state.path(), &["pub", "a", "--lines", at[0], at[1]]);
     let mut publish = publish.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -141,7 +141,7 @@ fn what_prints_into_a_pipe_that_nobody_reads_can_be_interrupted() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // It prints, and will find no room for the rest.
+        // It prints the first, and finds no room for the rest.
         let mut reader = child.stdout.take().unwrap();
         reader.read_exact(&mut [0]).unwrap();
         signal(&child, "INT");

@@ -1,11 +1,11 @@
-//! Every attack that the daemon is to bear, all at once, beside peers that keep their promises.
+//! Every attack that the daemon must withstand, all at once, beside honest peers.
 //!
-//! 20 s long; `WEIR_SIEGE_SECONDS=600` for the figures, with `WEIR_BIN` for the release's build and
-//! `--nocapture` for the tables. What the honest pairs lose, and what the daemon holds, is asserted;
-//! times are printed, as they depend on what else the machine does.
+//! The test takes 20 s. `WEIR_SIEGE_SECONDS=600` gives the figures, with `WEIR_BIN` for the release
+//! build and `--nocapture` for the tables. It asserts the losses of the honest pairs and the memory
+//! of the daemon. Times are only printed, because they depend on other work of the machine.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
-// Megabytes and milliseconds, to print.
+// Megabytes and milliseconds, only for printing.
 #![allow(clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
 #[path = "siege/attacks.rs"]
@@ -30,12 +30,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use weir::Transport;
 
-/// The daemon's cache; a quarter of it is the budget for what peers make it hold.
+/// The daemon's cache. A quarter of it is the budget for what peers make the daemon hold.
 const CACHE_MIB: u64 = 32;
 
-/// What a session over QUIC may make the daemon hold beside the cache, KiB: its receive window of
-/// 2 MiB and its send window of 2 MiB; one over WebSocket, which has no such windows; and a
-/// connection over HTTP, whose transport holds 64 KiB, and its TLS as much.
+/// Memory of a session beside the cache, KiB. Over QUIC: its receive window and its send window, 2
+/// MiB each. Over WebSocket there are no such windows. A connection over HTTP: 64 KiB in the
+/// transport, and as much in TLS.
 const QUIC_KIB: u64 = 4 << 10;
 const WEBSOCKET_KIB: u64 = 1 << 10;
 const HTTP_KIB: u64 = 128;
@@ -48,13 +48,13 @@ fn seconds() -> u64 {
     std::env::var("WEIR_SIEGE_SECONDS").map_or(20, |seconds| seconds.parse().unwrap())
 }
 
-/// Threads whose work gives way to the daemon's and the honest peers'.
+/// Threads with a lower priority than the daemon and the honest peers.
 fn attackers() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .on_thread_start(|| {
-            // Of one thread: Linux has a nice value for each.
+            // The nice value of one thread: Linux has one for each.
             let thread = std::fs::read_link("/proc/thread-self").unwrap();
             let thread = thread.file_name().unwrap().to_owned();
             let mut renice = Command::new("renice");
@@ -67,14 +67,14 @@ fn attackers() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-/// Ticks of a hundredth of a second that a process has had of the processors.
+/// CPU time of a process, in ticks of 10 ms.
 fn ticks(process: &str) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
     fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
 }
 
-/// Packets that the kernel dropped at a UDP port, for want of room in its buffer.
+/// Packets that the kernel dropped at a UDP port because its buffer was full.
 fn dropped(port: u16) -> u64 {
     let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
     let local = format!(":{port:04X}");
@@ -83,7 +83,8 @@ fn dropped(port: u16) -> u64 {
     sockets.lines().find(of).map_or(0, drops)
 }
 
-/// Microseconds, of which half, and 99 of a hundred, took no longer.
+/// Times in microseconds. A row has the median, the 99th percentile and the maximum, in
+/// milliseconds.
 struct Times(Vec<u32>);
 
 impl Times {
@@ -107,14 +108,15 @@ struct Watch {
     siege: Arc<Siege>,
     begun: Instant,
     ticks: (u64, u64),
-    // KiB, one a second.
+    // KiB, one value a second.
     rss: Vec<u64>,
-    // How late the honest publishers themselves were.
+    // Delay of the honest publishers themselves.
     late: Vec<u32>,
 }
 
 impl Watch {
-    /// Watches for so many seconds; the latencies of each pair. A row every so often.
+    /// Watches for this many seconds, and prints a row every `every` seconds. Returns the latencies
+    /// of each pair.
     fn watch(&mut self, seconds: u64, every: u64) -> Vec<Times> {
         let mut all: Vec<Times> = self.pairs.iter().map(|_| Times(Vec::new())).collect();
         for second in 1..=seconds {
@@ -171,7 +173,8 @@ fn every_attack_at_once_beside_an_honest_pair() {
     let (alone, every) = ((seconds / 5).clamp(4, 60), (seconds / 4).clamp(1, 30));
     let state = tempfile::tempdir().unwrap();
     let cache = format!("{CACHE_MIB}MiB");
-    // So few topics that they are forgotten, and no payload above an eighth of the cache.
+    // A limit of topics at which topics are forgotten. The largest payload is an eighth of the
+    // cache.
     let environment = [
         ("WEIR_CACHE__BYTES", &*cache),
         ("WEIR_LIMITS__PAYLOAD", "4MiB"),
@@ -201,9 +204,9 @@ fn every_attack_at_once_beside_an_honest_pair() {
     let ticks = (ticks(&served.child.id().to_string()), ticks("self"));
     let (begun, rss, late) = (Instant::now(), Vec::new(), Vec::new());
     let mut watch = Watch { served, pairs, newcomer, siege, begun, ticks, rss, late };
-    // Times are in milliseconds, `late` is what the 99th of a hundred publications was late by before
-    // it reached the client, `cpu` the daemon's share of one processor and `test` that of this
-    // process, in per cent, `drops` the packets that the daemon's socket had no room for.
+    // Times are in milliseconds. `late` is the 99th percentile of the publisher's own delay, `cpu`
+    // the daemon's share of one processor, and `test` that of this process, in percent. `drops`
+    // counts packets for which the daemon's socket had no room.
     println!("alone");
     Watch::head();
     let mut before = watch.watch(alone, alone);
@@ -218,10 +221,10 @@ fn every_attack_at_once_beside_an_honest_pair() {
     attackers.block_on(async { attacks::all(&watch.siege, &way) });
     let mut beside = watch.watch(seconds, every);
     let mut relayed_beside = relayed(&watch);
-    // Judged while it lasts.
+    // Read before the attacks end.
     let peak = watch.served.kib("VmHWM:");
     watch.newcomer.stop.store(true, Relaxed);
-    // Newcomers wait for what the pairs publish.
+    // Newcomers wait for publications of the pairs.
     while !watch.newcomer.done.load(Relaxed) && !honest.is_finished() {
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -229,7 +232,8 @@ fn every_attack_at_once_beside_an_honest_pair() {
     honest.join().unwrap();
     attackers.shutdown_timeout(Duration::from_secs(5));
     println!("{}", watch.siege.tally());
-    // A timer is a millisecond late, and a process waits for its turn: that is not the daemon's.
+    // Timers are a millisecond late, and processes wait for a processor. Neither is a fault of the
+    // daemon.
     for (n, pair) in watch.pairs.iter().enumerate() {
         let (before, beside) = (&mut relayed_before[n], &mut relayed_beside[n]);
         let (alone, now) = (before.at(0.99), beside.at(0.99));

@@ -1,4 +1,4 @@
-//! Peers that misuse datagrams: it costs them their session at most, and nobody else anything.
+//! Peers that misuse datagrams. At most their own session ends, and no other is affected.
 
 use crate::common::{client, daemon, daemon_with, within};
 use crate::raw::{Raw, encoded, hello};
@@ -23,7 +23,7 @@ fn repair(holes: &[(u64, u64)]) -> ClientFrame<'static> {
     ClientFrame::Repair { subscription: 1, topic: 1, holes: holes.to_vec() }
 }
 
-// One that has subscribed, and been told so.
+// Opens a session with a subscription that the daemon has confirmed.
 async fn subscribed(daemon: &Daemon, filter: &str) -> Raw {
     let mut raw = Raw::greeted(daemon).await;
     raw.send(&[realtime(1, filter)]).await;
@@ -32,7 +32,7 @@ async fn subscribed(daemon: &Daemon, filter: &str) -> Raw {
     raw
 }
 
-// Reads a stream until a frame is as wanted.
+// Reads a stream until `find` returns a value for a frame.
 async fn read_until<T>(
     stream: &mut quinn::RecvStream,
     reader: &mut FrameReader,
@@ -62,8 +62,8 @@ async fn a_datagram_before_the_hello_is_as_good_as_lost() {
     assert!(matches!(DaemonFrame::decode(&welcome), Ok(DaemonFrame::Welcome { .. })));
     let pong = raw.frame().await;
     assert!(matches!(DaemonFrame::decode(&pong), Ok(DaemonFrame::Pong { .. })));
-    // An alias that was not declared: ignored. Then the same once more, properly. It counts once,
-    // also if the daemon came to read the first after the hello.
+    // A datagram with an undeclared alias is ignored. Then the same publication is sent properly.
+    // It counts once, even if the daemon reads the first datagram after the hello.
     raw.connection.send_datagram(encoded(&early[1..]).into()).unwrap();
     raw.connection.send_datagram(encoded(&early).into()).unwrap();
     let acknowledged = within(raw.connection.read_datagram()).await.unwrap();
@@ -84,7 +84,7 @@ async fn a_million_repairs_take_nothing_from_the_others() {
     pump(&mut tally, &mut news, 1000, 50, |n| publish(&daemon, "a", n, 500)).await;
     let everything = encoded(&[repair(&[(1, 3), (5, 900), (950, u64::MAX)])]);
     let connection = raw.connection.clone();
-    // It reads nothing of what it asks for.
+    // The peer reads no repairs.
     let datagram: Bytes = everything.repeat(1000 / everything.len()).into();
     let asking = tokio::spawn(async move {
         for _ in 0..10_000 {
@@ -125,7 +125,7 @@ async fn what_was_forgotten_is_told_to_who_asks_for_it() {
     let mut raw = subscribed(&daemon, "a").await;
     daemon.publish("a", "x").unwrap();
     let mut stream = within(raw.connection.accept_uni()).await.unwrap();
-    // Sent: now it may be forgotten.
+    // The message was sent, so it may be forgotten now.
     within(raw.connection.read_datagram()).await.unwrap();
     daemon.publish("b", "x").unwrap();
     let mut reader = FrameReader::new(1 << 20);
@@ -148,7 +148,8 @@ async fn what_was_forgotten_is_told_to_who_asks_for_it() {
     }
 }
 
-// The head that covers the end of a burst is told though older messages are repaired after it.
+// The daemon sends the head that covers the end of a burst even though it repairs older messages
+// after it.
 #[tokio::test]
 async fn a_repair_does_not_hide_the_head() {
     let daemon = daemon().await;
@@ -168,8 +169,8 @@ async fn a_repair_does_not_hide_the_head() {
     assert_eq!(head.await, 5);
 }
 
-// Telling of it costs a packet, and most are not lost. Until it stands alone, and is acknowledged
-// as fast as it should be: on a machine that is busy it may not be.
+// A head costs a packet, and most messages are not lost. It is sent early only if the message
+// stands alone and is not acknowledged in time, which can happen on a busy machine.
 #[tokio::test]
 async fn of_one_that_has_arrived_the_head_is_told_late() {
     const LATE: std::time::Duration = std::time::Duration::from_secs(1);

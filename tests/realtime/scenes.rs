@@ -1,4 +1,4 @@
-//! What a network does once in a thousand times, from a daemon that does it on purpose.
+//! Rare events of a network, from a daemon that produces them on purpose.
 
 use crate::common::{gap, message, within};
 use crate::staged::{Stage, staged};
@@ -23,7 +23,7 @@ async fn connect(endpoint: &quinn::Endpoint, hash: weir::CertificateHash) -> (Cl
     (client.unwrap(), stage)
 }
 
-// Subscribes; gives the request, and where the client wants to begin in its one topic.
+// Subscribes. Returns the request, and the position from which the client resumes in its one topic.
 async fn subscribe(
     client: &Client,
     stage: &mut Stage,
@@ -59,11 +59,11 @@ async fn sequences(subscription: &mut Subscription, count: usize) -> Vec<u64> {
     sequences
 }
 
-// The next of the client's datagrams that asks: what for.
+// Waits for the client's next datagram with a repair request. Returns the holes.
 async fn asked(stage: &Stage) -> Vec<(u64, u64)> {
     loop {
         let datagram = within(stage.connection.read_datagram()).await.unwrap();
-        // Its length stands before it.
+        // The length precedes the frame.
         if let Ok(ClientFrame::Repair { holes, .. }) = ClientFrame::decode(&datagram[1..]) {
             return holes;
         }
@@ -74,7 +74,7 @@ fn datagram(frames: &[DaemonFrame<'_>]) -> Bytes {
     frames.iter().map(DaemonFrame::to_bytes).collect::<Vec<_>>().concat().into()
 }
 
-// One gap was told of three, and the others were taken for told.
+// In an earlier version one gap of three was reported, and the others were taken for reported.
 #[tokio::test]
 async fn what_was_not_handed_out_is_not_taken_for_had() {
     let (endpoint, hash) = staged();
@@ -98,7 +98,7 @@ async fn what_was_not_handed_out_is_not_taken_for_had() {
     assert_eq!(sequences(&mut subscription, 6).await, [4, 6, 7, 8, 10, 11]);
 }
 
-// A topic that was forgotten and begins anew took its holes with it, silently.
+// In an earlier version a topic that was forgotten and began anew lost its holes silently.
 #[tokio::test]
 async fn what_is_missing_when_a_topic_begins_anew_is_told() {
     let (endpoint, hash) = staged();
@@ -115,7 +115,7 @@ async fn what_is_missing_when_a_topic_begins_anew_is_told() {
     }
     let first = message(&mut subscription).await;
     assert_eq!((first.sequence, first.epoch), (1, 20));
-    // What overtook the announcement of its topic, and an older one that comes late.
+    // A message that overtook the announcement of its topic, and an older one that arrives late.
     let late = [DaemonFrame::For { request }, named(1, 1), said(1, 5), said(3, 1), said(2, 2)];
     stage.connection.send_datagram(datagram(&late)).unwrap();
     assert_eq!(message(&mut subscription).await.sequence, 2);
@@ -132,10 +132,10 @@ async fn holes_are_asked_for_in_datagrams_and_then_on_the_control_stream() {
     });
     let whose = DaemonFrame::For { request };
     let mut stream = stage.stream(&[whose, named(1, 1)]).await;
-    // Without saying whose they are: there is but one.
+    // The datagram does not name the subscription, because there is only one.
     stage.connection.send_datagram(datagram(&[named(1, 1), said(1, 2)])).unwrap();
     stage.connection.send_datagram(datagram(&[said(1, 4)])).unwrap();
-    // Once, or in two when it sees the second hole later.
+    // In one request, or in two if the client sees the second hole later.
     let mut holes = Vec::new();
     while holes.len() < 4 {
         holes.extend(asked(&stage).await);
@@ -161,7 +161,8 @@ async fn holes_are_asked_for_in_datagrams_and_then_on_the_control_stream() {
     assert_eq!((stats.repaired, stats.late), (3, 0));
 }
 
-// A datagram that is no frames ends the session, as anything else that breaks the protocol.
+// A datagram that does not consist of frames ends the session, as any other violation of the
+// protocol.
 #[tokio::test]
 async fn a_daemon_that_sends_damaged_datagrams_is_left() {
     for damaged in [&b"x"[..], &[0], &[1, 0x63], &[2, 1, 1, 5]] {

@@ -1,6 +1,5 @@
-//! The attacks over sessions, each for as long as it may. The attackers stand for other machines:
-//! each does so much a second and no more, so that it is the daemon which is measured and not the
-//! processors that they share with it.
+//! The attacks over sessions. The attackers represent other machines. Each has a fixed rate, so
+//! that the test measures the daemon, and not the processors that they share with it.
 
 use crate::foe::{Ear, Siege, encoded};
 use crate::honest::Way;
@@ -11,7 +10,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 use weir::Transport;
 use weir::wire::{ClientFrame, Delivery, Lag, Position, Resume, Start, Which};
 
-/// So often a second, and never more to make up for what was late.
+/// Returns a timer with this rate, which does not catch up after a delay.
 pub fn beat(per_second: u64) -> Interval {
     let mut beat = interval(Duration::from_nanos(1_000_000_000 / per_second));
     beat.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -36,7 +35,7 @@ fn publish(alias: u32, number: u64, payload: &[u8]) -> ClientFrame<'_> {
     ClientFrame::Publish { alias, number, stamp: 0, payload }
 }
 
-// Subscriptions that end as soon as others begin, of topics that somebody else publishes to.
+// Subscriptions that end as soon as others begin, of topics of another publisher.
 async fn churn(siege: Arc<Siege>, attack: &'static str, ear: Ear) {
     let Some(mut foe) = siege.foe(attack, ear).await else { return };
     let mut beat = beat(50);
@@ -51,7 +50,7 @@ async fn churn(siege: Arc<Siege>, attack: &'static str, ear: Ear) {
     }
 }
 
-/// As many subscriptions as a session may have, that look at every topic and find few.
+/// The maximum number of subscriptions of a session. They examine every topic and match few.
 async fn wildcards(siege: Arc<Siege>, filter: &'static str) {
     let Some(mut foe) = siege.foe("wildcards", Ear::Reads).await else { return };
     let Some(mut socket) = siege.socket("wildcards over websocket").await else { return };
@@ -71,7 +70,7 @@ async fn wildcards(siege: Arc<Siege>, filter: &'static str) {
     }
 }
 
-/// Everything there is, from its beginning, which nobody reads.
+/// Subscriptions to everything from its beginning, which are not read.
 async fn everything(siege: Arc<Siege>, subscriptions: u32) {
     let Some(mut foe) = siege.foe("everything, unread", Ear::Deaf).await else { return };
     let frames: Vec<_> =
@@ -80,7 +79,7 @@ async fn everything(siege: Arc<Siege>, subscriptions: u32) {
     foe.stay(20).await;
 }
 
-/// The longest list that a subscription may resume from.
+/// Subscriptions that resume with the longest list that a frame may have.
 async fn resumes(siege: Arc<Siege>) {
     let Some(mut foe) = siege.foe("resumes", Ear::Reads).await else { return };
     let names: Vec<_> = (0..1 << 16).map(|n| format!("t/{n:x}")).collect();
@@ -97,7 +96,7 @@ async fn resumes(siege: Arc<Siege>) {
     }
 }
 
-/// Thousands of subscriptions to the same and to different filters, woken by one who publishes.
+/// Thousands of subscriptions to the same and to different filters, woken by one publisher.
 async fn woken(siege: Arc<Siege>) {
     let mut foes = Vec::new();
     for peer in 0..8_u32 {
@@ -124,7 +123,7 @@ async fn woken(siege: Arc<Siege>) {
     }
 }
 
-/// A hundred topics a second that there were not: others are forgotten for them.
+/// A hundred new topics a second, for which others are forgotten.
 async fn topics(siege: Arc<Siege>) {
     let Some(mut foe) = siege.foe("new topics", Ear::Reads).await else { return };
     let mut beat = beat(10);
@@ -133,7 +132,7 @@ async fn topics(siege: Arc<Siege>) {
         beat.tick().await;
         let names: Vec<_> = (0..10)
             .map(|n| begun.as_millis() as u64 + u64::from(turn * 10 + n))
-            // One in a hundred is what somebody looks for.
+            // One in a hundred matches a subscription.
             .map(|n| format!("t/{n:x}/{}", if n % 100 == 0 { "x" } else { "y" }))
             .collect();
         let mut frames = Vec::new();
@@ -147,7 +146,7 @@ async fn topics(siege: Arc<Siege>) {
     }
 }
 
-/// Publications on 90 streams that do not end: a byte now and then.
+/// Incomplete publications on 90 streams, which get a byte now and then.
 async fn unended(siege: Arc<Siege>, attack: &'static str, begin: bool) {
     let Some(foe) = siege.foe(attack, Ear::Reads).await else { return };
     let mut streams = Vec::new();
@@ -184,7 +183,7 @@ async fn unended(siege: Arc<Siege>, attack: &'static str, begin: bool) {
     }
 }
 
-/// A message of 3 MiB, most of which comes at once, and then a byte a second.
+/// A message of 3 MiB. Most of it arrives at once, and then a byte a second.
 async fn messages(siege: Arc<Siege>) {
     let Some(mut socket) = siege.socket("messages that do not end").await else { return };
     let frames = encoded(&[
@@ -202,7 +201,7 @@ async fn messages(siege: Arc<Siege>) {
     }
 }
 
-/// As many aliases, and filters, with as long names as there may be.
+/// The maximum number of aliases and filters, with names of maximum length.
 async fn names(siege: Arc<Siege>) {
     let Some(mut foe) = siege.foe("names", Ear::Reads).await else { return };
     let long = "n".repeat(240);
@@ -226,7 +225,7 @@ async fn names(siege: Arc<Siege>) {
     foe.stay(20).await;
 }
 
-/// 300 messages of 1 KiB a second, of which nine subscriptions are behind.
+/// 300 messages of 1 KiB a second, with nine subscriptions that are behind.
 async fn flood(siege: Arc<Siege>) {
     let Some(mut foe) = siege.foe("flood", Ear::Reads).await else { return };
     let names: Vec<_> = (0..10).map(|n| format!("flood/{n}")).collect();
@@ -279,7 +278,8 @@ async fn deaf(siege: Arc<Siege>) {
     foe.stay(30).await;
 }
 
-/// Holes that there are not, as many as one frame may name, in datagrams and without.
+/// Requests for holes that do not exist, the maximum number in a frame, in datagrams and on
+/// streams.
 async fn repairs(siege: Arc<Siege>) {
     let Some(mut foe) = siege.foe("repairs", Ear::Reads).await else { return };
     if !foe.say(&[subscribe(1, "flood/1", Start::New, Delivery::Realtime, 0)]).await {
@@ -299,7 +299,7 @@ async fn repairs(siege: Arc<Siege>) {
     }
 }
 
-/// Gets and tops. Where there is no stream for an answer, it waits in the daemon.
+/// `Get` and `Top`. If the daemon may open no stream for an answer, it must keep the answer.
 async fn asks(siege: Arc<Siege>, attack: &'static str, ear: Ear) {
     let Some(mut foe) = siege.foe(attack, ear).await else { return };
     let mut beat = beat(10);
@@ -319,7 +319,7 @@ async fn asks(siege: Arc<Siege>, attack: &'static str, ear: Ear) {
     }
 }
 
-/// Publications that are refused at length, whose publisher does not read that.
+/// Publications that are refused with a long reason, which the publisher does not read.
 async fn receipts(siege: Arc<Siege>) {
     let Some(mut foe) = siege.foe("receipts, unread", Ear::Deaf).await else { return };
     if !foe.say(&[ClientFrame::Topic { alias: 0, name: "greedy" }]).await {
@@ -335,7 +335,7 @@ async fn receipts(siege: Arc<Siege>) {
     }
 }
 
-/// Two payloads a second of 2 MiB each, to eight topics: the whole cache in eight seconds.
+/// Two payloads of 2 MiB a second, to eight topics: the whole cache in eight seconds.
 async fn large(siege: Arc<Siege>, way: Way) {
     let client = way.connect(Transport::Quic).await;
     let _counted = siege.counted(|siege| &siege.quic);
@@ -357,7 +357,7 @@ async fn large(siege: Arc<Siege>, way: Way) {
     }
 }
 
-/// A connection that never says hello.
+/// A connection without a hello.
 async fn mute(siege: Arc<Siege>) {
     let crypto =
         quinn::crypto::rustls::QuicClientConfig::try_from(crate::common::tls(weir::wire::ALPN));
@@ -375,10 +375,10 @@ async fn mute(siege: Arc<Siege>) {
     siege.note("mute", format!("ended {how}"));
 }
 
-/// Attacks that are left out unless they are named: what the daemon does not bear yet.
+/// Attacks that run only if they are named: the daemon does not withstand them yet.
 const OTHERS: [&str; 3] = ["amplified", "batches", "tiny"];
 
-/// Keeps an attack up, so many times at once, unless `WEIR_SIEGE_ATTACKS` names others only.
+/// Keeps this many instances of an attack running, unless `WEIR_SIEGE_ATTACKS` names only others.
 pub fn keep<F>(
     siege: &Arc<Siege>,
     name: &str,
@@ -397,7 +397,7 @@ pub fn keep<F>(
     for n in 0..times {
         let (siege, attack) = (siege.clone(), attack.clone());
         tokio::spawn(async move {
-            // Not all at once.
+            // The instances do not start at the same time.
             sleep(Duration::from_millis(u64::from(n) * 97 % 2000)).await;
             loop {
                 attack(siege.clone()).await;
@@ -407,7 +407,7 @@ pub fn keep<F>(
     }
 }
 
-/// All of them, for ever.
+/// Starts all attacks. They do not end.
 pub fn all(siege: &Arc<Siege>, way: &Way) {
     keep(siege, "churn", 2, |siege| churn(siege, "churn", Ear::Reads));
     keep(siege, "churn", 2, |siege| churn(siege, "churn, unread", Ear::Deaf));
