@@ -26,7 +26,7 @@ pub(super) struct Pair {
     delivery: Delivery,
 }
 
-impl Standing {
+impl Pair {
     pub(super) async fn new(
         (publisher, subscriber): (Client, Client),
         topic: String,
