@@ -27,7 +27,7 @@ const COUNTS: [(&str, fn(&Turn) -> u64); 6] = [
 ];
 
 /// The figures of one case in one run.
-pub(super) struct Figures {
+pub(in crate::bench) struct Figures {
     turns: Vec<Turn>,
     /// Of all turns, ns.
     latencies: Sorted,

@@ -14,7 +14,7 @@ const LATE_OF: u64 = 1000;
 
 /// The figures of one mode in one run.
 #[derive(Debug)]
-pub(super) struct Figures {
+pub(in crate::bench) struct Figures {
     /// Latencies, µs.
     all: Sorted,
     /// Latencies of the messages that were due after the loss ended, with `--loss-until`; µs.
