@@ -71,7 +71,7 @@ fn a_delivery_allocates_nothing() {
 }
 
 #[test]
-fn keys_cost_no_more_than_is_charged_for_them() {
+fn keys_take_at_most_the_memory_charged_for_them() {
     let mut engine = Engine::new(Limits::default().with_cache(4 << 20), 1, [7; 32]);
     let (payload, keys) = (payload(0), engine.keys());
     publish(&mut engine, &payload);

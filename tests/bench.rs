@@ -46,7 +46,7 @@ fn is_empty(directory: &Path) -> bool {
 }
 
 #[test]
-fn over_a_link_with_loss_everything_comes_once_and_not_too_early() {
+fn over_a_link_with_loss_everything_arrives_once_and_not_too_early() {
     if let Some(why) = no_link() {
         eprintln!("skipped: {why}");
         return;
@@ -159,7 +159,7 @@ fn in_a_fan_out_all_subscribers_get_all_messages_of_all_publishers() {
 }
 
 #[test]
-fn in_a_chat_everybody_gets_what_everybody_says() {
+fn in_a_chat_everyone_receives_all_messages() {
     let state = tempdir().unwrap();
     let who = ["--chat", "--subscribers", "4", "--rate", "5", "--transport", "webtransport"];
     let options = ["--duration", "1s", "--rounds", "2", "--json"];
@@ -192,7 +192,7 @@ fn as_fast_as_it_goes_nothing_is_lost_either() {
 }
 
 #[test]
-fn sessions_that_stood_idle_are_still_served() {
+fn sessions_that_were_idle_are_still_served() {
     let state = tempdir().unwrap();
     let transports = ["quic", "webtransport", "websocket"];
     for subscribe in [false, true] {

@@ -56,7 +56,7 @@ fn subscriber(
 }
 
 #[test]
-fn a_thousand_lines_go_round_in_order_and_a_second_round_counts_two() {
+fn a_thousand_lines_arrive_in_order_and_a_second_round_counts_two() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let lines = (1..=1000).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
@@ -98,7 +98,7 @@ fn a_thousand_lines_go_round_in_order_and_a_second_round_counts_two() {
 }
 
 #[test]
-fn lines_go_round_in_datagrams_each_once() {
+fn lines_arrive_in_datagrams_each_once() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let lines = (1..=1000).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
@@ -128,7 +128,7 @@ fn lines_go_round_in_datagrams_each_once() {
 }
 
 #[test]
-fn what_is_past_its_deadline_is_an_event() {
+fn messages_past_their_deadline_are_an_event() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let lines = "x\n".repeat(50);
@@ -152,7 +152,7 @@ fn what_is_past_its_deadline_is_an_event() {
 }
 
 #[test]
-fn files_go_round_unchanged_and_one_byte_too_many_is_refused() {
+fn files_come_back_unchanged_and_one_byte_too_many_is_refused() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let big: Vec<u8> =

@@ -207,7 +207,7 @@ async fn half_a_payload_is_a_gap_and_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_holds_up_neither_the_others_nor_the_publisher() {
+async fn a_subscriber_that_does_not_read_delays_neither_the_others_nor_the_publisher() {
     let daemon = daemon().await;
     let payload = payload(3, 8 << 20);
     let of = Digest::of(&payload);
@@ -248,7 +248,7 @@ async fn who_does_not_read_holds_up_neither_the_others_nor_the_publisher() {
 }
 
 #[tokio::test]
-async fn a_slow_publisher_holds_up_no_other_topic_and_nothing_overtakes_in_its_own() {
+async fn a_slow_publisher_delays_no_other_topic_and_nothing_overtakes_in_its_own() {
     let daemon = daemon().await;
     let payload = payload(4, 3 * CHUNK);
     let local = SubscribeOptions::default();
@@ -327,7 +327,7 @@ async fn a_number_that_was_accepted_is_answered_before_the_payload_comes() {
 }
 
 #[tokio::test]
-async fn what_is_begun_again_goes_on_and_the_first_attempt_is_given_up() {
+async fn a_publication_that_is_begun_again_goes_on_and_the_first_attempt_is_aborted() {
     let daemon = daemon().await;
     let payload = payload(6, 4 * CHUNK);
     for (n, transport) in (1..).zip(TRANSPORTS) {
@@ -354,7 +354,7 @@ async fn what_is_begun_again_goes_on_and_the_first_attempt_is_given_up() {
 }
 
 #[tokio::test]
-async fn what_does_not_add_up_is_refused() {
+async fn contradictory_publications_are_refused() {
     let daemon = daemon().await;
     let payload = payload(7, 2 * CHUNK);
     let end = ClientFrame::End { digest: Digest::of(&payload) };
@@ -406,7 +406,7 @@ async fn what_does_not_add_up_is_refused() {
 }
 
 #[tokio::test]
-async fn a_large_message_is_got_in_chunks() {
+async fn a_get_returns_a_large_message_in_chunks() {
     let daemon = daemon().await;
     let payload = payload(8, 20 * CHUNK + 1);
     daemon.publish("demo/a", payload.clone()).unwrap();
@@ -426,7 +426,7 @@ async fn a_large_message_is_got_in_chunks() {
 }
 
 #[tokio::test]
-async fn what_leaves_the_cache_while_it_is_sent_is_aborted_and_a_gap() {
+async fn a_message_evicted_while_it_is_sent_is_aborted_and_a_gap() {
     let limits = Limits::default().with_cache(32 << 20).with_payload(8 << 20);
     let large = payload(9, 8 << 20);
     for transport in TRANSPORTS {
@@ -490,7 +490,7 @@ async fn is_aborted(hand: &mut Hand, request: u32) -> bool {
 }
 
 #[tokio::test]
-async fn a_publication_that_stands_still_is_given_up() {
+async fn a_publication_that_stalls_is_aborted() {
     let daemon = daemon().await;
     let payload = payload(10, 4 * CHUNK);
     let mut all = Vec::new();
@@ -607,7 +607,7 @@ async fn over_http_it_is_relayed_while_it_arrives_and_sent_in_pieces() {
 /// of other topics. The part that the subscriber has is discarded, and the message is sent again
 /// when it is complete.
 #[tokio::test]
-async fn what_arrives_slowly_makes_way_for_what_is_complete() {
+async fn a_message_that_arrives_slowly_makes_way_for_complete_ones() {
     for transport in TRANSPORTS {
         let daemon = daemon().await;
         let (slow, quick) = (payload(21, 3 * CHUNK), payload(22, 2 * CHUNK));
@@ -661,7 +661,7 @@ async fn follow(daemon: &Daemon, query: &str) -> TcpStream {
 /// of the events name what was overtaken. A stream that is resumed in between misses and repeats
 /// nothing.
 #[tokio::test]
-async fn a_stream_of_events_is_not_held_up_by_what_arrives() {
+async fn a_stream_of_events_is_not_delayed_by_arriving_messages() {
     let any = (Ipv4Addr::LOCALHOST, 0);
     let daemon = Daemon::builder().read(any.into()).http(SocketAddr::from(any));
     let daemon = daemon.spawn().await.unwrap();

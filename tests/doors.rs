@@ -90,7 +90,7 @@ impl Strangers {
 }
 
 #[tokio::test]
-async fn above_256_handshakes_at_once_only_who_proves_its_address_gets_a_place() {
+async fn above_256_handshakes_at_once_a_peer_must_prove_its_address() {
     let builder = Daemon::builder().listen(LOOPBACK).sessions(UNPROVEN + 1);
     let daemon = builder.spawn().await.unwrap();
     let mut strangers = Strangers::of(&daemon);
@@ -123,7 +123,7 @@ async fn rest(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_go_on_is_given_up_after_10_s() {
+async fn a_handshake_that_stalls_is_closed_after_10_s() {
     let daemon = daemon().await;
     let server = daemon.local_addr();
     let mut silent = TcpStream::connect(server).await.unwrap();

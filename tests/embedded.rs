@@ -105,7 +105,7 @@ fn slow_file(path: &std::path::Path) {
 
 // Opening a file blocked all tasks of the same thread in an earlier version.
 #[tokio::test]
-async fn a_file_that_takes_its_time_holds_nobody_else_up() {
+async fn a_file_that_opens_slowly_blocks_no_other_task() {
     let directory = tempfile::tempdir().unwrap();
     let [authority, hashes] =
         ["ca.pem", "certificate.sha256"].map(|name| directory.path().join(name));

@@ -260,7 +260,7 @@ async fn pings_over_websocket_whose_answers_are_not_read() {
 
 // Fast at first, and then one byte now and then: the pace is measured over the last seconds.
 #[tokio::test]
-async fn a_publication_that_almost_stands_still_is_given_up_on_every_way_in() {
+async fn a_publication_that_almost_stalls_is_aborted_on_every_transport() {
     let daemon = daemon().await;
     let bytes = unended(1, 1 << 20);
     let mut raw = Raw::greeted(&daemon).await;
@@ -316,7 +316,7 @@ async fn a_publication_that_almost_stands_still_is_given_up_on_every_way_in() {
 
 // Other kinds of frames have a deadline too.
 #[tokio::test]
-async fn a_frame_that_stands_still_ends_its_session() {
+async fn a_frame_that_stalls_ends_its_session() {
     let daemon = daemon().await;
     let bytes =
         encoded(&[ClientFrame::Get { request: 1, topic: "a/b/c", which: wire::Which::Latest }]);
@@ -373,7 +373,7 @@ async fn deaf(server: SocketAddr) -> Raw {
 
 // Each session has a hundred streams. All publications are refused with a long reason.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn peers_that_do_not_read_what_they_are_told() {
+async fn peers_that_do_not_read_their_receipts() {
     const SESSIONS: u64 = 4;
     const STREAMS: u64 = 100;
     let state = tempfile::tempdir().unwrap();
@@ -426,7 +426,7 @@ async fn peers_that_do_not_read_what_they_are_told() {
 // An answer holds its message, even after that has left the cache. So only a few answers exist at
 // once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn answers_that_are_not_taken() {
+async fn answers_that_are_not_read() {
     const SESSIONS: u64 = 8;
     const GETS: u64 = 200;
     let state = tempfile::tempdir().unwrap();

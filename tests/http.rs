@@ -279,7 +279,7 @@ async fn events_of_many_topics_are_resumed_without_a_hole_while_somebody_publish
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_left_the_cache_is_told_once_and_what_was_delivered_is_not() {
+async fn evicted_messages_are_reported_once_and_delivered_ones_are_not() {
     let (daemon, to) = serve(Limits::default().with_cache(1 << 20)).await;
     let flood = |from: u32| {
         (from..from + 40).for_each(|n| {
@@ -325,7 +325,7 @@ async fn what_has_left_the_cache_is_told_once_and_what_was_delivered_is_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_of_another_run_gets_all_there_is() {
+async fn an_id_of_another_run_gets_everything_cached() {
     let (daemon, to) = serve(Limits::default()).await;
     (0..3).for_each(|n| drop(daemon.publish("x", format!("{n}"))));
     for (filter, id) in [("x", "7-2-7-2"), ("x", "7-2"), ("*", "7-2"), ("*", "7-2-7-2")] {
@@ -337,7 +337,7 @@ async fn an_id_of_another_run_gets_all_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_stands_still_holds_nobody_up_and_is_told() {
+async fn a_reader_that_stalls_delays_no_other_and_gets_a_gap() {
     let (daemon, to) = serve(Limits::default().with_cache(2 << 20)).await;
     let mut slow = events(to, "s?from=all", None).events().await;
     let mut quick = events(to, "s?from=all", None).events().await;
@@ -404,7 +404,7 @@ async fn streams_end_when_the_daemon_is_dropped() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_counted_most_comes_first() {
+async fn the_highest_counts_come_first() {
     let (daemon, to) = serve(Limits::default()).await;
     for n in 0..5_u8 {
         (0..=n).for_each(|_| drop(daemon.publish("t/top", vec![n; 3])));

@@ -88,7 +88,7 @@ async fn other_sites_and_other_names_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_certificate_is_for_those_that_may_ask() {
+async fn the_certificate_is_for_allowed_origins() {
     let (_daemon, to) = serve(Limits::default()).await;
     let ask = |name, value| ask(to, "GET", "/certificate.sha256").header(name, value);
     for own in ["https://app.example", "http://localhost:5173"] {

@@ -88,7 +88,7 @@ async fn closed(stage: &Stage) -> u64 {
 // Messages that arrive.
 
 #[tokio::test]
-async fn other_topics_overtake_what_is_still_arriving() {
+async fn other_topics_overtake_a_message_that_is_arriving() {
     let (_client, mut stage, mut subscription) = subscribed(Delivery::Ordered).await;
     let large = payload(200_000);
     let head = [FOR, topic(1), topic(2), begin(1, 1, large.len())];
@@ -107,7 +107,7 @@ async fn other_topics_overtake_what_is_still_arriving() {
 }
 
 #[tokio::test]
-async fn what_is_aborted_is_a_gap_and_nothing_else() {
+async fn an_aborted_message_is_a_gap_and_nothing_else() {
     let (_client, mut stage, mut subscription) = subscribed(Delivery::Ordered).await;
     let large = payload(200_000);
     let mut stream = stage.stream(&[FOR, topic(1), begin(1, 1, large.len())]).await;
@@ -147,7 +147,7 @@ async fn a_stream_that_is_reset_half_way_is_a_gap_and_nothing_else() {
 // The client does not request a message that is already arriving, but requests the others that are
 // missing.
 #[tokio::test]
-async fn what_is_arriving_is_not_asked_for() {
+async fn a_message_that_is_arriving_is_not_requested() {
     let (_client, mut stage, mut subscription) = subscribed(Delivery::Realtime).await;
     let large = payload(200_000);
     // All of it is in one packet: a client that has read the small message has also received the
@@ -197,7 +197,7 @@ fn wrong(large: &[u8]) -> Vec<(&'static str, Vec<DaemonFrame<'_>>)> {
 }
 
 #[tokio::test]
-async fn a_daemon_that_breaks_its_word_is_left() {
+async fn a_daemon_that_breaks_the_protocol_is_left() {
     let large = payload(200_000);
     for delivery in [Delivery::Ordered, Delivery::Unordered, Delivery::Realtime] {
         for (what, frames) in wrong(&large) {
@@ -235,7 +235,7 @@ async fn a_get_is_answered_in_chunks_too() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_given_up_half_way_is_a_refusal() {
+async fn an_answer_that_is_aborted_half_way_is_a_refusal() {
     let (get, mut stage) = getting().await;
     let large = payload(200_000);
     let mut stream = stage.stream(&[FOR, topic(1), begin(1, 1, large.len())]).await;
@@ -372,7 +372,7 @@ async fn a_client_that_is_stopped_waits_for_its_answer() {
 // Each publication has its own stream, so that large ones do not wait for one another, nor small
 // ones for them.
 #[tokio::test]
-async fn several_are_under_way_at_once_beside_small_ones() {
+async fn several_large_payloads_are_in_flight_beside_small_ones() {
     let (client, stage) = session().await;
     let large = payload(LIMIT as usize);
     let mut streams = Vec::new();
@@ -396,7 +396,7 @@ async fn several_are_under_way_at_once_beside_small_ones() {
 const DELIVERIES: [Delivery; 3] = [Delivery::Ordered, Delivery::Unordered, Delivery::Realtime];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_largest_payload_goes_round_over_each_transport_in_each_mode() {
+async fn the_largest_payload_is_delivered_over_each_transport_in_each_mode() {
     let daemon = daemon().await;
     for transport in TRANSPORTS {
         let publisher = client(&daemon, transport).await;

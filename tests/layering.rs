@@ -177,7 +177,7 @@ fn check_rooms(folder: &str, base: &str, table: &[(&str, &[&str])]) {
 }
 
 #[test]
-fn each_room_imports_only_what_stands_below_it() {
+fn each_room_imports_only_rooms_below_it() {
     check_rooms("src", "crate::", ROOMS);
     check_rooms("src/net", "crate::net::", NET);
 }
@@ -219,7 +219,7 @@ fn the_wire_uses_nothing_of_ours() {
 }
 
 #[test]
-fn the_check_sees_what_it_should() {
+fn the_check_finds_forbidden_imports() {
     let found = |text: &str| trespasses("engine", &["wire"], text);
     assert_eq!(found("use tokio::sync::Notify;"), ["tokio"]);
     assert_eq!(found("let now = std::time::Instant::now();"), ["std::time", "Instant"]);

@@ -100,7 +100,7 @@ fn named(topics: &[(&str, u64)]) -> Vec<(String, u64)> {
 }
 
 #[tokio::test]
-async fn what_stands_before_a_mark_is_not_named_when_it_was_handed_out() {
+async fn topics_before_a_mark_are_not_named_once_handed_out() {
     let (_endpoint, client, mut stage) = begin().await;
     let options = SubscribeOptions::default();
     let (mut news, request, _) = subscribe(&client, &mut stage, &options, 10).await;
@@ -138,7 +138,7 @@ async fn what_stands_before_a_mark_is_not_named_when_it_was_handed_out() {
 }
 
 #[tokio::test]
-async fn in_any_order_what_is_missing_stays_named() {
+async fn without_order_topics_with_missing_messages_stay_named() {
     let (_endpoint, client, mut stage) = begin().await;
     let options = SubscribeOptions {
         delivery: Delivery::Unordered,
@@ -173,7 +173,7 @@ async fn in_any_order_what_is_missing_stays_named() {
 }
 
 #[tokio::test]
-async fn a_mark_that_is_lower_or_has_no_place_ends_the_session() {
+async fn a_mark_that_is_lower_or_misplaced_ends_the_session() {
     let (_endpoint, client, mut stage) = begin().await;
     let options = SubscribeOptions::default();
     let (mut news, request, _) = subscribe(&client, &mut stage, &options, 10).await;

@@ -13,7 +13,7 @@ use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader};
 use weir::{CertificateHash, Client, SubscribeOptions, Trust};
 
 #[tokio::test]
-async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
+async fn a_peer_that_breaks_the_protocol_gets_the_reason_and_no_other_is_affected() {
     let daemon = daemon().await;
     let bystander = client(&daemon, TRANSPORTS[0]).await;
     let options = SubscribeOptions::default();
@@ -102,7 +102,7 @@ async fn frames_before_a_damaged_one_count() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_not_spoken_is_named() {
+async fn an_unsupported_version_is_reported() {
     let daemon = daemon().await;
     let mut raw = Raw::connect(&daemon).await;
     raw.send(&[hello(99)]).await;
@@ -126,7 +126,7 @@ async fn the_second_publishing_stream_brings_room_for_a_hundred() {
 }
 
 #[tokio::test]
-async fn hello_subscribe_and_publish_may_go_out_in_one_breath() {
+async fn hello_subscribe_and_publish_may_be_sent_at_once() {
     let daemon = daemon().await;
     let mut raw = Raw::connect(&daemon).await;
     // The stream with the publications overtakes the hello.
@@ -228,7 +228,7 @@ async fn errors_of_connecting_say_what_to_do() {
 // In an earlier version a topic that had just been forgotten was never removed, and all calls
 // waited for it for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_asked_for_and_comes_again_stops_nobody() {
+async fn requested_payloads_that_are_published_again_block_no_call() {
     let mut limits = weir::engine::Limits::default();
     limits.topics = 2;
     let daemon = common::daemon_with(limits).await;

@@ -50,7 +50,7 @@ async fn every_message_once_in_order_on_every_transport_and_across() {
 }
 
 #[tokio::test]
-async fn a_latecomer_begins_where_it_asks_to() {
+async fn a_latecomer_begins_at_the_requested_start() {
     let daemon = daemon().await;
     for n in 1..=20 {
         daemon.publish("demo/a", n.to_string()).unwrap();
@@ -132,7 +132,7 @@ async fn sessions_of_one_builder_are_producers_of_their_own() {
 // In an earlier version a topic without messages during a session was missing from the next resume,
 // and was delivered from its beginning again.
 #[tokio::test]
-async fn a_topic_that_rests_through_a_session_is_not_repeated_after_it() {
+async fn a_topic_without_messages_during_a_session_is_not_repeated_after_it() {
     let daemon = daemon().await;
     let client = client(&daemon, TRANSPORTS[0]).await;
     let mut start = Start::All;
@@ -187,7 +187,7 @@ async fn large_payloads_do_not_delay_small_ones() {
 }
 
 #[tokio::test]
-async fn what_fell_out_of_the_cache_is_told_as_a_gap() {
+async fn evicted_messages_are_reported_as_a_gap() {
     let limits = Limits::default().with_cache(1 << 20).with_payload(64 << 10);
     let daemon = daemon_with(limits).await;
     for n in 0..1000_u32 {
@@ -224,7 +224,7 @@ async fn told_as_a_gap(client: &Client) {
 }
 
 #[tokio::test]
-async fn questions_are_answered() {
+async fn requests_are_answered() {
     let daemon = daemon().await;
     for payload in ["a", "b", "a", "c", "a", "b"] {
         daemon.publish("votes", payload).unwrap();
@@ -255,7 +255,7 @@ async fn questions_are_answered() {
 }
 
 #[tokio::test]
-async fn a_session_has_as_many_subscriptions_as_it_was_told_and_no_more() {
+async fn a_session_has_as_many_subscriptions_as_its_limit() {
     let daemon = daemon().await;
     let client = client(&daemon, TRANSPORTS[0]).await;
     let options = SubscribeOptions::default();
@@ -276,7 +276,7 @@ async fn a_session_has_as_many_subscriptions_as_it_was_told_and_no_more() {
 
 // The future was dropped before the answer: by a timeout, or a `select!`.
 #[tokio::test]
-async fn a_subscription_that_is_given_up_before_it_stands_is_none() {
+async fn a_subscription_that_is_dropped_before_its_answer_ends() {
     let daemon = daemon().await;
     for transport in TRANSPORTS {
         let client = client(&daemon, transport).await;

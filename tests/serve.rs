@@ -43,7 +43,7 @@ fn stop(mut child: Child) -> String {
 
 // Kubernetes sets these in each container of a namespace that has a service named weir.
 #[test]
-fn what_a_cluster_sets_for_a_service_named_weir_stops_nobody() {
+fn variables_of_a_cluster_with_a_service_named_weir_are_ignored() {
     let state = tempdir().unwrap();
     let variables = [
         ("WEIR_SERVICE_HOST", "10.96.0.1"),
@@ -66,7 +66,7 @@ fn what_a_cluster_sets_for_a_service_named_weir_stops_nobody() {
 }
 
 #[test]
-fn hup_is_said_to_do_nothing_and_ends_nothing() {
+fn hup_logs_a_line_and_changes_nothing() {
     let state = tempdir().unwrap();
     let mut child = serve(state.path(), &[]);
     let mut log = BufReader::new(child.stderr.take().unwrap());
@@ -81,7 +81,7 @@ fn hup_is_said_to_do_nothing_and_ends_nothing() {
 }
 
 #[test]
-fn a_key_that_others_may_read_is_closed_to_them_and_that_is_said() {
+fn a_key_that_others_may_read_is_protected_and_reported() {
     let state = tempdir().unwrap();
     assert!(!stop(serve(state.path(), &[])).contains("key.pem"));
     let key = state.path().join("weir/key.pem");
@@ -123,7 +123,7 @@ fn a_full_disk_at_the_first_start_leaves_nothing_half_written() {
 }
 
 #[test]
-fn what_prints_into_a_pipe_that_nobody_reads_can_be_interrupted() {
+fn a_command_that_prints_to_a_blocked_pipe_can_be_interrupted() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let at = ["--server", &served.server];

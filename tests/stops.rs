@@ -78,7 +78,7 @@ async fn is_closed(stream: &mut TcpStream) {
 
 // The clock is advanced by hand, and is exact. Answers have 2 s, sessions beside them 1.25 s.
 #[tokio::test]
-async fn a_daemon_gives_answers_that_nobody_reads_two_seconds_and_no_more() {
+async fn a_daemon_that_stops_waits_two_seconds_for_unread_answers() {
     let daemon = Daemon::builder().listen(LOOPBACK).http(LOOPBACK).spawn().await.unwrap();
     let http = daemon.http_addr().unwrap();
     // More than the buffers of the kernel hold.
@@ -104,7 +104,7 @@ async fn a_daemon_gives_answers_that_nobody_reads_two_seconds_and_no_more() {
 
 // In an earlier version the listeners were closed, but open connections were still served.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_that_is_dropped_serves_nobody_any_more() {
+async fn a_daemon_that_is_dropped_serves_no_connection() {
     let daemon = Daemon::builder().listen(LOOPBACK).http(LOOPBACK).spawn().await.unwrap();
     let (address, http) = (daemon.local_addr(), daemon.http_addr().unwrap());
     let mut clients = Vec::new();

@@ -51,7 +51,7 @@ async fn fill(connection: &quinn::Connection, tx: &mut quinn::SendStream, bytes:
 
 // The clock is advanced by hand: the test only waits.
 #[tokio::test]
-async fn of_who_says_no_hello_256_kib_are_taken_over_all_streams_and_10_s_are_waited() {
+async fn a_peer_without_a_hello_may_send_256_kib_and_has_10_s() {
     const HELLO: Duration = Duration::from_secs(10);
     let daemon = daemon().await;
     let raw = Raw::connect(&daemon).await;
@@ -78,7 +78,7 @@ async fn of_who_says_no_hello_256_kib_are_taken_over_all_streams_and_10_s_are_wa
 
 // The session does not read its answers, so the daemon stops reading it.
 #[tokio::test]
-async fn of_a_session_2_mib_wait_to_be_read_and_1_mib_of_them_on_a_stream() {
+async fn a_session_may_send_2_mib_unread_and_1_mib_of_them_on_a_stream() {
     // Bytes that the daemon reads before there are too many answers, and for which it grants window
     // again.
     const READ: usize = 256 * KIB;
@@ -120,7 +120,7 @@ fn payload(n: u64) -> Vec<u8> {
 // the messages in flight arrive, although the cache has long lost them. Those that waited in the
 // cache do not.
 #[tokio::test]
-async fn what_is_sent_and_not_acknowledged_is_2_mib_and_the_rest_waits_in_the_cache() {
+async fn bytes_sent_and_not_acknowledged_are_2_mib_and_the_rest_waits_in_the_cache() {
     const MESSAGES: u64 = 12 * KIB as u64;
     let daemon = daemon_with(Limits::default().with_cache(4 * MIB)).await;
     let network = Lossy::start(daemon.local_addr(), CLEAN);

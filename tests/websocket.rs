@@ -143,7 +143,7 @@ async fn a_peer_that_breaks_the_protocol_gets_the_reason_and_no_other_is_affecte
 }
 
 #[tokio::test]
-async fn everything_may_go_out_in_one_message_and_counts_up_to_what_is_damaged() {
+async fn everything_may_be_sent_in_one_message_and_counts_up_to_the_damage() {
     let daemon = daemon().await;
     let mut raw = Raw::connect(&daemon).await;
     let mut bytes = encoded(&[

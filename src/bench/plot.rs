@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_titles_are_in_it_and_lines_end_where_the_messages_do() {
+    fn names_and_titles_are_escaped_and_lines_end_with_their_messages() {
         let line =
             |n| Line { name: "a<b", sorted: Sorted::new((1..=n).collect()), yardstick: true };
         let svg = svg("x & y", "ms", &[line(100), line(0), line(100_000)]).unwrap();

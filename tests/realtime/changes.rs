@@ -13,7 +13,7 @@ const BOTH: [Transport; 2] = [Transport::Quic, Transport::WebTransport];
 // Datagrams of the first subscription of a session do not name it. This holds after it has ended,
 // too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_ends_takes_nothing_from_the_others() {
+async fn a_subscription_that_ends_does_not_affect_the_others() {
     for transport in BOTH {
         let daemon = daemon().await;
         let lossy = Lossy::start(daemon.local_addr(), ROUGH);
@@ -44,7 +44,7 @@ async fn one_that_ends_takes_nothing_from_the_others() {
 // In an earlier version the client took a refused subscription for the first of the session, whose
 // datagrams do not name it. The daemon did not, so the client missed every message.
 #[tokio::test]
-async fn one_that_was_refused_is_not_the_first() {
+async fn a_refused_subscription_is_not_the_first() {
     let mut limits = Limits::default();
     limits.subscriptions = 1;
     let daemon = daemon_with(limits).await;

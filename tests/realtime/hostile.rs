@@ -49,7 +49,7 @@ async fn read_until<T>(
 }
 
 #[tokio::test]
-async fn a_datagram_before_the_hello_is_as_good_as_lost() {
+async fn a_datagram_before_the_hello_counts_as_lost() {
     let daemon = daemon().await;
     let mut raw = Raw::connect(&daemon).await;
     let early = [
@@ -74,7 +74,7 @@ async fn a_datagram_before_the_hello_is_as_good_as_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_million_repairs_take_nothing_from_the_others() {
+async fn a_million_repairs_do_not_affect_the_others() {
     const REPAIRS: usize = 1_000_000;
     let daemon = daemon().await;
     let bystander = client(&daemon, Transport::Quic).await;
@@ -118,7 +118,7 @@ async fn a_million_repairs_take_nothing_from_the_others() {
 }
 
 #[tokio::test]
-async fn what_was_forgotten_is_told_to_who_asks_for_it() {
+async fn a_request_for_a_forgotten_message_gets_a_gap() {
     let mut limits = Limits::default();
     limits.topics = 1;
     let daemon = daemon_with(limits).await;
@@ -172,7 +172,7 @@ async fn a_repair_does_not_hide_the_head() {
 // A head costs a packet, and most messages are not lost. It is sent early only if the message
 // stands alone and is not acknowledged in time, which can happen on a busy machine.
 #[tokio::test]
-async fn of_one_that_has_arrived_the_head_is_told_late() {
+async fn the_head_of_a_message_that_arrived_is_sent_late() {
     const LATE: std::time::Duration = std::time::Duration::from_secs(1);
     let daemon = daemon().await;
     let raw = subscribed(&daemon, "a").await;

@@ -115,7 +115,7 @@ async fn mixed_sizes_all_come_once_over_a_rough_network() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_topics_and_those_that_begin_meanwhile() {
+async fn many_topics_and_new_ones() {
     let daemon = daemon().await;
     let lossy = Lossy::start(daemon.local_addr(), ROUGH);
     for transport in [Transport::Quic, Transport::WebTransport] {
@@ -142,7 +142,7 @@ async fn many_topics_and_those_that_begin_meanwhile() {
 
 // The only message of a topic: no later message shows the hole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_of_a_burst_is_missed_too() {
+async fn the_loss_of_a_topics_only_message_is_noticed() {
     let daemon = daemon().await;
     let lossy = Lossy::start(daemon.local_addr(), crate::lossy::Rules { loss: 0.3, ..CLEAN });
     let client = through(&lossy, &daemon, Transport::Quic).await;

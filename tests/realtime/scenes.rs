@@ -76,7 +76,7 @@ fn datagram(frames: &[DaemonFrame<'_>]) -> Bytes {
 
 // In an earlier version one gap of three was reported, and the others were taken for reported.
 #[tokio::test]
-async fn what_was_not_handed_out_is_not_taken_for_had() {
+async fn a_message_that_was_not_handed_out_does_not_count_as_received() {
     let (endpoint, hash) = staged();
     let (client, mut stage) = Box::pin(connect(&endpoint, hash)).await;
     let (mut subscription, request, _) = subscribe(&client, &mut stage, weir::Start::New).await;
@@ -100,7 +100,7 @@ async fn what_was_not_handed_out_is_not_taken_for_had() {
 
 // In an earlier version a topic that was forgotten and began anew lost its holes silently.
 #[tokio::test]
-async fn what_is_missing_when_a_topic_begins_anew_is_told() {
+async fn messages_missing_when_a_topic_begins_anew_are_reported() {
     let (endpoint, hash) = staged();
     let (client, mut stage) = Box::pin(connect(&endpoint, hash)).await;
     let (mut subscription, request, _) = subscribe(&client, &mut stage, weir::Start::New).await;
@@ -122,7 +122,7 @@ async fn what_is_missing_when_a_topic_begins_anew_is_told() {
 }
 
 #[tokio::test]
-async fn holes_are_asked_for_in_datagrams_and_then_on_the_control_stream() {
+async fn holes_are_requested_in_datagrams_and_then_on_the_control_stream() {
     let (endpoint, hash) = staged();
     let (client, mut stage) = Box::pin(connect(&endpoint, hash)).await;
     let (mut subscription, request, _) = subscribe(&client, &mut stage, weir::Start::New).await;

@@ -20,7 +20,7 @@ async fn witness(daemon: &Daemon, topic: &str, total: u64, publish: impl FnMut(u
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_network_that_all_but_fails_and_recovers() {
+async fn a_network_that_almost_fails_and_recovers() {
     for transport in BOTH {
         for delivery in [Delivery::Realtime, Delivery::Unordered] {
             let daemon = daemon().await;
@@ -42,7 +42,7 @@ async fn a_network_that_all_but_fails_and_recovers() {
 
 // More messages than the client queues: the client discards the rest, and requests it again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_rests_gets_everything_afterwards() {
+async fn a_reader_that_pauses_gets_everything_afterwards() {
     const MESSAGES: u64 = 10_000;
     for transport in BOTH {
         let daemon = daemon().await;
@@ -71,7 +71,7 @@ async fn a_reader_that_rests_gets_everything_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_leaves_the_cache_before_it_is_repaired_is_told() {
+async fn messages_evicted_before_their_repair_are_reported() {
     const MESSAGES: u64 = 10_000;
     let limits = Limits::default().with_cache(1 << 20);
     for transport in BOTH {
@@ -93,7 +93,7 @@ async fn what_leaves_the_cache_before_it_is_repaired_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_past_its_deadline_is_told_and_nothing_is_silent() {
+async fn messages_past_their_deadline_are_reported_and_none_is_lost_silently() {
     for transport in BOTH {
         let daemon = daemon().await;
         let lossy = Lossy::start(daemon.local_addr(), Rules { loss: 0.2, burst: 2.0, ..CLEAN });
@@ -125,7 +125,7 @@ async fn what_is_past_its_deadline_is_told_and_nothing_is_silent() {
 // A reader that pauses for longer than the deadline: the daemon skips the messages that it has not
 // sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_rests_past_the_deadline_is_told_so_on_every_transport() {
+async fn a_reader_that_pauses_past_the_deadline_gets_gaps_on_every_transport() {
     for transport in crate::common::TRANSPORTS {
         let daemon = daemon().await;
         let client = client(&daemon, transport).await;
@@ -189,7 +189,7 @@ async fn an_idle_subscriber_wakes_up_to_the_first_message_in_a_while() {
 // message shows it. The daemon sends a head soon, and not only when it sends those of messages that
 // arrived. On a busy machine this must succeed at least once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_message_is_told_of_though_it_stood_alone() {
+async fn the_loss_of_a_lone_last_message_is_noticed() {
     for transport in BOTH {
         let daemon = daemon().await;
         let lossy = Lossy::start(daemon.local_addr(), CLEAN);

@@ -59,7 +59,7 @@ impl Streams {
 }
 
 #[tokio::test]
-async fn of_an_unordered_subscription_256_streams_are_under_way_and_4_of_them_large() {
+async fn an_unordered_subscription_has_at_most_256_open_streams_and_4_large_ones() {
     let daemon = daemon().await;
     let mut transport = quinn::TransportConfig::default();
     transport.max_concurrent_uni_streams(2000_u32.into()).stream_receive_window(64_u32.into());

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_how_much_is_worked_out() {
+    fn the_numbers_of_senders_and_messages_are_computed() {
         let chat = parse(&["--chat", "--rate", "1"]);
         assert_eq!((chat.senders(), chat.sessions(), chat.messages()), (100, 100, Some(10)));
         let max = parse(&["--publishers", "3", "--rate", "max"]);

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn outages_are_as_long_as_was_asked_for() {
+    fn outages_have_the_requested_length() {
         let outage = Some(Duration::from_millis(30));
         // A packet each millisecond.
         let (rate, mean) =
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_and_bursts_are_what_was_asked_for() {
+    fn loss_and_bursts_have_the_requested_values() {
         for (loss, burst) in [(0.01, 1.0), (0.03, 1.0), (0.01, 3.0), (0.03, 3.0), (0.3, 1.0)] {
             let (rate, mean) =
                 rate_and_burst(&losses(Spec { loss, burst, ..spec() }, 7, 4_000_000));
