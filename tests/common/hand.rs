@@ -89,11 +89,11 @@ impl Hand {
     pub async fn greet(server: SocketAddr, transport: Transport, producer: u8) -> Self {
         let (sender, events) = mpsc::unbounded_channel();
         let (gate, open) = watch::channel(true);
-        let events = EventSink { sender, gate: open };
+        let sink = EventSink { sender, gate: open };
         let (link, reader) = match transport {
-            Transport::Quic => quic(server, events).await,
-            Transport::WebTransport => web_transport(server, events).await,
-            Transport::WebSocket => web_socket(server, events).await,
+            Transport::Quic => quic(server, sink).await,
+            Transport::WebTransport => web_transport(server, sink).await,
+            Transport::WebSocket => web_socket(server, sink).await,
         };
         let mut hand = Self { link, events, kept: VecDeque::new(), reader, gate };
         let producer = ProducerId([producer; 16]);
