@@ -102,16 +102,16 @@ impl Siege {
     }
 
     /// Opens a session over QUIC. Returns `None` if the daemon accepts none.
-    pub async fn foe(self: &Arc<Self>, attack: &'static str, ear: Ear) -> Option<Foe> {
+    pub async fn foe(self: &Arc<Self>, attack: &'static str, reads: Reads) -> Option<Foe> {
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls(wire::ALPN)).unwrap();
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         let mut transport = quinn::TransportConfig::default();
         transport.keep_alive_interval(Some(Duration::from_secs(5)));
         transport.max_concurrent_uni_streams(320_u32.into());
-        match ear {
-            Ear::Reads => {}
-            Ear::Deaf => _ = transport.stream_receive_window((16_u32 << 10).into()),
-            Ear::NoStreams => _ = transport.max_concurrent_uni_streams(0_u32.into()),
+        match reads {
+            Reads::All => {}
+            Reads::Deaf => _ = transport.stream_receive_window((16_u32 << 10).into()),
+            Reads::NoStreams => _ = transport.max_concurrent_uni_streams(0_u32.into()),
         }
         config.transport_config(Arc::new(transport));
         let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
@@ -126,9 +126,9 @@ impl Siege {
         let (mut tx, rx) = connection.open_bi().await.ok()?;
         tx.write_all(&self.hello()).await.ok()?;
         let seen = Arc::new(Seen::default());
-        let (rx, reader) = match ear {
-            Ear::Deaf => (Some(rx), None),
-            Ear::Reads | Ear::NoStreams => {
+        let (rx, reader) = match reads {
+            Reads::Deaf => (Some(rx), None),
+            Reads::All | Reads::NoStreams => {
                 (None, Some(tokio::spawn(read(connection.clone(), rx, seen.clone()))))
             }
         };
@@ -166,8 +166,8 @@ pub fn encoded(frames: &[ClientFrame<'_>]) -> Bytes {
 
 /// The streams that a foe reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ear {
-    Reads,
+pub enum Reads {
+    All,
     /// The foe reads nothing. The daemon may send 16 KiB on each stream.
     Deaf,
     /// The foe reads the control stream. The daemon may open no others.
@@ -232,7 +232,7 @@ pub struct Foe {
 
 impl Foe {
     /// Sends frames. Returns false if the session has ended.
-    pub async fn say(&mut self, frames: &[ClientFrame<'_>]) -> bool {
+    pub async fn send(&mut self, frames: &[ClientFrame<'_>]) -> bool {
         let said = self.tx.write_all(&encoded(frames)).await.is_ok();
         self.counted.0.note(self.attack, if said { "turns" } else { "cut short" });
         said
@@ -291,7 +291,7 @@ impl Socket {
         self.head(bytes.len()).await && self.bytes(bytes).await
     }
 
-    pub async fn say(&mut self, frames: &[ClientFrame<'_>]) -> bool {
+    pub async fn send(&mut self, frames: &[ClientFrame<'_>]) -> bool {
         let said = self.message(&encoded(frames)).await;
         self.counted.0.note(self.attack, if said { "turns" } else { "cut short" });
         said

@@ -40,12 +40,12 @@ pub struct Pair {
 
 /// The address of the daemon, and how to connect to it.
 #[derive(Clone)]
-pub struct Way {
+pub struct Target {
     pub server: String,
     pub hash: String,
 }
 
-impl Way {
+impl Target {
     pub async fn connect(&self, transport: Transport) -> Client {
         let trust = Trust::Pinned(self.hash.parse().unwrap());
         let builder = Client::builder(&*self.server).trust(trust).transport(transport);
@@ -102,11 +102,11 @@ impl Pair {
     }
 
     /// Publishes and reads until `stop` is set and everything has arrived.
-    pub async fn run(self: Arc<Self>, way: Way) {
-        let subscriber = way.connect(self.transport).await;
+    pub async fn run(self: Arc<Self>, target: Target) {
+        let subscriber = target.connect(self.transport).await;
         let options = SubscribeOptions::default();
         let subscription = subscriber.subscribe(&self.topic, &options).await.unwrap();
-        let publisher = way.connect(self.transport).await;
+        let publisher = target.connect(self.transport).await;
         let reading = tokio::spawn(self.clone().read(subscription));
         self.publish(&publisher).await;
         reading.await.unwrap();
@@ -208,8 +208,8 @@ pub struct Newcomer {
 }
 
 impl Newcomer {
-    pub async fn run(self: Arc<Self>, way: Way) {
-        let client = way.connect(Transport::Quic).await;
+    pub async fn run(self: Arc<Self>, target: Target) {
+        let client = target.connect(Transport::Quic).await;
         let options = SubscribeOptions::default();
         let mut subscriptions = Vec::new();
         while !self.stop.load(Relaxed) {

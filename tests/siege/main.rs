@@ -8,21 +8,20 @@
 // Megabytes and milliseconds, only for printing.
 #![allow(clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
-#[path = "siege/attacks.rs"]
 mod attacks;
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "siege/foe.rs"]
 mod foe;
-#[path = "common/h2.rs"]
+#[path = "../common/h2.rs"]
 mod h2;
-#[path = "siege/honest.rs"]
 mod honest;
-#[path = "siege/web.rs"]
+mod publishing;
+mod subscribing;
 mod web;
 
 use common::Served;
 use foe::Siege;
-use honest::{Newcomer, Pair, Way};
+use honest::{Newcomer, Pair, Target};
 use std::fmt::Write as _;
 use std::process::Command;
 use std::sync::Arc;
@@ -60,7 +59,7 @@ fn attackers() -> tokio::runtime::Runtime {
             let mut renice = Command::new("renice");
             renice.args(["-n", "10", "-p"]).arg(thread).stdout(std::process::Stdio::null());
             if !renice.status().is_ok_and(|status| status.success()) {
-                println!("the attackers do not give way: there is no renice");
+                println!("the attackers do not give target: there is no renice");
             }
         })
         .build()
@@ -181,20 +180,20 @@ fn every_attack_at_once_beside_an_honest_pair() {
         ("WEIR_LIMITS__TOPICS", "4096"),
     ];
     let served = Served::start(state.path(), &["--http", "127.0.0.1:0"], &environment);
-    let way = Way { server: served.server.clone(), hash: served.hash.clone() };
+    let target = Target { server: served.server.clone(), hash: served.hash.clone() };
     let siege = Siege::new(served.server.parse().unwrap(), served.http.unwrap());
     let pairs: Vec<_> = [Transport::Quic, Transport::WebSocket].map(Pair::new).into();
     let newcomer = Arc::new(Newcomer::default());
     let honest = {
-        let (pairs, newcomer, way) = (pairs.clone(), newcomer.clone(), way.clone());
+        let (pairs, newcomer, target) = (pairs.clone(), newcomer.clone(), target.clone());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 let mut tasks = tokio::task::JoinSet::new();
                 for pair in pairs {
-                    tasks.spawn(pair.run(way.clone()));
+                    tasks.spawn(pair.run(target.clone()));
                 }
-                tasks.spawn(newcomer.run(way));
+                tasks.spawn(newcomer.run(target));
                 while let Some(ended) = tasks.join_next().await {
                     ended.unwrap();
                 }
@@ -218,7 +217,7 @@ fn every_attack_at_once_beside_an_honest_pair() {
     Watch::head();
     watch.rss.clear();
     let attackers = attackers();
-    attackers.block_on(async { attacks::all(&watch.siege, &way) });
+    attackers.block_on(async { attacks::all(&watch.siege, &target) });
     let mut beside = watch.watch(seconds, every);
     let mut relayed_beside = relayed(&watch);
     // Read before the attacks end.
