@@ -35,7 +35,7 @@ async fn half_a_payload_is_a_gap_and_leaves_nothing_behind() {
                         match subscriber.next(1).await {
                             StreamEvent::Reset(_) => reset = true,
                             StreamEvent::Frame(frame) => {
-                                told |= is_gap(&frame, 1, GapCause::Aborted)
+                                told |= is_gap(&frame, 1, GapCause::Aborted);
                             }
                             StreamEvent::End => {}
                         }

@@ -16,8 +16,10 @@ const SHARES: [(&str, &str, f64); 4] = [
     ("max_us", "max", 1.0),
 ];
 
+type Count = fn(&Turn) -> u64;
+
 /// Key and count.
-const COUNTS: [(&str, fn(&Turn) -> u64); 6] = [
+const COUNTS: [(&str, Count); 6] = [
     ("sent", |turn| turn.sent),
     ("delivered", |turn| turn.account.delivered),
     ("missing", Turn::missing),
@@ -39,7 +41,7 @@ impl Figures {
         Self { turns, latencies }
     }
 
-    fn sum(&self, of: fn(&Turn) -> u64) -> u64 {
+    fn sum(&self, of: Count) -> u64 {
         self.turns.iter().map(of).sum()
     }
 }
@@ -140,7 +142,7 @@ impl Benchmark for Arguments {
                 notes.push(format!("{case} refused: {why}"));
                 continue;
             }
-            let sum = |of: fn(&Turn) -> u64| rounds.sum(place, |figures| figures.sum(of));
+            let sum = |of: Count| rounds.sum(place, |figures| figures.sum(of));
             let delivered = sum(|turn| turn.account.delivered);
             let mut row = vec![case.to_string(), format!("{delivered}/{}", sum(|turn| turn.sent))];
             let median = |share| rounds.median(place, |figures| us(&figures.latencies, share));

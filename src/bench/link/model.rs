@@ -46,7 +46,7 @@ pub(in crate::bench) enum Verdict {
 pub(in crate::bench) struct Model {
     spec: Spec,
     random: Random,
-    // Whether a burst of losses or an outage is under way.
+    // True during a burst of losses or an outage.
     losing: bool,
     // The time at which the next outage begins or the current one ends.
     change: Option<Duration>,
