@@ -30,7 +30,7 @@ impl Daemon {
         settings: &[(&str, String)],
     ) -> anyhow::Result<Self> {
         let state = tempfile::Builder::new().prefix("weir-bench-").tempdir();
-        let state = state.context("a directory for the daemon's state")?;
+        let state = state.context("creating a directory for the daemon's state")?;
         let weir = std::env::current_exe().context("the name of this executable")?;
         let mut command = with_parent(weir);
         command.args(["serve", "--http", "off", "--json", "--listen", &listen.to_string()]);

@@ -163,7 +163,7 @@ mod cpus {
         let allowed = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap_or(false));
         let allowed: Vec<_> = allowed.collect();
         if allowed.len() < cores {
-            bail!("{cores} cores asked for, there are {}", allowed.len());
+            bail!("{cores} cores requested, {} available", allowed.len());
         }
         for cpu in &allowed[..cores] {
             some.set(*cpu)?;
@@ -178,7 +178,7 @@ mod cpus {
 #[cfg(not(target_os = "linux"))]
 mod cpus {
     pub(super) fn on<T>(_: usize, _: impl FnOnce() -> T) -> anyhow::Result<T> {
-        anyhow::bail!("choosing cores: Linux only")
+        anyhow::bail!("choosing cores works on Linux only")
     }
 }
 

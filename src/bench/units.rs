@@ -5,8 +5,8 @@ use std::time::Duration;
 
 /// Reads a share such as `1%` or `0.5%`. Returns a number below 1.
 pub(super) fn percent(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix('%').ok_or("a share in percent, such as 1%")?;
-    let number: f64 = number.parse().map_err(|_| format!("{number:?} is no number"))?;
+    let number = text.strip_suffix('%').ok_or("a percentage, such as 1%")?;
+    let number: f64 = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
     if (0.0..100.0).contains(&number) {
         Ok(number / 100.0)
     } else {
@@ -32,7 +32,7 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
     };
     match number.parse::<f64>() {
         Ok(number) if number > 0.0 => Ok(Rate(Some(number * bits))),
-        _ => Err(format!("{number:?} is no rate")),
+        _ => Err(format!("{number:?} is not a rate")),
     }
 }
 

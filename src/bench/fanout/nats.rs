@@ -49,7 +49,7 @@ pub(super) struct Target {
 impl Nats {
     pub(super) fn start(cores: Option<usize>, tls: bool) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("weir-bench-").tempdir();
-        let directory = directory.context("a directory for nats-server")?;
+        let directory = directory.context("creating a directory for nats-server")?;
         let path = directory.path();
         let mut command = with_parent(installed().context("no nats-server here")?);
         command.args(["-a", "127.0.0.1", "-p", "-1"]);
@@ -124,8 +124,10 @@ pub(super) async fn connect(target: &Target) -> anyhow::Result<(Sender, Receiver
     loop {
         match frame(&mut buffer)? {
             Some(Frame::Info) => break,
-            Some(other) => bail!("nats-server began with {other:?}"),
-            None if tcp.read_buf(&mut buffer).await? == 0 => bail!("nats-server hung up"),
+            Some(other) => bail!("expected INFO from nats-server, got {other:?}"),
+            None if tcp.read_buf(&mut buffer).await? == 0 => {
+                bail!("nats-server closed the connection")
+            }
             None => {}
         }
     }
@@ -164,7 +166,7 @@ async fn write(mut tx: WriteHalf<Box<dyn Io>>, mut queue: mpsc::Receiver<Vec<u8>
 
 impl Sender {
     async fn send(&self, bytes: Vec<u8>) -> anyhow::Result<()> {
-        self.0.send(bytes).await.ok().context("nats-server hung up")
+        self.0.send(bytes).await.ok().context("nats-server closed the connection")
     }
 
     pub(super) async fn publish(&self, subject: &str, payload: &[u8]) -> anyhow::Result<()> {
@@ -187,7 +189,7 @@ impl Receiver {
             match self.frame().await? {
                 Frame::Pong => return Ok(()),
                 Frame::Info => {}
-                other => bail!("{other:?} in place of an answer"),
+                other => bail!("expected a PONG, got {other:?}"),
             }
         }
     }
@@ -210,7 +212,7 @@ impl Receiver {
             }
             self.buffer.reserve(16 << 10);
             if self.rx.read_buf(&mut self.buffer).await? == 0 {
-                bail!("nats-server hung up");
+                bail!("nats-server closed the connection");
             }
         }
     }
@@ -239,14 +241,14 @@ fn frame(buffer: &mut BytesMut) -> anyhow::Result<Option<Frame>> {
             buffer.advance(end + 2);
             let payload = buffer.split_to(size).freeze();
             if buffer.split_to(2) != END {
-                bail!("a message of nats-server is longer than it says");
+                bail!("a message of nats-server is longer than its header states");
             }
             return Ok(Some(Frame::Message(payload)));
         }
         ("INFO", _) => Frame::Info,
         ("PING", _) => Frame::Ping,
         ("PONG", _) => Frame::Pong,
-        _ => bail!("nats-server says {line}"),
+        _ => bail!("unexpected line from nats-server: {line}"),
     };
     buffer.advance(end + 2);
     Ok(Some(frame))

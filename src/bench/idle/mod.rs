@@ -118,7 +118,7 @@ impl Session {
         if let Some(subscription) = &mut self.subscription {
             match subscription.next().await.context("the subscription ended")?? {
                 Event::Message(message) if recognise(0, SIZE, &message.payload) == Some(0) => {}
-                other => bail!("{other:?} in place of the message"),
+                other => bail!("expected the message, got {other:?}"),
             }
         }
         self.client.ping().await?;

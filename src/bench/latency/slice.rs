@@ -40,7 +40,7 @@ impl Pair {
         publisher.publish(&topic, payload(0, PROBE, 100)).await?;
         match timeout(STRAGGLERS, subscription.next()).await?.transpose()? {
             Some(Event::Message(_)) => {}
-            other => bail!("{other:?} in place of the first message"),
+            other => bail!("expected the first message, got {other:?}"),
         }
         let subscription = Arc::new(tokio::sync::Mutex::new(subscription));
         let topic = topic.into();

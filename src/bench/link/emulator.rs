@@ -94,8 +94,10 @@ impl Link {
             let same = direction.clone();
             let reading = move || read(&from, opened, &direction, &stop, &sender);
             let writing = move || write(&to, opened, &same.counters, &receiver);
-            threads.push(named("link in").spawn(reading).context("a thread for the link")?);
-            threads.push(named("link out").spawn(writing).context("a thread for the link")?);
+            threads
+                .push(named("link in").spawn(reading).context("starting a thread for the link")?);
+            threads
+                .push(named("link out").spawn(writing).context("starting a thread for the link")?);
         }
         Ok(link)
     }

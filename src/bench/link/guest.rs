@@ -23,7 +23,7 @@ pub(super) fn run(program: &str, spec: &Spec, seed: u64) -> anyhow::Result<ExitC
         .env("WEIR_URL", format!("https://{}/", daemon.address))
         .env("WEIR_SERVER", daemon.address.to_string())
         .env("WEIR_CERT_HASH", daemon.hash.to_string());
-    let status = command.status().context("the program")?;
+    let status = command.status().context("starting the program")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.unwrap_or(1).into())
 }

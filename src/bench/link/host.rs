@@ -30,14 +30,14 @@ impl Host {
     /// Moves the calling thread into a new network namespace with one end of a link at this address.
     /// Threads and processes that it starts afterwards are in it too.
     pub(super) fn enter(address: Ipv4Addr, congestion: Option<&str>) -> anyhow::Result<Self> {
-        unshare(CloneFlags::CLONE_NEWNET).context("a network namespace")?;
+        unshare(CloneFlags::CLONE_NEWNET).context("creating a network namespace")?;
         ip(&["link", "set", "lo", "up"])?;
         let device = DeviceBuilder::new()
             .name(DEVICE)
             .ipv4(address, 24, None)
             .mtu(MTU)
             .build_sync()
-            .context("a TUN device")?;
+            .context("creating a TUN device")?;
         // With `ip`, because the ioctl needs the root of the machine.
         ip(&["link", "set", "dev", DEVICE, "txqueuelen", QUEUE])?;
         // A route may use any algorithm. The default of a namespace is limited to some of them.
@@ -58,7 +58,7 @@ impl Host {
         };
         // In a thread of its own, so that the calling thread stays in its namespace.
         let output = std::thread::scope(|scope| scope.spawn(ask).join());
-        let output = output.map_err(|_| anyhow::anyhow!("asking ip about drops panicked"))??;
+        let output = output.map_err(|_| anyhow::anyhow!("reading the drops panicked"))??;
         let value: serde_json::Value = serde_json::from_str(&output).context("the output of ip")?;
         let tx = value.pointer("/0/stats64/tx/dropped");
         tx.and_then(serde_json::Value::as_u64).context("the drops in the output of ip")
@@ -94,7 +94,7 @@ fn ip(arguments: &[&str]) -> anyhow::Result<String> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             bail!("ip: not found: install iproute2")
         }
-        output => output.context("ip")?,
+        output => output.context("starting ip")?,
     };
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr);

@@ -36,7 +36,7 @@ pub(super) fn enter() -> anyhow::Result<ExitStatus> {
             .stdin(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .context("unshare")?;
+            .context("starting unshare")?;
         // `Child::wait` closes the standard input that the child still has.
         let held_open = child.stdin.take();
         tokio::select! {
@@ -45,7 +45,9 @@ pub(super) fn enter() -> anyhow::Result<ExitStatus> {
             _ = interrupt.recv() => {}
         }
         drop(held_open);
-        Ok(tokio::time::timeout(GRACE, child.wait()).await.context("it does not end")??)
+        Ok(tokio::time::timeout(GRACE, child.wait())
+            .await
+            .context("the process inside did not end")??)
     })
 }
 

@@ -69,7 +69,7 @@ impl Publisher {
             }
         };
         let thread = std::thread::Builder::new().name("publisher".into()).spawn(run);
-        let thread = Some(thread.context("a thread to publish")?);
+        let thread = Some(thread.context("starting the publisher")?);
         Ok(Self { events, release: Some(release), thread })
     }
 }

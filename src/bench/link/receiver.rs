@@ -87,7 +87,7 @@ impl<'a> Receiver<'a> {
             {
                 Ok(())
             }
-            other => bail!("{other:?} in place of the first message"),
+            other => bail!("expected the first message, got {other:?}"),
         }
     }
 
