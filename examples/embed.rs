@@ -46,6 +46,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Sessions get a goodbye that says to connect again elsewhere.
     daemon.shutdown().await;
-    println!("the peer was told: {}", peer.closed().await);
+    println!("the client was told: {}", peer.closed().await);
     Ok(())
 }

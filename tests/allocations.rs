@@ -157,7 +157,7 @@ fn a_large_payload_is_never_copied_on_its_way() {
     // Each chunk has its own memory, as it has when frames arrive.
     let chunks: Vec<_> = (0..64_u8).map(|n| Bytes::from(vec![n; CHUNK])).collect();
     let all = Bytes::from(chunks.concat());
-    let (digest, said) = (Digest::of(&all), places(&chunks));
+    let (digest, sent) = (Digest::of(&all), places(&chunks));
     let opening = UploadRequest { topic: "a", size: all.len() as u64, stamp: 0, origin: None };
     let mut found = [const { Vec::new() }; 4];
     found.iter_mut().for_each(|found| found.reserve(chunks.len()));
@@ -195,14 +195,14 @@ fn a_large_payload_is_never_copied_on_its_way() {
     assert!(used.bytes_total < CHUNK as u64, "{}", used.bytes_total);
     let [pieces, whole, apart, followed] = &found;
     assert!(apart.is_empty(), "it is only named there");
-    assert_eq!((pieces, whole, followed), (&said, &said, &said));
+    assert_eq!((pieces, whole, followed), (&sent, &sent, &sent));
     // A second publication of the payload uses the memory of the first.
     let payload = Payload::from(all);
     engine
         .publish(2, &Publication { topic: "a", payload: &payload, digest, stamp: 0, origin: None })
         .unwrap();
     let again = engine.get("a", Which::Sequence(2)).unwrap();
-    assert_eq!(places(again.rope().unwrap().pieces()), said);
+    assert_eq!(places(again.rope().unwrap().pieces()), sent);
     let used = measure(|| _ = engine.get("a", Which::Digest(digest)).unwrap().whole().cloned());
     assert!(used.bytes_total < 4096, "{}", used.bytes_total);
 }

@@ -19,10 +19,10 @@ fn no_link() -> Option<String> {
     if Command::new("ip").arg("-V").output().is_err() {
         return Some("no ip: install iproute2".into());
     }
-    for way in [&[][..], &["--user", "--map-root-user"]] {
+    for arguments in [&[][..], &["--user", "--map-root-user"]] {
         let flags = ["--net", "--pid", "--fork", "--mount-proc", "true"];
-        match Command::new("unshare").args(way).args(flags).output() {
-            Ok(said) if said.status.success() => return None,
+        match Command::new("unshare").args(arguments).args(flags).output() {
+            Ok(output) if output.status.success() => return None,
             Ok(_) => {}
             Err(error) => return Some(format!("unshare: {error}: install util-linux")),
         }

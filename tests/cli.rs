@@ -143,10 +143,10 @@ fn messages_past_their_deadline_are_an_event() {
         .unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let told: Value = serde_json::from_str(&line).expect(&line);
-    assert_eq!(told["event"], "gap", "{line}");
-    assert_eq!((&told["first"], &told["last"]), (&1.into(), &50.into()), "{line}");
-    assert_eq!(told["cause"], "late", "{line}");
+    let event: Value = serde_json::from_str(&line).expect(&line);
+    assert_eq!(event["event"], "gap", "{line}");
+    assert_eq!((&event["first"], &event["last"]), (&1.into(), &50.into()), "{line}");
+    assert_eq!(event["cause"], "late", "{line}");
     child.kill().unwrap();
     child.wait().unwrap();
 }

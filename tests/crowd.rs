@@ -111,7 +111,7 @@ async fn crowd(sizes: [usize; 4]) -> (u64, Vec<View>) {
     let mut all: Vec<_> = first.iter().map(|(topic, sequence, _)| (topic, sequence)).collect();
     all.sort();
     all.dedup();
-    assert_eq!(all.len(), PEERS * EACH, "seed {seed}: something came twice");
+    assert_eq!(all.len(), PEERS * EACH, "seed {seed}: something arrived twice");
     for topic in TOPICS {
         let sequences: Vec<_> = all.iter().filter(|(name, _)| &***name == topic).collect();
         assert!(sequences.iter().zip(1..).all(|((_, sequence), n)| **sequence == n));

@@ -50,7 +50,7 @@ async fn subscribe(
             }
             _ => None,
         };
-        stage.say(&DaemonFrame::Subscribed { request, position }).await;
+        stage.send(&DaemonFrame::Subscribed { request, position }).await;
         (request, shown)
     };
     let (subscription, (request, shown)) =

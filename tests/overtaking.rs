@@ -35,7 +35,7 @@ async fn a_subscriptions_first_message_may_overtake_the_answer_to_its_question()
         stream.finish().unwrap();
         // The client has received all of the stream before the answer is sent.
         stream.stopped().await.unwrap();
-        stage.say(&DaemonFrame::Subscribed { request, position: 1 }).await;
+        stage.send(&DaemonFrame::Subscribed { request, position: 1 }).await;
         stage.connection.closed().await
     });
     let client = Client::builder(server).trust(Trust::Pinned(hash.into())).connect().await.unwrap();

@@ -42,8 +42,8 @@ async fn a_peer_that_breaks_the_protocol_gets_the_reason_and_no_other_is_affecte
     for (bytes, code, words) in control {
         let mut raw = Raw::greeted(&daemon).await;
         raw.tx.write_all(&bytes).await.unwrap();
-        let (told, reason) = raw.goodbye().await;
-        assert_eq!(told, code, "{reason}");
+        let (received, reason) = raw.goodbye().await;
+        assert_eq!(received, code, "{reason}");
         assert!(reason.contains(words), "{reason}");
     }
     let streams: [(Vec<u8>, Code); 4] = [

@@ -54,9 +54,9 @@ fn variables_of_a_cluster_with_a_service_named_weir_are_ignored() {
         ("WEIR_LIMITS__TOPICS", "7"),
     ];
     let log = stop(serve(state.path(), &variables));
-    let told: Vec<_> = log.lines().filter(|line| line.contains("WEIR_PORT_4433_TCP")).collect();
-    assert_eq!(told.len(), 1, "{log}");
-    assert!(told[0].contains("WARN") && told[0].contains("WEIR_SERVICE_HOST"), "{log}");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("WEIR_PORT_4433_TCP")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("WEIR_SERVICE_HOST"), "{log}");
     assert!(!log.contains("WEIR_LIMITS__TOPICS"), "{log}");
     for (name, value) in [("WEIR_LIMITS__TOPIC", "7"), ("WEIR_LISTEN", "x"), ("WEIR_CACHE", "1")] {
         let output = weir(state.path(), &["serve"]).env(name, value).output().unwrap();
@@ -91,9 +91,9 @@ fn a_key_that_others_may_read_is_protected_and_reported() {
     std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o660)).unwrap();
     let log = stop(serve(state.path(), &[]));
     assert_eq!([mode(&key), mode(&next)], [0o600, 0o600]);
-    let told: Vec<_> = log.lines().filter(|line| line.contains("key.pem")).collect();
-    assert!(told.len() == 2 && told.iter().all(|line| line.contains("WARN")), "{log}");
-    assert!(told[0].contains("others") && told[0].contains("remove"), "{log}");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("key.pem")).collect();
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.contains("WARN")), "{log}");
+    assert!(lines[0].contains("others") && lines[0].contains("remove"), "{log}");
     // The message appears once.
     assert!(!stop(serve(state.path(), &[])).contains("key.pem"));
 }

@@ -153,10 +153,10 @@ async fn bytes_sent_and_not_acknowledged_are_2_mib_and_the_rest_waits_in_the_cac
         reader.push(chunk.bytes);
         while let Some(frame) = reader.next_frame().unwrap() {
             match DaemonFrame::decode(&frame).unwrap() {
-                DaemonFrame::Message { sequence, payload: came, .. } => {
-                    assert!(sequence == next && came == payload(next));
+                DaemonFrame::Message { sequence, payload: received, .. } => {
+                    assert!(sequence == next && received == payload(next));
                     next += 1;
-                    waited += if gaps == 0 { came.len() } else { 0 };
+                    waited += if gaps == 0 { received.len() } else { 0 };
                 }
                 DaemonFrame::Gap { first, last, .. } => {
                     assert_eq!(first, next);
@@ -168,7 +168,7 @@ async fn bytes_sent_and_not_acknowledged_are_2_mib_and_the_rest_waits_in_the_cac
         }
     }
     // Beside the window, the session itself holds one read of 64 KiB.
-    println!("{waited} bytes of payload waited, and then came {gaps} gap");
+    println!("{waited} bytes of payload waited, followed by {gaps} gap");
     assert_eq!(gaps, 1);
     assert!(waited > 2 * MIB - 64 * KIB && waited < 2 * MIB + 128 * KIB, "{waited}");
 }

@@ -130,8 +130,8 @@ async fn a_peer_that_breaks_the_protocol_gets_the_reason_and_no_other_is_affecte
     ] {
         let mut raw = Raw::greeted(&daemon).await;
         raw.socket.send(message).await.unwrap();
-        let (told, reason) = raw.goodbye().await;
-        assert_eq!(told, code, "{reason}");
+        let (received, reason) = raw.goodbye().await;
+        assert_eq!(received, code, "{reason}");
         assert!(reason.contains(words), "{reason}");
     }
     let mut raw = Raw::connect(&daemon).await;

@@ -157,7 +157,7 @@ impl<'de> de::Deserializer<'de> for Listen<'_> {
         _: V,
     ) -> Result<V::Value, Self::Error> {
         *self.0 = variants;
-        Err(de::Error::custom("heard enough"))
+        Err(de::Error::custom("the names are known"))
     }
 
     serde::forward_to_deserialize_any! {
@@ -167,10 +167,10 @@ impl<'de> de::Deserializer<'de> for Listen<'_> {
 }
 
 fn variants<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
-    let mut heard: &[&str] = &[];
-    assert!(T::deserialize(Listen(&mut heard)).is_err());
-    assert!(!heard.is_empty());
-    heard
+    let mut names: &[&str] = &[];
+    assert!(T::deserialize(Listen(&mut names)).is_err());
+    assert!(!names.is_empty());
+    names
 }
 
 #[test]

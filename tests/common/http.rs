@@ -65,8 +65,8 @@ impl Ask {
         if !self.has("host") {
             head += "host: localhost\r\n";
         }
-        let told = self.has("content-length") || self.has("transfer-encoding");
-        if !told && (!self.body.is_empty() || self.method == "POST") {
+        let has_length = self.has("content-length") || self.has("transfer-encoding");
+        if !has_length && (!self.body.is_empty() || self.method == "POST") {
             let _ = write!(head, "content-length: {}\r\n", self.body.len());
         }
         for (name, value) in &self.headers {

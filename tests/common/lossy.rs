@@ -172,7 +172,7 @@ impl Network {
             random: Random(self.seed.wrapping_add(number)),
             losing: false,
             sent: 0,
-            under_way: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             held: Vec::new(),
         };
         tokio::spawn(path.run(packets, socket, to));
@@ -187,7 +187,7 @@ struct Path {
     losing: bool,
     sent: u64,
     // Packets in flight, by time of arrival.
-    under_way: BTreeMap<(Instant, u64), Vec<u8>>,
+    in_flight: BTreeMap<(Instant, u64), Vec<u8>>,
     // Packets held back: how many others must pass first, and the latest time.
     held: Vec<(u64, Instant, Vec<u8>)>,
 }
@@ -200,7 +200,7 @@ impl Path {
         to: SocketAddr,
     ) {
         loop {
-            let arrival = self.under_way.first_key_value().map(|((at, _), _)| *at);
+            let arrival = self.in_flight.first_key_value().map(|((at, _), _)| *at);
             let held = self.held.iter().map(|(_, until, _)| *until).min();
             let next = arrival.into_iter().chain(held).min();
             tokio::select! {
@@ -211,7 +211,7 @@ impl Path {
                 () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     let now = Instant::now();
                     self.release(now, 0);
-                    while let Some(entry) = self.under_way.first_entry()
+                    while let Some(entry) = self.in_flight.first_entry()
                         && entry.key().0 <= now
                     {
                         let _ = socket.send_to(&entry.remove(), to).await;
@@ -248,7 +248,7 @@ impl Path {
 
     fn pass(&mut self, at: Instant, packet: Vec<u8>) {
         self.sent += 1;
-        self.under_way.insert((at, self.sent), packet);
+        self.in_flight.insert((at, self.sent), packet);
     }
 
     // Sends packets on that enough others have overtaken, or whose time is over.

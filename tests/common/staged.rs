@@ -53,11 +53,11 @@ impl Stage {
         let limits = wire::Limits { payload, subscriptions: 1, window: 64 };
         let (version, session, run, clock, agent) = (wire::VERSION, 1, 1, 1, "staged");
         let welcome = DaemonFrame::Welcome { version, session, run, clock, limits, agent };
-        stage.say(&welcome).await;
+        stage.send(&welcome).await;
         stage
     }
 
-    pub async fn say(&mut self, frame: &DaemonFrame<'_>) {
+    pub async fn send(&mut self, frame: &DaemonFrame<'_>) {
         self.tx.write_chunk(frame.to_bytes()).await.unwrap();
     }
 

@@ -107,10 +107,10 @@ async fn contradictory_publications_are_refused() {
             publisher.publish(&mut out, &[topic("demo/a")]).await;
             publisher.publish(&mut out, frames).await;
             let frame = publisher.frame(0).await;
-            let DaemonFrame::Goodbye { code: told, .. } = decode(&frame) else {
+            let DaemonFrame::Goodbye { code: received, .. } = decode(&frame) else {
                 panic!("{what}: {:?}", decode(&frame));
             };
-            assert_eq!(told, *code, "{what}");
+            assert_eq!(received, *code, "{what}");
         }
         // A wrong digest only refuses the publication.
         let mut publisher = greet(&daemon, transport, n).await;

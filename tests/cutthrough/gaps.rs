@@ -30,12 +30,12 @@ async fn half_a_payload_is_a_gap_and_leaves_nothing_behind() {
                 let again = if dies { publisher.die() } else { publisher.give_up(out) };
                 if mode != Delivery::Ordered && receives != Transport::WebSocket {
                     // The stream is reset, and the gap arrives on another.
-                    let (mut reset, mut told) = (false, false);
-                    while !(reset && told) {
+                    let (mut reset, mut reported) = (false, false);
+                    while !(reset && reported) {
                         match subscriber.next(1).await {
                             StreamEvent::Reset(_) => reset = true,
                             StreamEvent::Frame(frame) => {
-                                told |= is_gap(&frame, 1, GapCause::Aborted);
+                                reported |= is_gap(&frame, 1, GapCause::Aborted);
                             }
                             StreamEvent::End => {}
                         }
@@ -121,11 +121,13 @@ async fn a_message_evicted_while_it_is_sent_is_aborted_and_a_gap() {
             let evicted = is_aborted(&mut getter, 1).await;
             assert!(evicted || transport == Transport::WebSocket);
             if mode != Delivery::Ordered && transport != Transport::WebSocket {
-                let (mut reset, mut told) = (false, false);
-                while !(reset && told) {
+                let (mut reset, mut reported) = (false, false);
+                while !(reset && reported) {
                     match subscriber.next(1).await {
                         StreamEvent::Reset(_) => reset = true,
-                        StreamEvent::Frame(frame) => told |= is_gap(&frame, 1, GapCause::Evicted),
+                        StreamEvent::Frame(frame) => {
+                            reported |= is_gap(&frame, 1, GapCause::Evicted);
+                        }
                         StreamEvent::End => {}
                     }
                 }

@@ -38,8 +38,8 @@ async fn an_aborted_message_is_a_gap_and_nothing_else() {
         small(1, 2),
     ];
     send(&mut stream, &rest).await;
-    let told = gap(&mut subscription).await;
-    assert_eq!((told.first, told.last, told.cause), (1, 1, cause));
+    let missing = gap(&mut subscription).await;
+    assert_eq!((missing.first, missing.last, missing.cause), (1, 1, cause));
     assert_eq!(message(&mut subscription).await.sequence, 2);
 }
 
@@ -55,8 +55,8 @@ async fn a_stream_that_is_reset_half_way_is_a_gap_and_nothing_else() {
         own.reset(Code::PUBLISHER_GONE.0.into()).unwrap();
         let cause = GapCause::Aborted;
         send(&mut stream, &[DaemonFrame::Gap { topic: 1, first: 1, last: 1, cause }]).await;
-        let told = gap(&mut subscription).await;
-        assert_eq!((told.first, told.last, told.cause), (1, 1, cause));
+        let missing = gap(&mut subscription).await;
+        assert_eq!((missing.first, missing.last, missing.cause), (1, 1, cause));
         send(&mut stream, &[small(1, 2)]).await;
         assert_eq!(message(&mut subscription).await.sequence, 2);
     }

@@ -25,15 +25,18 @@ async fn the_largest_payload_is_delivered_over_each_transport_in_each_mode() {
             let options = |start| SubscribeOptions { delivery, start, ..Default::default() };
             let mut live = subscriber.subscribe(&topic, &options(Start::New)).await.unwrap();
             let sent = publisher.send(&topic, large.clone()).await.unwrap();
-            let came = message(&mut live).await;
-            assert!(came.payload == large, "{transport} {delivery:?}");
+            let received = message(&mut live).await;
+            assert!(received.payload == large, "{transport} {delivery:?}");
             let receipt = within(sent).await.unwrap();
-            assert_eq!((came.sequence, came.count), (receipt.sequence, receipt.count));
-            assert_eq!((came.digest(), receipt.digest), (Digest::of(&large), Digest::of(&large)));
+            assert_eq!((received.sequence, received.count), (receipt.sequence, receipt.count));
+            assert_eq!(
+                (received.digest(), receipt.digest),
+                (Digest::of(&large), Digest::of(&large))
+            );
             // Late subscribers, when the message is complete.
             let mut late = subscriber.subscribe(&topic, &options(Start::All)).await.unwrap();
-            assert!(message(&mut late).await == came);
-            assert!(within(subscriber.get(&topic, Which::Latest)).await.unwrap() == came);
+            assert!(message(&mut late).await == received);
+            assert!(within(subscriber.get(&topic, Which::Latest)).await.unwrap() == received);
         }
         publisher.close().await;
         subscriber.close().await;
@@ -104,11 +107,14 @@ async fn a_slow_reader_over_websocket_gets_large_messages_whole() {
         within(client.publish("demo/small", [n].to_vec())).await.unwrap();
     }
     for n in 0..8 {
-        let came = message(&mut slow).await;
-        assert_eq!((&*came.topic, came.payload[0], came.payload.len()), ("demo/large", n, 3 << 20));
-        assert!(came.payload[1..] == large[1..]);
-        let came = message(&mut slow).await;
-        assert_eq!((&*came.topic, came.payload[0]), ("demo/small", n));
+        let received = message(&mut slow).await;
+        assert_eq!(
+            (&*received.topic, received.payload[0], received.payload.len()),
+            ("demo/large", n, 3 << 20)
+        );
+        assert!(received.payload[1..] == large[1..]);
+        let received = message(&mut slow).await;
+        assert_eq!((&*received.topic, received.payload[0]), ("demo/small", n));
     }
     daemon.shutdown().await;
 }

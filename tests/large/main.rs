@@ -43,7 +43,7 @@ pub(crate) async fn subscribed(delivery: Delivery) -> (Client, Stage, Subscripti
     let subscription = tokio::spawn(async move { asking.subscribe("demo/*", &options).await });
     let frame = stage.frame().await;
     assert!(matches!(ClientFrame::decode(&frame), Ok(ClientFrame::Subscribe { request: 1, .. })));
-    stage.say(&DaemonFrame::Subscribed { request: 1, position: 0 }).await;
+    stage.send(&DaemonFrame::Subscribed { request: 1, position: 0 }).await;
     let subscription = within(subscription).await.unwrap().unwrap();
     (client, stage, subscription)
 }

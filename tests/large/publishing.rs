@@ -58,8 +58,8 @@ async fn a_large_payload_goes_in_chunks_on_a_stream_of_its_own() {
         let large = payload(size);
         let sent = client.send("demo/a", large.clone()).await.unwrap();
         let mut stream = Published::accept(&stage).await;
-        let (alias, begun, told) = stream.begun().await;
-        assert_eq!((begun, told), (number, size as u64));
+        let (alias, begun, declared) = stream.begun().await;
+        assert_eq!((begun, declared), (number, size as u64));
         let mut got = Vec::new();
         loop {
             let frame = stream.frame().await.unwrap();
@@ -77,7 +77,7 @@ async fn a_large_payload_goes_in_chunks_on_a_stream_of_its_own() {
         }
         assert!(got == large);
         assert_eq!(stream.frame().await, None, "it ends there");
-        stage.say(&receipt(alias, number, false)).await;
+        stage.send(&receipt(alias, number, false)).await;
         assert_eq!(within(sent).await.unwrap().sequence, 5);
     }
 }
@@ -96,12 +96,12 @@ async fn a_client_that_is_stopped_waits_for_its_answer() {
         assert_eq!(begun, number);
         let answer_first = number % 2 == 0;
         if answer_first {
-            stage.say(&receipt(alias, number, true)).await;
+            stage.send(&receipt(alias, number, true)).await;
         }
         stream.stream.stop(Code::DONE.0.into()).unwrap();
         if !answer_first {
             let (code, reason) = (Code::STALE, "too old");
-            stage.say(&DaemonFrame::Rejected { alias, number, code, reason }).await;
+            stage.send(&DaemonFrame::Rejected { alias, number, code, reason }).await;
         }
         match within(sent).await {
             Ok(receipt) => assert!(answer_first && receipt.duplicate),

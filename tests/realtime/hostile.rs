@@ -137,13 +137,13 @@ async fn a_request_for_a_forgotten_message_gets_a_gap() {
             raw.connection.send_datagram(bytes.into()).unwrap();
         }
         for hole in holes {
-            let told = read_until(&mut stream, &mut reader, |frame| match frame {
+            let gap = read_until(&mut stream, &mut reader, |frame| match frame {
                 DaemonFrame::Gap { topic: 1, first, last, cause } => Some((first, last, cause)),
                 DaemonFrame::Gap { .. } => panic!("{frame:?}"),
                 _ => None,
             })
             .await;
-            assert_eq!(told, (hole.0, hole.1, GapCause::Evicted));
+            assert_eq!(gap, (hole.0, hole.1, GapCause::Evicted));
         }
     }
 }
@@ -184,14 +184,14 @@ async fn the_head_of_a_message_that_arrived_is_sent_late() {
         let begun = std::time::Instant::now();
         publish(&daemon, "a", n, 20);
         within(raw.connection.read_datagram()).await.unwrap();
-        let told = read_until(&mut stream, &mut reader, |frame| match frame {
-            DaemonFrame::Head { sequence, .. } => Some(sequence).filter(|told| *told == n),
+        let head = read_until(&mut stream, &mut reader, |frame| match frame {
+            DaemonFrame::Head { sequence, .. } => Some(sequence).filter(|head| *head == n),
             _ => None,
         });
-        assert_eq!(told.await, n);
+        assert_eq!(head.await, n);
         if begun.elapsed() > LATE {
             return;
         }
     }
-    panic!("told at once, always");
+    panic!("the head was always sent at once");
 }

@@ -39,8 +39,8 @@ pub(crate) fn publish(daemon: &Daemon, topic: &str, n: u64, size: usize) {
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     // Sequences that arrived and that were reported as gaps, by topic and epoch.
-    came: BTreeMap<(String, u64), BTreeSet<u64>>,
-    told: BTreeMap<(String, u64), BTreeMap<u64, GapCause>>,
+    arrived: BTreeMap<(String, u64), BTreeSet<u64>>,
+    gaps: BTreeMap<(String, u64), BTreeMap<u64, GapCause>>,
     pub(crate) messages: u64,
     pub(crate) missed: u64,
 }
@@ -55,13 +55,13 @@ impl Tally {
         match event {
             Event::Message(message) => {
                 let place = (message.topic.to_string(), message.epoch);
-                let told = self.told.get(&place);
+                let gaps = self.gaps.get(&place);
                 assert!(
-                    !told.is_some_and(|told| told.contains_key(&message.sequence)),
-                    "{message:?} was told"
+                    !gaps.is_some_and(|gaps| gaps.contains_key(&message.sequence)),
+                    "{message:?} was reported as a gap"
                 );
-                let new = self.came.entry(place).or_default().insert(message.sequence);
-                assert!(new, "{} {} came twice", message.topic, message.sequence);
+                let new = self.arrived.entry(place).or_default().insert(message.sequence);
+                assert!(new, "{} {} arrived twice", message.topic, message.sequence);
                 self.messages += 1;
                 Some(message)
             }
@@ -69,13 +69,16 @@ impl Tally {
                 assert!(gap.first <= gap.last && gap.last < gap.first + 10_000_000, "{gap:?}");
                 let place = (gap.topic.to_string(), gap.epoch);
                 for sequence in gap.first..=gap.last {
-                    let came = self.came.get(&place);
+                    let arrived = self.arrived.get(&place);
                     assert!(
-                        !came.is_some_and(|came| came.contains(&sequence)),
+                        !arrived.is_some_and(|arrived| arrived.contains(&sequence)),
                         "{gap:?}, had {sequence}"
                     );
-                    let told = self.told.entry(place.clone()).or_default();
-                    assert!(told.insert(sequence, gap.cause).is_none(), "{gap:?}, told {sequence}");
+                    let gaps = self.gaps.entry(place.clone()).or_default();
+                    assert!(
+                        gaps.insert(sequence, gap.cause).is_none(),
+                        "{gap:?} twice for {sequence}"
+                    );
                     self.missed += 1;
                 }
                 None
@@ -112,16 +115,16 @@ impl Tally {
     pub(crate) fn assert_all(&self, topic: &str, last: u64) {
         let of_topic = |place: &&(String, u64)| place.0 == topic;
         let places: BTreeSet<_> =
-            self.came.keys().chain(self.told.keys()).filter(of_topic).collect();
+            self.arrived.keys().chain(self.gaps.keys()).filter(of_topic).collect();
         assert_eq!(places.len(), 1, "{topic}: {places:?}");
         let place = places.into_iter().next().unwrap();
-        let mut all = self.came.get(place).cloned().unwrap_or_default();
-        all.extend(self.told.get(place).into_iter().flat_map(|told| told.keys()));
+        let mut all = self.arrived.get(place).cloned().unwrap_or_default();
+        all.extend(self.gaps.get(place).into_iter().flat_map(|gaps| gaps.keys()));
         assert!(all.iter().copied().eq(1..=last), "{topic}: not all of 1 to {last}");
     }
 
     pub(crate) fn causes(&self) -> Vec<GapCause> {
-        let mut causes: Vec<_> = self.told.values().flat_map(BTreeMap::values).copied().collect();
+        let mut causes: Vec<_> = self.gaps.values().flat_map(BTreeMap::values).copied().collect();
         causes.dedup();
         causes
     }

@@ -86,7 +86,7 @@ async fn messages_evicted_before_their_repair_are_reported() {
         witness(&daemon, "small", MESSAGES - 1, |n| publish(&daemon, "small", n + 1, 200)).await;
         tally.until(&mut subscription, MESSAGES).await;
         tally.assert_all("small", MESSAGES);
-        println!("{transport}: {} came, {} missed", tally.messages, tally.missed);
+        println!("{transport}: {} arrived, {} missed", tally.messages, tally.missed);
         assert!(tally.missed > 0 && tally.messages > 1000);
         assert_eq!(tally.causes(), [GapCause::Evicted]);
     }
@@ -106,7 +106,7 @@ async fn messages_past_their_deadline_are_reported_and_none_is_lost_silently() {
         pump(&mut tally, &mut subscription, 2000, 50, |n| publish(&daemon, "late", n, 100)).await;
         tally.assert_all("late", 2000);
         println!(
-            "{transport}: {} came, {} late; {:?}",
+            "{transport}: {} arrived, {} late; {:?}",
             tally.messages,
             tally.missed,
             subscription.stats()
@@ -137,7 +137,7 @@ async fn a_reader_that_pauses_past_the_deadline_gets_gaps_on_every_transport() {
         let mut tally = Tally::default();
         tally.until(&mut subscription, 3000).await;
         tally.assert_all("late", 3000);
-        println!("{transport}: {} came, {} late", tally.messages, tally.missed);
+        println!("{transport}: {} arrived, {} late", tally.messages, tally.missed);
         assert!(tally.missed > 0 && tally.causes() == [GapCause::Late]);
     }
 }
@@ -221,6 +221,6 @@ async fn the_loss_of_a_lone_last_message_is_noticed() {
                 break;
             }
         }
-        assert!(soon, "told as if it had arrived");
+        assert!(soon, "the head was sent as late as for a message that arrived");
     }
 }

@@ -233,9 +233,9 @@ pub struct Foe {
 impl Foe {
     /// Sends frames. Returns false if the session has ended.
     pub async fn send(&mut self, frames: &[ClientFrame<'_>]) -> bool {
-        let said = self.tx.write_all(&encoded(frames)).await.is_ok();
-        self.counted.0.note(self.attack, if said { "turns" } else { "cut short" });
-        said
+        let sent = self.tx.write_all(&encoded(frames)).await.is_ok();
+        self.counted.0.note(self.attack, if sent { "turns" } else { "cut short" });
+        sent
     }
 
     /// Waits for the end of the session, at most this many seconds.
@@ -292,9 +292,9 @@ impl Socket {
     }
 
     pub async fn send(&mut self, frames: &[ClientFrame<'_>]) -> bool {
-        let said = self.message(&encoded(frames)).await;
-        self.counted.0.note(self.attack, if said { "turns" } else { "cut short" });
-        said
+        let sent = self.message(&encoded(frames)).await;
+        self.counted.0.note(self.attack, if sent { "turns" } else { "cut short" });
+        sent
     }
 }
 

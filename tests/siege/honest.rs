@@ -30,7 +30,7 @@ pub struct Pair {
     late: Mutex<Vec<u32>>,
     pub sent: AtomicU64,
     pub receipts: AtomicU64,
-    pub came: AtomicU64,
+    pub received: AtomicU64,
     /// Messages that were reported as gaps, out of order, repeated or refused, and ends of
     /// sessions.
     faults: Mutex<Vec<String>>,
@@ -64,7 +64,7 @@ impl Pair {
             late: Mutex::default(),
             sent: AtomicU64::new(0),
             receipts: AtomicU64::new(0),
-            came: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             faults: Mutex::default(),
             stop: AtomicBool::new(false),
             all_sent: AtomicBool::new(false),
@@ -180,7 +180,7 @@ impl Pair {
                         self.fault(format!("{sequence} (number {number}) in place of {next}"));
                     }
                     next = message.sequence + 1;
-                    self.came.fetch_add(1, Relaxed);
+                    self.received.fetch_add(1, Relaxed);
                     self.latencies.lock().unwrap().push((now - of(8)) as u32);
                     self.relayed.lock().unwrap().push((now - of(16)) as u32);
                 }
@@ -201,7 +201,7 @@ impl Pair {
 /// sessions leave behind must not prevent it.
 #[derive(Default)]
 pub struct Newcomer {
-    pub came: AtomicU64,
+    pub received: AtomicU64,
     pub silent: AtomicU64,
     pub stop: AtomicBool,
     pub done: AtomicBool,
@@ -218,9 +218,9 @@ impl Newcomer {
             }
             for mut subscription in subscriptions.drain(..) {
                 match timeout(Duration::from_secs(10), subscription.next()).await {
-                    Ok(Some(Ok(_))) => _ = self.came.fetch_add(1, Relaxed),
+                    Ok(Some(Ok(_))) => _ = self.received.fetch_add(1, Relaxed),
                     other => {
-                        println!("a newcomer heard {other:?}");
+                        println!("a newcomer received {other:?}");
                         self.silent.fetch_add(1, Relaxed);
                     }
                 }

@@ -143,14 +143,15 @@ impl Watch {
         let _ = write!(line, "| {:6.2} ", late.at(0.99));
         self.late.append(&mut late.0);
         let faults: usize = self.pairs.iter().map(|pair| pair.faults().len()).sum();
-        let came: u64 = self.pairs.iter().map(|pair| pair.came.load(Relaxed)).sum();
+        let received: u64 = self.pairs.iter().map(|pair| pair.received.load(Relaxed)).sum();
         let (woken, silent) =
-            (self.newcomer.came.load(Relaxed), self.newcomer.silent.load(Relaxed));
+            (self.newcomer.received.load(Relaxed), self.newcomer.silent.load(Relaxed));
         let now = (ticks(&self.served.child.id().to_string()), ticks("self"));
         let load = |now: u64, before: u64| (now - before) / seconds;
         let (daemon, here) = (load(now.0, self.ticks.0), load(now.1, self.ticks.1));
         self.ticks = now;
-        let _ = write!(line, "| {came:6} {faults:4} {woken:5} {silent:3} | {daemon:3} {here:3} | ");
+        let _ =
+            write!(line, "| {received:6} {faults:4} {woken:5} {silent:3} | {daemon:3} {here:3} | ");
         let dropped = dropped(self.siege.server.port());
         println!("{line}{dropped:5} | {}", self.siege.goodbyes());
     }
@@ -283,13 +284,13 @@ fn verdict(watch: &mut Watch, before: &mut [Times], beside: &mut [Times], peak: 
     assert!(peak < bound, "RSS was {peak} KiB, the bound is {bound} KiB");
     assert!(served.child.try_wait().unwrap().is_none(), "the daemon ended");
     for pair in pairs {
-        let (sent, came) = (pair.sent.load(Relaxed), pair.came.load(Relaxed));
+        let (sent, received) = (pair.sent.load(Relaxed), pair.received.load(Relaxed));
         let (receipts, faults) = (pair.receipts.load(Relaxed), pair.faults());
-        println!("{}: {sent} sent, {receipts} receipts, {came} came", pair.transport);
+        println!("{}: {sent} sent, {receipts} receipts, {received} received", pair.transport);
         assert!(faults.is_empty(), "{faults:?}");
-        assert_eq!((came, receipts), (sent, sent));
+        assert_eq!((received, receipts), (sent, sent));
     }
-    let (woken, silent) = (newcomer.came.load(Relaxed), newcomer.silent.load(Relaxed));
+    let (woken, silent) = (newcomer.received.load(Relaxed), newcomer.silent.load(Relaxed));
     println!("newcomers: {woken} were woken, {silent} were not");
     assert!(silent == 0 && woken > 0);
 }

@@ -71,8 +71,8 @@ async fn upload(siege: Arc<Siege>) {
     let (mut rx, mut tx) = tcp.split();
     let answer = async {
         let mut answer = [0; 12];
-        let came = rx.read_exact(&mut answer).await.is_ok();
-        came.then(|| String::from_utf8_lossy(&answer[9..12]).into_owned())
+        let complete = rx.read_exact(&mut answer).await.is_ok();
+        complete.then(|| String::from_utf8_lossy(&answer[9..12]).into_owned())
     };
     let piece = vec![7; 2048];
     let body = async {

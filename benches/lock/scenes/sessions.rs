@@ -21,12 +21,12 @@ impl Peer {
             Self { session, intake: IncomingUpload::default(), hashing: Hashing::default() };
         let producer = ProducerId([1; 16]);
         let hello = ClientFrame::Hello { version: VERSION, producer, token: None, agent: "" };
-        peer.say(shell, "-", &[hello]);
+        peer.handle(shell, "-", &[hello]);
         peer
     }
 
     // Handles as many frames under one lock as the shell does.
-    fn say(&mut self, shell: &mut Shell, call: &str, frames: &[ClientFrame<'_>]) {
+    fn handle(&mut self, shell: &mut Shell, call: &str, frames: &[ClientFrame<'_>]) {
         let mut reader = FrameReader::new(1 << 24);
         let mut all = Vec::new();
         for frame in frames {
@@ -72,7 +72,7 @@ pub(super) fn sessions(shell: &mut Shell) {
     for (filter, start) in [("*/*/x", Start::All), ("**", Start::All), ("**", Start::Latest)] {
         let mut peer = Peer::open(shell);
         let frames: Vec<_> = (0..many).map(|n| asks(n, filter, start.clone())).collect();
-        peer.say(shell, "256 Subscribe in one message", &frames);
+        peer.handle(shell, "256 Subscribe in one message", &frames);
         assert_eq!(shell.engine.subscriptions(), 256);
         // Windows of maximum size.
         let named = std::mem::take(&mut shell.named);
@@ -88,7 +88,7 @@ pub(super) fn sessions(shell: &mut Shell) {
     let mut peer = Peer::open(shell);
     for request in 0..16 {
         let start = Start::Resume { since, topics: topics.clone() };
-        peer.say(shell, "Subscribe with 65,536 names", &[asks(request, "**", start)]);
+        peer.handle(shell, "Subscribe with 65,536 names", &[asks(request, "**", start)]);
     }
     shell.with("close a session of 1,000,000 names", |engine| peer.session.close(engine));
 }

@@ -171,9 +171,9 @@ mod tests {
         ];
         for (key, value) in expected {
             let of = NUMBERS.iter().find(|(name, ..)| *name == key).unwrap().3;
-            let said = of(&figures);
-            let same = said.zip(value).map_or(said == value, |(a, b)| (a - b).abs() < 1e-9);
-            assert!(same, "{key}: {said:?}");
+            let found = of(&figures);
+            let same = found.zip(value).map_or(found == value, |(a, b)| (a - b).abs() < 1e-9);
+            assert!(same, "{key}: {found:?}");
         }
         assert_eq!(figures.served_of(), "99/100");
     }
