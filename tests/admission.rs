@@ -42,7 +42,7 @@ fn quic(alpn: &[u8]) -> quinn::ClientConfig {
 }
 
 /// Peers over QUIC that send a first packet and nothing after it.
-struct Strangers {
+struct Handshakes {
     endpoint: quinn_proto::Endpoint,
     config: quinn::ClientConfig,
     server: SocketAddr,
@@ -58,7 +58,7 @@ enum Answer {
     Refusal,
 }
 
-impl Strangers {
+impl Handshakes {
     fn of(daemon: &Daemon) -> Self {
         let endpoint = quinn_proto::Endpoint::new(Arc::default(), None, false, None);
         Self { endpoint, config: quic(wire::ALPN), server: daemon.local_addr() }
@@ -66,7 +66,7 @@ impl Strangers {
 
     /// Adds a peer, and returns its socket and the answer. The daemon repeats its answer while the
     /// socket exists.
-    async fn knock(&mut self) -> (UdpSocket, Answer) {
+    async fn start(&mut self) -> (UdpSocket, Answer) {
         let now = std::time::Instant::now();
         let connecting = self.endpoint.connect(now, self.config.clone(), self.server, "localhost");
         let (_, mut connection) = connecting.unwrap();
@@ -93,24 +93,24 @@ impl Strangers {
 async fn above_256_handshakes_at_once_a_peer_must_prove_its_address() {
     let builder = Daemon::builder().listen(LOOPBACK).sessions(UNPROVEN + 1);
     let daemon = builder.spawn().await.unwrap();
-    let mut strangers = Strangers::of(&daemon);
+    let mut handshakes = Handshakes::of(&daemon);
     let mut waiting = Vec::new();
     for n in 1..=UNPROVEN {
-        let (socket, answer) = strangers.knock().await;
+        let (socket, answer) = handshakes.start().await;
         assert_eq!(answer, Answer::Handshake, "handshake {n}");
         waiting.push(socket);
     }
     // One place is left, and none of these peers takes it.
     for _ in 0..100 {
-        assert_eq!(strangers.knock().await.1, Answer::Retry);
+        assert_eq!(handshakes.start().await.1, Answer::Retry);
     }
     let honest = client(&daemon, Transport::Quic).await;
-    assert_eq!(strangers.knock().await.1, Answer::Refusal);
+    assert_eq!(handshakes.start().await.1, Answer::Refusal);
     // The others keep their places for 10 s.
     pass(EARLY).await;
-    assert_eq!(strangers.knock().await.1, Answer::Refusal);
+    assert_eq!(handshakes.start().await.1, Answer::Refusal);
     pass(LATE.saturating_sub(EARLY)).await;
-    assert_eq!(strangers.knock().await.1, Answer::Handshake);
+    assert_eq!(handshakes.start().await.1, Answer::Handshake);
     within(honest.publish("a", "still here")).await.unwrap();
 }
 
