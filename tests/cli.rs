@@ -229,7 +229,7 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
 fn wrong_usage_has_exit_code_2_before_anything_connects() {
     let state = tempdir().unwrap();
     let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let one_topic = "`*` stands in filters only: name one topic";
+    let one_topic = "`*` is for filters only: name one topic";
     let reserved = "choose another first segment";
     for (arguments, reason) in [
         (&["sub"][..], "FILTER"),
@@ -239,7 +239,7 @@ fn wrong_usage_has_exit_code_2_before_anything_connects() {
         (&["sub", "a", "--deadline", "soon"], "--deadline"),
         (&["no"], "no"),
         (&["sub", "a**", "--server", &free], "one whole segment"),
-        (&["sub", "demo/**/x", "--server", &free], "at the end only"),
+        (&["sub", "demo/**/x", "--server", &free], "one whole segment"),
         (&["sub", "a//b", "--server", &free], "none may be empty"),
         (&["pub", "demo/*", "x", "--server", &free], one_topic),
         (&["pub", "$weir/x", "x", "--server", &free], reserved),

@@ -36,7 +36,7 @@ pub enum NameError {
     #[error("a topic or filter may not contain control characters")]
     Control,
     /// `*` in a topic.
-    #[error("`*` stands in filters only: name one topic, such as `demo/a`")]
+    #[error("`*` is for filters only: name one topic, such as `demo/a`")]
     WildcardInTopic,
     /// `*` beside other characters, or `**` before the end.
     #[error("in a filter `*` stands for one whole segment, and `**` for any rest, at the end only")]
