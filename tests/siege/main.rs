@@ -1,28 +1,27 @@
-//! Every attack that the daemon is to bear, all at once, beside peers that keep their promises.
+//! Every attack that the daemon must withstand, all at once, beside honest peers.
 //!
-//! 20 s long; `WEIR_SIEGE_SECONDS=600` for the figures, with `WEIR_BIN` for the release's build and
-//! `--nocapture` for the tables. What the honest pairs lose, and what the daemon holds, is asserted;
-//! times are printed, as they depend on what else the machine does.
+//! The test takes 20 s. `WEIR_SIEGE_SECONDS=600` gives the figures, with `WEIR_BIN` for the release
+//! build and `--nocapture` for the tables. It asserts the losses of the honest pairs and the memory
+//! of the daemon. Times are only printed, because they depend on other work of the machine.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
-// Megabytes and milliseconds, to print.
+// Megabytes and milliseconds, only for printing.
 #![allow(clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
-#[path = "siege/attacks.rs"]
 mod attacks;
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "siege/foe.rs"]
 mod foe;
-#[path = "common/h2.rs"]
+#[path = "../common/h2.rs"]
 mod h2;
-#[path = "siege/honest.rs"]
 mod honest;
-#[path = "siege/web.rs"]
+mod publishing;
+mod subscribing;
 mod web;
 
 use common::Served;
 use foe::Siege;
-use honest::{Newcomer, Pair, Way};
+use honest::{Newcomer, Pair, Target};
 use std::fmt::Write as _;
 use std::process::Command;
 use std::sync::Arc;
@@ -30,12 +29,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use weir::Transport;
 
-/// The daemon's cache; a quarter of it is the budget for what peers make it hold.
+/// The daemon's cache. A quarter of it is the budget for what peers make the daemon hold.
 const CACHE_MIB: u64 = 32;
 
-/// What a session over QUIC may make the daemon hold beside the cache, KiB: its receive window of
-/// 2 MiB and its send window of 2 MiB; one over WebSocket, which has no such windows; and a
-/// connection over HTTP, whose transport holds 64 KiB, and its TLS as much.
+/// Memory of a session beside the cache, KiB. Over QUIC: its receive window and its send window, 2
+/// MiB each. Over WebSocket there are no such windows. A connection over HTTP: 64 KiB in the
+/// transport, and as much in TLS.
 const QUIC_KIB: u64 = 4 << 10;
 const WEBSOCKET_KIB: u64 = 1 << 10;
 const HTTP_KIB: u64 = 128;
@@ -48,33 +47,33 @@ fn seconds() -> u64 {
     std::env::var("WEIR_SIEGE_SECONDS").map_or(20, |seconds| seconds.parse().unwrap())
 }
 
-/// Threads whose work gives way to the daemon's and the honest peers'.
+/// Threads with a lower priority than the daemon and the honest peers.
 fn attackers() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .on_thread_start(|| {
-            // Of one thread: Linux has a nice value for each.
+            // The nice value of one thread: Linux has one for each.
             let thread = std::fs::read_link("/proc/thread-self").unwrap();
             let thread = thread.file_name().unwrap().to_owned();
             let mut renice = Command::new("renice");
             renice.args(["-n", "10", "-p"]).arg(thread).stdout(std::process::Stdio::null());
             if !renice.status().is_ok_and(|status| status.success()) {
-                println!("the attackers do not give way: there is no renice");
+                println!("the attackers do not give target: there is no renice");
             }
         })
         .build()
         .unwrap()
 }
 
-/// Ticks of a hundredth of a second that a process has had of the processors.
+/// CPU time of a process, in ticks of 10 ms.
 fn ticks(process: &str) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
     let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
     fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum()
 }
 
-/// Packets that the kernel dropped at a UDP port, for want of room in its buffer.
+/// Packets that the kernel dropped at a UDP port because its buffer was full.
 fn dropped(port: u16) -> u64 {
     let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
     let local = format!(":{port:04X}");
@@ -83,7 +82,8 @@ fn dropped(port: u16) -> u64 {
     sockets.lines().find(of).map_or(0, drops)
 }
 
-/// Microseconds, of which half, and 99 of a hundred, took no longer.
+/// Times in microseconds. A row has the median, the 99th percentile and the maximum, in
+/// milliseconds.
 struct Times(Vec<u32>);
 
 impl Times {
@@ -107,14 +107,15 @@ struct Watch {
     siege: Arc<Siege>,
     begun: Instant,
     ticks: (u64, u64),
-    // KiB, one a second.
+    // KiB, one value a second.
     rss: Vec<u64>,
-    // How late the honest publishers themselves were.
+    // Delay of the honest publishers themselves.
     late: Vec<u32>,
 }
 
 impl Watch {
-    /// Watches for so many seconds; the latencies of each pair. A row every so often.
+    /// Watches for this many seconds, and prints a row every `every` seconds. Returns the latencies
+    /// of each pair.
     fn watch(&mut self, seconds: u64, every: u64) -> Vec<Times> {
         let mut all: Vec<Times> = self.pairs.iter().map(|_| Times(Vec::new())).collect();
         for second in 1..=seconds {
@@ -142,14 +143,15 @@ impl Watch {
         let _ = write!(line, "| {:6.2} ", late.at(0.99));
         self.late.append(&mut late.0);
         let faults: usize = self.pairs.iter().map(|pair| pair.faults().len()).sum();
-        let came: u64 = self.pairs.iter().map(|pair| pair.came.load(Relaxed)).sum();
+        let received: u64 = self.pairs.iter().map(|pair| pair.received.load(Relaxed)).sum();
         let (woken, silent) =
-            (self.newcomer.came.load(Relaxed), self.newcomer.silent.load(Relaxed));
+            (self.newcomer.received.load(Relaxed), self.newcomer.silent.load(Relaxed));
         let now = (ticks(&self.served.child.id().to_string()), ticks("self"));
         let load = |now: u64, before: u64| (now - before) / seconds;
         let (daemon, here) = (load(now.0, self.ticks.0), load(now.1, self.ticks.1));
         self.ticks = now;
-        let _ = write!(line, "| {came:6} {faults:4} {woken:5} {silent:3} | {daemon:3} {here:3} | ");
+        let _ =
+            write!(line, "| {received:6} {faults:4} {woken:5} {silent:3} | {daemon:3} {here:3} | ");
         let dropped = dropped(self.siege.server.port());
         println!("{line}{dropped:5} | {}", self.siege.goodbyes());
     }
@@ -171,27 +173,28 @@ fn every_attack_at_once_beside_an_honest_pair() {
     let (alone, every) = ((seconds / 5).clamp(4, 60), (seconds / 4).clamp(1, 30));
     let state = tempfile::tempdir().unwrap();
     let cache = format!("{CACHE_MIB}MiB");
-    // So few topics that they are forgotten, and no payload above an eighth of the cache.
+    // A limit of topics at which topics are forgotten. The largest payload is an eighth of the
+    // cache.
     let environment = [
         ("WEIR_CACHE__BYTES", &*cache),
         ("WEIR_LIMITS__PAYLOAD", "4MiB"),
         ("WEIR_LIMITS__TOPICS", "4096"),
     ];
     let served = Served::start(state.path(), &["--http", "127.0.0.1:0"], &environment);
-    let way = Way { server: served.server.clone(), hash: served.hash.clone() };
+    let target = Target { server: served.server.clone(), hash: served.hash.clone() };
     let siege = Siege::new(served.server.parse().unwrap(), served.http.unwrap());
     let pairs: Vec<_> = [Transport::Quic, Transport::WebSocket].map(Pair::new).into();
     let newcomer = Arc::new(Newcomer::default());
     let honest = {
-        let (pairs, newcomer, way) = (pairs.clone(), newcomer.clone(), way.clone());
+        let (pairs, newcomer, target) = (pairs.clone(), newcomer.clone(), target.clone());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 let mut tasks = tokio::task::JoinSet::new();
                 for pair in pairs {
-                    tasks.spawn(pair.run(way.clone()));
+                    tasks.spawn(pair.run(target.clone()));
                 }
-                tasks.spawn(newcomer.run(way));
+                tasks.spawn(newcomer.run(target));
                 while let Some(ended) = tasks.join_next().await {
                     ended.unwrap();
                 }
@@ -201,9 +204,9 @@ fn every_attack_at_once_beside_an_honest_pair() {
     let ticks = (ticks(&served.child.id().to_string()), ticks("self"));
     let (begun, rss, late) = (Instant::now(), Vec::new(), Vec::new());
     let mut watch = Watch { served, pairs, newcomer, siege, begun, ticks, rss, late };
-    // Times are in milliseconds, `late` is what the 99th of a hundred publications was late by before
-    // it reached the client, `cpu` the daemon's share of one processor and `test` that of this
-    // process, in per cent, `drops` the packets that the daemon's socket had no room for.
+    // Times are in milliseconds. `late` is the 99th percentile of the publisher's own delay, `cpu`
+    // the daemon's share of one processor, and `test` that of this process, in percent. `drops`
+    // counts packets for which the daemon's socket had no room.
     println!("alone");
     Watch::head();
     let mut before = watch.watch(alone, alone);
@@ -215,13 +218,13 @@ fn every_attack_at_once_beside_an_honest_pair() {
     Watch::head();
     watch.rss.clear();
     let attackers = attackers();
-    attackers.block_on(async { attacks::all(&watch.siege, &way) });
+    attackers.block_on(async { attacks::all(&watch.siege, &target) });
     let mut beside = watch.watch(seconds, every);
     let mut relayed_beside = relayed(&watch);
-    // Judged while it lasts.
+    // Read before the attacks end.
     let peak = watch.served.kib("VmHWM:");
     watch.newcomer.stop.store(true, Relaxed);
-    // Newcomers wait for what the pairs publish.
+    // Newcomers wait for publications of the pairs.
     while !watch.newcomer.done.load(Relaxed) && !honest.is_finished() {
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -229,7 +232,8 @@ fn every_attack_at_once_beside_an_honest_pair() {
     honest.join().unwrap();
     attackers.shutdown_timeout(Duration::from_secs(5));
     println!("{}", watch.siege.tally());
-    // A timer is a millisecond late, and a process waits for its turn: that is not the daemon's.
+    // Timers are a millisecond late, and processes wait for a processor. Neither is a fault of the
+    // daemon.
     for (n, pair) in watch.pairs.iter().enumerate() {
         let (before, beside) = (&mut relayed_before[n], &mut relayed_beside[n]);
         let (alone, now) = (before.at(0.99), beside.at(0.99));
@@ -280,13 +284,13 @@ fn verdict(watch: &mut Watch, before: &mut [Times], beside: &mut [Times], peak: 
     assert!(peak < bound, "RSS was {peak} KiB, the bound is {bound} KiB");
     assert!(served.child.try_wait().unwrap().is_none(), "the daemon ended");
     for pair in pairs {
-        let (sent, came) = (pair.sent.load(Relaxed), pair.came.load(Relaxed));
+        let (sent, received) = (pair.sent.load(Relaxed), pair.received.load(Relaxed));
         let (receipts, faults) = (pair.receipts.load(Relaxed), pair.faults());
-        println!("{}: {sent} sent, {receipts} receipts, {came} came", pair.transport);
+        println!("{}: {sent} sent, {receipts} receipts, {received} received", pair.transport);
         assert!(faults.is_empty(), "{faults:?}");
-        assert_eq!((came, receipts), (sent, sent));
+        assert_eq!((received, receipts), (sent, sent));
     }
-    let (woken, silent) = (newcomer.came.load(Relaxed), newcomer.silent.load(Relaxed));
+    let (woken, silent) = (newcomer.received.load(Relaxed), newcomer.silent.load(Relaxed));
     println!("newcomers: {woken} were woken, {silent} were not");
     assert!(silent == 0 && woken > 0);
 }

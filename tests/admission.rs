@@ -1,5 +1,5 @@
-//! Those who are not in yet, or came by TCP: how many there may be, and how long they are waited for.
-//! Where it is only waited, the clock is wound on.
+//! Connections before their session, and connections over TCP: their maximum number, and their
+//! deadlines. A test that only waits advances the clock.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -20,15 +20,16 @@ use weir::{Daemon, Transport, wire};
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// What docs/architecture.md states.
+/// Limits that docs/architecture.md states.
 const UNPROVEN: usize = 256;
 const STREAMS: u32 = 100;
 
-/// A handshake has 10 s. This is before, and after: tests take some time beside what they wind on.
+/// A handshake has 10 s. These are before and after that, with room for the time that the test
+/// itself takes.
 const EARLY: Duration = Duration::from_secs(7);
 const LATE: Duration = Duration::from_secs(13);
 
-/// Lets so much time pass at once. Nothing is to be on its way meanwhile.
+/// Advances the clock at once. No packets may be in flight.
 async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::sleep(time).await;
@@ -40,31 +41,32 @@ fn quic(alpn: &[u8]) -> quinn::ClientConfig {
     quinn::ClientConfig::new(Arc::new(crypto))
 }
 
-/// Peers over QUIC that say the first word, and never another.
-struct Strangers {
+/// Peers over QUIC that send a first packet and nothing after it.
+struct Handshakes {
     endpoint: quinn_proto::Endpoint,
     config: quinn::ClientConfig,
     server: SocketAddr,
 }
 
-/// What the first word is answered with.
+/// The answer to the first packet.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     /// The daemon's part of the handshake.
     Handshake,
-    /// The peer is to say it again, with proof of its address.
+    /// The peer must send the packet again, with proof of its address.
     Retry,
     Refusal,
 }
 
-impl Strangers {
+impl Handshakes {
     fn of(daemon: &Daemon) -> Self {
         let endpoint = quinn_proto::Endpoint::new(Arc::default(), None, false, None);
         Self { endpoint, config: quic(wire::ALPN), server: daemon.local_addr() }
     }
 
-    /// One more of them, and its answer. The daemon goes on answering while the socket is there.
-    async fn knock(&mut self) -> (UdpSocket, Answer) {
+    /// Adds a peer, and returns its socket and the answer. The daemon repeats its answer while the
+    /// socket exists.
+    async fn start(&mut self) -> (UdpSocket, Answer) {
         let now = std::time::Instant::now();
         let connecting = self.endpoint.connect(now, self.config.clone(), self.server, "localhost");
         let (_, mut connection) = connecting.unwrap();
@@ -76,7 +78,7 @@ impl Strangers {
         socket.send(&packet).await.unwrap();
         let mut answer = [0; 1500];
         let length = within(socket.recv(&mut answer)).await.unwrap();
-        // The type of a long header (RFC 9000, section 17.2); a handshake fills its packet.
+        // The type in a long header (RFC 9000, section 17.2). The packet of a handshake is full.
         let answer = match (answer[0] & 0b1011_0000, length) {
             (0b1011_0000, _) => Answer::Retry,
             (0b1000_0000, 1200..) => Answer::Handshake,
@@ -88,40 +90,40 @@ impl Strangers {
 }
 
 #[tokio::test]
-async fn above_256_handshakes_at_once_only_who_proves_its_address_gets_a_place() {
+async fn above_256_handshakes_at_once_a_peer_must_prove_its_address() {
     let builder = Daemon::builder().listen(LOOPBACK).sessions(UNPROVEN + 1);
     let daemon = builder.spawn().await.unwrap();
-    let mut strangers = Strangers::of(&daemon);
+    let mut handshakes = Handshakes::of(&daemon);
     let mut waiting = Vec::new();
     for n in 1..=UNPROVEN {
-        let (socket, answer) = strangers.knock().await;
+        let (socket, answer) = handshakes.start().await;
         assert_eq!(answer, Answer::Handshake, "handshake {n}");
         waiting.push(socket);
     }
-    // One place is left, and none of these takes it.
+    // One place is left, and none of these peers takes it.
     for _ in 0..100 {
-        assert_eq!(strangers.knock().await.1, Answer::Retry);
+        assert_eq!(handshakes.start().await.1, Answer::Retry);
     }
     let honest = client(&daemon, Transport::Quic).await;
-    assert_eq!(strangers.knock().await.1, Answer::Refusal);
-    // The others have their places for 10 s.
+    assert_eq!(handshakes.start().await.1, Answer::Refusal);
+    // The others keep their places for 10 s.
     pass(EARLY).await;
-    assert_eq!(strangers.knock().await.1, Answer::Refusal);
+    assert_eq!(handshakes.start().await.1, Answer::Refusal);
     pass(LATE.saturating_sub(EARLY)).await;
-    assert_eq!(strangers.knock().await.1, Answer::Handshake);
+    assert_eq!(handshakes.start().await.1, Answer::Handshake);
     within(honest.publish("a", "still here")).await.unwrap();
 }
 
-/// Reads up to the end of the connection: what came.
+/// Reads up to the end of the connection, and returns what arrived.
 async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
-    // An end or a reset: both are.
+    // The connection may end with FIN or with a reset.
     let _ = within(stream.read_to_end(&mut rest)).await;
     rest
 }
 
 #[tokio::test]
-async fn a_handshake_that_does_not_go_on_is_given_up_after_10_s() {
+async fn a_handshake_that_stalls_is_closed_after_10_s() {
     let daemon = daemon().await;
     let server = daemon.local_addr();
     let mut silent = TcpStream::connect(server).await.unwrap();
@@ -131,7 +133,7 @@ async fn a_handshake_that_does_not_go_on_is_given_up_after_10_s() {
     let mut connection = rustls::ClientConnection::new(Arc::new(tls(b"h2")), name).unwrap();
     connection.write_tls(&mut hello).unwrap();
     half.write_all(&hello[..hello.len() / 2]).await.unwrap();
-    // Of HTTP/3 there is all but a request for a session.
+    // Everything of HTTP/3 except the request for a session.
     let endpoint = quinn::Endpoint::client(LOOPBACK).unwrap();
     let undecided = endpoint.connect_with(quic(b"h3"), server, "localhost").unwrap();
     let undecided = within(undecided).await.unwrap();
@@ -149,7 +151,7 @@ async fn a_handshake_that_does_not_go_on_is_given_up_after_10_s() {
     took("HTTP/3 without a session");
 }
 
-/// Asks for a page, if the connection is served.
+/// Requests a page. Returns `None` if the connection is not served.
 async fn is_served(server: SocketAddr) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(server).await.unwrap();
     let get = b"GET /certificate.sha256 HTTP/1.1\r\nhost: localhost\r\n\r\n";
@@ -173,18 +175,18 @@ async fn tcp_connections_over_both_ports_are_as_many_as_sessions_and_further_one
     assert!(is_served(http).await.is_none());
     let mut fourth = TcpStream::connect(daemon.local_addr()).await.unwrap();
     assert!(rest(&mut fourth).await.is_empty());
-    // Sessions over QUIC have places of their own.
+    // Sessions over QUIC have separate places.
     let client = client(&daemon, Transport::Quic).await;
     within(client.publish("a", "x")).await.unwrap();
     drop(first);
-    // The daemon takes a moment to see it leave.
+    // The daemon notices the end of the connection a moment later.
     within(async { while is_served(http).await.is_none() {} }).await;
 }
 
 #[tokio::test]
 async fn an_http_2_connection_has_100_streams_and_the_next_is_refused() {
     const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
-    // In place of a status.
+    // Stands for a status in the table of answers.
     const REFUSED: u16 = 0;
     const CANCEL: [u8; 4] = [0, 0, 0, 8];
     let daemon = Daemon::builder().listen(LOOPBACK).http(LOOPBACK).spawn().await.unwrap();
@@ -203,13 +205,13 @@ async fn an_http_2_connection_has_100_streams_and_the_next_is_refused() {
                 assert_eq!((frame.stream, &frame.payload[..]), (last, &REFUSED_STREAM[..]));
                 assert_eq!(answered.insert(last, REFUSED), None);
             }
-            // What comes first in a stream of events.
+            // The first data of a stream of events.
             _ => assert!(answered.contains_key(&frame.stream)),
         }
     }
     assert_eq!(answered[&last], REFUSED);
     assert!(asked.iter().all(|stream| answered[stream] == 200), "{answered:?}");
-    // One that ends makes room.
+    // Ending one stream makes room for another.
     h2.send(RST_STREAM, 0, asked[0], &CANCEL).await;
     let next = h2.ask("GET", "/v1/topics/none", &[]).await;
     let head = within(h2.next(HEADERS)).await.unwrap();
