@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Receiver } from "../../web/weir.js";
+import { Receiver } from "../../web/weir/index.js";
 import { clocked, message, settle, topic, world } from "./fake.mjs";
 
 const subscribed = async (client, peer, delivery) => {

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Receiver } from "../../web/weir.js";
+import { Receiver } from "../../web/weir/index.js";
 import { seeded } from "./fake.mjs";
 
 const SEEDS = process.env.WEIR_SEED ? [Number(process.env.WEIR_SEED)]
