@@ -11,7 +11,7 @@
 //! | `weir bench` | the benchmarks of the binary | `bench` (default) |
 //!
 //! `docs/architecture.md` draws the picture; `docs/protocol.md` is the protocol for those who
-//! write a client in another language, `docs/http.md` what there is over HTTP; `web/weir.js` is the
+//! write a client in another language, `docs/http.md` what there is over HTTP; `web/weir/` is the
 //! client for browsers.
 #![cfg_attr(
     test,

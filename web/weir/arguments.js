@@ -5,14 +5,17 @@ import { refuseUnknown } from "./errors.js";
 
 /** @import * as api from "../weir.js" */
 
+const check = (/** @type {boolean} */ isGood, /** @type {string} */ problem) => {
+  if (!isGood) throw new TypeError(problem);
+};
+
 /** Returns the bytes of a payload, without a copy. @param {any} payload */
 export const toPayload = (payload) => {
   const given = typeof payload === "string" ? toUtf8(payload) : payload;
   const { buffer = given, byteOffset, byteLength } = given ?? {};
   // An ArrayBuffer of another frame of the page is not an instance of this frame's class.
-  if (!ArrayBuffer.isView(given) && !/ArrayBuffer]$/.test({}.toString.call(given))) {
-    throw new TypeError("a payload is a string, an ArrayBuffer or a view");
-  }
+  check(ArrayBuffer.isView(given) || /ArrayBuffer]$/.test({}.toString.call(given)),
+    "a payload is a string, an ArrayBuffer or a view");
   return new Uint8Array(buffer, byteOffset, byteLength);
 };
 
@@ -39,13 +42,10 @@ export const toSubscribe = (filter, options) => {
 };
 
 /** Throws a TypeError for an option of `connect` that cannot be meant. @param {any} options */
-export const checkConnect = ({ transport, certificateHashes, webTransportPort: port, times }) => {
-  for (const [good, problem] of [
-    [["auto", "webtransport", "websocket"].includes(transport), `no such transport: ${transport}`],
-    [!certificateHashes || Array.isArray(certificateHashes) &&
-      certificateHashes.every((hash) => /^[\da-f]{64}$/i.test(hash)),
-      "certificateHashes are SHA-256: 64 hex digits each"],
-    [port === undefined || port > 0 && port < 65536, `no port: ${port}`],
-    [times.every((ms) => ms >= 0 && ms < 2 ** 31), "times are in ms, below 2^31"],
-  ]) if (!good) throw new TypeError(problem);
+export const checkConnect = ({ transport, certificateHashes: hashes, webTransportPort: port, times }) => {
+  check(["auto", "webtransport", "websocket"].includes(transport), `no such transport: ${transport}`);
+  check(!hashes || (Array.isArray(hashes) && hashes.every((hash) => /^[\da-f]{64}$/i.test(hash))),
+    "certificateHashes are SHA-256: 64 hex digits each");
+  check(port === undefined || (port > 0 && port < 65536), `no port: ${port}`);
+  check(times.every((ms) => ms >= 0 && ms < 2 ** 31), "times are in ms, below 2^31");
 };

@@ -1,4 +1,4 @@
-// What the daemon says of its certificate and its WebTransport, at /certificate.sha256.
+// The daemon's own description of its certificate and its WebTransport, at /certificate.sha256.
 
 import { WeirError, sentByDaemon } from "./errors.js";
 
@@ -28,8 +28,8 @@ export const fetchFacts = async (base) => {
   }
 };
 
-/** Returns the hashes of the daemon's certificates. @param {Facts | null} facts */
-const hashesOf = (facts) => [facts?.current, facts?.next].filter((hash) => hash);
+/** Returns the hashes of the daemon's certificates. @param {Facts} facts */
+const hashesOf = ({ current, next }) => (next ? [current, next] : [current]);
 
 /** Returns the hashes to pin, in hexadecimal; none where the certificate is trusted. @param {Facts | null} facts */
 export const hashesToPin = (facts) => (facts?.pinning ? hashesOf(facts) : []);

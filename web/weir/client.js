@@ -6,7 +6,7 @@ import { Publisher } from "./publisher.js";
 import { Request, get, ping, top } from "./request.js";
 import { encodeRequest } from "./session.js";
 import { Subscription } from "./subscription.js";
-import { noop, sleep } from "./util.js";
+import { deferred, listen, noop, sleep } from "./util.js";
 
 /** @import * as api from "../weir.js" */
 /** @import { Dial, Established } from "./dial.js" */
@@ -21,6 +21,15 @@ const STABLE = 5000;
 export class Client extends EventTarget {
   /** @type {api.State} */
   state = "reconnecting";
+  // The first session sets these.
+  /** @type {any} */
+  transport;
+  /** @type {any} */
+  reason;
+  /** @type {any} */
+  session;
+  /** @type {any} */
+  maxPayload;
   /** @type {Dial} */
   #dial;
   /** How long `close` waits for receipts, in ms. */
@@ -56,7 +65,7 @@ export class Client extends EventTarget {
 
   /**
    * @param {string} topic @param {string | ArrayBuffer | ArrayBufferView} payload
-   * @param {{ realtime?: boolean }} [options] @returns {Promise<any>}
+   * @param {api.PublishOptions} [options] @returns {Promise<any>}
    */
   async publish(topic, payload, { realtime = false, ...rest } = {}) {
     this.#checkOpen();
@@ -75,7 +84,7 @@ export class Client extends EventTarget {
   subscribe(filter, options = {}) {
     this.#checkOpen();
     const { signal } = options, close = () => subscription.fail(null);
-    /** @type {Subscription} */
+    /** @type {any} */
     let subscription;
     try {
       subscription = new Subscription(() => this.#session, toSubscribe(filter, options), () => {
@@ -193,7 +202,7 @@ export class Client extends EventTarget {
       try {
         const established = await this.#dial();
         return this.#isClosed ? established.session.leave() : this.#adopt(established);
-      } catch (error) {
+      } catch (/** @type {any} */ error) {
         if (!error.retry) return this.#finish(asWeirError(error));
       }
     }
@@ -201,10 +210,10 @@ export class Client extends EventTarget {
 
   // Chance spreads the clients of a daemon that restarts. A page that comes online goes on at once.
   async #pause(longest) {
-    const skipped = new Promise((resolve) => (this.#skipPause = resolve));
-    globalThis.addEventListener?.("online", this.#skipPause);
-    await Promise.race([skipped, sleep(longest * (0.5 + Math.random() / 2))]);
-    globalThis.removeEventListener?.("online", this.#skipPause);
+    const { promise, resolve } = deferred(), stop = listen(globalThis, "online", resolve);
+    this.#skipPause = resolve;
+    await Promise.race([promise, sleep(longest * (0.5 + Math.random() / 2))]);
+    stop();
   }
 
   #detach() {
@@ -221,6 +230,7 @@ export class Client extends EventTarget {
     for (const target of this.#targets) target.fail(error);
   }
 
+  /** @param {api.State} state @param {string} reason @param {number | null} [code] */
   #become(state, reason, code = null) {
     this.state = state;
     const detail = { state, transport: this.transport, reason, code };

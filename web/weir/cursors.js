@@ -1,4 +1,4 @@
-// Where a subscription stands in each of its topics, and how it resumes from there.
+// The position of a subscription in each of its topics, from which it resumes.
 
 import { toUtf8 } from "./bytes.js";
 import { FRAME_TOO_LARGE, WeirError } from "./errors.js";
@@ -18,10 +18,10 @@ const TOPIC_BYTES = 24;
 export class Cursor extends Receiver {
   /** Its number in this session. @type {any} */
   id;
-  /** The next sequence of ordered delivery. */
-  expected = 0;
-  /** How many Marks there had been when the topic was last seen. */
-  mark = 0;
+  /** The next sequence of ordered delivery. @type {any} */
+  expected;
+  /** How many Marks there had been when the topic was last seen. @type {any} */
+  mark;
 
   /** @param {string} topic @param {bigint} epoch @param {number} next @param {number} now */
   constructor(topic, epoch, next, now) {
@@ -33,7 +33,7 @@ export class Cursor extends Receiver {
 
 /** The cursors of one subscription, through all its sessions. */
 export class Cursors {
-  /** Where it began the first time, or its last Mark. @type {{ run: any, position: any } | null} */
+  /** The position at its beginning, or of its last Mark. @type {{ run: any, position: any } | null} */
   since = null;
   /** Cursors with holes, in this session. @type {Set<Cursor>} */
   withHoles = new Set();
@@ -84,7 +84,7 @@ export class Cursors {
     }
     const next = toSafeInteger(first);
     // In the same epoch the cursor goes on, and drops what it has received.
-    if (cursor?.epoch !== epoch || (ordered && next > cursor.top)) {
+    if (cursor?.epoch !== epoch || (ordered && next > cursor.end)) {
       cursor = new Cursor(name, epoch, next, now);
       this.#byName.set(name, cursor);
     }
@@ -110,7 +110,7 @@ export class Cursors {
   /**
    * Returns where a Subscribe starts: at the option, or where the subscription stopped.
    *
-   * @param {any} option what the page chose @param {any} run the daemon's
+   * @param {any} option the choice of the page @param {any} run the run of the daemon
    */
   start(option, run) {
     const { since } = this, bounded = !this.#marks && option !== "New" && option !== "All";

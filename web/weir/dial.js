@@ -8,7 +8,7 @@ import {
 import { Session } from "./session.js";
 import { openWebSocket } from "./transports/websocket.js";
 import { openWebTransport } from "./transports/webtransport.js";
-import { noop, sleep } from "./util.js";
+import { deferred, listen, noop, sleep } from "./util.js";
 
 /** @import { Frame } from "./codec/frames.js" */
 /** @import { Link, LinkEvents } from "./transports/link.js" */
@@ -32,13 +32,12 @@ import { noop, sleep } from "./util.js";
 /** Time for a violation of the page's policy to be reported, in ms: its event follows the failure. */
 const VIOLATION_GRACE = 10;
 
-const VIOLATION = "securitypolicyviolation";
-
 /** One attempt over all transports. The first session that is welcomed wins, and ends the others. */
 class Race {
   #options;
   #cache;
-  #signal;
+  /** Ends what it listens to. @type {(() => void)[]} */
+  #stops;
   /** @type {Session[]} */
   #sessions = [];
   /** @type {string[]} */
@@ -50,7 +49,9 @@ class Race {
   #fellBack = false;
   /** Whether the page's policy forbids the connection. */
   #blocked = false;
-  #settled;
+  #settled = deferred();
+  /** @type {Promise<Established>} */
+  established = this.#settled.promise;
 
   /**
    * @param {DialOptions} options @param {{ endpoint: Endpoint | null }} cache
@@ -59,39 +60,35 @@ class Race {
   constructor(options, cache, signal) {
     this.#options = options;
     this.#cache = cache;
-    this.#signal = signal;
-    /** @type {Promise<Established>} */
-    this.established = new Promise((resolve, reject) => (this.#settled = { resolve, reject }));
     const { base, transport, fallbackAfter, timeout } = options;
-    globalThis.addEventListener?.(VIOLATION, this.#onViolation);
-    signal?.addEventListener("abort", this.#onAbort);
+    this.#stops = [
+      listen(globalThis, "securitypolicyviolation", ({ effectiveDirective, blockedURI: uri }) => {
+        // For a WebSocket, some browsers name the scheme only.
+        this.#blocked ||= effectiveDirective === "connect-src" &&
+          (uri.includes(base.hostname) || /^wss?$/.test(uri));
+      }),
+      listen(signal, "abort", () => this.#settle(signal?.reason)),
+    ];
     this.#after(timeout, () => this.#settle(new WeirError(null,
       `${base.origin} did not answer within ${timeout} ms`, "timed_out", true)));
-    if (transport === "websocket") return void this.#tryWebSocket("as asked for");
-    this.#after(fallbackAfter, () => this.#fallBack());
-    this.#try(() => this.#webTransport(), "WebTransport",
-      transport === "auto" ? (why) => this.#tryWebSocket(why) : noop);
+    if (transport === "websocket") this.#tryWebSocket("as asked for");
+    else {
+      this.#after(fallbackAfter, () => this.#fallBack());
+      this.#try(() => this.#webTransport(), "WebTransport",
+        transport === "auto" ? (why) => this.#tryWebSocket(why) : noop);
+    }
   }
 
   #after(ms, act) {
     this.#timers.push(setTimeout(act, ms));
   }
 
-  #onAbort = () => this.#settle(this.#signal?.reason);
-
-  #onViolation = ({ effectiveDirective, blockedURI: uri }) => {
-    // For a WebSocket, some browsers name the scheme only.
-    this.#blocked ||= effectiveDirective === "connect-src" &&
-      (uri.includes(this.#options.base.hostname) || /^wss?$/.test(uri));
-  };
-
   // The first call decides.
   #settle(error, established) {
     if (this.#over) return;
     this.#over = true;
     this.#timers.forEach(clearTimeout);
-    this.#signal?.removeEventListener("abort", this.#onAbort);
-    globalThis.removeEventListener?.(VIOLATION, this.#onViolation);
+    for (const stop of this.#stops) stop();
     for (const session of this.#sessions) if (session !== established?.session) session.end(clientClosed());
     if (established) this.#settled.resolve(established);
     else this.#settled.reject(error);
@@ -142,7 +139,7 @@ class Race {
       }
       if (problem) return this.#fail(problem, false);
       this.#failures.push(facts
-        ? "the daemon answers over HTTP: it may be full, or something between blocks the rest"
+        ? "the daemon answers over HTTP: it may be full, or something blocks the rest"
         : "nothing answers there, or this browser does not trust its certificate");
       this.#fail(this.#failures.join("; "), true);
     } catch (error) {

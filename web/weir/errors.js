@@ -1,5 +1,9 @@
 // Errors: every failure that a page sees is a WeirError, a TypeError or a RangeError.
 
+// Codes of docs/protocol.md that the client itself uses.
+export const MALFORMED = 0x10, FRAME_TOO_LARGE = 0x14, BAD_TOPIC = 0x20, PAYLOAD_TOO_LARGE = 0x22;
+export const BAD_ALIAS = 0x24, LAGGED = 0x50;
+
 // Names of the codes in docs/protocol.md. A row holds one value of the upper four bits; the position
 // in the row is the lower four bits.
 const NAMES = [
@@ -15,13 +19,6 @@ const NAMES = [
 /** Codes of failures that may pass without a change by the caller. */
 const RETRYABLE = [0x01, 0x02, 0x03, 0x42, 0x50, 0x51];
 
-export const MALFORMED = 0x10;
-export const FRAME_TOO_LARGE = 0x14;
-export const BAD_TOPIC = 0x20;
-export const PAYLOAD_TOO_LARGE = 0x22;
-export const BAD_ALIAS = 0x24;
-export const LAGGED = 0x50;
-
 /** A failure that the daemon reported, with its code, or one of the connection, without a code. */
 export class WeirError extends Error {
   /**
@@ -35,8 +32,8 @@ export class WeirError extends Error {
   constructor(
     code,
     message,
-    name = NAMES[code >> 4]?.[code & 15] || "unknown",
-    retry = RETRYABLE.includes(code),
+    name = NAMES[Number(code) >> 4]?.[Number(code) & 15] || "unknown",
+    retry = RETRYABLE.includes(Number(code)),
   ) {
     super(message || name.replaceAll("_", " "));
     this.code = code;
@@ -56,7 +53,7 @@ export const unreachable = (why, retry) => new WeirError(null, why, "unreachable
 
 /** The daemon sent something that the protocol does not allow. @param {string} why */
 export const protocolViolation = (why) =>
-  new WeirError(MALFORMED, `the daemon broke the protocol: ${why}: update the older of the two`);
+  new WeirError(MALFORMED, `protocol error: ${why}: update the older side`);
 
 /** Returns the text of anything that was thrown. @param {any} error @returns {string} */
 export const textOf = (error) => error?.message || String(error);
@@ -68,7 +65,12 @@ export const sentByDaemon = (error) => error instanceof WeirError && error.code 
 export const asWeirError = (error) =>
   error instanceof WeirError ? error : connectionBroken(textOf(error));
 
-/** Throws if options remain after the known ones were taken out. @param {object} rest */
+/**
+ * Throws if options remain after the known ones were taken out. Its type makes tsc find an option of
+ * weir.d.ts that was forgotten.
+ *
+ * @param {Record<string, never>} rest
+ */
 export const refuseUnknown = (rest) => {
   for (const name in rest) throw new TypeError(`no such option: ${name}`);
 };

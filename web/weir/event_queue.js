@@ -22,7 +22,7 @@ export class EventQueue {
   #events = [];
   #bytes = 0;
   #wake = noop;
-  /** What ended it: null for the page itself; undefined while it is open. */
+  /** The error that ended it, or null if the page did; undefined while it is open. */
   #end;
   /** The last read; the next one waits for it. @type {Promise<any>} */
   #reading = Promise.resolve();

@@ -1,7 +1,7 @@
-// What a page receives: messages, and the numbers in them.
+// Messages as a page receives them, and the numbers in them.
 
 import { malformed } from "./codec/postcard.js";
-import { detach, fromUtf8 } from "./bytes.js";
+import { detach, fromUtf8, toHex } from "./bytes.js";
 
 /** Returns a u64 as a number; throws above 2^53 - 1. @param {number | bigint} n @returns {number} */
 export const toSafeInteger = (n) =>
@@ -9,6 +9,15 @@ export const toSafeInteger = (n) =>
 
 /** Returns µs as ms, with fraction; null for 0, which stands for unknown. @param {number | bigint} micros */
 export const toMilliseconds = (micros) => (micros ? Number(micros) / 1000 : null);
+
+/** Returns the fields that a receipt and a ranking share, as a page reads them. @param {any} fields */
+export const toReadable = ({ sequence, count, since, digest, ...rest }) => ({
+  ...rest,
+  sequence: toSafeInteger(sequence),
+  count: toSafeInteger(count),
+  since: toMilliseconds(since),
+  digest: toHex(digest),
+});
 
 /** One publication. weir.d.ts describes the fields. */
 export class Message {

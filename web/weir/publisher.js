@@ -1,10 +1,10 @@
 // Publishes: numbers publications, keeps them until they are answered, sends them again.
 
-import { concat, toHex, toUtf8 } from "./bytes.js";
+import { concat, toUtf8 } from "./bytes.js";
 import { encode } from "./codec/frames.js";
 import { BAD_ALIAS, BAD_TOPIC, WeirError } from "./errors.js";
 import { WRITE_BYTES } from "./limits.js";
-import { toMilliseconds, toSafeInteger } from "./message.js";
+import { toReadable } from "./message.js";
 import { clamp, noop } from "./util.js";
 
 /** @import { Session } from "./session.js" */
@@ -75,7 +75,7 @@ export class Publisher {
     }
     const alias = this.#aliases.length;
     if (alias === TOPICS) {
-      throw new WeirError(BAD_ALIAS, `${TOPICS} topics are the most: connect another client`);
+      throw new WeirError(BAD_ALIAS, `more than ${TOPICS} topics: connect another client`);
     }
     const topic = {
       alias, declaration: encode({ frame: "Topic", alias, name }), last: 0, waiting: new Map(),
@@ -85,7 +85,7 @@ export class Publisher {
     return topic;
   }
 
-  /** The client has a session, or lost it. What is not answered is sent again. @param {Session | null} session */
+  /** The client has a session, or lost it. Unanswered publications are sent again. @param {Session | null} session */
   attach(session) {
     this.#session = session;
     if (!session) return;
@@ -147,16 +147,7 @@ export class Publisher {
       if (publication.bytes.length > WRITE_BYTES) this.#alone--;
       if (frame === "Rejected") publication.reject(new WeirError(code, reason));
       else if (frame === "Acknowledge") publication.resolve(null);
-      else {
-        const { sequence, count, since, digest } = receipt;
-        publication.resolve({
-          ...receipt,
-          sequence: toSafeInteger(sequence),
-          count: toSafeInteger(count),
-          since: toMilliseconds(since),
-          digest: toHex(digest),
-        });
-      }
+      else publication.resolve(toReadable(receipt));
     }
     this.#pump();
     if (!this.#sent.size) this.#settled();

@@ -20,7 +20,7 @@ export class Reassembly {
    * Takes the next frame of the stream. Returns the complete message for the End of one, and any
    * other frame as it is.
    *
-   * @param {Frame} frame
+   * @param {Frame} frame @returns {Frame}
    */
   push(frame) {
     const { frame: kind, size, bytes, digest, count } = frame, message = this.#message;
@@ -33,7 +33,7 @@ export class Reassembly {
       this.#left -= bytes.length;
     } else if (kind === "Abort" || (message && digest && !this.#left)) {
       this.#message = null;
-      if (digest) return { ...message, count };
+      if (digest) return /** @type {Frame} */ ({ ...message, count });
     } else if (size ?? bytes ?? digest) throw protocolViolation(`${kind} out of place`);
     return frame;
   }

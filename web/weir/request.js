@@ -1,17 +1,17 @@
 // Get, Top and Ping.
 
-import { fromHex, fromUtf8, toHex } from "./bytes.js";
+import { fromHex, fromUtf8 } from "./bytes.js";
 import { WeirError, refuseUnknown } from "./errors.js";
-import { Message, toMilliseconds, toSafeInteger } from "./message.js";
+import { Message, toReadable, toSafeInteger } from "./message.js";
 import { Reassembly } from "./reassembly.js";
-import { noop } from "./util.js";
+import { deferred, noop } from "./util.js";
 
 /** @import * as api from "../weir.js" */
 /** @import { Frame } from "./codec/frames.js" */
 /** @import { Session, Target } from "./session.js" */
 
 /**
- * What is asked, and the value of the answer.
+ * A frame that asks, and the value of its answer.
  *
  * @template T
  * @typedef {{ frame: (request: number) => Frame, value: (answer: any) => T }} Question
@@ -36,11 +36,8 @@ export const get = (topic, { sequence, digest, ...rest } = {}) => {
 /** The payloads published most. @param {string} topic @param {number} k @returns {Question<api.Ranking[]>} */
 export const top = (topic, k) => ({
   frame: (request) => ({ frame: "Top", request, topic, k }),
-  value: ({ entries }) => entries.map(({ digest, count, since, sequence, size, payload }) => ({
-    digest: toHex(digest),
-    count: toSafeInteger(count),
-    since: toMilliseconds(since),
-    sequence: toSafeInteger(sequence),
+  value: ({ entries }) => entries.map(({ size, payload, ...entry }) => ({
+    ...toReadable(entry),
     size: toSafeInteger(size),
     payload: payload?.slice() ?? null,
     text() {
@@ -69,25 +66,21 @@ export const ping = () => {
 export class Request {
   request = 0;
   lost = noop;
-  /** What is arriving of a message, and its topic. @type {Reassembly} */
+  /** The message that is arriving, and its topic. @type {any} */
   #reassembly;
   #topic;
-  #resolve;
+  #answer = deferred();
+  /** @type {Promise<any>} */
+  answered = this.#answer.promise;
   /** @type {(error: any) => void} */
-  fail = noop;
-  /** @type {(error: any) => void} */
-  ended = noop;
+  fail = this.#answer.reject;
+  ended = this.fail;
 
   /** @param {() => Session | null} session @param {Question<any>} question */
   constructor(session, { frame, value }) {
     this.session = session;
     this.frame = frame;
     this.value = value;
-    /** @type {Promise<any>} */
-    this.answered = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.fail = this.ended = reject;
-    });
   }
 
   renew() {
@@ -98,7 +91,7 @@ export class Request {
   }
 
   answer(answer) {
-    this.#resolve(this.value(answer));
+    this.#answer.resolve(this.value(answer));
   }
 
   open() {

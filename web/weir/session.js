@@ -6,7 +6,7 @@ import {
 } from "./errors.js";
 import { FRAME_BYTES } from "./limits.js";
 import { handleWholeFrames } from "./transports/incoming.js";
-import { noop, sleep } from "./util.js";
+import { deferred, noop, sleep } from "./util.js";
 
 /** @import { Frame } from "./codec/frames.js" */
 /** @import { Link, LinkEvents, Sink } from "./transports/link.js" */
@@ -16,9 +16,9 @@ import { noop, sleep } from "./util.js";
  *
  * @typedef {object} Target
  * @property {number} request its number in this session; 0: none
- * @property {boolean} [unordered] whether datagrams arrive for it
+ * @property {boolean} [outOfOrder] whether datagrams arrive for it
  * @property {boolean} [full] whether it holds streams up
- * @property {(request: number) => Frame} frame what opens it
+ * @property {(request: number) => Frame} frame returns the frame that opens it
  * @property {(frame: Frame, session: Session) => void} answer
  * @property {(cancel?: () => void) => Sink | undefined} open
  * @property {(frame: Frame, datagram?: boolean) => void} take
@@ -72,12 +72,12 @@ export class Session {
   /** Number of the last ping. */
   #ping = 0;
   #timer;
-  #welcomed;
+  #welcomed = deferred();
+  /** @type {Promise<Session>} */
+  welcomed = this.#welcomed.promise;
 
   /** @param {(session: LinkEvents) => Link} openLink @param {Frame} hello */
   constructor(openLink, hello) {
-    /** @type {Promise<Session>} */
-    this.welcomed = new Promise((resolve, reject) => (this.#welcomed = { resolve, reject }));
     this.link = openLink(this);
     this.send(hello);
   }
@@ -186,7 +186,7 @@ export class Session {
     this.targets.set(request, target);
     target.request = request;
     this.link.send(frame);
-    if (!target.unordered) return;
+    if (!target.outOfOrder) return;
     this.#unordered.add(request);
     this.measure();
   }

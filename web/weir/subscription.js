@@ -8,7 +8,7 @@ import { WRITE_BYTES } from "./limits.js";
 import { Message, toSafeInteger } from "./message.js";
 import { Reassembly } from "./reassembly.js";
 import { answerTime } from "./receiver.js";
-import { noop } from "./util.js";
+import { deferred, noop } from "./util.js";
 
 /** @import { Frame } from "./codec/frames.js" */
 /** @import { Cursor } from "./cursors.js" */
@@ -47,7 +47,9 @@ export class Subscription {
   #releasing = false;
   /** Why the daemon ended it: it ends with its last stream. @type {WeirError | null} */
   #ending = null;
-  #ready;
+  #ready = deferred();
+  /** @type {Promise<void>} */
+  ready = this.#ready.promise;
 
   /**
    * @param {() => Session | null} session the current one
@@ -58,9 +60,7 @@ export class Subscription {
     this.session = session;
     this.options = options;
     this.done = done;
-    this.unordered = options.delivery !== "Ordered";
-    /** @type {Promise<void>} */
-    this.ready = new Promise((resolve, reject) => (this.#ready = { resolve, reject }));
+    this.outOfOrder = options.delivery !== "Ordered";
     this.ready.catch(noop);
   }
 
@@ -143,7 +143,7 @@ export class Subscription {
    * @param {() => void} [cancel] @returns {Sink | undefined}
    */
   open(cancel) {
-    if (this.#releasing) return cancel?.();
+    if (this.#releasing) return void cancel?.();
     const streams = this.#streams, limit = this.session()?.welcome.limits.payload;
     const reassembly = cancel ? new Reassembly(limit) : (this.#shared ??= new Reassembly(limit));
     streams.add(cancel);
@@ -202,10 +202,12 @@ export class Subscription {
 
   #take(frame, datagram) {
     const { frame: kind, first = frame.sequence, last = first } = frame, now = performance.now();
-    const session = this.session(), rtt = session?.rtt, cursors = this.#cursors, { stats } = this;
+    // A session that just ended is null, and its last frames need no round trip.
+    const session = /** @type {Session} */ (this.session()), rtt = session?.rtt;
+    const cursors = this.#cursors, { stats } = this;
     if (kind === "Mark" && cursors.since) cursors.mark(session.welcome.run, frame.position);
     if (kind === "Topic") {
-      const announced = cursors.announce(frame, !this.unordered, now);
+      const announced = cursors.announce(frame, !this.outOfOrder, now);
       if (!announced) return;
       // The Subscribe has requested its holes.
       for (const hole of announced.holes) hole.due = now + answerTime(rtt);
@@ -213,9 +215,9 @@ export class Subscription {
     }
     if (!["Message", "Gap", "Head"].includes(kind)) return;
     const cursor = cursors.get(frame.topic);
-    if (!this.unordered) {
+    if (!this.outOfOrder) {
       if (kind === "Head") return;
-      if (first !== cursor?.expected || last < first) {
+      if (!cursor || first !== cursor.expected || last < first) {
         throw protocolViolation(`sequence ${first} where ${cursor?.expected ?? "no topic"} was due`);
       }
       cursor.expected = toSafeInteger(last) + 1;
@@ -229,9 +231,9 @@ export class Subscription {
     if (!cursor) return;
     cursors.moved(cursor, last, datagram || frame.payload?.length > WRITE_BYTES);
     // A Head may overtake datagrams that wait in a busy page: the grace begins now.
-    if (kind === "Head") cursor.told(last + 1, now, rtt, now);
+    if (kind === "Head") cursor.head(last, now, rtt, now);
     else {
-      const fresh = cursor.take(first, last, now, rtt);
+      const fresh = cursor.receive(first, last, now, rtt);
       if (kind === "Gap") {
         for (const { first, last } of fresh) this.#gap(cursor, first, last, frame.cause);
       } else if (!fresh.length) stats.repeated++;
@@ -256,8 +258,8 @@ export class Subscription {
     const hole = cursor.holes.at(-1), { deadline } = this.options;
     if (!hole) return;
     this.#cursors.withHoles.add(cursor);
-    const { due, seen } = hole;
-    this.#arm(deadline ? Math.min(due, seen + deadline - this.session().rtt / 2) : due);
+    const { due, since } = hole;
+    this.#arm(deadline ? Math.min(due, since + deadline - /** @type {Session} */ (this.session()).rtt / 2) : due);
   }
 
   #arm(due) {
@@ -271,15 +273,15 @@ export class Subscription {
   #requestRepairs() {
     this.#due = Infinity;
     if (!this.request || this.#queue.exceeds(0.5)) return;
-    const session = this.session(), now = performance.now(), { withHoles } = this.#cursors;
+    const session = /** @type {Session} */ (this.session());
+    const now = performance.now(), { withHoles } = this.#cursors;
     let soonest = Infinity;
     for (const cursor of withHoles) {
-      const { quick, sure, late, wake } = cursor.due(now, session.rtt, this.options.deadline);
-      for (const holes of [quick, sure]) {
-        if (!holes.length) continue;
+      const { repairs, late, wake } = cursor.poll(now, session.rtt, this.options.deadline);
+      for (const { holes, reliable } of repairs) {
         this.stats.asked++;
         const frame = { frame: "Repair", subscription: this.request, topic: cursor.id, holes };
-        if (holes === sure || !session.link.datagram?.(encode(frame))) session.send(frame);
+        if (reliable || !session.link.datagram?.(encode(frame))) session.send(frame);
       }
       for (const { first, last } of late) this.#gap(cursor, first, last, "Late");
       if (!cursor.holes.length) withHoles.delete(cursor);

@@ -12,7 +12,7 @@ pub(super) const ALL_HOLES: usize = 4096;
 // A hole is asked for so many times in datagrams before it is asked for on the control stream.
 const TRIES: u32 = 2;
 
-/// What to do with a message.
+/// Result of a message that arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
     /// Hand it on.
@@ -25,7 +25,7 @@ pub enum Arrival {
     Full,
 }
 
-/// What to do about holes.
+/// An action for holes that are due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
     /// Send a [`Repair`](crate::wire::ClientFrame::Repair).
@@ -48,7 +48,7 @@ pub enum Due {
     },
 }
 
-/// What has happened so far.
+/// Counters of one subscription.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Messages that had come before.
@@ -64,7 +64,8 @@ pub struct Stats {
 #[derive(Debug)]
 struct Topic {
     holes: Holes,
-    // When the last message in order came: what comes before a hole.
+    // When the message or gap arrived that is just below the end: the grace of the next hole begins
+    // then.
     arrived: u64,
     // Its entry in the schedule, at the latest when its first hole is due. None without holes.
     due: Option<u64>,
@@ -153,11 +154,11 @@ impl Receiver {
             return Arrival::New;
         }
         if sequence >= end {
-            let fits = self.seen(now, rtt, id, sequence, sequence);
-            if fits && let Some(topic) = self.topics.get_mut(&id) {
-                topic.arrived = now;
+            if !self.seen(now, rtt, id, sequence, sequence) {
+                return Arrival::Full;
             }
-            return if fits { Arrival::New } else { Arrival::Full };
+            self.arrived(now, id, sequence);
+            return Arrival::New;
         }
         let mut asked = None;
         let part = &mut |_, _, hole: &Hole| asked = Some(hole.asked > 0);
@@ -170,11 +171,12 @@ impl Receiver {
                 return Arrival::Duplicate;
             }
         }
+        self.arrived(now, id, sequence);
         Arrival::New
     }
 
-    /// These will not come. Gives those of them that have not come, in order: they are final now.
-    /// What there is no room to remember is not among them, and remains a hole.
+    /// These sequences will not come. Returns the ranges of them that had not come, in order: they
+    /// are final now. Ranges that need one hole more than there is room for stay missing.
     pub fn gap(&mut self, now: u64, rtt: u64, id: u64, first: u64, last: u64) -> Vec<(u64, u64)> {
         let last = last.min(HIGHEST);
         let mut parts: Vec<(u64, u64)> = Vec::new();
@@ -186,6 +188,9 @@ impl Receiver {
         if last >= end && self.seen(now, rtt, id, first, last) {
             join(&mut parts, first.max(end), last);
         }
+        if !parts.is_empty() {
+            self.arrived(now, id, last);
+        }
         parts
     }
 
@@ -194,6 +199,15 @@ impl Receiver {
         let sequence = sequence.min(HIGHEST);
         if self.topics.get(&id).is_some_and(|topic| sequence >= topic.holes.end()) {
             self.seen(now, rtt, id, sequence + 1, sequence);
+        }
+    }
+
+    // This sequence was received, or is part of a gap.
+    fn arrived(&mut self, now: u64, id: u64, sequence: u64) {
+        if let Some(topic) = self.topics.get_mut(&id)
+            && topic.holes.end() == sequence + 1
+        {
+            topic.arrived = now;
         }
     }
 
@@ -218,7 +232,7 @@ impl Receiver {
     }
 
     // Sequences up to `last`, which is beyond all before, are known of, and those from `first` on
-    // are settled. Says whether they are: not when there is no room to remember it.
+    // are settled. Returns false without room to remember that: then they are missing too.
     fn seen(&mut self, now: u64, rtt: u64, id: u64, first: u64, last: u64) -> bool {
         let Some(topic) = self.topics.get_mut(&id) else {
             return false;
@@ -289,7 +303,7 @@ impl Receiver {
         self.topics.get(&id).is_none_or(|topic| topic.holes.len() == 0)
     }
 
-    /// What has happened so far.
+    /// Returns the counters so far.
     pub fn stats(&self) -> Stats {
         self.stats
     }

@@ -4,6 +4,7 @@ import {
   Reader, Writer, bool, byteArray, bytes, choice, list, malformed, option, str, struct, u32, u64,
 } from "./postcard.js";
 
+/** @import { Type } from "./postcard.js" */
 /** @typedef {Record<string, any> & { frame: string }} Frame as in tests/vectors/frames.json */
 
 const digest = byteArray(32);
@@ -23,6 +24,7 @@ const entries = list(struct({
   digest, count: u64, since: u64, sequence: u64, size: u64, payload: option(bytes),
 }));
 
+/** @param {Record<string, Record<string, Type>>} table @returns {[string[], Type[]]} */
 const numbered = (table) => [Object.keys(table), Object.values(table).map(struct)];
 
 // By receiver.

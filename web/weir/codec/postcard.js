@@ -79,9 +79,14 @@ export class Reader {
     return this.bytes.length - this.at;
   }
 
+  /** Throws if fewer bytes are left. @param {number | bigint} size */
+  need(size) {
+    if (size > this.left) malformed("it ends too early");
+  }
+
   /** Returns a view of the next bytes. @param {number | bigint} size */
   take(size) {
-    if (size > this.left) malformed("it ends too early");
+    this.need(size);
     return this.bytes.subarray(this.at, (this.at += Number(size)));
   }
 
@@ -90,7 +95,7 @@ export class Reader {
     const { bytes, at: start } = this;
     let n = 0, scale = 1, byte = 0x80;
     for (; byte >= 0x80; scale *= 128) {
-      if (this.at === bytes.length) malformed("it ends too early");
+      this.need(1);
       if (this.at - start > bits / 7) malformed("a number too long");
       byte = bytes[this.at++];
       n += (byte & 0x7f) * scale;
@@ -163,7 +168,7 @@ export const list = (item) => ({
   read(reader) {
     const length = u64.read(reader);
     // Each item has at least one byte. Without this check a few bytes could demand a huge array.
-    if (length > reader.left) malformed("it ends too early");
+    reader.need(length);
     return Array.from({ length }, () => item.read(reader));
   },
 });

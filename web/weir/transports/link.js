@@ -19,7 +19,7 @@
  */
 
 /**
- * What a link calls: a session.
+ * The session of a link, which the link calls.
  *
  * @typedef {object} LinkEvents
  * @property {() => void} received bytes arrived: the daemon is alive

@@ -90,7 +90,7 @@ export const openWebTransport = (url, hashes, session) => {
     datagram(bytes, least = -QUEUED_DATAGRAMS) {
       datagramWriter ??= (datagrams.writable ?? datagrams.createWritable()).getWriter();
       // Browsers drop a datagram that is too large, without an error. An unknown maximum is NaN.
-      if (!(bytes.length <= datagrams.maxDatagramSize) || datagramWriter.desiredSize < least) return false;
+      if (!(bytes.length <= datagrams.maxDatagramSize) || Number(datagramWriter.desiredSize) < least) return false;
       datagramWriter.write(bytes).catch(noop);
       return true;
     },

@@ -3,6 +3,7 @@
 mod receiver;
 mod repeats;
 mod unacked;
+mod vectors;
 
 use super::*;
 use proptest::prelude::*;
