@@ -5,7 +5,7 @@ use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use weir::engine::{Engine, Limits, Origin, Payload, Publication, SubscriptionId};
+use weir::engine::{Engine, Limits, Payload, Publication, PublicationId, SubscriptionId};
 use weir::wire::{Digest, Filter, Lag, ProducerId, Start};
 
 // As the daemon has it.
@@ -47,7 +47,7 @@ impl Bench {
     }
 
     // The hash of the payload included.
-    fn publish(&mut self, payload: &Payload, origin: Option<Origin>) {
+    fn publish(&mut self, payload: &Payload, origin: Option<PublicationId>) {
         let publication = Publication {
             topic: "bench/topic",
             payload,
@@ -68,7 +68,7 @@ impl Bench {
     fn publish_distinct(&mut self, producer: Option<ProducerId>) {
         let payload = self.distinct();
         let number = self.next;
-        let origin = producer.map(|producer| Origin { producer, number });
+        let origin = producer.map(|producer| PublicationId { producer, number });
         self.publish(&payload, origin);
     }
 

@@ -20,7 +20,7 @@ pub struct Message {
     pub stamp: Option<u64>,
     /// What was published.
     pub payload: Bytes,
-    pub(crate) known: Known,
+    pub(crate) known: CachedDigest,
 }
 
 impl Message {
@@ -33,15 +33,15 @@ impl Message {
 /// The digest of a payload, where it has been computed before. Makes no difference to what a
 /// message is.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Known(pub(crate) Option<Digest>);
+pub(crate) struct CachedDigest(pub(crate) Option<Digest>);
 
-impl PartialEq for Known {
+impl PartialEq for CachedDigest {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Known {}
+impl Eq for CachedDigest {}
 
 /// Sequences that a subscription will never get.
 #[derive(Debug, Clone, PartialEq, Eq)]

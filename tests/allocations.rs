@@ -3,7 +3,10 @@
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use weir::engine::{Begun, Engine, Item, Large, Limits, Opening, Payload, Publication, Wanted};
+use weir::engine::{
+    BeginOutcome, Engine, Item, LargePayloads, Limits, Payload, Publication, ReadOptions,
+    UploadRequest,
+};
 use weir::wire::{CHUNK, Code, Digest, Filter, Lag, Start, Which};
 
 const MESSAGES: u32 = 10_000;
@@ -106,7 +109,7 @@ fn a_chunk_that_waits_keeps_no_more_than_itself() {
         let id = engine.subscribe(Filter::new("a/b").unwrap(), &Start::New, Lag::Oldest);
         let large = |n: u8| Payload::from(Bytes::from(vec![n; 16 << 20]));
         publish(&mut engine, &large(0));
-        let pieces = Wanted { budget: 1, accepted_since: 0, large: Large::Pieces };
+        let pieces = ReadOptions { budget: 1, accepted_since: 0, large: LargePayloads::InChunks };
         while kept.is_none() {
             engine
                 .read(id, pieces, &mut |item| {
@@ -144,17 +147,21 @@ fn a_large_payload_is_never_copied_on_its_way() {
     let mut engine = Engine::new(Limits::default(), 1, [7; 32]);
     let mut begin =
         |filter: &str| engine.subscribe(Filter::new(filter).unwrap(), &Start::New, Lag::Oldest);
-    let ids = [("a", Large::Pieces), ("*", Large::Whole), ("**", Large::Apart)]
-        .map(|(filter, large)| (begin(filter), large));
+    let ids = [
+        ("a", LargePayloads::InChunks),
+        ("*", LargePayloads::WhenComplete),
+        ("**", LargePayloads::AnnounceOnly),
+    ]
+    .map(|(filter, large)| (begin(filter), large));
     // Each in memory of its own, as frames come.
     let chunks: Vec<_> = (0..64_u8).map(|n| Bytes::from(vec![n; CHUNK])).collect();
     let all = Bytes::from(chunks.concat());
     let (digest, said) = (Digest::of(&all), places(&chunks));
-    let opening = Opening { topic: "a", size: all.len() as u64, stamp: 0, origin: None };
+    let opening = UploadRequest { topic: "a", size: all.len() as u64, stamp: 0, origin: None };
     let mut found = [const { Vec::new() }; 4];
     found.iter_mut().for_each(|found| found.reserve(chunks.len()));
     let mut read = |engine: &mut Engine, of: usize, id, large| {
-        let wanted = Wanted { budget: 100_000, accepted_since: 0, large };
+        let wanted = ReadOptions { budget: 100_000, accepted_since: 0, large };
         let mut take = |item: Item<'_>| match item {
             Item::Chunk(chunk) => found[of].push(place(&chunk)),
             Item::Message(message) => {
@@ -166,7 +173,9 @@ fn a_large_payload_is_never_copied_on_its_way() {
         while engine.read(id, wanted, &mut take) == Ok(true) {}
     };
     let used = measure(|| {
-        let Ok(Begun::Arriving(upload)) = engine.begin(1, &opening) else { panic!("it is new") };
+        let Ok(BeginOutcome::Arriving(upload)) = engine.begin(1, &opening) else {
+            panic!("it is new")
+        };
         for chunk in &chunks {
             engine.append(upload, chunk.clone()).unwrap();
             for (of, (id, large)) in ids.into_iter().enumerate() {
@@ -175,7 +184,9 @@ fn a_large_payload_is_never_copied_on_its_way() {
         }
         engine.end(1, upload, digest).unwrap();
         let follower = engine.follow(1, 1).unwrap();
-        for (of, (id, large)) in ids.into_iter().chain([(follower, Large::Pieces)]).enumerate() {
+        for (of, (id, large)) in
+            ids.into_iter().chain([(follower, LargePayloads::InChunks)]).enumerate()
+        {
             read(&mut engine, of, id, large);
         }
     });

@@ -13,7 +13,7 @@ mod scenes;
 use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
-use weir::engine::{Engine, Item, Limits, Publication, SubscriptionId, Wanted};
+use weir::engine::{Engine, Item, Limits, Publication, ReadOptions, SubscriptionId};
 use weir::wire::{Digest, Refusal};
 
 // As the daemon has it.
@@ -85,7 +85,7 @@ impl Shell {
     }
 
     /// Reads a subscription until it has had everything.
-    fn read(&mut self, call: &str, id: SubscriptionId, wanted: Wanted) -> Result<(), Refusal> {
+    fn read(&mut self, call: &str, id: SubscriptionId, wanted: ReadOptions) -> Result<(), Refusal> {
         loop {
             let start = Instant::now();
             self.engine.begin_work();
@@ -101,7 +101,7 @@ impl Shell {
     }
 
     /// Everybody who was named reads. Those that are to end do.
-    fn deliver(&mut self, call: &str, wanted: Wanted) {
+    fn deliver(&mut self, call: &str, wanted: ReadOptions) {
         let named = std::mem::take(&mut self.named);
         for id in named {
             if self.read(call, id, wanted).is_err() {

@@ -3,8 +3,8 @@
 use super::Shell;
 use bytes::Bytes;
 use weir::engine::{
-    Begun, Channel, Hashing, Intake, Large, Opening, Origin, Prepared, Session, SubscriptionId,
-    Upload, Wanted,
+    BeginOutcome, Channel, Hashing, IncomingUpload, LargePayloads, Prepared, PublicationId,
+    ReadOptions, Session, SubscriptionId, UploadId, UploadRequest,
 };
 use weir::wire::{
     ClientFrame, Delivery, Digest, Filter, FrameReader, Lag, Position, ProducerId, Resume, Start,
@@ -29,7 +29,8 @@ const SUBSCRIPTIONS: usize = 10_000;
 const MESSAGES: u32 = 1_000_000;
 
 /// As the shell reads.
-const READ: Wanted = Wanted { budget: 64 << 10, accepted_since: 0, large: Large::Pieces };
+const READ: ReadOptions =
+    ReadOptions { budget: 64 << 10, accepted_since: 0, large: LargePayloads::InChunks };
 
 /// A topic that as many filters as there are match: 16 segments, each of them a star or not.
 const DEEP: &str = "a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p";
@@ -144,7 +145,7 @@ fn topics(shell: &mut Shell) {
             shell.named.clear();
         }
     }
-    let apart = Wanted { large: Large::Apart, ..READ };
+    let apart = ReadOptions { large: LargePayloads::AnnounceOnly, ..READ };
     let id = shell.subscribe("subscribe **, All", "**", &Start::Latest);
     // It knows too many topics.
     let _ = shell.read("read **, apart", id, apart);
@@ -171,14 +172,15 @@ fn topics(shell: &mut Shell) {
 // One peer, by frames.
 struct Peer {
     session: Session,
-    intake: Intake,
+    intake: IncomingUpload,
     hashing: Hashing,
 }
 
 impl Peer {
     fn open(shell: &mut Shell) -> Self {
         let session = shell.engine.open_session();
-        let mut peer = Self { session, intake: Intake::default(), hashing: Hashing::default() };
+        let mut peer =
+            Self { session, intake: IncomingUpload::default(), hashing: Hashing::default() };
         let producer = ProducerId([1; 16]);
         let hello = ClientFrame::Hello { version: VERSION, producer, token: None, agent: "" };
         peer.say(shell, "-", &[hello]);
@@ -277,13 +279,13 @@ fn one_topic(shell: &mut Shell) {
     // More than fit with payloads of 100 bytes: nothing at all of each.
     let all = shell.subscribe("subscribe, All", "a", &Start::All);
     shell.read("read, All", all, READ).unwrap();
-    let late = Wanted { accepted_since: 1000, ..READ };
+    let late = ReadOptions { accepted_since: 1000, ..READ };
     for filter in ["a", "**"] {
         let id = shell.subscribe("subscribe, All", filter, &Start::All);
         shell.read("read, all of it late", id, late).unwrap();
         shell.with("unsubscribe", |engine| engine.unsubscribe(id));
     }
-    let apart = Wanted { large: Large::Apart, ..READ };
+    let apart = ReadOptions { large: LargePayloads::AnnounceOnly, ..READ };
     let id = shell.subscribe("subscribe, All", "a", &Start::All);
     shell.read("read, apart", id, apart).unwrap();
     let topic = shell.engine.get("a", Which::Latest).unwrap().topic_id();
@@ -318,18 +320,24 @@ fn one_topic(shell: &mut Shell) {
     }
 }
 
-fn origin(n: usize) -> Origin {
+fn origin(n: usize) -> PublicationId {
     let mut producer = [0; 16];
     producer[..8].copy_from_slice(&((n / 100) as u64).to_le_bytes());
-    Origin { producer: ProducerId(producer), number: n as u64 % 100 + 1 }
+    PublicationId { producer: ProducerId(producer), number: n as u64 % 100 + 1 }
 }
 
 impl Shell {
-    fn begin(&mut self, call: &str, topic: &str, size: u64, origin: Option<Origin>) -> Upload {
-        let opening = Opening { topic, size, stamp: 0, origin };
+    fn begin(
+        &mut self,
+        call: &str,
+        topic: &str,
+        size: u64,
+        origin: Option<PublicationId>,
+    ) -> UploadId {
+        let opening = UploadRequest { topic, size, stamp: 0, origin };
         match self.with(call, |engine| engine.begin(1, &opening)).unwrap() {
-            Begun::Arriving(upload) => upload,
-            Begun::Duplicate(_) => panic!("it is new"),
+            BeginOutcome::Arriving(upload) => upload,
+            BeginOutcome::Duplicate(_) => panic!("it is new"),
         }
     }
 }
@@ -352,8 +360,10 @@ fn uploads(shell: &mut Shell) {
         for n in 0..1000 {
             shell.publish("publish beside them", &topic(n), &distinct(n as u32));
         }
-        for large in [Large::Whole, Large::Pieces, Large::Apart] {
-            let wanted = Wanted { large, ..READ };
+        for large in
+            [LargePayloads::WhenComplete, LargePayloads::InChunks, LargePayloads::AnnounceOnly]
+        {
+            let wanted = ReadOptions { large, ..READ };
             for filter in ["a", "**"] {
                 let id = shell.subscribe("subscribe, All", filter, &Start::All);
                 let _ = shell.read("read beside them", id, wanted);
@@ -384,8 +394,8 @@ fn uploads(shell: &mut Shell) {
 
 // 10,000 subscriptions have had all that there is of one upload.
 fn waiting(shell: &mut Shell) {
-    for large in [Large::Pieces, Large::Whole] {
-        let wanted = Wanted { large, ..READ };
+    for large in [LargePayloads::InChunks, LargePayloads::WhenComplete] {
+        let wanted = ReadOptions { large, ..READ };
         let all: Vec<_> = (0..SUBSCRIPTIONS)
             .map(|_| shell.subscribe("subscribe, New", "**", &Start::New))
             .collect();

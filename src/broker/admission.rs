@@ -1,7 +1,7 @@
 //! What admits a session, whichever face it comes by: whose pages may come, how many sessions there
 //! are, and the stop.
 
-use super::Core;
+use super::Broker;
 use crate::access::origin::Origins;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +52,7 @@ impl Places {
 pub(crate) struct Admission(Arc<Inner>);
 
 struct Inner {
-    core: Arc<Core>,
+    broker: Arc<Broker>,
     sessions: Places,
     origins: Origins,
     stop: watch::Receiver<bool>,
@@ -61,17 +61,17 @@ struct Inner {
 impl Admission {
     /// Admits at most `most` sessions, until `stop` turns true.
     pub(crate) fn new(
-        core: Arc<Core>,
+        broker: Arc<Broker>,
         most: usize,
         origins: Origins,
         stop: watch::Receiver<bool>,
     ) -> Self {
         let sessions = Places::new(most, "no more sessions (limits.sessions): refusing");
-        Self(Arc::new(Inner { core, sessions, origins, stop }))
+        Self(Arc::new(Inner { broker, sessions, origins, stop }))
     }
 
-    pub(crate) fn core(&self) -> &Arc<Core> {
-        &self.0.core
+    pub(crate) fn broker(&self) -> &Arc<Broker> {
+        &self.0.broker
     }
 
     /// Whose pages may come in.

@@ -17,7 +17,7 @@ pub(crate) fn of_task<T>(ended: Result<T, JoinError>) -> Option<Refusal> {
 
 /// Where tests make a future panic; nothing in what is released.
 #[cfg(not(test))]
-pub(crate) fn seam<F: Future>(_: &super::Core, _what: &str, future: F) -> F {
+pub(crate) fn seam<F: Future>(_: &super::Broker, _what: &str, future: F) -> F {
     future
 }
 
@@ -26,7 +26,7 @@ pub(crate) use seam::{seam, strike};
 
 #[cfg(test)]
 mod seam {
-    use crate::broker::Core;
+    use crate::broker::Broker;
     use tokio::sync::watch;
 
     // The cores whose futures are to panic, by number.
@@ -34,20 +34,20 @@ mod seam {
         std::sync::LazyLock::new(|| watch::Sender::new(Vec::new()));
 
     /// Everything of this name that goes through the seam panics, now and from here on.
-    pub(crate) fn strike(core: &Core, what: &'static str) {
-        STRUCK.send_modify(|struck| struck.push((core.number, what)));
+    pub(crate) fn strike(broker: &Broker, what: &'static str) {
+        STRUCK.send_modify(|struck| struck.push((broker.number, what)));
     }
 
     pub(crate) fn seam<F: Future>(
-        core: &Core,
+        broker: &Broker,
         what: &'static str,
         future: F,
     ) -> impl Future<Output = F::Output> + use<F> {
-        let (core, mut struck) = (core.number, STRUCK.subscribe());
+        let (broker, mut struck) = (broker.number, STRUCK.subscribe());
         async move {
             tokio::select! {
                 biased;
-                _ = struck.wait_for(|struck| struck.contains(&(core, what))) => panic!("struck by a test"),
+                _ = struck.wait_for(|struck| struck.contains(&(broker, what))) => panic!("struck by a test"),
                 output = future => output,
             }
         }

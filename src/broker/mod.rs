@@ -17,7 +17,7 @@ pub(crate) mod upload;
 #[cfg(test)]
 mod tests;
 
-use crate::engine::{Engine, Item, SubscriptionId, Wanted};
+use crate::engine::{Engine, Item, ReadOptions, SubscriptionId};
 use crate::wire::{Code, Refusal};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -73,7 +73,7 @@ impl Lock for Mutex<Inner> {
 /// An engine that has panicked half-way may have given a sequence twice, or counted twice, the next
 /// time that it is called. So it is not called again: whoever tries panics too, each session ends and
 /// is told, and the daemon stops. What starts anew has other epochs, by which clients know.
-pub(crate) struct Core<L = Mutex<Inner>> {
+pub(crate) struct Broker<L = Mutex<Inner>> {
     inner: L,
     failed: SetOnce<()>,
     // Somebody stands in the line.
@@ -166,13 +166,13 @@ impl Inner {
     }
 }
 
-impl Core {
+impl Broker {
     pub(crate) fn new(engine: Engine) -> Self {
         Self::of(Mutex::new(Inner::new(engine)))
     }
 }
 
-impl<L: Lock> Core<L> {
+impl<L: Lock> Broker<L> {
     fn of(inner: L) -> Self {
         #[cfg(test)]
         static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
@@ -300,7 +300,7 @@ impl<L: Lock> Core<L> {
         &self,
         id: SubscriptionId,
         context: &mut Context<'_>,
-        wanted: impl Into<Wanted>,
+        wanted: impl Into<ReadOptions>,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Poll<Result<bool, Refusal>> {
         let mut inner = self.lock();
@@ -358,7 +358,7 @@ impl<L: Lock> Core<L> {
 }
 
 // The daemon stops when this is dropped.
-struct Closing<'a, L: Lock>(&'a Core<L>);
+struct Closing<'a, L: Lock>(&'a Broker<L>);
 
 impl<L: Lock> Drop for Closing<'_, L> {
     fn drop(&mut self) {

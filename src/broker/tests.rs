@@ -20,13 +20,13 @@ impl Lock for Turns<Inner> {
     }
 }
 
-type Shared = Arc<Core<Turns<Inner>>>;
+type Shared = Arc<Broker<Turns<Inner>>>;
 
-fn core() -> Shared {
+fn broker() -> Shared {
     let mut limits = Limits::default().with_cache(1 << 20);
     limits.topics = 8;
     let engine = Engine::new(limits, 1, [7; 32]);
-    Arc::new(Core::of(Turns::new(Inner::new(engine))))
+    Arc::new(Broker::of(Turns::new(Inner::new(engine))))
 }
 
 #[derive(Default)]
@@ -38,23 +38,23 @@ impl Wake for Woken {
     }
 }
 
-fn subscribe(core: &Shared, filter: &str) -> SubscriptionId {
+fn subscribe(broker: &Shared, filter: &str) -> SubscriptionId {
     let filter: Filter = filter.parse().unwrap();
-    core.with(|engine| engine.subscribe(filter, &Start::New, Lag::Oldest))
+    broker.with(|engine| engine.subscribe(filter, &Start::New, Lag::Oldest))
 }
 
-fn publish(core: &Shared, topic: &str) {
+fn publish(broker: &Shared, topic: &str) {
     let payload = Payload::from(Bytes::from_static(b"x"));
     let digest = payload.digest();
     let publication = Publication { topic, payload: &payload, digest, stamp: 0, origin: None };
-    core.with(|engine| engine.publish(1, &publication)).unwrap();
+    broker.with(|engine| engine.publish(1, &publication)).unwrap();
 }
 
 // Whether there was something to read.
-fn poll(core: &Shared, id: SubscriptionId, woken: &Arc<Woken>) -> bool {
+fn poll(broker: &Shared, id: SubscriptionId, woken: &Arc<Woken>) -> bool {
     let waker = woken.clone().into();
     let context = &mut Context::from_waker(&waker);
-    core.poll_read(id, context, 1 << 16, &mut |_| ()).is_ready()
+    broker.poll_read(id, context, 1 << 16, &mut |_| ()).is_ready()
 }
 
 const TURNS: usize = 1000;
@@ -64,8 +64,8 @@ const TURNS: usize = 1000;
 #[test]
 fn a_subscription_that_gets_anothers_index_is_woken() {
     let test = || {
-        let core = core();
-        let other = core.clone();
+        let broker = broker();
+        let other = broker.clone();
         let ends = thread::spawn(move || {
             let woken = Arc::<Woken>::default();
             for _ in 0..2 {
@@ -76,11 +76,11 @@ fn a_subscription_that_gets_anothers_index_is_woken() {
         });
         let woken = Arc::<Woken>::default();
         for n in 1..=2 {
-            let id = subscribe(&core, "a");
-            assert!(!poll(&core, id, &woken), "nothing was published");
-            publish(&core, "a");
+            let id = subscribe(&broker, "a");
+            assert!(!poll(&broker, id, &woken), "nothing was published");
+            publish(&broker, "a");
             assert_eq!(woken.0.load(Relaxed), n, "silent for ever");
-            core.with(|engine| engine.unsubscribe(id));
+            broker.with(|engine| engine.unsubscribe(id));
         }
         ends.join().unwrap();
     };
@@ -93,21 +93,21 @@ fn a_subscription_that_gets_anothers_index_is_woken() {
 #[test]
 fn nobody_sleeps_while_there_is_something_to_read() {
     let test = || {
-        let core = core();
-        let publisher = core.clone();
+        let broker = broker();
+        let publisher = broker.clone();
         let publishes = thread::spawn(move || (0..3).for_each(|_| publish(&publisher, "a/b")));
         let readers: Vec<_> = ["a/*", "a/b", "**"]
             .into_iter()
             .map(|filter| {
-                let core = core.clone();
-                let id = subscribe(&core, filter);
+                let broker = broker.clone();
+                let id = subscribe(&broker, filter);
                 thread::spawn(move || {
                     let woken = Arc::<Woken>::default();
                     let mut polls = 0;
                     // As a task: reads on while there is something, and after each wake.
                     for _ in 0..3 {
                         polls = woken.0.load(Relaxed);
-                        while poll(&core, id, &woken) {}
+                        while poll(&broker, id, &woken) {}
                     }
                     (id, woken, polls)
                 })
@@ -117,7 +117,7 @@ fn nobody_sleeps_while_there_is_something_to_read() {
         publishes.join().unwrap();
         for (id, woken, polls) in readers {
             let asleep = woken.0.load(Relaxed) == polls;
-            let behind = core.with(|engine| engine.read(id, 1, &mut |_| ()).unwrap());
+            let behind = broker.with(|engine| engine.read(id, 1, &mut |_| ()).unwrap());
             assert!(!(asleep && behind), "asleep, and there is something to read");
         }
     };
@@ -130,13 +130,13 @@ fn nobody_sleeps_while_there_is_something_to_read() {
 fn a_reader_goes_with_its_subscription() {
     shuttle::check_random(
         || {
-            let core = core();
+            let broker = broker();
             let woken = Arc::<Woken>::default();
-            let id = subscribe(&core, "a");
-            assert!(!poll(&core, id, &woken) && Arc::strong_count(&woken) == 2);
-            let other = core.clone();
+            let id = subscribe(&broker, "a");
+            assert!(!poll(&broker, id, &woken) && Arc::strong_count(&woken) == 2);
+            let other = broker.clone();
             let ends = thread::spawn(move || other.with(|engine| engine.unsubscribe(id)));
-            publish(&core, "a");
+            publish(&broker, "a");
             ends.join().unwrap();
             assert_eq!(Arc::strong_count(&woken), 1, "it is kept");
         },
@@ -145,20 +145,20 @@ fn a_reader_goes_with_its_subscription() {
 }
 
 /// An engine with more topics than are found without a sweep.
-fn many_topics(core: &Shared, topics: usize) {
-    (0..topics).for_each(|n| publish(core, &format!("t/{n}/y")));
+fn many_topics(broker: &Shared, topics: usize) {
+    (0..topics).for_each(|n| publish(broker, &format!("t/{n}/y")));
 }
 
 /// One that finds nothing, and has to look at every topic for that.
-fn sweep(core: &Shared) -> SubscriptionId {
+fn sweep(broker: &Shared) -> SubscriptionId {
     let filter: Filter = "t/*/x".parse().unwrap();
-    core.with(|engine| engine.subscribe(filter, &Start::All, Lag::Oldest))
+    broker.with(|engine| engine.subscribe(filter, &Start::All, Lag::Oldest))
 }
 
-fn core_of_many() -> Shared {
+fn broker_of_many() -> Shared {
     let mut limits = Limits::default().with_cache(64 << 20);
     limits.topics = 6000;
-    Arc::new(Core::of(Turns::new(Inner::new(Engine::new(limits, 1, [7; 32])))))
+    Arc::new(Broker::of(Turns::new(Inner::new(Engine::new(limits, 1, [7; 32])))))
 }
 
 // Found by the siege: 512 of them took all the turns there are, 0.35 ms each, and whoever kept
@@ -166,32 +166,32 @@ fn core_of_many() -> Shared {
 #[test]
 fn sweeps_have_their_turns_a_few_at_a_time_and_in_order() {
     let test = || {
-        let core = core_of_many();
-        many_topics(&core, 5000);
-        let all: Vec<_> = (0..10).map(|_| (sweep(&core), Arc::<Woken>::default())).collect();
+        let broker = broker_of_many();
+        many_topics(&broker, 5000);
+        let all: Vec<_> = (0..10).map(|_| (sweep(&broker), Arc::<Woken>::default())).collect();
         let poll_all_but = |but: usize| {
             for (id, woken) in all.iter().take(but).chain(all.iter().skip(but + 1)) {
-                assert!(!poll(&core, *id, woken));
+                assert!(!poll(&broker, *id, woken));
             }
         };
         poll_all_but(all.len());
         // One that ends gives up its place, and one that looks again keeps it.
-        core.with(|engine| engine.unsubscribe(all[1].0));
+        broker.with(|engine| engine.unsubscribe(all[1].0));
         poll_all_but(1);
         let turns = || -> Vec<_> { all.iter().map(|(_, woken)| woken.0.load(Relaxed)).collect() };
         assert_eq!(turns(), [0; 10], "nobody had a turn");
         let mut had = vec![0; 10];
         for n in [0, 2, 3, 4, 5, 6, 7, 8, 9] {
-            assert_eq!(core.give_turns(), n < 9, "who is left?");
+            assert_eq!(broker.give_turns(), n < 9, "who is left?");
             had[n] += 1;
             assert_eq!(turns(), had);
         }
         // What it does in its turn is little, and then the others come.
         let (id, woken) = &all[0];
-        assert!(!poll(&core, *id, woken));
-        assert_eq!(core.inner.lock().unwrap().line.len(), 1);
-        assert!(!poll(&core, *id, woken), "its next turn has not come");
-        assert_eq!(core.inner.lock().unwrap().line.len(), 1);
+        assert!(!poll(&broker, *id, woken));
+        assert_eq!(broker.inner.lock().unwrap().line.len(), 1);
+        assert!(!poll(&broker, *id, woken), "its next turn has not come");
+        assert_eq!(broker.inner.lock().unwrap().line.len(), 1);
     };
     shuttle::check_random(test, 1);
 }
@@ -199,15 +199,15 @@ fn sweeps_have_their_turns_a_few_at_a_time_and_in_order() {
 #[test]
 fn the_line_keeps_no_more_of_the_ended_than_there_are_subscriptions() {
     let test = || {
-        let core = core_of_many();
-        many_topics(&core, 1000);
+        let broker = broker_of_many();
+        many_topics(&broker, 1000);
         let woken = Arc::<Woken>::default();
         for _ in 0..1000 {
-            let id = sweep(&core);
-            assert!(!poll(&core, id, &woken));
-            core.with(|engine| engine.unsubscribe(id));
+            let id = sweep(&broker);
+            assert!(!poll(&broker, id, &woken));
+            broker.with(|engine| engine.unsubscribe(id));
         }
-        assert!(core.inner.lock().unwrap().line.len() <= 64);
+        assert!(broker.inner.lock().unwrap().line.len() <= 64);
         assert_eq!(Arc::strong_count(&woken), 1, "it is kept");
     };
     shuttle::check_random(test, 1);
@@ -216,27 +216,27 @@ fn the_line_keeps_no_more_of_the_ended_than_there_are_subscriptions() {
 #[test]
 fn whoever_sweeps_comes_to_its_end() {
     let test = || {
-        let core = core_of_many();
-        many_topics(&core, 1000);
+        let broker = broker_of_many();
+        many_topics(&broker, 1000);
         let sweepers: Vec<_> = (0..3)
             .map(|_| {
-                let core = core.clone();
-                let id = sweep(&core);
+                let broker = broker.clone();
+                let id = sweep(&broker);
                 thread::spawn(move || {
                     let woken = Arc::<Woken>::default();
                     let mut polls = 0;
-                    while core.with(|engine| engine.is_sweeping(id)) {
+                    while broker.with(|engine| engine.is_sweeping(id)) {
                         // As a task: only when it is woken, but for the first time.
                         if polls == 0 || woken.0.load(Relaxed) >= polls {
                             polls += 1;
-                            let _ = poll(&core, id, &woken);
+                            let _ = poll(&broker, id, &woken);
                         }
                         thread::yield_now();
                     }
                 })
             })
             .collect();
-        let turner = core.clone();
+        let turner = broker.clone();
         let turns = thread::spawn(move || {
             for _ in 0..200 {
                 turner.give_turns();
@@ -252,20 +252,20 @@ fn whoever_sweeps_comes_to_its_end() {
 #[test]
 fn who_reads_on_when_nobody_gives_turns_any_more_has_what_was_accepted() {
     let test = || {
-        let core = core();
-        let ids: Vec<_> = (0..100).map(|_| subscribe(&core, "a")).collect();
+        let broker = broker();
+        let ids: Vec<_> = (0..100).map(|_| subscribe(&broker, "a")).collect();
         let woken = Arc::<Woken>::default();
         for id in &ids {
-            assert!(!poll(&core, *id, &woken));
+            assert!(!poll(&broker, *id, &woken));
         }
-        publish(&core, "a");
-        core.close();
+        publish(&broker, "a");
+        broker.close();
         let mut without = 0;
         for id in &ids {
             let mut any = false;
             let waker = woken.clone().into();
             let context = &mut Context::from_waker(&waker);
-            let _ = core.poll_read(*id, context, 1 << 16, &mut |_| any = true);
+            let _ = broker.poll_read(*id, context, 1 << 16, &mut |_| any = true);
             without += usize::from(!any);
         }
         assert_eq!(without, 0, "of 100, without the message that was accepted before");

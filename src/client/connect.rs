@@ -1,11 +1,11 @@
 //! Connecting: address, certificate, which transport, hello.
 
 use super::dial::{Failure, connect, refused};
-use super::{Builder, Closed, ConnectError, Way};
-use crate::net::error::{Gone, ReadError};
+use super::{Builder, ConnectError, SessionClosed, TransportChoice};
+use crate::net::error::{ConnectionLost, ReadError};
 use crate::net::transport::Transport;
-use crate::net::transport::connection::Link;
-use crate::net::transport::stream::{Rx, Tx};
+use crate::net::transport::connection::Connection;
+use crate::net::transport::stream::{RecvStream, SendStream};
 use crate::state;
 use crate::tls::{self, Complaint, Expect, Trust};
 use crate::wire::{
@@ -46,11 +46,11 @@ impl Endpoint {
 }
 
 /// A session that has been welcomed.
-pub(super) struct Dialled {
+pub(super) struct Established {
     pub(super) endpoint: Endpoint,
-    pub(super) link: Link,
-    pub(super) tx: Tx,
-    pub(super) rx: Rx,
+    pub(super) connection: Connection,
+    pub(super) tx: SendStream,
+    pub(super) rx: RecvStream,
     pub(super) reader: FrameReader,
     pub(super) session: u64,
     pub(super) limits: Limits,
@@ -58,7 +58,7 @@ pub(super) struct Dialled {
 }
 
 /// Dials each address of the server until one answers.
-pub(super) async fn dial(builder: &Builder) -> Result<Dialled, ConnectError> {
+pub(super) async fn dial(builder: &Builder) -> Result<Established, ConnectError> {
     let server = &builder.server;
     let unknown = |reason: String| ConnectError::Address { server: server.clone(), reason };
     let (host, port) = split(server).ok_or_else(|| unknown("not an address".into()))?;
@@ -67,8 +67,10 @@ pub(super) async fn dial(builder: &Builder) -> Result<Dialled, ConnectError> {
     let mut last = unknown("no address".into());
     for address in addresses {
         let dialled = match builder.way {
-            Way::Only(kind) => attempt(builder, kind, host, address, Instant::now() + DIAL).await,
-            Way::Auto => dial_either(builder, host, address).await,
+            TransportChoice::Only(kind) => {
+                attempt(builder, kind, host, address, Instant::now() + DIAL).await
+            }
+            TransportChoice::Auto => dial_either(builder, host, address).await,
         };
         match dialled {
             // The same daemon at its other address would say the same.
@@ -89,7 +91,7 @@ async fn dial_either(
     builder: &Builder,
     host: &str,
     address: SocketAddr,
-) -> Result<Dialled, ConnectError> {
+) -> Result<Established, ConnectError> {
     let start = Instant::now();
     let quic = attempt(builder, Transport::Quic, host, address, start + DIAL);
     tokio::pin!(quic);
@@ -144,7 +146,7 @@ async fn attempt(
     host: &str,
     address: SocketAddr,
     deadline: Instant,
-) -> Result<Dialled, ConnectError> {
+) -> Result<Established, ConnectError> {
     let after = deadline.saturating_duration_since(Instant::now());
     let dialled = timeout_at(deadline, dial_one(builder, kind, host, address)).await;
     dialled.unwrap_or_else(|_| {
@@ -174,7 +176,7 @@ async fn dial_one(
     kind: Transport,
     host: &str,
     address: SocketAddr,
-) -> Result<Dialled, ConnectError> {
+) -> Result<Established, ConnectError> {
     let server = &builder.server;
     let expect = expect(builder, address).await?;
     let complaint = Complaint::default();
@@ -184,7 +186,7 @@ async fn dial_one(
             return Err(ConnectError::NotRunning { server: server.clone() });
         }
     };
-    let gone = |gone: Gone| match (complaint.get(), gone.code) {
+    let gone = |gone: ConnectionLost| match (complaint.get(), gone.code) {
         (Some(reason), _) => {
             ConnectError::Certificate { server: server.clone(), reason: reason.clone() }
         }
@@ -194,15 +196,15 @@ async fn dial_one(
         },
         (None, None) => ConnectError::Transport { server: server.clone(), reason: gone.reason },
     };
-    let (endpoint, link) = match connected {
+    let (endpoint, connection) = match connected {
         Ok(connected) => connected,
-        Err(Failure::Gone(error)) => return Err(gone(error)),
+        Err(Failure::ConnectionLost(error)) => return Err(gone(error)),
         Err(Failure::Other(error)) => return Err(error),
         Err(Failure::NotRunning) => {
             return Err(ConnectError::NotRunning { server: server.clone() });
         }
     };
-    greet(builder, endpoint, link).await.map_err(gone)
+    greet(builder, endpoint, connection).await.map_err(gone)
 }
 
 // What the daemon's certificate has to be. Files are read on a thread for that: others go on.
@@ -227,8 +229,12 @@ async fn expect(builder: &Builder, address: SocketAddr) -> Result<Expect, Connec
     }
 }
 
-async fn greet(builder: &Builder, endpoint: Endpoint, link: Link) -> Result<Dialled, Gone> {
-    let (mut tx, mut rx) = link.open_bi().await?;
+async fn greet(
+    builder: &Builder,
+    endpoint: Endpoint,
+    connection: Connection,
+) -> Result<Established, ConnectionLost> {
+    let (mut tx, mut rx) = connection.open_bi().await?;
     let hello = ClientFrame::Hello {
         version: crate::wire::VERSION,
         // Of this session alone: its numbers begin at 1.
@@ -242,12 +248,12 @@ async fn greet(builder: &Builder, endpoint: Endpoint, link: Link) -> Result<Dial
     let _ = tx.write(&mut [bytes.into()]).await;
     let mut reader = FrameReader::new(MAX_CONTROL_FRAME);
     loop {
-        let broken = |reason: String| Gone { code: None, reason };
+        let broken = |reason: String| ConnectionLost { code: None, reason };
         if let Some(frame) = reader.next_frame().map_err(|error| broken(error.to_string()))? {
             return match DaemonFrame::decode(&frame).map_err(|error| broken(error.to_string()))? {
-                DaemonFrame::Welcome { session, run, limits, .. } => Ok(Dialled {
+                DaemonFrame::Welcome { session, run, limits, .. } => Ok(Established {
                     endpoint,
-                    link,
+                    connection,
                     tx,
                     rx,
                     reader,
@@ -256,7 +262,7 @@ async fn greet(builder: &Builder, endpoint: Endpoint, link: Link) -> Result<Dial
                     begin: Position { run, position: 0 },
                 }),
                 DaemonFrame::Goodbye { code, reason, .. } => {
-                    Err(Gone { code: Some(code), reason: reason.into() })
+                    Err(ConnectionLost { code: Some(code), reason: reason.into() })
                 }
                 _ => Err(broken("the daemon did not begin with a welcome".into())),
             };
@@ -264,16 +270,16 @@ async fn greet(builder: &Builder, endpoint: Endpoint, link: Link) -> Result<Dial
         let mut pieces = [Bytes::new()];
         match rx.read(&mut pieces).await {
             Ok(Some(_)) => reader.push(std::mem::take(&mut pieces[0])),
-            Ok(None) | Err(ReadError::Reset) => return Err(link.closed().await),
+            Ok(None) | Err(ReadError::Reset) => return Err(connection.closed().await),
             Err(ReadError::Broken(refusal)) => return Err(broken(refusal.to_string())),
-            Err(ReadError::Gone(gone)) => return Err(gone),
+            Err(ReadError::ConnectionLost(gone)) => return Err(gone),
         }
     }
 }
 
 /// As the client was closed by its own program.
-pub(super) fn closed_here() -> Closed {
-    Closed { code: Some(Code::DONE), reason: "closed by this client".into() }
+pub(super) fn closed_here() -> SessionClosed {
+    SessionClosed { code: Some(Code::DONE), reason: "closed by this client".into() }
 }
 
 #[cfg(test)]

@@ -2,10 +2,10 @@
 
 use super::ConnectError;
 use super::connect::Endpoint;
-use crate::net::error::Gone;
+use crate::net::error::ConnectionLost;
 use crate::net::quic::{settings, socket};
 use crate::net::transport::Transport;
-use crate::net::transport::connection::Link;
+use crate::net::transport::connection::Connection;
 use crate::net::websocket;
 use crate::tls::{self, Complaint, Expect};
 use crate::wire::{ALPN, Code, PATH};
@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::{self, http};
 /// Why there is no connection.
 pub(super) enum Failure {
     /// It broke, or was refused.
-    Gone(Gone),
+    ConnectionLost(ConnectionLost),
     /// Nothing listens.
     NotRunning,
     /// Something else.
@@ -41,7 +41,7 @@ pub(super) async fn connect(
     host: &str,
     address: SocketAddr,
     complaint: &Complaint,
-) -> Result<(Endpoint, Link), Failure> {
+) -> Result<(Endpoint, Connection), Failure> {
     match kind {
         Transport::Quic => quic(expect, host, address, complaint).await,
         Transport::WebTransport => web_transport(expect, host, address, complaint).await,
@@ -57,7 +57,7 @@ fn udp(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
 }
 
 fn gone(reason: impl Display) -> Failure {
-    Failure::Gone(Gone { code: None, reason: reason.to_string() })
+    Failure::ConnectionLost(ConnectionLost { code: None, reason: reason.to_string() })
 }
 
 async fn quic(
@@ -65,7 +65,7 @@ async fn quic(
     host: &str,
     address: SocketAddr,
     complaint: &Complaint,
-) -> Result<(Endpoint, Link), Failure> {
+) -> Result<(Endpoint, Connection), Failure> {
     let crypto = tls::client(expect, ALPN, complaint)?;
     let crypto = QuicClientConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -77,8 +77,8 @@ async fn quic(
     endpoint.cid_generator(|| Box::new(quinn_proto::RandomConnectionIdGenerator::new(0)));
     let endpoint = quinn::Endpoint::new(endpoint, None, udp(address)?, runtime)?;
     let connecting = endpoint.connect_with(config, address, host).map_err(gone)?;
-    let connection = connecting.await.map_err(|error| Failure::Gone(error.into()))?;
-    Ok((Endpoint::Quic(endpoint), Link::Quic(connection)))
+    let connection = connecting.await.map_err(|error| Failure::ConnectionLost(error.into()))?;
+    Ok((Endpoint::Quic(endpoint), Connection::Quic(connection)))
 }
 
 async fn web_transport(
@@ -86,7 +86,7 @@ async fn web_transport(
     host: &str,
     address: SocketAddr,
     complaint: &Complaint,
-) -> Result<(Endpoint, Link), Failure> {
+) -> Result<(Endpoint, Connection), Failure> {
     let crypto = tls::client(expect, b"h3", complaint)?;
     let config = wtransport::ClientConfig::builder()
         .with_bind_socket(udp(address)?)
@@ -101,7 +101,7 @@ async fn web_transport(
     };
     let connected = endpoint.connect(format!("https://{authority}{PATH}")).await;
     let connection = connected.map_err(gone)?;
-    Ok((Endpoint::WebTransport(Box::new(endpoint)), Link::WebTransport(connection)))
+    Ok((Endpoint::WebTransport(Box::new(endpoint)), Connection::WebTransport(connection)))
 }
 
 async fn web_socket(
@@ -109,7 +109,7 @@ async fn web_socket(
     host: &str,
     address: SocketAddr,
     complaint: &Complaint,
-) -> Result<(Endpoint, Link), Failure> {
+) -> Result<(Endpoint, Connection), Failure> {
     let crypto = tls::client(expect, b"http/1.1", complaint)?;
     let tcp = TcpStream::connect(address).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::ConnectionRefused => Failure::NotRunning,
@@ -127,14 +127,14 @@ async fn web_socket(
     let config = Some(websocket::dialled_config());
     let upgraded = tokio_tungstenite::client_async_with_config(url, io, config).await;
     let (socket, _) = upgraded.map_err(|error| match error {
-        tungstenite::Error::Http(response) => Failure::Gone(not_upgraded(&response)),
+        tungstenite::Error::Http(response) => Failure::ConnectionLost(not_upgraded(&response)),
         other => gone(format!("asking for a WebSocket: {other}")),
     })?;
-    Ok((Endpoint::WebSocket, Link::WebSocket(websocket::dialled(socket, address))))
+    Ok((Endpoint::WebSocket, Connection::WebSocket(websocket::dialled(socket, address))))
 }
 
 // HTTP's way to refuse a session.
-fn not_upgraded(response: &http::Response<Option<Vec<u8>>>) -> Gone {
+fn not_upgraded(response: &http::Response<Option<Vec<u8>>>) -> ConnectionLost {
     let status = response.status();
     let body = response.body().as_deref().unwrap_or_default();
     let body = String::from_utf8_lossy(&body[..body.len().min(200)]);
@@ -151,7 +151,7 @@ fn not_upgraded(response: &http::Response<Option<Vec<u8>>>) -> Gone {
         503 => (Some(Code::OVERLOADED), "the daemon takes no more sessions".into()),
         _ => (None, "no WebSocket".into()),
     };
-    Gone { code, reason: format!("{what} (HTTP {status}{says})") }
+    ConnectionLost { code, reason: format!("{what} (HTTP {status}{says})") }
 }
 
 /// Comes back only when nothing listens at a loopback address: the system tells a connected

@@ -4,11 +4,11 @@ use super::datagram_queue::Inbox;
 use super::message_stream::{Incoming, broken};
 use super::publish::{Outstanding, Receipt};
 use super::publish_realtime::resend;
-use super::request::Answer;
+use super::request::Reply;
 use super::upload::{Large, write_large};
-use super::{Closed, PublishError, Shared};
-use crate::net::error::{Gone, WriteError};
-use crate::net::transport::stream::{Rx, Tx};
+use super::{PublishError, SessionClosed, SessionState};
+use crate::net::error::{ConnectionLost, WriteError};
+use crate::net::transport::stream::{RecvStream, SendStream};
 use crate::wire::{ClientFrame, Code, DaemonFrame, FrameReader, Refusal};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,9 +38,9 @@ pub(super) struct Route {
 /// What waits for the daemon, and what it is told.
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) closed: Option<Closed>,
+    pub(super) closed: Option<SessionClosed>,
     pub(super) last_request: u32,
-    pub(super) questions: HashMap<u32, oneshot::Sender<Result<Answer, Refusal>>>,
+    pub(super) questions: HashMap<u32, oneshot::Sender<Result<Reply, Refusal>>>,
     pub(super) subscriptions: HashMap<u32, Route>,
     // The first subscription with datagrams: theirs may say nothing of it.
     pub(super) bare: Option<u32>,
@@ -64,9 +64,9 @@ impl State {
     }
 }
 
-impl Shared {
+impl SessionState {
     /// The session is over: everybody who waits is told.
-    pub(super) fn fail(&self, closed: Closed) {
+    pub(super) fn fail(&self, closed: SessionClosed) {
         let mut state = self.lock();
         state.closed.get_or_insert(closed);
         // Whoever waits for a dropped sender asks why the session ended.
@@ -84,23 +84,28 @@ impl Shared {
 
     /// Ends the session, and tells a daemon that broke the protocol. One that said goodbye closes
     /// by itself, and what came before may still be read; one that is gone does not hear this.
-    pub(super) fn break_off(&self, closed: Closed) {
+    pub(super) fn break_off(&self, closed: SessionClosed) {
         match closed.code {
-            None => self.link.close(Code::MALFORMED, &closed.reason),
-            code => self.link.end(Gone { code, reason: closed.reason.clone() }),
+            None => self.connection.close(Code::MALFORMED, &closed.reason),
+            code => self.connection.end(ConnectionLost { code, reason: closed.reason.clone() }),
         }
         self.fail(closed);
     }
 
     /// Why the session ended.
-    pub(super) fn why(&self) -> Closed {
+    pub(super) fn why(&self) -> SessionClosed {
         let closed = self.lock().closed.clone();
         closed.unwrap_or_else(super::connect::closed_here)
     }
 }
 
 /// Serves the session until it ends.
-pub(super) async fn run(shared: Arc<Shared>, mut tx: Tx, rx: Rx, reader: FrameReader) {
+pub(super) async fn run(
+    shared: Arc<SessionState>,
+    mut tx: SendStream,
+    rx: RecvStream,
+    reader: FrameReader,
+) {
     let closed = tokio::select! {
         closed = read_control(&shared, Incoming::control(rx, reader)) => closed,
         closed = write_control(&shared, &mut tx) => closed,
@@ -113,41 +118,41 @@ pub(super) async fn run(shared: Arc<Shared>, mut tx: Tx, rx: Rx, reader: FrameRe
         closed = cut_off(&shared) => closed,
     };
     shared.break_off(closed);
-    let _ = timeout(LINGER, shared.link.leave(Code::DONE, "")).await;
-    shared.link.set_left();
+    let _ = timeout(LINGER, shared.connection.leave(Code::DONE, "")).await;
+    shared.connection.set_left();
 }
 
 // The daemon is to send no more for a subscription whose reader does not keep up with a channel
 // that it shares. The reader, when it comes to the end of what it has, asks for the rest.
-async fn cut_off(shared: &Shared) -> Closed {
+async fn cut_off(shared: &SessionState) -> SessionClosed {
     loop {
-        let subscription = shared.link.cut().await;
+        let subscription = shared.connection.cut().await;
         let mut out = Vec::new();
         ClientFrame::Unsubscribe { subscription }.encode(&mut out);
         shared.control.push([out.into()]);
     }
 }
 
-async fn write_control(shared: &Shared, tx: &mut Tx) -> Closed {
+async fn write_control(shared: &SessionState, tx: &mut SendStream) -> SessionClosed {
     let mut pieces = Vec::new();
     loop {
         shared.control.take(&mut pieces).await;
         match tx.write(&mut pieces).await {
             Ok(()) => pieces.clear(),
-            Err(_) => return shared.link.closed().await.into(),
+            Err(_) => return shared.connection.closed().await.into(),
         }
     }
 }
 
 // One long-lived stream, opened with the first publication.
-async fn write_publications(shared: &Shared) -> Closed {
+async fn write_publications(shared: &SessionState) -> SessionClosed {
     let mut pieces = Vec::new();
     let mut stream = None;
     loop {
         shared.publications.take(&mut pieces).await;
         let tx = match &mut stream {
             Some(tx) => tx,
-            None => match shared.link.open_uni().await {
+            None => match shared.connection.open_uni().await {
                 Ok(tx) => stream.insert(tx),
                 Err(gone) => return gone.into(),
             },
@@ -155,16 +160,16 @@ async fn write_publications(shared: &Shared) -> Closed {
         match tx.write(&mut pieces).await {
             Ok(()) => pieces.clear(),
             // Who reads may know better why.
-            Err(WriteError::Gone(_)) => return shared.link.closed().await.into(),
+            Err(WriteError::ConnectionLost(_)) => return shared.connection.closed().await.into(),
             Err(WriteError::Stopped) => return broken("it stopped the stream of publications"),
         }
     }
 }
 
 // Frames of datagrams go to whom they are for. What cannot be placed is as good as lost.
-async fn take_datagrams(shared: &Shared) -> Closed {
+async fn take_datagrams(shared: &SessionState) -> SessionClosed {
     loop {
-        let datagram = match shared.link.read_datagram().await {
+        let datagram = match shared.connection.read_datagram().await {
             Ok(datagram) => datagram,
             Err(gone) => return gone.into(),
         };
@@ -202,23 +207,23 @@ async fn take_datagrams(shared: &Shared) -> Closed {
     }
 }
 
-async fn write_datagrams(shared: &Shared) -> Closed {
+async fn write_datagrams(shared: &SessionState) -> SessionClosed {
     let mut datagrams = Vec::new();
     loop {
         shared.datagrams.take(&mut datagrams).await;
         for datagram in datagrams.drain(..) {
-            if let Err(gone) = shared.link.send_datagram(&[datagram]).await {
+            if let Err(gone) = shared.connection.send_datagram(&[datagram]).await {
                 return gone.into();
             }
         }
     }
 }
 
-async fn accept_streams(shared: &Arc<Shared>) -> Closed {
+async fn accept_streams(shared: &Arc<SessionState>) -> SessionClosed {
     let mut heads = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = shared.link.accept_uni() => match accepted {
+            accepted = shared.connection.accept_uni() => match accepted {
                 Ok(rx) => drop(heads.spawn(take_stream(shared.clone(), rx))),
                 Err(gone) => return gone.into(),
             },
@@ -228,7 +233,7 @@ async fn accept_streams(shared: &Arc<Shared>) -> Closed {
 }
 
 // The first frame says for whom the rest is.
-async fn take_stream(shared: Arc<Shared>, rx: Rx) {
+async fn take_stream(shared: Arc<SessionState>, rx: RecvStream) {
     let mut incoming = Incoming::new(rx, shared.limits.payload);
     let Ok(Some(frame)) = incoming.next_frame().await else {
         return;
@@ -248,7 +253,7 @@ async fn take_stream(shared: Arc<Shared>, rx: Rx) {
         return;
     }
     match super::request::read_message(&mut incoming).await {
-        Ok(Some(message)) => shared.answer(request, message.map(Answer::Message)),
+        Ok(Some(message)) => shared.answer(request, message.map(Reply::Message)),
         // The daemon ends the session, and the control stream says why.
         Ok(None) => {}
         // Nobody waits any more.
@@ -257,11 +262,11 @@ async fn take_stream(shared: Arc<Shared>, rx: Rx) {
     }
 }
 
-async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
+async fn read_control(shared: &SessionState, mut incoming: Incoming) -> SessionClosed {
     loop {
         let frame = match incoming.next_frame().await {
             Ok(Some(frame)) => frame,
-            Ok(None) => return shared.link.closed().await.into(),
+            Ok(None) => return shared.connection.closed().await.into(),
             Err(fault) => return fault.into(),
         };
         let frame = match DaemonFrame::decode(&frame) {
@@ -282,26 +287,26 @@ async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
                 shared.receipt.notify_waiters();
             }
             DaemonFrame::Subscribed { request, position } => {
-                shared.answer(request, Ok(Answer::Subscribed(position)));
+                shared.answer(request, Ok(Reply::Subscribed(position)));
             }
             DaemonFrame::Top { request, entries } => {
                 let ranking = entries.iter().map(super::Ranking::from_wire).collect();
-                shared.answer(request, Ok(Answer::Top(ranking)));
+                shared.answer(request, Ok(Reply::Top(ranking)));
             }
             DaemonFrame::Pong { request, .. } => {
-                shared.answer(request, Ok(Answer::Pong));
+                shared.answer(request, Ok(Reply::Pong));
             }
             DaemonFrame::Failed { request, code, reason } => {
                 shared.lock().failed(request);
                 shared.answer(request, Err(Refusal::new(code, reason.to_owned())));
             }
             DaemonFrame::Ended { request, code, reason } => {
-                shared.link.end_of(request);
+                shared.connection.end_of(request);
                 let subscription = shared.lock().subscriptions.remove(&request);
                 if let Some(subscription) = subscription {
                     let refusal = Refusal::new(code, reason.to_owned());
                     match &subscription.inbox {
-                        // Told when it has taken the streams that wait: see `Scattered::poll`.
+                        // Told when it has taken the streams that wait: see `UnorderedReceiver::poll`.
                         Some(inbox) => inbox.end(refusal),
                         // There is room: such a one is sent one stream and one end.
                         None => drop(subscription.sender.try_send(Delivery::Ended(refusal))),
@@ -312,15 +317,15 @@ async fn read_control(shared: &Shared, mut incoming: Incoming) -> Closed {
                 tracing::info!(within, reason, "the daemon is about to stop");
             }
             DaemonFrame::Goodbye { code, reason, .. } => {
-                return Closed { code: Some(code), reason: reason.into() };
+                return SessionClosed { code: Some(code), reason: reason.into() };
             }
             other => return broken(format!("unexpected on the control stream: {other:?}")),
         }
     }
 }
 
-impl Shared {
-    fn answer(&self, request: u32, answer: Result<Answer, Refusal>) {
+impl SessionState {
+    fn answer(&self, request: u32, answer: Result<Reply, Refusal>) {
         let question = self.lock().questions.remove(&request);
         if let Some(question) = question {
             // Nobody waits any more: nothing lost.

@@ -1,6 +1,6 @@
 //! What can go wrong for a client, by operation. Each message is one line that says what to do.
 
-use crate::net::error::Gone;
+use crate::net::error::ConnectionLost;
 use crate::net::transport::Transport;
 use crate::tls::TlsError;
 use crate::wire::{Code, MAX_ALIASES, NameError, Refusal};
@@ -10,15 +10,15 @@ use std::time::Duration;
 /// The session is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the session is over: {reason}")]
-pub struct Closed {
+pub struct SessionClosed {
     /// The code that the daemon gave, if it said goodbye.
     pub code: Option<Code>,
     /// In words.
     pub reason: String,
 }
 
-impl From<Gone> for Closed {
-    fn from(Gone { code, reason }: Gone) -> Self {
+impl From<ConnectionLost> for SessionClosed {
+    fn from(ConnectionLost { code, reason }: ConnectionLost) -> Self {
         match (code, reason.is_empty()) {
             (Some(code), true) => Self { code: Some(code), reason: code.to_string() },
             (code, _) => Self { code, reason },
@@ -153,7 +153,7 @@ pub enum PublishError {
     Refused(Refusal),
     /// The session ended before the receipt came: it may have been accepted or not.
     #[error(transparent)]
-    Closed(#[from] Closed),
+    Closed(#[from] SessionClosed),
 }
 
 /// Why [`Client::subscribe`](super::Client::subscribe) failed, or a subscription ended.
@@ -168,7 +168,7 @@ pub enum SubscribeError {
     Refused(Refusal),
     /// The session ended.
     #[error(transparent)]
-    Closed(#[from] Closed),
+    Closed(#[from] SessionClosed),
     /// The daemon sent what this client does not understand.
     #[error("the daemon broke the protocol: {0}: update the older of the two")]
     Protocol(String),
@@ -186,7 +186,7 @@ pub enum RequestError {
     Refused(Refusal),
     /// The session ended.
     #[error(transparent)]
-    Closed(#[from] Closed),
+    Closed(#[from] SessionClosed),
     /// The daemon sent what this client does not understand.
     #[error("the daemon broke the protocol: {0}: update the older of the two")]
     Protocol(String),

@@ -1,9 +1,9 @@
 //! What the daemon sends on a stream: frames, and large messages put together.
 
-use super::reassembly::{Assembly, Step, Whole};
-use super::{Closed, Shared};
+use super::reassembly::{Assembly, CompleteMessage, Step};
+use super::{SessionClosed, SessionState};
 use crate::net::error::ReadError;
-use crate::net::transport::stream::Rx;
+use crate::net::transport::stream::RecvStream;
 use crate::wire::{Code, FrameReader, MAX_CONTROL_FRAME};
 use bytes::Bytes;
 
@@ -17,7 +17,7 @@ pub(super) enum Arrived {
     /// A large message has begun to arrive: its topic and sequence.
     Begun(u64, u64),
     /// It is complete.
-    Whole(Whole),
+    CompleteMessage(CompleteMessage),
     /// It will not be completed.
     Aborted(u64, u64, Code),
 }
@@ -25,21 +25,21 @@ pub(super) enum Arrived {
 /// Why nothing more comes.
 pub(super) enum Fault {
     /// The session is over.
-    Gone(Closed),
+    ConnectionLost(SessionClosed),
     /// The daemon broke the protocol: the session ends here.
-    Broken(Closed),
+    Broken(SessionClosed),
 }
 
-impl From<Fault> for Closed {
+impl From<Fault> for SessionClosed {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Gone(closed) | Fault::Broken(closed) => closed,
+            Fault::ConnectionLost(closed) | Fault::Broken(closed) => closed,
         }
     }
 }
 
-pub(super) fn broken(error: impl std::fmt::Display) -> Closed {
-    Closed { code: None, reason: format!("the daemon broke the protocol: {error}") }
+pub(super) fn broken(error: impl std::fmt::Display) -> SessionClosed {
+    SessionClosed { code: None, reason: format!("the daemon broke the protocol: {error}") }
 }
 
 pub(super) fn fault(error: impl std::fmt::Display) -> Fault {
@@ -48,19 +48,19 @@ pub(super) fn fault(error: impl std::fmt::Display) -> Fault {
 
 /// A stream, cut into frames.
 pub(super) struct Incoming {
-    rx: Rx,
+    rx: RecvStream,
     reader: FrameReader,
     assembly: Assembly,
 }
 
 impl Incoming {
     /// The control stream, of which something has been read.
-    pub(super) fn control(rx: Rx, reader: FrameReader) -> Self {
+    pub(super) fn control(rx: RecvStream, reader: FrameReader) -> Self {
         Self { rx, reader, assembly: Assembly::new(0) }
     }
 
     /// A stream of messages, none of them larger than `payload`: the large ones come in chunks.
-    pub(super) fn new(rx: Rx, payload: u64) -> Self {
+    pub(super) fn new(rx: RecvStream, payload: u64) -> Self {
         let reader = FrameReader::new(MAX_CONTROL_FRAME);
         Self { rx, reader, assembly: Assembly::new(payload) }
     }
@@ -77,7 +77,9 @@ impl Incoming {
                 Ok(Some(_)) => self.reader.push(std::mem::take(&mut piece[0])),
                 Ok(None) | Err(ReadError::Reset) => return Ok(None),
                 Err(ReadError::Broken(refusal)) => return Err(fault(refusal)),
-                Err(ReadError::Gone(gone)) => return Err(Fault::Gone(gone.into())),
+                Err(ReadError::ConnectionLost(gone)) => {
+                    return Err(Fault::ConnectionLost(gone.into()));
+                }
             }
         }
     }
@@ -90,7 +92,7 @@ impl Incoming {
             match self.assembly.take(&frame).map_err(fault)? {
                 Step::Other => return Ok(Some(Arrived::Frame(frame))),
                 Step::Begun(topic, sequence) => return Ok(Some(Arrived::Begun(topic, sequence))),
-                Step::Whole(whole) => return Ok(Some(Arrived::Whole(whole))),
+                Step::CompleteMessage(whole) => return Ok(Some(Arrived::CompleteMessage(whole))),
                 Step::Aborted(topic, sequence, code) => {
                     return Ok(Some(Arrived::Aborted(topic, sequence, code)));
                 }
@@ -115,10 +117,10 @@ impl Incoming {
     }
 }
 
-impl Shared {
+impl SessionState {
     /// Why a stream ended too early. A daemon that broke the protocol is told, and the session is
     /// over.
-    pub(super) fn fault(&self, fault: Fault) -> Closed {
+    pub(super) fn fault(&self, fault: Fault) -> SessionClosed {
         if let Fault::Broken(closed) = &fault {
             self.break_off(closed.clone());
         }

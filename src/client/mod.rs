@@ -30,13 +30,13 @@ mod upload;
 
 pub use crate::client::publish_realtime::Accepted;
 pub use crate::client::unordered::DeliveryStats;
-pub use error::{Closed, ConnectError, PublishError, RequestError, SubscribeError};
+pub use error::{ConnectError, PublishError, RequestError, SessionClosed, SubscribeError};
 pub use publish::{PendingReceipt, Receipt};
 pub use request::Ranking;
 pub use subscription::Subscription;
 
 use crate::net::transport::Transport;
-use crate::net::transport::connection::Link;
+use crate::net::transport::connection::Connection;
 use crate::net::transport::outbox::Outbox;
 use crate::tls::Trust;
 use crate::wire::{Limits, Position};
@@ -52,7 +52,7 @@ use tokio::time::Instant;
 #[must_use]
 pub struct Builder {
     server: String,
-    way: Way,
+    way: TransportChoice,
     trust: Trust,
     state: Option<PathBuf>,
     token: Option<String>,
@@ -60,7 +60,7 @@ pub struct Builder {
 
 /// How to connect.
 #[derive(Debug, Clone, Copy)]
-enum Way {
+enum TransportChoice {
     Only(Transport),
     Auto,
 }
@@ -68,7 +68,7 @@ enum Way {
 impl Builder {
     /// How to connect: so and not otherwise. Default raw QUIC.
     pub fn transport(mut self, transport: Transport) -> Self {
-        self.way = Way::Only(transport);
+        self.way = TransportChoice::Only(transport);
         self
     }
 
@@ -80,7 +80,7 @@ impl Builder {
     ///
     /// [`Client::transport`] says which it is; falling back is also logged, with the reason.
     pub fn auto(mut self) -> Self {
-        self.way = Way::Auto;
+        self.way = TransportChoice::Auto;
         self
     }
 
@@ -118,8 +118,8 @@ pub struct Client {
 }
 
 /// What the client's tasks and its users share.
-struct Shared {
-    link: Link,
+struct SessionState {
+    connection: Connection,
     session: u64,
     limits: Limits,
     begin: Position,
@@ -139,7 +139,7 @@ struct Shared {
     sending: Notify,
 }
 
-impl Shared {
+impl SessionState {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,7 +147,7 @@ impl Shared {
 
 // The session ends with this.
 struct Handle {
-    shared: Arc<Shared>,
+    shared: Arc<SessionState>,
     endpoint: connect::Endpoint,
 }
 
@@ -155,14 +155,19 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.shared.fail(connect::closed_here());
         // The driver sees it, and ends.
-        self.shared.link.close(crate::wire::Code::DONE, "");
+        self.shared.connection.close(crate::wire::Code::DONE, "");
     }
 }
 
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Shared { session, link, .. } = &*self.shared;
-        write!(f, "session {session} over {} to {}", link.transport(), link.remote_address())
+        let SessionState { session, connection, .. } = &*self.shared;
+        write!(
+            f,
+            "session {session} over {} to {}",
+            connection.transport(),
+            connection.remote_address()
+        )
     }
 }
 
@@ -172,7 +177,7 @@ impl Client {
     pub fn builder(server: impl Into<String>) -> Builder {
         Builder {
             server: server.into(),
-            way: Way::Only(Transport::Quic),
+            way: TransportChoice::Only(Transport::Quic),
             trust: Trust::default(),
             state: None,
             token: None,
@@ -184,10 +189,11 @@ impl Client {
         Self::builder(server).connect().await
     }
 
-    fn start(dialled: connect::Dialled) -> Self {
-        let connect::Dialled { endpoint, link, tx, rx, reader, session, limits, begin } = dialled;
-        let shared = Arc::new(Shared {
-            link,
+    fn start(dialled: connect::Established) -> Self {
+        let connect::Established { endpoint, connection, tx, rx, reader, session, limits, begin } =
+            dialled;
+        let shared = Arc::new(SessionState {
+            connection,
             session,
             limits,
             begin,
@@ -205,19 +211,19 @@ impl Client {
         Self { handle: Arc::new(Handle { shared, endpoint }) }
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    fn shared(&self) -> &Arc<SessionState> {
         &self.handle.shared
     }
 
     /// How it is connected.
     pub fn transport(&self) -> Transport {
-        self.shared().link.transport()
+        self.shared().connection.transport()
     }
 
     /// The connection's smoothed round-trip time; none over WebSocket, where
     /// [`ping`](Self::ping) measures one.
     pub fn rtt(&self) -> Option<Duration> {
-        self.shared().link.rtt()
+        self.shared().connection.rtt()
     }
 
     /// Largest payload that the daemon takes, bytes.
@@ -226,7 +232,7 @@ impl Client {
     }
 
     /// Waits until the session has ended.
-    pub async fn closed(&self) -> Closed {
+    pub async fn closed(&self) -> SessionClosed {
         self.shared().ended().await;
         self.shared().why()
     }
@@ -235,12 +241,12 @@ impl Client {
     /// goodbye, and gives the daemon one second to receive it.
     pub async fn close(self) {
         self.shared().settled().await;
-        self.shared().link.close(crate::wire::Code::DONE, "");
+        self.shared().connection.close(crate::wire::Code::DONE, "");
         // A connection that is closed stays for three of its probe timeouts (RFC 9000, section
         // 10.2): over a path that stood still, minutes. The packet that closes it leaves at once.
         let gone = async {
             self.handle.endpoint.wait_idle().await;
-            self.shared().link.left().await;
+            self.shared().connection.left().await;
         };
         let _ = tokio::time::timeout(driver::LINGER, gone).await;
     }

@@ -2,7 +2,7 @@
 
 use super::driver::State;
 use super::upload::Large;
-use super::{Client, PublishError, Shared};
+use super::{Client, PublishError, SessionState};
 use crate::wire::realtime::Unacked;
 use crate::wire::{ClientFrame, Digest, LARGE, MAX_ALIASES, check_topic, encode_publish};
 use bytes::Bytes;
@@ -36,9 +36,9 @@ pub struct Receipt {
 }
 
 /// What whoever waits is told: a receipt, or, of what went in a datagram, only that it was accepted.
-pub(super) type Answer = Result<Option<Receipt>, PublishError>;
+pub(super) type PublishOutcome = Result<Option<Receipt>, PublishError>;
 
-pub(super) type Waiting = oneshot::Sender<Answer>;
+pub(super) type Waiting = oneshot::Sender<PublishOutcome>;
 
 struct Topic {
     name: Arc<str>,
@@ -63,7 +63,7 @@ pub(super) struct Outstanding {
 }
 
 impl Outstanding {
-    pub(super) fn settle(&mut self, alias: u32, number: u64, result: Answer) {
+    pub(super) fn settle(&mut self, alias: u32, number: u64, result: PublishOutcome) {
         self.unacked.settled(alias, number);
         let topic = self.by_alias.get_mut(alias as usize);
         if let Some(waiting) = topic.and_then(|topic| topic.waiting.remove(&number)) {
@@ -125,7 +125,7 @@ impl Outstanding {
 #[derive(Debug)]
 #[must_use = "a publication may be refused: the receipt tells"]
 pub struct PendingReceipt {
-    receipt: oneshot::Receiver<Answer>,
+    receipt: oneshot::Receiver<PublishOutcome>,
     client: Client,
 }
 
@@ -170,7 +170,7 @@ impl Client {
         topic: &str,
         payload: &Bytes,
         datagram: bool,
-    ) -> Result<oneshot::Receiver<Answer>, PublishError> {
+    ) -> Result<oneshot::Receiver<PublishOutcome>, PublishError> {
         check_topic(topic)?;
         let limit = self.shared().limits.payload;
         if payload.len() as u64 > limit {
@@ -195,7 +195,7 @@ impl Client {
     }
 }
 
-impl Shared {
+impl SessionState {
     // Numbers the publication and puts it on its way; false if that has to wait for receipts.
     fn begin(
         self: &Arc<Self>,
@@ -247,7 +247,7 @@ impl Shared {
             // The declaration, on the stream, where it does not get lost.
             self.publications.push(pieces);
             // At once, where nothing waits: a task less to wake.
-            if !self.link.try_send_datagram(std::slice::from_ref(&datagram)) {
+            if !self.connection.try_send_datagram(std::slice::from_ref(&datagram)) {
                 self.datagrams.push([datagram]);
             }
             self.resends.notify_one();

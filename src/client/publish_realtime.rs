@@ -1,8 +1,8 @@
 //! Publishing in datagrams: repeated early, acknowledged, and published again on the stream when
 //! that takes too long. The daemon accepts each number once, so nothing is counted twice.
 
-use super::publish::{Answer, Outstanding};
-use super::{Client, Closed, PublishError, Shared};
+use super::publish::{Outstanding, PublishOutcome};
+use super::{Client, PublishError, SessionClosed, SessionState};
 use crate::wire::realtime::{Congestion, Resend};
 use crate::wire::{ClientFrame, Encoded};
 use bytes::Bytes;
@@ -19,7 +19,7 @@ const RTT: Duration = Duration::from_millis(50);
 /// takes nothing back.
 #[derive(Debug)]
 pub struct Accepted {
-    answer: oneshot::Receiver<Answer>,
+    answer: oneshot::Receiver<PublishOutcome>,
     client: Client,
 }
 
@@ -51,13 +51,13 @@ impl Client {
     }
 }
 
-impl Shared {
+impl SessionState {
     pub(super) fn now(&self) -> u64 {
         self.begun.elapsed().as_micros() as u64
     }
 
     pub(super) fn rtt(&self) -> u64 {
-        self.link.rtt().unwrap_or(RTT).as_micros() as u64
+        self.connection.rtt().unwrap_or(RTT).as_micros() as u64
     }
 
     /// The datagram for a publication; none if it does not fit. With what was repeated last, if
@@ -68,7 +68,7 @@ impl Shared {
         (alias, publish): (u32, &Encoded),
         carried: Option<(u32, &Encoded)>,
     ) -> Option<Bytes> {
-        let size = self.link.datagram_size()?;
+        let size = self.connection.datagram_size()?;
         let mut datagram = Vec::with_capacity(size);
         for (alias, publish) in [(alias, publish)].into_iter().chain(carried) {
             let before = datagram.len();
@@ -87,7 +87,7 @@ impl Shared {
 }
 
 /// Sends again what was not acknowledged in time.
-pub(super) async fn resend(shared: &Arc<Shared>) -> Closed {
+pub(super) async fn resend(shared: &Arc<SessionState>) -> SessionClosed {
     let mut due = Vec::new();
     let mut congestion = Congestion::default();
     // What was repeated last, and when: it goes along with the next repeat, if the path is so long
@@ -109,7 +109,7 @@ pub(super) async fn resend(shared: &Arc<Shared>) -> Closed {
             () = shared.resends.notified() => continue,
         }
         let (now, rtt) = (shared.now(), shared.rtt());
-        let congested = congestion.sample(now, rtt) || shared.link.is_backed_up();
+        let congested = congestion.sample(now, rtt) || shared.connection.datagrams_blocked();
         let mut state = shared.lock();
         state.outstanding.unacked.poll(now, rtt, &mut due);
         for resend in due.drain(..) {

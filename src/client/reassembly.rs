@@ -1,23 +1,23 @@
 //! A large message, put together from its pieces. Nobody sees it before its end, and nothing
 //! remains of one that has none.
 
-use crate::message::{Known, Message};
+use crate::message::{CachedDigest, Message};
 use crate::wire::{CHUNK, Code, DaemonFrame, Digest};
 use bytes::Bytes;
 use std::sync::Arc;
 
 /// A message that is complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Whole {
+pub(super) struct CompleteMessage {
     pub(super) topic: u64,
     pub(super) sequence: u64,
     pub(super) count: u64,
     pub(super) stamp: u64,
     pub(super) payload: Bytes,
-    pub(super) known: Known,
+    pub(super) known: CachedDigest,
 }
 
-impl Whole {
+impl CompleteMessage {
     /// As the application gets it.
     pub(super) fn of(self, topic: Arc<str>, epoch: u64) -> Message {
         let Self { sequence, count, stamp, payload, known, .. } = self;
@@ -36,7 +36,7 @@ pub(super) enum Step {
     /// More of it has come.
     More,
     /// It is complete, and what its digest says.
-    Whole(Whole),
+    CompleteMessage(CompleteMessage),
     /// It will not be completed: its topic and sequence, and why.
     Aborted(u64, u64, Code),
 }
@@ -110,8 +110,15 @@ impl Assembly {
                 if Digest(*hasher.finalize().as_bytes()) != digest {
                     return Err("a message with another digest than it said");
                 }
-                let (payload, known) = (payload.into(), Known(Some(digest)));
-                Ok(Step::Whole(Whole { topic, sequence, count, stamp, payload, known }))
+                let (payload, known) = (payload.into(), CachedDigest(Some(digest)));
+                Ok(Step::CompleteMessage(CompleteMessage {
+                    topic,
+                    sequence,
+                    count,
+                    stamp,
+                    payload,
+                    known,
+                }))
             }
             DaemonFrame::Abort { code } => {
                 let open = self.open.take().ok_or("the end of no message")?;
@@ -164,7 +171,7 @@ mod tests {
                 prop_assert_eq!(take(&mut assembly, &DaemonFrame::For { request: 9 }), Ok(Step::Other));
                 rest = left;
             }
-            let Ok(Step::Whole(whole)) = take(&mut assembly, &end(&payload)) else {
+            let Ok(Step::CompleteMessage(whole)) = take(&mut assembly, &end(&payload)) else {
                 panic!("no whole");
             };
             prop_assert_eq!(whole.known.0, Some(Digest::of(&payload)));
@@ -221,7 +228,7 @@ mod tests {
         for frame in [begin(5), chunk(b"hello")] {
             take(&mut assembly, &frame).unwrap();
         }
-        assert!(matches!(take(&mut assembly, &end(b"hello")), Ok(Step::Whole(_))));
+        assert!(matches!(take(&mut assembly, &end(b"hello")), Ok(Step::CompleteMessage(_))));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use super::driver::State;
 use super::message_stream::{Arrived, Fault, Incoming, fault};
-use super::reassembly::Whole;
-use super::{Client, Closed, RequestError};
-use crate::message::{Known, Message};
+use super::reassembly::CompleteMessage;
+use super::{Client, RequestError, SessionClosed};
+use crate::message::{CachedDigest, Message};
 use crate::wire::{ClientFrame, Code, DaemonFrame, Digest, Refusal, TopEntry, Which, check_topic};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 /// What the daemon says.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum Reply {
     Subscribed(u64),
     Message(Message),
     Top(Vec<Ranking>),
@@ -20,7 +20,7 @@ pub(super) enum Answer {
 }
 
 /// An answer on its way; lost when the session is.
-pub(super) type Answering = oneshot::Receiver<Result<Answer, Refusal>>;
+pub(super) type Answering = oneshot::Receiver<Result<Reply, Refusal>>;
 
 /// A payload among the most counted of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub(super) async fn read_message(
     let mut told = None;
     while let Some(arrived) = incoming.next().await? {
         let whole = match arrived {
-            Arrived::Whole(whole) => whole,
+            Arrived::CompleteMessage(whole) => whole,
             Arrived::Begun(..) => continue,
             Arrived::Aborted(_, _, code) => return Ok(Some(Err(withdrawn(code)))),
             Arrived::Frame(frame) => match DaemonFrame::decode(&frame).map_err(fault)? {
@@ -68,8 +68,8 @@ pub(super) async fn read_message(
                     continue;
                 }
                 DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
-                    let (payload, known) = (frame.slice_ref(payload), Known::default());
-                    Whole { topic, sequence, count, stamp, payload, known }
+                    let (payload, known) = (frame.slice_ref(payload), CachedDigest::default());
+                    CompleteMessage { topic, sequence, count, stamp, payload, known }
                 }
                 other => return Err(fault(format!("unexpected: {other:?}"))),
             },
@@ -89,7 +89,7 @@ impl Client {
     pub(super) async fn ask_with(
         &self,
         encode: impl FnOnce(u32, &mut State, &mut Vec<u8>),
-    ) -> Result<Result<Answer, Refusal>, Closed> {
+    ) -> Result<Result<Reply, Refusal>, SessionClosed> {
         self.shared().control.room().await;
         self.begin_asking(encode)?.await.map_err(|_| self.shared().why())
     }
@@ -98,7 +98,7 @@ impl Client {
     pub(super) fn begin_asking(
         &self,
         encode: impl FnOnce(u32, &mut State, &mut Vec<u8>),
-    ) -> Result<Answering, Closed> {
+    ) -> Result<Answering, SessionClosed> {
         let shared = self.shared();
         let (question, answer) = oneshot::channel();
         let mut state = shared.lock();
@@ -121,7 +121,7 @@ impl Client {
             ClientFrame::Get { request, topic, which }.encode(out);
         });
         match asked.await?.map_err(RequestError::Refused)? {
-            Answer::Message(message) => Ok(message),
+            Reply::Message(message) => Ok(message),
             other => Err(RequestError::Protocol(format!("{other:?} to a get"))),
         }
     }
@@ -132,7 +132,7 @@ impl Client {
         let asked =
             self.ask_with(|request, _, out| ClientFrame::Top { request, topic, k }.encode(out));
         match asked.await?.map_err(RequestError::Refused)? {
-            Answer::Top(ranking) => Ok(ranking),
+            Reply::Top(ranking) => Ok(ranking),
             other => Err(RequestError::Protocol(format!("{other:?} to a top"))),
         }
     }
@@ -142,7 +142,7 @@ impl Client {
         let start = Instant::now();
         let asked = self.ask_with(|request, _, out| ClientFrame::Ping { request }.encode(out));
         match asked.await?.map_err(RequestError::Refused)? {
-            Answer::Pong => Ok(start.elapsed()),
+            Reply::Pong => Ok(start.elapsed()),
             other => Err(RequestError::Protocol(format!("{other:?} to a ping"))),
         }
     }

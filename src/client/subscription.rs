@@ -2,18 +2,18 @@
 //! here: who does not read makes the daemon's cursor fall behind, which costs nobody anything.
 //!
 //! Over WebSocket there are no streams that could hold back by themselves. There a subscription
-//! that is not read is [cut](crate::net::transport::connection::Link::cut), and asks again from where
+//! that is not read is [cut](crate::net::transport::connection::Connection::cut), and asks again from where
 //! it stands when what it had has been read: to whoever reads it there is no difference.
 
 use super::datagram_queue::Inbox;
 use super::driver::{Delivery, Route};
 use super::message_stream::{Arrived, Incoming};
 use super::progress::Place;
-use super::reassembly::Whole;
+use super::reassembly::CompleteMessage;
 use super::request::{Answer, Answering};
-use super::unordered::{DeliveryStats, Scattered};
+use super::unordered::{DeliveryStats, UnorderedReceiver};
 use super::{Client, SubscribeError};
-use crate::message::{Event, Gap, Known, Resumed, Start, SubscribeOptions};
+use crate::message::{CachedDigest, Event, Gap, Resumed, Start, SubscribeOptions};
 use crate::net::transport::Transport;
 use crate::wire::{
     self, ClientFrame, Code, DaemonFrame, Filter, FrameError, MAX_CONTROL_FRAME, Position, Refusal,
@@ -80,7 +80,7 @@ pub struct Subscription {
     topics: HashMap<u64, Topic>,
     ids: HashMap<Arc<str>, u64>,
     // What does not come in order.
-    scattered: Option<Scattered>,
+    scattered: Option<UnorderedReceiver>,
     ended: bool,
 }
 
@@ -118,7 +118,7 @@ impl Client {
             || self.transport() == Transport::WebTransport;
         let scattered = inbox.map(|inbox| {
             let request = standing.request;
-            Scattered::new(self.shared().clone(), request, inbox, repair, options.deadline)
+            UnorderedReceiver::new(self.shared().clone(), request, inbox, repair, options.deadline)
         });
         Ok(Subscription {
             standing,
@@ -204,15 +204,15 @@ impl Subscription {
         let marks = self.place.marks();
         let named = self.topics.values().filter(|topic| topic.is_named(marks));
         let mut topics: Vec<_> = named.map(Topic::place).collect();
-        topics.extend(self.scattered.iter().flat_map(Scattered::places));
+        topics.extend(self.scattered.iter().flat_map(UnorderedReceiver::places));
         let heard_of = !self.topics.is_empty()
-            || self.scattered.as_ref().is_some_and(Scattered::has_heard_of_topics);
+            || self.scattered.as_ref().is_some_and(UnorderedReceiver::has_heard_of_topics);
         (heard_of, topics)
     }
 
     /// What has come, and how; nothing where it comes in order, as it does over WebSocket.
     pub fn stats(&self) -> DeliveryStats {
-        self.scattered.as_ref().map(Scattered::stats).unwrap_or_default()
+        self.scattered.as_ref().map(UnorderedReceiver::stats).unwrap_or_default()
     }
 
     // Asks for what comes after what was read, as somebody would who comes back.
@@ -232,7 +232,7 @@ impl Subscription {
     }
 
     // What was begun and not completed has not been had: `next` stays where it is until the end.
-    fn message(&mut self, whole: Whole) -> Result<Option<Event>, SubscribeError> {
+    fn message(&mut self, whole: CompleteMessage) -> Result<Option<Event>, SubscribeError> {
         let topic = self.topics.get_mut(&whole.topic);
         let topic = topic.ok_or_else(|| protocol("a message of an unknown topic"))?;
         let sequence = whole.sequence;
@@ -262,8 +262,8 @@ impl Subscription {
                 Ok(None)
             }
             DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
-                let (payload, known) = (frame.slice_ref(payload), Known::default());
-                self.message(Whole { topic, sequence, count, stamp, payload, known })
+                let (payload, known) = (frame.slice_ref(payload), CachedDigest::default());
+                self.message(CompleteMessage { topic, sequence, count, stamp, payload, known })
             }
             DaemonFrame::Gap { topic, first, last, cause } => {
                 let topic = self.topics.get_mut(&topic);
@@ -311,7 +311,7 @@ impl Subscription {
                 Ok(Some(arrived)) => {
                     let event = match arrived {
                         Arrived::Frame(frame) => self.take(&frame)?,
-                        Arrived::Whole(whole) => self.message(whole)?,
+                        Arrived::CompleteMessage(whole) => self.message(whole)?,
                         // The gap follows.
                         Arrived::Begun(..) | Arrived::Aborted(..) => None,
                     };

@@ -6,9 +6,9 @@ use super::datagram_queue::Inbox;
 use super::driver::Delivery;
 use super::message_stream::{Arrived, Fault, Incoming};
 use super::progress::Place;
-use super::reassembly::Whole;
-use super::{Shared, SubscribeError};
-use crate::message::{Event, Gap, Known, Resumed};
+use super::reassembly::CompleteMessage;
+use super::{SessionState, SubscribeError};
+use crate::message::{CachedDigest, Event, Gap, Resumed};
 use crate::wire::realtime::{Arrival, Due, HOLES, Receiver};
 use crate::wire::{ClientFrame, DaemonFrame, GapCause, Refusal};
 use bytes::Bytes;
@@ -58,8 +58,8 @@ struct Named {
 type Reading = Pin<Box<dyn Future<Output = (Incoming, Result<Option<Arrived>, Fault>)> + Send>>;
 
 /// The receiving end.
-pub(super) struct Scattered {
-    shared: Arc<Shared>,
+pub(super) struct UnorderedReceiver {
+    shared: Arc<SessionState>,
     request: u32,
     receiver: Receiver,
     // By id.
@@ -87,9 +87,9 @@ fn read(mut incoming: Incoming) -> Reading {
     })
 }
 
-impl Scattered {
+impl UnorderedReceiver {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<SessionState>,
         request: u32,
         inbox: Arc<Inbox>,
         repair: bool,
@@ -266,7 +266,7 @@ impl Scattered {
         }
     }
 
-    fn message(&mut self, whole: Whole) {
+    fn message(&mut self, whole: CompleteMessage) {
         let (now, rtt) = (self.now(), self.shared.rtt());
         if self.receiver.message(now, rtt, whole.topic, whole.sequence) == Arrival::New
             && let Some(named) = self.names.get_mut(&whole.topic)
@@ -287,7 +287,7 @@ impl Scattered {
             Arrived::Frame(frame) => return self.take(&frame, false, place),
             Arrived::Begun(topic, sequence) => self.arriving.push((topic, sequence)),
             Arrived::Aborted(topic, sequence, _) => self.arrives_no_more((topic, sequence)),
-            Arrived::Whole(whole) => {
+            Arrived::CompleteMessage(whole) => {
                 self.arrives_no_more((whole.topic, whole.sequence));
                 self.runs_ahead(whole.topic, whole.sequence);
                 self.message(whole);
@@ -349,8 +349,8 @@ impl Scattered {
                 } else {
                     self.told(topic, sequence);
                 }
-                let (payload, known) = (frame.slice_ref(payload), Known::default());
-                self.message(Whole { topic, sequence, count, stamp, payload, known });
+                let (payload, known) = (frame.slice_ref(payload), CachedDigest::default());
+                self.message(CompleteMessage { topic, sequence, count, stamp, payload, known });
             }
             DaemonFrame::Gap { topic, first, last, cause } => {
                 self.told(topic, last);

@@ -1,9 +1,9 @@
 //! Large payloads on their way to the daemon: in chunks, which it relays as they come.
 
-use super::{Closed, Shared};
+use super::{SessionClosed, SessionState};
 use crate::net::error::WriteError;
 use crate::net::transport::Transport;
-use crate::net::transport::stream::Tx;
+use crate::net::transport::stream::SendStream;
 use crate::wire::{CHUNK, ClientFrame, Code, Digest, encode_chunk};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ pub(super) struct Large {
 
 /// Sends each on a stream of its own; on a shared channel, where one at a time may be under way,
 /// one after the other.
-pub(super) async fn write_large(shared: &Arc<Shared>) -> Closed {
-    let alone = shared.link.transport() == Transport::WebSocket;
+pub(super) async fn write_large(shared: &Arc<SessionState>) -> SessionClosed {
+    let alone = shared.connection.transport() == Transport::WebSocket;
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
@@ -48,8 +48,8 @@ pub(super) async fn write_large(shared: &Arc<Shared>) -> Closed {
 }
 
 // Whoever waits for the receipt is told by the driver, also when the session is gone.
-async fn send(shared: &Shared, large: Large) {
-    let Ok(mut tx) = shared.link.open_uni().await else {
+async fn send(shared: &SessionState, large: Large) {
+    let Ok(mut tx) = shared.connection.open_uni().await else {
         return;
     };
     // Small ones go first.
@@ -63,7 +63,11 @@ async fn send(shared: &Shared, large: Large) {
 }
 
 // Whether all of it was written.
-async fn write(shared: &Shared, large: &Large, tx: &mut Tx) -> Result<bool, WriteError> {
+async fn write(
+    shared: &SessionState,
+    large: &Large,
+    tx: &mut SendStream,
+) -> Result<bool, WriteError> {
     let Large { alias, ref name, number, stamp, ref payload, .. } = *large;
     let mut head = Vec::with_capacity(64 + name.len());
     ClientFrame::Topic { alias, name }.encode(&mut head);

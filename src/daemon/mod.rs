@@ -6,7 +6,7 @@ mod subscription;
 mod tests;
 
 use crate::access::origin::Origins;
-use crate::broker::Core;
+use crate::broker::Broker;
 use crate::broker::admission::{Admission, Places, stopped};
 use crate::engine::{Engine, Limits, Payload, Publication, Ranking, Receipt};
 use crate::http::listen::Listener;
@@ -140,16 +140,16 @@ impl Builder {
         let connections = Places::new(self.sessions, full);
         let mut listeners = vec![Listener::tls(tcp, identities.clone(), &connections)?];
         listeners.extend(plain.map(|plain| Listener::plain(plain, &connections)));
-        let core = Arc::new(Core::new(Engine::new(self.limits, new_run(), rand::random())));
+        let broker = Arc::new(Broker::new(Engine::new(self.limits, new_run(), rand::random())));
         let (stop, stopping) = watch::channel(false);
-        let admission = Admission::new(core.clone(), self.sessions, origins.clone(), stopping);
+        let admission = Admission::new(broker.clone(), self.sessions, origins.clone(), stopping);
         let facts = identities.clone();
         let facts = move || {
             let [current, next] = facts.hashes();
             CertificateFacts { pinning: true, current, next: Some(next) }
         };
-        let shared = http::Shared::new(
-            admission.core().clone(),
+        let shared = http::AppState::new(
+            admission.broker().clone(),
             origins,
             facts,
             local.port(),
@@ -159,7 +159,7 @@ impl Builder {
         let failing = stop.clone();
         let running = run(endpoint, serving, admission, identities.clone(), failing);
         let running = tokio::spawn(running);
-        Ok(Daemon { core, local, http, identities, stop, running })
+        Ok(Daemon { broker, local, http, identities, stop, running })
     }
 }
 
@@ -173,16 +173,16 @@ fn new_run() -> u64 {
 // Returns when every session has ended.
 async fn run(
     endpoint: endpoint::Endpoint,
-    (listeners, shared): (Vec<Listener>, http::Shared),
+    (listeners, shared): (Vec<Listener>, http::AppState),
     admission: Admission,
     identities: Arc<Identities>,
     stop_all: watch::Sender<bool>,
 ) {
     let mut serving = JoinSet::new();
-    let core = admission.core().clone();
+    let broker = admission.broker().clone();
     // Until this function returns.
     let mut turns = JoinSet::new();
-    turns.spawn(async move { core.take_turns().await });
+    turns.spawn(async move { broker.take_turns().await });
     let app = http::router(Arc::new(shared), http::websocket::routes(admission.clone()));
     for listener in listeners {
         serving.spawn(listener.run(app.clone(), admission.stop()));
@@ -205,7 +205,7 @@ async fn run(
     let udp = endpoint::run(endpoint, admission.clone());
     let served = async { tokio::join!(tcp, udp) };
     let failed = async {
-        admission.core().failed().await;
+        admission.broker().failed().await;
         tracing::error!("the engine panicked, which is a defect of the daemon: it stops");
         stop_all.send_replace(true);
         std::future::pending::<()>().await;
@@ -221,7 +221,7 @@ async fn run(
 /// for goodbyes; see [`shutdown`](Self::shutdown).
 #[derive(Debug)]
 pub struct Daemon {
-    core: Arc<Core>,
+    broker: Arc<Broker>,
     local: SocketAddr,
     http: Option<SocketAddr>,
     identities: Arc<Identities>,
@@ -229,7 +229,7 @@ pub struct Daemon {
     running: JoinHandle<()>,
 }
 
-impl std::fmt::Debug for Core {
+impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Core")
     }
@@ -279,7 +279,7 @@ impl Daemon {
 
     /// The limits as they are applied.
     pub fn limits(&self) -> Limits {
-        self.core.with(|engine| engine.limits())
+        self.broker.with(|engine| engine.limits())
     }
 
     /// Publishes from within the process. Every call counts.
@@ -297,7 +297,7 @@ impl Daemon {
         let payload = Payload::from(payload);
         let stamp = now();
         let publication = Publication { topic, payload: &payload, digest, stamp, origin: None };
-        self.core.with(|engine| engine.publish(stamp, &publication))
+        self.broker.with(|engine| engine.publish(stamp, &publication))
     }
 
     /// One message of a topic: the newest, or by sequence, or by its payload's digest. To ask for
@@ -315,7 +315,7 @@ impl Daemon {
     /// ```
     pub fn get(&self, topic: &str, which: Which) -> Result<Message, Refusal> {
         let found = self
-            .core
+            .broker
             .with(|engine| engine.get(topic, which).map(|message| subscription::taken(&message)));
         let (message, payload) = found?;
         Ok(Message { payload: payload.join(), ..message })
@@ -334,7 +334,7 @@ impl Daemon {
     /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn top(&self, topic: &str, k: usize) -> Result<Vec<Ranking>, Refusal> {
-        self.core.with(|engine| engine.top(topic, k))
+        self.broker.with(|engine| engine.top(topic, k))
     }
 
     /// Subscribes from within the process. Nothing is lost or reordered here, so that all modes of
@@ -352,15 +352,15 @@ impl Daemon {
             Delivery::Ordered | Delivery::Unordered => 0,
         };
         let (start, lag) = (options.start.to_wire(), options.lag);
-        let id = self.core.with(|engine| engine.subscribe(filter, &start, lag));
-        Ok(LocalSubscription::new(self.core.clone(), id, deadline))
+        let id = self.broker.with(|engine| engine.subscribe(filter, &start, lag));
+        Ok(LocalSubscription::new(self.broker.clone(), id, deadline))
     }
 
     /// Waits until the daemon stops by itself, because its engine has panicked: a defect. All
     /// sessions are told goodbye then; what calls the engine from here on, such as
     /// [`publish`](Self::publish), panics. Start another daemon, or end the process.
     pub async fn failed(&self) {
-        self.core.failed().await;
+        self.broker.failed().await;
     }
 
     /// Stops. The daemon tells its sessions goodbye and to reconnect, and gives them one second to

@@ -1,9 +1,9 @@
 //! A subscription from within the process.
 
-use crate::broker::Core;
+use crate::broker::Broker;
 use crate::broker::subscription::Subscription;
-use crate::engine::{Item, Large, MessageRef, Rope, SubscriptionId, Wanted};
-use crate::message::{Event, Gap, Known, Message};
+use crate::engine::{Item, LargePayloads, MessageRef, ReadOptions, Rope, SubscriptionId};
+use crate::message::{CachedDigest, Event, Gap, Message};
 use crate::net::now;
 use crate::wire::Refusal;
 use bytes::Bytes;
@@ -28,9 +28,9 @@ pub struct LocalSubscription {
 const BATCH: usize = 16 << 10;
 
 impl LocalSubscription {
-    pub(super) fn new(core: Arc<Core>, id: SubscriptionId, deadline: u64) -> Self {
+    pub(super) fn new(broker: Arc<Broker>, id: SubscriptionId, deadline: u64) -> Self {
         Self {
-            subscription: Subscription::new(core, id),
+            subscription: Subscription::new(broker, id),
             deadline,
             events: VecDeque::new(),
             ended: false,
@@ -57,10 +57,10 @@ impl Stream for LocalSubscription {
                 return Poll::Ready(None);
             }
             let Self { subscription, deadline, events, .. } = this;
-            let wanted = Wanted {
+            let wanted = ReadOptions {
                 accepted_since: if *deadline == 0 { 0 } else { now().saturating_sub(*deadline) },
                 // One that arrives is waited for, and others may overtake it.
-                large: Large::Whole,
+                large: LargePayloads::WhenComplete,
                 ..BATCH.into()
             };
             // For if this panics, which ends it.
@@ -104,7 +104,7 @@ pub(super) fn taken(message: &MessageRef<'_>) -> (Message, Taken) {
         count: message.count(),
         stamp: Some(message.stamp()).filter(|stamp| *stamp > 0),
         payload: Bytes::new(),
-        known: Known(Some(message.digest())),
+        known: CachedDigest(Some(message.digest())),
     };
     let whole = message.whole().map(|rope| Taken::Large(rope.clone()));
     (without, whole.unwrap_or_else(|| Taken::Small(message.payload())))

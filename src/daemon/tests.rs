@@ -61,11 +61,11 @@ async fn a_delivery_that_panics_ends_its_session_and_that_is_told() {
             let mut here = daemon.subscribe("a", &SubscribeOptions::default()).unwrap();
             let client = client(&daemon, transport).await;
             let subscription = client.subscribe("a", &SubscribeOptions::default()).await.unwrap();
-            strike(&daemon.core, what);
+            strike(&daemon.broker, what);
             is_told(client, subscription).await;
             // Nothing of it is left in the engine, and the others are served.
             within(async {
-                while daemon.core.with(|engine| engine.subscriptions()) > 1 {
+                while daemon.broker.with(|engine| engine.subscriptions()) > 1 {
                     tokio::task::yield_now().await;
                 }
             })
@@ -91,7 +91,7 @@ async fn events(daemon: &Daemon) -> TcpStream {
 async fn so_does_a_stream_of_events() {
     let daemon = daemon().await;
     let mut stream = events(&daemon).await;
-    strike(&daemon.core, "events");
+    strike(&daemon.broker, "events");
     daemon.publish("a", "x").unwrap();
     let mut rest = Vec::new();
     while !rest.ends_with(b"\r\n0\r\n\r\n") {
@@ -99,7 +99,7 @@ async fn so_does_a_stream_of_events() {
     }
     let rest = String::from_utf8(rest).unwrap();
     assert!(rest.contains("event: ended") && rest.contains("overloaded"), "{rest}");
-    assert_eq!(daemon.core.with(|engine| engine.subscriptions()), 0);
+    assert_eq!(daemon.broker.with(|engine| engine.subscriptions()), 0);
 }
 
 // It was called on as if nothing had been, whatever state it was in.
@@ -114,7 +114,7 @@ async fn an_engine_that_panics_is_not_called_again_and_the_daemon_stops_and_says
     }
     let mut here = daemon.subscribe("a", &SubscribeOptions::default()).unwrap();
     let mut stream = events(&daemon).await;
-    let fail = || daemon.core.with(|_| panic!("half-way, by a test"));
+    let fail = || daemon.broker.with(|_| panic!("half-way, by a test"));
     catch_unwind(AssertUnwindSafe(fail)).unwrap_err();
     // Found by whoever calls it next.
     catch_unwind(AssertUnwindSafe(|| daemon.publish("a", "x"))).unwrap_err();

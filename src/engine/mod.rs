@@ -58,28 +58,28 @@ mod tests;
 pub use budget::{Budget, Charge};
 pub use limits::Limits;
 pub use payload::Payload;
-pub use publish::upload::{Begun, Failed, Opening, Upload};
+pub use publish::upload::{BeginOutcome, UploadError, UploadId, UploadRequest};
 pub use publish::{Publication, Receipt};
 pub use query::Ranking;
 pub use rope::Rope;
 pub use session::Session;
-pub use session::action::{Action, Answer};
+pub use session::action::{Action, GetReply};
 pub use session::frames::{Channel, Hashing, Prepared, Publishing, Subscribing, encode_item};
-pub use session::upload::Intake;
+pub use session::upload::IncomingUpload;
 #[cfg(feature = "daemon")]
 pub(crate) use session::upload::no_room;
 pub use subscribe::item::{Item, MessageRef};
 pub use subscribe::progress::Overtaken;
 pub use subscribe::repair::Repaired;
-pub use subscribe::replay::{Large, Wanted};
+pub use subscribe::replay::{LargePayloads, ReadOptions};
 pub use subscribe::start::Beginning;
 pub use subscribe::table::SubscriptionId;
-pub use topic::idempotency_keys::Keys;
-pub use topic::log::Origin;
+pub use topic::idempotency_keys::IdempotencyKeys;
+pub use topic::log::PublicationId;
 
 use foldhash::fast::RandomState;
 use lru::LruCache;
-use memory::evicted_counts::Ledger;
+use memory::evicted_counts::EvictedCounts;
 use memory::fair_share::Shares;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -87,7 +87,7 @@ use std::{
     sync::Arc,
 };
 use subscribe::discover::{PORTIONS, Portions};
-use subscribe::filter_tree::Filters;
+use subscribe::filter_tree::FilterIndex;
 use subscribe::forgotten::Forgotten;
 use subscribe::stir::Stir;
 use subscribe::table::Subscriptions;
@@ -126,11 +126,11 @@ pub struct Engine {
     dying: VecDeque<Box<Topic>>,
     next_topic: u64,
     shares: Shares,
-    ledger: Ledger,
+    evicted_counts: EvictedCounts,
     // Cost of all topics; and what peers make the daemon hold beside them.
     bytes: usize,
     budget: Budget,
-    filters: Filters,
+    filters: FilterIndex,
     subscriptions: Subscriptions,
     // Whom to wake still, oldest first.
     stirs: VecDeque<Stir>,
@@ -176,10 +176,10 @@ impl Engine {
             dying: VecDeque::new(),
             next_topic: 1,
             shares: Shares::default(),
-            ledger: Ledger::new(limits.counts()),
+            evicted_counts: EvictedCounts::new(limits.counts()),
             bytes: 0,
             budget: Budget::new(limits.held()),
-            filters: Filters::default(),
+            filters: FilterIndex::default(),
             subscriptions: Subscriptions::default(),
             stirs: VecDeque::new(),
             next_session: 1,
@@ -213,8 +213,8 @@ impl Engine {
     /// Makes the origins of publications under keys: text that a publisher chooses for one
     /// publication, so that a repetition is recognised. A topic remembers as many keys as
     /// [producers](Limits::producers), apart from these, each with its receipt.
-    pub fn keys(&self) -> Keys {
-        Keys::new(self.secret)
+    pub fn keys(&self) -> IdempotencyKeys {
+        IdempotencyKeys::new(self.secret)
     }
 
     /// Begins to measure the work that is done.

@@ -2,8 +2,8 @@
 
 use super::large::{self, Evicted};
 use super::problem::Problem;
-use super::{Shared, answer_budget, assets, body, path, upload};
-use crate::engine::{Opening, Payload, Publication, Ranking, Receipt};
+use super::{AppState, answer_budget, assets, body, path, upload};
+use crate::engine::{Payload, Publication, Ranking, Receipt, UploadRequest};
 use crate::json::payload_field;
 use crate::net::now;
 use crate::wire::{Code, Digest, LARGE, Which, check_topic};
@@ -28,7 +28,7 @@ const MAX_KEY: usize = 255;
 /// `POST /v1/topics/{topic}`. The status is 200 and not 201 since nothing is promised to stay: a
 /// message lives as long as the cache has room; and a repeated key gets what the first one got.
 pub(super) async fn publish(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     shared.stopping()?;
@@ -42,7 +42,7 @@ pub(super) async fn publish(
     let origin = key(&head.headers)?.map(|key| shared.keys.origin(key));
     let length = body.size_hint().exact().filter(|length| *length > LARGE as u64);
     let (receipt, digest, size) = if let Some(size) = length {
-        let opening = Opening { topic: &topic, size, stamp, origin };
+        let opening = UploadRequest { topic: &topic, size, stamp, origin };
         let (receipt, digest) = upload::publish(&shared, body, &opening).await?;
         (receipt, digest, size)
     } else {
@@ -50,7 +50,7 @@ pub(super) async fn publish(
         let digest = Digest::of(&payload);
         let payload = Payload::from(payload);
         let publication = Publication { topic: &topic, payload: &payload, digest, stamp, origin };
-        let receipt = shared.core.with(|engine| engine.publish(now(), &publication))?;
+        let receipt = shared.broker.with(|engine| engine.publish(now(), &publication))?;
         (receipt, digest, payload.len() as u64)
     };
     if receipt.digest != digest {
@@ -156,7 +156,7 @@ struct TopParameters {
 
 /// `GET /v1/topics/{topic}` and `GET /v1/topics/{topic}/top`.
 pub(super) async fn get_or_top(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -169,7 +169,7 @@ pub(super) async fn get_or_top(
 }
 
 fn get(
-    shared: &Shared,
+    shared: &AppState,
     topic: &str,
     parameters: GetParameters,
     asked: &HeaderMap,
@@ -183,7 +183,7 @@ fn get(
         }
         _ => return Err(Problem::bad_request("either a sequence or a digest, not both")),
     };
-    let (digest, payload, numbers) = shared.core.with(|engine| {
+    let (digest, payload, numbers) = shared.broker.with(|engine| {
         engine.get(topic, which).map(|found| {
             let stamp = Some(found.stamp()).filter(|stamp| *stamp > 0);
             let numbers = [
@@ -236,7 +236,7 @@ enum Found {
 }
 
 impl Found {
-    fn body(self, shared: &Shared) -> Result<Body, Problem> {
+    fn body(self, shared: &AppState) -> Result<Body, Problem> {
         match self {
             Self::Small(payload) => {
                 // It may leave the cache before its client has read it.
@@ -244,7 +244,7 @@ impl Found {
                 Ok(Body::from(answer_budget::charged(payload, charge)))
             }
             Self::Large { topic, sequence, size } => {
-                let batches = large::Batches::begin(&shared.core, topic, sequence);
+                let batches = large::Batches::begin(&shared.broker, topic, sequence);
                 let batches =
                     batches.map_err(|_| Problem::of(Code::EVICTED, Evicted.to_string()))?;
                 Ok(large::body(batches, &shared.budget, size))
@@ -253,12 +253,12 @@ impl Found {
     }
 }
 
-fn top(shared: &Shared, topic: &str, parameters: &TopParameters) -> Result<Response, Problem> {
+fn top(shared: &AppState, topic: &str, parameters: &TopParameters) -> Result<Response, Problem> {
     let k = parameters.k.unwrap_or(10);
     if k > 100 {
         return Err(Problem::bad_request("k is 100 at most"));
     }
-    let ranking = shared.core.with(|engine| engine.top(topic, k))?;
+    let ranking = shared.broker.with(|engine| engine.top(topic, k))?;
     let top: Vec<_> = ranking.iter().map(ranked).collect();
     let kind = [(header::CACHE_CONTROL, "no-store")];
     Ok((kind, Json(json!({ "topic": topic, "top": top }))).into_response())

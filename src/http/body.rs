@@ -2,7 +2,7 @@
 //! in a way that lets its sender read why.
 
 use super::small::Small;
-use super::{Problem, Shared};
+use super::{AppState, Problem};
 use crate::broker::pace::{PACE, Pace};
 use crate::wire::{Code, LARGE};
 use axum::body::{Body, HttpBody};
@@ -20,7 +20,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Reads a payload. Up to 64 KiB of it need no share of the budget for large ones: what has come of
 /// all such is bounded by [`Small`].
-pub(super) async fn read(shared: &Shared, mut body: Body) -> Result<Bytes, Problem> {
+pub(super) async fn read(shared: &AppState, mut body: Body) -> Result<Bytes, Problem> {
     let length = body.size_hint().exact();
     if length.is_some_and(|length| length > shared.payload as u64) {
         return Err(too_large(shared.payload));
@@ -110,12 +110,12 @@ pub(super) async fn next(
 ///
 /// To answer while a body is still coming is to break it off: over HTTP/1.1 the connection is
 /// reset, over HTTP/2 the stream, and either may take the answer with it (RFC 9112, section 9.6).
-pub(super) struct Lent {
+pub(super) struct ReturnableBody {
     body: Body,
     back: Option<oneshot::Sender<Body>>,
 }
 
-impl Lent {
+impl ReturnableBody {
     /// Lends a body, if there is one.
     pub(super) fn lend(body: Body) -> (Body, Option<oneshot::Receiver<Body>>) {
         if body.is_end_stream() {
@@ -126,7 +126,7 @@ impl Lent {
     }
 }
 
-impl HttpBody for Lent {
+impl HttpBody for ReturnableBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -146,7 +146,7 @@ impl HttpBody for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for ReturnableBody {
     fn drop(&mut self) {
         if let Some(back) = self.back.take() {
             let _ = back.send(std::mem::take(&mut self.body));
@@ -155,7 +155,7 @@ impl Drop for Lent {
 }
 
 /// Drops what has come back of a lent body: for a while, and up to twice a largest payload.
-pub(super) async fn drain(shared: &Shared, returned: Option<oneshot::Receiver<Body>>) {
+pub(super) async fn drain(shared: &AppState, returned: Option<oneshot::Receiver<Body>>) {
     let Some(Ok(mut body)) = returned.map(|mut returned| returned.try_recv()) else {
         return;
     };

@@ -8,7 +8,7 @@ use super::event_id::{self, EventId};
 use super::large::{Evicted, LargeText};
 use super::problem::Problem;
 use super::sent::{Sent, Unsent};
-use super::{Shared, answer_budget, api, path};
+use super::{AppState, answer_budget, api, path};
 use crate::broker::failure;
 use crate::broker::subscription::Subscription;
 use crate::engine::{Charge, Engine, Item, MessageRef};
@@ -61,7 +61,7 @@ struct Parameters {
 
 /// `GET /v1/events/{filter}`.
 pub(super) async fn subscribe(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -86,7 +86,7 @@ pub(super) async fn subscribe(
         ));
     };
     if let Some(last) = &mut last {
-        let (run, position) = shared.core.with(|engine| (engine.run(), engine.position()));
+        let (run, position) = shared.broker.with(|engine| (engine.run(), engine.position()));
         if last.since.run == run {
             // Nobody has had what is still to come.
             last.since.position = last.since.position.min(position);
@@ -96,7 +96,7 @@ pub(super) async fn subscribe(
         }
     }
     let named = last.iter().flat_map(|last| &last.overtaken).filter_map(|(id, next)| {
-        let (topic, epoch) = shared.core.with(|engine| engine.topic_of(*id))?;
+        let (topic, epoch) = shared.broker.with(|engine| engine.topic_of(*id))?;
         Some((topic, epoch, *next))
     });
     let named: Vec<_> = named.collect();
@@ -108,7 +108,7 @@ pub(super) async fn subscribe(
     let stream = stream::unfold(Some(events), |events| async {
         let mut events = events?;
         let shared = events.shared.clone();
-        let next = failure::seam(&shared.core, "events", events.next());
+        let next = failure::seam(&shared.broker, "events", events.next());
         match AssertUnwindSafe(next).catch_unwind().await {
             Ok(None) => None,
             Ok(Some(Ok(text))) => Some((Ok(text), Some(events))),
@@ -224,7 +224,7 @@ enum Open {
 }
 
 struct Events {
-    shared: Arc<Shared>,
+    shared: Arc<AppState>,
     subscription: Subscription,
     stop: watch::Receiver<bool>,
     inbox: Inbox,
@@ -298,7 +298,7 @@ impl Inbox {
 
 impl Events {
     fn begin(
-        shared: Arc<Shared>,
+        shared: Arc<AppState>,
         permit: OwnedSemaphorePermit,
         room: Charge,
         filter: &Filter,
@@ -324,7 +324,7 @@ impl Events {
             });
             (id, topic, read, had_all, since)
         };
-        let (id, topic, read, had_all, since) = shared.core.with(begin);
+        let (id, topic, read, had_all, since) = shared.broker.with(begin);
         let mut here = EventId { since, topic, overtaken: Vec::new() };
         if !had_all {
             // It has come no further than the last time, until it has sent something.
@@ -335,7 +335,7 @@ impl Events {
         let charge = inbox.settle(room);
         let mut events = Self {
             stop: shared.stop.clone(),
-            subscription: Subscription::new(shared.core.clone(), id),
+            subscription: Subscription::new(shared.broker.clone(), id),
             shared,
             inbox,
             open: None,
@@ -442,9 +442,9 @@ impl Events {
     fn look_behind(&mut self) {
         if !self.exact {
             let (id, highest) = (self.subscription.id(), self.inbox.highest);
-            let core = &self.shared.core;
+            let broker = &self.shared.broker;
             let (reached, behind) =
-                core.with(|engine| (engine.reached(id), engine.overtaken(id, highest)));
+                broker.with(|engine| (engine.reached(id), engine.overtaken(id, highest)));
             self.sent.read(reached, behind, self.inbox.read.iter().map(Read::unsent));
         }
     }
@@ -455,7 +455,7 @@ impl Events {
         let Self { shared, subscription, inbox, .. } = self;
         let mut out = b": keep-alive\n".to_vec();
         if let Some(room) = shared.budget.take(ROUND.min(shared.budget.most())) {
-            let (read, position) = shared.core.with(|engine| {
+            let (read, position) = shared.broker.with(|engine| {
                 let id = subscription.id();
                 let read = engine.read(id, BATCH, &mut |item| inbox.take(&item));
                 (read, if exact { engine.had(id) } else { engine.reached(id) })
@@ -506,8 +506,8 @@ impl Events {
                 Open::Small(message.head().write(out, payload.clone()))
             }
             Content::Large { topic, size } => {
-                let core = &self.shared.core;
-                match LargeText::begin(core, *topic, message.sequence, *size).await {
+                let broker = &self.shared.broker;
+                match LargeText::begin(broker, *topic, message.sequence, *size).await {
                     Ok(large) => {
                         out.extend_from_slice(b"event: message\ndata: ");
                         message.head().begin(out, *size, large.is_text());

@@ -2,7 +2,7 @@
 //! What the cache gives up meanwhile breaks off.
 
 use super::answer_budget;
-use crate::broker::Core;
+use crate::broker::Broker;
 use crate::broker::subscription::Subscription;
 use crate::engine::{Budget, Item};
 use crate::json::Payload;
@@ -33,8 +33,8 @@ pub(super) struct Evicted;
 
 impl Batches {
     /// Begins; or says why the message will not come.
-    pub(super) fn begin(core: &Arc<Core>, topic: u64, sequence: u64) -> Result<Self, GapCause> {
-        Subscription::follow(core, topic, sequence).map(Self)
+    pub(super) fn begin(broker: &Arc<Broker>, topic: u64, sequence: u64) -> Result<Self, GapCause> {
+        Subscription::follow(broker, topic, sequence).map(Self)
     }
 
     /// The next batch; none at the end.
@@ -75,12 +75,12 @@ pub(super) struct LargeText {
 impl LargeText {
     /// Reads all of it once, to see what it is. Says why it will not come, if it will not.
     pub(super) async fn begin(
-        core: &Arc<Core>,
+        broker: &Arc<Broker>,
         topic: u64,
         sequence: u64,
         size: usize,
     ) -> Result<Self, GapCause> {
-        let mut batches = Batches::begin(core, topic, sequence)?;
+        let mut batches = Batches::begin(broker, topic, sequence)?;
         let (mut text, mut rest) = (true, Vec::new());
         while text && let Some(chunks) = batches.next().await.map_err(|_| GapCause::Evicted)? {
             for chunk in chunks {
@@ -91,7 +91,7 @@ impl LargeText {
             }
         }
         let text = text && rest.is_empty();
-        let batches = Batches::begin(core, topic, sequence)?;
+        let batches = Batches::begin(broker, topic, sequence)?;
         let part = Payload::part(Bytes::new(), text, size == 0);
         Ok(Self { batches, text, part, rest: Vec::new(), left: size })
     }

@@ -39,9 +39,9 @@ mod tests;
 pub(crate) use problem::Problem;
 
 use crate::access::origin::{Origins, RequestOrigin};
-use crate::broker::Core;
+use crate::broker::Broker;
 use crate::broker::pace;
-use crate::engine::{Budget, Charge, Keys};
+use crate::engine::{Budget, Charge, IdempotencyKeys};
 use crate::tls::CertificateHash;
 use crate::wire::Code;
 use axum::body::Body;
@@ -92,14 +92,14 @@ pub(crate) struct CertificateFacts {
 }
 
 /// What every request needs.
-pub(crate) struct Shared {
-    core: Arc<Core>,
+pub(crate) struct AppState {
+    broker: Arc<Broker>,
     origins: Origins,
     certificate: Box<dyn Fn() -> CertificateFacts + Send + Sync>,
     // Of WebTransport, UDP.
     port: u16,
     stop: watch::Receiver<bool>,
-    keys: Keys,
+    keys: IdempotencyKeys,
     // Largest payload, bytes.
     payload: usize,
     // For what peers make the daemon hold.
@@ -121,19 +121,19 @@ pub(crate) struct Shared {
     keep_alive: Duration,
 }
 
-impl Shared {
+impl AppState {
     /// `port` is the UDP port of WebTransport. Streams of events end when `stop` says true.
     pub(crate) fn new(
-        core: Arc<Core>,
+        broker: Arc<Broker>,
         origins: Origins,
         certificate: impl Fn() -> CertificateFacts + Send + Sync + 'static,
         port: u16,
         stop: watch::Receiver<bool>,
     ) -> Self {
         let (limits, keys, budget) =
-            core.with(|engine| (engine.limits(), engine.keys(), engine.budget().clone()));
+            broker.with(|engine| (engine.limits(), engine.keys(), engine.budget().clone()));
         Self {
-            core,
+            broker,
             origins,
             certificate: Box::new(certificate),
             port,
@@ -165,7 +165,7 @@ impl Shared {
 
 /// All routes, and `others` under the same rules of hosts and origins. The listener is to provide
 /// `ConnectInfo<SocketAddr>`.
-pub(crate) fn router(shared: Arc<Shared>, others: Router<Arc<Shared>>) -> Router {
+pub(crate) fn router(shared: Arc<AppState>, others: Router<Arc<AppState>>) -> Router {
     Router::new()
         .route("/v1/topics/{*topic}", get(api::get_or_top).post(api::publish))
         .route("/v1/events/{*filter}", get(events::subscribe))
@@ -183,7 +183,7 @@ async fn method_not_allowed(method: Method) -> Problem {
     problem::method_not_allowed(&method)
 }
 
-async fn certificate(State(shared): State<Arc<Shared>>) -> Response {
+async fn certificate(State(shared): State<Arc<AppState>>) -> Response {
     let CertificateFacts { pinning, current, next } = (shared.certificate)();
     let facts = json!({
         "pinning": pinning,
@@ -204,7 +204,7 @@ fn is_public(path: &str) -> bool {
 
 // Hosts, origins, preflights, and the headers that every answer has.
 async fn guard(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     request: Request,
     next: middleware::Next,
 ) -> Response {
@@ -250,14 +250,14 @@ fn check_origin<'a>(
 
 // Everything is answered once its body has come, or no more of it is to be waited for.
 async fn lend(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     request: Request,
     next: middleware::Next,
 ) -> Response {
     // A client that asks first is told before it sends.
     let asks = request.headers().contains_key(header::EXPECT);
     let (head, body) = request.into_parts();
-    let (body, returned) = body::Lent::lend(body);
+    let (body, returned) = body::ReturnableBody::lend(body);
     let response = next.run(Request::from_parts(head, body)).await;
     // One that stands still has been waited for already.
     if !asks && response.status() != StatusCode::REQUEST_TIMEOUT {
@@ -268,7 +268,7 @@ async fn lend(
 
 // Every request has room, and its answer is given to the transport a piece at a time.
 async fn hold(
-    State(shared): State<Arc<Shared>>,
+    State(shared): State<Arc<AppState>>,
     request: Request,
     next: middleware::Next,
 ) -> Response {
@@ -288,7 +288,7 @@ async fn hold(
         next.run(request).await
     };
     holds.answer = response.extensions_mut().remove::<Arc<Charge>>();
-    response.map(|body| Body::new(reader::Held::new(body, holds)))
+    response.map(|body| Body::new(reader::Permitted::new(body, holds)))
 }
 
 fn finish(mut response: Response, allowed: Option<HeaderValue>) -> Response {

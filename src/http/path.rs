@@ -8,7 +8,7 @@ use axum::http::Uri;
 
 /// What the path asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Named {
+pub(super) struct TopicPath {
     pub(super) name: String,
     // Whether a last segment of its own, `top`, follows the name.
     pub(super) top: bool,
@@ -16,13 +16,13 @@ pub(super) struct Named {
 
 /// The topic of a path below `/v1/topics/`. `top` after a slash that is not escaped is the
 /// operation if `operations` says that there are any; else it belongs to the name.
-pub(super) fn topic(uri: &Uri, operations: bool) -> Result<Named, Problem> {
+pub(super) fn topic(uri: &Uri, operations: bool) -> Result<TopicPath, Problem> {
     let raw = uri.path().strip_prefix("/v1/topics/").unwrap_or_default();
     let (raw, top) = match raw.strip_suffix("/top") {
         Some(before) if operations => (before, true),
         _ => (raw, false),
     };
-    Ok(Named { name: decode(raw, Code::BAD_TOPIC)?, top })
+    Ok(TopicPath { name: decode(raw, Code::BAD_TOPIC)?, top })
 }
 
 /// The filter of a path below `/v1/events/`.
@@ -59,7 +59,7 @@ fn decode(raw: &str, code: Code) -> Result<String, Problem> {
 mod tests {
     use super::*;
 
-    fn named(path: &str, operations: bool) -> Result<Named, Problem> {
+    fn named(path: &str, operations: bool) -> Result<TopicPath, Problem> {
         topic(&path.parse().unwrap(), operations)
     }
 
@@ -80,11 +80,11 @@ mod tests {
             ("a//b", "a//b", false),
         ];
         for (path, name, top) in table {
-            let expected = Named { name: name.to_owned(), top };
+            let expected = TopicPath { name: name.to_owned(), top };
             assert_eq!(named(&format!("/v1/topics/{path}"), true), Ok(expected), "{path}");
         }
         let posted = named("/v1/topics/demo/top", false).unwrap();
-        assert_eq!(posted, Named { name: "demo/top".to_owned(), top: false });
+        assert_eq!(posted, TopicPath { name: "demo/top".to_owned(), top: false });
     }
 
     #[test]

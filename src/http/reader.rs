@@ -174,13 +174,13 @@ pub(super) struct Holds {
 }
 
 /// The body of an answer, given to the transport a piece at a time.
-pub(super) struct Held {
+pub(super) struct Permitted {
     body: Body,
     reader: Arc<Reader>,
     holds: Arc<Holds>,
 }
 
-impl Held {
+impl Permitted {
     pub(super) fn new(body: Body, holds: Holds) -> Self {
         let reader = READER.try_with(Clone::clone).unwrap_or_else(|_| Arc::new(Reader::new()));
         reader.set_ready(true);
@@ -188,7 +188,7 @@ impl Held {
     }
 }
 
-impl HttpBody for Held {
+impl HttpBody for Permitted {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -222,7 +222,7 @@ impl HttpBody for Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Permitted {
     fn drop(&mut self) {
         self.reader.set_ready(false);
     }

@@ -1,10 +1,10 @@
 //! Large payloads over HTTP: published while they arrive.
 
 use super::body::{next, overloaded, timed_out};
-use super::{Problem, Shared};
+use super::{AppState, Problem};
 use crate::broker::pace::Pace;
 use crate::broker::upload::Upload;
-use crate::engine::{Begun, Failed, Opening, Receipt};
+use crate::engine::{BeginOutcome, Receipt, UploadError, UploadRequest};
 use crate::net::now;
 use crate::wire::{CHUNK, Code, Digest, Refusal};
 use axum::body::Body;
@@ -14,13 +14,13 @@ use tokio::time::Instant;
 /// Publishes a payload of a known length while it arrives. Gives its digest too: of one that was
 /// accepted before under the same key, it may be another than the receipt's.
 pub(super) async fn publish(
-    shared: &Shared,
+    shared: &AppState,
     mut body: Body,
-    opening: &Opening<'_>,
+    opening: &UploadRequest<'_>,
 ) -> Result<(Receipt, Digest), Problem> {
-    let (upload, before) = match shared.core.with(|engine| engine.begin(now(), opening))? {
-        Begun::Arriving(id) => (Some(Upload::new(&shared.core, id)), None),
-        Begun::Duplicate(receipt) => (None, Some(receipt)),
+    let (upload, before) = match shared.broker.with(|engine| engine.begin(now(), opening))? {
+        BeginOutcome::Arriving(id) => (Some(Upload::new(&shared.broker, id)), None),
+        BeginOutcome::Duplicate(receipt) => (None, Some(receipt)),
     };
     let mut pace = Pace::new(Instant::now(), shared.patience);
     let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
@@ -46,15 +46,15 @@ pub(super) async fn publish(
     let receipt = match (upload, before) {
         (_, Some(receipt)) => receipt,
         (Some(upload), None) => upload.end(now(), digest).map_err(failed)?,
-        (None, None) => return Err(failed(Failed::Superseded)),
+        (None, None) => return Err(failed(UploadError::Superseded)),
     };
     Ok((receipt, digest))
 }
 
-fn failed(failed: Failed) -> Problem {
+fn failed(failed: UploadError) -> Problem {
     match failed {
-        Failed::Refused(refusal) => refusal.into(),
+        UploadError::Refused(refusal) => refusal.into(),
         // Only producers with numbers do that.
-        Failed::Superseded => Refusal::new(Code::OVERLOADED, "begun again meanwhile").into(),
+        UploadError::Superseded => Refusal::new(Code::OVERLOADED, "begun again meanwhile").into(),
     }
 }

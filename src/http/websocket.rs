@@ -1,8 +1,8 @@
 //! The upgrade to WebSocket (RFC 6455): from there on it is a session like any other.
 
-use super::{Problem, Shared};
+use super::{AppState, Problem};
 use crate::broker::admission::Admission;
-use crate::net::transport::connection::Link;
+use crate::net::transport::connection::Connection;
 use crate::net::{session, websocket};
 use crate::wire::{Code, PATH};
 use axum::Extension;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// The route of sessions. Hosts and origins are checked before it.
-pub(crate) fn routes(admission: Admission) -> Router<Arc<Shared>> {
+pub(crate) fn routes(admission: Admission) -> Router<Arc<AppState>> {
     // The connection is asked for before axum takes it: axum would read whole messages of it.
     let upgrade =
         move |ConnectInfo(remote): ConnectInfo<SocketAddr>,
@@ -56,14 +56,14 @@ fn accept(
     let permit = admission.admit().ok_or_else(|| {
         Problem::of(Code::OVERLOADED, "no more sessions (limits.sessions): try again later")
     })?;
-    let payload = admission.core().with(|engine| engine.limits().payload);
+    let payload = admission.broker().with(|engine| engine.limits().payload);
     let admission = admission.clone();
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
     tokio::spawn(async move {
         match connection.await {
             Ok(io) => {
                 let io = Box::new(TokioIo::new(io));
-                let link = Link::WebSocket(websocket::served(io, remote, payload).await);
+                let link = Connection::WebSocket(websocket::served(io, remote, payload).await);
                 session::serve(&admission, link, permit).await;
             }
             Err(error) => tracing::debug!(%error, "no upgrade"),

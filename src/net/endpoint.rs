@@ -8,7 +8,7 @@ use super::quic::settings;
 use super::session;
 use crate::access::origin::RequestOrigin;
 use crate::broker::admission::{Admission, SessionPermit, stopped};
-use crate::net::transport::connection::Link;
+use crate::net::transport::connection::Connection;
 use crate::tls;
 use crate::tls::identity::Identities;
 use crate::wire::{ALPN, Code, PATH};
@@ -142,7 +142,7 @@ async fn greet(
     };
     drop(handshake);
     match established {
-        Ok(Ok(link)) => session::serve(&admission, link, permit).await,
+        Ok(Ok(connection)) => session::serve(&admission, connection, permit).await,
         Ok(Err(reason)) => tracing::debug!(reason, "handshake"),
         Err(_) => tracing::debug!("a handshake took too long"),
     }
@@ -151,11 +151,11 @@ async fn greet(
 async fn establish(
     mut connecting: quinn::Connecting,
     admission: &Admission,
-) -> Result<Link, String> {
+) -> Result<Connection, String> {
     let data = connecting.handshake_data().await.map_err(|error| error.to_string())?;
     let protocol = data.downcast::<HandshakeData>().ok().and_then(|data| data.protocol);
     if protocol.as_deref() == Some(ALPN) {
-        return connecting.await.map(Link::Quic).map_err(|error| error.to_string());
+        return connecting.await.map(Connection::Quic).map_err(|error| error.to_string());
     }
     // rustls has already refused everything but h3.
     let request = IncomingSessionFuture::with_quic_connecting(connecting);
@@ -172,7 +172,8 @@ async fn establish(
         request.forbidden().await;
         return Err(refusal.to_string());
     }
-    let link = request.accept().await.map(Link::WebTransport).map_err(|error| error.to_string())?;
-    link.allow_streams();
-    Ok(link)
+    let connection =
+        request.accept().await.map(Connection::WebTransport).map_err(|error| error.to_string())?;
+    connection.raise_stream_limit();
+    Ok(connection)
 }

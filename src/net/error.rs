@@ -4,14 +4,14 @@ use crate::wire::{Code, Refusal};
 
 /// The session's connection is gone.
 #[derive(Debug, Clone)]
-pub(crate) struct Gone {
+pub(crate) struct ConnectionLost {
     /// The code that the peer closed with, if it did.
     pub(crate) code: Option<Code>,
     /// In words.
     pub(crate) reason: String,
 }
 
-impl From<quinn::ConnectionError> for Gone {
+impl From<quinn::ConnectionError> for ConnectionLost {
     fn from(error: quinn::ConnectionError) -> Self {
         match error {
             quinn::ConnectionError::ApplicationClosed(close) => Self {
@@ -33,13 +33,13 @@ pub(crate) enum WriteError {
         not(feature = "daemon"),
         expect(dead_code, reason = "a client asks who reads: that knows why")
     )]
-    Gone(Gone),
+    ConnectionLost(ConnectionLost),
 }
 
 impl From<quinn::WriteError> for WriteError {
     fn from(error: quinn::WriteError) -> Self {
         match error {
-            quinn::WriteError::ConnectionLost(error) => Self::Gone(error.into()),
+            quinn::WriteError::ConnectionLost(error) => Self::ConnectionLost(error.into()),
             _ => Self::Stopped,
         }
     }
@@ -53,5 +53,5 @@ pub(crate) enum ReadError {
     /// What came cannot be read.
     Broken(Refusal),
     /// The session is gone.
-    Gone(Gone),
+    ConnectionLost(ConnectionLost),
 }

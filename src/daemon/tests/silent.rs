@@ -32,7 +32,7 @@ async fn a_peer_over_udp_that_vanishes_is_gone_30_s_after_it_was_asked_and_leave
         };
         let client = within(connect(network.address)).await.unwrap();
         let _subscription = client.subscribe("a", &SubscribeOptions::default()).await.unwrap();
-        let subscriptions = || daemon.core.with(|engine| engine.subscriptions());
+        let subscriptions = || daemon.broker.with(|engine| engine.subscriptions());
         network.set(DEAD);
         tokio::time::pause();
         let vanished = Instant::now();

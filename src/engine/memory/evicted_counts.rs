@@ -37,7 +37,7 @@ type Counts = HashMap<Key, Count, RandomState>;
 /// When the young one is full it becomes the old one, and what was in that is lost at once: so no
 /// order is kept, and to lose a count costs nothing.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct EvictedCounts {
     // In one table.
     capacity: usize,
     young: Counts,
@@ -46,7 +46,7 @@ pub(crate) struct Ledger {
     lost: u64,
 }
 
-impl Ledger {
+impl EvictedCounts {
     /// Keeps at most `most` counts, and the half of them that came last; fewer when many were taken
     /// out, as a table does not reuse all of their places.
     pub(crate) fn new(most: usize) -> Self {
@@ -100,39 +100,41 @@ mod tests {
             steps in proptest::collection::vec((0_u64..3, 0_u8..20), 0..300),
             most in 2_usize..24,
         ) {
-            let mut ledger = Ledger::new(most);
+            let mut evicted_counts = EvictedCounts::new(most);
             let mut all: Vec<((u64, u8), u64)> = Vec::new();
             for (position, (topic, n)) in steps.into_iter().enumerate() {
                 let position = position as u64 + 1;
                 let at = all.iter().position(|(key, _)| *key == (topic, n));
                 let age = at.map(|at| all.len() - at);
                 let put = at.map(|at| all.remove(at).1);
-                match ledger.take(&Key::new(topic, &digest(n))) {
+                match evicted_counts.take(&Key::new(topic, &digest(n))) {
                     Some(known) => prop_assert_eq!(Some(known.count), put),
                     None if put.is_some() => {
                         prop_assert!(age > Some(most / 4), "lost before its time");
-                        prop_assert!(ledger.lost > put.unwrap_or(0), "lost, and not told");
+                        prop_assert!(evicted_counts.lost > put.unwrap_or(0), "lost, and not told");
                     }
                     None => {}
                 }
                 if !position.is_multiple_of(3) {
-                    ledger.put(Key::new(topic, &digest(n)), count(position), position);
+                    evicted_counts.put(Key::new(topic, &digest(n)), count(position), position);
                     all.push(((topic, n), position));
                 }
-                prop_assert!(ledger.young.len() + ledger.old.len() <= most);
+                prop_assert!(evicted_counts.young.len() + evicted_counts.old.len() <= most);
             }
         }
     }
 
     #[test]
     fn a_full_ledger_forgets_and_says_so() {
-        let mut ledger = Ledger::new(2);
+        let mut evicted_counts = EvictedCounts::new(2);
         for n in 1..=3 {
-            ledger.put(Key::new(7, &digest(n)), count(n.into()), 10 + u64::from(n));
+            evicted_counts.put(Key::new(7, &digest(n)), count(n.into()), 10 + u64::from(n));
         }
-        assert_eq!(ledger.take(&Key::new(7, &digest(1))), None);
-        assert_eq!(ledger.take(&Key::new(8, &digest(3))), None);
-        assert_eq!(ledger.take(&Key::new(7, &digest(3))), Some(count(3)));
-        assert!(!ledger.covers(13) && !ledger.covers(5) && ledger.covers(14));
+        assert_eq!(evicted_counts.take(&Key::new(7, &digest(1))), None);
+        assert_eq!(evicted_counts.take(&Key::new(8, &digest(3))), None);
+        assert_eq!(evicted_counts.take(&Key::new(7, &digest(3))), Some(count(3)));
+        assert!(
+            !evicted_counts.covers(13) && !evicted_counts.covers(5) && evicted_counts.covers(14)
+        );
     }
 }

@@ -122,7 +122,7 @@ impl Engine {
 
     fn take_left(&mut self, slot: Slot, left: Left) -> usize {
         if let Some((key, count)) = left.payload {
-            self.ledger.put(key, count, self.position);
+            self.evicted_counts.put(key, count, self.position);
         }
         let waiting = left.arriving.into_iter().flatten();
         waiting.map(|waiting| self.rouse(slot, waiting)).sum()
@@ -136,7 +136,8 @@ impl Engine {
         };
         if self.is_waited_for(&topic) {
             let bounds = (topic.log.first(), topic.log.next());
-            self.forgotten.push(topic.name.clone(), topic.epoch, bounds, topic.moved());
+            let most = self.portions.forgotten;
+            self.forgotten.push(most, topic.name.clone(), topic.epoch, bounds, topic.moved());
         }
         let topics = &mut self.topics;
         self.shares.set_big(slot, None);
@@ -176,8 +177,8 @@ impl Engine {
             for ranked in topic.top.iter().rev() {
                 // What only the list of the highest still knew; the highest are to stay longest.
                 let key = Key::new(topic.key, &ranked.digest);
-                self.ledger.take(&key);
-                self.ledger.put(key, ranked.count, self.position);
+                self.evicted_counts.take(&key);
+                self.evicted_counts.put(key, ranked.count, self.position);
                 *left = left.saturating_sub(1);
             }
             self.bytes -= before;

@@ -2,13 +2,13 @@
 
 pub(crate) mod upload;
 
-use super::memory::evicted_counts::{Key, Ledger};
+use super::memory::evicted_counts::{EvictedCounts, Key};
 use super::payload::{Parts, Payload};
 use super::topic::body::Body;
 use super::topic::counts::Count;
-use super::topic::log::{Entry, Origin};
+use super::topic::log::{Entry, PublicationId};
 use super::topic::producers::{Accepted, Verdict};
-use super::topic::{Known, Topic};
+use super::topic::{CachedPayload, Topic};
 use super::{Engine, Limits, Slot};
 use crate::wire::{Code, Digest, Refusal, check_topic, encode_message};
 use std::collections::VecDeque;
@@ -27,7 +27,7 @@ pub struct Publication<'a> {
     pub stamp: u64,
     /// Who published it and under which number, or under which [key](super::Keys); with none,
     /// every call counts.
-    pub origin: Option<Origin>,
+    pub origin: Option<PublicationId>,
 }
 
 /// A publication was accepted.
@@ -70,12 +70,12 @@ impl Engine {
         self.position += 1;
         self.work += 1;
         let position = self.position;
-        let (limits, ledger) = (self.limits, &mut self.ledger);
+        let (limits, evicted_counts) = (self.limits, &mut self.evicted_counts);
         let Some(topic) = self.topics[slot].as_deref_mut() else {
             unreachable!("the tables of names point to topics");
         };
         let before = topic.cost();
-        let (count, known) = count(topic, (ledger, &mut self.dying), now, &digest);
+        let (count, known) = count(topic, (evicted_counts, &mut self.dying), now, &digest);
         let sequence = topic.log.next();
         let body = match payload.parts() {
             Parts::Large(rope) => {
@@ -110,7 +110,7 @@ impl Engine {
     pub(super) fn seen(
         &mut self,
         slot: Slot,
-        origin: Origin,
+        origin: PublicationId,
         digest: Digest,
     ) -> Result<Option<Receipt>, Refusal> {
         let window = self.limits.window;
@@ -166,22 +166,22 @@ impl Engine {
     }
 }
 
-fn is(entry: &Entry, origin: Origin) -> bool {
+fn is(entry: &Entry, origin: PublicationId) -> bool {
     entry.origin == Some(origin) && entry.body.is_complete()
 }
 
 /// The count that a payload has with one more publication, and what is known of it.
 pub(super) fn count(
     topic: &mut Topic,
-    (ledger, dying): (&mut Ledger, &mut VecDeque<Box<Topic>>),
+    (evicted_counts, dying): (&mut EvictedCounts, &mut VecDeque<Box<Topic>>),
     now: u64,
     digest: &Digest,
-) -> (Count, Option<Known>) {
+) -> (Count, Option<CachedPayload>) {
     let known = topic.known(digest);
     let count = known
         .as_ref()
         .map(|known| known.count)
-        .or_else(|| ledger.take(&Key::new(topic.key, digest)));
+        .or_else(|| evicted_counts.take(&Key::new(topic.key, digest)));
     // The topic may have been forgotten, and have begun again before all that it had is in the ledger.
     let count = if dying.is_empty() {
         count
@@ -192,7 +192,7 @@ pub(super) fn count(
             count.or(known)
         })
     };
-    let complete = ledger.covers(topic.born);
+    let complete = evicted_counts.covers(topic.born);
     let count = match count {
         None if !complete => topic.top.find(digest),
         count => count,
@@ -208,7 +208,7 @@ pub(super) fn count(
 pub(super) fn accept(
     topic: &mut Topic,
     limits: &Limits,
-    origin: Option<Origin>,
+    origin: Option<PublicationId>,
     sequence: u64,
     Count { count, since }: Count,
     digest: Digest,
@@ -217,7 +217,7 @@ pub(super) fn accept(
     let (window, most) = (u64::from(limits.window), limits.producers);
     match origin {
         Some(key) if key.is_key() => topic.keys.put(key.producer, receipt, most),
-        Some(Origin { producer, number }) => {
+        Some(PublicationId { producer, number }) => {
             let accepted = Accepted { number, sequence, oldest: topic.log.first() };
             topic.producers.accept(producer, accepted, window, most);
         }

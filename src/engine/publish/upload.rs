@@ -8,7 +8,7 @@
 use super::{accept, count};
 use crate::engine::topic::body::{Arriving, Body, Waiting};
 use crate::engine::topic::counts::Count;
-use crate::engine::topic::log::{Entry, Origin};
+use crate::engine::topic::log::{Entry, PublicationId};
 use crate::engine::{Engine, Receipt, Slot};
 use crate::wire::{Code, Digest, Refusal};
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// What a publisher says before it sends a payload.
 #[derive(Debug, Clone, Copy)]
-pub struct Opening<'a> {
+pub struct UploadRequest<'a> {
     /// The topic.
     pub topic: &'a str,
     /// Length of the payload, bytes.
@@ -24,28 +24,28 @@ pub struct Opening<'a> {
     /// The publisher's clock, µs since 1970; 0 is none.
     pub stamp: u64,
     /// As in [`Publication`](crate::engine::Publication).
-    pub origin: Option<Origin>,
+    pub origin: Option<PublicationId>,
 }
 
 /// A publication that arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Upload {
+pub struct UploadId {
     topic: u64,
     sequence: u64,
 }
 
-/// What became of an [`Opening`].
+/// What became of an [`UploadRequest`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
+pub enum BeginOutcome {
     /// It arrives.
-    Arriving(Upload),
+    Arriving(UploadId),
     /// It was accepted before. If the message has left the cache, the digest is all zeros.
     Duplicate(Receipt),
 }
 
 /// A publication will not be completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failed {
+pub enum UploadError {
     /// Its producer has begun it again, on another session perhaps: that one is answered.
     Superseded,
     /// Tell the publisher.
@@ -55,8 +55,12 @@ pub enum Failed {
 impl Engine {
     /// Begins a publication of a large payload; smaller ones are [published](Self::publish). Refused
     /// are bad topics, payloads above the limit and numbers out of the window.
-    pub fn begin(&mut self, now: u64, opening: &Opening<'_>) -> Result<Begun, Refusal> {
-        let Opening { topic, size, stamp, origin } = *opening;
+    pub fn begin(
+        &mut self,
+        now: u64,
+        opening: &UploadRequest<'_>,
+    ) -> Result<BeginOutcome, Refusal> {
+        let UploadRequest { topic, size, stamp, origin } = *opening;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         if size > self.limits.payload {
             return Err(self.too_large(size));
@@ -64,7 +68,7 @@ impl Engine {
         let slot = self.published_to(topic)?;
         if let Some(origin) = origin {
             if let Some(receipt) = self.seen(slot, origin, Digest([0; 32]))? {
-                return Ok(Begun::Duplicate(receipt));
+                return Ok(BeginOutcome::Duplicate(receipt));
             }
             // Under a key, whichever is complete first is the one: all get its receipt.
             if !origin.is_key() {
@@ -85,18 +89,18 @@ impl Engine {
             cost: 0,
         };
         let upload = self.change(slot, |topic| {
-            let upload = Upload { topic: topic.id, sequence: topic.log.next() };
+            let upload = UploadId { topic: topic.id, sequence: topic.log.next() };
             topic.push_arriving(entry);
             upload
         });
         self.make_room(slot);
         self.stir(slot, position);
-        upload.map(Begun::Arriving).ok_or_else(gone)
+        upload.map(BeginOutcome::Arriving).ok_or_else(gone)
     }
 
     // Whoever begins a publication again has given up the first attempt, and may be the only one
     // to know it.
-    fn supersede(&mut self, slot: Slot, origin: Origin) {
+    fn supersede(&mut self, slot: Slot, origin: PublicationId) {
         let before = self.topic(slot).and_then(|topic| topic.begun(&origin));
         if let Some(sequence) = before {
             self.abort_entry(slot, sequence, true);
@@ -105,7 +109,7 @@ impl Engine {
 
     /// Takes the next bytes of a payload, a [`CHUNK`](crate::wire::CHUNK) at most, and wakes whoever
     /// has had all before. What is refused has been aborted.
-    pub fn append(&mut self, upload: Upload, chunk: Bytes) -> Result<(), Failed> {
+    pub fn append(&mut self, upload: UploadId, chunk: Bytes) -> Result<(), UploadError> {
         let slot = self.arriving(upload)?;
         let appended = self.change(slot, |topic| {
             topic.arrive(upload.sequence, |entry| {
@@ -119,7 +123,9 @@ impl Engine {
         });
         let Some(waiting) = appended.flatten().flatten() else {
             self.abort_entry(slot, upload.sequence, false);
-            return Err(Failed::Refused(malformed("more of a payload than its begin had said")));
+            return Err(UploadError::Refused(malformed(
+                "more of a payload than its begin had said",
+            )));
         };
         self.rouse_all(slot, waiting);
         if let Some(name) = self.topic(slot).map(|topic| topic.name.clone()) {
@@ -132,7 +138,12 @@ impl Engine {
 
     /// The payload is complete: accepts the publication, once. What is refused has been aborted, and
     /// so has what was accepted meanwhile by another way, whose receipt is given then.
-    pub fn end(&mut self, now: u64, upload: Upload, digest: Digest) -> Result<Receipt, Failed> {
+    pub fn end(
+        &mut self,
+        now: u64,
+        upload: UploadId,
+        digest: Digest,
+    ) -> Result<Receipt, UploadError> {
         let slot = self.arriving(upload)?;
         let sequence = upload.sequence;
         let entry = self.topic(slot).and_then(|topic| topic.log.get(sequence));
@@ -153,14 +164,14 @@ impl Engine {
             }
             Err(refusal) => {
                 self.abort_entry(slot, sequence, false);
-                return Err(Failed::Refused(refusal));
+                return Err(UploadError::Refused(refusal));
             }
         }
         self.uploads += 1;
         let upload = self.uploads;
-        let (limits, tables) = (self.limits, (&mut self.ledger, &mut self.dying));
+        let (limits, tables) = (self.limits, (&mut self.evicted_counts, &mut self.dying));
         let Some(topic) = self.topics[slot].as_deref_mut() else {
-            return Err(Failed::Refused(gone()));
+            return Err(UploadError::Refused(gone()));
         };
         let before = topic.cost();
         let (count, known) = count(topic, tables, now, &digest);
@@ -191,7 +202,7 @@ impl Engine {
     }
 
     /// Gives a publication up that arrives; one that does not any more is left alone.
-    pub fn abort(&mut self, upload: Upload) {
+    pub fn abort(&mut self, upload: UploadId) {
         if let Ok(slot) = self.arriving(upload) {
             self.abort_entry(slot, upload.sequence, false);
         }
@@ -211,13 +222,13 @@ impl Engine {
     }
 
     // Where it arrives.
-    fn arriving(&self, upload: Upload) -> Result<Slot, Failed> {
+    fn arriving(&self, upload: UploadId) -> Result<Slot, UploadError> {
         let slot = self.by_id.get(&upload.topic).copied();
         let entry = slot.and_then(|slot| self.topic(slot)?.log.get(upload.sequence));
         match (slot, entry.map(|entry| &entry.body)) {
             (Some(slot), Some(Body::Arriving(_))) => Ok(slot),
-            (_, Some(Body::Aborted { superseded: true })) => Err(Failed::Superseded),
-            _ => Err(Failed::Refused(gone())),
+            (_, Some(Body::Aborted { superseded: true })) => Err(UploadError::Superseded),
+            _ => Err(UploadError::Refused(gone())),
         }
     }
 }

@@ -52,7 +52,7 @@ pub enum Action {
         /// Frames that come first: whom it is for, and the topic.
         head: [Bytes; 2],
         /// The message.
-        message: Answer,
+        message: GetReply,
     },
     /// A publication was answered before its end: if it stands on a stream of its own, stop that,
     /// and read no further.
@@ -66,7 +66,7 @@ pub enum Action {
 
 /// A message that was asked for.
 #[derive(Debug)]
-pub enum Answer {
+pub enum GetReply {
     /// Its bytes.
     Small(Encoded),
     /// It is large: [`Engine::follow`](crate::engine::Engine::follow) it.

@@ -8,7 +8,7 @@ pub(crate) mod frames;
 pub(crate) mod replies;
 pub(crate) mod upload;
 
-use super::{Charge, Engine, Origin, Publication, SubscriptionId, Upload, WORK};
+use super::{Charge, Engine, Publication, PublicationId, SubscriptionId, UploadId, WORK};
 use crate::wire::{
     self, ClientFrame, Code, DaemonFrame, Delivery, Filter, MAX_ALIASES, MAX_NAME, NameError,
     ProducerId, Refusal,
@@ -19,7 +19,7 @@ use frames::{Channel, Prepared, Publishing, Subscribing};
 use replies::{answer, fail, top};
 use std::collections::HashMap;
 use std::sync::Arc;
-use upload::{Beginning, Intake, receive, reject};
+use upload::{Beginning, IncomingUpload, receive, reject};
 
 /// What an alias costs beside its name: its place in the table, which doubles, and the name's head.
 /// Bytes.
@@ -56,7 +56,7 @@ pub struct Session {
     subscriptions: HashMap<u32, (SubscriptionId, usize), RandomState>,
     subscribed: usize,
     // Publications that arrive.
-    pub(super) uploads: Vec<Upload>,
+    pub(super) uploads: Vec<UploadId>,
     // The first subscription that has datagrams: theirs say nothing of it.
     bare: Option<u32>,
 }
@@ -97,7 +97,7 @@ impl Session {
         &mut self,
         engine: &mut Engine,
         now: u64,
-        (channel, intake): (Channel, &mut Intake),
+        (channel, intake): (Channel, &mut IncomingUpload),
         frame: Prepared<'_>,
         out: &mut Vec<u8>,
     ) -> Result<Option<Action>, Refusal> {
@@ -274,7 +274,7 @@ impl Session {
             payload,
             digest: *digest,
             stamp: *stamp,
-            origin: Some(Origin { producer, number }),
+            origin: Some(PublicationId { producer, number }),
         };
         // To the engine, number 0 is a key; a peer has none.
         let receipt =

@@ -1,6 +1,6 @@
 //! What a session answers to those who look things up.
 
-use super::action::{Action, Answer};
+use super::action::{Action, GetReply};
 use super::frames::encode_item;
 use crate::engine::Engine;
 use crate::wire::{self, DaemonFrame, Refusal, TopEntry, Which};
@@ -23,8 +23,8 @@ pub(crate) fn answer(
             encode_item(&found.announcement(), &mut topic);
             let head = [whose, topic.into()];
             let message = match found.encoded() {
-                Some(encoded) => Answer::Small(encoded.clone()),
-                None => Answer::Large { topic: found.topic_id(), sequence: found.sequence() },
+                Some(encoded) => GetReply::Small(encoded.clone()),
+                None => GetReply::Large { topic: found.topic_id(), sequence: found.sequence() },
             };
             Some(Action::Answer { request, head, message })
         }

@@ -3,38 +3,38 @@
 use super::Session;
 use super::action::Action;
 use super::frames::{Channel, Publishing};
-use crate::engine::publish::upload::{Begun, Failed, Opening, Upload};
-use crate::engine::{Budget, Charge, Engine, Origin, Receipt};
+use crate::engine::publish::upload::{BeginOutcome, UploadError, UploadId, UploadRequest};
+use crate::engine::{Budget, Charge, Engine, PublicationId, Receipt};
 use crate::wire::{CHUNK, Code, DaemonFrame, Digest, LARGE, ProducerId, Refusal};
 use bytes::Bytes;
 
 /// What has come of a publication on one stream. There is one for each stream that a peer
 /// publishes on, and one for its control stream.
 #[derive(Debug, Default)]
-pub struct Intake {
-    open: Option<Open>,
+pub struct IncomingUpload {
+    open: Option<CurrentUpload>,
     // How many have begun.
     begun: u64,
 }
 
 #[derive(Debug)]
-struct Open {
+struct CurrentUpload {
     alias: u32,
     number: u64,
     stamp: u64,
     size: u64,
     came: u64,
-    to: To,
+    to: UploadTarget,
 }
 
 #[derive(Debug)]
-enum To {
+enum UploadTarget {
     /// It is relayed.
-    Upload(Upload),
+    Relay(UploadId),
     /// It is not large: published when it is complete.
     Buffer(Buffer),
     /// It was answered before its end: the rest is dropped.
-    Nowhere,
+    Discard,
 }
 
 /// Of a small publication's chunks, what costs nothing: 1 KiB. There is one for each stream.
@@ -78,12 +78,12 @@ impl Buffer {
     }
 }
 
-impl Intake {
+impl IncomingUpload {
     /// Of a publication that is not complete: which one of this intake's it is, and how many bytes
     /// have come. None if there is none, or if nobody waits for its rest.
     pub fn progress(&self) -> Option<(u64, u64)> {
         let open = self.open.as_ref()?;
-        (!matches!(open.to, To::Nowhere)).then_some((self.begun, open.came))
+        (!matches!(open.to, UploadTarget::Discard)).then_some((self.begun, open.came))
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -112,17 +112,17 @@ impl Session {
         &mut self,
         engine: &mut Engine,
         now: u64,
-        (intake, producer): (&mut Intake, ProducerId),
+        (intake, producer): (&mut IncomingUpload, ProducerId),
         beginning: &Beginning,
         out: &mut Vec<u8>,
     ) -> Result<Option<Action>, Refusal> {
-        if intake.open.as_ref().is_some_and(|open| !matches!(open.to, To::Nowhere)) {
+        if intake.open.as_ref().is_some_and(|open| !matches!(open.to, UploadTarget::Discard)) {
             return Err(unexpected("a begin before the end of the publication before it"));
         }
         let Beginning { alias, number, stamp, size } = *beginning;
         let topic = self.alias(alias)?;
-        let origin = Some(Origin { producer, number });
-        let opening = Opening { topic, size, stamp, origin };
+        let origin = Some(PublicationId { producer, number });
+        let opening = UploadRequest { topic, size, stamp, origin };
         let small = size <= LARGE as u64 && size <= engine.limits().payload as u64;
         let begun = match number {
             0 => Err(super::unnumbered()),
@@ -130,29 +130,29 @@ impl Session {
             _ => engine.begin(now, &opening).map(Some),
         };
         let (to, answered) = match begun {
-            Ok(None) => (To::Buffer(Buffer::new()), None),
-            Ok(Some(Begun::Arriving(upload))) => {
+            Ok(None) => (UploadTarget::Buffer(Buffer::new()), None),
+            Ok(Some(BeginOutcome::Arriving(upload))) => {
                 self.uploads.push(upload);
-                (To::Upload(upload), None)
+                (UploadTarget::Relay(upload), None)
             }
-            Ok(Some(Begun::Duplicate(receipt))) => {
+            Ok(Some(BeginOutcome::Duplicate(receipt))) => {
                 receive(alias, number, &receipt, out);
-                (To::Nowhere, Some(Code::DONE))
+                (UploadTarget::Discard, Some(Code::DONE))
             }
             Err(refusal) => {
                 reject(alias, number, &refusal, out);
-                (To::Nowhere, Some(refusal.code))
+                (UploadTarget::Discard, Some(refusal.code))
             }
         };
         intake.begun += 1;
-        intake.open = Some(Open { alias, number, stamp, size, came: 0, to });
+        intake.open = Some(CurrentUpload { alias, number, stamp, size, came: 0, to });
         Ok(answered.map(|code| Action::Enough { code }))
     }
 
     pub(crate) fn take_chunk(
         &mut self,
         engine: &mut Engine,
-        intake: &mut Intake,
+        intake: &mut IncomingUpload,
         chunk: Bytes,
         out: &mut Vec<u8>,
     ) -> Result<Option<Action>, Refusal> {
@@ -163,21 +163,21 @@ impl Session {
             return Err(malformed(format!("a chunk has 1 to {CHUNK} bytes, not {}", chunk.len())));
         }
         let failed = match &mut open.to {
-            To::Nowhere => return Ok(None),
+            UploadTarget::Discard => return Ok(None),
             _ if open.came + chunk.len() as u64 > open.size => {
                 return Err(malformed(format!(
                     "more than the {} bytes that were begun",
                     open.size
                 )));
             }
-            To::Buffer(buffer) => {
+            UploadTarget::Buffer(buffer) => {
                 if buffer.take(engine.budget(), &chunk, open.size as usize) {
                     open.came += chunk.len() as u64;
                     return Ok(None);
                 }
-                Failed::Refused(no_room())
+                UploadError::Refused(no_room())
             }
-            To::Upload(upload) => {
+            UploadTarget::Relay(upload) => {
                 let (upload, length) = (*upload, chunk.len() as u64);
                 match engine.append(upload, chunk) {
                     Ok(()) => {
@@ -191,7 +191,7 @@ impl Session {
                 }
             }
         };
-        open.to = To::Nowhere;
+        open.to = UploadTarget::Discard;
         Ok(Some(fail(open.alias, open.number, &failed, out)))
     }
 
@@ -199,14 +199,15 @@ impl Session {
         &mut self,
         engine: &mut Engine,
         now: u64,
-        (channel, intake, producer): (Channel, &mut Intake, ProducerId),
+        (channel, intake, producer): (Channel, &mut IncomingUpload, ProducerId),
         (claimed, found): (Digest, Option<Digest>),
         out: &mut Vec<u8>,
     ) -> Result<Option<Action>, Refusal> {
-        let Some(Open { alias, number, stamp, size, came, to }) = intake.open.take() else {
+        let Some(CurrentUpload { alias, number, stamp, size, came, to }) = intake.open.take()
+        else {
             return Err(unexpected("an end of no publication: it begins with a begin"));
         };
-        if let To::Nowhere = to {
+        if let UploadTarget::Discard = to {
             return Ok(None);
         }
         if came != size {
@@ -219,7 +220,7 @@ impl Session {
             return Ok(None);
         }
         match to {
-            To::Upload(upload) => {
+            UploadTarget::Relay(upload) => {
                 self.uploads.retain(|other| *other != upload);
                 match engine.end(now, upload, claimed) {
                     Ok(receipt) => receive(alias, number, &receipt, out),
@@ -227,12 +228,12 @@ impl Session {
                 }
                 Ok(None)
             }
-            To::Buffer(buffer) => {
+            UploadTarget::Buffer(buffer) => {
                 let (payload, digest) = (Bytes::from(buffer.bytes).into(), claimed);
                 let publishing = Publishing { alias, number, stamp, payload, digest };
                 self.publish(engine, now, producer, channel, &publishing, out)
             }
-            To::Nowhere => Ok(None),
+            UploadTarget::Discard => Ok(None),
         }
     }
 
@@ -241,13 +242,13 @@ impl Session {
     pub fn give_up(
         &mut self,
         engine: &mut Engine,
-        intake: &mut Intake,
+        intake: &mut IncomingUpload,
         why: &Refusal,
         out: &mut Vec<u8>,
     ) -> Option<Action> {
         let open = intake.open.as_mut()?;
-        let to = std::mem::replace(&mut open.to, To::Nowhere);
-        if let To::Nowhere = to {
+        let to = std::mem::replace(&mut open.to, UploadTarget::Discard);
+        if let UploadTarget::Discard = to {
             return None;
         }
         self.drop_upload(engine, &to);
@@ -256,14 +257,14 @@ impl Session {
     }
 
     /// The stream is at its end: what was not complete is given up.
-    pub fn broke_off(&mut self, engine: &mut Engine, intake: &mut Intake) {
+    pub fn broke_off(&mut self, engine: &mut Engine, intake: &mut IncomingUpload) {
         if let Some(open) = intake.open.take() {
             self.drop_upload(engine, &open.to);
         }
     }
 
-    fn drop_upload(&mut self, engine: &mut Engine, to: &To) {
-        if let To::Upload(upload) = to {
+    fn drop_upload(&mut self, engine: &mut Engine, to: &UploadTarget) {
+        if let UploadTarget::Relay(upload) = to {
             self.uploads.retain(|other| other != upload);
             engine.abort(*upload);
         }
@@ -289,11 +290,11 @@ pub(crate) fn reject(alias: u32, number: u64, refusal: &Refusal, out: &mut Vec<u
     DaemonFrame::Rejected { alias, number, code: *code, reason }.encode(out);
 }
 
-fn fail(alias: u32, number: u64, failed: &Failed, out: &mut Vec<u8>) -> Action {
+fn fail(alias: u32, number: u64, failed: &UploadError, out: &mut Vec<u8>) -> Action {
     match failed {
         // The second attempt is answered.
-        Failed::Superseded => Action::Enough { code: Code::DONE },
-        Failed::Refused(refusal) => {
+        UploadError::Superseded => Action::Enough { code: Code::DONE },
+        UploadError::Refused(refusal) => {
             reject(alias, number, refusal, out);
             Action::Enough { code: refusal.code }
         }

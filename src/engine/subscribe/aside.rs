@@ -6,7 +6,7 @@
 //! is told as a gap, and its topic goes on after that.
 
 use super::discover::lagged;
-use super::replay::Large;
+use super::replay::LargePayloads;
 use super::table::{Arrives, Cursor, Subscription, Subscriptions, Waits, Why};
 use crate::engine::{Charge, Engine, Item, SubscriptionId};
 use crate::wire::{Code, Lag, Refusal};
@@ -26,7 +26,7 @@ impl Engine {
         id: SubscriptionId,
         s: &mut Subscription,
         (mut cursor, why): (Cursor, Why),
-        large: Large,
+        large: LargePayloads,
         work: &mut usize,
     ) -> Result<(), Refusal> {
         *work = work.saturating_sub(SET_ASIDE);
@@ -45,8 +45,9 @@ impl Engine {
             return Ok(());
         }
         if let Some(arriving) = arriving {
-            let whole =
-                large == Large::Whole || cursor.arrives == Arrives::Patient || why == Why::Blocked;
+            let whole = large == LargePayloads::WhenComplete
+                || cursor.arrives == Arrives::Patient
+                || why == Why::Blocked;
             let list = if whole { &mut arriving.whole } else { &mut arriving.waiting };
             Subscriptions::line_up(list, id);
         }

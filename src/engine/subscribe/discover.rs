@@ -39,6 +39,9 @@ pub(crate) struct Portions {
     /// Whom a publication wakes at once, and each call of [`Engine::tend`]: few, as everybody else
     /// waits for what these then do.
     pub(crate) wakes: usize,
+    /// Topics that are [remembered](super::forgotten) after they were forgotten, about 80 bytes each
+    /// and their names.
+    pub(crate) forgotten: usize,
     /// Messages that one call gives up at most, 0.2 to 0.8 µs each, as far apart as they are in
     /// memory; the rest is left for `tend`.
     pub(crate) evictions: usize,
@@ -54,6 +57,7 @@ pub(crate) const PORTIONS: Portions = Portions {
     aside: 1024,
     aside_free: 64,
     wakes: 64,
+    forgotten: 256,
     evictions: 512,
 };
 

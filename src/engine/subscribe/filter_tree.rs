@@ -166,13 +166,13 @@ impl Tree {
 
 /// All filters that are subscribed to, and their groups.
 #[derive(Debug, Default)]
-pub(crate) struct Filters {
+pub(crate) struct FilterIndex {
     pub(crate) tree: Tree,
     pub(crate) groups: Vec<Group>,
     free: Vec<GroupId>,
 }
 
-impl Filters {
+impl FilterIndex {
     /// Whether nobody subscribes.
     pub(crate) fn is_empty(&self) -> bool {
         self.tree.0.is_empty()
@@ -231,7 +231,7 @@ mod tests {
             step in 1_usize..9,
             topics in proptest::collection::vec(proptest::collection::vec(segment(), 1..5), 1..10),
         ) {
-            let mut tree = Filters::default();
+            let mut tree = FilterIndex::default();
             let groups: Vec<_> = filters.iter().map(|filter| tree.insert(filter)).collect();
             for index in (0..filters.len()).filter(|index| removed[*index]) {
                 tree.remove(&filters[index], groups[index]);

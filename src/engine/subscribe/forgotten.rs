@@ -6,9 +6,6 @@ use crate::wire::{Code, Filter, Refusal};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// So many are remembered. Whoever may have missed one before these is ended.
-const MOST: usize = 256;
-
 #[derive(Debug)]
 struct Topic {
     name: Arc<str>,
@@ -35,22 +32,29 @@ impl Forgotten {
         self.number + self.topics.len() as u64
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
     /// Whether one that has looked at those below this number is to look soon, before others take
     /// the place of what it has not looked at.
-    pub(crate) fn is_due(&self, seen: u64) -> bool {
-        self.next() - seen >= MOST as u64 / 2
+    pub(crate) fn is_due(&self, seen: u64, most: usize) -> bool {
+        self.next() - seen >= most as u64 / 2
     }
 
     /// A topic was forgotten, with these first and next sequences, and this position of its last
-    /// message.
+    /// message. So many are remembered at [most](super::discover::Portions::forgotten): whoever may
+    /// have missed one before these is ended.
     pub(crate) fn push(
         &mut self,
+        most: usize,
         name: Arc<str>,
         epoch: u64,
         (first, next): (u64, u64),
         moved: u64,
     ) {
-        if self.topics.len() == MOST
+        if self.topics.len() >= most
             && let Some(oldest) = self.topics.pop_front()
         {
             self.moved = self.moved.max(oldest.moved);

@@ -3,7 +3,7 @@
 use crate::engine::rope::Rope;
 use crate::engine::topic::Topic;
 use crate::engine::topic::body::Body;
-use crate::engine::topic::log::{Entry, Origin};
+use crate::engine::topic::log::{Entry, PublicationId};
 use crate::wire::{Code, Digest, Encoded, FRAME_OVERHEAD, GapCause};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ pub enum Item<'a> {
     /// A message that is complete.
     Message(MessageRef<'a>),
     /// There is a large message, complete or not: [`Engine::follow`](crate::engine::Engine::follow) it.
-    /// Only where [`Large::Apart`](crate::engine::Large::Apart) is asked for.
+    /// Only where [`LargePayloads::AnnounceOnly`](crate::engine::Large::Apart) is asked for.
     Large(MessageRef<'a>),
     /// A large message begins; [`Chunk`](Self::Chunk)s and [`End`](Self::End) or
     /// [`Abort`](Self::Abort) follow, perhaps in later reads, and in between, items of other
-    /// topics. Only where [`Large::Pieces`](crate::engine::Large::Pieces) is asked for, as these.
+    /// topics. Only where [`LargePayloads::InChunks`](crate::engine::Large::Pieces) is asked for, as these.
     Begin(MessageRef<'a>),
     /// The next bytes of its payload, at most [`CHUNK`](crate::wire::CHUNK).
     Chunk(Bytes),
@@ -150,7 +150,7 @@ impl<'a> MessageRef<'a> {
     }
 
     /// Who published it, if that was said.
-    pub fn origin(&self) -> Option<Origin> {
+    pub fn origin(&self) -> Option<PublicationId> {
         self.entry.origin
     }
 

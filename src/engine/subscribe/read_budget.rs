@@ -8,7 +8,7 @@ use crate::wire::GapCause;
 pub(crate) const NOTICE: usize = 32;
 
 /// Where a message's or a topic's items go: the first after an announcement.
-pub(crate) struct Out<'a, S> {
+pub(crate) struct BudgetedSink<'a, S> {
     pub(crate) topic: &'a Topic,
     pub(crate) begin: u64,
     pub(crate) announced: bool,
@@ -18,16 +18,16 @@ pub(crate) struct Out<'a, S> {
 }
 
 /// How far a large message was handed out.
-pub(crate) enum Came {
+pub(crate) enum ChunkProgress {
     /// To its end.
-    All,
+    Complete,
     /// As far as it has come.
-    SoFar,
+    CaughtUp,
     /// As far as the budget went.
-    Some,
+    BudgetSpent,
 }
 
-impl<S: FnMut(Item<'_>)> Out<'_, S> {
+impl<S: FnMut(Item<'_>)> BudgetedSink<'_, S> {
     pub(crate) fn give(&mut self, item: Item<'_>, taken: usize) {
         if !std::mem::replace(&mut self.announced, true) {
             self.left = self.left.saturating_sub(NOTICE + self.topic.name.len());
@@ -53,26 +53,26 @@ impl<S: FnMut(Item<'_>)> Out<'_, S> {
     }
 
     /// Hands out what has come of a large message, from an offset on.
-    pub(crate) fn chunks(&mut self, message: MessageRef<'_>, offset: &mut usize) -> Came {
+    pub(crate) fn chunks(&mut self, message: MessageRef<'_>, offset: &mut usize) -> ChunkProgress {
         let Some(rope) = message.rope() else {
-            return Came::All;
+            return ChunkProgress::Complete;
         };
         while !self.is_full() {
             if let Some(chunk) = rope.at(*offset) {
                 let taken = chunk.len();
                 // Rather less than is wanted than nearly twice that.
                 if self.given && taken / 2 > self.left {
-                    return Came::Some;
+                    return ChunkProgress::BudgetSpent;
                 }
                 *offset += taken;
                 self.give(Item::Chunk(chunk), taken);
             } else if message.is_complete() {
                 self.notice(Item::End { count: message.count(), digest: message.digest() });
-                return Came::All;
+                return ChunkProgress::Complete;
             } else {
-                return Came::SoFar;
+                return ChunkProgress::CaughtUp;
             }
         }
-        Came::Some
+        ChunkProgress::BudgetSpent
     }
 }

@@ -11,32 +11,32 @@ use std::cmp::Reverse;
 
 /// What a read is to hand out. A subscription is read in one way, from its first read to its last.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted {
+pub struct ReadOptions {
     /// Not much more than so many bytes, and at least one item.
     pub budget: usize,
     /// Messages accepted before this time are passed over, and told as a gap; 0 is none.
     pub accepted_since: u64,
     /// In what form payloads above [`LARGE`](crate::wire::LARGE) are handed out.
-    pub large: Large,
+    pub large: LargePayloads,
 }
 
 /// How large messages are handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Large {
+pub enum LargePayloads {
     /// As one message, once it is complete. Messages of other topics may overtake it.
-    Whole,
+    WhenComplete,
     /// While they arrive: [`Item::Begin`], and what follows it. At most one is open at a time.
     /// Messages of other topics may overtake it; a large one that is complete makes one that still
     /// arrives [give way](Code::OVERTAKEN).
-    Pieces,
+    InChunks,
     /// Only named, complete or not: [`Item::Large`].
-    Apart,
+    AnnounceOnly,
 }
 
-impl From<usize> for Wanted {
+impl From<usize> for ReadOptions {
     /// Everything whole, in portions of not much more than so many bytes.
     fn from(budget: usize) -> Self {
-        Self { budget, accepted_since: 0, large: Large::Whole }
+        Self { budget, accepted_since: 0, large: LargePayloads::WhenComplete }
     }
 }
 
@@ -69,7 +69,7 @@ impl Engine {
     pub fn read(
         &mut self,
         id: SubscriptionId,
-        wanted: impl Into<Wanted>,
+        wanted: impl Into<ReadOptions>,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Result<bool, Refusal> {
         let wanted = wanted.into();
@@ -104,7 +104,7 @@ impl Engine {
     // to read: of anything else it is told once it is woken, and knows then up to where it had all.
     fn look_at_forgotten(&self, s: &mut Subscription) -> Result<(), Refusal> {
         if !s.idle
-            && self.forgotten.is_due(s.forgotten)
+            && self.forgotten.is_due(s.forgotten, self.portions.forgotten)
             && let Some(filter) = s.filter.take()
         {
             let checked = self.forgotten.check(s, &filter, self.run);
@@ -118,11 +118,11 @@ impl Engine {
         &mut self,
         id: SubscriptionId,
         s: &mut Subscription,
-        mut wanted: Wanted,
+        mut wanted: ReadOptions,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Result<bool, Refusal> {
         self.look_at_forgotten(s)?;
-        let apart = wanted.large == Large::Apart;
+        let apart = wanted.large == LargePayloads::AnnounceOnly;
         let sweeps = s.sweep.is_some();
         let portion = if sweeps { self.portions.sweep } else { self.portions.work };
         let (mut any, mut work) = (false, portion);

@@ -1,6 +1,6 @@
 //! A subscription to exactly one large message: for whoever sends it on a stream of its own.
 
-use super::read_budget::{Came, Out};
+use super::read_budget::{BudgetedSink, ChunkProgress};
 use super::table::{Subscription, Subscriptions};
 use crate::engine::topic::body::Body;
 use crate::engine::{Engine, Item, MessageRef, SubscriptionId};
@@ -58,7 +58,7 @@ impl Engine {
             sink(Item::Abort { code: Code::EVICTED });
             return Ok(true);
         };
-        let mut out = Out {
+        let mut out = BudgetedSink {
             topic,
             begin: follow.sequence,
             announced: true,
@@ -88,9 +88,9 @@ impl Engine {
                             out.notice(Item::Begin(message));
                         }
                         match out.chunks(message, &mut follow.offset) {
-                            Came::All => follow.ended = true,
-                            Came::SoFar => waits = !follow.stalled,
-                            Came::Some => {}
+                            ChunkProgress::Complete => follow.ended = true,
+                            ChunkProgress::CaughtUp => waits = !follow.stalled,
+                            ChunkProgress::BudgetSpent => {}
                         }
                     }
                 }

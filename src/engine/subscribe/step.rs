@@ -1,7 +1,7 @@
 //! One step of a replay: what one topic hands out from a cursor.
 
-use super::read_budget::{Came, Out};
-use super::replay::{Large, Wanted};
+use super::read_budget::{BudgetedSink, ChunkProgress};
+use super::replay::{LargePayloads, ReadOptions};
 use super::start::After;
 use super::table::{Arrives, Cursor, Open, Why};
 use crate::engine::topic::Topic;
@@ -45,7 +45,7 @@ pub(crate) struct Step<'a> {
     // Nothing more has come of that.
     pub(crate) stalled: bool,
     pub(crate) lag: Lag,
-    pub(crate) wanted: &'a Wanted,
+    pub(crate) wanted: &'a ReadOptions,
     pub(crate) until: u64,
     pub(crate) upto: u64,
 }
@@ -59,7 +59,7 @@ impl Step<'_> {
         cursor: &mut Cursor,
         sink: &mut impl FnMut(Item<'_>),
     ) -> (Next, usize, bool) {
-        let mut out = Out {
+        let mut out = BudgetedSink {
             topic,
             begin: cursor.begin,
             announced: cursor.announced,
@@ -76,7 +76,7 @@ impl Step<'_> {
         &mut self,
         topic: &Topic,
         cursor: &mut Cursor,
-        out: &mut Out<'_, S>,
+        out: &mut BudgetedSink<'_, S>,
     ) -> Next {
         let first = topic.log.first();
         if cursor.next < first {
@@ -161,14 +161,16 @@ impl Step<'_> {
         &mut self,
         message: MessageRef<'_>,
         arrives: Arrives,
-        out: &mut Out<'_, S>,
+        out: &mut BudgetedSink<'_, S>,
     ) -> Result<(), Next> {
         let complete = message.is_complete();
         match self.wanted.large {
-            Large::Apart => out.notice(Item::Large(message)),
-            Large::Whole if complete => out.give(Item::Message(message), message.wire_len()),
-            Large::Whole => return Err(Next::Stalled),
-            Large::Pieces => {
+            LargePayloads::AnnounceOnly => out.notice(Item::Large(message)),
+            LargePayloads::WhenComplete if complete => {
+                out.give(Item::Message(message), message.wire_len())
+            }
+            LargePayloads::WhenComplete => return Err(Next::Stalled),
+            LargePayloads::InChunks => {
                 if self.open.is_none() {
                     if arrives == Arrives::Patient && !complete {
                         return Err(Next::Stalled);
@@ -182,9 +184,9 @@ impl Step<'_> {
                     return Err(if overtakes { Next::Overtakes } else { Next::Waits });
                 };
                 match out.chunks(message, &mut open.offset) {
-                    Came::All => *self.open = None,
-                    Came::SoFar => return Err(Next::Stalled),
-                    Came::Some => return Err(Next::More(message.position())),
+                    ChunkProgress::Complete => *self.open = None,
+                    ChunkProgress::CaughtUp => return Err(Next::Stalled),
+                    ChunkProgress::BudgetSpent => return Err(Next::More(message.position())),
                 }
             }
         }
@@ -196,7 +198,7 @@ impl Step<'_> {
     }
 
     // What was begun will not be completed.
-    fn abort<S: FnMut(Item<'_>)>(&mut self, code: Code, out: &mut Out<'_, S>) {
+    fn abort<S: FnMut(Item<'_>)>(&mut self, code: Code, out: &mut BudgetedSink<'_, S>) {
         if self.is_open() {
             *self.open = None;
             out.notice(Item::Abort { code });
@@ -213,7 +215,7 @@ impl Step<'_> {
         cursor: &mut Cursor,
         kind: impl Fn(&Entry) -> bool,
         cause: GapCause,
-        out: &mut Out<'_, S>,
+        out: &mut BudgetedSink<'_, S>,
     ) {
         let log = &out.topic.log;
         let passed = (cursor.next..log.next())

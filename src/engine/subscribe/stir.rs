@@ -1,7 +1,7 @@
 //! What is done in portions, waking above all: a publication may concern any number of
 //! subscriptions, and no call takes longer for it than others may wait.
 
-use super::filter_tree::{Filters, Group, GroupId, Place};
+use super::filter_tree::{FilterIndex, Group, GroupId, Place};
 use super::table::{News, Subscriptions};
 use crate::engine::reading::Registered;
 use crate::engine::topic::body::Waiting;
@@ -184,12 +184,12 @@ impl Engine {
 
 // Wakes the idle whose filters match; gives where to go on, and who is left of the last group.
 fn stir_filters(
-    (filters, subscriptions): (&mut Filters, &mut Subscriptions),
+    (filters, subscriptions): (&mut FilterIndex, &mut Subscriptions),
     (name, from): (&str, Option<Place>),
     (news, floor): (&News, u64),
     work: &mut usize,
 ) -> (Option<Place>, Option<Stir>) {
-    let Filters { tree, groups, .. } = filters;
+    let FilterIndex { tree, groups, .. } = filters;
     let mut left = None;
     let from = tree.matching(name, from, |group: Option<GroupId>| {
         *work = work.saturating_sub(1);

@@ -4,18 +4,20 @@
 mod answers;
 pub(super) mod fairness;
 mod memory;
+mod remembered;
 mod reviewed;
 mod uploads;
 
 use super::peer::{Peer, subscribe};
 use super::{engine, publish};
-use crate::engine::{Engine, Item, Large, Limits, SubscriptionId, WORK, Wanted};
+use crate::engine::{Engine, Item, LargePayloads, Limits, ReadOptions, SubscriptionId, WORK};
 use crate::wire::{DaemonFrame, Filter, GapCause, Lag, Start};
 use bytes::Bytes;
 
 const TOPICS: usize = 65_536;
 
-const READ: Wanted = Wanted { budget: 64 << 10, accepted_since: 0, large: Large::Pieces };
+const READ: ReadOptions =
+    ReadOptions { budget: 64 << 10, accepted_since: 0, large: LargePayloads::InChunks };
 
 /// A topic that 65,536 filters match: 16 segments, each of them a star or not.
 const DEEP: &str = "a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p";
@@ -172,7 +174,7 @@ fn late_messages_are_passed_over_in_portions() {
     for filter in ["a", "**"] {
         let id = begin(engine, filter, &Start::All);
         let (mut next, mut gaps) = (1, 0);
-        let late = Wanted { accepted_since: 2, ..READ };
+        let late = ReadOptions { accepted_since: 2, ..READ };
         while engine
             .read(id, late, &mut |item| {
                 let Item::Gap { first, last, cause: GapCause::Late, .. } = item else { return };

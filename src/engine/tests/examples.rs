@@ -1,8 +1,8 @@
 //! Single stories that random steps seldom tell.
 
 use super::{engine, payload, publish, small};
-use crate::engine::memory::evicted_counts::Ledger;
-use crate::engine::{Begun, Engine, Item, Opening, SubscriptionId};
+use crate::engine::memory::evicted_counts::EvictedCounts;
+use crate::engine::{BeginOutcome, Engine, Item, SubscriptionId, UploadRequest};
 use crate::wire::{Code, Digest, Filter, Lag, Position, Resume, Start, Which};
 use bytes::Bytes;
 
@@ -136,7 +136,7 @@ fn the_highest_counts_outlive_the_ledger_and_their_topic() {
     let mut limits = small();
     limits.topics = 1;
     let mut engine = engine(limits);
-    engine.ledger = Ledger::new(2);
+    engine.evicted_counts = EvictedCounts::new(2);
     let x = payload(1);
     (0..3).for_each(|_| drop(publish(&mut engine, 1, "a", &x, None)));
     // The large ones push it out of the cache, and out of the ledger.
@@ -276,8 +276,8 @@ fn what_arrives_is_not_given_up_for_the_newest_messages_of_idle_topics() {
             .unwrap();
     }
     let whole = Bytes::from(vec![9; 200_000]);
-    let opening = Opening { topic: "busy", size: 200_000, stamp: 0, origin: None };
-    let Ok(Begun::Arriving(upload)) = engine.begin(10, &opening) else {
+    let opening = UploadRequest { topic: "busy", size: 200_000, stamp: 0, origin: None };
+    let Ok(BeginOutcome::Arriving(upload)) = engine.begin(10, &opening) else {
         panic!("it does not begin");
     };
     engine.append(upload, whole.slice(..100_000)).unwrap();
@@ -296,11 +296,11 @@ fn what_arrives_is_not_given_up_for_the_newest_messages_of_idle_topics() {
 fn what_arrives_side_by_side_on_one_topic_keeps_to_the_budget() {
     let mut engine = engine(small());
     let size = 200_000;
-    let opening = Opening { topic: "busy", size, stamp: 0, origin: None };
+    let opening = UploadRequest { topic: "busy", size, stamp: 0, origin: None };
     let mut refused = 0;
     let mut uploads = Vec::new();
     for _ in 0..12 {
-        let Ok(Begun::Arriving(upload)) = engine.begin(10, &opening) else {
+        let Ok(BeginOutcome::Arriving(upload)) = engine.begin(10, &opening) else {
             panic!("it does not begin");
         };
         uploads.push(upload);

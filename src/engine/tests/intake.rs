@@ -3,7 +3,8 @@
 use super::peer::{Peer, code, decode, said, topic};
 use super::{engine, small};
 use crate::engine::{
-    Action, Channel, Engine, Hashing, Intake, Item, Large, Prepared, SubscriptionId, Wanted,
+    Action, Channel, Engine, Hashing, IncomingUpload, Item, LargePayloads, Prepared, ReadOptions,
+    SubscriptionId,
 };
 use crate::wire::{
     ClientFrame, Code, DaemonFrame, Delivery, Digest, FrameReader, GapCause, LARGE, Lag,
@@ -32,7 +33,7 @@ fn watch(engine: &mut Engine) -> SubscriptionId {
 /// What a subscription is handed, in short.
 fn read(engine: &mut Engine, id: SubscriptionId) -> Vec<String> {
     let mut seen = Vec::new();
-    let wanted = Wanted { large: Large::Pieces, ..Wanted::from(1 << 20) };
+    let wanted = ReadOptions { large: LargePayloads::InChunks, ..ReadOptions::from(1 << 20) };
     let sink = &mut |item: Item<'_>| match item {
         Item::Topic { .. } => {}
         Item::Begin(message) => seen.push(format!("begin {}", message.sequence())),
@@ -229,10 +230,11 @@ fn frames_out_of_place_end_the_session_and_what_it_had_begun() {
 fn small_publications_in_chunks_cost_what_has_come_of_them() {
     let engine = &mut engine(small());
     let mut peer = open(engine);
-    let mut streams: Vec<(Hashing, Intake)> = (0..100).map(|_| Default::default()).collect();
-    let mut say = |engine: &mut Engine, streams: &mut Vec<(Hashing, Intake)>, n, frame| {
+    let mut streams: Vec<(Hashing, IncomingUpload)> =
+        (0..100).map(|_| Default::default()).collect();
+    let mut say = |engine: &mut Engine, streams: &mut Vec<(Hashing, IncomingUpload)>, n, frame| {
         let (frame, mut out) = (Bytes::from(encoded(&frame)), Vec::new());
-        let (hashing, intake): &mut (Hashing, Intake) = &mut streams[n];
+        let (hashing, intake): &mut (Hashing, IncomingUpload) = &mut streams[n];
         let prepared = Prepared::new(&frame, hashing).unwrap();
         let of = (Channel::Publish, intake);
         peer.session.handle(engine, 77, of, prepared, &mut out).unwrap();

@@ -19,7 +19,7 @@ mod stirs;
 mod subscriber;
 
 use super::subscribe::discover::{PORTIONS, Portions};
-use super::{Engine, Limits, Origin, Payload, Publication, Receipt};
+use super::{Engine, Limits, Payload, Publication, PublicationId, Receipt};
 use crate::wire::{Digest, ProducerId, Refusal};
 use bytes::Bytes;
 
@@ -65,8 +65,10 @@ fn publish(
         payload: &Payload::from(payload.clone()),
         digest: Digest::of(payload),
         stamp: now,
-        origin: origin
-            .map(|(producer, number)| Origin { producer: ProducerId([producer; 16]), number }),
+        origin: origin.map(|(producer, number)| PublicationId {
+            producer: ProducerId([producer; 16]),
+            number,
+        }),
     };
     engine.publish(now, &publication)
 }

@@ -2,7 +2,7 @@
 
 use super::subscriber::{History, Place, Said, Subscriber, head};
 use super::{engine, payload, publish};
-use crate::engine::{Engine, Limits, Repaired, SubscriptionId, Wanted};
+use crate::engine::{Engine, Limits, ReadOptions, Repaired, SubscriptionId};
 use crate::wire::{Code, Digest, Filter, Lag, Position, Resume, Start, Which};
 use std::collections::{BTreeMap, HashSet};
 
@@ -136,14 +136,15 @@ impl World {
         let all = self.history.values().filter(|said| said.name == name);
         let all: Vec<_> = all.filter(|said| said.digest == digest).collect();
         let born = self.engine.topics.iter().flatten().find(|topic| *topic.name == *name);
-        let nothing_lost = self.engine.ledger.covers(born.unwrap().born);
+        let nothing_lost = self.engine.evicted_counts.covers(born.unwrap().born);
         if since > 0 {
-            let known = if count == 1 { nothing_lost } else { self.engine.ledger.covers(1) };
+            let known =
+                if count == 1 { nothing_lost } else { self.engine.evicted_counts.covers(1) };
             assert!(!known, "every count is known, and yet {count} since {since}");
             let exact = all.iter().filter(|said| said.now >= since).count();
             return assert_eq!(count, exact as u64);
         }
-        if self.engine.ledger.covers(1) {
+        if self.engine.evicted_counts.covers(1) {
             return assert_eq!(count, all.len() as u64, "no count was ever lost");
         }
         let since_begin = |id: u64| all.iter().filter(|said| said.id >= id).count() as u64;
@@ -355,7 +356,7 @@ impl World {
             return;
         }
         let accepted_since = if deadline > 0 { self.now.saturating_sub(deadline) } else { 0 };
-        let budget = Wanted { accepted_since, ..budget.into() };
+        let budget = ReadOptions { accepted_since, ..budget.into() };
         let index = index % self.subscribers.len();
         let subscriber = &mut self.subscribers[index];
         match subscriber.read(&mut self.engine, &self.history, budget) {

@@ -1,6 +1,6 @@
 //! A remote peer, without a network.
 
-use crate::engine::{Action, Channel, Engine, Hashing, Intake, Prepared, Session};
+use crate::engine::{Action, Channel, Engine, Hashing, IncomingUpload, Prepared, Session};
 use crate::wire::{
     ClientFrame, Code, DaemonFrame, Delivery, FrameReader, Lag, ProducerId, Refusal, Start, VERSION,
 };
@@ -11,8 +11,8 @@ pub(super) struct Peer {
     pub(super) session: Session,
     pub(super) replies: FrameReader,
     // Of the control stream, and of one other.
-    control: (Hashing, Intake),
-    stream: (Hashing, Intake),
+    control: (Hashing, IncomingUpload),
+    stream: (Hashing, IncomingUpload),
 }
 
 impl Peer {

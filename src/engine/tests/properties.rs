@@ -2,7 +2,7 @@
 
 use super::model::{FILTERS, From, TOPICS, World};
 use super::{SMALLEST, payload, small};
-use crate::engine::memory::evicted_counts::Ledger;
+use crate::engine::memory::evicted_counts::EvictedCounts;
 use crate::engine::subscribe::discover::Portions;
 use crate::wire::{Digest, Lag, Which};
 use proptest::prelude::*;
@@ -162,7 +162,7 @@ proptest! {
         limits.topics = topics;
         limits.producers = producers;
         let mut world = World::new(limits);
-        world.engine.ledger = Ledger::new(counts);
+        world.engine.evicted_counts = EvictedCounts::new(counts);
         run(&mut world, spread, steps);
     }
 }

@@ -1,7 +1,7 @@
 //! What comes again gets the receipt of the first, for as long as that is in the log.
 
 use super::*;
-use crate::engine::{Begun, Opening};
+use crate::engine::{BeginOutcome, UploadRequest};
 use crate::wire::Which;
 use proptest::prelude::*;
 use std::collections::HashMap;
@@ -132,10 +132,10 @@ proptest! {
                 }),
                 Step::Begin { producer } => {
                     let number = highest[producer as usize] + 1;
-                    let origin = Origin { producer: ProducerId([producer; 16]), number };
+                    let origin = PublicationId { producer: ProducerId([producer; 16]), number };
                     let opening =
-                        Opening { topic: "a", size: 70_000, stamp: 0, origin: Some(origin) };
-                    if let Ok(Begun::Arriving(upload)) = engine.begin(1, &opening) {
+                        UploadRequest { topic: "a", size: 70_000, stamp: 0, origin: Some(origin) };
+                    if let Ok(BeginOutcome::Arriving(upload)) = engine.begin(1, &opening) {
                         uploads.push((producer, number, upload));
                     }
                 }

@@ -3,7 +3,9 @@
 
 use super::peer::{Peer, code, decode, said, subscribe, topic};
 use super::{engine, publish, small};
-use crate::engine::{Action, Channel, Engine, Item, Large, Repaired, SubscriptionId, Wanted};
+use crate::engine::{
+    Action, Channel, Engine, Item, LargePayloads, ReadOptions, Repaired, SubscriptionId,
+};
 use crate::wire::realtime::HOLES;
 use crate::wire::{ClientFrame, Code, DaemonFrame, Delivery, GapCause, Lag, Refusal, Start};
 use bytes::Bytes;
@@ -37,10 +39,10 @@ fn begin(engine: &mut Engine, filter: &str, start: &Start<'_>, lag: Lag) -> Subs
 fn read(
     engine: &mut Engine,
     id: SubscriptionId,
-    wanted: impl Into<Wanted>,
+    wanted: impl Into<ReadOptions>,
 ) -> Vec<(char, u64, u64, u64)> {
     let mut seen = Vec::new();
-    let wanted = Wanted { large: Large::Apart, ..wanted.into() };
+    let wanted = ReadOptions { large: LargePayloads::AnnounceOnly, ..wanted.into() };
     let any = engine.read(id, wanted, &mut |item| match item {
         Item::Topic { .. } => {}
         Item::Message(message) => {
@@ -179,8 +181,8 @@ fn another_topic_is_gone_whatever_there_is_of_it() {
     assert_eq!(repair(engine, id, 4, (1, 3), 1000), (messages(1..=1), None));
 }
 
-fn since(accepted_since: u64) -> Wanted {
-    Wanted { accepted_since, ..Wanted::from(1 << 20) }
+fn since(accepted_since: u64) -> ReadOptions {
+    ReadOptions { accepted_since, ..ReadOptions::from(1 << 20) }
 }
 
 #[test]
@@ -231,7 +233,7 @@ fn late_and_evicted_are_told_apart_and_nothing_is_told_twice() {
     fill(engine, 200, "a", 401..=402, 10);
     let (mut seen, mut next) = (Vec::new(), 1);
     loop {
-        let some = read(engine, id, Wanted { accepted_since: 200, ..Wanted::from(0) });
+        let some = read(engine, id, ReadOptions { accepted_since: 200, ..ReadOptions::from(0) });
         if some.is_empty() {
             break;
         }

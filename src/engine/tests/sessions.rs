@@ -2,7 +2,7 @@
 
 use super::peer::{Peer, code, decode, hello, said, subscribe, topic};
 use super::{engine, small};
-use crate::engine::{Action, Answer, Channel, Engine, Item, Limits, encode_item};
+use crate::engine::{Action, Channel, Engine, GetReply, Item, Limits, encode_item};
 use crate::wire::{
     ClientFrame, Code, DaemonFrame, Digest, FrameReader, ProducerId, Refusal, Start, VERSION, Which,
 };
@@ -234,7 +234,7 @@ fn gets_tops_and_pings_are_answered() {
     {
         let get = ClientFrame::Get { request: 4, topic: "a", which };
         let action = peer.say(engine, &get).unwrap();
-        let Some(Action::Answer { head, message: Answer::Small(message), .. }) = action else {
+        let Some(Action::Answer { head, message: GetReply::Small(message), .. }) = action else {
             panic!("{action:?}")
         };
         let mut reader = FrameReader::new(1000);

@@ -6,7 +6,7 @@ mod uploads;
 use super::bounds::fairness::arrive;
 use super::{engine, publish, small};
 use crate::engine::subscribe::discover::{PORTIONS, Portions};
-use crate::engine::{Engine, Item, Large, SubscriptionId, Wanted};
+use crate::engine::{Engine, Item, LargePayloads, ReadOptions, SubscriptionId};
 use crate::wire::{Digest, Filter, Lag, Start};
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -142,7 +142,7 @@ fn one_that_was_read_before_its_wake_has_nothing_twice() {
         |engine: &mut Engine| engine.subscribe("a".parse().unwrap(), &Start::New, Lag::Oldest);
     let read = |engine: &mut Engine, id, large| {
         let mut seen = Vec::new();
-        let wanted = Wanted { large, ..Wanted::from(1 << 20) };
+        let wanted = ReadOptions { large, ..ReadOptions::from(1 << 20) };
         engine.take_wakes(&mut Vec::new());
         let mut take = |item: Item<'_>| {
             if let Item::Message(message) = item {
@@ -157,14 +157,14 @@ fn one_that_was_read_before_its_wake_has_nothing_twice() {
     let payload = Bytes::from(vec![1; 100_000]);
     let upload = arrive(engine, "a", 100_000, &payload.slice(..1000));
     while engine.tend() {}
-    assert!(read(engine, waits, Large::Whole).is_empty());
-    others.iter().for_each(|id| _ = read(engine, *id, Large::Apart));
+    assert!(read(engine, waits, LargePayloads::WhenComplete).is_empty());
+    others.iter().for_each(|id| _ = read(engine, *id, LargePayloads::AnnounceOnly));
     publish(engine, 1, "a", &Bytes::from_static(b"x"), None).unwrap();
     assert!(engine.is_stirred(), "it is to be woken later");
     engine.append(upload, payload.slice(1000..)).unwrap();
     engine.end(1, upload, Digest::of(&payload)).unwrap();
-    assert_eq!(read(engine, waits, Large::Whole), [1, 2]);
+    assert_eq!(read(engine, waits, LargePayloads::WhenComplete), [1, 2]);
     while engine.tend() {}
-    assert!(read(engine, waits, Large::Whole).is_empty(), "again");
+    assert!(read(engine, waits, LargePayloads::WhenComplete).is_empty(), "again");
     engine.audit();
 }

@@ -1,6 +1,6 @@
 //! What one subscription must see, by the rules alone.
 
-use crate::engine::{Engine, Item, Large, SubscriptionId, Wanted, encode_item};
+use crate::engine::{Engine, Item, LargePayloads, ReadOptions, SubscriptionId, encode_item};
 use crate::wire::{DaemonFrame, Digest, Filter, GapCause, Lag, Position};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -92,7 +92,7 @@ impl Subscriber {
         &mut self,
         engine: &mut Engine,
         history: &History,
-        wanted: Wanted,
+        wanted: ReadOptions,
     ) -> Option<bool> {
         let bounds: BTreeMap<_, _> = engine
             .topics
@@ -103,9 +103,10 @@ impl Subscriber {
         let lost = self.is_lost(engine, history);
         let lagged = self.has_lagged(engine);
         let (mut items, mut bytes, mut last) = (0, 0, 0);
-        let Wanted { budget, accepted_since, .. } = wanted;
-        let large = if self.apart { Large::Apart } else { Large::Whole };
-        let wanted = Wanted { large, ..wanted };
+        let ReadOptions { budget, accepted_since, .. } = wanted;
+        let large =
+            if self.apart { LargePayloads::AnnounceOnly } else { LargePayloads::WhenComplete };
+        let wanted = ReadOptions { large, ..wanted };
         let result = engine.read(self.id, wanted, &mut |item| {
             items += 1;
             bytes += last;

@@ -1,6 +1,6 @@
 //! Publish once by key: what the publications a topic was handed under a key got, those used last.
 
-use super::log::Origin;
+use super::log::PublicationId;
 use crate::engine::publish::Receipt;
 use crate::wire::ProducerId;
 use foldhash::fast::RandomState;
@@ -8,15 +8,15 @@ use lru::LruCache;
 
 /// Makes origins of keys: see [`Engine::keys`](crate::engine::Engine::keys).
 #[derive(Clone, Copy)]
-pub struct Keys([u8; 32]);
+pub struct IdempotencyKeys([u8; 32]);
 
-impl std::fmt::Debug for Keys {
+impl std::fmt::Debug for IdempotencyKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Keys")
     }
 }
 
-impl Keys {
+impl IdempotencyKeys {
     pub(crate) fn new(secret: [u8; 32]) -> Self {
         Self(secret)
     }
@@ -24,14 +24,14 @@ impl Keys {
     /// The origin of whatever is published under `key`, a text of the publisher's choice.
     ///
     /// Hashed under the engine's secret, so that nobody can look for two keys that collide.
-    pub fn origin(&self, key: &[u8]) -> Origin {
+    pub fn origin(&self, key: &[u8]) -> PublicationId {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         // No topic begins so: names of topics are hashed under the same secret.
         hasher.update(b"\0key\0");
         hasher.update(key);
         let mut id = [0; 16];
         id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        Origin { producer: ProducerId(id), number: 0 }
+        PublicationId { producer: ProducerId(id), number: 0 }
     }
 }
 
@@ -43,9 +43,9 @@ pub(crate) const KEY_COST: usize = 192;
 /// Apart from the producers: each keyed publication is a key of its own, and a few of them must
 /// not make the topic forget a producer that resends.
 #[derive(Debug, Default)]
-pub(crate) struct Known(Option<Box<LruCache<ProducerId, Receipt, RandomState>>>);
+pub(crate) struct KeyedReceipts(Option<Box<LruCache<ProducerId, Receipt, RandomState>>>);
 
-impl Known {
+impl KeyedReceipts {
     pub(crate) fn get(&mut self, key: ProducerId) -> Option<Receipt> {
         self.0.as_mut()?.get(&key).copied()
     }
@@ -81,7 +81,7 @@ mod tests {
         fn remembers_the_keys_used_last(
             keys in proptest::collection::vec(0_u8..12, 0..200), most in 1_usize..10,
         ) {
-            let mut known = Known::default();
+            let mut known = KeyedReceipts::default();
             let mut model: Vec<(u8, u64)> = Vec::new();
             for (sequence, key) in keys.into_iter().enumerate() {
                 let id = ProducerId([key; 16]);
@@ -101,10 +101,10 @@ mod tests {
 
     #[test]
     fn a_key_is_another_origin_under_another_secret() {
-        let keys = Keys::new([1; 32]);
+        let keys = IdempotencyKeys::new([1; 32]);
         assert_eq!(keys.origin(b"a"), keys.origin(b"a"));
         assert_ne!(keys.origin(b"a"), keys.origin(b"b"));
-        assert_ne!(keys.origin(b"a"), Keys::new([2; 32]).origin(b"a"));
+        assert_ne!(keys.origin(b"a"), IdempotencyKeys::new([2; 32]).origin(b"a"));
         assert!(keys.origin(b"").is_key());
     }
 }

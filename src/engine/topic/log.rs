@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 /// Where a message was first published: whoever sees it a second time can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Origin {
+pub struct PublicationId {
     /// The producer; or, where the number is 0, what stands for a key.
     pub producer: ProducerId,
     /// The producer's number for it: 1, 2, 3 … per topic. 0 is a publication under a key of its
@@ -15,7 +15,7 @@ pub struct Origin {
     pub number: u64,
 }
 
-impl Origin {
+impl PublicationId {
     /// Whether this is a key, and not a producer's number.
     pub fn is_key(&self) -> bool {
         self.number == 0
@@ -28,7 +28,7 @@ pub(crate) struct Entry {
     pub(crate) position: u64,
     // When it was accepted, or began to arrive, µs; only compared.
     pub(crate) accepted: u64,
-    pub(crate) origin: Option<Origin>,
+    pub(crate) origin: Option<PublicationId>,
     pub(crate) stamp: u64,
     // Known once it is complete, as is the digest.
     pub(crate) count: Count,

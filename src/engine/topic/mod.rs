@@ -21,7 +21,7 @@ use crate::wire::{Digest, INLINE};
 use body::{Body, ENTRY_COST};
 use bytes::Bytes;
 use counts::{Count, Ranked, Top};
-use log::{Entry, Log, Origin};
+use log::{Entry, Log, PublicationId};
 use marks::Marks;
 use payload_index::Payloads;
 use producers::Producers;
@@ -33,7 +33,7 @@ const TOPIC_COST: usize = 1024;
 
 /// A payload that was asked for since its newest publication, and may so outlive it.
 #[derive(Debug)]
-struct Asked {
+struct LookedUp {
     sequence: u64,
     // Engine position of whatever was published next.
     before: u64,
@@ -42,14 +42,14 @@ struct Asked {
 }
 
 /// Whether a publication found its payload in the cache.
-pub(crate) struct Known {
+pub(crate) struct CachedPayload {
     pub(crate) count: Count,
     // The bytes to share, when they are too long to be copied.
     body: Option<Bytes>,
     rope: Option<Arc<Rope>>,
 }
 
-impl Known {
+impl CachedPayload {
     /// The payload to encode: the one cached, where that saves a second copy.
     pub(crate) fn body<'a>(&'a self, published: &'a Bytes) -> &'a Bytes {
         self.body.as_ref().unwrap_or(published)
@@ -82,12 +82,12 @@ pub(crate) struct Topic {
     pub(crate) born: u64,
     pub(crate) log: Log,
     pub(crate) producers: Producers,
-    pub(crate) keys: idempotency_keys::Known,
+    pub(crate) keys: idempotency_keys::KeyedReceipts,
     pub(crate) top: Top,
     // Newest publication of each payload in the cache. Their LRU has no list of its own: it is
     // the log, and among that, by the number of the look-up, what was asked for.
     payloads: Payloads,
-    asked: BTreeMap<u64, Asked>,
+    asked: BTreeMap<u64, LookedUp>,
     lookups: BTreeMap<u64, u64>,
     lookup: u64,
     // Counts of payloads whose newest publication was not the last to be complete, by the sequence
@@ -100,7 +100,7 @@ pub(crate) struct Topic {
     // What these are charged; and which of them has a producer's number. No hash table: one that
     // grows under way would stall everyone.
     arriving_bytes: usize,
-    begun: BTreeMap<Origin, u64>,
+    begun: BTreeMap<PublicationId, u64>,
     // Complete messages below this have given up what they had, if one before them arrives.
     hollow: u64,
     // Where those begin that have left the log and that some subscription has not had.
@@ -121,7 +121,7 @@ impl Topic {
             born,
             log: Log::new(),
             producers: Producers::new(),
-            keys: idempotency_keys::Known::default(),
+            keys: idempotency_keys::KeyedReceipts::default(),
             top: Top::default(),
             payloads: Payloads::default(),
             asked: BTreeMap::new(),
@@ -249,7 +249,7 @@ impl Topic {
     }
 
     /// Looks a payload up for publication.
-    pub(crate) fn known(&self, digest: &Digest) -> Option<Known> {
+    pub(crate) fn known(&self, digest: &Digest) -> Option<CachedPayload> {
         let sequence = *self.payloads.get(&self.key(digest))?;
         let entry = self.at(sequence).filter(|entry| entry.digest == *digest)?;
         let (body, rope) = match &entry.body {
@@ -257,7 +257,7 @@ impl Topic {
             Body::Large { rope, .. } => (None, Some(rope.clone())),
             _ => (None, None),
         };
-        Some(Known { count: self.count_of(sequence, entry.count), body, rope })
+        Some(CachedPayload { count: self.count_of(sequence, entry.count), body, rope })
     }
 
     // How often a payload was published, of which this is the newest publication.
@@ -321,7 +321,7 @@ impl Topic {
     }
 
     /// The message of a publication that arrives.
-    pub(crate) fn begun(&self, origin: &Origin) -> Option<u64> {
+    pub(crate) fn begun(&self, origin: &PublicationId) -> Option<u64> {
         self.begun.get(origin).copied()
     }
 
@@ -398,13 +398,13 @@ impl Topic {
         let kept = self.answered(sequence).and_then(|asked| asked.kept);
         self.lookup += 1;
         self.lookups.insert(sequence, self.lookup);
-        let asked = Asked { sequence, before, kept };
+        let asked = LookedUp { sequence, before, kept };
         self.asked.insert(self.lookup, asked);
         self.at(sequence).map(|entry| (sequence, entry))
     }
 
     // Forgets that the payload was asked for.
-    fn answered(&mut self, sequence: u64) -> Option<Asked> {
+    fn answered(&mut self, sequence: u64) -> Option<LookedUp> {
         self.asked.remove(&self.lookups.remove(&sequence)?)
     }
 

@@ -2,7 +2,7 @@
 
 use super::client::{Block, ask};
 use super::{Face, publish, random, seeds, within};
-use crate::engine::{Begun, Engine, Limits, Opening, Upload};
+use crate::engine::{BeginOutcome, Engine, Limits, UploadId, UploadRequest};
 use crate::wire::Digest;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,15 +101,15 @@ fn text(n: usize, size: usize) -> Vec<u8> {
     text
 }
 
-fn begin(engine: &mut Engine, topic: &str) -> Option<Upload> {
-    let opening = Opening { topic, size: LARGE as u64, stamp: 0, origin: None };
+fn begin(engine: &mut Engine, topic: &str) -> Option<UploadId> {
+    let opening = UploadRequest { topic, size: LARGE as u64, stamp: 0, origin: None };
     match engine.begin(1, &opening) {
-        Ok(Begun::Arriving(upload)) => Some(upload),
+        Ok(BeginOutcome::Arriving(upload)) => Some(upload),
         _ => None,
     }
 }
 
-fn end(engine: &mut Engine, upload: Upload, n: usize) {
+fn end(engine: &mut Engine, upload: UploadId, n: usize) {
     let payload = text(n, LARGE);
     for chunk in payload.chunks(65_536) {
         if engine.append(upload, Bytes::copy_from_slice(chunk)).is_err() {
@@ -157,13 +157,13 @@ async fn chain(seed: u64) {
         client.go(&face).await;
     }
     let mut made: Vec<Made> = Vec::new();
-    let mut uploads: Vec<(Upload, usize)> = Vec::new();
+    let mut uploads: Vec<(UploadId, usize)> = Vec::new();
     let steps = 150;
     for _ in 0..steps {
         for _ in 0..=random(6) {
             let topic = format!("t/{}", random(topics));
             let n = made.len();
-            face.shared.core.with(|engine| match random(10) {
+            face.shared.broker.with(|engine| match random(10) {
                 0..=4 => {
                     let size = if random(3) == 0 { 20_000 } else { 5 };
                     let sequence = publish(engine, &topic, &text(n, size));
@@ -204,7 +204,7 @@ async fn chain(seed: u64) {
         }
     }
     let n = made.len();
-    face.shared.core.with(|engine| {
+    face.shared.broker.with(|engine| {
         for (upload, n) in uploads.drain(..) {
             if random(2) == 0 { end(engine, upload, n) } else { engine.abort(upload) }
         }
@@ -213,7 +213,7 @@ async fn chain(seed: u64) {
             publish(engine, topic, payload.as_bytes());
         }
     });
-    let current: BTreeMap<String, u64> = face.shared.core.with(|engine| {
+    let current: BTreeMap<String, u64> = face.shared.broker.with(|engine| {
         let of =
             |made: &Made| engine.head(&made.topic).map(|(epoch, _)| (made.topic.clone(), epoch));
         made.iter().filter_map(of).collect()
@@ -293,7 +293,7 @@ async fn of_one_topic_a_sign_of_life_does_not_name_what_still_arrives() {
     for start in ["?from=all", "?from=latest", "?last_event_id="] {
         let face = Face::patient(Limits::default());
         face.publish("a", b"0 ");
-        let (upload, epoch) = face.shared.core.with(|engine| {
+        let (upload, epoch) = face.shared.broker.with(|engine| {
             let upload = begin(engine, "a").unwrap();
             (upload, engine.head("a").unwrap().0)
         });
@@ -313,7 +313,7 @@ async fn of_one_topic_a_sign_of_life_does_not_name_what_still_arrives() {
             }
         });
         let id = block.await.id.unwrap();
-        face.shared.core.with(|engine| end(engine, upload, 1));
+        face.shared.broker.with(|engine| end(engine, upload, 1));
         face.publish("a", b"2 ");
         let resume = ask(face.address, "GET", "/v1/events/a").header("last-event-id", &id);
         let mut resumed = resume.events().await;
@@ -328,7 +328,7 @@ async fn of_one_topic_a_sign_of_life_does_not_name_what_still_arrives() {
 #[tokio::test]
 async fn an_id_from_the_future_names_no_more_than_there_is() {
     let face = Face::patient(Limits::default());
-    let upload = face.shared.core.with(|engine| {
+    let upload = face.shared.broker.with(|engine| {
         publish(engine, "b", b"0 ");
         let upload = begin(engine, "b").unwrap();
         engine.abort(upload);
@@ -341,7 +341,7 @@ async fn an_id_from_the_future_names_no_more_than_there_is() {
     assert!(gap.is("gap"), "{gap:?}");
     face.publish("c", b"1 ");
     let id = within(events.event()).await.unwrap().id.unwrap();
-    face.shared.core.with(|engine| end(engine, upload, 2));
+    face.shared.broker.with(|engine| end(engine, upload, 2));
     face.publish("c", b"3 ");
     let mut resumed =
         ask(face.address, "GET", "/v1/events/**").header("last-event-id", &id).events().await;

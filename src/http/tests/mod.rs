@@ -12,9 +12,9 @@ mod unread;
 mod uploads;
 
 use super::listen::{Listener, Times};
-use super::{CertificateFacts, Shared, router};
+use super::{AppState, CertificateFacts, router};
 use crate::access::origin::Origins;
-use crate::broker::Core;
+use crate::broker::Broker;
 use crate::broker::admission::Places;
 use crate::engine::{Engine, Limits, Payload, Publication};
 use crate::tls::CertificateHash;
@@ -28,7 +28,7 @@ use tokio::sync::watch;
 
 struct Face {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<AppState>,
     stop: watch::Sender<bool>,
     // It listens on when the face stops.
     _listening: watch::Sender<bool>,
@@ -46,14 +46,14 @@ impl Face {
     }
 
     fn with(limits: Limits, patience: Duration) -> Self {
-        let core = Arc::new(Core::new(Engine::new(limits, 1_000_000, [7; 32])));
-        let turns = core.clone();
+        let broker = Arc::new(Broker::new(Engine::new(limits, 1_000_000, [7; 32])));
+        let turns = broker.clone();
         tokio::spawn(async move { turns.take_turns().await });
         let (stop, stopping) = watch::channel(false);
         let current = CertificateHash([1; 32]);
         let certificate = move || CertificateFacts { pinning: true, current, next: Some(current) };
         let origins = Origins::parse(["https://app.example"]).unwrap();
-        let mut shared = Shared::new(core, origins, certificate, 4433, stopping);
+        let mut shared = AppState::new(broker, origins, certificate, 4433, stopping);
         shared.patience = patience;
         shared.room = 4 * patience;
         shared.keep_alive = Duration::from_millis(200);
@@ -70,7 +70,7 @@ impl Face {
 
     /// Publishes from within.
     fn publish(&self, topic: &str, payload: &[u8]) -> u64 {
-        self.shared.core.with(|engine| publish(engine, topic, payload))
+        self.shared.broker.with(|engine| publish(engine, topic, payload))
     }
 
     fn held(&self) -> usize {
@@ -132,7 +132,7 @@ async fn a_client_that_leaves_leaves_nothing_behind() {
     while free() < before {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    face.shared.core.with(|engine| assert_eq!(engine.subscriptions(), 0));
+    face.shared.broker.with(|engine| assert_eq!(engine.subscriptions(), 0));
 }
 
 #[tokio::test]

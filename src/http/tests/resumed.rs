@@ -2,7 +2,7 @@
 
 use super::client::{Ask, Block, ask};
 use super::{Face, publish, random, seeds, within};
-use crate::engine::{Begun, Engine, Limits, Opening, Upload};
+use crate::engine::{BeginOutcome, Engine, Limits, UploadId, UploadRequest};
 use crate::wire::Digest;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +18,8 @@ async fn whoever_goes_on_from_any_event_misses_nothing_of_what_is_overtaken() {
     events.block().await.unwrap();
     // All of it is read at once, up to a batch: two of these.
     let large = [b'x'; 9000];
-    face.shared.core.with(|engine| {
-        let upload = Opening { topic: "a", size: 200_000, stamp: 0, origin: None };
+    face.shared.broker.with(|engine| {
+        let upload = UploadRequest { topic: "a", size: 200_000, stamp: 0, origin: None };
         publish(engine, "b", b"1");
         publish(engine, "a", b"1");
         engine.begin(1, &upload).unwrap();
@@ -54,15 +54,15 @@ async fn rest(face: &Face, id: &str) -> Vec<(String, u64)> {
     }
 }
 
-fn begin(engine: &mut Engine, topic: &str) -> Upload {
-    let opening = Opening { topic, size: LARGE, stamp: 0, origin: None };
-    let Begun::Arriving(upload) = engine.begin(1, &opening).unwrap() else {
+fn begin(engine: &mut Engine, topic: &str) -> UploadId {
+    let opening = UploadRequest { topic, size: LARGE, stamp: 0, origin: None };
+    let BeginOutcome::Arriving(upload) = engine.begin(1, &opening).unwrap() else {
         panic!("it is new");
     };
     upload
 }
 
-fn end(engine: &mut Engine, upload: Upload) {
+fn end(engine: &mut Engine, upload: UploadId) {
     let payload = vec![7; LARGE as usize];
     for chunk in payload.chunks(65_536) {
         engine.append(upload, Bytes::copy_from_slice(chunk)).unwrap();
@@ -80,7 +80,7 @@ async fn however_many_are_overtaken_nobody_waits_or_misses_anything() {
         let face = Face::patient(Limits::default());
         let mut events = ask(face.address, "GET", "/v1/events/**").events().await;
         events.block().await.unwrap();
-        let uploads: Vec<_> = face.shared.core.with(|engine| {
+        let uploads: Vec<_> = face.shared.broker.with(|engine| {
             let uploads = (0..many).map(|n| begin(engine, &format!("a/{n}"))).collect();
             (0..many).for_each(|n| _ = publish(engine, &format!("a/{n}"), b"2"));
             (0..5).for_each(|_| _ = publish(engine, "b", b"b"));
@@ -93,7 +93,7 @@ async fn however_many_are_overtaken_nobody_waits_or_misses_anything() {
             assert_eq!(event.json()["topic"], "b", "{many}");
             ids.push(event.id.unwrap());
         }
-        face.shared.core.with(|engine| {
+        face.shared.broker.with(|engine| {
             uploads.into_iter().for_each(|upload| end(engine, upload));
             publish(engine, "last", b"last");
         });
@@ -133,13 +133,13 @@ async fn whoever_goes_on_again_misses_nothing_of_what_was_named_the_first_time()
     let face = Face::patient(Limits::default());
     let mut events = ask(face.address, "GET", "/v1/events/**").events().await;
     events.block().await.unwrap();
-    let (a, b) = face.shared.core.with(|engine| {
+    let (a, b) = face.shared.broker.with(|engine| {
         let uploads = (begin(engine, "a"), begin(engine, "b"));
         publish(engine, "c", b"c");
         uploads
     });
     let id = within(events.event()).await.unwrap().id.unwrap();
-    face.shared.core.with(|engine| {
+    face.shared.broker.with(|engine| {
         end(engine, a);
         end(engine, b);
         publish(engine, "last", b"last");
@@ -169,19 +169,19 @@ async fn go_on_twice(named: usize, others: usize) {
     let face = Face::patient(Limits::default());
     let mut events = ask(face.address, "GET", "/v1/events/**").events().await;
     within(events.block()).await.unwrap();
-    face.shared.core.with(|engine| {
+    face.shared.broker.with(|engine| {
         (0..others).for_each(|n| _ = publish(engine, &format!("other/{n}"), b"x"));
     });
     for _ in 0..others {
         within(events.event()).await.unwrap();
     }
-    let uploads: Vec<_> = face.shared.core.with(|engine| {
+    let uploads: Vec<_> = face.shared.broker.with(|engine| {
         let uploads = (0..named).map(|n| begin(engine, &format!("a/{n}"))).collect();
         publish(engine, "c", b"c");
         uploads
     });
     let id = within(events.event()).await.unwrap().id.unwrap();
-    face.shared.core.with(|engine| {
+    face.shared.broker.with(|engine| {
         uploads.into_iter().for_each(|upload| end(engine, upload));
         publish(engine, "last", b"last");
     });
@@ -284,7 +284,7 @@ async fn go_on_from_everywhere(seed: u64) {
     let (mut uploads, mut due) = (Vec::new(), BTreeMap::<String, u64>::new());
     for _ in 0..100 {
         let topic = format!("t/{}", random(topics));
-        face.shared.core.with(|engine| match random(10) {
+        face.shared.broker.with(|engine| match random(10) {
             0..=3 => {
                 let size = if random(3) == 0 { 9000 } else { 5 };
                 publish(engine, &topic, &vec![b'x'; size]);
@@ -308,7 +308,7 @@ async fn go_on_from_everywhere(seed: u64) {
         }
     }
     whole.take(ms(30)).await;
-    face.shared.core.with(|engine| {
+    face.shared.broker.with(|engine| {
         for upload in uploads.drain(..) {
             if random(2) == 0 { end(engine, upload) } else { engine.abort(upload) }
         }

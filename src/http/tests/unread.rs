@@ -35,7 +35,7 @@ async fn large_answers_that_are_not_read_hold_what_there_is_room_for_and_are_res
     assert!(asked.elapsed() >= PATIENCE);
     assert_eq!((statuses.len(), statuses[0]), (100, 200));
     within(face.until(|face| face.held() == 0)).await;
-    face.shared.core.with(|engine| assert_eq!(engine.subscriptions(), 0));
+    face.shared.broker.with(|engine| assert_eq!(engine.subscriptions(), 0));
 }
 
 // A batch is charged for as long as its client has not taken it.
@@ -83,8 +83,8 @@ async fn small_answers_are_charged_until_they_are_read_and_refused_when_there_is
     }
     assert_eq!(face.held(), room * each + REQUEST);
     // What is taken is free again.
-    h2.widen(1, 60_000).await;
-    h2.widen(0, 60_000).await;
+    h2.set_extra_send_window(1, 60_000).await;
+    h2.set_extra_send_window(0, 60_000).await;
     within(face.until(|face| face.held() < room * each)).await;
     within(face.until(|face| face.held() == 0)).await;
 }
@@ -171,8 +171,8 @@ async fn an_answer_whose_message_leaves_the_cache_breaks_off() {
     for n in 0..8_u8 {
         face.publish("b", &vec![n; 1 << 20]);
     }
-    h2.widen(stream, 2 << 20).await;
-    h2.widen(0, 2 << 20).await;
+    h2.set_extra_send_window(stream, 2 << 20).await;
+    h2.set_extra_send_window(0, 2 << 20).await;
     loop {
         let frame = within(h2.frame()).await.unwrap();
         assert!(!frame.ends(), "a truncated success");
@@ -218,7 +218,7 @@ async fn a_connection_whose_peer_has_vanished_is_closed_though_a_stream_of_event
     h2.ask("GET", "/v1/events/a", &[]).await;
     // It reads on, and answers no ping: else the test would see nothing of the end.
     while within(h2.frame()).await.is_some() {}
-    within(face.until(|face| face.shared.core.with(|engine| engine.subscriptions() == 0))).await;
+    within(face.until(|face| face.shared.broker.with(|engine| engine.subscriptions() == 0))).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use super::large::Follow;
 use super::stream::priority;
 use super::{DeliveryContext, DeliveryEnd};
-use crate::engine::Answer;
+use crate::engine::GetReply;
 use crate::wire::{Code, LARGE, Refusal};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use std::sync::Arc;
 pub(crate) async fn answer(
     context: Arc<DeliveryContext>,
     head: [Bytes; 2],
-    message: Answer,
+    message: GetReply,
 ) -> DeliveryEnd {
     let [whose, topic] = head;
     match message {
-        Answer::Small(message) => {
-            let Ok(mut tx) = context.link.open_uni().await else {
+        GetReply::Small(message) => {
+            let Ok(mut tx) = context.connection.open_uni().await else {
                 return DeliveryEnd::ConnectionLost;
             };
             let (first, rest) = message.pieces();
@@ -28,12 +28,12 @@ pub(crate) async fn answer(
                 tx.finish();
             }
         }
-        Answer::Large { topic: id, sequence } => {
+        GetReply::Large { topic: id, sequence } => {
             let Ok(follow) = Follow::begin(&context, id, sequence) else {
                 let reason = "the message has just left the cache";
                 return DeliveryEnd::Refused(Refusal::new(Code::EVICTED, reason));
             };
-            let Ok(mut tx) = context.link.open_uni().await else {
+            let Ok(mut tx) = context.connection.open_uni().await else {
                 return DeliveryEnd::ConnectionLost;
             };
             tx.set_priority(priority(LARGE + 1));

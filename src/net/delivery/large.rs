@@ -6,7 +6,7 @@ use super::stream::{append_chunk, frame_of};
 use crate::broker::subscription::Subscription;
 use crate::engine::Item;
 use crate::net::error::WriteError;
-use crate::net::transport::stream::Tx;
+use crate::net::transport::stream::SendStream;
 use crate::wire::{Code, Encoded, GapCause};
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -24,7 +24,7 @@ impl Follow {
         topic: u64,
         sequence: u64,
     ) -> Result<Self, GapCause> {
-        Ok(Self(Subscription::follow(&context.core, topic, sequence)?))
+        Ok(Self(Subscription::follow(&context.broker, topic, sequence)?))
     }
 
     /// Sends all of it, after what says whose it is, and what else comes first. When it is aborted,
@@ -32,7 +32,7 @@ impl Follow {
     /// so that it is to be told elsewhere; else the abort is said. Gives whether it was.
     pub(crate) async fn send(
         self,
-        tx: &mut Tx,
+        tx: &mut SendStream,
         whose: &Bytes,
         head: Bytes,
         resets: bool,

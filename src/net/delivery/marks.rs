@@ -1,7 +1,7 @@
 //! How far a subscription with wildcards has come, told from time to time: so a client that comes
 //! back names only the topics of which something came since.
 
-use crate::broker::Core;
+use crate::broker::Broker;
 use crate::engine::SubscriptionId;
 use crate::wire::DaemonFrame;
 use bytes::Bytes;
@@ -41,9 +41,9 @@ impl Marks {
 
     /// The frame, if the subscription has come further than with the last. It stands after all that
     /// was read.
-    pub(crate) fn take(&mut self, core: &Core, id: SubscriptionId) -> Option<Bytes> {
+    pub(crate) fn take(&mut self, broker: &Broker, id: SubscriptionId) -> Option<Bytes> {
         let last = self.last.as_mut().filter(|_| self.since >= EVERY)?;
-        let position = core.with(|engine| engine.had(id));
+        let position = broker.with(|engine| engine.had(id));
         if position <= *last {
             return None;
         }

@@ -13,16 +13,16 @@ pub(crate) mod stream;
 pub(crate) mod stream_pool;
 pub(crate) mod unordered;
 
-use super::error::{Gone, WriteError};
-use super::transport::connection::Link;
-use crate::broker::Core;
+use super::error::{ConnectionLost, WriteError};
+use super::transport::connection::Connection;
+use crate::broker::Broker;
 use crate::wire::Refusal;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the deliveries of one session share: the engine, the connection, its send window.
 pub(crate) struct DeliveryContext {
-    pub(crate) core: Arc<Core>,
-    pub(crate) link: Link,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) connection: Connection,
     // Bytes that large payloads may have in flight beyond the send window of the session.
     extra_window: Mutex<u64>,
 }
@@ -44,26 +44,26 @@ impl From<WriteError> for DeliveryEnd {
     fn from(error: WriteError) -> Self {
         match error {
             WriteError::Stopped => Self::StoppedByPeer,
-            WriteError::Gone(_) => Self::ConnectionLost,
+            WriteError::ConnectionLost(_) => Self::ConnectionLost,
         }
     }
 }
 
-impl From<Gone> for DeliveryEnd {
-    fn from(_: Gone) -> Self {
+impl From<ConnectionLost> for DeliveryEnd {
+    fn from(_: ConnectionLost) -> Self {
         Self::ConnectionLost
     }
 }
 
 impl DeliveryContext {
-    pub(crate) fn new(core: Arc<Core>, link: Link) -> Self {
-        Self { core, link, extra_window: Mutex::default() }
+    pub(crate) fn new(broker: Arc<Broker>, connection: Connection) -> Self {
+        Self { broker, connection, extra_window: Mutex::default() }
     }
 
     fn change_window(&self, change: impl FnOnce(u64) -> u64) {
         let mut extra = self.extra_window.lock().unwrap_or_else(PoisonError::into_inner);
         *extra = change(*extra);
-        self.link.widen(*extra);
+        self.connection.set_extra_send_window(*extra);
     }
 }
 

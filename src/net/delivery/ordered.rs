@@ -4,7 +4,7 @@ use super::marks::Marks;
 use super::read::{at_once, read_ended, wanted, woken};
 use super::stream::{Stream, append_chunk, append_encoded, frame_of};
 use super::{DeliveryContext, DeliveryEnd};
-use crate::engine::{Item, Large, SubscriptionId};
+use crate::engine::{Item, LargePayloads, SubscriptionId};
 use crate::wire::DaemonFrame;
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -31,8 +31,8 @@ pub(crate) async fn deliver(
     loop {
         let mut items = 0;
         let read = poll_fn(|cx| {
-            let wanted = wanted(BATCH, deadline, Large::Pieces);
-            context.core.poll_read(id, cx, wanted, &mut |item| {
+            let wanted = wanted(BATCH, deadline, LargePayloads::InChunks);
+            context.broker.poll_read(id, cx, wanted, &mut |item| {
                 items += usize::from(matches!(item, Item::Message(_) | Item::Gap { .. }));
                 append(&item, &mut pieces);
             })
@@ -50,7 +50,7 @@ pub(crate) async fn deliver(
         };
         marks.count(items);
         if marks.are_due() {
-            pieces.extend(marks.take(&context.core, id));
+            pieces.extend(marks.take(&context.broker, id));
         }
         let (written, at_once) = at_once(pin!(stream.write(&context, &mut pieces))).await;
         match written {

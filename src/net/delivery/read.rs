@@ -1,7 +1,7 @@
 //! How the deliveries read: what is wanted, and when to wait instead of reading once more.
 
 use super::DeliveryEnd;
-use crate::engine::{Large, Wanted};
+use crate::engine::{LargePayloads, ReadOptions};
 use crate::net;
 use crate::wire::{Code, Refusal};
 use std::future::poll_fn;
@@ -26,10 +26,10 @@ pub(super) async fn woken() {
 }
 
 /// What to read when what is older than `deadline` µs is to be passed over; 0 is none.
-pub(crate) fn wanted(budget: usize, deadline: u64, large: Large) -> Wanted {
+pub(crate) fn wanted(budget: usize, deadline: u64, large: LargePayloads) -> ReadOptions {
     let since = |deadline| net::now().saturating_sub(deadline);
     let accepted_since = Some(deadline).filter(|d| *d > 0).map_or(0, since);
-    Wanted { budget, accepted_since, large }
+    ReadOptions { budget, accepted_since, large }
 }
 
 /// The end of a delivery whose subscription could not be read any more.

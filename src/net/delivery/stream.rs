@@ -3,14 +3,14 @@
 use super::DeliveryContext;
 use crate::engine::{Item, encode_item};
 use crate::net::error::WriteError;
-use crate::net::transport::stream::Tx;
+use crate::net::transport::stream::SendStream;
 use crate::wire::{Encoded, LARGE, encode_chunk};
 use bytes::Bytes;
 
 /// A subscription's stream, opened when there is something to write. It is finished however its
 /// delivery ends: what was written before still arrives, perhaps with a frame cut short at its end.
 #[derive(Default)]
-pub(crate) struct Stream(Option<Tx>);
+pub(crate) struct Stream(Option<SendStream>);
 
 impl Stream {
     /// Writes pieces, of which the first says whose they are; what the peer knows is left out.
@@ -21,7 +21,9 @@ impl Stream {
     ) -> Result<(), WriteError> {
         let tx = match &mut self.0 {
             Some(tx) => tx,
-            None => self.0.insert(context.link.open_uni().await.map_err(WriteError::Gone)?),
+            None => self
+                .0
+                .insert(context.connection.open_uni().await.map_err(WriteError::ConnectionLost)?),
         };
         tx.write_for(pieces).await
     }

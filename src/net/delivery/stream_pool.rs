@@ -177,7 +177,7 @@ impl StreamPool {
         self.sending.push(Box::pin(async move {
             let _widened = widened;
             let mut gone = None;
-            if let Ok(mut tx) = context.link.open_uni().await {
+            if let Ok(mut tx) = context.connection.open_uni().await {
                 tx.set_priority(priority(size));
                 match follow.send(&mut tx, &whose, head.clone(), true).await {
                     Ok(None) => {
@@ -204,7 +204,7 @@ impl StreamPool {
         let sent = InFlight { topic, sequence, large: false };
         self.under_way.push(sent);
         self.sending.push(Box::pin(async move {
-            if let Ok(mut tx) = context.link.open_uni().await {
+            if let Ok(mut tx) = context.connection.open_uni().await {
                 tx.set_priority(priority);
                 if tx.write(&mut pieces).await.is_ok() {
                     tx.finish();

@@ -4,7 +4,7 @@ use super::read::read_ended;
 use super::stream::priority;
 use super::stream_pool::{LargeRef, StreamPool};
 use super::{DeliveryContext, DeliveryEnd};
-use crate::engine::{Item, Large, SubscriptionId, Wanted, encode_item};
+use crate::engine::{Item, LargePayloads, ReadOptions, SubscriptionId, encode_item};
 use crate::wire::{DaemonFrame, Encoded};
 use bytes::Bytes;
 use std::future::poll_fn;
@@ -29,7 +29,7 @@ pub(crate) async fn deliver(
     let mut pool = StreamPool::new(context.clone());
     let whose = DaemonFrame::For { request }.to_bytes();
     let mut batch = Vec::new();
-    let wanted = Wanted { large: Large::Apart, ..BATCH.into() };
+    let wanted = ReadOptions { large: LargePayloads::AnnounceOnly, ..BATCH.into() };
     loop {
         let mut take = |item: Item<'_>| {
             let mut head = whose.to_vec();
@@ -52,7 +52,7 @@ pub(crate) async fn deliver(
                 _ => {}
             }
         };
-        let mut next = poll_fn(|cx| context.core.poll_read(id, cx, wanted, &mut take));
+        let mut next = poll_fn(|cx| context.broker.poll_read(id, cx, wanted, &mut take));
         let read = loop {
             tokio::select! {
                 read = &mut next => break Some(read),

@@ -18,48 +18,48 @@ const FLOOR: u64 = 10;
 
 /// Makes the controllers.
 #[derive(Debug, Default)]
-pub(crate) struct FloorConfig(Arc<CubicConfig>);
+pub(crate) struct MinWindowCubicConfig(Arc<CubicConfig>);
 
-impl ControllerFactory for FloorConfig {
+impl ControllerFactory for MinWindowCubicConfig {
     fn build(self: Arc<Self>, now: Instant, mtu: u16) -> Box<dyn Controller> {
-        Box::new(Floor {
+        Box::new(MinWindowCubic {
             cubic: self.0.clone().build(now, mtu),
             mtu: mtu.into(),
             acknowledged: None,
-            heard: Heard::default(),
+            ack_stats: AckStats::default(),
         })
     }
 }
 
 /// What has been heard of what was sent on a path.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Heard {
+pub(crate) struct AckStats {
     /// What was sent up to then has been acknowledged, or was lost before.
-    pub(crate) settled: Option<Instant>,
+    pub(crate) acked_through: Option<Instant>,
     /// When packets were last found to be lost. What is acknowledged after all remains lost.
-    pub(crate) lost: Option<Instant>,
+    pub(crate) last_loss: Option<Instant>,
     /// The shortest round trip so far.
-    pub(crate) shortest: Option<Duration>,
+    pub(crate) min_rtt: Option<Duration>,
 }
 
-impl Heard {
+impl AckStats {
     /// What a connection's controller has heard.
     #[cfg(feature = "daemon")]
     pub(crate) fn of(connection: &quinn::Connection) -> Self {
-        let floor = connection.congestion_state().into_any().downcast::<Floor>();
-        floor.map_or_else(|_| Self::default(), |floor| floor.heard)
+        let controller = connection.congestion_state().into_any().downcast::<MinWindowCubic>();
+        controller.map_or_else(|_| Self::default(), |controller| controller.ack_stats)
     }
 }
 
-struct Floor {
+struct MinWindowCubic {
     cubic: Box<dyn Controller>,
     mtu: u64,
     // When the newest packet that is acknowledged was sent.
     acknowledged: Option<Instant>,
-    heard: Heard,
+    ack_stats: AckStats,
 }
 
-impl Controller for Floor {
+impl Controller for MinWindowCubic {
     fn on_sent(&mut self, now: Instant, bytes: u64, last: u64) {
         self.cubic.on_sent(now, bytes, last);
     }
@@ -73,14 +73,14 @@ impl Controller for Floor {
         rtt: &quinn_proto::RttEstimator,
     ) {
         self.acknowledged = self.acknowledged.max(Some(sent));
-        self.heard.shortest = Some(rtt.min());
+        self.ack_stats.min_rtt = Some(rtt.min());
         self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
     fn on_end_acks(&mut self, now: Instant, flight: u64, app_limited: bool, last: Option<u64>) {
         // Comes before packets are found to be lost: these are in flight still.
         if flight == 0 {
-            self.heard.settled = self.acknowledged;
+            self.ack_stats.acked_through = self.acknowledged;
         }
         self.cubic.on_end_acks(now, flight, app_limited, last);
     }
@@ -88,7 +88,7 @@ impl Controller for Floor {
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, persistent: bool, lost: u64) {
         // None was where routers tell of congestion (ECN).
         if lost > 0 {
-            self.heard.lost = Some(now);
+            self.ack_stats.last_loss = Some(now);
         }
         self.cubic.on_congestion_event(now, sent, persistent, lost);
     }

@@ -1,6 +1,6 @@
 //! QUIC's settings (RFC 9000, section 18), each with its reason.
 
-use super::congestion::FloorConfig;
+use super::congestion::MinWindowCubicConfig;
 use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const DAEMON_KEEP_ALIVE: Duration = Duration::from_secs(14);
 /// pin beyond the cache. One stream takes no more than its reader allows, by default
 /// [`CLIENT_STREAM_WINDOW`], so that one with a backlog leaves room for the others: who finds none
 /// waits until the backlog is through, as whoever is woken first takes all that becomes free. For
-/// large payloads there is more: see [`Link::widen`](crate::net::transport::connection::Link::widen).
+/// large payloads there is more: see [`Connection::set_extra_send_window`](crate::net::transport::connection::Connection::set_extra_send_window).
 #[cfg(feature = "daemon")]
 pub(crate) const DAEMON_SEND_WINDOW: u64 = 2 << 20;
 
@@ -84,7 +84,7 @@ fn base() -> TransportConfig {
     config
         .max_idle_timeout(IdleTimeout::try_from(IDLE).ok())
         .ack_frequency_config(Some(acknowledgements))
-        .congestion_controller_factory(Arc::new(FloorConfig::default()))
+        .congestion_controller_factory(Arc::new(MinWindowCubicConfig::default()))
         .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
         .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER));
     config

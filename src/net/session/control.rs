@@ -1,18 +1,18 @@
 //! The control stream of a peer, and the tasks that send what it asked for there.
 
 use super::dispatch::stalled;
-use super::end::End;
+use super::end::SessionEnd;
 use super::frame_reader::Frames;
 use super::peer::Peer;
-use super::upload::{Came, Incoming};
+use super::upload::{Incoming, StreamRead};
 use crate::broker::failure::{self, seam};
-use crate::engine::{Action, Answer, Channel, SubscriptionId, no_room};
+use crate::engine::{Action, Channel, GetReply, SubscriptionId, no_room};
 use crate::net::delivery::marks::Marks;
-use crate::net::delivery::realtime::{self, Carriage};
+use crate::net::delivery::realtime::{self, DatagramOptions};
 use crate::net::delivery::{DeliveryEnd, get, ordered, unordered};
 use crate::net::error::WriteError;
 use crate::net::transport::Transport;
-use crate::net::transport::stream::Tx;
+use crate::net::transport::stream::SendStream;
 use crate::wire::{Code, DaemonFrame, Delivery, Refusal};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -28,7 +28,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 const ANSWERS: usize = 8;
 
 /// Reads the control stream until the session ends.
-pub(super) async fn run(peer: &Arc<Peer>, frames: &mut Frames) -> End {
+pub(super) async fn run(peer: &Arc<Peer>, frames: &mut Frames) -> SessionEnd {
     let mut incoming = Incoming::new(peer.clone());
     let mut tasks = Tasks::default();
     let mut actions = Vec::new();
@@ -44,13 +44,13 @@ pub(super) async fn run(peer: &Arc<Peer>, frames: &mut Frames) -> End {
             came.await
         };
         let end = match came {
-            Ok(Came::Frames(frames)) => {
+            Ok(StreamRead::Frames(frames)) => {
                 peer.handle(Channel::Control, frames, &mut incoming, &mut actions).await.err()
             }
             // What still comes of it is dropped.
-            Ok(Came::Stalled) => peer.give_up(&mut incoming, frames, &stalled()).await.err(),
-            Ok(Came::NoRoom) => peer.give_up(&mut incoming, frames, &no_room()).await.err(),
-            Ok(Came::End) => Some(End::Left("closed its control stream".into())),
+            Ok(StreamRead::TimedOut) => peer.give_up(&mut incoming, frames, &stalled()).await.err(),
+            Ok(StreamRead::NoRoom) => peer.give_up(&mut incoming, frames, &no_room()).await.err(),
+            Ok(StreamRead::Finished) => Some(SessionEnd::Left("closed its control stream".into())),
             Err(end) => Some(end),
         };
         for action in actions.drain(..) {
@@ -87,13 +87,13 @@ struct Tasks {
 }
 
 impl Tasks {
-    fn act(&mut self, peer: &Arc<Peer>, action: Action) -> Result<(), End> {
+    fn act(&mut self, peer: &Arc<Peer>, action: Action) -> Result<(), SessionEnd> {
         match action {
             Action::Deliver { .. } => self.deliver(peer, &action),
-            Action::Repair { .. } => peer.datagrams.ask(action),
-            Action::Acknowledge { alias } => peer.datagrams.hear(alias),
+            Action::Repair { .. } => peer.datagrams.route_repair(action),
+            Action::Acknowledge { alias } => peer.datagrams.queue_ack(alias),
             Action::Stop { request } => {
-                peer.datagrams.stop_asking(request);
+                peer.datagrams.forget_repairs(request);
                 if let Some((_, delivery)) = self.deliveries.remove(&request) {
                     delivery.abort();
                 }
@@ -102,7 +102,7 @@ impl Tasks {
             Action::Answer { request, head, message } => {
                 self.answer(peer, request, head, message);
             }
-            Action::Left(code) => return Err(End::Left(format!("said goodbye: {code}"))),
+            Action::Left(code) => return Err(SessionEnd::Left(format!("said goodbye: {code}"))),
         }
         Ok(())
     }
@@ -115,20 +115,20 @@ impl Tasks {
         let marks = Marks::new(marks);
         let context = peer.context.clone();
         let ended = move |end| Ended { request, subscription: Some(subscription), end };
-        let task = match (delivery, context.link.transport()) {
+        let task = match (delivery, context.connection.transport()) {
             // One channel has one order.
             (Delivery::Ordered, _) | (_, Transport::WebSocket) => {
-                let core = context.core.clone();
+                let broker = context.broker.clone();
                 let delivery = ordered::deliver(context, request, subscription, deadline, marks);
-                self.all.spawn(seam(&core, "delivery", delivery.map(ended)))
+                self.all.spawn(seam(&broker, "delivery", delivery.map(ended)))
             }
             (Delivery::Unordered, Transport::Quic) => {
                 let delivery = unordered::deliver(context, request, subscription);
                 self.all.spawn(delivery.map(ended))
             }
             (Delivery::Realtime, _) | (Delivery::Unordered, Transport::WebTransport) => {
-                let asked = peer.datagrams.begin_asking(request);
-                let carriage = Carriage { deadline, bare, marks };
+                let asked = peer.datagrams.register_repairs(request);
+                let carriage = DatagramOptions { deadline, bare, marks };
                 let delivery = realtime::deliver(context, request, subscription, carriage, asked);
                 self.all.spawn(delivery.map(ended))
             }
@@ -136,7 +136,7 @@ impl Tasks {
         self.deliveries.insert(request, (subscription, task));
     }
 
-    fn answer(&mut self, peer: &Arc<Peer>, request: u32, head: [Bytes; 2], message: Answer) {
+    fn answer(&mut self, peer: &Arc<Peer>, request: u32, head: [Bytes; 2], message: GetReply) {
         let answer = get::answer(peer.context.clone(), head, message);
         self.all.spawn(answer.map(move |end| Ended { request, subscription: None, end }));
     }
@@ -146,7 +146,7 @@ impl Tasks {
     }
 
     // Waits until one more answer may be under way.
-    async fn room(&mut self, peer: &Peer) -> Result<(), End> {
+    async fn room(&mut self, peer: &Peer) -> Result<(), SessionEnd> {
         while self.are_full()
             && let Some(ended) = self.all.join_next().await
         {
@@ -188,11 +188,11 @@ impl Tasks {
             return Ok(());
         };
         let mut out = Vec::new();
-        let did_end = peer.context.core.with(|engine| {
+        let did_end = peer.context.broker.with(|engine| {
             peer.state().delivery_ended(engine, (request, subscription), &why, &mut out)
         });
         if did_end {
-            peer.datagrams.stop_asking(request);
+            peer.datagrams.forget_repairs(request);
             peer.outbox.push([out.into()]);
         }
         Ok(())
@@ -201,23 +201,23 @@ impl Tasks {
 
 // Whatever is being written when the session ends is written out before the goodbye.
 pub(super) struct ControlWriter {
-    tx: Tx,
+    tx: SendStream,
     pieces: Vec<Bytes>,
 }
 
 impl ControlWriter {
-    pub(super) fn new(tx: Tx) -> Self {
+    pub(super) fn new(tx: SendStream) -> Self {
         Self { tx, pieces: Vec::new() }
     }
 
-    pub(super) async fn run(&mut self, peer: &Peer) -> End {
+    pub(super) async fn run(&mut self, peer: &Peer) -> SessionEnd {
         loop {
             peer.outbox.take(&mut self.pieces).await;
             match self.tx.write(&mut self.pieces).await {
                 Ok(()) => self.pieces.clear(),
-                Err(WriteError::Gone(gone)) => return gone.into(),
+                Err(WriteError::ConnectionLost(gone)) => return gone.into(),
                 Err(WriteError::Stopped) => {
-                    return End::Left("it stopped the control stream".into());
+                    return SessionEnd::Left("it stopped the control stream".into());
                 }
             }
         }
@@ -232,8 +232,8 @@ impl ControlWriter {
         if self.tx.write(&mut self.pieces).await.is_ok() {
             self.tx.finish();
             self.tx.stopped().await;
-            if peer.context.link.is_closed_by_client() {
-                peer.context.link.closed().await;
+            if peer.context.connection.is_closed_by_client() {
+                peer.context.connection.closed().await;
             }
         }
     }

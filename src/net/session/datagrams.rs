@@ -1,12 +1,12 @@
 //! A peer's datagrams, in: publications, which are acknowledged, and repairs that it asks for.
 
-use super::end::End;
+use super::end::SessionEnd;
 use super::frame_reader::datagram_frames;
 use super::peer::Peer;
 use super::upload::Incoming;
 use crate::engine::{Action, Channel};
-use crate::net::delivery::realtime::repair_queue::{Asked, Hole};
-use crate::net::error::Gone;
+use crate::net::delivery::realtime::repair_queue::{Hole, RepairQueue};
+use crate::net::error::ConnectionLost;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,56 +19,56 @@ const ACKNOWLEDGE: Duration = Duration::from_millis(5);
 #[derive(Default)]
 pub(crate) struct Datagrams {
     // Holes to fill, by subscription.
-    asked: Mutex<HashMap<u32, Arc<Asked>>>,
+    repair_queues: Mutex<HashMap<u32, Arc<RepairQueue>>>,
     // Aliases of publications that came in datagrams, to be acknowledged.
-    heard: Mutex<BTreeSet<u32>>,
-    hears: Notify,
+    acks: Mutex<BTreeSet<u32>>,
+    ack_ready: Notify,
 }
 
 impl Datagrams {
-    fn asked(&self) -> MutexGuard<'_, HashMap<u32, Arc<Asked>>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn repair_queues(&self) -> MutexGuard<'_, HashMap<u32, Arc<RepairQueue>>> {
+        self.repair_queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whom to hand the holes of a subscription from now on.
-    pub(crate) fn begin_asking(&self, request: u32) -> Arc<Asked> {
-        self.asked().entry(request).or_default().clone()
+    pub(crate) fn register_repairs(&self, request: u32) -> Arc<RepairQueue> {
+        self.repair_queues().entry(request).or_default().clone()
     }
 
     /// It has ended.
-    pub(crate) fn stop_asking(&self, request: u32) {
-        self.asked().remove(&request);
+    pub(crate) fn forget_repairs(&self, request: u32) {
+        self.repair_queues().remove(&request);
     }
 
     /// Hands holes to the delivery, if there is one that fills holes.
-    pub(crate) fn ask(&self, action: Action) {
+    pub(crate) fn route_repair(&self, action: Action) {
         if let Action::Repair { request, topic, holes, reliably } = action
-            && let Some(asked) = self.asked().get(&request)
+            && let Some(repair_queues) = self.repair_queues().get(&request)
         {
             for (first, last) in holes {
-                asked.push(Hole { topic, first, last, reliably });
+                repair_queues.push(Hole { topic, first, last, reliably });
             }
         }
     }
 
     /// A publication came in a datagram.
-    pub(crate) fn hear(&self, alias: u32) {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(alias);
-        self.hears.notify_one();
+    pub(crate) fn queue_ack(&self, alias: u32) {
+        self.acks.lock().unwrap_or_else(PoisonError::into_inner).insert(alias);
+        self.ack_ready.notify_one();
     }
 
-    fn take_heard(&self) -> BTreeSet<u32> {
-        std::mem::take(&mut *self.heard.lock().unwrap_or_else(PoisonError::into_inner))
+    fn take_acks(&self) -> BTreeSet<u32> {
+        std::mem::take(&mut *self.acks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// Reads datagrams until the session ends.
-pub(crate) async fn read(peer: &Arc<Peer>) -> End {
+pub(crate) async fn read(peer: &Arc<Peer>) -> SessionEnd {
     let mut actions = Vec::new();
     // Nothing begins in a datagram that does not end in it.
     let mut incoming = Incoming::new(peer.clone());
     loop {
-        let handled = match peer.context.link.read_datagram().await {
+        let handled = match peer.context.connection.read_datagram().await {
             // Of a peer that does not read its answers a datagram is as good as lost: to wait with it
             // would let others wait below, each in all the memory that it came in.
             Ok(_) if !peer.outbox.has_room() => continue,
@@ -82,8 +82,8 @@ pub(crate) async fn read(peer: &Arc<Peer>) -> End {
         };
         for action in actions.drain(..) {
             match action {
-                Action::Acknowledge { alias } => peer.datagrams.hear(alias),
-                Action::Repair { .. } => peer.datagrams.ask(action),
+                Action::Acknowledge { alias } => peer.datagrams.queue_ack(alias),
+                Action::Repair { .. } => peer.datagrams.route_repair(action),
                 // Nothing else comes of a datagram.
                 _ => {}
             }
@@ -95,32 +95,32 @@ pub(crate) async fn read(peer: &Arc<Peer>) -> End {
 }
 
 /// Acknowledges what came in datagrams.
-pub(crate) async fn acknowledge(peer: &Peer) -> End {
+pub(crate) async fn acknowledge(peer: &Peer) -> SessionEnd {
     loop {
-        peer.datagrams.hears.notified().await;
+        peer.datagrams.ack_ready.notified().await;
         // In a box: most sessions never do this.
-        if let Err(gone) = Box::pin(acknowledge_heard(peer)).await {
+        if let Err(gone) = Box::pin(send_acks(peer)).await {
             return gone.into();
         }
     }
 }
 
-async fn acknowledge_heard(peer: &Peer) -> Result<(), Gone> {
+async fn send_acks(peer: &Peer) -> Result<(), ConnectionLost> {
     tokio::time::sleep(ACKNOWLEDGE).await;
-    let heard = peer.datagrams.take_heard();
-    let size = peer.context.link.datagram_size().unwrap_or(0);
+    let acks = peer.datagrams.take_acks();
+    let size = peer.context.connection.datagram_size().unwrap_or(0);
     let mut out = Vec::new();
-    for alias in heard {
+    for alias in acks {
         let before = out.len();
-        peer.context.core.with(|engine| peer.state().acknowledge(engine, alias, &mut out));
+        peer.context.broker.with(|engine| peer.state().acknowledge(engine, alias, &mut out));
         if out.len() > size {
             let next = out.split_off(before);
             let datagram = std::mem::replace(&mut out, next);
-            peer.context.link.send_datagram(&[datagram.into()]).await?;
+            peer.context.connection.send_datagram(&[datagram.into()]).await?;
         }
     }
     if !out.is_empty() {
-        peer.context.link.send_datagram(&[out.into()]).await?;
+        peer.context.connection.send_datagram(&[out.into()]).await?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Frames of a peer, handed to its session in the engine.
 
-use super::end::End;
+use super::end::SessionEnd;
 use super::frame_reader::Frames;
 use super::peer::Peer;
 use super::upload::Incoming;
@@ -37,7 +37,7 @@ impl Peer {
         frames: &[Bytes],
         incoming: &mut Incoming,
         actions: &mut Vec<Action>,
-    ) -> Result<(), End> {
+    ) -> Result<(), SessionEnd> {
         let Incoming { hashing, intake, .. } = incoming;
         let mut rest = frames;
         while !rest.is_empty() {
@@ -52,7 +52,7 @@ impl Peer {
             loop {
                 let now = net::now();
                 let mut out = Vec::new();
-                let result = self.context.core.with(|engine| {
+                let result = self.context.broker.with(|engine| {
                     let mut session = self.state();
                     while out.len() < ANSWERED
                         && !engine.is_tired()
@@ -69,7 +69,7 @@ impl Peer {
                 match result {
                     Ok(true) => self.opened_now(),
                     Ok(false) => {}
-                    Err(refusal) => return Err(End::Refused(refusal)),
+                    Err(refusal) => return Err(SessionEnd::Refused(refusal)),
                 }
                 if prepared.len() == 0 {
                     break;
@@ -87,14 +87,14 @@ impl Peer {
         incoming: &mut Incoming,
         frames: &mut Frames,
         why: &Refusal,
-    ) -> Result<Option<Action>, End> {
+    ) -> Result<Option<Action>, SessionEnd> {
         let mut out = Vec::new();
         let intake = &mut incoming.intake;
         let mut action = None;
         if intake.progress().is_some() {
             action = self
                 .context
-                .core
+                .broker
                 .with(|engine| self.state().give_up(engine, intake, why, &mut out));
         } else if let Some((alias, number)) = ClientFrame::publication(frames.begun()) {
             let Refusal { code, reason } = why;

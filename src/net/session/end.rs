@@ -1,18 +1,18 @@
 //! Why a session ends.
 
-use crate::net::error::Gone;
+use crate::net::error::ConnectionLost;
 use crate::wire::{Code, FrameError, Refusal};
 
 /// Why a session ends.
-pub(crate) enum End {
+pub(crate) enum SessionEnd {
     /// The peer said goodbye, or its connection is gone.
     Left(String),
     /// The daemon says goodbye.
     Refused(Refusal),
 }
 
-impl From<Gone> for End {
-    fn from(Gone { code, reason }: Gone) -> Self {
+impl From<ConnectionLost> for SessionEnd {
+    fn from(ConnectionLost { code, reason }: ConnectionLost) -> Self {
         match code {
             // It may be there and unheard, as behind a network that comes back: it is to be told
             // that connecting again can help.
@@ -22,13 +22,13 @@ impl From<Gone> for End {
     }
 }
 
-impl From<Refusal> for End {
+impl From<Refusal> for SessionEnd {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
     }
 }
 
-impl From<FrameError> for End {
+impl From<FrameError> for SessionEnd {
     fn from(error: FrameError) -> Self {
         let code = match error {
             FrameError::TooLarge { .. } => Code::FRAME_TOO_LARGE,

@@ -1,8 +1,8 @@
 //! A peer's streams, read frame by frame.
 
-use super::end::End;
+use super::end::SessionEnd;
 use crate::net::error::ReadError;
-use crate::net::transport::stream::Rx;
+use crate::net::transport::stream::RecvStream;
 use crate::wire::{ClientFrame, Code, FrameReader, Refusal};
 use bytes::Bytes;
 
@@ -20,12 +20,12 @@ const GETS: usize = 8;
 /// Room for so many is kept between batches: 1 KiB a stream.
 const KEPT: usize = 32;
 
-fn malformed(reason: &'static str) -> End {
-    End::Refused(Refusal::new(Code::MALFORMED, reason))
+fn malformed(reason: &'static str) -> SessionEnd {
+    SessionEnd::Refused(Refusal::new(Code::MALFORMED, reason))
 }
 
 /// The frames of a datagram: all of them whole. `payload` is the largest payload, bytes.
-pub(crate) fn datagram_frames(datagram: Bytes, payload: usize) -> Result<Vec<Bytes>, End> {
+pub(crate) fn datagram_frames(datagram: Bytes, payload: usize) -> Result<Vec<Bytes>, SessionEnd> {
     let mut reader = FrameReader::of_client(payload);
     reader.push(datagram);
     let mut frames = Vec::new();
@@ -40,14 +40,14 @@ pub(crate) fn datagram_frames(datagram: Bytes, payload: usize) -> Result<Vec<Byt
 
 /// Reads frames, as many as have come, to be handed on together.
 pub(crate) struct Frames {
-    rx: Rx,
+    rx: RecvStream,
     reader: FrameReader,
     pieces: Vec<Bytes>,
     // Those of `pieces` that hold something not read yet.
     unread: std::ops::Range<usize>,
     frames: Vec<Bytes>,
     // What came after the frames that are handed out first.
-    end: Option<End>,
+    end: Option<SessionEnd>,
     // Frames that were whole, and bytes that came, so far.
     whole: u64,
     came: u64,
@@ -55,7 +55,7 @@ pub(crate) struct Frames {
 
 impl Frames {
     /// `payload` is the largest payload, bytes.
-    pub(crate) fn new(rx: Rx, payload: usize) -> Self {
+    pub(crate) fn new(rx: RecvStream, payload: usize) -> Self {
         Self {
             rx,
             reader: FrameReader::of_client(payload),
@@ -70,7 +70,7 @@ impl Frames {
 
     /// Takes the next frames of what was read; whether there are any. If not, there is more to
     /// [`read`](Self::read). Those before a damaged one are taken first.
-    pub(crate) fn take(&mut self) -> Result<bool, End> {
+    pub(crate) fn take(&mut self) -> Result<bool, SessionEnd> {
         if self.frames.capacity() > KEPT {
             self.frames = Vec::with_capacity(KEPT);
         }
@@ -89,7 +89,7 @@ impl Frames {
     }
 
     /// Reads what there is; false at the end of the stream. Losing the future loses nothing.
-    pub(crate) async fn read(&mut self) -> Result<bool, End> {
+    pub(crate) async fn read(&mut self) -> Result<bool, SessionEnd> {
         let read = match self.rx.read(&mut self.pieces).await {
             Ok(Some(read)) => read,
             Ok(None) if self.reader.is_partial() => {
@@ -97,7 +97,7 @@ impl Frames {
             }
             Ok(None) | Err(ReadError::Reset) => return Ok(false),
             Err(ReadError::Broken(refusal)) => return Err(refusal.into()),
-            Err(ReadError::Gone(gone)) => return Err(gone.into()),
+            Err(ReadError::ConnectionLost(gone)) => return Err(gone.into()),
         };
         self.unread = 0..read;
         self.came += self.pieces[..read].iter().map(|piece| piece.len() as u64).sum::<u64>();

@@ -15,12 +15,12 @@ pub(crate) mod upload;
 mod tests;
 
 use super::delivery::DeliveryContext;
-use super::transport::connection::Link;
+use super::transport::connection::Connection;
 use crate::broker::admission::{Admission, SessionPermit, stopped};
 use crate::broker::failure::{self, seam};
 use crate::wire::{Code, Refusal};
 use control::ControlWriter;
-use end::End;
+use end::SessionEnd;
 use frame_reader::Frames;
 use futures_util::FutureExt as _;
 use peer::Peer;
@@ -37,26 +37,26 @@ const HELLO: Duration = Duration::from_secs(10);
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves a peer until it leaves, misbehaves, or the daemon stops.
-pub(crate) async fn serve(admission: &Admission, link: Link, permit: SessionPermit) {
-    let (core, mut stop) = (admission.core().clone(), admission.stop());
-    let (session, payload, budget) = core
+pub(crate) async fn serve(admission: &Admission, connection: Connection, permit: SessionPermit) {
+    let (broker, mut stop) = (admission.broker().clone(), admission.stop());
+    let (session, payload, budget) = broker
         .with(|engine| (engine.open_session(), engine.limits().payload, engine.budget().clone()));
     let id = session.id();
-    let (transport, address) = (link.transport(), link.remote_address());
+    let (transport, address) = (connection.transport(), connection.remote_address());
     tracing::debug!(id, %transport, %address, "session");
-    let context = DeliveryContext::new(core, link);
+    let context = DeliveryContext::new(broker, connection);
     let peer = Arc::new(Peer::new(context, session, payload, budget));
     let late = late(&peer, tokio::time::Instant::now() + HELLO);
     let stopped = async {
         stopped(&mut stop).await;
-        End::from(stopping())
+        SessionEnd::from(stopping())
     };
     let early = async {
         tokio::select! { end = late => end, end = stopped => end }
     };
     tokio::pin!(early);
     let accepted = tokio::select! {
-        accepted = peer.context.link.accept_bi() => accepted.map_err(End::from),
+        accepted = peer.context.connection.accept_bi() => accepted.map_err(SessionEnd::from),
         end = &mut early => Err(end),
     };
     // Read no further when the session ends, and kept all the same until the connection closes: to
@@ -78,8 +78,9 @@ pub(crate) async fn serve(admission: &Admission, link: Link, permit: SessionPerm
                 }
             };
             // What is used after a panic is only what it takes to say goodbye.
-            let end =
-                AssertUnwindSafe(seam(&peer.context.core, "session", served)).catch_unwind().await;
+            let end = AssertUnwindSafe(seam(&peer.context.broker, "session", served))
+                .catch_unwind()
+                .await;
             (Some(writer), end.unwrap_or_else(|_| failure::defect("a session").into()))
         }
         Err(end) => (None, end),
@@ -88,25 +89,25 @@ pub(crate) async fn serve(admission: &Admission, link: Link, permit: SessionPerm
     // In portions, between which others have the lock; once if the engine has failed.
     let mut more = true;
     while std::mem::take(&mut more) {
-        peer.context.core.tidy(|engine| {
+        peer.context.broker.tidy(|engine| {
             let mut session = peer.state();
             session.close(engine);
             more = !session.is_closed();
         });
     }
     let (goodbye, farewell) = match end {
-        End::Left(reason) => {
+        SessionEnd::Left(reason) => {
             tracing::debug!(id, reason, "the peer left");
             (None, Refusal::new(Code::DONE, ""))
         }
-        End::Refused(refusal) => {
+        SessionEnd::Refused(refusal) => {
             tracing::debug!(id, code = %refusal.code, reason = %refusal.reason, "goodbye");
             (control, refusal)
         }
     };
     // In a box: the session's task, which waits for most of its life, has no room for its end.
     let _ = timeout(LINGER, Box::pin(leave(&peer, goodbye, &farewell))).await;
-    peer.context.link.close(farewell.code, &farewell.reason);
+    peer.context.connection.close(farewell.code, &farewell.reason);
     drop(frames);
     drop(permit);
 }
@@ -115,7 +116,7 @@ async fn leave(peer: &Peer, goodbye: Option<ControlWriter>, farewell: &Refusal) 
     if let Some(writer) = goodbye {
         writer.say_goodbye(peer, farewell).await;
     }
-    peer.context.link.leave(farewell.code, &farewell.reason).await;
+    peer.context.connection.leave(farewell.code, &farewell.reason).await;
 }
 
 fn stopping() -> Refusal {
@@ -123,7 +124,7 @@ fn stopping() -> Refusal {
 }
 
 // Ends only when the hello did not come in time.
-async fn late(peer: &Peer, deadline: tokio::time::Instant) -> End {
+async fn late(peer: &Peer, deadline: tokio::time::Instant) -> SessionEnd {
     // In a box, which goes with the hello.
     if Box::pin(tokio::time::timeout_at(deadline, peer.opened())).await.is_ok() {
         std::future::pending::<()>().await;
@@ -132,8 +133,8 @@ async fn late(peer: &Peer, deadline: tokio::time::Instant) -> End {
     Refusal::new(Code::TIMED_OUT, format!("no hello within {seconds} s of connecting")).into()
 }
 
-async fn second_control(peer: &Peer) -> End {
-    match peer.context.link.accept_bi().await {
+async fn second_control(peer: &Peer) -> SessionEnd {
+    match peer.context.connection.accept_bi().await {
         Ok(_) => Refusal::new(
             Code::UNEXPECTED,
             "a session has one bidirectional stream: publications go on unidirectional ones",

@@ -2,7 +2,7 @@
 
 use super::allowance::Allowance;
 use super::datagrams::Datagrams;
-use super::end::End;
+use super::end::SessionEnd;
 use crate::engine::{Budget, Session};
 use crate::net::delivery::DeliveryContext;
 use crate::net::transport::outbox::Outbox;
@@ -60,7 +60,7 @@ impl Peer {
 
     // Waits until there is room for answers, which is rare; but not for ever: what a peer has
     // begun to send is held meanwhile.
-    pub(super) async fn room(&self) -> Result<(), End> {
+    pub(super) async fn room(&self) -> Result<(), SessionEnd> {
         if self.outbox.has_room() {
             return Ok(());
         }
@@ -79,7 +79,7 @@ impl Peer {
     pub(super) fn opened_now(&self) {
         // Once: whoever finds it set already changes nothing.
         if self.open.set(()).is_ok() {
-            self.context.link.allow_unread();
+            self.context.connection.allow_unread();
         }
     }
 }

@@ -1,27 +1,27 @@
 //! The streams that a peer publishes on.
 
 use super::dispatch::stalled;
-use super::end::End;
+use super::end::SessionEnd;
 use super::frame_reader::Frames;
 use super::peer::Peer;
-use super::upload::{Came, Incoming};
+use super::upload::{Incoming, StreamRead};
 use crate::broker::failure;
 use crate::engine::{Action, Channel, no_room};
-use crate::net::transport::stream::Rx;
+use crate::net::transport::stream::RecvStream;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
 /// Accepts and reads them until the session ends.
-pub(super) async fn publications(peer: &Arc<Peer>) -> End {
+pub(super) async fn publications(peer: &Arc<Peer>) -> SessionEnd {
     let mut streams = JoinSet::new();
     let mut few = true;
     loop {
         tokio::select! {
-            accepted = peer.context.link.accept_uni() => match accepted {
+            accepted = peer.context.connection.accept_uni() => match accepted {
                 Ok(rx) => {
                     streams.spawn(publish(peer.clone(), rx));
                     if streams.len() > 1 && std::mem::take(&mut few) {
-                        peer.context.link.allow_streams();
+                        peer.context.connection.raise_stream_limit();
                     }
                 }
                 Err(gone) => return gone.into(),
@@ -35,7 +35,7 @@ pub(super) async fn publications(peer: &Arc<Peer>) -> End {
     }
 }
 
-async fn publish(peer: Arc<Peer>, rx: Rx) -> Result<(), End> {
+async fn publish(peer: Arc<Peer>, rx: RecvStream) -> Result<(), SessionEnd> {
     // Streams may overtake the control stream: they wait for its hello.
     peer.opened().await;
     let mut frames = Frames::new(rx, peer.payload);
@@ -43,16 +43,16 @@ async fn publish(peer: Arc<Peer>, rx: Rx) -> Result<(), End> {
     let mut actions = Vec::new();
     loop {
         match incoming.next(&mut frames).await? {
-            Came::Frames(frames) => {
+            StreamRead::Frames(frames) => {
                 peer.handle(Channel::Publish, frames, &mut incoming, &mut actions).await?;
             }
-            Came::Stalled => {
+            StreamRead::TimedOut => {
                 actions.extend(peer.give_up(&mut incoming, &mut frames, &stalled()).await?);
             }
-            Came::NoRoom => {
+            StreamRead::NoRoom => {
                 actions.extend(peer.give_up(&mut incoming, &mut frames, &no_room()).await?);
             }
-            Came::End => return Ok(()),
+            StreamRead::Finished => return Ok(()),
         }
         for action in actions.drain(..) {
             if let Action::Enough { code } = action {

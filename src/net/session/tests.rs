@@ -15,12 +15,13 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 async fn taken(frames: impl IntoIterator<Item = ClientFrame<'static>>) -> Vec<usize> {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let remote = ([127, 0, 0, 1], 1).into();
-    let link = Link::WebSocket(websocket::served(Box::new(ours), remote, 1 << 20).await);
+    let connection =
+        Connection::WebSocket(websocket::served(Box::new(ours), remote, 1 << 20).await);
     let mut peer = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
     let mut message = Vec::new();
     frames.into_iter().for_each(|frame| frame.encode(&mut message));
     peer.send(Message::Binary(message.into())).await.unwrap();
-    let (_tx, rx) = link.accept_bi().await.unwrap();
+    let (_tx, rx) = connection.accept_bi().await.unwrap();
     let mut frames = Frames::new(rx, 1 << 20);
     assert!(frames.read().await.is_ok_and(|more| more));
     let mut taken = Vec::new();

@@ -2,11 +2,11 @@
 //! digest so far of a publication in chunks.
 
 use super::allowance::Hold;
-use super::end::End;
+use super::end::SessionEnd;
 use super::frame_reader::Frames;
 use super::peer::Peer;
 use crate::broker::pace::{PATIENCE, Pace};
-use crate::engine::{Hashing, Intake};
+use crate::engine::{Hashing, IncomingUpload};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -20,11 +20,11 @@ use tokio::time::{Duration, Instant, timeout_at};
 const LONG_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a peer's stream has brought.
-pub(crate) enum Came<'a> {
+pub(crate) enum StreamRead<'a> {
     Frames(&'a [Bytes]),
-    End,
+    Finished,
     /// What has begun does not go on.
-    Stalled,
+    TimedOut,
     /// There is no room for what has begun.
     NoRoom,
 }
@@ -40,7 +40,7 @@ enum Begun {
 pub(crate) struct Incoming {
     peer: Arc<Peer>,
     pub(crate) hashing: Hashing,
-    pub(crate) intake: Intake,
+    pub(crate) intake: IncomingUpload,
     hold: Hold,
     // Its pace, how much of the stream had come, and since when the peer is not waited for.
     begun: Option<(Begun, Pace)>,
@@ -57,7 +57,10 @@ impl Incoming {
     /// The next frames of the stream, at least one. It is read while there is room for what is to
     /// be said to them; so of all the streams of a peer that does not read its answers, none has
     /// frames that wait.
-    pub(crate) async fn next<'a>(&mut self, frames: &'a mut Frames) -> Result<Came<'a>, End> {
+    pub(crate) async fn next<'a>(
+        &mut self,
+        frames: &'a mut Frames,
+    ) -> Result<StreamRead<'a>, SessionEnd> {
         if let (Some((_, pace)), Some(left)) = (&mut self.begun, self.left.take()) {
             // The peer does not pay for our waiting.
             pace.paused(left.elapsed());
@@ -65,10 +68,10 @@ impl Incoming {
         loop {
             if frames.take()? {
                 self.left = self.begun.map(|_| Instant::now());
-                return Ok(Came::Frames(frames.taken()));
+                return Ok(StreamRead::Frames(frames.taken()));
             }
             if !self.hold.resize(&self.peer.allowance, frames.held()) {
-                return Ok(Came::NoRoom);
+                return Ok(StreamRead::NoRoom);
             }
             let deadline = self.deadline(frames);
             let outbox = &self.peer.outbox;
@@ -81,11 +84,11 @@ impl Incoming {
                 None => read.await,
                 Some(deadline) => match timeout_at(deadline, read).await {
                     Ok(read) => read,
-                    Err(_) => return Ok(Came::Stalled),
+                    Err(_) => return Ok(StreamRead::TimedOut),
                 },
             };
             if !read? {
-                return Ok(Came::End);
+                return Ok(StreamRead::Finished);
             }
         }
     }
@@ -120,7 +123,7 @@ impl Drop for Incoming {
         self.hold.resize(&self.peer.allowance, 0);
         if self.intake.progress().is_some() {
             let Self { peer, intake, .. } = self;
-            peer.context.core.tidy(|engine| peer.state().broke_off(engine, intake));
+            peer.context.broker.tidy(|engine| peer.state().broke_off(engine, intake));
         }
     }
 }

@@ -3,11 +3,11 @@
 //! WebSocket is one channel, and the streams are those that it is taken apart into.
 
 use super::Transport;
-use super::stream::Way;
-use super::stream::{Rx, Tx};
-use crate::net::error::Gone;
+use super::stream::Inner;
+use super::stream::{RecvStream, SendStream};
+use crate::net::error::ConnectionLost;
 #[cfg(feature = "daemon")]
-use crate::net::quic::congestion::Heard;
+use crate::net::quic::congestion::AckStats;
 use crate::net::quic::settings::DATAGRAM_SEND_BUFFER;
 use crate::net::websocket::WebSocket;
 use crate::wire::Code;
@@ -16,13 +16,13 @@ use quinn::VarInt;
 use std::fmt;
 
 /// A session's connection.
-pub(crate) enum Link {
+pub(crate) enum Connection {
     Quic(quinn::Connection),
     WebTransport(wtransport::Connection),
     WebSocket(WebSocket),
 }
 
-impl Link {
+impl Connection {
     pub(crate) fn transport(&self) -> Transport {
         match self {
             Self::Quic(_) => Transport::Quic,
@@ -50,76 +50,86 @@ impl Link {
 
     /// What has been heard of what was sent; nothing where nobody tells.
     #[cfg(feature = "daemon")]
-    pub(crate) fn heard(&self) -> Heard {
+    pub(crate) fn ack_stats(&self) -> AckStats {
         match self {
-            Self::Quic(connection) => Heard::of(connection),
-            Self::WebTransport(connection) => Heard::of(connection.quic_connection()),
-            Self::WebSocket(_) => Heard::default(),
+            Self::Quic(connection) => AckStats::of(connection),
+            Self::WebTransport(connection) => AckStats::of(connection.quic_connection()),
+            Self::WebSocket(_) => AckStats::default(),
         }
     }
 
     #[cfg(feature = "daemon")]
-    pub(crate) async fn accept_bi(&self) -> Result<(Tx, Rx), Gone> {
+    pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), ConnectionLost> {
         match self {
             Self::Quic(connection) => {
                 let (tx, rx) = connection.accept_bi().await?;
-                Ok((Tx::of(Way::Quic(tx)), Rx::Quic(rx)))
+                Ok((SendStream::of(Inner::Quic(tx)), RecvStream::Quic(rx)))
             }
             Self::WebTransport(connection) => {
                 let (tx, rx) = connection.accept_bi().await.map_err(|e| gone(connection, &e))?;
-                Ok((Tx::of(Way::WebTransport(tx)), Rx::WebTransport(rx)))
+                Ok((SendStream::of(Inner::WebTransport(tx)), RecvStream::WebTransport(rx)))
             }
             Self::WebSocket(channel) => {
                 channel.control().await?;
-                Ok((Tx::of(Way::WebSocket(channel.clone())), Rx::WebSocket(channel.clone())))
+                Ok((
+                    SendStream::of(Inner::WebSocket(channel.clone())),
+                    RecvStream::WebSocket(channel.clone()),
+                ))
             }
         }
     }
 
-    pub(crate) async fn open_bi(&self) -> Result<(Tx, Rx), Gone> {
+    pub(crate) async fn open_bi(&self) -> Result<(SendStream, RecvStream), ConnectionLost> {
         match self {
             Self::Quic(connection) => {
                 let (tx, rx) = connection.open_bi().await?;
-                Ok((Tx::of(Way::Quic(tx)), Rx::Quic(rx)))
+                Ok((SendStream::of(Inner::Quic(tx)), RecvStream::Quic(rx)))
             }
             Self::WebTransport(connection) => {
                 let opening = connection.open_bi().await.map_err(|e| gone(connection, &e))?;
                 let (tx, rx) = opening.await.map_err(|e| gone(connection, &e))?;
-                Ok((Tx::of(Way::WebTransport(tx)), Rx::WebTransport(rx)))
+                Ok((SendStream::of(Inner::WebTransport(tx)), RecvStream::WebTransport(rx)))
             }
             Self::WebSocket(channel) => {
                 channel.control().await?;
-                Ok((Tx::of(Way::WebSocket(channel.clone())), Rx::WebSocket(channel.clone())))
+                Ok((
+                    SendStream::of(Inner::WebSocket(channel.clone())),
+                    RecvStream::WebSocket(channel.clone()),
+                ))
             }
         }
     }
 
     /// A stream that the peer has opened; over WebSocket, towards the daemon, there is none.
-    pub(crate) async fn accept_uni(&self) -> Result<Rx, Gone> {
+    pub(crate) async fn accept_uni(&self) -> Result<RecvStream, ConnectionLost> {
         match self {
-            Self::Quic(connection) => Ok(Rx::Quic(connection.accept_uni().await?)),
+            Self::Quic(connection) => Ok(RecvStream::Quic(connection.accept_uni().await?)),
             Self::WebTransport(connection) => {
                 let rx = connection.accept_uni().await.map_err(|e| gone(connection, &e))?;
-                Ok(Rx::WebTransport(rx))
+                Ok(RecvStream::WebTransport(rx))
             }
-            Self::WebSocket(channel) => Ok(Rx::Routed(Box::pin(channel.accept()).await?)),
+            Self::WebSocket(channel) => {
+                Ok(RecvStream::RequestStream(Box::pin(channel.accept()).await?))
+            }
         }
     }
 
-    pub(crate) async fn open_uni(&self) -> Result<Tx, Gone> {
+    pub(crate) async fn open_uni(&self) -> Result<SendStream, ConnectionLost> {
         match self {
-            Self::Quic(connection) => Ok(Tx::of(Way::Quic(connection.open_uni().await?))),
+            Self::Quic(connection) => Ok(SendStream::of(Inner::Quic(connection.open_uni().await?))),
             Self::WebTransport(connection) => {
                 let opening = connection.open_uni().await.map_err(|e| gone(connection, &e))?;
-                Ok(Tx::of(Way::WebTransport(opening.await.map_err(|e| gone(connection, &e))?)))
+                Ok(SendStream::of(Inner::WebTransport(
+                    opening.await.map_err(|e| gone(connection, &e))?,
+                )))
             }
-            Self::WebSocket(channel) => Ok(Tx::of(Way::WebSocket(channel.clone()))),
+            Self::WebSocket(channel) => Ok(SendStream::of(Inner::WebSocket(channel.clone()))),
         }
     }
 
     /// Lets the peer open as many streams as it may, not only the few that it began with.
     #[cfg(feature = "daemon")]
-    pub(crate) fn allow_streams(&self) {
+    pub(crate) fn raise_stream_limit(&self) {
         let most = crate::net::quic::settings::DAEMON_UNI_STREAMS.into();
         match self {
             Self::Quic(connection) => connection.set_max_concurrent_uni_streams(most),
@@ -145,7 +155,7 @@ impl Link {
 
     /// Lets so much more be sent and not be acknowledged than usual.
     #[cfg(feature = "daemon")]
-    pub(crate) fn widen(&self, bytes: u64) {
+    pub(crate) fn set_extra_send_window(&self, bytes: u64) {
         let window = crate::net::quic::settings::DAEMON_SEND_WINDOW + bytes;
         match self {
             Self::Quic(connection) => connection.set_send_window(window),
@@ -167,7 +177,7 @@ impl Link {
     }
 
     /// Whether datagrams wait to be sent: the path takes less than it is given.
-    pub(crate) fn is_backed_up(&self) -> bool {
+    pub(crate) fn datagrams_blocked(&self) -> bool {
         let space = match self {
             Self::Quic(connection) => connection.datagram_send_buffer_space(),
             Self::WebTransport(connection) => {
@@ -180,7 +190,7 @@ impl Link {
 
     /// Sends a datagram of these pieces, as soon as there is room for it. One that the path turns
     /// out to be too narrow for is as good as lost.
-    pub(crate) async fn send_datagram(&self, pieces: &[Bytes]) -> Result<(), Gone> {
+    pub(crate) async fn send_datagram(&self, pieces: &[Bytes]) -> Result<(), ConnectionLost> {
         let Some((connection, datagram)) = self.datagram(pieces) else {
             return Ok(());
         };
@@ -199,7 +209,7 @@ impl Link {
 
     /// Sends a datagram at once, if none waits; says whether it did.
     pub(crate) fn try_send_datagram(&self, pieces: &[Bytes]) -> bool {
-        let datagram = self.datagram(pieces).filter(|_| !self.is_backed_up());
+        let datagram = self.datagram(pieces).filter(|_| !self.datagrams_blocked());
         datagram.is_some_and(|(connection, datagram)| connection.send_datagram(datagram).is_ok())
     }
 
@@ -217,7 +227,7 @@ impl Link {
 
     /// The next datagram; over WebSocket there is none. To be waited for in any case: this is
     /// also what finds out that a WebSocket's peer is silent.
-    pub(crate) async fn read_datagram(&self) -> Result<Bytes, Gone> {
+    pub(crate) async fn read_datagram(&self) -> Result<Bytes, ConnectionLost> {
         match self {
             Self::Quic(connection) => Ok(connection.read_datagram().await?),
             Self::WebTransport(connection) => {
@@ -241,9 +251,9 @@ impl Link {
 
     /// The daemon has said on the control stream that it sends no more for `request`. Where there
     /// are streams, the stream's own end says when that is.
-    pub(crate) fn end_of(&self, request: u32) {
+    pub(crate) fn finish_request(&self, request: u32) {
         if let Self::WebSocket(channel) = self {
-            channel.end_of(request);
+            channel.finish_request(request);
         }
     }
 
@@ -274,7 +284,7 @@ impl Link {
     }
 
     /// The peer has said why the session is over; whoever asks later is told this.
-    pub(crate) fn end(&self, gone: Gone) {
+    pub(crate) fn end(&self, gone: ConnectionLost) {
         if let Self::WebSocket(channel) = self {
             channel.end(gone);
         }
@@ -295,7 +305,7 @@ impl Link {
     }
 
     /// Waits until the connection is gone.
-    pub(crate) async fn closed(&self) -> Gone {
+    pub(crate) async fn closed(&self) -> ConnectionLost {
         match self {
             Self::Quic(connection) => connection.closed().await.into(),
             Self::WebTransport(connection) => connection.quic_connection().closed().await.into(),
@@ -325,9 +335,9 @@ fn join(prefix: &[u8], pieces: &[Bytes]) -> Bytes {
 }
 
 // wtransport's errors say little; the connection below knows why.
-fn gone(connection: &wtransport::Connection, error: &impl fmt::Display) -> Gone {
+fn gone(connection: &wtransport::Connection, error: &impl fmt::Display) -> ConnectionLost {
     match connection.quic_connection().close_reason() {
         Some(reason) => reason.into(),
-        None => Gone { code: None, reason: error.to_string() },
+        None => ConnectionLost { code: None, reason: error.to_string() },
     }
 }

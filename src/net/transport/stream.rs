@@ -1,27 +1,27 @@
-//! The streams of a session, however it is carried: see [`Link`](super::connection::Link).
+//! The streams of a session, however it is carried: see [`Connection`](super::connection::Connection).
 
 use crate::net::error::{ReadError, WriteError};
-use crate::net::websocket::{Routed, WebSocket};
+use crate::net::websocket::{RequestStream, WebSocket};
 use crate::wire::Code;
 use bytes::Bytes;
 use quinn::VarInt;
 
 /// A stream to write to.
-pub(crate) struct Tx {
-    way: Way,
+pub(crate) struct SendStream {
+    way: Inner,
     // Whose it is has been said.
     #[cfg(feature = "daemon")]
     told: bool,
 }
 
-pub(crate) enum Way {
+pub(crate) enum Inner {
     Quic(quinn::SendStream),
     WebTransport(wtransport::SendStream),
     WebSocket(WebSocket),
 }
 
-impl Tx {
-    pub(crate) fn of(way: Way) -> Self {
+impl SendStream {
+    pub(crate) fn of(way: Inner) -> Self {
         Self {
             way,
             #[cfg(feature = "daemon")]
@@ -33,9 +33,9 @@ impl Tx {
     /// without.
     pub(crate) async fn write(&mut self, pieces: &mut [Bytes]) -> Result<(), WriteError> {
         let stream = match &mut self.way {
-            Way::Quic(stream) => stream,
-            Way::WebTransport(stream) => stream.quic_stream_mut(),
-            Way::WebSocket(channel) => return channel.write(pieces, false).await,
+            Inner::Quic(stream) => stream,
+            Inner::WebTransport(stream) => stream.quic_stream_mut(),
+            Inner::WebSocket(channel) => return channel.write(pieces, false).await,
         };
         Ok(stream.write_all_chunks(pieces).await?)
     }
@@ -45,7 +45,7 @@ impl Tx {
     /// was said last.
     #[cfg(feature = "daemon")]
     pub(crate) async fn write_for(&mut self, pieces: &mut [Bytes]) -> Result<(), WriteError> {
-        if let Way::WebSocket(channel) = &self.way {
+        if let Inner::WebSocket(channel) = &self.way {
             return channel.write(pieces, true).await;
         }
         let known = usize::from(self.told);
@@ -56,11 +56,11 @@ impl Tx {
 
     /// Streams with a higher priority are sent first; they begin with 0. A shared channel has one.
     pub(crate) fn set_priority(&mut self, priority: i32) {
-        // Closed already: nothing is sent on it any more.
+        // SessionClosed already: nothing is sent on it any more.
         let _ = match &mut self.way {
-            Way::Quic(stream) => stream.set_priority(priority),
-            Way::WebTransport(stream) => stream.quic_stream_mut().set_priority(priority),
-            Way::WebSocket(_) => Ok(()),
+            Inner::Quic(stream) => stream.set_priority(priority),
+            Inner::WebTransport(stream) => stream.quic_stream_mut().set_priority(priority),
+            Inner::WebSocket(_) => Ok(()),
         };
     }
 
@@ -68,9 +68,9 @@ impl Tx {
     pub(crate) fn finish(&mut self) {
         // Already stopped or reset: just as finished. A shared channel goes on.
         let _ = match &mut self.way {
-            Way::Quic(stream) => stream.finish(),
-            Way::WebTransport(stream) => stream.quic_stream_mut().finish(),
-            Way::WebSocket(_) => Ok(()),
+            Inner::Quic(stream) => stream.finish(),
+            Inner::WebTransport(stream) => stream.quic_stream_mut().finish(),
+            Inner::WebSocket(_) => Ok(()),
         };
     }
 
@@ -78,11 +78,11 @@ impl Tx {
     pub(crate) fn reset(&mut self, code: Code) {
         let number = |code| VarInt::from_u64(code).unwrap_or(VarInt::MAX);
         let _ = match &mut self.way {
-            Way::Quic(stream) => stream.reset(number(code.0.into())),
-            Way::WebTransport(stream) => {
+            Inner::Quic(stream) => stream.reset(number(code.0.into())),
+            Inner::WebTransport(stream) => {
                 stream.quic_stream_mut().reset(number(webtransport_code(code.0)))
             }
-            Way::WebSocket(_) => Ok(()),
+            Inner::WebSocket(_) => Ok(()),
         };
     }
 
@@ -90,10 +90,10 @@ impl Tx {
     #[cfg(feature = "daemon")]
     pub(crate) async fn stopped(&mut self) {
         match &mut self.way {
-            Way::Quic(stream) => drop(stream.stopped().await),
-            Way::WebTransport(stream) => drop(stream.quic_stream_mut().stopped().await),
+            Inner::Quic(stream) => drop(stream.stopped().await),
+            Inner::WebTransport(stream) => drop(stream.quic_stream_mut().stopped().await),
             // Leaving does that.
-            Way::WebSocket(_) => {}
+            Inner::WebSocket(_) => {}
         }
     }
 }
@@ -105,16 +105,16 @@ fn webtransport_code(code: u32) -> u64 {
 }
 
 /// A stream to read from.
-pub(crate) enum Rx {
+pub(crate) enum RecvStream {
     Quic(quinn::RecvStream),
     WebTransport(wtransport::RecvStream),
     /// The whole channel, or what of it is for nobody in particular.
     WebSocket(WebSocket),
     /// What of the channel is for one request.
-    Routed(Routed),
+    RequestStream(RequestStream),
 }
 
-impl Rx {
+impl RecvStream {
     /// Reads what there is, at least one piece, into the front of `pieces`; none at the end.
     /// Losing the future loses nothing.
     pub(crate) async fn read(&mut self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
@@ -122,10 +122,10 @@ impl Rx {
             Self::Quic(stream) => stream.read_chunks(pieces).await,
             Self::WebTransport(stream) => stream.quic_stream_mut().read_chunks(pieces).await,
             Self::WebSocket(channel) => return channel.read(pieces).await,
-            Self::Routed(routed) => return routed.read(pieces).await,
+            Self::RequestStream(routed) => return routed.read(pieces).await,
         };
         read.map_err(|error| match error {
-            quinn::ReadError::ConnectionLost(error) => ReadError::Gone(error.into()),
+            quinn::ReadError::ConnectionLost(error) => ReadError::ConnectionLost(error.into()),
             _ => ReadError::Reset,
         })
     }
@@ -140,7 +140,7 @@ impl Rx {
             Self::WebTransport(stream) => {
                 stream.quic_stream_mut().stop(number(webtransport_code(code.0)))
             }
-            Self::WebSocket(_) | Self::Routed(_) => Ok(()),
+            Self::WebSocket(_) | Self::RequestStream(_) => Ok(()),
         };
     }
 
@@ -153,7 +153,7 @@ impl Rx {
 
     /// Whether its end is not the peer's: it was not read fast enough.
     pub(crate) fn is_cut_short(&self) -> bool {
-        matches!(self, Self::Routed(routed) if routed.is_cut())
+        matches!(self, Self::RequestStream(routed) if routed.is_cut())
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why a channel is closed or broken: close codes (RFC 6455, section 7.4) and tungstenite's errors.
 
-use crate::net::error::{Gone, ReadError};
+use crate::net::error::{ConnectionLost, ReadError};
 use crate::wire::{Code, Refusal};
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
@@ -21,9 +21,12 @@ pub(super) fn close_frame(code: Code, reason: &str) -> CloseFrame {
 }
 
 /// What the peer's close says.
-pub(super) fn closed(close: Option<CloseFrame>) -> Gone {
+pub(super) fn closed(close: Option<CloseFrame>) -> ConnectionLost {
     let Some(CloseFrame { code, reason }) = close else {
-        return Gone { code: None, reason: "the WebSocket was closed without a reason".into() };
+        return ConnectionLost {
+            code: None,
+            reason: "the WebSocket was closed without a reason".into(),
+        };
     };
     let number = u16::from(code);
     let known = match number {
@@ -35,12 +38,12 @@ pub(super) fn closed(close: Option<CloseFrame>) -> Gone {
         (None, true) => format!("the WebSocket was closed with code {number}"),
         _ => reason.as_str().to_owned(),
     };
-    Gone { code: known, reason }
+    ConnectionLost { code: known, reason }
 }
 
 /// The channel is gone and nobody has said why.
-pub(super) fn lost(error: &Error) -> Gone {
-    Gone { code: None, reason: format!("the WebSocket is gone: {error}") }
+pub(super) fn lost(error: &Error) -> ConnectionLost {
+    ConnectionLost { code: None, reason: format!("the WebSocket is gone: {error}") }
 }
 
 /// What the peer did wrong, or that it is gone.
@@ -54,12 +57,12 @@ pub(super) fn failure(error: &Error) -> ReadError {
             ))
         }
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            ReadError::Gone(lost(error))
+            ReadError::ConnectionLost(lost(error))
         }
         Error::Protocol(_) | Error::Utf8(_) | Error::AttackAttempt | Error::Capacity(_) => {
             broken(Code::MALFORMED)
         }
-        _ => ReadError::Gone(lost(error)),
+        _ => ReadError::ConnectionLost(lost(error)),
     }
 }
 

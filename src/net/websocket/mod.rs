@@ -16,7 +16,7 @@ mod writer;
 
 pub(crate) use socket::{Io, dialled_config};
 
-use crate::net::error::{Gone, ReadError, WriteError};
+use crate::net::error::{ConnectionLost, ReadError, WriteError};
 use crate::wire::Code;
 #[cfg(feature = "daemon")]
 use crate::wire::MAX_CONTROL_FRAME;
@@ -24,7 +24,7 @@ use bytes::Bytes;
 use close_codes::{close_frame, lost};
 use demux::Demux;
 use futures_util::StreamExt as _;
-use reader::{Ear, Reader};
+use reader::{ActivityMonitor, Reader};
 #[cfg(feature = "daemon")]
 use sieve::Sieve;
 use std::future::poll_fn;
@@ -55,9 +55,9 @@ const BATCH: usize = 64 << 10;
 
 /// A session's connection. Clones are the same one.
 #[derive(Clone)]
-pub(crate) struct WebSocket(Arc<Shared>);
+pub(crate) struct WebSocket(Arc<Channel>);
 
-struct Shared {
+struct Channel {
     remote: SocketAddr,
     ping: Duration,
     writer: tokio::sync::Mutex<Writer>,
@@ -66,8 +66,8 @@ struct Shared {
     demux: Option<Mutex<Demux>>,
     // The one control channel has been taken.
     opened: AtomicBool,
-    ear: Arc<Ear>,
-    gone: watch::Sender<Option<Gone>>,
+    activity: Arc<ActivityMonitor>,
+    gone: watch::Sender<Option<ConnectionLost>>,
     // What to close with, if this end closes.
     farewell: Mutex<Option<CloseFrame>>,
     left: watch::Sender<bool>,
@@ -83,9 +83,9 @@ pub(crate) async fn served(io: Box<dyn Io>, remote: SocketAddr, payload: usize) 
 /// A socket that this end has dialled.
 pub(crate) fn dialled(socket: WebSocketStream<Box<dyn Io>>, remote: SocketAddr) -> WebSocket {
     let (sink, stream) = socket.split();
-    let (ear, demux) = (Ear::new(), Some(Mutex::default()));
-    let reader = Reader::new(stream, &ear);
-    WebSocket::new(sink, (reader, ear), remote, DIALLED_PING, demux)
+    let (activity, demux) = (ActivityMonitor::new(), Some(Mutex::default()));
+    let reader = Reader::new(stream, &activity);
+    WebSocket::new(sink, (reader, activity), remote, DIALLED_PING, demux)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -98,26 +98,26 @@ impl WebSocket {
     async fn served(io: Box<dyn Io>, remote: SocketAddr, most: usize) -> Self {
         let (sieve, heard) = Sieve::new(io, most);
         let (sink, stream) = socket::served(Box::new(sieve)).await.split();
-        let ear = Ear::new();
-        let reader = Reader::of_sieve(stream, &ear, heard);
-        Self::new(sink, (reader, ear), remote, SERVED_PING, None)
+        let activity = ActivityMonitor::new();
+        let reader = Reader::of_sieve(stream, &activity, heard);
+        Self::new(sink, (reader, activity), remote, SERVED_PING, None)
     }
 
     fn new(
-        sink: socket::Tx,
-        (reader, ear): (Reader, Arc<Ear>),
+        sink: socket::SocketSink,
+        (reader, activity): (Reader, Arc<ActivityMonitor>),
         remote: SocketAddr,
         ping: Duration,
         demux: Option<Mutex<Demux>>,
     ) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(Channel {
             remote,
             ping,
             writer: tokio::sync::Mutex::new(Writer::new(sink)),
             reader: Mutex::new(reader),
             demux,
             opened: AtomicBool::new(false),
-            ear,
+            activity,
             gone: watch::channel(None).0,
             farewell: Mutex::new(None),
             left: watch::channel(false).0,
@@ -129,12 +129,12 @@ impl WebSocket {
     }
 
     /// The channel itself; the first time only, after that none will ever come.
-    pub(super) async fn control(&self) -> Result<(), Gone> {
+    pub(super) async fn control(&self) -> Result<(), ConnectionLost> {
         if self.0.opened.swap(true, Relaxed) { Err(self.closed().await) } else { Ok(()) }
     }
 
     /// Something of a request that was not heard of before.
-    pub(super) async fn accept(&self) -> Result<Routed, Gone> {
+    pub(super) async fn accept(&self) -> Result<RequestStream, ConnectionLost> {
         let Some(demux) = &self.0.demux else {
             return Err(self.closed().await);
         };
@@ -142,7 +142,7 @@ impl WebSocket {
             Poll::Ready(request) => Poll::Ready(Ok(request)),
             Poll::Pending => self.0.gone().map_or(Poll::Pending, |gone| Poll::Ready(Err(gone))),
         });
-        Ok(Routed { channel: self.clone(), request: request.await? })
+        Ok(RequestStream { channel: self.clone(), request: request.await? })
     }
 
     /// A request that its reader has not kept up with.
@@ -154,7 +154,7 @@ impl WebSocket {
     }
 
     /// The daemon has said that it sends no more for `request`.
-    pub(super) fn end_of(&self, request: u32) {
+    pub(super) fn finish_request(&self, request: u32) {
         let mut wake = Vec::new();
         if let Some(demux) = &self.0.demux {
             locked(demux).end(request, &mut wake);
@@ -163,13 +163,13 @@ impl WebSocket {
     }
 
     /// Waits until the connection is gone; while waiting, finds out whether it is.
-    pub(super) async fn watch(&self) -> Gone {
+    pub(super) async fn watch(&self) -> ConnectionLost {
         let mut gone = self.0.gone.subscribe();
         loop {
-            let quiet = self.0.ear.quiet();
+            let quiet = self.0.activity.quiet();
             if quiet >= IDLE {
                 let reason = format!("nothing was heard for {} s", IDLE.as_secs());
-                self.0.end(Gone { code: Some(Code::TIMED_OUT), reason });
+                self.0.end(ConnectionLost { code: Some(Code::TIMED_OUT), reason });
             } else if quiet >= self.0.ping {
                 // While somebody writes there is no need to ask.
                 if let Ok(mut writer) = self.0.writer.try_lock() {
@@ -185,18 +185,18 @@ impl WebSocket {
     }
 
     /// Waits until the connection is gone.
-    pub(super) async fn closed(&self) -> Gone {
+    pub(super) async fn closed(&self) -> ConnectionLost {
         wait(&mut self.0.gone.subscribe()).await
     }
 
     /// The session is over; [`leave`](Self::leave) says so to the peer.
     pub(super) fn close(&self, code: Code, reason: &str) {
         locked(&self.0.farewell).get_or_insert_with(|| close_frame(code, reason));
-        self.0.end(Gone { code: None, reason: "closed by this end".into() });
+        self.0.end(ConnectionLost { code: None, reason: "closed by this end".into() });
     }
 
     /// The session is over, as the peer said.
-    pub(super) fn end(&self, gone: Gone) {
+    pub(super) fn end(&self, gone: ConnectionLost) {
         self.0.end(gone);
     }
 
@@ -212,7 +212,7 @@ impl WebSocket {
 
     /// It has been left, or given up.
     pub(super) fn set_left(&self) {
-        self.0.end(Gone { code: None, reason: "closed by this end".into() });
+        self.0.end(ConnectionLost { code: None, reason: "closed by this end".into() });
         self.0.left.send_replace(true);
     }
 
@@ -227,7 +227,9 @@ impl WebSocket {
     pub(super) async fn write(&self, pieces: &mut [Bytes], whose: bool) -> Result<(), WriteError> {
         let mut writer = self.0.writer.lock().await;
         let written = writer.write(pieces, whose).await;
-        written.map_err(|error| WriteError::Gone(self.0.gone().unwrap_or_else(|| lost(&error))))
+        written.map_err(|error| {
+            WriteError::ConnectionLost(self.0.gone().unwrap_or_else(|| lost(&error)))
+        })
     }
 
     /// Reads what there is for control, at least one piece. At the daemon's end pieces are parts of
@@ -236,32 +238,32 @@ impl WebSocket {
         let shared = &*self.0;
         let read = poll_fn(|context| locked(&shared.reader).poll_read(shared, pieces, context));
         let read = read.await;
-        if let Err(ReadError::Gone(gone)) = &read {
+        if let Err(ReadError::ConnectionLost(gone)) = &read {
             shared.end(gone.clone());
         }
         read.map(Some)
     }
 }
 
-async fn wait(gone: &mut watch::Receiver<Option<Gone>>) -> Gone {
+async fn wait(gone: &mut watch::Receiver<Option<ConnectionLost>>) -> ConnectionLost {
     let gone = gone.wait_for(Option::is_some).await.ok().and_then(|gone| gone.clone());
     gone.unwrap_or_else(|| lost(&Error::AlreadyClosed))
 }
 
-impl Shared {
-    fn gone(&self) -> Option<Gone> {
+impl Channel {
+    fn gone(&self) -> Option<ConnectionLost> {
         self.gone.borrow().clone()
     }
 
     // The first reason stands.
-    fn end(&self, gone: Gone) {
+    fn end(&self, gone: ConnectionLost) {
         let first = self.gone.send_if_modified(|was| {
             let first = was.is_none();
             was.get_or_insert(gone);
             first
         });
         if first {
-            self.ear.wake_reader();
+            self.activity.wake_reader();
             let mut wake = Vec::new();
             if let Some(demux) = &self.demux {
                 locked(demux).everybody(&mut wake);
@@ -272,12 +274,12 @@ impl Shared {
 }
 
 /// What comes for one request.
-pub(crate) struct Routed {
+pub(crate) struct RequestStream {
     channel: WebSocket,
     request: u32,
 }
 
-impl Routed {
+impl RequestStream {
     /// Whether it was not read fast enough, and so ends before its end.
     pub(super) fn is_cut(&self) -> bool {
         self.channel.0.demux.as_ref().is_some_and(|demux| locked(demux).is_cut(self.request))
@@ -285,7 +287,7 @@ impl Routed {
 
     /// Reads what there is, at least one piece; none at the end.
     pub(super) async fn read(&self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
-        let Shared { demux: Some(demux), .. } = &*self.channel.0 else {
+        let Channel { demux: Some(demux), .. } = &*self.channel.0 else {
             return Ok(None);
         };
         let mut read = |context: &mut Context<'_>| match locked(demux).poll_read(
@@ -296,14 +298,14 @@ impl Routed {
             Poll::Ready(read) => Poll::Ready(Ok(read)),
             Poll::Pending => {
                 let gone = self.channel.0.gone();
-                gone.map_or(Poll::Pending, |gone| Poll::Ready(Err(ReadError::Gone(gone))))
+                gone.map_or(Poll::Pending, |gone| Poll::Ready(Err(ReadError::ConnectionLost(gone))))
             }
         };
         poll_fn(|context| read(context)).await
     }
 }
 
-impl Drop for Routed {
+impl Drop for RequestStream {
     fn drop(&mut self) {
         if let Some(demux) = &self.channel.0.demux {
             locked(demux).forget(self.request);

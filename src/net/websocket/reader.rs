@@ -3,8 +3,8 @@
 use super::close_codes::{closed, failure, lost};
 #[cfg(feature = "daemon")]
 use super::sieve::Heard;
-use super::socket::Rx;
-use super::{BATCH, Shared, locked};
+use super::socket::SocketStream;
+use super::{BATCH, Channel, locked};
 use crate::net::error::ReadError;
 use crate::wire::{Code, Refusal};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// The other end of the channel.
 pub(super) struct Reader {
-    stream: Rx,
+    stream: SocketStream,
     // What comes past the stream: all that is data, at a daemon.
     #[cfg(feature = "daemon")]
     heard: Option<Heard>,
@@ -35,14 +35,14 @@ pub(super) struct Reader {
 /// Stands between the socket and the task that reads it, and notes when the socket has anything to
 /// say: bytes of a long message that is not whole yet, or room to write, show as well as a whole
 /// message does that the peer is there.
-pub(super) struct Ear {
+pub(super) struct ActivityMonitor {
     task: AtomicWaker,
     since: Instant,
     // Milliseconds after that.
     heard: AtomicU64,
 }
 
-impl Ear {
+impl ActivityMonitor {
     pub(super) fn new() -> Arc<Self> {
         let since = Instant::now();
         Arc::new(Self { task: AtomicWaker::new(), since, heard: AtomicU64::new(0) })
@@ -53,7 +53,7 @@ impl Ear {
         self.task.wake();
     }
 
-    fn hear(&self) {
+    fn note(&self) {
         self.heard.store(self.since.elapsed().as_millis() as u64, Relaxed);
     }
 
@@ -63,24 +63,24 @@ impl Ear {
     }
 }
 
-impl Wake for Ear {
+impl Wake for ActivityMonitor {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.hear();
+        self.note();
         self.task.wake();
     }
 }
 
 impl Reader {
-    pub(super) fn new(stream: Rx, ear: &Arc<Ear>) -> Self {
+    pub(super) fn new(stream: SocketStream, activity: &Arc<ActivityMonitor>) -> Self {
         Self {
             stream,
             #[cfg(feature = "daemon")]
             heard: None,
-            waker: ear.clone().into(),
+            waker: activity.clone().into(),
             read: VecDeque::new(),
             failed: None,
             damaged: false,
@@ -89,22 +89,26 @@ impl Reader {
 
     /// One whose stream has control frames only.
     #[cfg(feature = "daemon")]
-    pub(super) fn of_sieve(stream: Rx, ear: &Arc<Ear>, heard: Heard) -> Self {
-        Self { heard: Some(heard), ..Self::new(stream, ear) }
+    pub(super) fn of_sieve(
+        stream: SocketStream,
+        activity: &Arc<ActivityMonitor>,
+        heard: Heard,
+    ) -> Self {
+        Self { heard: Some(heard), ..Self::new(stream, activity) }
     }
 
     /// What there is for control, at least one piece, into the front of `pieces`.
     pub(super) fn poll_read(
         &mut self,
-        shared: &Shared,
+        shared: &Channel,
         pieces: &mut [Bytes],
         context: &mut Context<'_>,
     ) -> Poll<Result<usize, ReadError>> {
         if self.read.is_empty() && self.failed.is_none() {
             // Before asking whether it is over, so that no end is missed.
-            shared.ear.task.register(context.waker());
+            shared.activity.task.register(context.waker());
             if let Some(gone) = shared.gone() {
-                return Poll::Ready(Err(ReadError::Gone(gone)));
+                return Poll::Ready(Err(ReadError::ConnectionLost(gone)));
             }
             let more = self.fill(shared);
             if self.read.is_empty() && self.failed.is_none() {
@@ -121,7 +125,9 @@ impl Reader {
             return Poll::Ready(Ok(moved));
         }
         let failed = self.failed.take();
-        Poll::Ready(Err(failed.unwrap_or_else(|| ReadError::Gone(lost(&Error::AlreadyClosed)))))
+        Poll::Ready(Err(
+            failed.unwrap_or_else(|| ReadError::ConnectionLost(lost(&Error::AlreadyClosed)))
+        ))
     }
 
     /// Reads and drops what still comes, to the end.
@@ -139,7 +145,7 @@ impl Reader {
 
     /// Takes messages from the socket until it has no more or a batch is full; whether there may
     /// be more.
-    fn fill(&mut self, shared: &Shared) -> bool {
+    fn fill(&mut self, shared: &Channel) -> bool {
         let waker = self.waker.clone();
         let mut context = Context::from_waker(&waker);
         let mut bytes = 0;
@@ -157,7 +163,7 @@ impl Reader {
                 return false;
             };
             if bytes == 0 {
-                shared.ear.hear();
+                shared.activity.note();
             }
             // What each costs to take, even if it is empty.
             bytes += 64;
@@ -170,14 +176,14 @@ impl Reader {
                     Code::MALFORMED,
                     "a text message: frames come in binary messages",
                 ))),
-                Some(Ok(Message::Close(close))) => Some(ReadError::Gone(closed(close))),
+                Some(Ok(Message::Close(close))) => Some(ReadError::ConnectionLost(closed(close))),
                 Some(Ok(_)) => None,
                 Some(Err(error)) => {
                     let failed = failure(&error);
                     self.damaged = matches!(failed, ReadError::Broken(_));
                     Some(failed)
                 }
-                None => Some(ReadError::Gone(lost(&Error::ConnectionClosed))),
+                None => Some(ReadError::ConnectionLost(lost(&Error::ConnectionClosed))),
             };
             if failed.is_some() {
                 self.failed = failed;
@@ -189,13 +195,13 @@ impl Reader {
 
     /// Takes what came past the stream; what that costs.
     #[cfg(feature = "daemon")]
-    fn take_heard(&mut self, shared: &Shared) -> usize {
+    fn take_heard(&mut self, shared: &Channel) -> usize {
         let Some(heard) = &self.heard else {
             return 0;
         };
         let (cost, refusal) = heard.take(&mut self.read);
         if cost > 0 {
-            shared.ear.hear();
+            shared.activity.note();
         }
         if let Some(refusal) = refusal {
             self.failed = Some(ReadError::Broken(refusal));
@@ -204,7 +210,7 @@ impl Reader {
         cost
     }
 
-    fn take(&mut self, message: Bytes, shared: &Shared) -> Result<(), Refusal> {
+    fn take(&mut self, message: Bytes, shared: &Channel) -> Result<(), Refusal> {
         match &shared.demux {
             Some(demux) => {
                 let mut wake = Vec::new();

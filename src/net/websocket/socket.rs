@@ -22,8 +22,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 pub(super) type Socket = WebSocketStream<Box<dyn Io>>;
 
 /// Its two halves.
-pub(super) type Tx = SplitSink<Socket, Message>;
-pub(super) type Rx = SplitStream<Socket>;
+pub(super) type SocketSink = SplitSink<Socket, Message>;
+pub(super) type SocketStream = SplitStream<Socket>;
 
 // Nothing waits in the write buffer for more to come: what goes out together has been put together,
 // and what the socket does not take is to be noticed at once.

@@ -21,9 +21,9 @@ async fn channel(role: Role, buffer: usize) -> (WebSocket, DuplexStream) {
     }
     let socket = WebSocketStream::from_raw_socket(ours, role, Some(dialled_config())).await;
     let (sink, stream) = socket.split();
-    let ear = Ear::new();
-    let reader = Reader::new(stream, &ear);
-    (WebSocket::new(sink, (reader, ear), remote, DIALLED_PING, None), theirs)
+    let activity = ActivityMonitor::new();
+    let reader = Reader::new(stream, &activity);
+    (WebSocket::new(sink, (reader, activity), remote, DIALLED_PING, None), theirs)
 }
 
 /// A daemon's channel, and a client at its other end.
@@ -127,7 +127,7 @@ async fn who_is_silent_is_asked_and_then_gone() {
     let read = theirs.read(&mut pings).await.unwrap();
     assert_eq!(&pings[..read], [0x89, 0, 0x89, 0], "two empty pings");
     // Everybody else knows too.
-    assert!(matches!(channel.read(&mut [Bytes::new()]).await, Err(ReadError::Gone(_))));
+    assert!(matches!(channel.read(&mut [Bytes::new()]).await, Err(ReadError::ConnectionLost(_))));
     assert_eq!(channel.closed().await.reason, gone.reason);
 }
 
@@ -194,7 +194,7 @@ async fn the_peers_close_is_answered_and_says_why() {
     // The message, and its end.
     assert_eq!(channel.read(&mut pieces).await.unwrap(), Some(2));
     assert_eq!(pieces[..2], [frame(10), Bytes::new()]);
-    let Err(ReadError::Gone(gone)) = channel.read(&mut pieces).await else {
+    let Err(ReadError::ConnectionLost(gone)) = channel.read(&mut pieces).await else {
         panic!("not gone");
     };
     assert_eq!((gone.code, &*gone.reason), (Some(Code::MALFORMED), "what?"));
@@ -244,5 +244,8 @@ async fn closing_from_here_wakes_who_reads() {
     let read = tokio::spawn(async move { reading.read(&mut [Bytes::new()]).await });
     tokio::task::yield_now().await;
     channel.close(Code::DONE, "");
-    assert!(matches!(read.await.unwrap(), Err(ReadError::Gone(Gone { code: None, .. }))));
+    assert!(matches!(
+        read.await.unwrap(),
+        Err(ReadError::ConnectionLost(ConnectionLost { code: None, .. }))
+    ));
 }

@@ -1,7 +1,7 @@
 //! What is sent: whole frames, some together in a message.
 
 use super::BATCH;
-use super::socket::Tx;
+use super::socket::SocketSink;
 use crate::wire::frame_span;
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt as _;
@@ -11,14 +11,14 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// One end of the channel; whoever writes has it to itself.
 pub(super) struct Writer {
-    sink: Tx,
+    sink: SocketSink,
     // The `For` frame that was said last.
     whose: Bytes,
     joined: BytesMut,
 }
 
 impl Writer {
-    pub(super) fn new(sink: Tx) -> Self {
+    pub(super) fn new(sink: SocketSink) -> Self {
         Self { sink, whose: Bytes::new(), joined: BytesMut::new() }
     }
 

@@ -17,10 +17,10 @@ struct Seen {
 fn read(
     engine: &mut Engine,
     id: SubscriptionId,
-    large: Large,
+    large: LargePayloads,
     seen: &mut Seen,
 ) -> Result<(), crate::wire::Refusal> {
-    let wanted = Wanted { large, ..Wanted::from(1 << 20) };
+    let wanted = ReadOptions { large, ..ReadOptions::from(1 << 20) };
     let mut see = |item: Item<'_>| match item {
         Item::Begin(message) => seen.open = message.topic().to_string(),
         Item::End { .. } => seen.complete.push(std::mem::take(&mut seen.open)),
@@ -53,7 +53,7 @@ fn payload() -> Bytes {
 }
 
 // Uploads that have come to all but their end, and what is small after and behind them.
-fn arrive_and_publish(engine: &mut Engine, many: usize) -> Vec<Upload> {
+fn arrive_and_publish(engine: &mut Engine, many: usize) -> Vec<UploadId> {
     let small = Bytes::from_static(b"x");
     let uploads = (0..many)
         .map(|n| arrive(engine, &name(n), SIZE as u64, &payload().slice(..65_536)))
@@ -67,9 +67,12 @@ fn arrive_and_publish(engine: &mut Engine, many: usize) -> Vec<Upload> {
 // whatever came after them, for as long as they liked.
 #[test]
 fn slow_uploads_hold_nobody_up_however_many_they_are() {
-    for (large, room) in
-        [(Large::Pieces, true), (Large::Whole, true), (Large::Pieces, false), (Large::Whole, false)]
-    {
+    for (large, room) in [
+        (LargePayloads::InChunks, true),
+        (LargePayloads::WhenComplete, true),
+        (LargePayloads::InChunks, false),
+        (LargePayloads::WhenComplete, false),
+    ] {
         let engine = &mut engine(Limits::default());
         let id = engine.subscribe("**".parse::<Filter>().unwrap(), &Start::New, Lag::Oldest);
         let most = if room { 1024 } else { 64 };
@@ -82,7 +85,7 @@ fn slow_uploads_hold_nobody_up_however_many_they_are() {
         read(engine, id, large, &mut seen).unwrap();
         assert_eq!(aside(engine, id), most, "as many as it may, {large:?}");
         // The one that is open is followed; the others have waited longest.
-        let open = usize::from(large == Large::Pieces);
+        let open = usize::from(large == LargePayloads::InChunks);
         let given_up: Vec<_> = (open..200 + open).map(name).collect();
         assert!(seen.skipped == given_up, "{large:?}: {}..", seen.skipped[0]);
         let mut due: Vec<_> = (0..50).map(|n| format!("small/{n} 1")).collect();
@@ -122,7 +125,7 @@ fn who_is_to_be_ended_rather_than_to_miss_something_is() {
     let id = engine.subscribe("**".parse::<Filter>().unwrap(), &Start::New, Lag::Disconnect);
     arrive_and_publish(engine, 1025);
     let mut seen = Seen::default();
-    let why = read(engine, id, Large::Whole, &mut seen).unwrap_err();
+    let why = read(engine, id, LargePayloads::WhenComplete, &mut seen).unwrap_err();
     assert_eq!((why.code, seen.skipped.len()), (Code::LAGGED, 0), "{why:?}");
     assert!(why.reason.contains("large/0000"), "{why:?}");
 }
@@ -134,7 +137,7 @@ fn who_waits_no_more_is_in_no_list() {
     let id = engine.subscribe("**".parse::<Filter>().unwrap(), &Start::New, Lag::Oldest);
     for n in 0..3000 {
         arrive(engine, &name(n), SIZE as u64, &payload().slice(..1));
-        read(engine, id, Large::Whole, &mut Seen::default()).unwrap();
+        read(engine, id, LargePayloads::WhenComplete, &mut Seen::default()).unwrap();
     }
     let topics = engine.topics.iter_mut().flatten();
     let lists = topics.filter_map(|topic| topic.log.get_mut(1).unwrap().body.arriving());
@@ -157,13 +160,13 @@ fn what_is_complete_is_not_given_up() {
     let budget = engine.budget().clone();
     let taken = budget.take(budget.most() - budget.held());
     let mut seen = Seen::default();
-    read(engine, id, Large::Pieces, &mut seen).unwrap();
+    read(engine, id, LargePayloads::InChunks, &mut seen).unwrap();
     for n in (0..200).rev() {
         engine.append(uploads[n], payload().slice(1000..60_000)).unwrap();
         engine.append(uploads[n], payload().slice(60_000..)).unwrap();
         engine.end(1, uploads[n], Digest::of(&payload())).unwrap();
         engine.append(open, payload().slice(..1000)).unwrap();
-        read(engine, id, Large::Pieces, &mut seen).unwrap();
+        read(engine, id, LargePayloads::InChunks, &mut seen).unwrap();
         engine.audit();
     }
     drop(taken);

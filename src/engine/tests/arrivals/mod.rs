@@ -10,8 +10,8 @@ mod senders;
 use super::seeds::{Random, Seed};
 use super::{engine, publish, small};
 use crate::engine::{
-    Begun, Engine, Failed, Item, Large, Limits, Opening, Origin, Publication, SubscriptionId,
-    Upload, Wanted,
+    BeginOutcome, Engine, Item, LargePayloads, Limits, Publication, PublicationId, ReadOptions,
+    SubscriptionId, UploadError, UploadId, UploadRequest,
 };
 use crate::wire::{Code, Digest, Filter, GapCause, Lag, ProducerId, Resume, Start, Which};
 use bytes::Bytes;

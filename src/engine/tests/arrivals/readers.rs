@@ -11,7 +11,7 @@ pub(super) struct Part {
 pub(super) struct Reader {
     pub(super) id: SubscriptionId,
     pub(super) filter: &'static str,
-    pub(super) large: Large,
+    pub(super) large: LargePayloads,
     // By topic id: what is needed next.
     pub(super) next: BTreeMap<u64, u64>,
     // What a resumption has shown.
@@ -64,8 +64,8 @@ impl Firsts {
     }
 }
 
-fn wanted(large: Large, budget: usize) -> Wanted {
-    Wanted { large, ..budget.into() }
+fn wanted(large: LargePayloads, budget: usize) -> ReadOptions {
+    ReadOptions { large, ..budget.into() }
 }
 
 // A chunk must be what the payload has there.
@@ -119,16 +119,17 @@ impl Reader {
                 assert_eq!(said.state, State::Complete(message.count()));
                 assert!(message.payload() == payloads()[said.n].0);
                 assert!(
-                    !matches!(self.large, Large::Pieces | Large::Apart) || said.n.is_multiple_of(3)
+                    !matches!(self.large, LargePayloads::InChunks | LargePayloads::AnnounceOnly)
+                        || said.n.is_multiple_of(3)
                 );
             }
             Item::Large(message) => {
-                assert_eq!(self.large, Large::Apart);
+                assert_eq!(self.large, LargePayloads::AnnounceOnly);
                 self.advance(message.topic_id(), message.sequence(), message.position());
                 self.named.push((message.topic_id(), message.sequence()));
             }
             Item::Begin(message) => {
-                assert_eq!(self.large, Large::Pieces);
+                assert_eq!(self.large, LargePayloads::InChunks);
                 assert!(self.part.is_none(), "two at a time");
                 let of = (message.topic_id(), message.sequence());
                 assert_eq!(self.next[&of.0], of.1);
@@ -165,8 +166,12 @@ impl Reader {
 impl World {
     pub(super) fn subscribe(&mut self) {
         let filter = FILTERS[self.random.below(FILTERS.len())];
-        let large =
-            [Large::Pieces, Large::Pieces, Large::Apart, Large::Whole][self.random.below(4)];
+        let large = [
+            LargePayloads::InChunks,
+            LargePayloads::InChunks,
+            LargePayloads::AnnounceOnly,
+            LargePayloads::WhenComplete,
+        ][self.random.below(4)];
         let all = self.random.below(2) == 0;
         let start = if all { Start::All } else { Start::New };
         let id = self.engine.subscribe(filter.parse::<Filter>().unwrap(), &start, Lag::Oldest);

@@ -3,7 +3,7 @@
 use super::*;
 
 pub(super) struct Sending {
-    pub(super) upload: Upload,
+    pub(super) upload: UploadId,
     pub(super) topic: (usize, u64, u64),
     pub(super) origin: (u8, u64),
     pub(super) n: usize,
@@ -48,7 +48,7 @@ impl World {
             payload: &crate::engine::Payload::from(payload.clone()),
             digest: *digest,
             stamp: 0,
-            origin: Some(Origin { producer: ProducerId([origin.0; 16]), number: origin.1 }),
+            origin: Some(PublicationId { producer: ProducerId([origin.0; 16]), number: origin.1 }),
         };
         let receipt = self.engine.publish(self.now, &publication).unwrap();
         let (id, next) = self.topic(topic);
@@ -68,14 +68,14 @@ impl World {
         let (topic, origin) = self.origin(topic);
         let size = payloads()[n].0.len() as u64;
         let (producer, number) = (ProducerId([origin.0; 16]), origin.1);
-        let origin_of = Some(Origin { producer, number });
-        let opening = Opening { topic: TOPICS[topic], size, stamp: 7, origin: origin_of };
+        let origin_of = Some(PublicationId { producer, number });
+        let opening = UploadRequest { topic: TOPICS[topic], size, stamp: 7, origin: origin_of };
         let begun = self.engine.begin(self.now, &opening).unwrap();
         let (id, next) = self.topic(topic);
         let known = self.accepted.contains(&(id, origin.0, origin.1));
         match begun {
-            Begun::Duplicate(receipt) => assert!(known && receipt.duplicate),
-            Begun::Arriving(upload) => {
+            BeginOutcome::Duplicate(receipt) => assert!(known && receipt.duplicate),
+            BeginOutcome::Arriving(upload) => {
                 assert!(!known);
                 let (position, of) = (self.engine.position(), (id, next - 1));
                 self.names.insert(id, TOPICS[topic]);
@@ -100,12 +100,12 @@ impl World {
             && self.history[&(id, sequence)].state == State::Arriving
     }
 
-    fn failed(&mut self, sending: &Sending, failed: &Failed) {
+    fn failed(&mut self, sending: &Sending, failed: &UploadError) {
         let (_, id, sequence) = sending.topic;
         let said = self.history.get_mut(&(id, sequence)).unwrap();
         match failed {
-            Failed::Superseded => assert_eq!(said.state, State::Aborted),
-            Failed::Refused(refusal) => assert_eq!(refusal.code, Code::OVERLOADED),
+            UploadError::Superseded => assert_eq!(said.state, State::Aborted),
+            UploadError::Refused(refusal) => assert_eq!(refusal.code, Code::OVERLOADED),
         }
         said.state = State::Aborted;
         assert!(!self.arrives(sending));

@@ -4,7 +4,7 @@ use super::{READ, begin, bounded, fill, named};
 use crate::engine::subscribe::table::Cursor;
 use crate::engine::tests::peer::{Peer, decode, subscribe};
 use crate::engine::tests::{engine, publish};
-use crate::engine::{Engine, Large, Limits, SubscriptionId, WORK, Wanted};
+use crate::engine::{Engine, LargePayloads, Limits, ReadOptions, SubscriptionId, WORK};
 use crate::wire::{ClientFrame, DaemonFrame, Start};
 use allocation_counter::measure;
 use bytes::Bytes;
@@ -63,7 +63,7 @@ fn a_session_whose_subscriptions_have_full_windows_ends_at_once() {
         peer.say(engine, &subscribe(request, "**", Start::All)).unwrap();
         peer.reply();
     }
-    let little = Wanted { budget: 1, ..READ };
+    let little = ReadOptions { budget: 1, ..READ };
     for id in named(engine) {
         while engine.is_sweeping(id) || window(engine, id) == 0 {
             bounded(engine, |engine| engine.read(id, little, &mut |_| ()).unwrap());
@@ -91,7 +91,7 @@ fn one_that_was_told_of_many_topics_ends_in_portions() {
     let engine = &mut engine(Limits::default());
     fill(engine, super::TOPICS);
     let id = begin(engine, "**", &Start::All);
-    let apart = Wanted { large: Large::Apart, ..READ };
+    let apart = ReadOptions { large: LargePayloads::AnnounceOnly, ..READ };
     while engine.read(id, apart, &mut |_| ()).unwrap() {}
     let freed = frees(|| engine.unsubscribe(id));
     assert!(freed <= 64, "{freed} pieces in one call");

@@ -2,7 +2,7 @@
 
 use super::{READ, begin};
 use crate::engine::tests::{engine, publish, small};
-use crate::engine::{Begun, Engine, Item, Limits, Opening, Upload};
+use crate::engine::{BeginOutcome, Engine, Item, Limits, UploadId, UploadRequest};
 use crate::wire::{Code, Digest, Start, Which};
 use bytes::Bytes;
 
@@ -12,9 +12,9 @@ pub(in crate::engine::tests) fn arrive(
     topic: &str,
     size: u64,
     came: &Bytes,
-) -> Upload {
-    let opening = Opening { topic, size, stamp: 0, origin: None };
-    let Ok(Begun::Arriving(upload)) = engine.begin(1, &opening) else {
+) -> UploadId {
+    let opening = UploadRequest { topic, size, stamp: 0, origin: None };
+    let Ok(BeginOutcome::Arriving(upload)) = engine.begin(1, &opening) else {
         panic!("it is new");
     };
     engine.append(upload, came.clone()).unwrap();
@@ -147,7 +147,7 @@ fn what_is_overtaken_is_named_though_its_window_was_handed_out_in_part() {
     // An item, and no more.
     let read_one = |engine: &mut Engine| {
         let mut positions = Vec::new();
-        let wanted = crate::engine::Wanted::from(1);
+        let wanted = crate::engine::ReadOptions::from(1);
         engine
             .read(id, wanted, &mut |item| {
                 if let Item::Message(message) = item {

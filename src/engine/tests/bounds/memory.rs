@@ -3,7 +3,7 @@
 use super::{READ, TOPICS, begin, fill, named, read_all};
 use crate::engine::subscribe::discover::LEARNED;
 use crate::engine::tests::{engine, publish, small};
-use crate::engine::{Engine, Item, Large, Limits, SubscriptionId, Wanted};
+use crate::engine::{Engine, Item, LargePayloads, Limits, ReadOptions, SubscriptionId};
 use crate::wire::{Code, Position, Resume, Start};
 use allocation_counter::measure;
 use bytes::Bytes;
@@ -47,7 +47,7 @@ fn whoever_has_had_everything_costs_a_position_however_many_topics_there_are() {
 // room. Gives how many were told.
 fn read_each(engine: &mut Engine, ids: &[SubscriptionId]) -> usize {
     let mut ended = vec![false; ids.len()];
-    let little = Wanted { budget: 1, ..READ };
+    let little = ReadOptions { budget: 1, ..READ };
     for _ in 0..2 * 10_000 / 2048 {
         for (id, ended) in ids.iter().zip(&mut ended) {
             match engine.read(*id, little, &mut |_| ()) {
@@ -136,7 +136,7 @@ fn what_one_that_is_read_apart_knows_is_charged_and_limited() {
     let engine = &mut engine(Limits::default());
     fill(engine, TOPICS);
     let id = begin(engine, "**", &Start::All);
-    let apart = Wanted { large: Large::Apart, ..READ };
+    let apart = ReadOptions { large: LargePayloads::AnnounceOnly, ..READ };
     let (mut read, mut most) = (Ok(true), 0);
     while read == Ok(true) {
         let mut messages = 0;
@@ -171,7 +171,7 @@ fn one_that_is_read_apart_is_told_of_so_many_topics_and_no_more() {
     let limits = Limits { topics: most + 1, ..Limits::default() };
     let engine = &mut engine(limits.with_cache(1 << 29));
     fill(engine, most);
-    let apart = Wanted { large: Large::Apart, ..READ };
+    let apart = ReadOptions { large: LargePayloads::AnnounceOnly, ..READ };
     let id = begin(engine, "**", &Start::All);
     while engine.read(id, apart, &mut |_| ()).unwrap() {}
     assert_eq!(engine.subscriptions.get(id).unwrap().known.len(), most);

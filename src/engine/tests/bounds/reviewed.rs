@@ -4,7 +4,7 @@ use super::fairness::arrive;
 use super::{READ, begin, fill, named};
 use crate::engine::tests::peer::{Peer, subscribe};
 use crate::engine::tests::{engine, publish};
-use crate::engine::{Item, Large, Limits, Wanted};
+use crate::engine::{Item, LargePayloads, Limits, ReadOptions};
 use crate::wire::{Code, Digest, Filter, Lag, Start};
 use allocation_counter::measure;
 use bytes::Bytes;
@@ -44,7 +44,7 @@ fn what_comes_with_the_next_window_holds_nobody_up() {
     let upload = arrive(engine, "t/z", SIZE as u64, &whole().slice(..1000));
     drop(named(engine));
     let mut seen = Vec::new();
-    assert!(engine.read(id, Wanted::from(1), &mut see(&mut seen)).unwrap());
+    assert!(engine.read(id, ReadOptions::from(1), &mut see(&mut seen)).unwrap());
     assert_eq!(seen, ["t/first 1"]);
     // Behind, while 600 others stand at as many positions, each of which is to be remembered.
     for n in 0..600 {
@@ -64,7 +64,7 @@ fn what_comes_with_the_next_window_holds_nobody_up() {
     seen.clear();
     let mut reads = 0;
     loop {
-        match engine.read(id, Wanted::from(1 << 20), &mut see(&mut seen)) {
+        match engine.read(id, ReadOptions::from(1 << 20), &mut see(&mut seen)) {
             Ok(true) => reads += 1,
             Ok(false) => break,
             Err(why) => panic!("{why}"),
@@ -93,7 +93,7 @@ fn a_session_of_256_that_know_a_thousand_topics_each_ends_in_bounds() {
         peer.say(engine, &subscribe(request, "**", Start::All)).unwrap();
         peer.reply();
     }
-    let apart = Wanted { large: Large::Apart, ..READ };
+    let apart = ReadOptions { large: LargePayloads::AnnounceOnly, ..READ };
     let ids = named(engine);
     assert_eq!(ids.len(), 256);
     for id in ids {
@@ -259,10 +259,10 @@ fn topics_that_are_forgotten_between_two_reads_end_nobody_who_knows_what_is_next
         (0..count).for_each(|n| _ = publish(engine, 1, "room/a", &one(n), None).unwrap());
         let id = early.unwrap_or_else(|| begin(engine, filter, &start));
         while engine.is_sweeping(id) {
-            engine.read(id, Wanted::from(0), &mut |_| panic!("before its time")).unwrap();
+            engine.read(id, ReadOptions::from(0), &mut |_| panic!("before its time")).unwrap();
         }
         let (mut seen, mut made) = (Vec::new(), 0);
-        while engine.read(id, Wanted::from(500), &mut see(&mut seen)).unwrap() {
+        while engine.read(id, ReadOptions::from(500), &mut see(&mut seen)).unwrap() {
             for _ in 0..if made < 1500 { 300 } else { 0 } {
                 made += 1;
                 publish(engine, 1, &format!("new/{made}"), &one(made), None).unwrap();
@@ -312,7 +312,7 @@ fn topics_that_are_forgotten_end_nobody_who_has_read_all_of_them() {
     }
     let id = begin(engine, "t/*", &Start::All);
     let (mut seen, mut made) = (Vec::new(), 0);
-    while engine.read(id, Wanted::from(500), &mut see(&mut seen)).unwrap() {
+    while engine.read(id, ReadOptions::from(500), &mut see(&mut seen)).unwrap() {
         while made + 64 < seen.len() {
             made += 1;
             publish(engine, 1, &format!("new/{made}"), &one(0), None).unwrap();

@@ -6,7 +6,8 @@ use crate::engine::tests::peer::{Peer, subscribe};
 use crate::engine::tests::{engine, publish};
 use crate::engine::topic::body::Body;
 use crate::engine::{
-    Begun, Channel, Engine, Hashing, Intake, Item, Limits, Opening, Origin, Prepared, Upload,
+    BeginOutcome, Channel, Engine, Hashing, IncomingUpload, Item, Limits, Prepared, PublicationId,
+    UploadId, UploadRequest,
 };
 use crate::wire::{ClientFrame, Digest, FrameReader, ProducerId, Start};
 use allocation_counter::measure;
@@ -23,13 +24,13 @@ fn whole() -> Bytes {
     vec![1; SIZE].into()
 }
 
-fn start(engine: &mut Engine, topic: &str, number: usize) -> Upload {
+fn start(engine: &mut Engine, topic: &str, number: usize) -> UploadId {
     let producer = ProducerId([1; 16]);
-    let origin = Some(Origin { producer, number: number as u64 + 1 });
-    let opening = Opening { topic, size: SIZE as u64, stamp: 0, origin };
+    let origin = Some(PublicationId { producer, number: number as u64 + 1 });
+    let opening = UploadRequest { topic, size: SIZE as u64, stamp: 0, origin };
     match engine.begin(1, &opening).unwrap() {
-        Begun::Arriving(upload) => upload,
-        Begun::Duplicate(_) => panic!("it is new"),
+        BeginOutcome::Arriving(upload) => upload,
+        BeginOutcome::Duplicate(_) => panic!("it is new"),
     }
 }
 
@@ -193,7 +194,8 @@ fn whoever_waits_for_a_message_stands_there_once_and_those_who_have_ended_do_not
 fn a_session_that_ends_in_the_middle_of_uploads_ends_in_portions() {
     let engine = &mut engine(Limits::default());
     let mut peer = Peer::open(engine, 1);
-    let mut streams: Vec<(Hashing, Intake)> = (0..101).map(|_| Default::default()).collect();
+    let mut streams: Vec<(Hashing, IncomingUpload)> =
+        (0..101).map(|_| Default::default()).collect();
     for (n, (hashing, intake)) in streams.iter_mut().enumerate() {
         let name = format!("t/{n}");
         let alias = n as u32 + 1;

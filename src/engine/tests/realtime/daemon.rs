@@ -5,7 +5,9 @@ use super::link::{MS, Out, ROOM};
 use crate::engine::tests::peer::{Peer, decode};
 use crate::engine::tests::{engine, seeds::Random, small};
 use crate::engine::topic::producers::Verdict;
-use crate::engine::{Channel, Engine, Item, Large, SubscriptionId, Wanted, encode_item};
+use crate::engine::{
+    Channel, Engine, Item, LargePayloads, ReadOptions, SubscriptionId, encode_item,
+};
 use crate::wire::realtime::{HEAD_AFTER, Repeats};
 use crate::wire::{
     ClientFrame, Code, DaemonFrame, Encoded, Filter, GapCause, Lag, ProducerId, Start, Which,
@@ -290,7 +292,7 @@ impl Feed {
             }
             other => panic!("{other:?}"),
         };
-        let wanted = Wanted { large: Large::Apart, ..8192.into() };
+        let wanted = ReadOptions { large: LargePayloads::AnnounceOnly, ..8192.into() };
         while engine.read(id, wanted, sink).unwrap() {}
         self.gap(&mut late, GapCause::Late);
     }

@@ -9,7 +9,9 @@ mod client;
 use super::peer::{Peer, decode, subscribe};
 use super::seeds::{Random, Seed};
 use super::{engine, payload, small};
-use crate::engine::{Action, Channel, Engine, Item, Large, SubscriptionId, Wanted, encode_item};
+use crate::engine::{
+    Action, Channel, Engine, Item, LargePayloads, ReadOptions, SubscriptionId, encode_item,
+};
 use crate::wire::{
     CHUNK, ClientFrame, DaemonFrame, Digest, Filter, FrameReader, GapCause, LARGE, Position,
     Resume, Start,
@@ -195,7 +197,7 @@ impl World {
         };
         let mut out = Vec::new();
         let sink = &mut |item: Item<'_>| encode_item(&item, &mut out);
-        let wanted = Wanted { large: Large::Pieces, ..budget.into() };
+        let wanted = ReadOptions { large: LargePayloads::InChunks, ..budget.into() };
         let any = self.engine.read(id, wanted, sink).unwrap();
         if any {
             view.under_way.push_back(out.into());

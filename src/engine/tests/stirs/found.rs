@@ -2,7 +2,7 @@
 
 use super::{arrive, engine, publish, small};
 use crate::engine::subscribe::discover::{PORTIONS, Portions};
-use crate::engine::{Engine, Item, Large, Limits, SubscriptionId, Wanted};
+use crate::engine::{Engine, Item, LargePayloads, Limits, ReadOptions, SubscriptionId};
 use crate::wire::{Code, Digest, GapCause, Lag, Start};
 use bytes::Bytes;
 
@@ -20,12 +20,12 @@ fn whole() -> Bytes {
 fn read(
     engine: &mut Engine,
     id: SubscriptionId,
-    large: Large,
+    large: LargePayloads,
     budget: usize,
 ) -> (Vec<String>, bool) {
     let mut seen = Vec::new();
     engine.take_wakes(&mut Vec::new());
-    let wanted = Wanted { large, ..budget.into() };
+    let wanted = ReadOptions { large, ..budget.into() };
     let again = engine
         .read(id, wanted, &mut |item| match item {
             Item::Message(message) => {
@@ -47,7 +47,7 @@ fn read(
     (seen, again)
 }
 
-fn read_all(engine: &mut Engine, id: SubscriptionId, large: Large) -> Vec<String> {
+fn read_all(engine: &mut Engine, id: SubscriptionId, large: LargePayloads) -> Vec<String> {
     let mut all = Vec::new();
     loop {
         let (seen, again) = read(engine, id, large, 1 << 20);
@@ -62,7 +62,7 @@ fn read_all(engine: &mut Engine, id: SubscriptionId, large: Large) -> Vec<String
 // when that was complete. So what followed in that topic was never handed out.
 #[test]
 fn what_follows_one_that_completes_while_topics_are_swept_over_is_not_missed() {
-    for large in [Large::Whole, Large::Pieces] {
+    for large in [LargePayloads::WhenComplete, LargePayloads::InChunks] {
         let engine = &mut engine(Limits::default());
         let id = begin(engine, "**");
         let upload = arrive(engine, "a", SIZE, &whole().slice(..1000));
@@ -99,14 +99,14 @@ fn one_that_has_read_in_part_what_it_waited_for_says_so() {
     let others: Vec<_> = (0..3).map(|_| begin(engine, "**")).collect();
     let upload = arrive(engine, "a", SIZE, &whole().slice(..60_000));
     while engine.tend() {}
-    assert!(read_all(engine, id, Large::Whole).is_empty());
-    others.into_iter().for_each(|id| _ = read_all(engine, id, Large::Apart));
+    assert!(read_all(engine, id, LargePayloads::WhenComplete).is_empty());
+    others.into_iter().for_each(|id| _ = read_all(engine, id, LargePayloads::AnnounceOnly));
     publish(engine, 1, "a", &Bytes::from_static(b"x"), None).unwrap();
     assert!(engine.is_stirred(), "it is to be woken later");
     engine.append(upload, whole().slice(60_000..)).unwrap();
     engine.end(1, upload, Digest::of(&whole())).unwrap();
     for (sequence, had) in [("a 1", 1), ("a 2", 2)] {
-        assert_eq!(read(engine, id, Large::Whole, 1).0, [sequence]);
+        assert_eq!(read(engine, id, LargePayloads::WhenComplete, 1).0, [sequence]);
         while engine.tend() {}
         assert_eq!(engine.had(id), had);
     }
@@ -121,7 +121,7 @@ fn one_that_waits_behind_a_gap_has_had_what_came_before() {
         publish(engine, 1, "a", &Bytes::copy_from_slice(&n.to_le_bytes()), None).unwrap();
     }
     arrive(engine, "a", SIZE, &whole().slice(..1000));
-    let seen = read_all(engine, id, Large::Whole);
+    let seen = read_all(engine, id, LargePayloads::WhenComplete);
     assert!(seen[0].starts_with("gap a 1 ") && seen.last().unwrap() == "a 20000");
     assert_eq!(engine.had(id), 20_000);
 }
@@ -133,12 +133,12 @@ fn whatever_follows_one_that_was_overtaken_and_aborted_comes_in_parts() {
     let engine = &mut engine(small());
     let id = begin(engine, "**");
     let first = arrive(engine, "a", SIZE, &whole().slice(..1000));
-    assert_eq!(read_all(engine, id, Large::Pieces), ["begin a 1"]);
+    assert_eq!(read_all(engine, id, LargePayloads::InChunks), ["begin a 1"]);
     arrive(engine, "a", SIZE, &whole().slice(..1000));
     publish(engine, 1, "b", &whole(), None).unwrap();
-    assert_eq!(read_all(engine, id, Large::Pieces), ["overtaken", "begin b 1", "end"]);
+    assert_eq!(read_all(engine, id, LargePayloads::InChunks), ["overtaken", "begin b 1", "end"]);
     engine.abort(first);
-    assert_eq!(read_all(engine, id, Large::Pieces), ["gap a 1 1", "begin a 2"]);
+    assert_eq!(read_all(engine, id, LargePayloads::InChunks), ["gap a 1 1", "begin a 2"]);
     engine.audit();
 }
 
@@ -149,12 +149,12 @@ fn whoever_wants_the_newest_skips_what_made_room_while_one_before_it_arrives() {
     let engine = &mut engine(small());
     let id = engine.subscribe("a".parse().unwrap(), &Start::New, Lag::Newest);
     arrive(engine, "a", SIZE, &whole().slice(..1000));
-    assert_eq!(read_all(engine, id, Large::Apart), ["apart"]);
+    assert_eq!(read_all(engine, id, LargePayloads::AnnounceOnly), ["apart"]);
     for n in 0..100 {
         publish(engine, 1, "a", &Bytes::from(vec![n; 20_000]), None).unwrap();
     }
     let mut seen = Vec::new();
-    let wanted = Wanted { large: Large::Apart, ..Wanted::from(1 << 20) };
+    let wanted = ReadOptions { large: LargePayloads::AnnounceOnly, ..ReadOptions::from(1 << 20) };
     let mut see = |item: Item<'_>| match item {
         Item::Gap { first, last, cause, .. } => seen.push((first, last, Some(cause))),
         Item::Message(message) => seen.push((message.sequence(), message.sequence(), None)),
@@ -177,8 +177,8 @@ fn whoever_begins_with_the_newest_gets_what_arrived_then_below_an_aborted_one() 
     let id = engine.subscribe("**".parse().unwrap(), &Start::Latest, Lag::Oldest);
     publish(engine, 1, "b", &Bytes::from_static(b"x"), None).unwrap();
     engine.append(upload, whole().slice(60_000..)).unwrap();
-    assert_eq!(read_all(engine, id, Large::Pieces), ["a 1", "begin b 1"]);
+    assert_eq!(read_all(engine, id, LargePayloads::InChunks), ["a 1", "begin b 1"]);
     engine.end(1, upload, Digest::of(&whole())).unwrap();
-    assert_eq!(read_all(engine, id, Large::Pieces), ["end", "gap b 2 2", "b 3"]);
+    assert_eq!(read_all(engine, id, LargePayloads::InChunks), ["end", "gap b 2 2", "b 3"]);
     engine.audit();
 }

@@ -13,19 +13,19 @@ pub(crate) enum Piece {
     /// For the stream.
     Gap(Bytes),
     /// A small message.
-    Message(Told),
+    Message(SmallMessage),
     /// A large one, and the announcement of its topic.
     Large(LargeRef, Bytes),
 }
 
 /// A small message.
-pub(crate) struct Told {
+pub(crate) struct SmallMessage {
     pub(crate) topic: u64,
     pub(crate) sequence: u64,
     pub(crate) message: Encoded,
 }
 
-impl Told {
+impl SmallMessage {
     pub(crate) fn new(message: &MessageRef<'_>) -> Option<Self> {
         Some(Self {
             topic: message.topic_id(),
@@ -39,7 +39,7 @@ impl Told {
 pub(crate) fn take(item: &Item<'_>, pieces: &mut Vec<Piece>) -> usize {
     match item {
         Item::Message(message) => {
-            let told = Told::new(message);
+            let told = SmallMessage::new(message);
             let bytes = told.as_ref().map_or(0, |told| told.message.wire_len());
             pieces.extend(told.map(Piece::Message));
             return bytes;

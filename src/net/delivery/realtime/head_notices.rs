@@ -5,7 +5,7 @@
 //! stands alone waits for QUIC to acknowledge it first, and is then told much later: what QUIC has
 //! acknowledged the receiver may still have dropped, for want of room.
 
-use super::path::Path;
+use super::path::PathEstimate;
 use crate::wire::realtime::{HEAD_AFTER, HEAD_AFTER_ACKNOWLEDGED, acknowledged_within};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
@@ -37,7 +37,7 @@ struct Newest {
 
 /// The heads of one subscription. Times are µs.
 #[derive(Debug, Default)]
-pub(crate) struct Heads {
+pub(crate) struct HeadNotices {
     // By topic, the newest sequence sent in a datagram.
     newest: HashMap<u64, Newest, RandomState>,
     due: Option<u64>,
@@ -46,7 +46,7 @@ pub(crate) struct Heads {
     last: u64,
 }
 
-impl Heads {
+impl HeadNotices {
     /// When there is something to tell.
     pub(crate) fn due(&self) -> Option<u64> {
         self.due
@@ -54,7 +54,14 @@ impl Heads {
 
     /// A message was sent. `known` is whether the receiver has long been told of the topic: else
     /// it may drop the datagram, though it has arrived.
-    pub(crate) fn sent(&mut self, now: u64, topic: u64, sequence: u64, known: bool, path: &Path) {
+    pub(crate) fn sent(
+        &mut self,
+        now: u64,
+        topic: u64,
+        sequence: u64,
+        known: bool,
+        path: &PathEstimate,
+    ) {
         self.row = if now < self.last + HEAD_AFTER { self.row.saturating_add(1) } else { 1 };
         self.last = now;
         let (plan, wait) = if known && self.row <= FEW && path.is_trusted(now) {
@@ -89,7 +96,7 @@ impl Heads {
     pub(crate) fn pop(
         &mut self,
         now: u64,
-        path: impl FnOnce() -> Path,
+        path: impl FnOnce() -> PathEstimate,
         mut tell: impl FnMut(u64, u64),
     ) {
         if self.due.is_none_or(|due| due > now) {
@@ -130,15 +137,15 @@ mod tests {
     // When what was sent at 0 must have been acknowledged.
     const ASK: u64 = HEAD_AFTER + RTT + RTT / 2 + 10_000;
 
-    fn path(settled: u64) -> Path {
-        Path { rtt: RTT, shortest: RTT, settled: Some(settled), lost: None }
+    fn path(acked_through: u64) -> PathEstimate {
+        PathEstimate { rtt: RTT, shortest: RTT, acked_through: Some(acked_through), lost: None }
     }
 
-    fn lossy() -> Path {
-        Path { lost: Some(0), ..path(0) }
+    fn lossy() -> PathEstimate {
+        PathEstimate { lost: Some(0), ..path(0) }
     }
 
-    fn pop(heads: &mut Heads, now: u64, path: Path) -> Vec<(u64, u64)> {
+    fn pop(heads: &mut HeadNotices, now: u64, path: PathEstimate) -> Vec<(u64, u64)> {
         let mut told = Vec::new();
         heads.pop(now, || path, |topic, sequence| told.push((topic, sequence)));
         told.sort_unstable();
@@ -147,7 +154,7 @@ mod tests {
 
     #[test]
     fn told_once_when_nothing_has_followed() {
-        let mut heads = Heads::default();
+        let mut heads = HeadNotices::default();
         assert_eq!(heads.due(), None);
         heads.sent(0, 7, 1, true, &lossy());
         heads.sent(10, 7, 2, true, &lossy());
@@ -161,7 +168,7 @@ mod tests {
 
     #[test]
     fn of_several_topics_each_in_its_time_and_early_when_there_are_many() {
-        let mut heads = Heads::default();
+        let mut heads = HeadNotices::default();
         heads.sent(0, 1, 1, true, &lossy());
         heads.sent(100, 2, 1, true, &lossy());
         heads.sent(200, 1, 2, true, &lossy());
@@ -178,7 +185,7 @@ mod tests {
 
     #[test]
     fn of_what_has_arrived_only_after_a_long_rest() {
-        let mut heads = Heads::default();
+        let mut heads = HeadNotices::default();
         for (n, sent) in (1..=100).zip((0..).step_by(100_000)) {
             heads.sent(sent, 7, n, true, &path(0));
             assert_eq!(heads.due(), Some(sent + ASK));
@@ -197,33 +204,33 @@ mod tests {
     fn of_what_may_have_been_lost_as_soon_as_that_is_known() {
         let sent = 1_000_000;
         let unknown = [
-            Path::default(),
+            PathEstimate::default(),
             path(sent - 1),
             // Among what was lost, or before it.
-            Path { lost: Some(sent), ..path(sent + 1) },
+            PathEstimate { lost: Some(sent), ..path(sent + 1) },
         ];
         for path in unknown {
-            let mut heads = Heads::default();
-            heads.sent(sent, 7, 1, true, &Path { rtt: RTT, ..Path::default() });
+            let mut heads = HeadNotices::default();
+            heads.sent(sent, 7, 1, true, &PathEstimate { rtt: RTT, ..PathEstimate::default() });
             assert_eq!(pop(&mut heads, sent + ASK - 1, path), []);
             assert_eq!(pop(&mut heads, sent + ASK, path), [(7, 1)]);
         }
         // A path that has lost something lately is not waited for.
-        let lately = Path { lost: Some(sent - 1), ..path(0) };
-        let mut heads = Heads::default();
+        let lately = PathEstimate { lost: Some(sent - 1), ..path(0) };
+        let mut heads = HeadNotices::default();
         heads.sent(sent, 7, 1, true, &lately);
         assert_eq!(pop(&mut heads, sent + HEAD_AFTER, path(sent)), [(7, 1)]);
         heads.sent(sent + DISTRUST, 7, 2, true, &lately);
         assert_eq!(pop(&mut heads, sent + DISTRUST + ASK, path(sent + DISTRUST)), []);
         // Nor is one waited for whose topic may not be known yet.
-        let mut heads = Heads::default();
+        let mut heads = HeadNotices::default();
         heads.sent(sent, 7, 1, false, &path(0));
         assert_eq!(pop(&mut heads, sent + HEAD_AFTER, path(sent)), [(7, 1)]);
     }
 
     #[test]
     fn of_a_burst_whatever_was_acknowledged() {
-        let (mut heads, mut few) = (Heads::default(), Heads::default());
+        let (mut heads, mut few) = (HeadNotices::default(), HeadNotices::default());
         for n in 1..=u64::from(FEW) {
             heads.sent(n, 7, n, true, &path(0));
             few.sent(n, n, 1, true, &path(0));

@@ -13,16 +13,16 @@ use super::read::{at_once, read_ended, wanted};
 use super::stream::{Stream, append_encoded, frame_of};
 use super::stream_pool::{LargeRef, StreamPool};
 use super::{DeliveryContext, DeliveryEnd};
-use crate::engine::{Item, Large, Repaired, SubscriptionId};
-use crate::net::error::{Gone, WriteError};
+use crate::engine::{Item, LargePayloads, Repaired, SubscriptionId};
+use crate::net::error::{ConnectionLost, WriteError};
 use crate::wire::realtime::Repeats;
 use crate::wire::{DaemonFrame, Encoded, Refusal};
-use batch::{Piece, Told, take};
+use batch::{Piece, SmallMessage, take};
 use bytes::Bytes;
-use head_notices::Heads;
-use path::Watch;
-use repair_queue::{Asked, Hole};
-use sent_on_stream::Streamed;
+use head_notices::HeadNotices;
+use path::PathMonitor;
+use repair_queue::{Hole, RepairQueue};
+use sent_on_stream::SentOnStream;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -44,7 +44,7 @@ const LATE: u64 = 5_000;
 
 /// How a subscription is to be carried.
 #[derive(Debug)]
-pub(crate) struct Carriage {
+pub(crate) struct DatagramOptions {
     /// Pass over what is older, µs; 0 is none.
     pub(crate) deadline: u64,
     /// Datagrams need not say whose they are.
@@ -61,14 +61,14 @@ struct Delivery {
     pieces: Vec<Bytes>,
     pool: StreamPool,
     repeats: Repeats,
-    watch: Watch,
+    watch: PathMonitor,
     // Announcements that may not have arrived yet, and until when they go along.
     recent: Vec<(u64, Bytes, u64)>,
-    heads: Heads,
+    heads: HeadNotices,
     marks: Marks,
     // Of large ones, which have no heads otherwise, the newest since the last mark.
     large: BTreeMap<u64, u64>,
-    streamed: Streamed,
+    streamed: SentOnStream,
     // For when something is due, and what it is set to.
     timer: Pin<Box<Sleep>>,
     set: Option<u64>,
@@ -90,7 +90,7 @@ enum Turn {
 enum Next {
     Read(Result<bool, Refusal>),
     Due,
-    Asked(Hole),
+    RepairQueue(Hole),
     Sent,
 }
 
@@ -99,8 +99,8 @@ pub(crate) async fn deliver(
     context: Arc<DeliveryContext>,
     request: u32,
     id: SubscriptionId,
-    carriage: Carriage,
-    asked: Arc<Asked>,
+    carriage: DatagramOptions,
+    asked: Arc<RepairQueue>,
 ) -> DeliveryEnd {
     let whose = DaemonFrame::For { request }.to_bytes();
     let mut delivery = Delivery {
@@ -111,12 +111,12 @@ pub(crate) async fn deliver(
         whose,
         stream: Stream::default(),
         repeats: Repeats::new(REPEATED, true),
-        watch: Watch::begin(),
+        watch: PathMonitor::begin(),
         recent: Vec::new(),
-        heads: Heads::default(),
+        heads: HeadNotices::default(),
         marks: carriage.marks,
         large: BTreeMap::new(),
-        streamed: Streamed::default(),
+        streamed: SentOnStream::default(),
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         set: None,
         batch: Vec::new(),
@@ -131,7 +131,7 @@ pub(crate) async fn deliver(
 }
 
 impl Delivery {
-    async fn run(&mut self, id: SubscriptionId, deadline: u64, asked: &Asked) -> DeliveryEnd {
+    async fn run(&mut self, id: SubscriptionId, deadline: u64, asked: &RepairQueue) -> DeliveryEnd {
         loop {
             if let Err(end) = self.step(id, deadline, asked).await {
                 return end;
@@ -143,7 +143,7 @@ impl Delivery {
         &mut self,
         id: SubscriptionId,
         deadline: u64,
-        asked: &Asked,
+        asked: &RepairQueue,
     ) -> Result<(), DeliveryEnd> {
         let mut taken = 0;
         let turn = std::mem::replace(&mut self.turn, Turn::Read);
@@ -159,7 +159,7 @@ impl Delivery {
             }
             Next::Due => self.tick().await,
             // In boxes, here and below, is what is rare: all else is moved about with each step.
-            Next::Asked(hole) => Box::pin(self.repair(id, hole, asked)).await,
+            Next::RepairQueue(hole) => Box::pin(self.repair(id, hole, asked)).await,
             Next::Sent => Ok(self.flush().await?),
         }
     }
@@ -168,7 +168,7 @@ impl Delivery {
         &mut self,
         id: SubscriptionId,
         deadline: u64,
-        asked: &Asked,
+        asked: &RepairQueue,
         mut turn: Turn,
         taken: &mut usize,
     ) -> Next {
@@ -182,10 +182,10 @@ impl Delivery {
         }
         let mut take = |item: Item<'_>| *taken += take(&item, batch);
         poll_fn(|cx| {
-            let wanted = wanted(BATCH, deadline, Large::Apart);
+            let wanted = wanted(BATCH, deadline, LargePayloads::AnnounceOnly);
             let turn = std::mem::replace(&mut turn, Turn::Read);
             if turn == Turn::Read
-                && let Poll::Ready(read) = context.core.poll_read(id, cx, wanted, &mut take)
+                && let Poll::Ready(read) = context.broker.poll_read(id, cx, wanted, &mut take)
             {
                 return Poll::Ready(Next::Read(read));
             }
@@ -194,13 +194,13 @@ impl Delivery {
                 return Poll::Ready(Next::Due);
             }
             if let Poll::Ready(hole) = asked.poll(cx) {
-                return Poll::Ready(Next::Asked(hole));
+                return Poll::Ready(Next::RepairQueue(hole));
             }
             if pool.poll_sent(cx).is_ready() {
                 return Poll::Ready(Next::Sent);
             }
             if turn == Turn::Others
-                && let Poll::Ready(read) = context.core.poll_read(id, cx, wanted, &mut take)
+                && let Poll::Ready(read) = context.broker.poll_read(id, cx, wanted, &mut take)
             {
                 return Poll::Ready(Next::Read(read));
             }
@@ -219,7 +219,7 @@ impl Delivery {
     // Sends what was read.
     async fn send(&mut self, id: SubscriptionId, behind: bool) -> Result<(), DeliveryEnd> {
         let now = self.watch.now();
-        self.watch.sample(&self.context.link, now);
+        self.watch.sample(&self.context.connection, now);
         self.recent.retain(|(_, _, until)| *until > now);
         let size = if behind { 0 } else { self.watch.size };
         let mut batch = std::mem::take(&mut self.batch);
@@ -252,7 +252,7 @@ impl Delivery {
     // Says how far it has come, after the newest sequence of each topic that it has come to: so
     // what is lost of them is a hole.
     fn mark(&mut self, id: SubscriptionId) {
-        let Some(mark) = self.marks.take(&self.context.core, id) else {
+        let Some(mark) = self.marks.take(&self.context.broker, id) else {
             return;
         };
         let Self { heads, pieces, large, .. } = self;
@@ -264,8 +264,13 @@ impl Delivery {
         pieces.push(mark);
     }
 
-    async fn message(&mut self, now: u64, size: usize, told: Told) -> Result<(), Gone> {
-        let Told { topic, sequence, message } = told;
+    async fn message(
+        &mut self,
+        now: u64,
+        size: usize,
+        told: SmallMessage,
+    ) -> Result<(), ConnectionLost> {
+        let SmallMessage { topic, sequence, message } = told;
         let name = self.recent.iter().find(|(id, _, _)| *id == topic).map(|(_, frame, _)| frame);
         let head = if self.bare { 0 } else { self.whose.len() } + name.map_or(0, Bytes::len);
         if head + message.wire_len() > size {
@@ -281,7 +286,7 @@ impl Delivery {
             pieces[count] = piece.clone();
             count += 1;
         }
-        self.context.link.send_datagram(&pieces[..count]).await?;
+        self.context.connection.send_datagram(&pieces[..count]).await?;
         if self.watch.path.is_long() {
             self.repeats.push(now, self.watch.path.rtt, topic, frame.clone());
         }
@@ -315,8 +320,11 @@ impl Delivery {
     async fn tick(&mut self) -> Result<(), DeliveryEnd> {
         let now = self.watch.now();
         if let Some(due) = self.repeats.due().filter(|due| *due <= now) {
-            self.watch.sample(&self.context.link, now);
-            if self.watch.congested || now - due > LATE || self.context.link.is_backed_up() {
+            self.watch.sample(&self.context.connection, now);
+            if self.watch.congested
+                || now - due > LATE
+                || self.context.connection.datagrams_blocked()
+            {
                 self.repeats.skip_due(now);
             } else {
                 self.repeat(now).await?;
@@ -325,7 +333,7 @@ impl Delivery {
         let Self { context, watch, pieces, .. } = self;
         self.heads.pop(
             now,
-            || watch.look(&context.link, now),
+            || watch.look(&context.connection, now),
             |topic, sequence| {
                 pieces.push(DaemonFrame::Head { topic, sequence }.to_bytes());
             },
@@ -334,7 +342,7 @@ impl Delivery {
         Ok(())
     }
 
-    async fn repeat(&mut self, now: u64) -> Result<(), Gone> {
+    async fn repeat(&mut self, now: u64) -> Result<(), ConnectionLost> {
         let size = self.watch.size;
         let head = if self.bare { 0 } else { self.whose.len() };
         let names: usize = self.recent.iter().map(|(_, frame, _)| frame.len()).sum();
@@ -351,7 +359,7 @@ impl Delivery {
         };
         let room = size.saturating_sub(head);
         if self.repeats.pop(now, room, &mut pieces) {
-            self.context.link.send_datagram(&pieces).await?;
+            self.context.connection.send_datagram(&pieces).await?;
         }
         Ok(())
     }
@@ -360,24 +368,24 @@ impl Delivery {
         &mut self,
         id: SubscriptionId,
         hole: Hole,
-        asked: &Asked,
+        asked: &RepairQueue,
     ) -> Result<(), DeliveryEnd> {
         let Hole { topic, first, last, reliably } = hole;
         let (mut found, mut large, mut gone) = (Vec::new(), Vec::new(), Vec::new());
-        let next = self.context.core.with(|engine| {
+        let next = self.context.broker.with(|engine| {
             engine.repair(id, topic, (first, last), BATCH, &mut |item| match item {
-                Repaired::Message(message) => found.extend(Told::new(&message)),
+                Repaired::Message(message) => found.extend(SmallMessage::new(&message)),
                 Repaired::Large(message) => {
                     large.push((LargeRef::new(&message), frame_of(&message.announcement())));
                 }
-                Repaired::Gone { first, last, cause } => {
+                Repaired::NotCached { first, last, cause } => {
                     gone.push(DaemonFrame::Gap { topic, first, last, cause }.to_bytes());
                 }
             })
         });
         self.pieces.append(&mut gone);
         let now = self.watch.now();
-        self.watch.sample(&self.context.link, now);
+        self.watch.sample(&self.context.connection, now);
         let size = self.watch.size;
         for (far, name) in large {
             // In datagrams there is no answer to that.
@@ -386,7 +394,7 @@ impl Delivery {
             }
         }
         for told in found {
-            let Told { topic, sequence, ref message } = told;
+            let SmallMessage { topic, sequence, ref message } = told;
             if reliably {
                 if !self.streamed.is_under_way(now, topic, sequence) {
                     self.stream_message(now, topic, sequence, message);

@@ -1,8 +1,8 @@
 //! What one subscription knows of the path to its peer: how long it is, whether packets queue up on
 //! it, whether it loses any, and what fits a datagram.
 
-use crate::net::quic::congestion::Heard;
-use crate::net::transport::connection::Link;
+use crate::net::quic::congestion::AckStats;
+use crate::net::transport::connection::Connection;
 use crate::wire::realtime::{Congestion, repeat_after};
 use tokio::time::Instant;
 
@@ -18,21 +18,21 @@ pub(crate) const DISTRUST: u64 = 10_000_000;
 
 /// What is known of the path. Times are µs.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Path {
+pub(crate) struct PathEstimate {
     pub(crate) rtt: u64,
     /// The shortest round trip that there has been: without what queues add, or busy programs at
     /// the ends. 0 before one is known.
     pub(crate) shortest: u64,
     /// What was sent up to then has been acknowledged, or was lost before.
-    pub(crate) settled: Option<u64>,
+    pub(crate) acked_through: Option<u64>,
     /// When something was last found to be lost.
     pub(crate) lost: Option<u64>,
 }
 
-impl Path {
+impl PathEstimate {
     /// Whether what was sent then is known to have arrived.
     pub(crate) fn has_brought(&self, sent: u64) -> bool {
-        self.settled >= Some(sent) && self.lost.is_none_or(|lost| lost < sent)
+        self.acked_through >= Some(sent) && self.lost.is_none_or(|lost| lost < sent)
     }
 
     /// Whether nothing is known to have been lost lately.
@@ -49,9 +49,9 @@ impl Path {
 
 /// The path, looked at again from time to time.
 #[derive(Debug)]
-pub(crate) struct Watch {
+pub(crate) struct PathMonitor {
     begun: Instant,
-    pub(crate) path: Path,
+    pub(crate) path: PathEstimate,
     congestion: Congestion,
     /// Whether packets queue up.
     pub(crate) congested: bool,
@@ -61,11 +61,11 @@ pub(crate) struct Watch {
     looked: Option<u64>,
 }
 
-impl Watch {
+impl PathMonitor {
     pub(crate) fn begin() -> Self {
         Self {
             begun: Instant::now(),
-            path: Path::default(),
+            path: PathEstimate::default(),
             congestion: Congestion::default(),
             congested: false,
             size: 0,
@@ -85,27 +85,27 @@ impl Watch {
     }
 
     /// Looks at what changes, unless it was looked at just now.
-    pub(crate) fn sample(&mut self, link: &Link, now: u64) {
+    pub(crate) fn sample(&mut self, connection: &Connection, now: u64) {
         if self.sampled.is_some_and(|at| now < at + SAMPLE) {
             return;
         }
         self.sampled = Some(now);
-        self.path.rtt = link.rtt().map_or(0, |rtt| rtt.as_micros() as u64);
+        self.path.rtt = connection.rtt().map_or(0, |rtt| rtt.as_micros() as u64);
         if repeat_after(self.path.rtt).is_some() && self.looked.is_none_or(|at| now >= at + LOOK) {
-            self.look(link, now);
+            self.look(connection, now);
         }
         self.congested = self.congestion.sample(now, self.path.rtt);
-        self.size = link.datagram_size().unwrap_or(0);
+        self.size = connection.datagram_size().unwrap_or(0);
     }
 
     /// Looks at what acknowledgements have told.
-    pub(crate) fn look(&mut self, link: &Link, now: u64) -> Path {
-        let Heard { settled, lost, shortest } = link.heard();
+    pub(crate) fn look(&mut self, connection: &Connection, now: u64) -> PathEstimate {
+        let AckStats { acked_through, last_loss, min_rtt } = connection.ack_stats();
         let since = |at| Instant::from_std(at).duration_since(self.begun).as_micros() as u64;
         self.looked = Some(now);
-        self.path.shortest = shortest.map_or(0, |shortest| shortest.as_micros() as u64);
-        self.path.settled = settled.map(since);
-        self.path.lost = lost.map(since);
+        self.path.shortest = min_rtt.map_or(0, |rtt| rtt.as_micros() as u64);
+        self.path.acked_through = acked_through.map(since);
+        self.path.lost = last_loss.map(since);
         self.path
     }
 }
@@ -116,11 +116,18 @@ mod tests {
 
     #[test]
     fn a_short_path_between_busy_hosts_is_not_long() {
-        let busy = Path { rtt: 40_000, shortest: 300, ..Path::default() };
+        let busy = PathEstimate { rtt: 40_000, shortest: 300, ..PathEstimate::default() };
         assert!(!busy.is_long());
-        assert!(!Path { rtt: 40_000, ..Path::default() }.is_long(), "not looked at yet");
-        assert!(Path { rtt: 60_000, shortest: 50_000, ..Path::default() }.is_long());
+        assert!(
+            !PathEstimate { rtt: 40_000, ..PathEstimate::default() }.is_long(),
+            "not looked at yet"
+        );
+        assert!(
+            PathEstimate { rtt: 60_000, shortest: 50_000, ..PathEstimate::default() }.is_long()
+        );
         // As after a change of networks, before it is looked at again.
-        assert!(!Path { rtt: 1_000, shortest: 50_000, ..Path::default() }.is_long());
+        assert!(
+            !PathEstimate { rtt: 1_000, shortest: 50_000, ..PathEstimate::default() }.is_long()
+        );
     }
 }

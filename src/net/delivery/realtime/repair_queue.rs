@@ -19,7 +19,7 @@ pub(crate) struct Hole {
 
 /// The holes of one subscription.
 #[derive(Debug, Default)]
-pub(crate) struct Asked(Mutex<Holes>);
+pub(crate) struct RepairQueue(Mutex<Holes>);
 
 #[derive(Debug, Default)]
 struct Holes {
@@ -27,7 +27,7 @@ struct Holes {
     reader: Option<Waker>,
 }
 
-impl Asked {
+impl RepairQueue {
     fn lock(&self) -> MutexGuard<'_, Holes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn bounded_and_each_once() {
-        let asked = Asked::default();
+        let asked = RepairQueue::default();
         let hole = |first| Hole { topic: 1, first, last: first, reliably: false };
         for first in [1, 1, 2].into_iter().chain(3..1000) {
             asked.push(hole(first));

@@ -21,9 +21,9 @@ struct Range {
 
 /// The ranges, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Streamed(VecDeque<Range>);
+pub(crate) struct SentOnStream(VecDeque<Range>);
 
-impl Streamed {
+impl SentOnStream {
     /// A message was written.
     pub(crate) fn push(&mut self, now: u64, topic: u64, sequence: u64) {
         match self.0.back_mut() {
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn ranges_grow_and_are_bounded() {
-        let mut streamed = Streamed::default();
+        let mut streamed = SentOnStream::default();
         (1..=1000).for_each(|sequence| streamed.push(sequence, 1, sequence));
         assert_eq!(streamed.0.len(), 1);
         assert!(streamed.has(1, 500) && !streamed.has(1, 1001) && !streamed.has(2, 500));

@@ -5,7 +5,7 @@ use super::steps::Asks;
 use super::{FILTERS, History, SIZE, Said, State, TOPICS, payloads};
 use crate::engine::topic::Topic;
 use crate::engine::topic::body::Body;
-use crate::engine::{Engine, Item, Large, MessageRef, SubscriptionId, Wanted};
+use crate::engine::{Engine, Item, LargePayloads, MessageRef, ReadOptions, SubscriptionId};
 use crate::wire::{Code, Filter, GapCause, Lag};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashSet};
@@ -20,7 +20,7 @@ pub(super) struct Reader {
     pub(super) id: SubscriptionId,
     pub(super) asks: Asks,
     filter: Filter,
-    large: Large,
+    large: LargePayloads,
     pub(super) part: Option<Part>,
     // To be followed.
     pub(super) large_ones: Vec<(u64, u64)>,
@@ -147,8 +147,10 @@ impl Reader {
             }
             let entry = topic.log.get(of.1).filter(|_| open != Some(of))?;
             let something = match (&entry.body, self.large) {
-                (Body::Arriving(_), Large::Whole) => false,
-                (Body::Arriving(_), Large::Pieces) => open.is_none() && !self.patient.contains(&of),
+                (Body::Arriving(_), LargePayloads::WhenComplete) => false,
+                (Body::Arriving(_), LargePayloads::InChunks) => {
+                    open.is_none() && !self.patient.contains(&of)
+                }
                 _ => true,
             };
             something.then_some(of)
@@ -169,7 +171,7 @@ impl Reader {
             deadline => now - deadline,
         };
         self.upto = engine.subscriptions.get(self.id).map_or(0, |s| s.upto);
-        let wanted = Wanted { budget, accepted_since: self.since, large: self.large };
+        let wanted = ReadOptions { budget, accepted_since: self.since, large: self.large };
         let mut gone = HashSet::new();
         if !self.roomy {
             gone.extend(history.keys().copied().filter(|of| is_gone(engine, *of)));
@@ -280,17 +282,19 @@ impl Reader {
             Item::Message(message) => {
                 let of = self.advance(message, history, gone);
                 let payload = history[&of].payload;
-                assert!(payload.is_none() || self.large == Large::Whole);
+                assert!(payload.is_none() || self.large == LargePayloads::WhenComplete);
                 assert_eq!(history[&of].state, State::Complete);
                 assert!(message.payload() == payload.map_or(&b"x"[..], |n| &payloads()[n].0));
             }
             Item::Large(message) => {
                 let of = self.advance(message, history, gone);
-                assert!(self.large == Large::Apart && history[&of].payload.is_some());
+                assert!(
+                    self.large == LargePayloads::AnnounceOnly && history[&of].payload.is_some()
+                );
                 self.large_ones.push(of);
             }
             Item::Begin(message) => {
-                assert!(self.large == Large::Pieces && self.part.is_none());
+                assert!(self.large == LargePayloads::InChunks && self.part.is_none());
                 let of = (message.topic_id(), message.sequence());
                 assert_eq!(self.next[&of.0], of.1, "missed or repeated");
                 assert!(history[&of].accepted >= self.since, "it is late");
@@ -332,7 +336,7 @@ impl Reader {
         gone: &HashSet<(u64, u64)>,
     ) {
         let arrives = first == last && history[&(id, first)].state == State::Arriving;
-        if arrives && self.impatient && self.large != Large::Apart {
+        if arrives && self.impatient && self.large != LargePayloads::AnnounceOnly {
             return;
         }
         assert_eq!(self.asks.lag, Lag::Newest);
@@ -379,9 +383,9 @@ impl Reader {
             let is_its = self.filter.matches(TOPICS[said.topic])
                 && self.next_of(at.0, history, |of| gone.contains(&of)) == at.1;
             let may_wait = match self.large {
-                Large::Apart => false,
-                Large::Whole => said.upload,
-                Large::Pieces => said.payload.is_some(),
+                LargePayloads::AnnounceOnly => false,
+                LargePayloads::WhenComplete => said.upload,
+                LargePayloads::InChunks => said.payload.is_some(),
             };
             let is_there = !gone.contains(at) && (self.roomy || self.next.contains_key(&at.0));
             assert!(!is_its || may_wait || !is_there, "{of:?} before {at:?}");

@@ -2,13 +2,13 @@
 
 use super::{SIZE, State, TOPICS, World, payloads};
 use crate::engine::tests::publish;
-use crate::engine::{Begun, Failed, Opening, Origin, Upload};
+use crate::engine::{BeginOutcome, PublicationId, UploadError, UploadId, UploadRequest};
 use crate::wire::{Code, ProducerId};
 use bytes::Bytes;
 
 /// A publication that arrives.
 pub(super) struct Sending {
-    upload: Upload,
+    upload: UploadId,
     of: (u64, u64),
     payload: usize,
     sent: usize,
@@ -25,9 +25,9 @@ impl World {
 
     pub(super) fn begin(&mut self, topic: usize, payload: usize, number: Option<u64>) {
         let producer = ProducerId([1; 16]);
-        let origin = number.map(|number| Origin { producer, number });
-        let opening = Opening { topic: TOPICS[topic], size: SIZE as u64, stamp: 0, origin };
-        let Begun::Arriving(upload) = self.engine.begin(self.now, &opening).unwrap() else {
+        let origin = number.map(|number| PublicationId { producer, number });
+        let opening = UploadRequest { topic: TOPICS[topic], size: SIZE as u64, stamp: 0, origin };
+        let BeginOutcome::Arriving(upload) = self.engine.begin(self.now, &opening).unwrap() else {
             return;
         };
         let of = self.say(topic, Some(payload), true, State::Arriving);
@@ -72,11 +72,11 @@ impl World {
         }
     }
 
-    fn failed(&mut self, sending: &Sending, failed: Failed) {
+    fn failed(&mut self, sending: &Sending, failed: UploadError) {
         let state = &mut self.history.get_mut(&sending.of).unwrap().state;
         match failed {
-            Failed::Superseded => assert_eq!(*state, State::Aborted),
-            Failed::Refused(why) => {
+            UploadError::Superseded => assert_eq!(*state, State::Aborted),
+            UploadError::Refused(why) => {
                 let aborted = *state == State::Aborted;
                 assert!(!self.roomy && (why.code == Code::OVERLOADED || aborted), "{why}");
                 *state = State::Aborted;

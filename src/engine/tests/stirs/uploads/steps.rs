@@ -1,7 +1,7 @@
 //! What may happen, one step after the other.
 
 use super::super::{FILTERS, TOPICS};
-use crate::engine::Large;
+use crate::engine::LargePayloads;
 use crate::engine::subscribe::discover::{PORTIONS, Portions};
 use crate::wire::{Lag, Start};
 use proptest::prelude::*;
@@ -43,7 +43,7 @@ pub(super) enum Step {
 #[derive(Debug, Clone)]
 pub(super) struct Asks {
     pub(super) filter: usize,
-    pub(super) large: Large,
+    pub(super) large: LargePayloads,
     pub(super) start: Start<'static>,
     pub(super) lag: Lag,
     // 0 is none.
@@ -68,7 +68,11 @@ fn asked() -> impl Strategy<Value = Asked> {
 }
 
 fn asks() -> impl Strategy<Value = Asks> {
-    let large = prop_oneof![Just(Large::Pieces), Just(Large::Whole), Just(Large::Apart)];
+    let large = prop_oneof![
+        Just(LargePayloads::InChunks),
+        Just(LargePayloads::WhenComplete),
+        Just(LargePayloads::AnnounceOnly)
+    ];
     let start = prop_oneof![
         2 => Just(Start::New),
         2 => Just(Start::All),

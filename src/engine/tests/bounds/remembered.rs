@@ -1,0 +1,118 @@
+//! What the engine remembers for subscriptions that are behind, and for work that is left to be
+//! done, is bounded, whatever peers do. Beyond a bound a subscription is ended and told.
+
+use super::fairness::arrive;
+use super::{READ, begin, fill, named};
+use crate::engine::tests::{engine, publish, small};
+use crate::engine::{Engine, Item, Limits, SubscriptionId};
+use crate::wire::{Code, Refusal, Start};
+use bytes::Bytes;
+
+fn payload(n: u32) -> Bytes {
+    Bytes::copy_from_slice(&n.to_le_bytes())
+}
+
+/// Reads to the end. Gives the first sequence of `topic` that the subscription was told of, in a
+/// message or in a gap.
+fn first_of(engine: &mut Engine, id: SubscriptionId, topic: &str) -> Result<Option<u64>, Refusal> {
+    let mut first = None;
+    let mut see = |item: Item<'_>| match item {
+        Item::Message(m) if **m.topic() == *topic => _ = first.get_or_insert(m.sequence()),
+        Item::Gap { name, first: from, .. } if **name == *topic => _ = first.get_or_insert(from),
+        _ => {}
+    };
+    while engine.read(id, READ, &mut see)? {}
+    Ok(first)
+}
+
+// As many positions as subscriptions, and of each the topic would have to remember what comes next.
+#[test]
+fn a_topic_remembers_what_is_next_for_so_many_positions() {
+    let engine = &mut engine(Limits::default());
+    let many = 1500;
+    let mut ids = Vec::new();
+    for n in 0..many {
+        ids.push(begin(engine, "*", &Start::New));
+        publish(engine, 1, "a", &payload(n), None).unwrap();
+        // What it is told of is not read.
+        drop(named(engine));
+    }
+    let slot = engine.slot("a").unwrap();
+    while engine.topic(slot).unwrap().log.len() > 1 {
+        engine.evict(slot);
+    }
+    while engine.tend() {}
+    let cost = engine.topic(slot).unwrap().marks.cost();
+    assert!(cost <= 512 * 24, "{cost} bytes of marks");
+    engine.audit();
+    // Each is told everything from its beginning on, or is ended.
+    let mut ended = 0;
+    for (id, next) in ids.into_iter().zip(1..) {
+        match first_of(engine, id, "a") {
+            Ok(first) => assert_eq!(first, Some(next), "silently missed"),
+            Err(why) => {
+                assert_eq!(why.code, Code::LAGGED);
+                ended += 1;
+            }
+        }
+    }
+    assert!(ended <= many - 512, "{ended} ended");
+}
+
+// Names are up to 1,024 bytes long, and any number of topics can be made.
+#[test]
+fn so_many_topics_that_were_forgotten_are_remembered() {
+    let engine = &mut engine(Limits { topics: 100, ..Limits::default() });
+    fill(engine, 100);
+    let behind = begin(engine, "**", &Start::All);
+    for n in 0..3000 {
+        publish(engine, 1, &format!("new/{n}"), &payload(n), None).unwrap();
+        assert!(engine.forgotten.len() <= 256, "{} remembered", engine.forgotten.len());
+    }
+    assert_eq!(engine.forgotten.len(), 256);
+    let why = first_of(engine, behind, "new/0").unwrap_err();
+    assert_eq!(why.code, Code::LAGGED);
+}
+
+// A publication wakes 64, and leaves the rest to be woken later. Whoever publishes to many topics
+// with many subscriptions does this before the rest adds up.
+#[test]
+fn so_many_publications_leave_wakes_to_be_done_later() {
+    let engine = &mut engine(Limits { topics: 1000, ..Limits::default() });
+    let (topics, each) = (300, 70);
+    for n in 0..topics {
+        (0..each).for_each(|_| _ = begin(engine, &format!("t/{n}"), &Start::New));
+    }
+    drop(named(engine));
+    let mut woken = 0;
+    for n in 0..topics {
+        // As the owner of the engine does it.
+        let before = engine.stirs();
+        publish(engine, 1, &format!("t/{n}"), &payload(n), None).unwrap();
+        while engine.is_pressed(before) {
+            engine.tend();
+        }
+        assert!(engine.stirs() <= 64, "{} publications left wakes to be done", engine.stirs());
+        woken += named(engine).len();
+    }
+    while engine.tend() {}
+    woken += named(engine).len();
+    assert_eq!(woken, topics as usize * each);
+}
+
+// Aborted uploads take a place in the log each. Somebody who aborts one after the other does not
+// have the newest messages of other topics forgotten for them.
+#[test]
+fn aborted_uploads_make_room_before_other_topics_do() {
+    let engine = &mut engine(small());
+    publish(engine, 1, "quiet", &payload(1), None).unwrap();
+    publish(engine, 1, "hostile", &payload(2), None).unwrap();
+    for _ in 0..50_000 {
+        let upload = arrive(engine, "hostile", 100_000, &Bytes::from_static(b"x"));
+        engine.abort(upload);
+        while engine.tend() {}
+    }
+    assert!(engine.bytes() <= engine.limits().cache, "{} bytes", engine.bytes());
+    assert!(engine.slot("quiet").is_some(), "it was forgotten for aborted uploads");
+    engine.audit();
+}
