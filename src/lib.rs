@@ -11,7 +11,7 @@
 //! | `weir bench` | the benchmarks of the binary | `bench` (default) |
 //!
 //! `docs/architecture.md` explains how the parts work together. `docs/protocol.md` specifies the
-//! protocol for clients in other languages, and `docs/http.md` the HTTP face. `web/weir.js` is the
+//! protocol for clients in other languages, and `docs/http.md` the HTTP face. `web/weir/` is the
 //! client for browsers.
 #![cfg_attr(
     test,

@@ -65,7 +65,8 @@ pub struct Stats {
 #[derive(Debug)]
 struct Topic {
     holes: Holes,
-    // When the newest message arrived: the last one before a hole that follows.
+    // When the message or gap arrived that is just below the end: the grace of the next hole begins
+    // then.
     arrived: u64,
     // Time of the topic's entry in the schedule: not later than its first hole is due. None if it
     // has no holes.
@@ -155,11 +156,11 @@ impl Receiver {
             return Arrival::New;
         }
         if sequence >= end {
-            let fits = self.extend(now, rtt, id, sequence, sequence);
-            if fits && let Some(topic) = self.topics.get_mut(&id) {
-                topic.arrived = now;
+            if !self.extend(now, rtt, id, sequence, sequence) {
+                return Arrival::Full;
             }
-            return if fits { Arrival::New } else { Arrival::Full };
+            self.arrived(now, id, sequence);
+            return Arrival::New;
         }
         let mut asked = None;
         let part = &mut |_, _, hole: &Hole| asked = Some(hole.asked > 0);
@@ -172,6 +173,7 @@ impl Receiver {
                 return Arrival::Duplicate;
             }
         }
+        self.arrived(now, id, sequence);
         Arrival::New
     }
 
@@ -189,6 +191,9 @@ impl Receiver {
         if last >= end && self.extend(now, rtt, id, first, last) {
             join(&mut parts, first.max(end), last);
         }
+        if !parts.is_empty() {
+            self.arrived(now, id, last);
+        }
         parts
     }
 
@@ -197,6 +202,15 @@ impl Receiver {
         let sequence = sequence.min(HIGHEST);
         if self.topics.get(&id).is_some_and(|topic| sequence >= topic.holes.end()) {
             self.extend(now, rtt, id, sequence + 1, sequence);
+        }
+    }
+
+    // Notes the time at which a sequence was received, or told as part of a gap, if it is the newest.
+    fn arrived(&mut self, now: u64, id: u64, sequence: u64) {
+        if let Some(topic) = self.topics.get_mut(&id)
+            && topic.holes.end() == sequence + 1
+        {
+            topic.arrived = now;
         }
     }
 

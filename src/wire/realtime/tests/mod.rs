@@ -4,6 +4,7 @@ mod bounds;
 mod receiver;
 mod repeats;
 mod unacked;
+mod vectors;
 
 use super::*;
 use proptest::prelude::*;
