@@ -25,7 +25,6 @@ use tower_http::compression::CompressionLayer;
 #[include = "favicon.svg"]
 #[include = "openapi.json"]
 #[include = "page/*"]
-#[include = "vendor/*"]
 #[allow_missing = true]
 struct Web;
 

@@ -15,25 +15,24 @@ export class Latency {
   #probes;
   #plot;
   #rate = 20;
-  #timer = 0;
   #turn = 0;
   #paused = false;
   #step = clockStep();
   #words = document.getElementById("latency-words");
   #note = document.getElementById("latency-note");
-  #frame = document.getElementById("plot");
+  #summary = document.getElementById("plot-summary");
+  #compared = 0;
   #described = 0;
+  #intervals = [];
 
   constructor(weir, options) {
-    this.#plot = new Plot(this.#frame, BOTH, WINDOW);
+    this.#plot = new Plot(document.getElementById("plot"), BOTH, WINDOW);
     this.#probes = BOTH.map((transport) =>
       new Probe(weir, transport, "ordered", options, (name, sample) => this.#plot.add(name, sample)));
     this.#controls();
     for (const probe of this.#probes) probe.run();
     document.addEventListener("visibilitychange", () => this.#restart());
     this.#restart();
-    setInterval(() => this.#show(), 500);
-    setInterval(() => this.#draw(), 100);
   }
 
   /** Messages that came back, over both. */
@@ -70,16 +69,21 @@ export class Latency {
 
   // The two take turns, half a period apart, so that neither waits for the other.
   #restart() {
-    clearInterval(this.#timer);
+    for (const interval of this.#intervals.splice(0)) clearInterval(interval);
     if (this.#still) {
       for (const probe of this.#probes) probe.forget();
       this.#plot.hold();
     } else {
       this.#plot.resume();
-      this.#timer = setInterval(() => {
+      const publish = () => {
         this.#turn = (this.#turn + 1) % this.#probes.length;
         this.#probes[this.#turn].tick();
-      }, 1000 / this.#rate / this.#probes.length);
+      };
+      this.#intervals = [
+        setInterval(publish, 1000 / this.#rate / this.#probes.length),
+        setInterval(() => this.#show(), 500),
+        setInterval(() => this.#draw(), 100),
+      ];
     }
     this.#noteShown();
   }
@@ -99,13 +103,11 @@ export class Latency {
   }
 
   #draw() {
-    if (this.#still) return;
     const now = performance.now();
     this.#plot.draw(now, this.#probes.map((probe) => (probe.running ? probe.median(now, Math.max(1000, 8000 / this.#rate)) : null)));
   }
 
   #show() {
-    if (this.#still) return; // the last figures stay
     const now = performance.now();
     const summaries = this.#probes.map((probe) => {
       const summary = probe.summary(now);
@@ -113,10 +115,14 @@ export class Latency {
       return summary;
     });
     const words = this.#compare(summaries);
-    if (words !== this.#words.textContent && now - this.#described > 2000) {
-      this.#described = now;
+    if (words !== this.#words.textContent && now - this.#compared > 2000) {
+      this.#compared = now;
       this.#words.textContent = words;
-      this.#frame.setAttribute("aria-label", this.#alternative(summaries));
+    }
+    if (now - this.#described >= 1000) {
+      this.#described = now;
+      const alternative = this.#alternative(summaries);
+      if (alternative !== this.#summary.textContent) this.#summary.textContent = alternative;
     }
   }
 
@@ -164,7 +170,7 @@ export class Latency {
       : `${probe.name}: no figures`);
     const { stats } = this.#probes[0];
     if (stats) each.push(`Over WebTransport, ${several(stats.repeated, "copy", "copies")} came for nothing, and ${several(stats.repaired, "message")} had to be asked for`);
-    return `Latency of both transports over the last 30 seconds. ${each.join(". ")}.`;
+    return `${each.join(". ")}.`;
   }
 }
 
