@@ -1,11 +1,12 @@
-// The latency panel: two sessions side by side, a plot that moves, and a table.
+// The latency panel: two sessions side by side, their plot and their table.
 
 import { Probe, WINDOW, clockStep } from "./probe.js";
 import { Plot } from "./plot.js";
 import { milliseconds, number, onLoopback, several, whyNoWebTransport } from "./words.js";
 
 const DELIVERIES = {
-  realtime: "WebTransport carries them in datagrams, repeated after a few milliseconds, and repaired where both were lost; WebSocket delivers in order. ",
+  realtime: "WebTransport carries them in datagrams, repeats each after a few milliseconds, and repairs " +
+    "the rest from the cache. WebSocket delivers in order. ",
   unordered: "WebTransport delivers them as they arrive, WebSocket in order. ",
   ordered: "Both deliver in order. ",
 };
@@ -35,7 +36,7 @@ export class Latency {
     this.#restart();
   }
 
-  /** Messages that came back, over both. */
+  /** The number of messages that came back, over both transports. */
   get total() {
     return this.#probes.reduce((sum, probe) => sum + probe.total, 0);
   }
@@ -50,7 +51,7 @@ export class Latency {
       this.#restart();
     });
     const chosen = document.querySelector("#latency-rate input:checked");
-    if (chosen) this.#rate = Number(chosen.value); // as a reload may have kept it
+    if (chosen) this.#rate = Number(chosen.value); // a reload may have kept another choice
     const deliveries = document.getElementById("latency-delivery");
     const deliver = () => {
       this.#probes[0].delivery = deliveries.querySelector("input:checked")?.value ?? "realtime";
@@ -67,7 +68,8 @@ export class Latency {
     });
   }
 
-  // The two take turns, half a period apart, so that neither waits for the other.
+  // Starts or stops all timers: a page that nobody sees does nothing. The two sessions publish in turn,
+  // half a period apart, so that neither waits for the other.
   #restart() {
     for (const interval of this.#intervals.splice(0)) clearInterval(interval);
     if (this.#still) {
@@ -90,21 +92,22 @@ export class Latency {
 
   #noteShown() {
     if (document.hidden) {
-      this.#note.textContent = "Paused while hidden: browsers slow the timers of pages that nobody sees.";
+      this.#note.textContent = "Paused while the page is hidden, because browsers slow down the timers of hidden pages.";
     } else if (this.#paused) {
       this.#note.textContent = "Paused.";
     } else {
       this.#note.textContent = `${link()} The same 50 bytes over each, ${this.#rate} times a second. ` +
         DELIVERIES[this.#probes[0].delivery] +
-        "Percentiles are of the last 30 s; lost is what was not back within 2 s, less what came later. " +
-        "The first second of a session is left out. " +
-        `This browser's clock has steps of ${stepWords(this.#step)}.`;
+        "Percentiles cover the last 30 s. A payload that is not back after 2 s counts as lost, until it comes. " +
+        "The first second of a session is not counted. " +
+        `This browser's clock moves in steps of ${stepWords(this.#step)}.`;
     }
   }
 
   #draw() {
     const now = performance.now();
-    this.#plot.draw(now, this.#probes.map((probe) => (probe.running ? probe.median(now, Math.max(1000, 8000 / this.#rate)) : null)));
+    const span = Math.max(1000, 8000 / this.#rate); // ms: 8 samples or more
+    this.#plot.draw(now, this.#probes.map((probe) => (probe.running ? probe.median(now, span) : null)));
   }
 
   #show() {
@@ -153,11 +156,12 @@ export class Latency {
     if (!webtransport || !websocket) {
       const there = this.#probes.find((_, i) => [webtransport, websocket][i]);
       const missing = this.#probes.find((probe) => probe.state === "unavailable");
-      if (missing) return `${missing.name} is not to be had here, so there is nothing to compare${there?.state === "open" ? `; ${there.name} goes on` : ""}.`;
-      return "Measuring.";
+      if (!missing) return "Measuring.";
+      const rest = there?.state === "open" ? `; ${there.name} goes on` : "";
+      return `${missing.name} is not available here, so there is nothing to compare${rest}.`;
     }
     if (Math.min(webtransport.samples, websocket.samples) < 20) return "Measuring.";
-    // A difference that the clock cannot tell is none.
+    // The clock cannot measure a difference of one of its steps.
     const ratio = (p) => Math.abs(webtransport[p] - websocket[p]) <= this.#step * 1.001
       ? "about 1×"
       : `${(webtransport[p] / websocket[p]).toFixed(2)}×`;
@@ -165,19 +169,23 @@ export class Latency {
   }
 
   #alternative(summaries) {
+    const ms = (value) => `${milliseconds(value, this.#step)} ms`;
     const each = this.#probes.map((probe, i) => summaries[i]
-      ? `${probe.name}: half of the payloads were back within ${milliseconds(summaries[i].p50, this.#step)} ms, 99 of 100 within ${milliseconds(summaries[i].p99, this.#step)} ms`
+      ? `${probe.name}: half of the payloads came back within ${ms(summaries[i].p50)}, 99 of 100 within ${ms(summaries[i].p99)}`
       : `${probe.name}: no figures`);
     const { stats } = this.#probes[0];
-    if (stats) each.push(`Over WebTransport, ${several(stats.repeated, "copy", "copies")} came for nothing, and ${several(stats.repaired, "message")} had to be asked for`);
+    if (stats) {
+      each.push(`Over WebTransport, ${several(stats.repeated, "second copy", "second copies")} arrived, ` +
+        `and ${several(stats.repaired, "message")} had to be repaired`);
+    }
     return `${each.join(". ")}.`;
   }
 }
 
 function link() {
   return onLoopback()
-    ? "Measured on loopback, inside one machine: no distance, no loss."
-    : `Measured between this browser and ${location.hostname}, on the network there is.`;
+    ? "Measured on loopback, within one machine, without distance or loss."
+    : `Measured between this browser and ${location.hostname}, over the network between them.`;
 }
 
 function stepWords(step) {

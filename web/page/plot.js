@@ -96,12 +96,13 @@ export class Plot {
     } catch {
       // Safari observes CSS pixels only, and these may stay the same when the ratio changes.
       observer.observe(this.#canvas);
-      const again = () => {
-        resize(this.#canvas.clientWidth * devicePixelRatio, this.#canvas.clientHeight * devicePixelRatio);
-        next();
+      const watchRatio = () => {
+        matchMedia(`(resolution: ${devicePixelRatio}dppx)`).addEventListener("change", () => {
+          resize(this.#canvas.clientWidth * devicePixelRatio, this.#canvas.clientHeight * devicePixelRatio);
+          watchRatio();
+        }, { once: true });
       };
-      const next = () => matchMedia(`(resolution: ${devicePixelRatio}dppx)`).addEventListener("change", again, { once: true });
-      next();
+      watchRatio();
     }
   }
 
