@@ -25,7 +25,6 @@ use tower_http::compression::CompressionLayer;
 #[include = "favicon.svg"]
 #[include = "openapi.json"]
 #[include = "page/*"]
-#[include = "vendor/*"]
 #[allow_missing = true]
 struct Web;
 
@@ -138,8 +137,7 @@ fn content_type(path: &str) -> &'static str {
         "ico" => "image/x-icon",
         "wasm" => "application/wasm",
         "woff2" => "font/woff2",
-        // None: LICENSE.
-        "" | "txt" | "md" => "text/plain; charset=utf-8",
+        "txt" | "md" => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
     }
 }
