@@ -98,7 +98,7 @@ export class Latency {
     } else {
       this.#note.textContent = `${link()} The same 50 bytes over each, ${this.#rate} times a second. ` +
         DELIVERIES[this.#probes[0].delivery] +
-        "Percentiles cover the last 30 s. A payload that is not back after 2 s counts as lost, until it comes. " +
+        "Percentiles cover the last 30\u00a0s. A payload that is not back after 2\u00a0s counts as lost, until it comes. " +
         "The first second of a session is not counted. " +
         `This browser's clock moves in steps of ${stepWords(this.#step)}.`;
     }
