@@ -74,8 +74,8 @@ impl Bench {
 
     // What the shell does: whoever is named reads until there is nothing.
     fn deliver(&mut self) {
-        while self.engine.is_stirred() {
-            self.engine.tend();
+        while self.engine.has_deferred() {
+            self.engine.run_deferred();
         }
         self.engine.take_wakes(&mut self.named);
         for id in self.named.drain(..) {

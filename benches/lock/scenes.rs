@@ -75,7 +75,7 @@ impl Shell {
     fn subscribe(&mut self, call: &str, filter: &str, start: &Start<'_>) -> SubscriptionId {
         let filter = Filter::new(filter).unwrap();
         // Made into a table before the lock is taken.
-        let start = weir::engine::Beginning::from(start);
+        let start = weir::engine::PreparedStart::from(start);
         self.with(call, |engine| engine.subscribe(filter, start, Lag::Oldest))
     }
 }
@@ -206,7 +206,7 @@ impl Peer {
             let Self { session, intake, .. } = self;
             shell.with(call, |engine| {
                 while out.len() < 64 << 10
-                    && !engine.is_tired()
+                    && !engine.is_work_spent()
                     && let Some(frame) = prepared.next()
                 {
                     let of = (Channel::Control, &mut *intake);
@@ -296,7 +296,7 @@ fn one_topic(shell: &mut Shell) {
             while let Some(next) = engine.repair(id, topic, (from, next - 1), 64 << 10, &mut |_| ())
             {
                 from = next;
-                if engine.is_tired() {
+                if engine.is_work_spent() {
                     break;
                 }
             }

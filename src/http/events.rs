@@ -314,7 +314,7 @@ impl Events {
             let id = engine.subscribe(filter.clone(), start, lag);
             let read = engine.read(id, BATCH, &mut |item| inbox.take(&item));
             // Of one topic, a message that is still arriving is one that the stream waits for.
-            let had = if exact { engine.had(id) } else { engine.reached(id) };
+            let had = if exact { engine.delivered_through(id) } else { engine.reached(id) };
             let had_all = read == Ok(false) && had == engine.position();
             let since = Position { run: engine.run(), position: engine.position() };
             let topic = head.map(|(epoch, next)| {
@@ -458,7 +458,7 @@ impl Events {
             let (read, position) = shared.broker.with(|engine| {
                 let id = subscription.id();
                 let read = engine.read(id, BATCH, &mut |item| inbox.take(&item));
-                (read, if exact { engine.had(id) } else { engine.reached(id) })
+                (read, if exact { engine.delivered_through(id) } else { engine.reached(id) })
             });
             self.charge = Some(inbox.settle(room));
             self.look_behind();

@@ -19,8 +19,8 @@ pub mod realtime;
 mod varint;
 
 pub use crate::wire::fields::{
-    Delivery, GapCause, Lag, Limits, MAX_RESUMED, Position, ProducerId, Resume, Start, TopEntry, TopicCursor,
-    Which,
+    Delivery, GapCause, Lag, Limits, MAX_RESUMED, Position, ProducerId, Resume, Start, TopEntry,
+    TopicCursor, Which,
 };
 pub use crate::wire::frame_reader::{FrameError, FrameReader, MAX_SMALL_FRAME, frame_span};
 pub use code::{Code, Refusal};

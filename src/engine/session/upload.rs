@@ -217,9 +217,7 @@ impl IncomingUpload {
             return Ok(answer(target.abort(engine), Err(UploadError::Refused(refusal))));
         }
         Ok(match target {
-            UploadTarget::Relay(upload) => {
-                answer(Some(upload), engine.end(now, upload, claimed))
-            }
+            UploadTarget::Relay(upload) => answer(Some(upload), engine.end(now, upload, claimed)),
             UploadTarget::Buffer(buffer) => {
                 let (payload, digest) = (Bytes::from(buffer.bytes).into(), claimed);
                 UploadStep::Publish(Publishing { alias, number, stamp, payload, digest })

@@ -42,8 +42,7 @@ impl Engine {
         let most = ANNOUNCED_FREE.max(charged / ANNOUNCED_COST);
         if s.announced.len() >= most {
             let bytes = 2 * most * ANNOUNCED_COST;
-            let fits =
-                2 * most <= ANNOUNCED && self.budget.charge(&mut s.announced_charge, bytes);
+            let fits = 2 * most <= ANNOUNCED && self.budget.charge(&mut s.announced_charge, bytes);
             if !fits {
                 return Err(Refusal::new(
                     Code::OVERLOADED,

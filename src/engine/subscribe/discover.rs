@@ -6,13 +6,14 @@
 
 use super::cursor::{Cursor, IfArriving, NewMessage};
 use super::refusals::{lagged, topic_forgotten};
-use super::start::{After, StartFrom, TopicView};
+use super::start::{StartFrom, TopicView};
 use super::state::{CursorState, State};
 use super::sweep::Sweep;
 use super::table::Subscription;
 use crate::engine::Engine;
 use crate::engine::ids::{Slot, SubscriptionId};
 use crate::engine::topic::Topic;
+use crate::engine::topic::after::After;
 use crate::wire::{Filter, Refusal};
 use std::collections::{BinaryHeap, HashMap};
 

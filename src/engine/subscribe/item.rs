@@ -133,12 +133,7 @@ impl<'a> MessageRef<'a> {
     /// Returns the announcement of its topic, for the subscription that receives it.
     pub fn announcement(&self) -> Item<'a> {
         let topic = self.topic;
-        Item::Topic {
-            id: topic.id(),
-            epoch: topic.epoch(),
-            next: self.begin,
-            name: topic.name(),
-        }
+        Item::Topic { id: topic.id(), epoch: topic.epoch(), next: self.begin, name: topic.name() }
     }
 
     /// Returns how many times the payload had been published, this time included.

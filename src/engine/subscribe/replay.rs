@@ -136,11 +136,8 @@ impl Engine {
         let portion = if s.is_sweeping() { self.portions.sweep } else { self.portions.work };
         let (mut any, mut work) = (false, portion);
         while work > 0 && !(any && options.budget == 0) {
-            let new = if s.woken_by.is_some() {
-                self.cursor_to_new_message(s, unordered)
-            } else {
-                None
-            };
+            let new =
+                if s.woken_by.is_some() { self.cursor_to_new_message(s, unordered) } else { None };
             let next = new.or_else(|| s.window.pop().map(|Reverse(next)| next));
             let Some(mut cursor) = next else {
                 self.fill_window(id, s, unordered, &mut work)?;

@@ -185,12 +185,7 @@ impl Subscriptions {
 
     /// Wakes a subscription at the head for a new message. It had received everything up to `floor`
     /// before that.
-    pub(super) fn wake_from_head(
-        &mut self,
-        id: SubscriptionId,
-        message: &NewMessage,
-        floor: u64,
-    ) {
+    pub(super) fn wake_from_head(&mut self, id: SubscriptionId, message: &NewMessage, floor: u64) {
         let Self { positions, wakes, all, .. } = self;
         let found = all.get_mut(id.index()).and_then(Option::as_deref_mut);
         let Some(s) = found.filter(|found| found.birth == id.birth && found.is_at_head()) else {

@@ -76,7 +76,7 @@ fn slow_subscribers_cost_no_memory() {
         publish(&mut engine, n, "a", &payload(n as u32), None).unwrap();
         assert!(engine.bytes() <= engine.limits().cache);
     }
-    while engine.tend() {}
+    while engine.run_deferred() {}
     assert_eq!(engine.subscriptions.wakes.len(), 100);
     let all = engine.subscriptions.all.iter().flatten();
     assert!(all.into_iter().all(|one| one.window.len() <= 1 && one.charge.is_none()));

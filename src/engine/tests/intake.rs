@@ -70,7 +70,7 @@ fn rejected(peer: &mut Peer) -> Code {
 }
 
 fn is_enough(action: Option<&Action>, expected: Code) -> bool {
-    matches!(action, Some(Action::Enough { code }) if *code == expected)
+    matches!(action, Some(Action::StopReading { code }) if *code == expected)
 }
 
 #[test]

@@ -46,8 +46,8 @@ impl World {
 
     // What the engine has left to be done.
     fn tend(&mut self) {
-        while self.engine.is_stirred() {
-            self.engine.tend();
+        while self.engine.has_deferred() {
+            self.engine.run_deferred();
         }
     }
 
@@ -77,7 +77,7 @@ impl World {
             said.filter(|_| key.is_none_or(|key| remembered(id, key)))
         });
         let receipt = publish(&mut self.engine, self.now, name, &payload, origin).unwrap();
-        self.tend();
+        self.run_deferred();
         let id = self.id(name).expect("published to and forgotten");
         assert_eq!(receipt.duplicate, said.is_some());
         if let Some(key) = key {
@@ -361,7 +361,7 @@ impl World {
         let subscriber = &mut self.subscribers[index];
         match subscriber.read(&mut self.engine, &self.history, budget) {
             // Either way of finding out that this was all.
-            Some(true) if budget.budget.is_multiple_of(2) || !self.engine.rest(subscriber.id) => {}
+            Some(true) if budget.budget.is_multiple_of(2) || !self.engine.park_if_idle(subscriber.id) => {}
             Some(_) => {
                 self.named.remove(&subscriber.id);
             }
@@ -435,7 +435,7 @@ impl World {
     // After each step: wakes, the LRU, and the accounts.
     fn check(&mut self) {
         let mut wakes = Vec::new();
-        self.tend();
+        self.run_deferred();
         self.engine.take_wakes(&mut wakes);
         for id in wakes {
             let subscriber = self.subscribers.iter().find(|subscriber| subscriber.id == id);

@@ -74,7 +74,7 @@ impl Peer {
     /// The stream of its publications is at its end.
     pub(super) fn break_off(&mut self, engine: &mut Engine) {
         let (_, mut intake) = std::mem::take(&mut self.stream);
-        self.session.broke_off(engine, &mut intake);
+        self.session.upload_reset(engine, &mut intake);
     }
 
     /// Nothing came for long, on either.

@@ -268,7 +268,7 @@ fn gets_tops_and_pings_are_answered() {
     peer.say(engine, &ClientFrame::Ping { request: 7 }).unwrap();
     assert_eq!(decode(&peer.reply()), DaemonFrame::Pong { request: 7, clock: 77 });
     let bye = ClientFrame::Goodbye { code: Code::DONE, reason: "" };
-    assert!(matches!(peer.say(engine, &bye), Ok(Some(Action::Left(Code::DONE)))));
+    assert!(matches!(peer.say(engine, &bye), Ok(Some(Action::PeerLeft { code: Code::DONE }))));
 }
 
 // A delivery ends in its own time: before the session hears of it, the peer may have ended the

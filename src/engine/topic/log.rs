@@ -53,7 +53,14 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn new() -> Self {
-        Self { segments: VecDeque::new(), taken: 0, first: 1, next: 1, evicted_through: 0, slots: 0 }
+        Self {
+            segments: VecDeque::new(),
+            taken: 0,
+            first: 1,
+            next: 1,
+            evicted_through: 0,
+            slots: 0,
+        }
     }
 
     /// Returns the sequence of the oldest message; equal to [`next`](Self::next) when there is none.

@@ -1,9 +1,9 @@
 //! The payloads in a topic's cache: each is kept once, at its newest publication.
 
+use super::Topic;
 use super::body::Body;
 use super::counts::{Count, Ranked};
 use super::log::Entry;
-use super::Topic;
 use crate::engine::rope::Rope;
 use crate::wire::{Digest, INLINE};
 use bytes::Bytes;

@@ -43,7 +43,7 @@ impl Marks {
     /// was read.
     pub(crate) fn take(&mut self, broker: &Broker, id: SubscriptionId) -> Option<Bytes> {
         let last = self.last.as_mut().filter(|_| self.since >= EVERY)?;
-        let position = broker.with(|engine| engine.had(id));
+        let position = broker.with(|engine| engine.delivered_through(id));
         if position <= *last {
             return None;
         }

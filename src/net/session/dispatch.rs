@@ -55,7 +55,7 @@ impl Peer {
                 let result = self.context.broker.with(|engine| {
                     let mut session = self.state();
                     while out.len() < ANSWERED
-                        && !engine.is_tired()
+                        && !engine.is_work_spent()
                         && let Some(frame) = prepared.next()
                     {
                         let of = (channel, &mut *intake);
@@ -95,7 +95,7 @@ impl Peer {
             action = self
                 .context
                 .broker
-                .with(|engine| self.state().give_up(engine, intake, why, &mut out));
+                .with(|engine| self.state().refuse_upload(engine, intake, why, &mut out));
         } else if let Some((alias, number)) = ClientFrame::publication(frames.begun()) {
             let Refusal { code, reason } = why;
             DaemonFrame::Rejected { alias, number, code: *code, reason }.encode(&mut out);

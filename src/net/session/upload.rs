@@ -123,7 +123,7 @@ impl Drop for Incoming {
         self.hold.resize(&self.peer.allowance, 0);
         if self.intake.progress().is_some() {
             let Self { peer, intake, .. } = self;
-            peer.context.broker.tidy(|engine| peer.state().broke_off(engine, intake));
+            peer.context.broker.tidy(|engine| peer.state().upload_reset(engine, intake));
         }
     }
 }

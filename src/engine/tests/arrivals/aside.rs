@@ -100,7 +100,7 @@ fn slow_uploads_hold_nobody_up_however_many_they_are() {
         for (done, n) in order.enumerate() {
             engine.append(uploads[n], payload().slice(65_536..)).unwrap();
             engine.end(1, uploads[n], Digest::of(&payload())).unwrap();
-            while engine.tend() {}
+            while engine.run_deferred() {}
             if !named(engine).is_empty() {
                 read(engine, id, large, &mut seen).unwrap();
             }
@@ -115,7 +115,7 @@ fn slow_uploads_hold_nobody_up_however_many_they_are() {
         seen.complete.sort_unstable();
         assert_eq!(seen.complete, due, "each once, {large:?}");
         assert_eq!(seen.skipped.len(), 200, "and nothing more is given up");
-        assert_eq!((aside(engine, id), engine.had(id)), (0, engine.position()));
+        assert_eq!((aside(engine, id), engine.delivered_through(id)), (0, engine.position()));
     }
 }
 

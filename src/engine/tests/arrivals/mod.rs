@@ -174,8 +174,8 @@ impl World {
 
     fn check(&mut self) {
         let mut wakes = Vec::new();
-        while self.engine.is_stirred() {
-            self.engine.tend();
+        while self.engine.has_deferred() {
+            self.engine.run_deferred();
         }
         self.engine.take_wakes(&mut wakes);
         for id in wakes {

@@ -264,7 +264,7 @@ impl World {
                 assert!(!any || is_named, "there was something, and it was not named");
                 assert_eq!(reader.aborted, None, "an abort, and no gap");
                 // Either way of finding out that this was all.
-                let rest = any && items & 1 == 0 && self.engine.rest(id);
+                let rest = any && items & 1 == 0 && self.engine.park_if_idle(id);
                 if !any || rest {
                     self.named.remove(&id);
                 }

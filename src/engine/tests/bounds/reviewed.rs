@@ -60,7 +60,7 @@ fn what_comes_with_the_next_window_holds_nobody_up() {
             engine.evict(slot);
         }
     }
-    while engine.tend() {}
+    while engine.run_deferred() {}
     seen.clear();
     let mut reads = 0;
     loop {
@@ -80,7 +80,7 @@ fn what_comes_with_the_next_window_holds_nobody_up() {
         publish(engine, 1, &format!("t/{k}"), &one(1_000_000), None).unwrap();
     }
     publish(engine, 1, "t/other", &one(1_000_001), None).unwrap();
-    while engine.tend() {}
+    while engine.run_deferred() {}
     assert!(named(engine).contains(&id), "it is never named again");
 }
 
@@ -102,7 +102,7 @@ fn a_session_of_256_that_know_a_thousand_topics_each_ends_in_bounds() {
     }
     let info = measure(|| _ = peer.session.close(engine));
     assert!(-info.count_current <= 4096, "{} frees in one call", -info.count_current);
-    while engine.tend() {}
+    while engine.run_deferred() {}
     engine.audit();
 }
 
@@ -189,9 +189,9 @@ fn a_dying_topic_whose_asked_payloads_come_back_is_buried() {
         assert_eq!(publish(engine, 1, "a", &one(n), None).unwrap().count, 2);
     }
     let mut portions = 0;
-    while engine.tend() {
+    while engine.run_deferred() {
         portions += 1;
-        assert!(portions < 10_000, "HANG: it is never buried; pressed: {}", engine.is_pressed(0));
+        assert!(portions < 10_000, "HANG: it is never buried; pressed: {}", engine.must_run_deferred(0));
     }
     engine.audit();
 }
@@ -221,13 +221,13 @@ fn what_waits_aside_is_charged_and_without_room_nothing_is_missed() {
         engine.append(upload, whole().slice(100..)).unwrap();
         engine.end(1, upload, Digest::of(&whole())).unwrap();
     }
-    while engine.tend() {}
+    while engine.run_deferred() {}
     // The last of them found no room.
     drop(named(engine));
     let last = *ids.last().unwrap();
     while engine.read(last, READ, &mut see(&mut seen)).unwrap() {}
     ids.iter().filter(|id| **id != last).for_each(|id| engine.unsubscribe(*id));
-    while engine.tend() {}
+    while engine.run_deferred() {}
     drop(named(engine));
     while engine.read(last, READ, &mut see(&mut seen)).unwrap() {}
     seen.sort();

@@ -41,7 +41,7 @@ fn takes<T>(engine: &mut Engine, units: &mut Vec<usize>, call: impl FnOnce(&mut 
     let info = measure(|| result = Some(call(engine)));
     units.push(engine.work);
     assert!(info.bytes_max <= ALLOCATES, "{} bytes in one call", info.bytes_max);
-    while engine.tend() {}
+    while engine.run_deferred() {}
     result.unwrap()
 }
 
@@ -142,7 +142,7 @@ fn what_may_go_above_all_that_arrives_is_looked_for_in_portions() {
         publish(engine, 1, "a", &bytes.into(), None).unwrap();
     }
     publish(engine, 1, "b", &vec![1; 12 << 20].into(), None).unwrap();
-    assert!(!engine.is_stirred());
+    assert!(!engine.has_deferred());
     let large = Bytes::from(vec![2; 16 << 20]);
     let (_, portions) = bounded(engine, |engine| publish(engine, 1, "c", &large, None).unwrap());
     assert!(portions >= 4, "{portions}");
@@ -184,7 +184,7 @@ fn whoever_waits_for_a_message_stands_there_once_and_those_who_have_ended_do_not
     assert_eq!(arriving.waiting.len() + arriving.whole.len(), stay.len() + 1);
     named(engine);
     engine.append(upload, whole().slice(1000..)).unwrap();
-    while engine.tend() {}
+    while engine.run_deferred() {}
     assert_eq!(named(engine).len(), stay.len());
     engine.audit();
 }

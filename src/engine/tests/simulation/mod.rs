@@ -98,8 +98,8 @@ impl World {
 
     fn take_wakes(&mut self) {
         let mut wakes = Vec::new();
-        while self.engine.is_stirred() {
-            self.engine.tend();
+        while self.engine.has_deferred() {
+            self.engine.run_deferred();
         }
         self.engine.take_wakes(&mut wakes);
         for id in wakes {
@@ -202,7 +202,7 @@ impl World {
         if any {
             view.under_way.push_back(out.into());
             // Either way of finding out that this was all.
-            if budget > 1 << 11 && self.engine.rest(id) {
+            if budget > 1 << 11 && self.engine.park_if_idle(id) {
                 self.named.remove(&id);
                 return false;
             }

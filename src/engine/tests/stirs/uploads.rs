@@ -9,7 +9,7 @@ mod sending;
 mod steps;
 
 use super::{FILTERS, TOPICS};
-use crate::engine::subscribe::discover::{PORTIONS, Portions};
+use crate::engine::subscribe::portions::{PORTIONS, Portions};
 use crate::engine::tests::{SMALLEST, engine, small};
 use crate::engine::{Engine, Limits, SubscriptionId};
 use crate::wire::{Digest, Position, Resume, Start};
@@ -126,7 +126,7 @@ impl World {
         let (position, overtaken) = if list {
             (engine.reached(old.id), engine.overtaken(old.id, old.highest))
         } else {
-            (engine.had(old.id), Vec::new())
+            (engine.delivered_through(old.id), Vec::new())
         };
         let names: Vec<_> =
             overtaken.iter().map(|one| engine.topic_of(one.topic).unwrap()).collect();
@@ -169,7 +169,7 @@ impl World {
 
     fn read(&mut self, id: SubscriptionId, budget: usize) {
         let is_named = self.named.contains(&id);
-        let at_rest = !self.engine.is_stirred();
+        let at_rest = !self.engine.has_deferred();
         let read = if let Some(reader) = self.readers.iter_mut().find(|reader| reader.id == id) {
             reader.read(&mut self.engine, &self.history, budget, self.now)
         } else if let Some(follower) = self.followers.iter_mut().find(|one| one.id == id) {
@@ -204,10 +204,10 @@ impl World {
             Step::Follow(n) => self.follow(n),
             Step::Wait(time) => self.now += time,
             Step::Get(topic, asked) => self.get(topic, asked),
-            Step::Tend => _ = self.engine.tend(),
+            Step::Tend => _ = self.engine.run_deferred(),
             Step::Read(n, budget) if named > 0 => self.read(self.named[n % named], budget),
             Step::Look(n) if readers > 0 => self.read(self.readers[n % readers].id, 1 << 20),
-            Step::Rest(n) if named > 0 && self.engine.rest(self.named[n % named]) => {
+            Step::Rest(n) if named > 0 && self.engine.park_if_idle(self.named[n % named]) => {
                 self.named.swap_remove(n % named);
             }
             _ => {}
@@ -219,7 +219,7 @@ impl World {
         self.engine.take_wakes(&mut self.named);
         let mut all = HashSet::new();
         assert!(self.named.iter().all(|id| all.insert(*id)), "named twice: {:?}", self.named);
-        if self.engine.is_stirred() {
+        if self.engine.has_deferred() {
             return;
         }
         for reader in self.readers.iter().filter(|reader| !all.contains(&reader.id)) {
@@ -243,7 +243,7 @@ impl World {
             self.check();
         }
         let mut reads = 0;
-        while self.engine.is_stirred() || !self.named.is_empty() {
+        while self.engine.has_deferred() || !self.named.is_empty() {
             self.step(&Step::Tend);
             self.step(&Step::Read(reads, 1 << 20));
             reads += 1;

@@ -218,7 +218,7 @@ impl Reader {
 
     // Where it says that it is, it is.
     fn check_position(&self, engine: &Engine, history: &History) {
-        let (had, reached) = (engine.had(self.id), engine.reached(self.id));
+        let (had, reached) = (engine.delivered_through(self.id), engine.reached(self.id));
         let overtaken = engine.overtaken(self.id, self.highest);
         let overtaken: BTreeMap<_, _> = overtaken.iter().map(|one| (one.topic, one)).collect();
         for ((id, sequence), said) in history {
