@@ -227,7 +227,8 @@ impl<L: Lock> Broker<L> {
             .inner
             .lock()
             .is_some_and(|mut inner| inner.engine.has_deferred() && inner.engine.run_deferred())
-        {}
+        {
+        }
         let Some(mut inner) = self.inner.lock() else {
             return;
         };
@@ -274,7 +275,8 @@ impl<L: Lock> Broker<L> {
         let result = call(&mut inner.engine);
         let stirred = loop {
             inner.outputs(&mut waking, &mut ended);
-            let (pressed, stirred) = (inner.engine.must_run_deferred(before), inner.engine.has_deferred());
+            let (pressed, stirred) =
+                (inner.engine.must_run_deferred(before), inner.engine.has_deferred());
             drop(inner);
             waking.drain(..).for_each(Waker::wake);
             // What a waker drops may call in here: not under the lock.

@@ -81,8 +81,9 @@ impl Peer {
     pub(super) fn stall(&mut self, engine: &mut Engine) -> Option<Action> {
         let mut out = Vec::new();
         let why = Refusal::new(Code::TIMED_OUT, "it stood still");
-        let stopped = self.session.give_up(engine, &mut self.stream.1, &why, &mut out);
-        let stopped = stopped.or(self.session.give_up(engine, &mut self.control.1, &why, &mut out));
+        let stopped = self.session.refuse_upload(engine, &mut self.stream.1, &why, &mut out);
+        let stopped =
+            stopped.or(self.session.refuse_upload(engine, &mut self.control.1, &why, &mut out));
         self.replies.push(out.into());
         stopped
     }

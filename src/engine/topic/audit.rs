@@ -22,6 +22,25 @@ impl Topic {
         self.payloads.capacity()
     }
 
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Returns the cost of the marks, bytes.
+    pub(crate) fn marks_cost(&self) -> usize {
+        self.marks.cost()
+    }
+
+    /// Returns the cost of the producers, bytes.
+    pub(crate) fn producers_cost(&self) -> usize {
+        self.producers.cost()
+    }
+
+    /// Returns the cost of log slots without a message, bytes.
+    pub(crate) fn slack(&self) -> usize {
+        self.log.slack()
+    }
+
     /// Returns the sequences of the messages that arrive.
     pub(crate) fn arriving(&self) -> impl Iterator<Item = u64> {
         self.arriving.iter().copied()

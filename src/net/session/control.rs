@@ -102,7 +102,9 @@ impl Tasks {
             Action::Answer { request, head, message } => {
                 self.answer(peer, request, head, message);
             }
-            Action::PeerLeft { code } => return Err(SessionEnd::Left(format!("said goodbye: {code}"))),
+            Action::PeerLeft { code } => {
+                return Err(SessionEnd::Left(format!("said goodbye: {code}")));
+            }
         }
         Ok(())
     }

@@ -140,8 +140,10 @@ fn who_waits_no_more_is_in_no_list() {
         read(engine, id, LargePayloads::WhenComplete, &mut Seen::default()).unwrap();
     }
     let topics = engine.topics.iter_mut().flatten();
-    let lists = topics.filter_map(|topic| topic.log.get_mut(1).unwrap().body.arriving());
-    let waiting: usize = lists.map(|arriving| arriving.waiting.len() + arriving.whole.len()).sum();
+    let lists = topics.filter_map(|topic| topic.arriving_mut(1));
+    let waiting: usize = lists
+        .map(|arriving| arriving.chunk_waiters.len() + arriving.completion_waiters.len())
+        .sum();
     assert_eq!(waiting, 1024);
 }
 

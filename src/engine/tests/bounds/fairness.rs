@@ -102,7 +102,7 @@ fn a_topic_within_its_share_keeps_its_messages() {
         publish(engine, 2, &format!("large/{n}"), &vec![n; 4 << 20].into(), None).unwrap();
         while engine.run_deferred() {}
         let victim = engine.slot("victim").and_then(|slot| engine.topic(slot));
-        assert_eq!(victim.map(|topic| topic.log.len()), Some(2000), "after {n}");
+        assert_eq!(victim.map(|topic| topic.len()), Some(2000), "after {n}");
         // What was published just now stays for whoever was woken for it.
         assert!(engine.slot(&format!("large/{n}")).is_some());
     }
@@ -206,7 +206,8 @@ fn where_the_last_messages_begin_does_not_move_by_what_completes_or_leaves_later
                     engine.end(2, upload, Digest::of(&whole)).unwrap();
                 }
                 let slot = engine.slot("a").unwrap();
-                while leaves && engine.topic(slot).is_some_and(|topic| topic.log.first() <= 5) {
+                while leaves && engine.topic(slot).is_some_and(|topic| topic.first_sequence() <= 5)
+                {
                     engine.evict(slot);
                 }
             }

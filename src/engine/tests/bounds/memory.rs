@@ -174,7 +174,7 @@ fn one_that_is_read_apart_is_told_of_so_many_topics_and_no_more() {
     let apart = ReadOptions { large: LargePayloads::AnnounceOnly, ..READ };
     let id = begin(engine, "**", &Start::All);
     while engine.read(id, apart, &mut |_| ()).unwrap() {}
-    assert_eq!(engine.subscriptions.get(id).unwrap().known.len(), most);
+    assert_eq!(engine.subscriptions.get(id).unwrap().announced.len(), most);
     let held = engine.budget().held();
     assert!((48 * most..=48 * most + (512 << 10)).contains(&held), "{held}");
     publish(engine, 1, "t/0", &Bytes::from_static(b"known"), None).unwrap();

@@ -38,11 +38,11 @@ fn a_topic_remembers_what_is_next_for_so_many_positions() {
         drop(named(engine));
     }
     let slot = engine.slot("a").unwrap();
-    while engine.topic(slot).unwrap().log.len() > 1 {
+    while engine.topic(slot).unwrap().len() > 1 {
         engine.evict(slot);
     }
     while engine.run_deferred() {}
-    let cost = engine.topic(slot).unwrap().marks.cost();
+    let cost = engine.topic(slot).unwrap().marks_cost();
     assert!(cost <= 512 * 24, "{cost} bytes of marks");
     engine.audit();
     // Each is told everything from its beginning on, or is ended.
@@ -92,7 +92,11 @@ fn so_many_publications_leave_wakes_to_be_done_later() {
         while engine.must_run_deferred(before) {
             engine.run_deferred();
         }
-        assert!(engine.deferred_wakes() <= 64, "{} publications left wakes to be done", engine.deferred_wakes());
+        assert!(
+            engine.deferred_wakes() <= 64,
+            "{} publications left wakes to be done",
+            engine.deferred_wakes()
+        );
         woken += named(engine).len();
     }
     while engine.run_deferred() {}

@@ -103,9 +103,9 @@ impl World {
     ) -> (u64, u64) {
         let slot = self.engine.slot(TOPICS[topic]).unwrap();
         let found = self.engine.topic(slot).unwrap();
-        let of = (found.id, found.log.next() - 1);
+        let of = (found.id(), found.next_sequence() - 1);
         let position = self.engine.position();
-        assert_eq!(found.log.moved(), position);
+        assert_eq!(found.last_position(), position);
         let accepted = self.now;
         let said = Said { topic, position, accepted, payload, upload, state };
         assert!(self.history.insert(of, said).is_none(), "a sequence twice");
@@ -114,8 +114,9 @@ impl World {
 
     fn subscribe(&mut self, asks: &Asks) {
         let topics = self.engine.topics.iter().flatten();
-        let begins =
-            topics.map(|topic| (topic.id, Begin::new(&asks.start, topic, &self.history))).collect();
+        let begins = topics
+            .map(|topic| (topic.id(), Begin::new(&asks.start, topic, &self.history)))
+            .collect();
         let filter = FILTERS[asks.filter].parse().unwrap();
         let id = self.engine.subscribe(filter, &asks.start, asks.lag);
         self.readers.push(Reader::new(id, asks.clone(), begins, self.roomy, &self.engine));
@@ -138,10 +139,10 @@ impl World {
         let since = Position { run: engine.run(), position };
         let start = Start::Resume { since, topics: shown.collect() };
         let next = engine.topics.iter().flatten().map(|topic| {
-            let after = |of: &u64| self.history[&(topic.id, *of)].position > position;
-            let next = (1..topic.log.next()).find(after).unwrap_or(topic.log.next());
-            let named = overtaken.iter().find(|one| one.topic == topic.id);
-            (topic.id, Begin::exactly(named.map_or(next, |one| one.next)))
+            let after = |of: &u64| self.history[&(topic.id(), *of)].position > position;
+            let next = (1..topic.next_sequence()).find(after).unwrap_or(topic.next_sequence());
+            let named = overtaken.iter().find(|one| one.topic == topic.id());
+            (topic.id(), Begin::exactly(named.map_or(next, |one| one.next)))
         });
         let (begins, asks, id) = (next.collect(), old.asks.clone(), old.id);
         let filter = FILTERS[asks.filter].parse().unwrap();
@@ -256,7 +257,7 @@ impl World {
             for topic in self.engine.topics.iter().flatten() {
                 if reader.is_its(topic) {
                     let next = reader.next(topic, &self.engine, &self.history);
-                    assert_eq!(next, topic.log.next(), "{:?}", reader.asks);
+                    assert_eq!(next, topic.next_sequence(), "{:?}", reader.asks);
                 }
             }
         }
