@@ -1,4 +1,5 @@
-//! What the engine costs: a publication, a delivery, a subscription. See `docs/benchmarks.md`.
+//! The cost of the engine's calls: a publication, a delivery, a subscription. See
+//! `docs/benchmarks.md`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use weir::engine::{Engine, Limits, Payload, Publication, PublicationId, SubscriptionId};
 use weir::wire::{Digest, Filter, Lag, ProducerId, Start};
 
-// As the daemon has it.
+// The allocator of the daemon.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -29,7 +30,7 @@ impl Bench {
         }
     }
 
-    /// An engine whose cache is full of payloads of 100 B.
+    /// Creates an engine whose cache is full of payloads of 100 B.
     fn full(cache: usize) -> Self {
         let mut bench = Self::new(cache);
         for _ in 0..cache / 100 {
@@ -46,7 +47,7 @@ impl Bench {
         self
     }
 
-    // The hash of the payload included.
+    // Includes the hash of the payload.
     fn publish(&mut self, payload: &Payload, origin: Option<PublicationId>) {
         let publication = Publication {
             topic: "bench/topic",
@@ -72,7 +73,7 @@ impl Bench {
         self.publish(&payload, origin);
     }
 
-    // What the shell does: whoever is named reads until there is nothing.
+    // Does the work of the shell: every subscription that was woken reads until it has everything.
     fn deliver(&mut self) {
         while self.engine.has_deferred() {
             self.engine.run_deferred();
@@ -98,7 +99,7 @@ fn publish(c: &mut Criterion) {
         b.iter_custom(|iterations| {
             let mut elapsed = Duration::ZERO;
             for _ in 0..iterations {
-                // 256 MiB hold more.
+                // More messages than 256 MiB hold.
                 if growing.next == 300_000 {
                     growing = Bench::new(256 << 20);
                 }

@@ -1,4 +1,4 @@
-//! What the codec costs.
+//! The cost of the codec.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use bytes::Bytes;
@@ -40,7 +40,7 @@ fn receipt() -> DaemonFrame<'static> {
     }
 }
 
-/// A frame of `payload` bytes, without its length.
+/// Returns a frame with a payload of this size, without its length.
 fn message(payload: usize) -> Vec<u8> {
     let payload = &vec![7; payload];
     let (topic, sequence, count, stamp) = (3, 70_000, 2, 1_700_000_000_000_000);

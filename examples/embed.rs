@@ -1,5 +1,5 @@
-//! A daemon inside one's own tokio program: it publishes and subscribes in process, and serves
-//! native peers and browsers on one UDP port meanwhile.
+//! A daemon inside another tokio program. The program publishes and subscribes in process, and the
+//! daemon serves native clients and browsers on one UDP port.
 //!
 //! ```text
 //! cargo run --release --example embed
@@ -13,7 +13,7 @@ use weir::{Client, Daemon, Event, SubscribeOptions, Trust};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // Port 0 takes a free one. Without `.state(DIR)` every start has a new certificate.
+    // Port 0 takes a free port. Without `.state(DIR)` every start has a new certificate.
     let daemon = Daemon::builder()
         .listen((Ipv4Addr::LOCALHOST, 0).into())
         .limits(Limits::default().with_cache(64 << 20))
@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
     println!("listening on {}, certificate {}", daemon.local_addr(), daemon.certificate_hash());
 
-    // In process: no socket, no copy of the payload.
+    // In process nothing passes a socket, and the payload is not copied.
     let mut orders = daemon.subscribe("orders/*", &SubscribeOptions::default())?;
     let accountant = tokio::spawn(async move {
         while let Some(Ok(event)) = orders.next().await {
@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
     daemon.publish("orders/books", "one Moby-Dick")?;
 
-    // A remote peer, here over loopback, sees the same topics.
+    // A remote client, here over loopback, has the same topics.
     let peer = Client::builder(daemon.local_addr().to_string())
         .trust(Trust::Pinned(daemon.certificate_hash().into()))
         .connect()
@@ -44,8 +44,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     peer.publish("orders/last", "that is all").await?;
     tokio::time::timeout(Duration::from_secs(10), accountant).await??;
 
-    // Sessions are told goodbye, and to connect again elsewhere.
+    // Sessions get a goodbye that says to connect again elsewhere.
     daemon.shutdown().await;
-    println!("the peer was told: {}", peer.closed().await);
+    println!("the client was told: {}", peer.closed().await);
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! A first lesson: a native peer that publishes and subscribes over raw QUIC.
+//! A first lesson: a native client that publishes and subscribes over raw QUIC.
 //!
-//! Start a daemon in one terminal, this in another, and watch in a third:
+//! Start a daemon in one terminal, this example in another, and watch in a third:
 //!
 //! ```text
 //! cargo run --release -- serve
@@ -14,26 +14,26 @@ use weir::{Client, Event, Start, SubscribeOptions};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    // 1. Connect. On this machine the daemon's certificate is found and checked by itself; for
-    //    another, see `Client::builder(…).trust(…)`.
+    // 1. Connect. The client finds and checks the certificate of a daemon on the same machine. For
+    //    another machine, see `Client::builder(…).trust(…)`.
     let server = std::env::args().nth(1).unwrap_or_else(|| "localhost:4433".into());
     let client = Client::connect(server).await?;
     println!("connected over {}, round trip {:?}", client.transport(), client.ping().await?);
 
-    // 2. Subscribe. A filter is a topic in which `*` stands for one segment and a last `**` for
-    //    any rest. `Start::New` begins with what comes next; `Start::Last(10)` would begin with
-    //    the last ten messages of the cache: there is no other way to read history.
+    // 2. Subscribe. In a filter `*` matches one segment, and a final `**` all remaining ones.
+    //    `Start::New` starts with the next message, `Start::Last(10)` with the last ten in the
+    //    cache. A subscription is the only way to read history.
     let options = SubscribeOptions::from(Start::New);
     let mut lesson = client.subscribe("lesson/**", &options).await?;
 
-    // 3. Publish. A payload is bytes, never interpreted. The receipt says which sequence the
-    //    message has in its topic, and how often this payload has been published there.
+    // 3. Publish. The daemon does not interpret the bytes of a payload. The receipt has the sequence
+    //    of the message in its topic, and how often this payload has been published there.
     for payload in ["do", "re", "mi", "do"] {
         let receipt = client.publish("lesson/notes", payload).await?;
         println!("published {payload}: message {}, ×{}", receipt.sequence, receipt.count);
     }
 
-    // 4. Many at once: `send` does not wait for the receipt, and keeps the order.
+    // 4. Publish many at once. `send` does not wait for the receipt, and keeps the order.
     let mut pending = Vec::new();
     for n in 0..100_u32 {
         pending.push(client.send("lesson/numbers", n.to_be_bytes().to_vec()).await?);
@@ -42,8 +42,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         receipt.await?;
     }
 
-    // 5. Read. Every message comes once, in order; what cannot come any more is told as a gap.
-    //    Reading slowly is fine: the daemon keeps a cursor, not a queue.
+    // 5. Read. Every message arrives once, in order. A message that can no longer arrive is reported
+    //    as a gap. Reading slowly is fine: the daemon keeps a cursor, not a queue.
     let mut messages = 0;
     while messages < 104 {
         match lesson.next().await {
@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
     }
 
-    // 6. To go on later, here or in another session, without missing or repeating anything:
+    // 6. Resume later, in this or another session, without missing or repeating anything:
     //    `SubscribeOptions::from(lesson.resume())`.
     let resume = SubscribeOptions::from(lesson.resume());
     drop(lesson);
@@ -78,7 +78,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("the most published note was published {} times", entry.count);
     }
 
-    // 8. Say goodbye: waits for receipts that are still under way.
+    // 8. Close: this waits for the receipts that are still to come.
     drop(again);
     client.close().await;
     Ok(())

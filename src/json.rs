@@ -1,5 +1,5 @@
-//! The objects of `--json`, as the command line prints them and HTTP sends them; those of messages
-//! written piece by piece.
+//! JSON objects, as `--json` prints them and HTTP sends them. Objects of messages are written in
+//! pieces.
 
 use crate::wire::{Digest, GapCause};
 use base64::Engine as _;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use std::io::Write as _;
 use std::ops::Range;
 
-/// Adds a payload to an object: as text, or as base64 where it is not UTF-8.
+/// Adds a payload to an object: as text, or as base64 if it is not UTF-8.
 pub(crate) fn payload_field(fields: &mut Map<String, Value>, payload: &[u8]) {
     match std::str::from_utf8(payload) {
         Ok(text) => fields.insert("payload".into(), text.into()),
@@ -54,7 +54,7 @@ fn escape(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// What an object of a message begins with: all but the payload's bytes.
+/// The fields of a message's object, except the payload's bytes.
 pub(crate) struct Head<'a> {
     pub(crate) topic: &'a str,
     pub(crate) sequence: u64,
@@ -64,15 +64,15 @@ pub(crate) struct Head<'a> {
 }
 
 impl Head<'_> {
-    /// Appends the object up to where the payload begins; [`Payload::write`] ends it.
+    /// Appends the object up to the payload; [`Payload::write`] appends the rest.
     pub(crate) fn write(&self, out: &mut Vec<u8>, payload: Bytes) -> Payload {
         let text = std::str::from_utf8(&payload).is_ok();
         self.begin(out, payload.len(), text);
         Payload::part(payload, text, true)
     }
 
-    /// Appends the object up to where a payload begins that comes in [parts](Payload::part): `text`
-    /// says whether the whole is UTF-8.
+    /// Appends the object up to a payload that is written in [parts](Payload::part). `text` is
+    /// whether the whole payload is UTF-8.
     pub(crate) fn begin(&self, out: &mut Vec<u8>, size: usize, text: bool) {
         let Self { topic, sequence, count, digest, stamp } = self;
         out.extend_from_slice(b"{\"topic\":");
@@ -95,18 +95,18 @@ pub(crate) struct Payload {
     last: bool,
 }
 
-/// Payload bytes encoded at once; a multiple of three, so that base64 goes on without padding.
-/// Escapes may make six times as much of it.
+/// Payload bytes encoded at once: a multiple of three, so that base64 needs no padding in between.
+/// Escapes may make the text six times as long.
 const PIECE: usize = 6 << 10;
 
 impl Payload {
-    /// A part of a payload. Parts of text end between characters, those of other bytes have a
-    /// multiple of three of them; the last ends the object.
+    /// Creates a part of a payload. A part of text ends between characters; a part of other bytes has
+    /// a multiple of three. The last part ends the object.
     pub(crate) fn part(bytes: Bytes, text: bool, last: bool) -> Self {
         Self { bytes, at: 0, text, last }
     }
 
-    /// Where a part ends that takes as much of these bytes as it can.
+    /// Returns the maximum length of a part that begins these bytes.
     pub(crate) fn end_of_part(bytes: &[u8], text: bool) -> usize {
         if !text {
             return bytes.len() - bytes.len() % 3;
@@ -114,8 +114,8 @@ impl Payload {
         std::str::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len)
     }
 
-    /// Appends the next piece; says whether that was the last, and if it was the payload's, ends
-    /// the object.
+    /// Appends the next piece. Returns whether it was the last one of the part. After the last part,
+    /// ends the object.
     pub(crate) fn write(&mut self, out: &mut Vec<u8>) -> bool {
         let piece = self.piece();
         self.at = piece.end;
@@ -134,7 +134,7 @@ impl Payload {
 
     fn piece(&self) -> Range<usize> {
         let mut end = self.bytes.len().min(self.at + PIECE);
-        // Between characters; a character has at most four bytes.
+        // Moves back to the start of a character, which has at most four bytes.
         while self.text && self.bytes.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
             end -= 1;
         }

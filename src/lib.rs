@@ -1,17 +1,17 @@
-//! Weir: a relay that caches, counts and repairs, for raw QUIC, WebTransport and WebSocket on one
-//! port, and over HTTP for whoever has no client.
+//! Weir: a relay that caches, counts and repairs, for raw QUIC, WebTransport, WebSocket and HTTP on
+//! one port number.
 //!
-//! | module | what | feature |
+//! | module | content | feature |
 //! |---|---|---|
-//! | [`engine`] | what decides: topics, cache, counts, cursors; no I/O, no clock | always |
+//! | [`engine`] | the decisions: topics, cache, counts, cursors; no I/O, no clock | always |
 //! | [`wire`] | the protocol `weir/1`: frames, names, codes | always |
 //! | [`Client`] | a native peer over raw QUIC, WebTransport or WebSocket | `client` |
-//! | [`Daemon`] | the relay inside one's own tokio program, HTTP and page included | `daemon` |
+//! | [`Daemon`] | the relay for your own tokio program, with HTTP and the page | `daemon` |
 //! | binary `weir` | the daemon and its tools on the command line | `cli` (default) |
 //! | `weir bench` | the benchmarks of the binary | `bench` (default) |
 //!
-//! `docs/architecture.md` draws the picture; `docs/protocol.md` is the protocol for those who
-//! write a client in another language, `docs/http.md` what there is over HTTP; `web/weir.js` is the
+//! `docs/architecture.md` explains how the parts work together. `docs/protocol.md` specifies the
+//! protocol for clients in other languages, and `docs/http.md` the HTTP face. `web/weir/` is the
 //! client for browsers.
 #![cfg_attr(
     test,

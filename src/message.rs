@@ -1,37 +1,36 @@
-//! What subscribers get and publishers are told, in process and over the network alike.
+//! Messages, events and options of subscriptions, in process and over the network.
 
 use crate::wire::{self, Delivery, Digest, GapCause, Lag, Position};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// One publication, as a subscriber gets it.
+/// One publication, as a subscriber receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// The topic.
     pub topic: Arc<str>,
-    /// Names the run of sequences.
+    /// Epoch of the topic's sequences.
     pub epoch: u64,
     /// Sequence in the topic, from 1.
     pub sequence: u64,
-    /// Times this payload was published to the topic, this time included.
+    /// How often the payload has been published to the topic, this publication included.
     pub count: u64,
-    /// The publisher's clock, µs since 1970, if it said.
+    /// The publisher's clock, µs since 1970, if it sent one.
     pub stamp: Option<u64>,
-    /// What was published.
+    /// The published bytes.
     pub payload: Bytes,
-    pub(crate) known: CachedDigest,
+    pub(crate) digest: CachedDigest,
 }
 
 impl Message {
-    /// Digest of the payload; computed here, about 1 µs a KiB, unless it came along.
+    /// Returns the digest of the payload. Computes it, in about 1 µs a KiB, unless it is known.
     pub fn digest(&self) -> Digest {
-        self.known.0.unwrap_or_else(|| Digest::of(&self.payload))
+        self.digest.0.unwrap_or_else(|| Digest::of(&self.payload))
     }
 }
 
-/// The digest of a payload, where it has been computed before. Makes no difference to what a
-/// message is.
+/// The digest of a payload, if it was computed before. Two messages are equal whether or not it was.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct CachedDigest(pub(crate) Option<Digest>);
 
@@ -43,93 +42,98 @@ impl PartialEq for CachedDigest {
 
 impl Eq for CachedDigest {}
 
-/// Sequences that a subscription will never get.
+/// Sequences that a subscription will never receive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gap {
     /// The topic.
     pub topic: Arc<str>,
-    /// Names the run of sequences.
+    /// Epoch of the topic's sequences.
     pub epoch: u64,
     /// First sequence.
     pub first: u64,
     /// Last sequence.
     pub last: u64,
-    /// Why.
+    /// The reason.
     pub cause: GapCause,
 }
 
-/// What a subscription yields.
+/// An item of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// A message.
     Message(Message),
-    /// Messages that will never come.
+    /// Messages that will never arrive.
     Gap(Gap),
 }
 
-/// How to subscribe. The default: the next messages, in order, with a gap told and the oldest
-/// message there is next when the subscriber falls out of the cache.
+/// Options of a subscription.
+///
+/// By default it receives the next messages, in order. If messages that it needs are evicted, it
+/// receives a gap, and continues with the oldest message in the cache.
 #[derive(Debug, Clone, Default)]
 pub struct SubscribeOptions {
-    /// Where to begin. Default [`Start::New`].
+    /// The first message. Default [`Start::New`].
     pub start: Start,
     /// How messages are carried. Default [`Delivery::Ordered`].
     pub delivery: Delivery,
-    /// What to do when the subscriber falls out of the cache. Default [`Lag::Oldest`].
+    /// The reaction to the eviction of messages that the subscriber needs. Default
+    /// [`Lag::Oldest`].
     pub lag: Lag,
-    /// With [`Delivery::Realtime`]: what is older is given up, and told as a gap of cause
-    /// [`Late`](GapCause::Late). In whole milliseconds, at least one. Default none: everything
-    /// arrives, however late.
+    /// Maximum age of a message with [`Delivery::Realtime`]. Older ones are dropped, and reported as
+    /// a gap with the cause [`Late`](GapCause::Late). In whole milliseconds, at least one. Default
+    /// none: all messages arrive, however late.
     pub deadline: Option<Duration>,
 }
 
 impl SubscribeOptions {
-    /// As it is sent: 0 is none.
+    /// Returns the deadline in a frame, ms; 0 means none.
     pub(crate) fn deadline_ms(&self) -> u32 {
         self.deadline
             .map_or(0, |deadline| u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX).max(1))
     }
 
-    /// The default with another start.
+    /// Returns the default options with another start.
     pub fn from(start: Start) -> Self {
         Self { start, ..Self::default() }
     }
 }
 
-/// Where a subscription begins, in every topic that its filter matches.
+/// The first message of a subscription, in every topic that its filter matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Start {
-    /// With the next message.
+    /// The next message.
     #[default]
     New,
-    /// With the newest message there is.
+    /// The newest message in the cache.
     Latest,
-    /// With the oldest message there is.
+    /// The oldest message in the cache.
     All,
-    /// With the n-th newest message, or the oldest there is.
+    /// The n-th newest message, or the oldest one in the cache.
     Last(u64),
-    /// With this sequence; a gap tells what has left the cache.
+    /// The message with this sequence. A gap reports the messages that have left the cache.
     Sequence(u64),
-    /// Where an earlier subscription stopped; a gap tells what has left the cache.
+    /// The message at which an earlier subscription stopped. A gap reports the messages that have
+    /// left the cache.
     Resume(ResumePoint),
 }
 
-/// How far a subscription has come: hand it to [`Start::Resume`] to miss and repeat nothing.
+/// The progress of a subscription. With [`Start::Resume`], a new subscription continues from there,
+/// and neither misses nor repeats a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResumePoint {
     pub(crate) since: Position,
     pub(crate) topics: Vec<Resumed>,
 }
 
-/// How far it has come in one topic.
+/// The progress in one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Resumed {
     pub(crate) topic: Arc<str>,
     pub(crate) epoch: u64,
     pub(crate) next: u64,
-    /// Ranges above `next` that it has had, in order.
-    pub(crate) had: Vec<(u64, u64)>,
+    /// Ranges above `next` that it has received, in order.
+    pub(crate) received: Vec<(u64, u64)>,
 }
 
 impl Start {

@@ -1,20 +1,21 @@
-//! Where a daemon keeps what outlives it, and where a client on the same machine looks for it.
+//! The state directory, where a daemon keeps its certificates, and a client on the same machine
+//! finds their hashes.
 
 use std::path::{Path, PathBuf};
 
-/// Name of the file that holds the hashes of the daemon's certificates, one a line: the one in
-/// use, and the one after it.
+/// Name of the file with the hashes of the daemon's certificates, one in each line: the certificate
+/// in use, and the next one.
 pub(crate) const HASH: &str = "certificate.sha256";
 
-/// Where a daemon that runs as a service leaves the hash for everybody on the machine.
+/// The directory in which a daemon that runs as a service publishes the hashes to the machine.
 pub(crate) const SERVICE: &str = "/run/weir";
 
-/// The state directory: `$STATE_DIRECTORY`, else `$XDG_STATE_HOME/weir`, else
-/// `~/.local/state/weir`; none without a home.
+/// Returns the state directory: `$STATE_DIRECTORY`, else `$XDG_STATE_HOME/weir`, else
+/// `~/.local/state/weir`. Returns `None` without a home directory.
 pub fn directory() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     if let Some(directories) = variable("STATE_DIRECTORY") {
-        // systemd lists several with colons between.
+        // systemd may list several directories, separated by colons.
         return std::env::split_paths(&directories).next();
     }
     if let Some(home) = variable("XDG_STATE_HOME") {
@@ -23,7 +24,7 @@ pub fn directory() -> Option<PathBuf> {
     variable("HOME").map(|home| Path::new(&home).join(".local/state/weir"))
 }
 
-/// The places where a daemon on this machine may have left its certificate's hash.
+/// Returns the directories in which a daemon on this machine may have published its hashes.
 pub(crate) fn places(state: Option<&Path>) -> Vec<PathBuf> {
     match state {
         Some(directory) => vec![directory.into()],

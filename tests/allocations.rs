@@ -1,4 +1,4 @@
-//! What a publication allocates: the frame, and nothing else for long.
+//! The memory that a publication allocates: the frame, and nothing else for long.
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
 
 use allocation_counter::measure;
@@ -23,7 +23,7 @@ fn publish(engine: &mut Engine, payload: &Payload) {
     engine.publish(1, &publication).unwrap();
 }
 
-/// Allocations a publication, over many.
+/// Returns the mean number of allocations of a publication.
 fn allocations(payloads: &[Payload], mut publish: impl FnMut(&Payload)) -> f64 {
     let counted = measure(|| payloads.iter().for_each(&mut publish));
     counted.count_total as f64 / payloads.len() as f64
@@ -34,14 +34,14 @@ fn a_publication_allocates_its_frame_only() {
     let mut engine = Engine::new(Limits::default().with_cache(4 << 20), 1, [7; 32]);
     let distinct: Vec<_> = (0..MESSAGES).map(payload).collect();
     let growing = allocations(&distinct, |payload| publish(&mut engine, payload));
-    // Full by now, and so are its tables.
+    // The cache is full by now, and its tables have their final size.
     (MESSAGES..6 * MESSAGES).for_each(|n| publish(&mut engine, &payload(n)));
     let distinct: Vec<_> = (6 * MESSAGES..7 * MESSAGES).map(payload).collect();
     let full = allocations(&distinct, |payload| publish(&mut engine, payload));
     let same = vec![payload(0); MESSAGES as usize];
     let repeated = allocations(&same, |payload| publish(&mut engine, payload));
     println!("allocations a publication: growing {growing}, full {full}, repeated {repeated}");
-    // A piece of the log for every 32 messages; and the tables of payloads, of which there are many
+    // A piece of the log for every 32 messages, and the tables of payloads. There are many tables,
     // so that none takes long to grow or to shrink.
     let bound = 1.0 + 1.0 / 32.0;
     assert!(growing <= bound + 0.06 && full <= bound + 0.001 && repeated <= bound + 0.01);
@@ -71,13 +71,14 @@ fn a_delivery_allocates_nothing() {
 }
 
 #[test]
-fn keys_cost_no_more_than_is_charged_for_them() {
+fn keys_take_at_most_the_memory_charged_for_them() {
     let mut engine = Engine::new(Limits::default().with_cache(4 << 20), 1, [7; 32]);
     let (payload, keys) = (payload(0), engine.keys());
     publish(&mut engine, &payload);
     let cached = engine.bytes();
     let same = payload.digest();
-    // The same payload: one message of it pays, and the log has room for so many.
+    // The same payload each time: the first message pays for it, and the log has room for this
+    // many.
     let used = measure(|| {
         for n in 0..Limits::default().producers {
             let origin = Some(keys.origin(&n.to_le_bytes()));
@@ -119,7 +120,7 @@ fn a_chunk_that_waits_keeps_no_more_than_itself() {
                 })
                 .unwrap();
         }
-        // It leaves the cache, while the chunk waits in some transport.
+        // The message leaves the cache while the chunk waits in a transport.
         (1..5).for_each(|n| publish(&mut engine, &large(n)));
         let first = engine.get("a/b", Which::Sequence(1)).map(|found| found.size());
         assert_eq!(first.unwrap_err().code, Code::EVICTED);
@@ -133,7 +134,7 @@ fn a_chunk_that_waits_keeps_no_more_than_itself() {
     );
 }
 
-/// Where a piece of a payload is in memory.
+/// The address and the length of a piece of a payload in memory.
 fn place(piece: &Bytes) -> (*const u8, usize) {
     (piece.as_ptr(), piece.len())
 }
@@ -153,10 +154,10 @@ fn a_large_payload_is_never_copied_on_its_way() {
         ("**", LargePayloads::AnnounceOnly),
     ]
     .map(|(filter, large)| (begin(filter), large));
-    // Each in memory of its own, as frames come.
+    // Each chunk has its own memory, as it has when frames arrive.
     let chunks: Vec<_> = (0..64_u8).map(|n| Bytes::from(vec![n; CHUNK])).collect();
     let all = Bytes::from(chunks.concat());
-    let (digest, said) = (Digest::of(&all), places(&chunks));
+    let (digest, sent) = (Digest::of(&all), places(&chunks));
     let opening = UploadRequest { topic: "a", size: all.len() as u64, stamp: 0, origin: None };
     let mut found = [const { Vec::new() }; 4];
     found.iter_mut().for_each(|found| found.reserve(chunks.len()));
@@ -169,7 +170,7 @@ fn a_large_payload_is_never_copied_on_its_way() {
             }
             _ => {}
         };
-        // What follows a message is refused once that is over.
+        // Items after a message are refused until the message is complete.
         while engine.read(id, wanted, &mut take) == Ok(true) {}
     };
     let used = measure(|| {
@@ -194,14 +195,14 @@ fn a_large_payload_is_never_copied_on_its_way() {
     assert!(used.bytes_total < CHUNK as u64, "{}", used.bytes_total);
     let [pieces, whole, apart, followed] = &found;
     assert!(apart.is_empty(), "it is only named there");
-    assert_eq!((pieces, whole, followed), (&said, &said, &said));
-    // The same once more is that in the cache.
+    assert_eq!((pieces, whole, followed), (&sent, &sent, &sent));
+    // A second publication of the payload uses the memory of the first.
     let payload = Payload::from(all);
     engine
         .publish(2, &Publication { topic: "a", payload: &payload, digest, stamp: 0, origin: None })
         .unwrap();
     let again = engine.get("a", Which::Sequence(2)).unwrap();
-    assert_eq!(places(again.rope().unwrap().pieces()), said);
+    assert_eq!(places(again.rope().unwrap().pieces()), sent);
     let used = measure(|| _ = engine.get("a", Which::Digest(digest)).unwrap().whole().cloned());
     assert!(used.bytes_total < 4096, "{}", used.bytes_total);
 }

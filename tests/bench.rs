@@ -1,5 +1,5 @@
-//! `weir bench`: every message comes once, and not before the link lets it. Nothing here is about
-//! how fast it is.
+//! `weir bench`: every message arrives once, and not before the link delivers it. Nothing here
+//! tests speed.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use tempfile::tempdir;
 
-/// Why there can be no link on this machine, if there can be none.
+/// Returns the reason if this machine cannot have links.
 fn no_link() -> Option<String> {
     if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/net/tun") {
         return Some(format!("/dev/net/tun: {error}"));
@@ -19,10 +19,10 @@ fn no_link() -> Option<String> {
     if Command::new("ip").arg("-V").output().is_err() {
         return Some("no ip: install iproute2".into());
     }
-    for way in [&[][..], &["--user", "--map-root-user"]] {
+    for arguments in [&[][..], &["--user", "--map-root-user"]] {
         let flags = ["--net", "--pid", "--fork", "--mount-proc", "true"];
-        match Command::new("unshare").args(way).args(flags).output() {
-            Ok(said) if said.status.success() => return None,
+        match Command::new("unshare").args(arguments).args(flags).output() {
+            Ok(output) if output.status.success() => return None,
             Ok(_) => {}
             Err(error) => return Some(format!("unshare: {error}: install util-linux")),
         }
@@ -32,7 +32,7 @@ fn no_link() -> Option<String> {
 
 fn bench(state: &Path, arguments: &[&str]) -> Output {
     let arguments = [&["bench"], arguments].concat();
-    // What it makes for itself is to be gone again.
+    // The benchmark must remove its files.
     weir(state, &arguments).env("TMPDIR", state).output().unwrap()
 }
 
@@ -46,7 +46,7 @@ fn is_empty(directory: &Path) -> bool {
 }
 
 #[test]
-fn over_a_link_with_loss_everything_comes_once_and_not_too_early() {
+fn over_a_link_with_loss_everything_arrives_once_and_not_too_early() {
     if let Some(why) = no_link() {
         eprintln!("skipped: {why}");
         return;
@@ -77,7 +77,7 @@ fn over_a_link_with_loss_everything_comes_once_and_not_too_early() {
         ] {
             assert_eq!(object[key], expected, "{mode}: {key}");
         }
-        // Two crossings of 25 ms; and each message is in two packets at least.
+        // Two crossings of 25 ms. Each message is in at least two packets.
         assert!(object["min_ms"].as_f64().unwrap() >= 50.0, "{object}");
         assert!(object["p50_ms"].as_f64() <= object["max_ms"].as_f64());
         assert!(object["packets"].as_u64().unwrap() >= 2 * 180 / 2, "{object}");
@@ -113,7 +113,7 @@ fn over_loopback_every_case_delivers_all_or_is_refused() {
     assert!(is_empty(state.path()));
 }
 
-// Everybody got everything once, whatever it cost.
+// Checks that every subscriber received every message once.
 fn assert_delivered(object: &Value, sent: u64, subscribers: u64) {
     let keys = ["sent", "expected", "delivered", "missing", "gaps", "duplicates", "corrupted"];
     let counts = keys.map(|key| object[key].as_u64().unwrap_or(u64::MAX));
@@ -159,7 +159,7 @@ fn in_a_fan_out_all_subscribers_get_all_messages_of_all_publishers() {
 }
 
 #[test]
-fn in_a_chat_everybody_gets_what_everybody_says() {
+fn in_a_chat_everyone_receives_all_messages() {
     let state = tempdir().unwrap();
     let who = ["--chat", "--subscribers", "4", "--rate", "5", "--transport", "webtransport"];
     let options = ["--duration", "1s", "--rounds", "2", "--json"];
@@ -192,7 +192,7 @@ fn as_fast_as_it_goes_nothing_is_lost_either() {
 }
 
 #[test]
-fn sessions_that_stood_idle_are_still_served() {
+fn sessions_that_were_idle_are_still_served() {
     let state = tempdir().unwrap();
     let transports = ["quic", "webtransport", "websocket"];
     for subscribe in [false, true] {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::tempdir;
 
-/// Runs to the end with something on standard input.
+/// Runs a command to its end with this standard input.
 fn run_with(mut command: Command, input: &[u8]) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -36,7 +36,7 @@ fn numbers(objects: &[Value], key: &str) -> Vec<u64> {
     objects.iter().map(|object| object[key].as_u64().unwrap()).collect()
 }
 
-/// A subscriber that stands: it has been sent a first message.
+/// Starts a subscriber, and waits until it has received a first message.
 fn subscriber(
     served: &Served,
     state: &Path,
@@ -56,7 +56,7 @@ fn subscriber(
 }
 
 #[test]
-fn a_thousand_lines_go_round_in_order_and_a_second_round_counts_two() {
+fn a_thousand_lines_arrive_in_order_and_a_second_round_counts_two() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let lines = (1..=1000).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
@@ -98,7 +98,7 @@ fn a_thousand_lines_go_round_in_order_and_a_second_round_counts_two() {
 }
 
 #[test]
-fn lines_go_round_in_datagrams_each_once() {
+fn lines_arrive_in_datagrams_each_once() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let lines = (1..=1000).map(|n| n.to_string()).collect::<Vec<_>>().join("\n");
@@ -128,13 +128,13 @@ fn lines_go_round_in_datagrams_each_once() {
 }
 
 #[test]
-fn what_is_past_its_deadline_is_an_event() {
+fn messages_past_their_deadline_are_an_event() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let lines = "x\n".repeat(50);
     let publish = ["pub", "late", "--lines", "--realtime", "--server", &served.server];
     ok(&run_with(weir(state.path(), &publish), lines.as_bytes()));
-    // All of it was accepted longer ago than this by the time that anybody can ask.
+    // All of it is older than the deadline before the subscriber connects.
     let hurried = ["--delivery", "realtime", "--deadline", "1us", "--count", "1", "--json"];
     let subscribe = ["sub", "late", "--from", "all", "--server", &served.server];
     let mut child = weir(state.path(), &[&subscribe[..], &hurried].concat())
@@ -143,16 +143,16 @@ fn what_is_past_its_deadline_is_an_event() {
         .unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let told: Value = serde_json::from_str(&line).expect(&line);
-    assert_eq!(told["event"], "gap", "{line}");
-    assert_eq!((&told["first"], &told["last"]), (&1.into(), &50.into()), "{line}");
-    assert_eq!(told["cause"], "late", "{line}");
+    let event: Value = serde_json::from_str(&line).expect(&line);
+    assert_eq!(event["event"], "gap", "{line}");
+    assert_eq!((&event["first"], &event["last"]), (&1.into(), &50.into()), "{line}");
+    assert_eq!(event["cause"], "late", "{line}");
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
 #[test]
-fn files_go_round_unchanged_and_one_byte_too_many_is_refused() {
+fn files_come_back_unchanged_and_one_byte_too_many_is_refused() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let big: Vec<u8> =
@@ -209,9 +209,6 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
         (&["ping", at[0], at[1], "--cert-hash", &other], 1, &["not trusted", "--cert-hash"]),
         (&["ping", at[0], at[1], "--state", missing], 1, &["weir serve", "--cert-hash"]),
         (&["ping", at[0], at[1], "--ca", "/dev/null"], 1, &["/dev/null", "PEM"]),
-        (&["sub", "a**", at[0], at[1]], 1, &["one whole segment"]),
-        (&["pub", "demo/*", "x", at[0], at[1]], 1, &["`*` stands in filters only"]),
-        (&["pub", "$weir/x", "x", at[0], at[1]], 1, &["choose another first segment"]),
         (&["get", "demo/none", at[0], at[1]], 1, &["nothing was published"]),
         (&["serve", "--config", config], 78, &["bad.toml:2", "cache.byts", "unknown field"]),
         (&["serve", "--config", "/no/such.toml"], 78, &["/no/such.toml"]),
@@ -226,16 +223,35 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
             assert!(text.contains(word), "{arguments:?}: {text}");
         }
     }
-    // Wrong usage.
-    for arguments in [
-        &["sub"][..],
-        &["pub", "a", "b", "--lines"],
-        &["sub", "a", "--from", "x"],
-        &["sub", "a", "--delivery", "fast"],
-        &["sub", "a", "--deadline", "soon"],
-        &["no"],
+}
+
+#[test]
+fn wrong_usage_has_exit_code_2_before_anything_connects() {
+    let state = tempdir().unwrap();
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let one_topic = "`*` is for filters only: name one topic";
+    let reserved = "choose another first segment";
+    for (arguments, reason) in [
+        (&["sub"][..], "FILTER"),
+        (&["pub", "a", "b", "--lines"], "--lines"),
+        (&["sub", "a", "--from", "x"], "--from"),
+        (&["sub", "a", "--delivery", "fast"], "--delivery"),
+        (&["sub", "a", "--deadline", "soon"], "--deadline"),
+        (&["no"], "no"),
+        (&["sub", "a**", "--server", &free], "one whole segment"),
+        (&["sub", "demo/**/x", "--server", &free], "one whole segment"),
+        (&["sub", "a//b", "--server", &free], "none may be empty"),
+        (&["pub", "demo/*", "x", "--server", &free], one_topic),
+        (&["pub", "$weir/x", "x", "--server", &free], reserved),
+        (&["get", "demo/*", "--server", &free], one_topic),
+        (&["top", "demo/*", "--server", &free], one_topic),
+        (&["get", "/a", "--server", &free], "none may be empty"),
+        (&["top", "$weir/x", "--server", &free], reserved),
     ] {
-        assert_eq!(run(state.path(), arguments).status.code(), Some(2), "{arguments:?}");
+        let output = run(state.path(), arguments);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(reason), "{arguments:?}: {text}");
     }
 }
 
@@ -243,7 +259,7 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
 fn a_certificate_is_trusted_by_any_of_the_hashes_that_are_given() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
-    // Not found by itself.
+    // A state directory in which the client does not find the certificate.
     let elsewhere = tempdir().unwrap();
     let ping = |flags: &[&str], variable: &str| {
         let arguments = [&["ping", "--count", "1", "--server", &served.server], flags].concat();
@@ -264,7 +280,7 @@ fn a_certificate_is_trusted_by_any_of_the_hashes_that_are_given() {
         (&["--cert-hash", kept.trim_end()], ""),
         (&[], hash),
         (&[], &*list),
-        // A flag goes before the environment, whichever flag it is.
+        // Any flag takes precedence over the environment.
         (&["--cert-hash", hash], &*other),
         (&["--insecure"], &*other),
         (&["--ca", state.path().join("weir/certificate.pem").to_str().unwrap()], &*other),
@@ -306,7 +322,7 @@ fn a_daemon_stops_on_term_and_on_int_and_keeps_its_certificate() {
         let (mut child, _) = subscriber(&served, state.path(), &["demo/*"]);
         served.signal(signal);
         assert_eq!(served.child.wait().unwrap().code(), Some(0));
-        // Its subscriber is told, and says so.
+        // The subscriber gets the reason, and fails.
         assert_eq!(child.wait().unwrap().code(), Some(1));
         hashes.push(served.hash.clone());
     }

@@ -1,6 +1,6 @@
-//! A crowd that publishes, listens, goes away without a word and comes back: everybody sees
-//! everything once, and all see it in one order; where there are large payloads, which others may
-//! overtake while they arrive, each topic in one order.
+//! A crowd of peers that publish, subscribe, drop their sessions and come back. All of them receive
+//! everything once and in the same order. With large payloads, which others may overtake while they
+//! arrive, the order is the same in each topic.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -17,11 +17,11 @@ use weir::{Daemon, Event, Start, SubscribeOptions};
 const PEERS: usize = 24;
 const EACH: usize = 60;
 
-/// One peer's view of the world: topic, sequence, payload, in the order of arrival.
+/// The messages that one peer received: topic, sequence, payload, in the order of arrival.
 type View = Vec<(Arc<str>, u64, Bytes)>;
 
-/// Publishes `EACH` messages and reads until it has seen everybody's; between, it drops its
-/// session without a word and goes on in a new one, on any transport.
+/// Publishes `EACH` messages and reads until it has those of all peers. In between it drops its
+/// session without a goodbye, and continues in a new one, on any transport.
 async fn peer(
     daemon: Arc<Daemon>,
     accepted: Arc<AtomicUsize>,
@@ -36,15 +36,16 @@ async fn peer(
         let mut subscription = within(client.subscribe("crowd/**", &options)).await.unwrap();
         let steps = random.random_range(20..400);
         for _ in 0..steps {
-            // Nobody waits for what is not under way while it has something to say.
+            // A peer that has received everything publishes next, because there is nothing to wait
+            // for.
             let all_seen = view.len() >= accepted.load(Relaxed);
             if published < EACH && (all_seen || random.random_bool(0.3)) {
                 let topic = TOPICS[random.random_range(0..4)];
                 let size = sizes[random.random_range(0..4)];
                 let mut payload = vec![number as u8; size];
                 payload[..8].copy_from_slice(&(published as u64).to_le_bytes());
-                // Its receipt is waited for: what was under way when a session is dropped may
-                // have been counted or not.
+                // Waits for the receipt: a publication in flight when the session is dropped may or
+                // may not have been counted.
                 within(client.publish(topic, payload)).await.unwrap();
                 published += 1;
                 accepted.fetch_add(1, Relaxed);
@@ -110,7 +111,7 @@ async fn crowd(sizes: [usize; 4]) -> (u64, Vec<View>) {
     let mut all: Vec<_> = first.iter().map(|(topic, sequence, _)| (topic, sequence)).collect();
     all.sort();
     all.dedup();
-    assert_eq!(all.len(), PEERS * EACH, "seed {seed}: something came twice");
+    assert_eq!(all.len(), PEERS * EACH, "seed {seed}: something arrived twice");
     for topic in TOPICS {
         let sequences: Vec<_> = all.iter().filter(|(name, _)| &***name == topic).collect();
         assert!(sequences.iter().zip(1..).all(|((_, sequence), n)| **sequence == n));

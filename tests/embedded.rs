@@ -1,4 +1,4 @@
-//! `weir::Daemon` inside a program: what it does for that program itself.
+//! `weir::Daemon` inside a program: calls in process.
 #![cfg(feature = "daemon")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -30,7 +30,7 @@ async fn a_deadline_holds_with_realtime_and_only_there() {
     let subscribe = |delivery| daemon.subscribe("a", &options(delivery)).unwrap();
     let [mut ordered, mut unordered, mut realtime] =
         [Delivery::Ordered, Delivery::Unordered, Delivery::Realtime].map(subscribe);
-    // They were accepted before this, and the deadline is one millisecond.
+    // The messages are older than the deadline of one millisecond now.
     tokio::time::sleep(Duration::from_millis(2)).await;
     match next(&mut realtime).await {
         Event::Gap(gap) => assert_eq!((gap.first, gap.last, gap.cause), (1, 3, GapCause::Late)),
@@ -77,7 +77,8 @@ async fn get_and_top_answer_as_they_answer_clients() {
     assert_eq!(daemon.top("b", 1).unwrap_err().code, Code::NOT_FOUND);
 }
 
-// By the clock, which was set back, a later run had the epochs of an earlier one.
+// Epochs once came from the clock. When that was set back, a later run repeated those of an earlier
+// one.
 #[tokio::test]
 async fn every_start_has_epochs_of_its_own_that_javascript_can_count() {
     let mut epochs = HashSet::new();
@@ -90,20 +91,21 @@ async fn every_start_has_epochs_of_its_own_that_javascript_can_count() {
             assert!(epochs.insert(epoch));
         }
     }
-    // Not of the time of day: that grows.
+    // Epochs must not depend on the time of day, which may be set back.
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let near = |epoch: &&u64| epoch.abs_diff(now.as_micros() as u64) < 1_000_000_000;
     assert_eq!(epochs.iter().filter(near).count(), 0);
 }
 
-/// A file that does not come, as on a disk that is busy: whoever opens it waits for the other end.
+/// Creates a FIFO, which behaves as a file on a disk that does not answer: opening it blocks until
+/// the other end is opened.
 fn slow_file(path: &std::path::Path) {
     assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-// Everything else on the same thread stood still meanwhile.
+// Opening a file blocked all tasks of the same thread in an earlier version.
 #[tokio::test]
-async fn a_file_that_takes_its_time_holds_nobody_else_up() {
+async fn a_file_that_opens_slowly_blocks_no_other_task() {
     let directory = tempfile::tempdir().unwrap();
     let [authority, hashes] =
         ["ca.pem", "certificate.sha256"].map(|name| directory.path().join(name));
@@ -116,7 +118,7 @@ async fn a_file_that_takes_its_time_holds_nobody_else_up() {
     let listen = (Ipv4Addr::LOCALHOST, 0).into();
     let spawn = Daemon::builder().listen(listen).state(directory.path()).spawn();
     let release = async {
-        // This is reached although both wait.
+        // This runs although both of the others wait.
         for path in [&authority, &hashes] {
             let path = path.clone();
             let open = move || std::fs::OpenOptions::new().write(true).open(path).unwrap();
@@ -129,7 +131,8 @@ async fn a_file_that_takes_its_time_holds_nobody_else_up() {
     daemon.unwrap();
 }
 
-// Found by a reviewer: who had to look through many topics waited for a turn that nobody gave.
+// In an earlier version a subscription that had many topics to search waited for a turn that never
+// came.
 #[tokio::test]
 async fn a_subscription_outlives_its_daemon_and_comes_to_its_end() {
     let daemon = daemon().await;

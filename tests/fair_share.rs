@@ -1,4 +1,5 @@
-//! How much of a small topic stays in the cache beside large payloads and thousands of tiny topics.
+//! The share of the cache that a small topic keeps beside large payloads and thousands of tiny
+//! topics.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ fn publish(engine: &mut Engine, topic: &str, number: u64, size: usize) {
     engine.publish(1, &publication).unwrap();
 }
 
-/// Messages of the topic in the cache.
+/// Returns the number of the topic's messages in the cache.
 fn cached(engine: &mut Engine, topic: &str) -> u64 {
     let id = engine.subscribe(Filter::new(topic).unwrap(), &Start::All, Lag::Oldest);
     let mut messages = 0;
@@ -25,9 +26,8 @@ fn cached(engine: &mut Engine, topic: &str) -> u64 {
     messages
 }
 
-// Found by the siege: a reader that was 50 ms behind a topic of 100 small messages a second was
-// told gaps, as eight topics of one message of 2 MiB each, and what peers made the daemon hold,
-// took all there was.
+// A reader that was 50 ms behind a topic of 100 small messages a second got gaps in the siege.
+// Eight topics, each with one message of 2 MiB, and the memory of peers had taken the whole cache.
 #[test]
 fn a_small_topic_stays_beside_large_payloads_and_many_topics() {
     let mut limits = Limits::default().with_cache(32 << 20).with_payload(4 << 20);
@@ -42,13 +42,13 @@ fn a_small_topic_stays_beside_large_payloads_and_many_topics() {
             publish(&mut engine, &format!("large/{}", n / 50 % 8), n, 2 << 20);
         }
         while engine.run_deferred() {}
-        // Once all is there that there will be.
+        // From here on the cache is full, and its content is steady.
         if n > 5000 && n % 50 == 0 {
             least = least.min(cached(&mut engine, "honest"));
         }
     }
     println!("at least {least} messages of 200 bytes were cached of {} topics", engine.topics());
     drop(held);
-    // 2 s of them; they take a hundredth of the cache.
+    // Messages of 2 s, which take a hundredth of the cache.
     assert!(least >= 200, "{least}");
 }

@@ -1,4 +1,4 @@
-//! Whose pages a daemon answers, under which names, and what it does not take.
+//! Origins and host names that a daemon accepts, and requests that it refuses.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -12,7 +12,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use weir::Daemon;
 use weir::engine::Limits;
 
-/// A daemon with plain HTTP, a site that may ask, and a name; and the address of the first.
+/// Starts a daemon with plain HTTP, one allowed origin, and a host name. Returns it and the address
+/// of HTTP.
 async fn serve(limits: Limits) -> (Daemon, SocketAddr) {
     let loopback: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
     let builder = Daemon::builder().listen(loopback).http(loopback).limits(limits);
@@ -87,7 +88,7 @@ async fn other_sites_and_other_names_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_certificate_is_for_those_that_may_ask() {
+async fn the_certificate_is_for_allowed_origins() {
     let (_daemon, to) = serve(Limits::default()).await;
     let ask = |name, value| ask(to, "GET", "/certificate.sha256").header(name, value);
     for own in ["https://app.example", "http://localhost:5173"] {
@@ -123,7 +124,7 @@ async fn payloads_in_a_coding_are_refused() {
     drop(daemon);
 }
 
-// The upgrade is under the same rules as every request.
+// The upgrade follows the same rules as every request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebound_name_gets_no_web_socket() {
     let (_daemon, to) = serve(Limits::default()).await;

@@ -1,4 +1,4 @@
-//! What clients that do not read over HTTP make a daemon hold: the process itself is looked at.
+//! Memory that the daemon uses for clients that do not read over HTTP, as the kernel reports it.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -13,7 +13,7 @@ use h2::{H2, HEADERS};
 use http::ask;
 use std::net::SocketAddr;
 
-/// A daemon with a small cache, and room for large payloads in it.
+/// Starts a daemon with a small cache, which still takes large payloads.
 fn served() -> (tempfile::TempDir, Served, SocketAddr) {
     let state = tempfile::tempdir().unwrap();
     let environment = [("WEIR_CACHE__BYTES", "4MiB"), ("WEIR_LIMITS__PAYLOAD", "1MiB")];
@@ -22,7 +22,7 @@ fn served() -> (tempfile::TempDir, Served, SocketAddr) {
     (state, served, to)
 }
 
-/// Publishes a large payload that no other is like.
+/// Publishes a large payload that differs from all others.
 async fn publish(to: SocketAddr, topic: &str, n: u32) {
     let mut payload = vec![b'x'; 1 << 20];
     payload[..4].copy_from_slice(&n.to_le_bytes());
@@ -30,8 +30,9 @@ async fn publish(to: SocketAddr, topic: &str, n: u32) {
     assert_eq!(within(post.send()).await.status, 200);
 }
 
-/// Above what the daemon holds when it has filled its cache, KiB: the budget, which is a quarter of
-/// the cache, what the transport has for some hundred streams, and what the allocator keeps.
+/// Bound beyond the memory of a daemon with a full cache, KiB. It is the sum of the budget, which
+/// is a quarter of the cache, the buffers of the transport for some hundred streams, and what the
+/// allocator keeps.
 const MORE: u64 = 16 << 10;
 
 async fn filled(to: SocketAddr, served: &Served) -> u64 {
@@ -41,7 +42,7 @@ async fn filled(to: SocketAddr, served: &Served) -> u64 {
     served.kib("VmRSS:")
 }
 
-/// The heads of 100 answers; gives how many are refusals.
+/// Reads the heads of 100 answers. Returns the number of refusals.
 async fn answered(h2: &mut H2) -> u32 {
     let mut refused = 0;
     for _ in 0..100 {
@@ -124,7 +125,7 @@ async fn pages_that_are_not_read() {
     bounded(&served, before, "300 times the client for browsers, compressed while it is sent");
 }
 
-// What the requests themselves take: 1,000 at once, of which there is room for some 200.
+// Memory of the requests themselves: 1,000 at once, of which some 200 fit the budget.
 #[tokio::test]
 async fn requests_whose_answers_are_not_read() {
     let (_state, served, to) = served();

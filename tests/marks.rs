@@ -1,4 +1,4 @@
-//! `Mark`: a client that goes on names the topics of which something came after it, and no other.
+//! `Mark`: a client that resumes names the topics that moved after the mark, and no others.
 #![allow(clippy::unwrap_used, missing_docs)]
 #![cfg(feature = "daemon")]
 
@@ -12,7 +12,7 @@ use weir::client::Subscription;
 use weir::wire::{ClientFrame, DaemonFrame, Delivery, GapCause, Position, Start};
 use weir::{Client, Event, SubscribeOptions, Trust};
 
-/// Of a client of a staged daemon: run 1.
+/// Starts a scripted daemon, run 1, and a client of it.
 async fn begin() -> (quinn::Endpoint, Client, Stage) {
     let (endpoint, hash) = staged();
     let builder = Client::builder(endpoint.local_addr().unwrap().to_string());
@@ -21,10 +21,11 @@ async fn begin() -> (quinn::Endpoint, Client, Stage) {
     (endpoint, client.unwrap(), stage)
 }
 
-/// A start as the daemon gets it: since, and topics with what is next.
+/// A resume as the daemon receives it: position, and topics with their next sequence.
 type Shown = (Position, Vec<(String, u64)>);
 
-/// Subscribes, which the daemon answers with this position. Gives the request, and what was shown.
+/// Subscribes. The daemon answers with this position. Returns the request, and what the client
+/// resumed from.
 async fn subscribe(
     client: &Client,
     stage: &mut Stage,
@@ -33,7 +34,7 @@ async fn subscribe(
 ) -> (Subscription, u32, Option<Shown>) {
     let answered = async {
         let mut frame = stage.frame().await;
-        // Of those that were only begun to see what they show.
+        // Skips the subscriptions that `shown` started and dropped.
         while let Ok(ClientFrame::Unsubscribe { .. }) = ClientFrame::decode(&frame) {
             frame = stage.frame().await;
         }
@@ -49,7 +50,7 @@ async fn subscribe(
             }
             _ => None,
         };
-        stage.say(&DaemonFrame::Subscribed { request, position }).await;
+        stage.send(&DaemonFrame::Subscribed { request, position }).await;
         (request, shown)
     };
     let (subscription, (request, shown)) =
@@ -84,7 +85,7 @@ async fn take(subscription: &mut Subscription, sequences: &[u64]) {
     }
 }
 
-/// What a client shows that goes on with this subscription.
+/// Returns what a client sends when it resumes this subscription.
 async fn shown(client: &Client, stage: &mut Stage, subscription: &Subscription) -> Shown {
     let options = SubscribeOptions::from(subscription.resume());
     subscribe(client, stage, &options, 99).await.2.unwrap()
@@ -99,7 +100,7 @@ fn named(topics: &[(&str, u64)]) -> Vec<(String, u64)> {
 }
 
 #[tokio::test]
-async fn what_stands_before_a_mark_is_not_named_when_it_was_handed_out() {
+async fn topics_before_a_mark_are_not_named_once_handed_out() {
     let (_endpoint, client, mut stage) = begin().await;
     let options = SubscribeOptions::default();
     let (mut news, request, _) = subscribe(&client, &mut stage, &options, 10).await;
@@ -109,19 +110,20 @@ async fn what_stands_before_a_mark_is_not_named_when_it_was_handed_out() {
     write(&mut stream, &[message(3, 1), message(1, 2), mark(30), message(2, 2)]).await;
     take(&mut news, &[1]).await;
     assert_eq!(shown(&client, &mut stage, &news).await, (since(10), named(&[("m/a", 2)])));
-    // What stands before the first mark was handed out, and the mark is not read yet.
+    // The messages before the first mark were handed out, and the mark is not read yet.
     take(&mut news, &[1]).await;
     let topics = named(&[("m/a", 2), ("m/b", 2)]);
     assert_eq!(shown(&client, &mut stage, &news).await, (since(10), topics));
     take(&mut news, &[1]).await;
     assert_eq!(shown(&client, &mut stage, &news).await, (since(20), named(&[("m/c", 2)])));
-    // One that was left out is named again as soon as something of it comes.
+    // A topic that was left out is named again when a message of it arrives.
     take(&mut news, &[2]).await;
     let topics = named(&[("m/a", 3), ("m/c", 2)]);
     assert_eq!(shown(&client, &mut stage, &news).await, (since(20), topics));
     take(&mut news, &[2]).await;
     assert_eq!(shown(&client, &mut stage, &news).await, (since(30), named(&[("m/b", 3)])));
-    // A mark with nothing after it: no names at all. And what it was resumed with is forgotten.
+    // After a mark without messages behind it, only later topics are named. Topics from the resume
+    // itself are forgotten.
     let options = SubscribeOptions::from(news.resume());
     let (mut again, request, _) = subscribe(&client, &mut stage, &options, 31).await;
     assert_eq!(shown(&client, &mut stage, &again).await, (since(30), named(&[("m/b", 3)])));
@@ -136,7 +138,7 @@ async fn what_stands_before_a_mark_is_not_named_when_it_was_handed_out() {
 }
 
 #[tokio::test]
-async fn in_any_order_what_is_missing_stays_named() {
+async fn without_order_topics_with_missing_messages_stay_named() {
     let (_endpoint, client, mut stage) = begin().await;
     let options = SubscribeOptions {
         delivery: Delivery::Unordered,
@@ -150,12 +152,12 @@ async fn in_any_order_what_is_missing_stays_named() {
     let run0 = Position { run: 0, position: 0 };
     let topics = named(&[("m/a", 2), ("m/b", 1)]);
     assert_eq!(shown(&client, &mut stage, &news).await, (run0, topics));
-    // Of the second topic two are still under way when the mark comes.
+    // Two messages of the second topic are in flight when the mark arrives.
     write(&mut stream, &[head(2, 2), mark(20), topic(3, "m/c"), message(3, 1)]).await;
     take(&mut news, &[1]).await;
     let topics = named(&[("m/b", 1), ("m/c", 2)]);
     assert_eq!(shown(&client, &mut stage, &news).await, (since(20), topics));
-    // One comes on a stream of its own, the other never.
+    // One arrives on its own stream, the other never does.
     let own = [DaemonFrame::For { request }, topic(2, "m/b"), message(2, 2)];
     let mut own = stage.stream(&own).await;
     own.finish().unwrap();
@@ -171,7 +173,7 @@ async fn in_any_order_what_is_missing_stays_named() {
 }
 
 #[tokio::test]
-async fn a_mark_that_is_lower_or_has_no_place_ends_the_session() {
+async fn a_mark_that_is_lower_or_misplaced_ends_the_session() {
     let (_endpoint, client, mut stage) = begin().await;
     let options = SubscribeOptions::default();
     let (mut news, request, _) = subscribe(&client, &mut stage, &options, 10).await;
@@ -187,7 +189,7 @@ async fn a_mark_that_is_lower_or_has_no_place_ends_the_session() {
 #[tokio::test]
 async fn more_topics_than_a_list_can_hold_are_resumed() {
     const TOPICS: u64 = 65_536;
-    // 65 bytes each, as in the session that could not be resumed: 20,000 of them are 1.5 MB.
+    // Names of 65 bytes, as in a session that once could not resume: 20,000 of them are 1.5 MB.
     let name = |id: u64| format!("m/{id:063}");
     let (_endpoint, client, mut stage) = begin().await;
     let options = SubscribeOptions::default();
@@ -217,8 +219,9 @@ async fn more_topics_than_a_list_can_hold_are_resumed() {
     assert_eq!(topics, rest);
 }
 
-/// The daemon's half: of 30,000 topics with names of 65 characters, which would be 2.5 MB, a client
-/// that comes back names those of the last thousand or two, and misses and repeats nothing.
+/// The daemon's half. 30,000 topics have names of 65 characters, which would be 2.5 MB in a resume.
+/// A client that resumes names only those of the last thousand or two, and misses and repeats
+/// nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_of_a_real_daemon_comes_back_to_any_number_of_topics() {
     const TOPICS: usize = 30_000;
@@ -233,7 +236,7 @@ async fn a_client_of_a_real_daemon_comes_back_to_any_number_of_topics() {
             let mut first = true;
             for n in 0..TOPICS {
                 daemon.publish(&name(n), n.to_string()).unwrap();
-                // In portions, so that it keeps up.
+                // In portions, so that the subscriber keeps up.
                 if n % 500 == 499 || first {
                     let come =
                         if first { 1 } else { n + 1 - had.iter().filter(|had| **had).count() };

@@ -1,4 +1,5 @@
-//! QUIC's streams have no order among each other: what belongs together may come in any.
+//! Streams of QUIC are not ordered among each other: frames that belong together may arrive in any
+//! order.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -11,8 +12,8 @@ use staged::{Stage, staged};
 use weir::wire::{ClientFrame, DaemonFrame};
 use weir::{Client, SubscribeOptions, Trust};
 
-// Found by `weir sub --from all`, one time in five: "the session is over: closed by this client".
-// The first stream of a subscription had come before the answer to the subscribe, and was taken
+// `weir sub --from all` failed one time in five with "the session is over: closed by this client".
+// The first stream of a subscription had arrived before the answer to the subscribe, and was taken
 // for the answer.
 #[tokio::test]
 async fn a_subscriptions_first_message_may_overtake_the_answer_to_its_question() {
@@ -32,9 +33,9 @@ async fn a_subscriptions_first_message_may_overtake_the_answer_to_its_question()
         ];
         let mut stream = stage.stream(&early).await;
         stream.finish().unwrap();
-        // The client has all of it before the answer goes out.
+        // The client has received all of the stream before the answer is sent.
         stream.stopped().await.unwrap();
-        stage.say(&DaemonFrame::Subscribed { request, position: 1 }).await;
+        stage.send(&DaemonFrame::Subscribed { request, position: 1 }).await;
         stage.connection.closed().await
     });
     let client = Client::builder(server).trust(Trust::Pinned(hash.into())).connect().await.unwrap();

@@ -1,4 +1,4 @@
-//! Peers that break the protocol, speak it by hand, or are not there at all.
+//! Peers that break the protocol, speak it at the level of frames, or do not exist.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -13,7 +13,7 @@ use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader};
 use weir::{CertificateHash, Client, SubscribeOptions, Trust};
 
 #[tokio::test]
-async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
+async fn a_peer_that_breaks_the_protocol_gets_the_reason_and_no_other_is_affected() {
     let daemon = daemon().await;
     let bystander = client(&daemon, TRANSPORTS[0]).await;
     let options = SubscribeOptions::default();
@@ -42,8 +42,8 @@ async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
     for (bytes, code, words) in control {
         let mut raw = Raw::greeted(&daemon).await;
         raw.tx.write_all(&bytes).await.unwrap();
-        let (told, reason) = raw.goodbye().await;
-        assert_eq!(told, code, "{reason}");
+        let (received, reason) = raw.goodbye().await;
+        assert_eq!(received, code, "{reason}");
         assert!(reason.contains(words), "{reason}");
     }
     let streams: [(Vec<u8>, Code); 4] = [
@@ -102,7 +102,7 @@ async fn frames_before_a_damaged_one_count() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_not_spoken_is_named() {
+async fn an_unsupported_version_is_reported() {
     let daemon = daemon().await;
     let mut raw = Raw::connect(&daemon).await;
     raw.send(&[hello(99)]).await;
@@ -115,7 +115,7 @@ async fn a_version_that_is_not_spoken_is_named() {
 async fn the_second_publishing_stream_brings_room_for_a_hundred() {
     let daemon = daemon().await;
     let raw = Raw::greeted(&daemon).await;
-    // None of them ends: room comes from the daemon's word alone.
+    // None of the streams ends: only the daemon's limit makes room.
     let mut open = Vec::new();
     while open.len() < 100 {
         let mut stream = within(raw.connection.open_uni()).await.unwrap();
@@ -126,10 +126,10 @@ async fn the_second_publishing_stream_brings_room_for_a_hundred() {
 }
 
 #[tokio::test]
-async fn hello_subscribe_and_publish_may_go_out_in_one_breath() {
+async fn hello_subscribe_and_publish_may_be_sent_at_once() {
     let daemon = daemon().await;
     let mut raw = Raw::connect(&daemon).await;
-    // The stream of publications overtakes the hello.
+    // The stream with the publications overtakes the hello.
     let mut stream = raw.connection.open_uni().await.unwrap();
     let publications = encoded(&[
         ClientFrame::Topic { alias: 0, name: "demo/a" },
@@ -177,7 +177,7 @@ async fn a_publication_sent_again_after_a_reconnect_counts_once() {
         ])
     };
     let mut receipts = Vec::new();
-    // Three sessions of one producer; the second says the first one's again.
+    // Three sessions of one producer. The second sends a publication of the first again.
     for numbers in [&[1_u64, 2][..], &[2, 3], &[1, 3, 4]] {
         let mut raw = Raw::greeted(&daemon).await;
         for number in numbers {
@@ -225,9 +225,10 @@ async fn errors_of_connecting_say_what_to_do() {
     }
 }
 
-// A topic that had just been forgotten was never buried, and everybody waited for that, for ever.
+// In an earlier version a topic that had just been forgotten was never removed, and all calls
+// waited for it for ever.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_asked_for_and_comes_again_stops_nobody() {
+async fn requested_payloads_that_are_published_again_block_no_call() {
     let mut limits = weir::engine::Limits::default();
     limits.topics = 2;
     let daemon = common::daemon_with(limits).await;

@@ -50,7 +50,7 @@ async fn every_message_once_in_order_on_every_transport_and_across() {
 }
 
 #[tokio::test]
-async fn a_latecomer_begins_where_it_asks_to() {
+async fn a_latecomer_begins_at_the_requested_start() {
     let daemon = daemon().await;
     for n in 1..=20 {
         daemon.publish("demo/a", n.to_string()).unwrap();
@@ -86,7 +86,7 @@ async fn a_reconnect_misses_and_repeats_nothing() {
         for n in 0..9 {
             daemon.publish(topics[n % 3], format!("{round} {n}")).unwrap();
         }
-        // Leaves in the middle of things; the first time before it has heard anything.
+        // Leaves in the middle; the first time before anything has arrived.
         let read = if round == 5 { 54 - seen.len() } else { round as usize * 2 };
         for _ in 0..read {
             seen.push(message(&mut subscription).await.payload);
@@ -98,8 +98,7 @@ async fn a_reconnect_misses_and_repeats_nothing() {
     assert_eq!(seen, all);
 }
 
-// The daemon ends a session that declares more topics than it may: the client does not let it come
-// to that.
+// The daemon ends a session that declares too many topics. The client refuses before that.
 #[tokio::test]
 async fn one_topic_too_many_is_refused_and_the_session_goes_on() {
     let daemon = daemon().await;
@@ -116,8 +115,8 @@ async fn one_topic_too_many_is_refused_and_the_session_goes_on() {
     assert_eq!(within(client.publish("many/0", "x")).await.unwrap().sequence, 2);
 }
 
-// A builder that was used twice gave both sessions the same producer, and both number from 1: what
-// the second published was taken for what the first had.
+// In an earlier version two sessions of one builder had the same producer. Both number from 1, so
+// publications of the second were taken for duplicates of the first.
 #[tokio::test]
 async fn sessions_of_one_builder_are_producers_of_their_own() {
     let daemon = daemon().await;
@@ -130,10 +129,10 @@ async fn sessions_of_one_builder_are_producers_of_their_own() {
     }
 }
 
-// Found by a crowd of peers that came and went: a topic that did not move during a session was
-// left out of the next resume, and came again from its beginning.
+// In an earlier version a topic without messages during a session was missing from the next resume,
+// and was delivered from its beginning again.
 #[tokio::test]
-async fn a_topic_that_rests_through_a_session_is_not_repeated_after_it() {
+async fn a_topic_without_messages_during_a_session_is_not_repeated_after_it() {
     let daemon = daemon().await;
     let client = client(&daemon, TRANSPORTS[0]).await;
     let mut start = Start::All;
@@ -188,7 +187,7 @@ async fn large_payloads_do_not_delay_small_ones() {
 }
 
 #[tokio::test]
-async fn what_fell_out_of_the_cache_is_told_as_a_gap() {
+async fn evicted_messages_are_reported_as_a_gap() {
     let limits = Limits::default().with_cache(1 << 20).with_payload(64 << 10);
     let daemon = daemon_with(limits).await;
     for n in 0..1000_u32 {
@@ -225,7 +224,7 @@ async fn told_as_a_gap(client: &Client) {
 }
 
 #[tokio::test]
-async fn questions_are_answered() {
+async fn requests_are_answered() {
     let daemon = daemon().await;
     for payload in ["a", "b", "a", "c", "a", "b"] {
         daemon.publish("votes", payload).unwrap();
@@ -256,7 +255,7 @@ async fn questions_are_answered() {
 }
 
 #[tokio::test]
-async fn a_session_has_as_many_subscriptions_as_it_was_told_and_no_more() {
+async fn a_session_has_as_many_subscriptions_as_its_limit() {
     let daemon = daemon().await;
     let client = client(&daemon, TRANSPORTS[0]).await;
     let options = SubscribeOptions::default();
@@ -270,20 +269,20 @@ async fn a_session_has_as_many_subscriptions_as_it_was_told_and_no_more() {
     for subscription in &mut subscriptions {
         assert_eq!(message(subscription).await.payload, "x");
     }
-    // One that is dropped makes room for another.
+    // Dropping one makes room for another.
     subscriptions.pop();
     client.subscribe("demo/**", &options).await.unwrap();
 }
 
-// Its future was dropped before the answer: by a timeout, or a `select!`.
+// The future was dropped before the answer: by a timeout, or a `select!`.
 #[tokio::test]
-async fn a_subscription_that_is_given_up_before_it_stands_is_none() {
+async fn a_subscription_that_is_dropped_before_its_answer_ends() {
     let daemon = daemon().await;
     for transport in TRANSPORTS {
         let client = client(&daemon, transport).await;
         for delivery in [Delivery::Ordered, Delivery::Unordered, Delivery::Realtime] {
             let options = SubscribeOptions { delivery, ..SubscribeOptions::default() };
-            // As many as there is room for; what is asked for is done in its order.
+            // As many as there is room for. The daemon handles requests in their order.
             for _ in 0..256 {
                 assert!(client.subscribe("a", &options).now_or_never().is_none(), "it has to wait");
             }
@@ -305,7 +304,7 @@ async fn a_daemon_that_is_full_refuses_and_serves_again_when_it_is_not() {
     assert!(error.to_string().contains("refused"), "{error}");
     first.publish("demo/a", "x").await.unwrap();
     first.close().await;
-    // The daemon takes a moment to see it leave.
+    // The daemon notices the end of the session a moment later.
     within(async { while second.clone().connect().await.is_err() {} }).await;
 }
 

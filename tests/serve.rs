@@ -1,5 +1,5 @@
-//! `weir serve` and `weir sub` where their surroundings are not as they should be: the
-//! environment, signals, the disk, a pipe that nobody reads.
+//! `weir serve` and `weir sub` in difficult surroundings: the environment, signals, the disk, a
+//! pipe that is not read.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tempfile::tempdir;
 
-/// A daemon that is ready, with its log to read.
+/// Starts a daemon and waits until it is ready. Its log is piped.
 fn serve(state: &Path, environment: &[(&str, &str)]) -> Child {
     let mut command = weir(state, &["serve", "--listen", "127.0.0.1:0", "--http", "off", "--json"]);
     command.envs(environment.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -32,7 +32,7 @@ fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }
 
-/// Stops it in good order. Gives its log.
+/// Stops it in good order. Returns its log.
 fn stop(mut child: Child) -> String {
     signal(&child, "TERM");
     let mut log = String::new();
@@ -43,7 +43,7 @@ fn stop(mut child: Child) -> String {
 
 // Kubernetes sets these in each container of a namespace that has a service named weir.
 #[test]
-fn what_a_cluster_sets_for_a_service_named_weir_stops_nobody() {
+fn variables_of_a_cluster_with_a_service_named_weir_are_ignored() {
     let state = tempdir().unwrap();
     let variables = [
         ("WEIR_SERVICE_HOST", "10.96.0.1"),
@@ -54,9 +54,9 @@ fn what_a_cluster_sets_for_a_service_named_weir_stops_nobody() {
         ("WEIR_LIMITS__TOPICS", "7"),
     ];
     let log = stop(serve(state.path(), &variables));
-    let told: Vec<_> = log.lines().filter(|line| line.contains("WEIR_PORT_4433_TCP")).collect();
-    assert_eq!(told.len(), 1, "{log}");
-    assert!(told[0].contains("WARN") && told[0].contains("WEIR_SERVICE_HOST"), "{log}");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("WEIR_PORT_4433_TCP")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(lines[0].contains("WARN") && lines[0].contains("WEIR_SERVICE_HOST"), "{log}");
     assert!(!log.contains("WEIR_LIMITS__TOPICS"), "{log}");
     for (name, value) in [("WEIR_LIMITS__TOPIC", "7"), ("WEIR_LISTEN", "x"), ("WEIR_CACHE", "1")] {
         let output = weir(state.path(), &["serve"]).env(name, value).output().unwrap();
@@ -66,7 +66,7 @@ fn what_a_cluster_sets_for_a_service_named_weir_stops_nobody() {
 }
 
 #[test]
-fn hup_is_said_to_do_nothing_and_ends_nothing() {
+fn hup_logs_a_line_and_changes_nothing() {
     let state = tempdir().unwrap();
     let mut child = serve(state.path(), &[]);
     let mut log = BufReader::new(child.stderr.take().unwrap());
@@ -81,7 +81,7 @@ fn hup_is_said_to_do_nothing_and_ends_nothing() {
 }
 
 #[test]
-fn a_key_that_others_may_read_is_closed_to_them_and_that_is_said() {
+fn a_key_that_others_may_read_is_protected_and_reported() {
     let state = tempdir().unwrap();
     assert!(!stop(serve(state.path(), &[])).contains("key.pem"));
     let key = state.path().join("weir/key.pem");
@@ -91,19 +91,19 @@ fn a_key_that_others_may_read_is_closed_to_them_and_that_is_said() {
     std::fs::set_permissions(&next, std::fs::Permissions::from_mode(0o660)).unwrap();
     let log = stop(serve(state.path(), &[]));
     assert_eq!([mode(&key), mode(&next)], [0o600, 0o600]);
-    let told: Vec<_> = log.lines().filter(|line| line.contains("key.pem")).collect();
-    assert!(told.len() == 2 && told.iter().all(|line| line.contains("WARN")), "{log}");
-    assert!(told[0].contains("others") && told[0].contains("remove"), "{log}");
-    // Once.
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("key.pem")).collect();
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.contains("WARN")), "{log}");
+    assert!(lines[0].contains("other users") && lines[0].contains("remove"), "{log}");
+    // The message appears once.
     assert!(!stop(serve(state.path(), &[])).contains("key.pem"));
 }
 
-// A file that cannot grow is what a full disk is to a daemon.
+// To the daemon, a limit of the file size is the same as a full disk.
 #[test]
 fn a_full_disk_at_the_first_start_leaves_nothing_half_written() {
     let state = tempdir().unwrap();
     let directory = state.path().join("weir");
-    // In blocks of 512 bytes: room for nothing; for the keys, but not for the certificates.
+    // In blocks of 512 bytes: room for nothing, then for the keys but not for the certificates.
     for (blocks, written) in [(0, &[][..]), (1, &["key.pem"])] {
         let limited = format!("trap '' XFSZ; ulimit -f {blocks}; exec {WEIR} serve");
         let output = Command::new("sh")
@@ -123,11 +123,11 @@ fn a_full_disk_at_the_first_start_leaves_nothing_half_written() {
 }
 
 #[test]
-fn what_prints_into_a_pipe_that_nobody_reads_can_be_interrupted() {
+fn a_command_that_prints_to_a_blocked_pipe_can_be_interrupted() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let at = ["--server", &served.server];
-    // A hundred payloads of a KB each, and one: more than a pipe holds in either case.
+    // A hundred payloads of 1 KB, and one of that total: both are more than a pipe holds.
     let lines = (0..100).map(|n| format!("{n:01000}")).collect::<Vec<_>>().join("\n");
     let mut publish = weir(state.path(), &["pub", "a", "--lines", at[0], at[1]]);
     let mut publish = publish.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -141,10 +141,56 @@ fn what_prints_into_a_pipe_that_nobody_reads_can_be_interrupted() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        // It prints, and will find no room for the rest.
+        // It prints the first, and finds no room for the rest.
         let mut reader = child.stdout.take().unwrap();
         reader.read_exact(&mut [0]).unwrap();
         signal(&child, "INT");
         assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?}");
     }
+}
+
+// A wrong value of every key, by its type, its text or its size: the error names file, line and key,
+// or the variable and the key.
+#[test]
+fn every_wrong_value_is_told_with_its_place_and_its_key() {
+    let wrong: [(&str, &[&str]); 11] = [
+        ("listen", &["5", "true", "\"nowhere\"", "\"1.2.3.4:99999\""]),
+        ("http.listen", &["5", "true", "\"8080\""]),
+        ("http.origins", &["5", "\"x\"", "[5]", "[\"evil\"]"]),
+        ("http.names", &["5", "[true]", "[\"a.example:80\"]"]),
+        ("cache.bytes", &["-1", "1.5", "true", "\"\"", "\"12 apples\"", "\"1KiB\""]),
+        ("limits.payload", &["0", "-1", "true", "\"12 apples\"", "\"1GiB\""]),
+        ("limits.sessions", &["0", "-1", "1.5", "\"x\""]),
+        ("limits.topics", &["0", "-1", "1.5", "\"x\""]),
+        ("limits.subscriptions", &["0", "-1", "5000000000", "\"x\""]),
+        ("limits.producers", &["0", "-1", "1.5", "\"x\""]),
+        ("limits.window", &["63", "-1", "5000000000", "\"x\""]),
+    ];
+    let state = tempdir().unwrap();
+    let file = state.path().join("weir.toml");
+    let path = file.to_str().unwrap();
+    let refused = |output: &std::process::Output, place: &str| {
+        let text = stderr(output);
+        assert_eq!(output.status.code(), Some(78), "{place} {text}");
+        assert!(text.contains(place) && text.trim_end().lines().count() == 1, "{place} {text}");
+    };
+    for (key, values) in wrong {
+        for value in values {
+            let (text, line) = match key.rsplit_once('.') {
+                Some((section, name)) => (format!("\n[{section}]\n{name} = {value}\n"), 3),
+                None => (format!("# A comment.\n{key} = {value}\n"), 2),
+            };
+            std::fs::write(&file, text).unwrap();
+            let output = weir(state.path(), &["check-config", path]).output().unwrap();
+            refused(&output, &format!("{path}:{line}: {key}: "));
+            let variable = format!("WEIR_{}", key.replace('.', "__").to_uppercase());
+            let value = value.trim_matches('"');
+            let output = weir(state.path(), &["serve"]).env(&variable, value).output().unwrap();
+            refused(&output, &format!("environment variable {variable}: {key}: "));
+        }
+    }
+    // An error of the syntax has a line. It has a key only if the key is complete.
+    std::fs::write(&file, "[cache]\nbytes = \"1GiB\n").unwrap();
+    let output = weir(state.path(), &["check-config", path]).output().unwrap();
+    refused(&output, &format!("{path}:2: "));
 }

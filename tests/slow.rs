@@ -1,4 +1,4 @@
-//! A subscriber that does not read costs nobody anything: not the others, not the daemon.
+//! A subscriber that does not read affects neither the other subscribers nor the daemon.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -26,7 +26,7 @@ fn payload(n: u64) -> Vec<u8> {
     payload
 }
 
-/// Reads to the last message: how many came, and how many were told as gaps.
+/// Reads to the last message. Returns the number of messages and of those in gaps.
 async fn read(mut subscription: Subscription, progress: Arc<AtomicU64>) -> (u64, u64) {
     let (mut next, mut missed) = (1, 0);
     while next <= MESSAGES {
@@ -54,7 +54,7 @@ async fn memory_stays_within_its_bound_and_the_others_lose_nothing() {
     let budget = format!("{BUDGET_MIB}MiB");
     let served = Served::start(state.path(), &[], &[("WEIR_CACHE__BYTES", &budget)]);
     let options = SubscribeOptions::default();
-    // One for each transport that reads, and one that does not.
+    // For each transport one subscriber that reads, and one that does not.
     let mut idle = Vec::new();
     let mut busy = Vec::new();
     for transport in TRANSPORTS {
@@ -71,7 +71,7 @@ async fn memory_stays_within_its_bound_and_the_others_lose_nothing() {
             for receipt in receipts.drain(..) {
                 assert_eq!(within(receipt).await.unwrap().count, 1);
             }
-            // No faster than this machine's readers: a tenth of the cache ahead of them.
+            // At most a tenth of the cache ahead of the readers.
             while busy
                 .iter()
                 .any(|(progress, task)| !task.is_finished() && progress.load(Relaxed) + 5000 < n)
@@ -88,8 +88,8 @@ async fn memory_stays_within_its_bound_and_the_others_lose_nothing() {
     println!("RSS {now} KiB, at most {peak} KiB; the bound is {bound} KiB");
     assert!(peak < bound, "RSS was {peak} KiB, the bound is {bound} KiB");
     for subscription in idle {
-        let (came, missed) = within(read(subscription, Arc::default())).await;
-        println!("the one that did not read: {came} came, {missed} told as a gap");
-        assert!(missed > MESSAGES / 2 && came > 10_000);
+        let (received, missed) = within(read(subscription, Arc::default())).await;
+        println!("the subscriber that did not read: {received} messages, {missed} in gaps");
+        assert!(missed > MESSAGES / 2 && received > 10_000);
     }
 }

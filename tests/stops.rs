@@ -1,4 +1,4 @@
-//! How long it takes to stop, whatever the paths are like, and what is left of it.
+//! The time that stopping takes over any path, and what remains afterwards.
 #![cfg(feature = "daemon")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -17,12 +17,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use weir::{Client, Daemon, SubscribeOptions, Transport, Trust};
 
-/// A path whose timers are long: half a round trip is 400 ms, and a connection that closes over it
-/// stays for three of its probe timeouts, 7 s.
+/// A path with long timers: half a round trip is 400 ms, and a connection that closes over it
+/// drains for three of its probe timeouts, 7 s.
 const LONG: Rules = Rules { delay: Duration::from_millis(400), ..CLEAN };
 
-/// What is promised is a second for goodbyes and a quarter for packets; the rest is for a machine
-/// that has other things to do.
+/// The daemon promises a second for goodbyes and a quarter for packets. The rest is for a busy
+/// machine.
 const SOON: Duration = Duration::from_secs(3);
 
 async fn through(network: &Lossy, daemon: &Daemon, transport: Transport) -> Client {
@@ -31,7 +31,7 @@ async fn through(network: &Lossy, daemon: &Daemon, transport: Transport) -> Clie
     within(builder.connect()).await.unwrap()
 }
 
-// 11.2 s after one subscriber had stood still for 4 s.
+// In an earlier version this took 11.2 s after one subscriber had paused for 4 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_does_not_wait_for_the_timers_of_the_worst_path_nor_keep_its_port() {
     for transport in [Transport::Quic, Transport::WebTransport] {
@@ -72,16 +72,16 @@ async fn get(stream: &mut TcpStream, target: &str) -> std::io::Result<()> {
 /// Reads up to the end of the connection.
 async fn is_closed(stream: &mut TcpStream) {
     let mut rest = Vec::new();
-    // An end or a reset: both are.
+    // The connection may end with FIN or with a reset.
     let _ = within(stream.read_to_end(&mut rest)).await;
 }
 
-// The clock is wound on, and is exact: answers are given 2 s, sessions beside them 1.25.
+// The clock is advanced by hand, and is exact. Answers have 2 s, sessions beside them 1.25 s.
 #[tokio::test]
-async fn a_daemon_gives_answers_that_nobody_reads_two_seconds_and_no_more() {
+async fn a_daemon_that_stops_waits_two_seconds_for_unread_answers() {
     let daemon = Daemon::builder().listen(LOOPBACK).http(LOOPBACK).spawn().await.unwrap();
     let http = daemon.http_addr().unwrap();
-    // More than the system's buffers take.
+    // More than the buffers of the kernel hold.
     daemon.publish("a", vec![7; 16 << 20]).unwrap();
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -102,9 +102,9 @@ async fn a_daemon_gives_answers_that_nobody_reads_two_seconds_and_no_more() {
     assert!(rest.len() < 16 << 20, "it was all there");
 }
 
-// Its listeners were gone; the connections that stood were served on.
+// In an earlier version the listeners were closed, but open connections were still served.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_daemon_that_is_dropped_serves_nobody_any_more() {
+async fn a_daemon_that_is_dropped_serves_no_connection() {
     let daemon = Daemon::builder().listen(LOOPBACK).http(LOOPBACK).spawn().await.unwrap();
     let (address, http) = (daemon.local_addr(), daemon.http_addr().unwrap());
     let mut clients = Vec::new();
@@ -121,7 +121,7 @@ async fn a_daemon_that_is_dropped_serves_nobody_any_more() {
         assert!(head.starts_with(b"HTTP/1.1 "));
     }
     drop(daemon);
-    // It is not told by being idle: it goes on asking.
+    // The connection must not end by its idle timeout: it goes on sending requests.
     within(async {
         while get(&mut kept, "/v1/topics/none").await.is_ok() {
             match kept.read(&mut [0; 4096]).await {

@@ -1,4 +1,5 @@
-//! What waits between a daemon and a peer that is not read, or not heard: counted byte by byte.
+//! Bytes in flight between a daemon and a peer that is not read or not acknowledged, counted
+//! exactly.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -19,7 +20,8 @@ use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader};
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// Times that a peer of ours has said that it may not go on: on the connection, or on a stream.
+/// Number of times that a peer of ours reported that it is blocked, on the connection or on a
+/// stream.
 fn blocked(connection: &quinn::Connection) -> u64 {
     let frames = connection.stats().frame_tx;
     frames.data_blocked + frames.stream_data_blocked
@@ -31,7 +33,8 @@ async fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Writes the same again and again until the daemon lets no more of it come: how much it let.
+/// Writes the same bytes repeatedly until the daemon grants no more window. Returns the number of
+/// bytes.
 async fn fill(connection: &quinn::Connection, tx: &mut quinn::SendStream, bytes: &[u8]) -> usize {
     let (before, mut taken) = (blocked(connection), 0);
     within(async {
@@ -46,9 +49,9 @@ async fn fill(connection: &quinn::Connection, tx: &mut quinn::SendStream, bytes:
     .await
 }
 
-// The clock is wound on: all there is to do is to wait.
+// The clock is advanced by hand: the test only waits.
 #[tokio::test]
-async fn of_who_says_no_hello_256_kib_are_taken_over_all_streams_and_10_s_are_waited() {
+async fn a_peer_without_a_hello_may_send_256_kib_and_has_10_s() {
     const HELLO: Duration = Duration::from_secs(10);
     let daemon = daemon().await;
     let raw = Raw::connect(&daemon).await;
@@ -73,19 +76,20 @@ async fn of_who_says_no_hello_256_kib_are_taken_over_all_streams_and_10_s_are_wa
     assert_eq!(raw.connection.stats().frame_rx.max_data, 0, "more was let");
 }
 
-// It does not read its answers: so nothing more of it is read.
+// The session does not read its answers, so the daemon stops reading it.
 #[tokio::test]
-async fn of_a_session_2_mib_wait_to_be_read_and_1_mib_of_them_on_a_stream() {
-    // What is read before there are too many answers, and is let again.
+async fn a_session_may_send_2_mib_unread_and_1_mib_of_them_on_a_stream() {
+    // Bytes that the daemon reads before there are too many answers, and for which it grants window
+    // again.
     const READ: usize = 256 * KIB;
     let daemon = daemon().await;
     let mut transport = quinn::TransportConfig::default();
     transport.stream_receive_window((16_u32 << 10).into());
     let mut raw = Raw::with(daemon.local_addr(), transport).await.greet().await;
     let stats = || raw.connection.stats();
-    // It hears that it is no newcomer any more.
+    // Waits until the daemon has raised the window after the hello.
     within(until(|| stats().frame_rx.max_data > 0)).await;
-    // All of it is refused, at length.
+    // Every publication is refused with a long reason.
     let declare = encoded(&[ClientFrame::Topic { alias: 1, name: "a" }]);
     let publish = ClientFrame::Publish { alias: 1, number: 0, stamp: 0, payload: b"x" };
     let refused = encoded(&vec![publish; 1000]);
@@ -105,17 +109,18 @@ async fn of_a_session_2_mib_wait_to_be_read_and_1_mib_of_them_on_a_stream() {
     assert!(all > 2 * MIB - KIB && all < 2 * MIB + READ, "{all} in all");
 }
 
-/// Payloads of a KiB, no two of which are alike.
+/// Returns a payload of 1 KiB that differs from all others.
 fn payload(n: u64) -> Vec<u8> {
     let mut payload = vec![0; KIB];
     payload[..8].copy_from_slice(&n.to_le_bytes());
     payload
 }
 
-// It lets 64 MiB come, and nothing of what it says is heard. What waits for it in the session comes
-// when it is heard again, although the cache has long lost it; what waits in the cache does not.
+// The peer grants 64 MiB of window, but its acknowledgements are lost. When they get through again,
+// the messages in flight arrive, although the cache has long lost them. Those that waited in the
+// cache do not.
 #[tokio::test]
-async fn what_is_sent_and_not_acknowledged_is_2_mib_and_the_rest_waits_in_the_cache() {
+async fn bytes_sent_and_not_acknowledged_are_2_mib_and_the_rest_waits_in_the_cache() {
     const MESSAGES: u64 = 12 * KIB as u64;
     let daemon = daemon_with(Limits::default().with_cache(4 * MIB)).await;
     let network = Lossy::start(daemon.local_addr(), CLEAN);
@@ -136,7 +141,7 @@ async fn what_is_sent_and_not_acknowledged_is_2_mib_and_the_rest_waits_in_the_ca
     network.set(DEAD);
     for n in 1..=MESSAGES {
         daemon.publish("a", payload(n)).unwrap();
-        // The session takes what it can.
+        // The session writes as much as it can.
         tokio::task::yield_now().await;
     }
     network.set(CLEAN);
@@ -148,10 +153,10 @@ async fn what_is_sent_and_not_acknowledged_is_2_mib_and_the_rest_waits_in_the_ca
         reader.push(chunk.bytes);
         while let Some(frame) = reader.next_frame().unwrap() {
             match DaemonFrame::decode(&frame).unwrap() {
-                DaemonFrame::Message { sequence, payload: came, .. } => {
-                    assert!(sequence == next && came == payload(next));
+                DaemonFrame::Message { sequence, payload: received, .. } => {
+                    assert!(sequence == next && received == payload(next));
                     next += 1;
-                    waited += if gaps == 0 { came.len() } else { 0 };
+                    waited += if gaps == 0 { received.len() } else { 0 };
                 }
                 DaemonFrame::Gap { first, last, .. } => {
                     assert_eq!(first, next);
@@ -162,8 +167,8 @@ async fn what_is_sent_and_not_acknowledged_is_2_mib_and_the_rest_waits_in_the_ca
             }
         }
     }
-    // Beside the window there is one read of 64 KiB in the hands of the session.
-    println!("{waited} bytes of payload waited, and then came {gaps} gap");
+    // Beside the window, the session itself holds one read of 64 KiB.
+    println!("{waited} bytes of payload waited, followed by {gaps} gap");
     assert_eq!(gaps, 1);
     assert!(waited > 2 * MIB - 64 * KIB && waited < 2 * MIB + 128 * KIB, "{waited}");
 }

@@ -1,12 +1,15 @@
-//! WebSocket: one channel for everything, spoken by hand, read too slowly, and fallen back to.
+//! WebSocket: the channel at the level of frames, slow subscriptions on it, and the fallback to it.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
+#[path = "common/raw.rs"]
+mod raw;
 
 use bytes::Bytes;
 use common::{client, daemon, daemon_with, message, tls, within};
 use futures_util::{SinkExt as _, StreamExt as _};
+use raw::{encoded, goodbye, hello};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -15,10 +18,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use weir::client::ConnectError;
 use weir::engine::Limits;
-use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader, ProducerId, Which};
+use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader, Which};
 use weir::{CertificateHash, Client, Daemon, SubscribeOptions, Transport, Trust};
 
-/// A peer that sends what it likes.
+/// A session over WebSocket, without the client library.
 struct Raw {
     socket: WebSocketStream<TlsStream<TcpStream>>,
     reader: FrameReader,
@@ -46,7 +49,7 @@ impl Raw {
         self.socket.send(Message::Binary(encoded(frames).into())).await.unwrap();
     }
 
-    /// The next frame, of a message that holds whole frames only.
+    /// Reads the next frame. Each message must consist of whole frames.
     async fn frame(&mut self) -> Bytes {
         within(self.next_frame()).await
     }
@@ -65,15 +68,11 @@ impl Raw {
         }
     }
 
-    /// Reads up to the goodbye: its code and reason, which are those of the close that follows.
+    /// Reads up to the goodbye, and returns its code and reason. The close has the same ones.
     async fn goodbye(&mut self) -> (Code, String) {
         let (code, reason) = loop {
-            let frame = self.frame().await;
-            if let DaemonFrame::Goodbye { code, reason, retry } =
-                DaemonFrame::decode(&frame).unwrap()
-            {
-                assert_eq!(retry, code.retry());
-                break (code, reason.to_owned());
+            if let Some(goodbye) = goodbye(&self.frame().await) {
+                break goodbye;
             }
         };
         match within(self.socket.next()).await {
@@ -87,10 +86,6 @@ impl Raw {
     }
 }
 
-fn hello(version: u32) -> ClientFrame<'static> {
-    ClientFrame::Hello { version, producer: ProducerId([7; 16]), token: None, agent: "test" }
-}
-
 fn subscribe(request: u32, filter: &str) -> ClientFrame<'_> {
     ClientFrame::Subscribe {
         request,
@@ -102,14 +97,8 @@ fn subscribe(request: u32, filter: &str) -> ClientFrame<'_> {
     }
 }
 
-fn encoded(frames: &[ClientFrame<'_>]) -> Vec<u8> {
-    let mut out = Vec::new();
-    frames.iter().for_each(|frame| frame.encode(&mut out));
-    out
-}
-
 #[tokio::test]
-async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
+async fn a_peer_that_breaks_the_protocol_gets_the_reason_and_no_other_is_affected() {
     let limits = Limits::default().with_payload(64 << 10);
     let daemon = daemon_with(limits).await;
     let bystander = client(&daemon, Transport::WebSocket).await;
@@ -141,8 +130,8 @@ async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
     ] {
         let mut raw = Raw::greeted(&daemon).await;
         raw.socket.send(message).await.unwrap();
-        let (told, reason) = raw.goodbye().await;
-        assert_eq!(told, code, "{reason}");
+        let (received, reason) = raw.goodbye().await;
+        assert_eq!(received, code, "{reason}");
         assert!(reason.contains(words), "{reason}");
     }
     let mut raw = Raw::connect(&daemon).await;
@@ -154,7 +143,7 @@ async fn a_peer_that_breaks_the_protocol_is_told_why_and_nobody_else_notices() {
 }
 
 #[tokio::test]
-async fn everything_may_go_out_in_one_message_and_counts_up_to_what_is_damaged() {
+async fn everything_may_be_sent_in_one_message_and_counts_up_to_the_damage() {
     let daemon = daemon().await;
     let mut raw = Raw::connect(&daemon).await;
     let mut bytes = encoded(&[
@@ -173,10 +162,10 @@ async fn everything_may_go_out_in_one_message_and_counts_up_to_what_is_damaged()
     assert_eq!(daemon.publish("demo/a", "x").unwrap().sequence, 2);
 }
 
-// The daemon says whom messages are for whenever that changes, and only then; whatever is for
-// nobody in particular may stand between.
+// The daemon sends `For` when the request that messages belong to changes, and only then. Frames that
+// belong to no request may be in between.
 #[tokio::test]
-async fn subscriptions_and_answers_share_the_channel_and_are_told_apart() {
+async fn subscriptions_and_answers_share_the_channel_and_are_distinguished() {
     const EACH: u64 = 300;
     let daemon = daemon().await;
     let mut raw = Raw::greeted(&daemon).await;
@@ -219,7 +208,7 @@ async fn subscriptions_and_answers_share_the_channel_and_are_told_apart() {
         };
         match DaemonFrame::decode(&frame).unwrap() {
             DaemonFrame::For { request } => {
-                assert_ne!(request, current, "it was said before");
+                assert_ne!(request, current, "it was the current one already");
                 current = request;
             }
             DaemonFrame::Topic { id, name, .. } => {
@@ -228,7 +217,7 @@ async fn subscriptions_and_answers_share_the_channel_and_are_told_apart() {
             DaemonFrame::Message { topic, payload, .. } => {
                 take(&topics[&(current, topic)], payload, current);
             }
-            // At most one is open for each request.
+            // At most one message is open for each request.
             DaemonFrame::Begin { topic, .. } => {
                 assert_eq!(parts.insert(current, (topic, Vec::new())), None);
             }
@@ -247,10 +236,10 @@ async fn subscriptions_and_answers_share_the_channel_and_are_told_apart() {
     }
 }
 
-// There is no flow control for each subscription on one channel: a subscription that is not read
-// gives up its place and asks again, and nobody notices but the daemon.
+// One channel has no flow control for each subscription. A subscription that is not read is cancelled
+// by the client and resumed later. The application does not notice.
 #[tokio::test]
-async fn a_slow_subscription_holds_nobody_up_and_misses_nothing() {
+async fn a_slow_subscription_delays_no_other_and_misses_nothing() {
     const MESSAGES: u64 = 600;
     let daemon = daemon().await;
     let client = client(&daemon, Transport::WebSocket).await;
@@ -263,13 +252,13 @@ async fn a_slow_subscription_holds_nobody_up_and_misses_nothing() {
         daemon.publish(topic, format!("{n:>20000}")).unwrap();
     }
     daemon.publish("other", "small").unwrap();
-    // 12 MB wait for the slow one, a twelfth of which it may hold; all others go on.
+    // 12 MB wait for the slow subscription, which may hold a twelfth of it. All others go on.
     for n in 1..=MESSAGES {
         assert!(message(&mut fast).await.payload == format!("{n:>20000}"));
     }
     assert_eq!(message(&mut other).await.payload, "small");
     within(client.ping()).await.unwrap();
-    // It reads a little, is overrun again, and reads on.
+    // It reads a little, overflows again, and reads on.
     let mut n = 0;
     for read in [50, 100, 250, 200] {
         for _ in 0..read {
@@ -281,9 +270,9 @@ async fn a_slow_subscription_holds_nobody_up_and_misses_nothing() {
     assert_eq!(message(&mut slow).await.payload, "and then");
 }
 
-/// A port whose UDP side drops everything, or refuses it, and whose TCP side is the daemon's.
+/// Returns a port whose UDP side drops or refuses everything, and whose TCP side is the daemon's.
 async fn without_quic(daemon: &Daemon, udp: Udp) -> (String, Option<UdpSocket>) {
-    // A port that is free on both sides.
+    // A port that is free for both UDP and TCP.
     let (tcp, silent) = loop {
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
         if let Ok(udp) = UdpSocket::bind(tcp.local_addr().unwrap()).await {
@@ -313,7 +302,7 @@ fn auto(daemon: &Daemon, server: impl Into<String>) -> weir::client::Builder {
 }
 
 #[tokio::test]
-async fn auto_takes_quic_where_it_is_and_websocket_where_it_is_not() {
+async fn auto_uses_quic_if_it_works_and_websocket_otherwise() {
     let daemon = daemon().await;
     let client = within(auto(&daemon, daemon.local_addr().to_string()).connect()).await.unwrap();
     assert_eq!(client.transport(), Transport::Quic);
@@ -329,7 +318,7 @@ async fn auto_takes_quic_where_it_is_and_websocket_where_it_is_not() {
 }
 
 #[tokio::test]
-async fn auto_asks_no_second_time_whom_it_does_not_trust_and_says_what_both_ways_came_to() {
+async fn auto_does_not_retry_an_untrusted_daemon_and_reports_both_errors() {
     let daemon = daemon().await;
     let wrong = Trust::Pinned(CertificateHash([1; 32]).into());
     let here = daemon.local_addr().to_string();
@@ -349,7 +338,7 @@ async fn auto_asks_no_second_time_whom_it_does_not_trust_and_says_what_both_ways
 }
 
 #[tokio::test]
-async fn what_is_no_daemon_is_named() {
+async fn a_server_that_is_not_a_daemon_is_reported() {
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let here = tcp.local_addr().unwrap().to_string();
     tokio::spawn(async move { while tcp.accept().await.is_ok() {} });

@@ -1,5 +1,5 @@
-//! Whatever bytes arrive, the codec of `weir/1` gives frames or errors: it never panics, what it
-//! accepts it can write, and how the bytes were cut into pieces changes nothing.
+//! For any bytes, the codec of `weir/1` returns frames or errors and never panics. It can encode
+//! whatever it decodes. The result does not depend on how the bytes are split.
 #![allow(clippy::unwrap_used)]
 
 #[path = "vectors/arbitrary.rs"]
@@ -15,7 +15,7 @@ use weir::wire::{ClientFrame, DaemonFrame, FrameError, FrameReader};
 
 const LIMIT: usize = 4096;
 
-// Every golden frame, both ways, with its length in front.
+// Every golden frame of both directions, with its length in front.
 static GOLDEN: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let client = frames::client().into_iter().map(|(_, frame)| client_bytes(&frame));
     let daemon = frames::daemon().into_iter().map(|(_, frame)| frame.to_bytes().to_vec());
@@ -28,7 +28,7 @@ fn client_bytes(frame: &ClientFrame<'_>) -> Vec<u8> {
     out
 }
 
-// Cuts a stream, handed over in pieces, until its end or its first error.
+// Splits a stream into frames, until its end or its first error. It arrives in pieces.
 fn cut<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Bytes>, Result<bool, FrameError>) {
     let mut reader = FrameReader::new(LIMIT);
     let mut got = Vec::new();
@@ -45,14 +45,15 @@ fn cut<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Bytes>, Result<bool, 
     (got, Ok(reader.is_partial()))
 }
 
-// The one frame in `stream`, without its length.
+// Returns the one frame in `stream`, without its length.
 fn body(stream: &[u8]) -> Bytes {
     let (mut frames, end) = cut(std::iter::once(stream));
     assert_eq!((frames.len(), end), (1, Ok(false)));
     frames.remove(0)
 }
 
-// Decodes both ways. What decodes is written again, in its shortest form, as the same frame.
+// Decodes as both directions. A frame that decodes must encode, in its shortest form, to bytes that
+// decode to the same frame.
 fn survives(bytes: &[u8]) -> Result<(), TestCaseError> {
     if let Ok(frame) = ClientFrame::decode(bytes) {
         let again = client_bytes(&frame);
@@ -75,7 +76,7 @@ enum Damage {
     Truncate(Index),
     Remove(Index, usize),
     Insert(Index, Vec<u8>),
-    // The rest is that of another frame.
+    // The rest is replaced by that of another frame.
     Splice(Index, Index, Index),
 }
 
@@ -112,7 +113,7 @@ impl Damage {
 }
 
 fn damage() -> impl Strategy<Value = Damage> {
-    // Bytes that mean something to a varint, a bool or an option more often than others.
+    // Bytes that often have a meaning in a varint, a bool or an option.
     let byte =
         prop_oneof![any::<u8>(), prop::sample::select(vec![0, 1, 2, 0x0f, 0x10, 0x7f, 0x80, 0xff])];
     let index = any::<Index>;
@@ -146,7 +147,7 @@ proptest! {
     #[test]
     fn random_bytes(bytes in vec(any::<u8>(), 0..200), kind in 0_u8..24) {
         survives(&bytes)?;
-        // The same behind an index that there is, most of the time.
+        // The same after an index that is valid, most of the time.
         survives(&[&[kind], &bytes[..]].concat())?;
     }
 
@@ -186,7 +187,8 @@ proptest! {
     }
 }
 
-// Not by chance: each golden frame cut short anywhere, lengthened, and with each bit flipped.
+// Systematic damage: each golden frame is cut short at every place, lengthened, and has each bit
+// flipped.
 #[test]
 fn golden_frames_with_every_small_damage() {
     for stream in GOLDEN.iter() {
@@ -194,7 +196,7 @@ fn golden_frames_with_every_small_damage() {
         for end in 0..stream.len() {
             assert_eq!(cut(std::iter::once(&stream[..end])), (vec![], Ok(end > 0)));
         }
-        // No frame is the beginning of another.
+        // No frame is a prefix of another.
         let client = ClientFrame::decode(&body).is_ok();
         let daemon = DaemonFrame::decode(&body).is_ok();
         assert!(client || daemon);

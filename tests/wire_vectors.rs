@@ -1,7 +1,7 @@
-//! The bytes of `weir/1` are what `tests/vectors/` says, and `docs/protocol.md` says the same.
+//! The bytes of `weir/1` match `tests/vectors/` and `docs/protocol.md`.
 //!
-//! `WEIR_BLESS=1 cargo test --no-default-features --test wire_vectors` writes `frames.json` anew
-//! from `frames.rs`. Only additions are harmless: a changed line is a changed protocol.
+//! `WEIR_BLESS=1 cargo test --no-default-features --test wire_vectors` writes `frames.json` from
+//! `frames.rs`. Only additions are harmless: a changed line is a changed protocol.
 #![allow(clippy::unwrap_used)]
 
 #[path = "vectors/doc.rs"]
@@ -37,7 +37,7 @@ fn vectors(name: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-// `frames.json`, once it is written anew if that is asked for.
+// Returns `frames.json`, and writes it first if `WEIR_BLESS` is set.
 fn frames_json() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {
@@ -58,7 +58,7 @@ fn string<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("no text {key} in {value}"))
 }
 
-// Cuts a stream that holds exactly one frame.
+// Returns the one frame of a stream, without its length.
 fn body(stream: &[u8]) -> Bytes {
     let mut reader = FrameReader::new(1 << 20);
     reader.push(Bytes::copy_from_slice(stream));
@@ -67,7 +67,7 @@ fn body(stream: &[u8]) -> Bytes {
     frame
 }
 
-// What `frames.json` must be: one line a vector.
+// Returns what `frames.json` must contain: one line for each vector.
 fn golden() -> String {
     let mut lines = Vec::new();
     let mut line = |name: &str, to: &str, (frame, fields): (&str, String), bytes: &[u8]| {
@@ -100,8 +100,8 @@ fn frames_are_the_golden_bytes() {
     assert_eq!(have.len(), want.len(), "frames.json is longer or shorter than frames.rs");
 }
 
-// From the file's side: its bytes decode to the frame that encodes to them, whatever the text of
-// the file. Publications and messages also come out of the path that shares their payloads.
+// Starts from the file: its bytes decode to the frame that encodes to them, independent of the text
+// of the file. Publications and messages are also decoded with shared payloads.
 #[test]
 fn golden_bytes_are_the_frames() {
     let mut names = BTreeSet::new();
@@ -140,7 +140,7 @@ fn golden_bytes_are_the_frames() {
     }
 }
 
-// serde tells an enum's variants to whatever deserializer it meets: this one only listens.
+// serde names the variants of an enum to its deserializer. This one only records them.
 struct Listen<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> de::Deserializer<'de> for Listen<'_> {
@@ -157,7 +157,7 @@ impl<'de> de::Deserializer<'de> for Listen<'_> {
         _: V,
     ) -> Result<V::Value, Self::Error> {
         *self.0 = variants;
-        Err(de::Error::custom("heard enough"))
+        Err(de::Error::custom("the names are known"))
     }
 
     serde::forward_to_deserialize_any! {
@@ -167,10 +167,10 @@ impl<'de> de::Deserializer<'de> for Listen<'_> {
 }
 
 fn variants<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
-    let mut heard: &[&str] = &[];
-    assert!(T::deserialize(Listen(&mut heard)).is_err());
-    assert!(!heard.is_empty());
-    heard
+    let mut names: &[&str] = &[];
+    assert!(T::deserialize(Listen(&mut names)).is_err());
+    assert!(!names.is_empty());
+    names
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn the_document_has_every_variant_and_describes_every_byte() {
         assert_eq!(schema.variants(name), known, "docs/protocol.md: {name}");
     }
 
-    // The tables alone turn the JSON fields of every vector into its bytes.
+    // The tables alone encode the JSON fields of every vector to its bytes.
     let mut met = Met::new();
     for vector in vectors("frames.json").as_array().unwrap() {
         let kind = if vector["to"] == "daemon" { "ClientFrame" } else { "DaemonFrame" };
@@ -196,7 +196,7 @@ fn the_document_has_every_variant_and_describes_every_byte() {
         assert_eq!(hex(&bytes), string(vector, "hex"), "{}", vector["name"]);
     }
 
-    // And every variant of every enum has a vector.
+    // Every variant of every enum has a vector.
     for (name, shape) in &schema.0 {
         let Shape::Enum(variants) = shape else {
             continue;
@@ -240,7 +240,7 @@ fn names() {
     for good in list(&names["topics"], "good") {
         let good = good.as_str().unwrap();
         assert_eq!(check_topic(good), Ok(()), "{good:?}");
-        // Every topic is also the filter of itself.
+        // Every topic is also a filter that matches it.
         assert!(Filter::new(good).unwrap().matches(good), "{good:?}");
     }
     for bad in list(&names["topics"], "bad") {

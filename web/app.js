@@ -1,4 +1,4 @@
-// The page: one client of the daemon that served it, and the panels that show what it relays.
+// The page: a client of the daemon that served it, and panels that show the messages it relays.
 
 import { Chat } from "./page/chat.js";
 import { Latency } from "./page/latency.js";
@@ -41,7 +41,7 @@ async function start() {
   await session(weir);
 }
 
-/** One session after the other, each begun by hand; within one, weir.js reconnects by itself. */
+/** Runs one session. weir.js reconnects within it; only the reader begins another one. */
 async function session(weir) {
   const client = await open(weir);
   if (!client) return;
@@ -108,7 +108,10 @@ async function changed(weir, client, detail) {
   }
 }
 
-/** What was missed, from the daemon itself: the newest message it has, against the last seen here. */
+/**
+ * Says in words how much was missed. The daemon knows: its newest message is compared with the last
+ * one that this page has seen.
+ */
 async function verdict(client, seen, missedBefore) {
   if (seen.sequence === null) return ".";
   let newest;
@@ -131,7 +134,7 @@ async function verdict(client, seen, missedBefore) {
 
 function lost(detail) {
   const seconds = document.createElement("span");
-  seconds.setAttribute("aria-hidden", "true"); // read out once, not every second
+  seconds.setAttribute("aria-hidden", "true"); // screen readers read the rest once; this changes every second
   const why = detail.code === null || detail.code === undefined ? "" : ` It said: ${sentence(detail.reason)}`;
   say("bad", "The daemon is gone; trying again…", seconds,
     `${why} What you say meanwhile waits here, and is sent once.`);
@@ -140,7 +143,7 @@ function lost(detail) {
   ticking = setInterval(tick, 1000);
 }
 
-// The banner: text and elements, never markup.
+// Shows text and elements in the banner. Text is never parsed as markup.
 function say(tone, ...parts) {
   clearInterval(ticking);
   clearTimeout(later.timer);
@@ -192,7 +195,7 @@ function carried(client) {
   }
 }
 
-/** The daemon says which UDP port it has, and whether its certificate is to be pinned. */
+/** Asks the daemon for its UDP port, and for the hash of a certificate that clients must pin. */
 async function addresses() {
   try {
     const answer = await fetch("./certificate.sha256");
@@ -205,6 +208,6 @@ async function addresses() {
       pinned: said.pinning && far && /^[0-9a-f]{64}$/i.test(said.current) ? said.current : null,
     });
   } catch {
-    // The code stays as it is, with the default port.
+    // The code keeps the default port.
   }
 }

@@ -1,83 +1,87 @@
-/** How a session is carried. */
+/** The protocol that carries a session. */
 export type Transport = "webtransport" | "websocket";
 
 /**
- * `open`: a session stands. `reconnecting`: it broke, and the client tries again by itself; nothing
- * is lost. `closed`: over, by `close()` or for a reason that trying again cannot help.
+ * State of a client. `open`: it has a session. `reconnecting`: its session broke, and it connects
+ * again by itself; nothing is lost. `closed`: it has ended, by `close()` or by an error that another
+ * attempt cannot help.
  */
 export type State = "open" | "reconnecting" | "closed";
 
-/** Why the daemon, or this client, ended or refused something. */
+/** An error of the daemon, or of this client. */
 export class WeirError extends Error {
-  /** Number of the code: see docs/protocol.md; null if there is none, as when the network broke. */
+  /** Without a message, the text is the name in words. Default of `name` and `retry`: by the code. */
+  constructor(code: number | null, message: string, name?: string, retry?: boolean);
+  /** Number of the code, see docs/protocol.md; null for an error without one, such as a broken network. */
   readonly code: number | null;
-  /** Its name, such as `payload_too_large`; or `unreachable`, `timed_out`, `broken`, `closed`. */
+  /** Name of the code, such as `payload_too_large`; or `unreachable`, `timed_out`, `broken`, `closed`. */
   readonly name: string;
-  /** Whether trying again, without changing anything, can help. */
+  /** Whether the same call may succeed later, without a change. */
   readonly retry: boolean;
 }
 
 export interface ConnectOptions {
-  /** What to show a daemon that asks who is there. */
+  /** Token for a daemon that requires one. */
   token?: string;
-  /** Default `auto`: WebTransport, and WebSocket where that does not work. */
+  /** Default `auto`: WebTransport, and WebSocket if WebTransport does not work. */
   transport?: "auto" | Transport;
   /**
-   * SHA-256 of the daemon's certificate, hex, for WebTransport. Default: the daemon is asked
-   * (`/certificate.sha256`), and says whether pinning is needed at all.
+   * SHA-256 of the daemon's certificates, in hexadecimal, for WebTransport. Default: the client asks
+   * the daemon (`/certificate.sha256`), which also says whether pinning is needed.
    */
   certificateHashes?: string[];
-  /** Port of WebTransport. Default: what the daemon says, else the port of the URL. */
+  /** UDP port of WebTransport. Default: the port that the daemon names, else the port of the URL. */
   webTransportPort?: number;
-  /** Milliseconds after which WebSocket is tried too. Default 1500. */
+  /** Time after which WebSocket is tried too, in milliseconds. Default 1500. */
   fallbackAfter?: number;
-  /** Milliseconds after which connecting is given up. Default 10,000. */
+  /** Time after which `connect` fails, in milliseconds. Default 10,000. */
   timeout?: number;
   /** Whether to connect again when the session breaks. Default true. */
   reconnect?: boolean;
-  /** Gives up connecting, with the signal's reason. It does not concern a client that stands. */
+  /** Aborts `connect`, which rejects with the signal's reason. A connected client ignores it. */
   signal?: AbortSignal;
 }
 
 export interface SubscribeOptions {
-  /** Where to begin: `new` (default), `latest`, `all`, `last:N`, or a sequence. */
+  /** Start: `new` (default), `latest`, `all`, `last:N`, or a sequence. */
   from?: "new" | "latest" | "all" | `last:${number}` | number;
-  /** What to do when this subscriber falls out of the cache. Default `oldest`. */
+  /** Action if messages are evicted before this subscriber reads them. Default `oldest`. */
   lag?: "oldest" | "newest" | "disconnect";
   /**
-   * `ordered` (default): on one stream, in order. `unordered`: each by itself, as they arrive; a
-   * large payload delays no small one. `realtime`: in datagrams, sent twice and repaired, as they
-   * arrive; for small payloads whose delay matters. Each message comes once in all of them. Over
-   * WebSocket they are one.
+   * Delivery mode. Each message arrives once in every mode. Over WebSocket all modes are `ordered`.
+   * - `ordered` (default): in order, on one stream.
+   * - `unordered`: as messages arrive. A large payload does not delay a small one.
+   * - `realtime`: in datagrams, repeated and repaired, as they arrive. For small payloads whose delay
+   *   matters.
    */
   delivery?: "ordered" | "unordered" | "realtime";
   /**
-   * For `realtime`: milliseconds after which a message is given up, and told as a gap of cause
-   * `late`. Default 0: never.
+   * For `realtime`: milliseconds after which a missing message becomes a gap of cause `late`.
+   * Default 0: never.
    */
   deadline?: number;
   /** Ends the subscription. */
   signal?: AbortSignal;
 }
 
-/** One publication, as a subscriber gets it. */
+/** One publication, as a subscriber receives it. */
 export interface Message {
   readonly kind: "message";
   readonly topic: string;
   readonly epoch: bigint;
   readonly sequence: number;
-  /** Times this payload was published to this topic, this time included. */
+  /** Number of times that this payload was published to this topic, with this publication. */
   readonly count: number;
-  /** The publisher's clock, milliseconds since 1970 (with fraction); null if it did not say. */
+  /** The publisher's clock, in milliseconds since 1970, with fraction; null if it sent none. */
   readonly stamp: number | null;
   readonly payload: Uint8Array;
-  /** The payload as UTF-8. */
+  /** Returns the payload as UTF-8 text. */
   text(): string;
-  /** The payload as JSON; throws if it is none. */
+  /** Returns the payload as JSON; throws if it is not JSON. */
   json(): any;
 }
 
-/** Sequences that this subscription will never get. */
+/** Sequences that this subscription will never receive. */
 export interface Gap {
   readonly kind: "gap";
   readonly topic: string;
@@ -89,8 +93,8 @@ export interface Gap {
 
 export interface PublishOptions {
   /**
-   * In a datagram, where that is possible; sent twice, and once more on a stream when it is not
-   * acknowledged. It is published once all the same, but may be overtaken, and may have no receipt.
+   * Publishes in a datagram if possible. The client repeats it, and sends it on a stream if no
+   * acknowledgement arrives. It is published once, but may be overtaken, and may have no receipt.
    */
   realtime?: boolean;
 }
@@ -98,154 +102,169 @@ export interface PublishOptions {
 export interface Receipt {
   readonly sequence: number;
   readonly count: number;
-  /** Since when the payload is counted, milliseconds since 1970; null: since the topic began. */
+  /** Start of the count, in milliseconds since 1970; null: the beginning of the topic. */
   readonly since: number | null;
-  /** BLAKE3 of the payload, hex. */
+  /** BLAKE3 of the payload, in hexadecimal. */
   readonly digest: string;
-  /** Whether it had been accepted before, and was not counted again. */
+  /** Whether the daemon had accepted the publication before, and did not count it again. */
   readonly duplicate: boolean;
 }
 
+/** A payload that was published often. */
 export interface Ranking {
   readonly digest: string;
   readonly count: number;
   readonly since: number | null;
+  /** Sequence of the newest message with the payload. */
   readonly sequence: number;
+  /** Bytes of the payload. */
   readonly size: number;
-  /** Null if it has left the cache, or is above 1 KiB. */
+  /** Null if it was evicted, or has more than 1 KiB. */
   readonly payload: Uint8Array | null;
-  /** The payload as UTF-8; null as above. */
+  /** Returns the payload as UTF-8 text; null if `payload` is null. */
   text(): string | null;
 }
 
 /**
- * What a subscription has counted so far. Of `ordered` delivery all are 0, but for `repeated` after a
- * filter that matches tens of thousands of topics was resumed.
+ * Counters of a subscription. With `ordered` delivery all are 0, except that `repeated` may count
+ * after a subscription to tens of thousands of topics resumed.
  */
 export interface Stats {
-  /** Messages that came in datagrams, copies included. */
+  /** Messages that arrived in datagrams, with copies. */
   readonly datagrams: number;
-  /** Messages that had come before, by whatever way, and were dropped. */
+  /** Messages that had arrived before, and were dropped. */
   readonly repeated: number;
-  /** Times that the daemon was asked for what is missing. */
+  /** Repair requests for missing messages. */
   readonly asked: number;
-  /** Messages that came after they had been asked for. */
+  /** Messages that arrived after a repair request. */
   readonly repaired: number;
-  /** Messages given up, here or by the daemon, because they passed the deadline. */
+  /** Messages that passed the deadline, as this client or the daemon found. */
   readonly late: number;
 }
 
 /**
- * Messages and gaps, each once, also across reconnects; in order, if `delivery` is `ordered`.
- * Whoever reads slowly holds the daemon up, and no more than about 1 MiB here, beside a message that
- * is arriving. Leaving the loop ends the subscription. An error ends it, and is thrown.
+ * Messages and gaps, each once, also across reconnects; in order if `delivery` is `ordered`. A slow
+ * reader delays the daemon, and holds at most about 1 MiB here, beside a message that is arriving.
+ * Leaving the loop ends the subscription. An error ends it, and is thrown.
  */
 export interface Subscription extends AsyncIterable<Message | Gap> {
-  /** Counts on. */
+  /** Current counters. */
   readonly stats: Stats;
-  /** Resolves when the daemon has confirmed it, whether it is read or not; rejects if it refuses. */
+  /** Resolves when the daemon has confirmed the subscription; rejects if the daemon refuses it. */
   readonly ready: Promise<void>;
+  /** Returns the next event. Several calls are answered in their order. */
   next(): Promise<IteratorResult<Message | Gap, undefined>>;
-  /** Ends it. */
+  /** Ends the subscription. */
   close(): void;
   [Symbol.asyncIterator](): AsyncIterator<Message | Gap, undefined>;
 }
 
 export interface StateDetail {
   readonly state: State;
-  /** Of the session that stands, or stood last. */
+  /** Transport of the current session, or of the last one. */
   readonly transport: Transport;
-  /** In words: why this transport, or why the session broke. */
+  /** Reason in words: for the choice of the transport, or for the end of the session. */
   readonly reason: string;
-  /** Code of the goodbye, if there was one. */
+  /** Code of the daemon's goodbye, if it sent one. */
   readonly code: number | null;
 }
 
 /**
- * A daemon's client. Dispatches `state` events (`CustomEvent<StateDetail>`). Arguments are checked
- * when they are given, whatever the state: a TypeError or a RangeError, also for an option that does
- * not exist, refuses that one call.
+ * Client of a daemon. Dispatches `state` events (`CustomEvent<StateDetail>`). Each call checks its
+ * arguments at once, in every state. A TypeError or a RangeError, also for an unknown option, refuses
+ * that call alone.
  */
 export class Client extends EventTarget {
-  /** By `connect()`. */
+  /** `connect()` creates clients. */
   private constructor();
   readonly state: State;
-  /** What carries the session. */
+  /** Transport of the session. */
   readonly transport: Transport;
-  /** Why it is that, in words. */
+  /** Reason for this transport, in words. */
   readonly reason: string;
-  /** The daemon's name for the session that stands, or stood last, as its logs have it. */
+  /** Number of the current session, or of the last one, as in the daemon's logs. */
   readonly session: bigint;
-  /** Largest payload that the daemon takes, bytes. */
+  /** Maximum payload that the daemon accepts, in bytes. */
   readonly maxPayload: number;
 
   /**
-   * Publishes, once, also across reconnects; resolves when the daemon has accepted it. Text is sent
-   * as UTF-8. Publications to a topic keep their order, except that small ones may overtake those
-   * above 64 KiB. Beyond 1,024 without a receipt the rest wait here: await some of them. At most
-   * 4,096 topics for one client.
+   * Publishes once, also across reconnects; resolves when the daemon has accepted it. Text is sent as
+   * UTF-8. Publications to a topic keep their order, except that small ones may overtake those above
+   * 64 KiB. At most 1,024 are sent without a receipt; further ones wait here. At most 4,096 topics.
    */
   publish(
     topic: string,
     payload: string | ArrayBuffer | ArrayBufferView,
     options?: { realtime?: false },
   ): Promise<Receipt>;
-  /** With `realtime` the daemon may say no more than that it has it: null. */
+  /** With `realtime` the daemon may acknowledge without a receipt: null. */
   publish(
     topic: string,
     payload: string | ArrayBuffer | ArrayBufferView,
     options?: PublishOptions,
   ): Promise<Receipt | null>;
-  /** Throws a `closed` WeirError on a client that is closing or closed. */
+  /** Subscribes. Throws a WeirError `closed` if the client is closing or closed. */
   subscribe(filter: string, options?: SubscribeOptions): Subscription;
-  /** One message from the cache: the newest, or by sequence or digest (hex). */
+  /** Returns one message from the cache: the newest, or by sequence, or by digest in hexadecimal. */
   get(topic: string, which?: { sequence?: number; digest?: string }): Promise<Message>;
-  /** The payloads published most. Default 10, at most 100. */
+  /** Returns the payloads that were published most. Default 10, maximum 100. */
   top(topic: string, k?: number): Promise<Ranking[]>;
-  /** Round-trip time to the daemon, milliseconds. */
+  /** Returns the round-trip time to the daemon, in milliseconds. */
   ping(): Promise<number>;
   /**
-   * Ends the subscriptions, waits for the receipts of everything published, though no longer than
-   * `timeout`, then leaves. What has no receipt by then is rejected.
+   * Ends all subscriptions, waits for outstanding receipts, at most for `timeout`, and leaves.
+   * Publications without a receipt by then are rejected.
    */
   close(): Promise<void>;
+  addEventListener(
+    type: "state",
+    listener: (event: CustomEvent<StateDetail>) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
 }
 
 /**
- * Connects to a daemon: `https://host:4433`, or `http://localhost:8080` on the same machine.
- * Default: where this module came from. Rejects with a WeirError that says what to do: `unreachable`
- * with `retry` false where the page's Content-Security-Policy blocks it or `certificateHashes` are not
- * the daemon's, with `retry` true where nothing answers; `forbidden` where the daemon does not serve
- * this page's origin.
+ * Connects to a daemon: `https://host:4433`, or `http://localhost:8080` on the same machine. Default:
+ * the origin of this module. Rejects with a WeirError that says what to do:
+ * - `unreachable`, `retry` false: the page's Content-Security-Policy blocks the daemon, or
+ *   `certificateHashes` are not the daemon's.
+ * - `unreachable`, `retry` true: nothing answers.
+ * - `timed_out`: no answer within `timeout`.
+ * - `forbidden`: the daemon does not serve the page's origin.
  */
 export function connect(url?: string | URL, options?: ConnectOptions): Promise<Client>;
 
-/** What a subscription has had of one topic, for tests. */
+/** Sequences of one topic that a subscription has received, for tests. Times are milliseconds. */
 export class Receiver {
   constructor(next: number, now: number);
-  /** One above the highest sequence known of. */
-  top: number;
-  /** What is missing below that, in order. */
-  holes: { first: number; last: number; seen: number; due: number; tries: number }[];
-  /** The lowest sequence that it needs. */
+  /** One above the highest sequence that is known to exist. */
+  end: number;
+  /** Missing sequences below `end`, in order. */
+  holes: { first: number; last: number; since: number; due: number; tries: number }[];
+  /** The lowest sequence that is missing. */
   readonly next: number;
-  /** All below `end` exists; the message before the hole came at `at`. */
-  told(end: number, now: number, rtt: number, at?: number): void;
-  /** These are here, or never will be. Gives the parts that are new. */
-  take(
+  /** The topic has all sequences up to this one; the message before the hole arrived at `arrived`. */
+  head(sequence: number, now: number, rtt: number, arrived?: number): void;
+  /** These sequences arrived, or never will. Returns the parts that are new. */
+  receive(
     first: number,
     last: number,
     now: number,
     rtt: number,
-  ): { first: number; last: number; tries: number }[];
-  /** What to ask for, in a datagram and on the control stream; what to give up; when to call again. */
-  due(
+  ): { first: number; last: number; tries?: number }[];
+  /** Returns the repairs to request now, the ranges past the deadline, and when to call again. */
+  poll(
     now: number,
     rtt: number,
     deadline: number,
   ): {
-    quick: [number, number][];
-    sure: [number, number][];
+    /** `reliable`: on the control stream; else in a datagram. */
+    repairs: { holes: [number, number][]; reliable: boolean }[];
     late: { first: number; last: number }[];
     wake: number;
   };
@@ -253,16 +272,18 @@ export class Receiver {
 
 /** Frames as in tests/vectors/frames.json, for tests. A u64 is a bigint only above 2^53 - 1. */
 export const codec: {
-  /** A whole frame, with its length; `to` is who receives it. */
-  encode(frame: { frame: string }, to?: "daemon" | "client"): Uint8Array;
-  /** A frame without its length. What is bytes in it are views. */
+  /** Returns a whole frame, with its length; `to` is its receiver. */
+  encode(frame: { frame: string } & Record<string, any>, to?: "daemon" | "client"): Uint8Array;
+  /** Returns the frame of a body without its length. Bytes in it are views. */
   decode(body: Uint8Array, to?: "daemon" | "client"): { frame: string } & Record<string, any>;
   FrameReader: new (limit?: number) => {
+    /** Maximum size of a body, in bytes. */
     limit: number;
     /** Whether a frame has begun and is not complete. */
     readonly partial: boolean;
-    /** Only once `next()` has given null. */
+    /** Adds a chunk. `next()` must have returned null before. */
     push(chunk: Uint8Array): void;
+    /** Returns the body of the next complete frame, or null. */
     next(): Uint8Array | null;
   };
 };

@@ -1,11 +1,11 @@
-//! How long the engine is held: the worst of each call, in engines as large as the default limits
-//! allow and under everything that peers can do to them. `cargo bench --bench lock` prints the
-//! table of `docs/benchmarks.md`.
+//! The time for which the engine is locked: the worst of each call, in engines as large as the
+//! default limits allow, under everything that peers can do to them. `cargo bench --bench lock`
+//! prints the table of `docs/benchmarks.md`.
 //!
-//! Each call is made as the shell makes it: the call and its outputs under one lock, and what it
-//! leaves to be done in portions of [`Engine::tend`], each under a lock of its own. The scenes are
-//! the same in every run, call by call: so of each call the shortest of all runs counts, and what
-//! else the machine did meanwhile does not.
+//! Each call is made as the shell makes it: the call and its outputs under one lock. The work that
+//! it leaves follows in portions of [`Engine::tend`], each under its own lock. The scenes are the
+//! same in every run, call by call. The shortest time of each call over all runs counts, so that
+//! other work of the machine does not.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod scenes;
@@ -16,20 +16,20 @@ use std::time::{Duration, Instant};
 use weir::engine::{Engine, Item, Limits, Publication, ReadOptions, SubscriptionId};
 use weir::wire::{Digest, Refusal};
 
-// As the daemon has it.
+// The allocator of the daemon.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// No call is to hold the engine longer.
+/// Maximum time of a call.
 const GOAL: Duration = Duration::from_millis(1);
 
-/// Runs of each scene; `WEIR_RUNS` sets another number.
+/// Number of runs of each scene. `WEIR_RUNS` sets another.
 const RUNS: usize = 5;
 
-/// The times of one run, by call, in order.
+/// The times of one run by call, in order.
 type Times = BTreeMap<String, Vec<Duration>>;
 
-/// The engine behind what stands for its lock.
+/// The engine, and the times of its calls under the lock.
 struct Shell {
     engine: Engine,
     scene: &'static str,
@@ -54,7 +54,7 @@ impl Shell {
         self.times.entry(call).or_default().push(took);
     }
 
-    /// A call, and then the portions of work that it leaves.
+    /// Measures a call, and then the portions of work that it leaves.
     fn with<T>(&mut self, call: &str, run: impl FnOnce(&mut Engine) -> T) -> T {
         let start = Instant::now();
         self.engine.begin_work();
@@ -84,7 +84,7 @@ impl Shell {
         self.with(call, |engine| engine.publish(1, &publication).map(drop)).unwrap();
     }
 
-    /// Reads a subscription until it has had everything.
+    /// Reads a subscription until it has everything.
     fn read(&mut self, call: &str, id: SubscriptionId, wanted: ReadOptions) -> Result<(), Refusal> {
         loop {
             let start = Instant::now();
@@ -100,7 +100,7 @@ impl Shell {
         }
     }
 
-    /// Everybody who was named reads. Those that are to end do.
+    /// Reads all subscriptions that were woken. Those that must end do.
     fn deliver(&mut self, call: &str, wanted: ReadOptions) {
         let named = std::mem::take(&mut self.named);
         for id in named {
@@ -111,7 +111,7 @@ impl Shell {
     }
 }
 
-/// Call by call the shortest of all runs.
+/// Returns the shortest time of each call over all runs.
 fn shortest(runs: &[Times]) -> Times {
     let of = |call: &String| {
         let all: Vec<_> = runs.iter().filter_map(|run| run.get(call)).collect();
@@ -138,7 +138,7 @@ fn print(times: &Times) -> usize {
 }
 
 fn main() {
-    // Names of scenes may be given; `cargo bench` gives options beside them.
+    // Arguments are names of scenes, and options of `cargo bench`.
     let asked: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let runs = std::env::var("WEIR_RUNS").ok().and_then(|runs| runs.parse().ok());
     let runs: usize = runs.unwrap_or(RUNS);

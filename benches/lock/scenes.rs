@@ -1,4 +1,4 @@
-//! What peers do to the engine, scene by scene.
+//! The scenes: what peers do to the engine.
 
 use super::Shell;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use weir::wire::{
     VERSION, Which,
 };
 
-/// Name, and what is done.
+/// Name and function.
 type Scene = (&'static str, fn(&mut Shell));
 
 pub(super) const ALL: &[Scene] = &[
@@ -28,11 +28,11 @@ const TOPICS: usize = 65_536;
 const SUBSCRIPTIONS: usize = 10_000;
 const MESSAGES: u32 = 1_000_000;
 
-/// As the shell reads.
+/// The options of the shell.
 const READ: ReadOptions =
     ReadOptions { budget: 64 << 10, accepted_since: 0, large: LargePayloads::InChunks };
 
-/// A topic that as many filters as there are match: 16 segments, each of them a star or not.
+/// A topic that the maximum number of filters matches: 16 segments, each of which may be a star.
 const DEEP: &str = "a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p";
 
 fn name(n: usize) -> String {
@@ -54,7 +54,7 @@ fn wildcards() -> Vec<String> {
 }
 
 impl Shell {
-    // 65,536 topics, and in them what the cache holds of 1,000,000 messages.
+    // Fills 65,536 topics with as many of 1,000,000 messages as the cache holds.
     fn fill(&mut self) {
         self.fill_topics(MESSAGES);
     }
@@ -74,13 +74,13 @@ impl Shell {
 
     fn subscribe(&mut self, call: &str, filter: &str, start: &Start<'_>) -> SubscriptionId {
         let filter = Filter::new(filter).unwrap();
-        // Made into a table before the lock is taken.
+        // The shell builds this table before it takes the lock.
         let start = weir::engine::PreparedStart::from(start);
         self.with(call, |engine| engine.subscribe(filter, start, Lag::Oldest))
     }
 }
 
-// 10,000 subscriptions of wildcards, and one publication after the other.
+// 10,000 subscriptions with wildcards, and a series of publications.
 fn crowd(shell: &mut Shell, filters: &[String]) {
     shell.fill();
     for filter in filters {
@@ -90,7 +90,7 @@ fn crowd(shell: &mut Shell, filters: &[String]) {
         shell.publish("publish", DEEP, &distinct(MESSAGES + n));
         shell.deliver("read", READ);
     }
-    // All of them are behind.
+    // All subscriptions are behind.
     for n in 0..50 {
         shell.publish("publish, all behind", DEEP, &distinct(MESSAGES + 100 + n));
     }
@@ -101,7 +101,7 @@ fn crowd(shell: &mut Shell, filters: &[String]) {
         shell.publish("publish to a new topic at limits.topics", &topic, &distinct(n));
         shell.deliver("read", READ);
     }
-    // Beside those who are behind, topics come and go.
+    // Topics are created and forgotten beside subscriptions that are behind.
     for n in 0..100 {
         let topic = format!("{prefix}/more{n}");
         shell.publish("publish to a new topic, all behind", &topic, &distinct(n));
@@ -113,7 +113,7 @@ fn crowd(shell: &mut Shell, filters: &[String]) {
     shell.deliver("read, far behind", READ);
 }
 
-// Those who come and go, beside 65,536 topics.
+// Subscriptions that start and end, beside 65,536 topics.
 fn topics(shell: &mut Shell) {
     shell.fill();
     let position = shell.engine.position();
@@ -134,9 +134,9 @@ fn topics(shell: &mut Shell) {
             for _ in 0..times {
                 ids.push(shell.subscribe(&format!("subscribe {filter}, {kind}"), filter, start));
             }
-            // They move while they are read.
+            // Reading moves the subscriptions.
             for id in &ids[..times.min(2)] {
-                // Refused where what has left cannot be told.
+                // Fails if the evicted messages cannot be reported as gaps.
                 let _ = shell.read(&format!("read {filter}, {kind}"), *id, READ);
             }
             for id in ids {
@@ -147,7 +147,7 @@ fn topics(shell: &mut Shell) {
     }
     let apart = ReadOptions { large: LargePayloads::AnnounceOnly, ..READ };
     let id = shell.subscribe("subscribe **, All", "**", &Start::Latest);
-    // It knows too many topics.
+    // Fails: the subscription has been told of too many topics.
     let _ = shell.read("read **, apart", id, apart);
     for n in 0..2000_u32 {
         let topic = name(n as usize * 31);
@@ -169,7 +169,7 @@ fn topics(shell: &mut Shell) {
     }
 }
 
-// One peer, by frames.
+// One peer, at the level of frames.
 struct Peer {
     session: Session,
     intake: IncomingUpload,
@@ -183,12 +183,12 @@ impl Peer {
             Self { session, intake: IncomingUpload::default(), hashing: Hashing::default() };
         let producer = ProducerId([1; 16]);
         let hello = ClientFrame::Hello { version: VERSION, producer, token: None, agent: "" };
-        peer.say(shell, "-", &[hello]);
+        peer.handle(shell, "-", &[hello]);
         peer
     }
 
-    // As many of the frames under one lock as the shell takes.
-    fn say(&mut self, shell: &mut Shell, call: &str, frames: &[ClientFrame<'_>]) {
+    // Handles as many frames under one lock as the shell does.
+    fn handle(&mut self, shell: &mut Shell, call: &str, frames: &[ClientFrame<'_>]) {
         let mut reader = FrameReader::new(1 << 24);
         let mut all = Vec::new();
         for frame in frames {
@@ -234,29 +234,29 @@ fn sessions(shell: &mut Shell) {
     for (filter, start) in [("*/*/x", Start::All), ("**", Start::All), ("**", Start::Latest)] {
         let mut peer = Peer::open(shell);
         let frames: Vec<_> = (0..many).map(|n| asks(n, filter, start.clone())).collect();
-        peer.say(shell, "256 Subscribe in one message", &frames);
+        peer.handle(shell, "256 Subscribe in one message", &frames);
         assert_eq!(shell.engine.subscriptions(), 256);
-        // Windows of as many as there is room for.
+        // Windows of maximum size.
         let named = std::mem::take(&mut shell.named);
         let ended = named.into_iter().filter(|id| shell.read_some(*id).is_err()).count();
         assert!(ended == 0 || filter == "**");
         shell.with("close a session of 256 subscriptions", |engine| peer.session.close(engine));
         shell.named.clear();
     }
-    // Lists of what was received, as long as a frame holds them: 1 MiB.
+    // Lists for a resume, of the maximum size of a frame: 1 MiB.
     let names: Vec<_> = (0..TOPICS).map(|n| format!("{n:x}")).collect();
     let topics: Vec<_> = names.iter().map(|topic| Resume { topic, epoch: 1, next: 1 }).collect();
     let since = Position { run: 2, position: 0 };
     let mut peer = Peer::open(shell);
     for request in 0..16 {
         let start = Start::Resume { since, topics: topics.clone() };
-        peer.say(shell, "Subscribe with 65,536 names", &[asks(request, "**", start)]);
+        peer.handle(shell, "Subscribe with 65,536 names", &[asks(request, "**", start)]);
     }
     shell.with("close a session of 1,000,000 names", |engine| peer.session.close(engine));
 }
 
 impl Shell {
-    // A few reads, so that there is a window.
+    // Reads a few batches, so that there is a window.
     fn read_some(&mut self, id: SubscriptionId) -> Result<(), weir::wire::Refusal> {
         for _ in 0..40 {
             let start = std::time::Instant::now();
@@ -276,7 +276,7 @@ fn one_topic(shell: &mut Shell) {
     for n in 0..MESSAGES {
         shell.publish("publish 1,000,000", "a", &distinct(n));
     }
-    // More than fit with payloads of 100 bytes: nothing at all of each.
+    // More messages than fit with payloads of 100 bytes, so their payloads are empty.
     let all = shell.subscribe("subscribe, All", "a", &Start::All);
     shell.read("read, All", all, READ).unwrap();
     let late = ReadOptions { accepted_since: 1000, ..READ };
@@ -289,7 +289,7 @@ fn one_topic(shell: &mut Shell) {
     let id = shell.subscribe("subscribe, All", "a", &Start::All);
     shell.read("read, apart", id, apart).unwrap();
     let topic = shell.engine.get("a", Which::Latest).unwrap().topic_id();
-    let next = shell.engine.head("a").unwrap().1;
+    let next = shell.engine.head("a").unwrap().next;
     for at in (next - 1000..next).step_by(50) {
         shell.with("repair", |engine| {
             let mut from = at;
@@ -342,7 +342,7 @@ impl Shell {
     }
 }
 
-// 10,000 publications arrive, in one topic and in as many.
+// 10,000 publications arrive, in one topic and in as many topics.
 fn uploads(shell: &mut Shell) {
     let size = 100_000;
     for many in [false, true] {
@@ -392,7 +392,7 @@ fn uploads(shell: &mut Shell) {
     }
 }
 
-// 10,000 subscriptions have had all that there is of one upload.
+// 10,000 subscriptions have received everything that has arrived of one upload.
 fn waiting(shell: &mut Shell) {
     for large in [LargePayloads::InChunks, LargePayloads::WhenComplete] {
         let wanted = ReadOptions { large, ..READ };

@@ -1,3 +1,3 @@
-//! Who may do what. Its first tenant: whose pages may ask, and under which names of this host.
+//! Access control: the origins whose pages may use the daemon, and the names of its host.
 
 pub(crate) mod origin;

@@ -1,65 +1,65 @@
-//! Whose pages may ask, and under which names this host may be asked.
+//! The origins whose pages may send requests, and the names to which this host answers.
 //!
-//! A browser says with `Origin` (RFC 6454) whose page a request is from. Allowed are pages of the
-//! host that is asked, on any port and scheme, and those that `http.origins` lists. The names of
-//! this machine, such as localhost and 127.0.0.1, are one host. A request without `Origin` is from
-//! a page of the host that is asked, or from no page.
+//! A browser sends the origin of the page in `Origin` (RFC 6454). The daemon allows pages of the
+//! requested host, on any port and scheme, and the origins that `http.origins` lists. The names of
+//! this machine, such as localhost and 127.0.0.1, count as one host. A request without `Origin` is
+//! from a page of the requested host, or not from a page.
 //!
-//! So the daemon has to know its names. Any site can have its own name resolved to this machine's
-//! address, and its pages would be of the host that is asked (DNS rebinding). The daemon therefore
-//! answers to addresses, to localhost, and to the names that its configuration has.
+//! The daemon therefore has to know its names. Any site can resolve its own name to this machine's
+//! address, and its pages would be of the requested host (DNS rebinding). The daemon answers to
+//! addresses, to localhost, and to the names in its configuration.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The origins whose pages may ask, beside those of the host itself; and the host's own names.
+/// The allowed origins beside the host's own, and the host's names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Origins {
     any: bool,
-    // As browsers write them.
+    // In the form that browsers send.
     listed: Vec<String>,
-    // In lower case, without a last dot.
+    // In lower case, without a trailing dot.
     names: Vec<String>,
 }
 
-/// An entry of `http.names` that is no name.
+/// An entry of `http.names` that is not a host name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no name of a host: write it as relay.example, without scheme, port and path; addresses \
+    "{0:?} is not a host name: write it as relay.example, without scheme, port and path; addresses \
      and localhost need no entry"
 )]
 pub struct HostError(String);
 
-/// An entry of `http.origins` that is none.
+/// An entry of `http.origins` that is not an origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no origin: write it as browsers do, https://example.org or http://host:3000, without \
-     a path; \"*\" for every site, \"null\" for pages without an origin"
+    "{0:?} is not an origin: write it as browsers do, https://example.org or http://host:3000, \
+     without a path; \"*\" for every site, \"null\" for pages without an origin"
 )]
 pub struct OriginError(String);
 
-/// Why a request is refused before anything else of it is looked at.
+/// Why a request is refused before the rest of it is examined.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum OriginRefusal {
     /// The page is of another site.
     #[error(
-        "pages of {0:?} may not ask here: to let them, add that to http.origins in the daemon's \
-         configuration"
+        "pages of {0:?} may not send requests to this daemon: to allow them, add it to http.origins \
+         in the daemon's configuration"
     )]
     ForeignOrigin(String),
-    /// The daemon is asked under a name that it does not know.
+    /// The requested host is not one of the daemon's names.
     #[error(
-        "the daemon does not know {0:?} for its name, and so that no site can pass for it, it \
-         answers to addresses, localhost and its names: if this is one, add {0:?} to http.names in \
-         its configuration"
+        "{0:?} is not one of the daemon's names; so that no site can pass for it, it answers only \
+         to addresses, localhost and its names: if this is one, add {0:?} to http.names in its \
+         configuration"
     )]
     ForeignHost(String),
     /// `Host` or `:authority` is not a host.
-    #[error("{0:?} in the header Host is no host")]
+    #[error("{0:?} in the header Host is not a host")]
     BadHost(String),
 }
 
 impl Origins {
-    /// Takes a list of `scheme://host[:port]`, `"*"` and `"null"`.
+    /// Parses a list of `scheme://host[:port]`, `"*"` and `"null"`.
     pub(crate) fn parse<T: AsRef<str>>(
         list: impl IntoIterator<Item = T>,
     ) -> Result<Self, OriginError> {
@@ -78,7 +78,7 @@ impl Origins {
         Ok(origins)
     }
 
-    /// Takes the names that this daemon is reached by.
+    /// Adds the names under which clients reach this daemon.
     pub(crate) fn named<T: AsRef<str>>(
         mut self,
         names: impl IntoIterator<Item = T>,
@@ -91,18 +91,18 @@ impl Origins {
         Ok(self)
     }
 
-    /// Whether a request may be answered; `public` is what any page may read.
+    /// Whether a request may be answered. Any page may read what is `public`.
     pub(crate) fn check(
         &self,
-        asked: &RequestOrigin<'_>,
+        request: &RequestOrigin<'_>,
         public: bool,
     ) -> Result<(), OriginRefusal> {
-        self.check_host(asked)?;
-        let Some(origin) = asked.origin.filter(|_| !public) else {
+        self.check_host(request)?;
+        let Some(origin) = request.origin.filter(|_| !public) else {
             return Ok(());
         };
         let same = host_of(origin).is_some_and(|host| {
-            host == asked.host || (is_loopback(&host) && is_loopback(&asked.host))
+            host == request.host || (is_loopback(&host) && is_loopback(&request.host))
         });
         if same || (self.any && origin != "null") || self.lists(origin) {
             return Ok(());
@@ -115,11 +115,11 @@ impl Origins {
         origin.is_some_and(|origin| self.listed.contains(&origin))
     }
 
-    fn check_host(&self, asked: &RequestOrigin<'_>) -> Result<(), OriginRefusal> {
-        let host = &*asked.host;
+    fn check_host(&self, request: &RequestOrigin<'_>) -> Result<(), OriginRefusal> {
+        let host = &*request.host;
         let named = || self.names.iter().any(|name| name == host);
         let listed = || self.listed.iter().any(|origin| host_of(origin).as_deref() == Some(host));
-        // Where every site may ask, none has to pass for another.
+        // If every site is allowed, none needs to pass for another.
         if self.any || is_loopback(host) || is_address(host) || named() || listed() {
             return Ok(());
         }
@@ -127,24 +127,24 @@ impl Origins {
     }
 }
 
-/// What of a request the rules look at.
+/// The parts of a request that the rules examine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RequestOrigin<'a> {
     /// `Origin`, if there is one.
     pub(crate) origin: Option<&'a str>,
-    // Without port, in lower case.
+    // The requested host, without port, in lower case.
     host: String,
 }
 
 impl<'a> RequestOrigin<'a> {
-    /// From the values themselves: `Origin`, and `Host` or `:authority`.
+    /// Takes the values of `Origin`, and of `Host` or `:authority`.
     pub(crate) fn new(origin: Option<&'a str>, host: &str) -> Result<Self, OriginRefusal> {
         let host = without_port(host).ok_or_else(|| OriginRefusal::BadHost(host.to_owned()))?;
         Ok(Self { origin, host })
     }
 }
 
-// The host of `host[:port]`, in lower case and without a last dot.
+// The host of `host[:port]`, in lower case and without a trailing dot.
 fn without_port(authority: &str) -> Option<String> {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if !authority.ends_with(']') => {
@@ -154,14 +154,14 @@ fn without_port(authority: &str) -> Option<String> {
     };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    let good = match bare {
+    let valid = match bare {
         Some(bare) => bare.parse::<Ipv6Addr>().is_ok(),
         None => !host.is_empty() && host.bytes().all(plain),
     };
-    good.then(|| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
+    valid.then(|| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase())
 }
 
-// Whether the name can only be one of this machine (RFC 6761, section 6.3).
+// Whether the name always means this machine (RFC 6761, section 6.3).
 fn is_loopback(host: &str) -> bool {
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     host == "localhost"
@@ -177,7 +177,7 @@ fn host_of(origin: &str) -> Option<String> {
     without_port(origin.split_once("://")?.1)
 }
 
-// An origin as browsers write it: lower case, and without the scheme's own port.
+// An origin in the form that browsers send: lower case, and without the scheme's default port.
 fn canonical(origin: &str) -> Option<String> {
     let (scheme, authority) = origin.split_once("://")?;
     let mut letters = scheme.bytes();
@@ -200,7 +200,7 @@ mod tests {
 
     fn status(origins: &[&str], origin: Option<&str>, host: &str) -> u16 {
         let origins = Origins::parse(origins).unwrap().named(NAMES).unwrap();
-        match RequestOrigin::new(origin, host).and_then(|asked| origins.check(&asked, false)) {
+        match RequestOrigin::new(origin, host).and_then(|request| origins.check(&request, false)) {
             Ok(()) => 200,
             Err(OriginRefusal::ForeignOrigin(_)) => 403,
             Err(OriginRefusal::ForeignHost(_)) => 421,
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn origins() {
         let table = [
-            // No browser, or a page of ours.
+            // Not a browser, or a page of this host.
             (NONE, None, "edge.example:4433", 200),
             (NONE, Some("https://edge.example:4433"), "edge.example:4433", 200),
             (NONE, Some("https://edge.example"), "Edge.Example.:4433", 200),
@@ -225,7 +225,7 @@ mod tests {
             (NONE, Some("http://127.0.0.1:8080"), "[::1]:4433", 200),
             (NONE, Some("http://localhost:8080"), "192.0.2.1:4433", 403),
             (NONE, Some("http://192.0.2.1"), "localhost:4433", 403),
-            // Somebody else's.
+            // Pages of other sites.
             (NONE, Some("https://evil.example"), "edge.example", 403),
             (NONE, Some("https://edge.example.evil.example"), "edge.example", 403),
             (NONE, Some("https://sub.edge.example"), "edge.example", 403),
@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    // Whoever asks, and from wherever.
+    // Requests without an origin.
     #[test]
     fn hosts() {
         let table = [
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn a_page_of_a_rebound_name_is_refused_though_it_is_of_the_host_asked() {
         assert_eq!(status(NONE, Some("http://evil.example:8080"), "evil.example:8080"), 421);
-        // A browser sends no origin with what a page gets from its own host.
+        // A browser sends no origin with requests to the page's own host.
         assert_eq!(status(NONE, None, "evil.example:8080"), 421);
     }
 

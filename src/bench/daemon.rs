@@ -1,4 +1,4 @@
-//! A daemon in a process of its own, for as long as it is measured.
+//! A daemon in its own process, for the time of a measurement.
 
 use super::process::{Process, with_parent};
 use crate::CertificateHash;
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use tempfile::TempDir;
 
-/// `weir serve` of this executable; ends when dropped.
+/// `weir serve` of this executable. It is killed when dropped.
 pub(super) struct Daemon {
     pub(super) process: Process,
     pub(super) address: SocketAddr,
@@ -17,24 +17,25 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it in the calling thread's network namespace, with all settings at their defaults.
+    /// Starts a daemon with its default settings, in the network namespace of the calling thread.
     pub(super) fn start(listen: SocketAddr) -> anyhow::Result<Self> {
         Self::start_on(listen, None, &[])
     }
 
-    /// The same on so many of the machine's cores, and with these variables in its environment.
+    /// Starts a daemon on `cores` of the machine's cores, or on all, with these variables in its
+    /// environment.
     pub(super) fn start_on(
         listen: SocketAddr,
         cores: Option<usize>,
         settings: &[(&str, String)],
     ) -> anyhow::Result<Self> {
         let state = tempfile::Builder::new().prefix("weir-bench-").tempdir();
-        let state = state.context("a directory for the daemon's state")?;
+        let state = state.context("creating a directory for the daemon's state")?;
         let weir = std::env::current_exe().context("the name of this executable")?;
         let mut command = with_parent(weir);
         command.args(["serve", "--http", "off", "--json", "--listen", &listen.to_string()]);
         command.arg("--state").arg(state.path());
-        // Whoever measures has settings of their own; the daemon is to have none.
+        // The daemon must not take settings from the environment of the benchmark.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("WEIR_") {
                 command.env_remove(name);
@@ -46,7 +47,7 @@ impl Daemon {
         let mut process = Process::start(command, cores).context("starting weir serve")?;
         let stdout = process.stdout().context("the daemon's output")?;
         let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).context("what the daemon says")?;
+        BufReader::new(stdout).read_line(&mut line).context("the daemon's first line")?;
         let (address, hash) = ready(&line)?;
         Ok(Self { process, address, hash, _state: state })
     }

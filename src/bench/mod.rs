@@ -1,4 +1,4 @@
-//! `weir bench`: Weir measured, beside its own WebSocket face and a server of another kind.
+//! `weir bench`: measures Weir, beside its own WebSocket face and nats-server.
 
 mod daemon;
 #[cfg(target_os = "linux")]
@@ -13,6 +13,7 @@ mod open_files;
 mod plot;
 mod prng;
 mod process;
+mod report;
 #[cfg(target_os = "linux")]
 mod sessions;
 mod stats;
@@ -33,7 +34,7 @@ Examples:
   weir bench link --loss 3%           the same over a bad network
   weir bench fanout --compare         one to a hundred, beside WebSocket and nats-server
   weir bench fanout --chat --rate 1   a hundred to a hundred
-  weir bench idle --sessions 10000    what sessions cost that do nothing";
+  weir bench idle --sessions 10000    the cost of sessions that do nothing";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
@@ -50,7 +51,8 @@ pub(crate) enum Bench {
     Idle(idle::Arguments),
 }
 
-/// Runs in threads of its own, some of them in other network namespaces: not inside a runtime.
+/// Runs a benchmark. Must not be called inside a runtime: benchmarks start their own threads, some of
+/// them in other network namespaces.
 pub(crate) fn run(bench: Bench) -> anyhow::Result<ExitCode> {
     match bench {
         #[cfg(target_os = "linux")]
@@ -63,7 +65,7 @@ pub(crate) fn run(bench: Bench) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// On standard error, if that is a terminal; its unit is the millisecond.
+/// Returns a progress bar whose unit is the millisecond. It is shown if standard error is a terminal.
 fn progress(all: Duration) -> ProgressBar {
     let bar = ProgressBar::new(all.as_millis() as u64);
     let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {elapsed} of about {msg}");
@@ -73,7 +75,7 @@ fn progress(all: Duration) -> ProgressBar {
     bar.with_message(format!("{} s", all.as_secs()))
 }
 
-/// What comes of it, unless a signal comes first. What it holds is dropped then.
+/// Returns the result of `work`, or fails if TERM or INT arrives first. `work` is dropped then.
 async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,12 +1,12 @@
-//! Open files: each session has a socket of its own.
+//! The limit of open files. Each session has its own socket.
 
 use anyhow::{Context as _, bail};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Beside the sockets: pipes, clocks, the runtime's own.
+/// Files beside the sockets: pipes, timers, those of the runtime.
 const OTHERS: u64 = 200;
 
-/// Makes room for so many sockets, in this process and in those that it starts.
+/// Raises the limit for this many sockets, in this process and in its children.
 pub(super) fn allow(sockets: u64) -> anyhow::Result<()> {
     let wanted = sockets + OTHERS;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files")?;

@@ -1,10 +1,10 @@
-//! Distributions of latency as an SVG that can be read on light and on dark ground: how bad are
-//! the worst of a hundred, of a thousand. Both axes are logarithmic, x in the share that is worse.
+//! Distributions of latency as an SVG for light and dark backgrounds. They show how slow the slowest
+//! in a hundred or in a thousand are. Both axes are logarithmic; x is the share that is slower.
 
 use super::stats::Sorted;
 use std::fmt::Write as _;
 
-/// A line: its name, latencies in thousandths of the unit, and whether it is what the others are measured by.
+/// A line of the plot. Latencies are in thousandths of the unit. A yardstick is dashed.
 #[derive(Debug)]
 pub(super) struct Line<'a> {
     pub(super) name: &'a str,
@@ -14,17 +14,17 @@ pub(super) struct Line<'a> {
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 500.0;
-// Of the area between the axes.
+// The edges of the area between the axes.
 const LEFT: f64 = 70.0;
 const RIGHT: f64 = WIDTH - 40.0;
 const TOP: f64 = 70.0;
 const BOTTOM: f64 = HEIGHT - 60.0;
 
-/// Percentiles with a tick; the axis reaches from the first to the last.
+/// Percentiles with a tick. The axis extends from the first to the last.
 const TICKS: [(&str, f64); 6] =
     [("50", 0.5), ("75", 0.75), ("90", 0.9), ("99", 0.99), ("99.9", 0.999), ("99.99", 0.9999)];
 
-/// Told apart by lightness too; none is lost on white or on black.
+/// The colours differ in lightness too, and all are visible on white and on black.
 const COLOURS: [&str; 7] =
     ["#2f81f7", "#e8590c", "#2da44e", "#bf5af2", "#b08800", "#0aa2a8", "#d6336c"];
 
@@ -40,7 +40,7 @@ text { font-family: system-ui, sans-serif; font-size: 13px; fill: #24292f }
   .grid { stroke: #30363d }
 }";
 
-/// The whole file; none if there is nothing to plot.
+/// Returns the whole file, or `None` if there is nothing to plot.
 pub(super) fn svg(title: &str, unit: &str, lines: &[Line<'_>]) -> Option<String> {
     let lines: Vec<_> = lines.iter().filter(|line| line.sorted.len() > 0).collect();
     let ends = |share| lines.iter().filter_map(move |line| line.sorted.percentile(share));
@@ -91,7 +91,7 @@ fn draw(out: &mut String, place: usize, line: &Line<'_>, axis: &Axis) -> std::fm
     let mut path = String::new();
     for step in 0..=240_u32 {
         let share = share(f64::from(step) / 240.0);
-        // Beyond, one message stands for all.
+        // Beyond this share there is less than one message, and the line ends.
         #[expect(clippy::cast_precision_loss, reason = "a count of messages")]
         let beyond = (1.0 - share) * (line.sorted.len() as f64) < 1.0;
         let Some(latency) = line.sorted.percentile(share).filter(|_| !beyond) else { break };
@@ -106,7 +106,7 @@ fn draw(out: &mut String, place: usize, line: &Line<'_>, axis: &Axis) -> std::fm
     writeln!(out, r#"<text x="{text}" y="{:.1}">{}</text>"#, y + 4.5, escape(line.name))
 }
 
-// From 0 at the first tick to 1 at the last.
+// The share at a position, which is 0 at the first tick and 1 at the last.
 fn share(position: f64) -> f64 {
     let (first, last) = (TICKS[0].1, TICKS[TICKS.len() - 1].1);
     let (first, last) = ((1.0 - first).log10(), (1.0 - last).log10());
@@ -124,14 +124,14 @@ fn units(thousandths: u64) -> f64 {
     thousandths.max(1) as f64 / 1e3
 }
 
-/// Of latency, logarithmic.
+/// The axis of latency, logarithmic.
 struct Axis {
     low: f64,
     high: f64,
 }
 
 impl Axis {
-    /// With a little room around these.
+    /// Creates an axis that extends a little beyond these values.
     fn new(low: u64, high: u64) -> Self {
         Self { low: units(low) / 1.2, high: units(high) * 1.2 }
     }
@@ -141,7 +141,7 @@ impl Axis {
         BOTTOM - (BOTTOM - TOP) * position
     }
 
-    /// Round values: 1, 2 and 5 of each power of ten; more of them when that is too few.
+    /// Returns round values: 1, 2 and 5 times each power of ten, or more if those are fewer than four.
     fn ticks(&self) -> Vec<f64> {
         let within = |steps: &[f64]| -> Vec<f64> {
             let powers = (-4..6).map(|power| 10_f64.powi(power));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_titles_are_in_it_and_lines_end_where_the_messages_do() {
+    fn names_and_titles_are_escaped_and_lines_end_with_their_messages() {
         let line =
             |n| Line { name: "a<b", sorted: Sorted::new((1..=n).collect()), yardstick: true };
         let svg = svg("x & y", "ms", &[line(100), line(0), line(100_000)]).unwrap();

@@ -1,11 +1,11 @@
-//! Random numbers that a seed decides, on every machine and in every version alike: SplitMix64.
+//! Random numbers from a seed, the same on every machine and in every version: SplitMix64.
 
 /// A stream of numbers.
 #[derive(Debug, Clone)]
 pub(super) struct Random(u64);
 
 impl Random {
-    /// The stream of a seed; each number of `path` picks another, independent one.
+    /// Returns the stream of a seed. Each number of `path` selects another, independent stream.
     pub(super) fn new(seed: u64, path: &[u64]) -> Self {
         let mut random = Self(seed);
         for step in path {
@@ -21,12 +21,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// True with this probability.
+    /// Returns true with this probability.
     pub(super) fn chance(&mut self, probability: f64) -> bool {
         self.unit() < probability
     }
 
-    /// A time with this mean, exponentially distributed.
+    /// Returns an exponentially distributed time with this mean.
     pub(super) fn wait(&mut self, mean: f64) -> f64 {
         -mean * (1.0 - self.unit()).ln()
     }

@@ -1,5 +1,4 @@
-//! A process that is measured: started so that it does not outlive this one, and what it costs,
-//! from the kernel.
+//! A process that is measured. It does not outlive this one, and the kernel accounts for its cost.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -7,13 +6,13 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdout, Command};
 use std::time::Duration;
 
-/// Ends when dropped.
+/// A child process. It is killed when dropped.
 pub(super) struct Process(Child);
 
 impl Process {
-    /// Starts it; on so many of the CPUs that this thread may use, if that is said.
+    /// Starts a process, on `cores` of the CPUs that this thread may use, or on all of them.
     pub(super) fn start(mut command: Command, cores: Option<usize>) -> anyhow::Result<Self> {
-        // Ctrl-C is for whoever measures, who then stops it.
+        // A group of its own, so that Ctrl-C reaches only the benchmark, which then stops the process.
         command.process_group(0);
         let child = match cores {
             None => command.spawn(),
@@ -46,12 +45,12 @@ impl Drop for Process {
     }
 }
 
-/// A command that the kernel ends when the calling thread ends in whatever way, if there is
-/// setpriv (util-linux) to ask it to.
+/// Returns a command that the kernel kills when the calling thread ends. Needs setpriv (util-linux);
+/// without it the command is an ordinary one.
 pub(super) fn with_parent(program: impl AsRef<OsStr>) -> Command {
     const WITH_PARENT: [&str; 3] = ["--pdeathsig", "KILL", "--"];
     let probe = Command::new("setpriv").args(WITH_PARENT).arg("true").output();
-    if probe.is_ok_and(|said| said.status.success()) {
+    if probe.is_ok_and(|output| output.status.success()) {
         let mut command = Command::new("setpriv");
         command.args(WITH_PARENT).arg(program);
         return command;
@@ -59,19 +58,19 @@ pub(super) fn with_parent(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
 }
 
-/// What a process has used up to a moment.
+/// The CPU time and the waits of a process so far.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Usage {
-    // Of the whole process, threads that have ended included; in ticks of 10 ms.
+    // CPU time of the process, with threads that have ended, in ticks of 10 ms.
     coarse: Option<Duration>,
-    // By thread, to the nanosecond.
+    // CPU time by thread, to the nanosecond.
     threads: BTreeMap<String, Duration>,
-    // How often its threads have waited for something.
+    // Number of voluntary context switches of its threads.
     waits: u64,
 }
 
 impl Usage {
-    /// Of this process.
+    /// The usage of this process.
     pub(super) fn own() -> Self {
         Self::of("self")
     }
@@ -92,11 +91,11 @@ impl Usage {
         usage
     }
 
-    /// CPU time since an earlier moment; none where the system does not say.
+    /// CPU time since an earlier moment; `None` if the system does not report it.
     pub(super) fn cpu_since(&self, before: &Self) -> Option<Duration> {
         let coarse = self.coarse.zip(before.coarse);
         let coarse = coarse.map(|(now, before)| now.saturating_sub(before));
-        // What a thread used that has ended meanwhile, only the process knows.
+        // The time of a thread that ended in between is only in the total of the process.
         let ended = before.threads.keys().any(|thread| !self.threads.contains_key(thread));
         if self.threads.is_empty() || ended {
             return coarse;
@@ -107,7 +106,7 @@ impl Usage {
         Some(self.threads.iter().map(since).sum())
     }
 
-    /// How often its threads have waited for something since.
+    /// Number of times that its threads waited since an earlier moment.
     pub(super) fn waits_since(&self, before: &Self) -> u64 {
         self.waits.saturating_sub(before.waits)
     }
@@ -124,7 +123,7 @@ fn coarse(id: &str) -> Option<Duration> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let user: u64 = fields.next()?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
-    // Linux tells programs about ticks of 10 ms, whatever its own are.
+    // Linux reports ticks of 10 ms to programs, independent of its own.
     Some(Duration::from_millis((user + system) * 10))
 }
 
@@ -143,7 +142,7 @@ impl Memory {
     }
 }
 
-// Of `name:   123 kB`.
+// Returns 123 of `name:   123 kB`.
 fn field(status: &str, name: &str) -> Option<u64> {
     let of = |line: &str| line.strip_prefix(name)?.strip_prefix(':').map(str::to_owned);
     status.lines().find_map(of)?.split_whitespace().next()?.parse().ok()
@@ -155,8 +154,8 @@ mod cpus {
     use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
     use nix::unistd::Pid;
 
-    /// Does something on the first of the CPUs that this thread may use; what it starts stays
-    /// there.
+    /// Calls `what` on the first `cores` of the CPUs that this thread may use. Processes that it
+    /// starts stay on them.
     pub(super) fn on<T>(cores: usize, what: impl FnOnce() -> T) -> anyhow::Result<T> {
         let this = Pid::from_raw(0);
         let all = sched_getaffinity(this).context("the CPUs of this thread")?;
@@ -164,7 +163,7 @@ mod cpus {
         let allowed = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap_or(false));
         let allowed: Vec<_> = allowed.collect();
         if allowed.len() < cores {
-            bail!("{cores} cores asked for, there are {}", allowed.len());
+            bail!("{cores} cores requested, {} available", allowed.len());
         }
         for cpu in &allowed[..cores] {
             some.set(*cpu)?;
@@ -179,7 +178,7 @@ mod cpus {
 #[cfg(not(target_os = "linux"))]
 mod cpus {
     pub(super) fn on<T>(_: usize, _: impl FnOnce() -> T) -> anyhow::Result<T> {
-        anyhow::bail!("choosing cores: Linux only")
+        anyhow::bail!("choosing cores works on Linux only")
     }
 }
 
@@ -188,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_is_read() {
+    fn files_of_the_kernel_are_read() {
         let status = "Name:\tweir\nVmHWM:\t   2048 kB\nVmRSS:\t1024 kB\n\
             nonvoluntary_ctxt_switches:\t7\nvoluntary_ctxt_switches:\t3\n";
         assert_eq!(field(status, "VmHWM"), Some(2048));

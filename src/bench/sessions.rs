@@ -1,24 +1,24 @@
 //! Many sessions at once.
 
 use crate::Transport;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-/// Handshakes under way at once: as many as keep two cores busy. Beyond 256 the daemon would let
-/// each prove its address first.
+/// Maximum number of handshakes at once: as many as keep two cores busy. Above 256 the daemon would
+/// make each client prove its address first.
 const AT_ONCE: u64 = 64;
 
-/// While it is there this process gets no huge pages. Each session's endpoint reserves some
-/// megabytes to receive into, of which it uses a few kilobytes: with huge pages the kernel clears
-/// all of it, which takes longer than the handshake, and thousands of sessions do not fit. What is
-/// started meanwhile would have none either: the daemon is to be started before.
+/// Denies this process huge pages until it is dropped. Each session's endpoint reserves some
+/// megabytes to receive into, and uses a few kilobytes of them. With huge pages the kernel clears
+/// all of it: that takes longer than the handshake, and thousands of sessions do not fit. Child
+/// processes inherit the setting, so the daemon must be started before.
 pub(super) struct SmallPages(());
 
 impl SmallPages {
     pub(super) fn only() -> Self {
-        // Without it there are just fewer sessions a second, and more memory.
+        // If this fails, opening sessions is slower and takes more memory.
         let _ = nix::sys::prctl::set_thp_disable(true);
         Self(())
     }
@@ -30,9 +30,29 @@ impl Drop for SmallPages {
     }
 }
 
+/// The transports that a benchmark measures.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Carriers {
+    /// How to connect; one after the other.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "TRANSPORTS",
+        value_delimiter = ',',
+        default_value = "quic"
+    )]
+    transport: Vec<Carrier>,
+}
+
+impl Carriers {
+    pub(super) fn transports(&self) -> impl Iterator<Item = Transport> {
+        self.transport.iter().copied().map(Transport::from)
+    }
+}
+
 /// A transport, as it is written on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Carrier {
+enum Carrier {
     /// Raw QUIC.
     Quic,
     /// WebTransport, as browsers use it.
@@ -53,7 +73,7 @@ impl From<Carrier> for Transport {
     }
 }
 
-/// Opens so many in a runtime, and counts them; gives up with the first that fails.
+/// Opens sessions in a runtime, and counts them on the bar. Fails with the first that fails.
 pub(super) async fn open<T, F>(
     runtime: &Handle,
     sessions: u64,

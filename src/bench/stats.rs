@@ -1,4 +1,4 @@
-//! Percentiles of what was measured, medians over runs, ratios within a run.
+//! Percentiles and medians.
 
 /// Values in ascending order.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -18,21 +18,21 @@ impl Sorted {
         self.0.len()
     }
 
-    /// The least value that at least this share of all do not exceed: one that was measured, no
-    /// interpolation. 1.0 is the maximum.
+    /// Returns the smallest measured value that at least this share of all values do not exceed.
+    /// Values are not interpolated; 1.0 is the maximum.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_sign_loss,
         reason = "shares of small numbers"
     )]
     pub(super) fn percentile(&self, share: f64) -> Option<u64> {
-        // Not to be one too high for what binary fractions cannot express.
+        // Without the correction, rounding of binary fractions could make the rank one too high.
         let rank = (self.0.len() as f64 * share - 1e-6).ceil().max(1.0) as usize;
         self.0.get(rank - 1).copied()
     }
 }
 
-/// The middle one; the mean of both if there are two.
+/// Returns the middle value, or the mean of the two in the middle.
 pub(super) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

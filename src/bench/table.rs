@@ -1,9 +1,9 @@
-//! Tables on standard output: for people at a terminal, as Markdown everywhere else.
+//! Tables on standard output: with borders on a terminal, as Markdown everywhere else.
 
 use comfy_table::{CellAlignment, Table, presets};
 use std::io::{self, IsTerminal as _, Write as _};
 
-/// A table whose first columns are names, and all others are numbers.
+/// Returns a table whose first `names` columns are names. The others are numbers.
 pub(super) fn new(names: usize, header: &[&str]) -> Table {
     let mut table = Table::new();
     let terminal = io::stdout().is_terminal();
@@ -15,12 +15,21 @@ pub(super) fn new(names: usize, header: &[&str]) -> Table {
     table
 }
 
-/// Prints it below a title.
+/// Prints a table below its title.
 pub(super) fn print(title: &str, table: &Table) -> io::Result<()> {
     writeln!(io::stdout(), "{title}\n\n{table}\n")
 }
 
-/// A number with so many digits after the point; a dash if there is none.
+/// Prints notes below a table, one a line.
+pub(super) fn notes(notes: &[String]) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    for note in notes {
+        writeln!(out, "{note}")?;
+    }
+    Ok(())
+}
+
+/// Returns a number with `digits` digits after the point, or a dash in place of `None`.
 pub(super) fn number(value: Option<f64>, digits: usize) -> String {
     value.map_or_else(|| "–".into(), |value| format!("{value:.digits$}"))
 }

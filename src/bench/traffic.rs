@@ -1,4 +1,4 @@
-//! The messages that are measured: made, recognised, accounted for.
+//! The measured messages: how they are created, recognised and counted.
 
 use super::prng::Random;
 use crate::client::PublishError;
@@ -7,14 +7,14 @@ use crate::{Client, Gap};
 use bytes::Bytes;
 use std::time::Duration;
 
-/// The least that a payload holds: a run's number, the message's index, and eight bytes that follow
-/// from these.
+/// Minimum size of a payload, bytes: the number of the run, the index of the message, and eight bytes
+/// that are derived from both.
 pub(super) const HEADER: usize = 24;
 
-/// Index of a message that says that the way is open; not one of those measured.
+/// Index of the message that is sent first, to check the path. It is not measured.
 pub(super) const PROBE: u64 = u64::MAX;
 
-/// The payload of a message: who it is, and bytes that follow from it.
+/// Returns the payload of a message: run, index, and bytes that are derived from both.
 pub(super) fn payload(run: u64, index: u64, size: usize) -> Bytes {
     let mut bytes = Vec::with_capacity(size + 7);
     bytes.extend(run.to_le_bytes());
@@ -27,8 +27,8 @@ pub(super) fn payload(run: u64, index: u64, size: usize) -> Bytes {
     bytes.into()
 }
 
-/// Which message of the run this is; none if it is not one to the last byte. Nothing is allocated:
-/// whoever measures looks at every delivery.
+/// Returns the index of a message of this run, or `None` if a byte differs. Does not allocate, because
+/// every delivery is checked.
 pub(super) fn recognise(run: u64, size: usize, bytes: &[u8]) -> Option<u64> {
     let (head, body) = bytes.split_first_chunk::<16>()?;
     let index = u64::from_le_bytes(*head.last_chunk()?);
@@ -41,18 +41,18 @@ pub(super) fn recognise(run: u64, size: usize, bytes: &[u8]) -> Option<u64> {
     same.then_some(index)
 }
 
-/// Of which run a message says that it is.
+/// Returns the number of the run that a payload carries.
 pub(super) fn run_of(bytes: &[u8]) -> Option<u64> {
     bytes.first_chunk().map(|run| u64::from_le_bytes(*run))
 }
 
-/// How many a schedule has, at so many a second.
+/// Returns the number of messages in a schedule of this rate.
 #[expect(clippy::cast_sign_loss, reason = "neither is negative")]
 pub(super) fn messages(duration: Duration, hz: f64) -> u64 {
     (duration.as_secs_f64() * hz).round() as u64
 }
 
-/// Puts a message on its way in the way that belongs to a mode.
+/// Sends a message in the way that matches a delivery mode: in datagrams for `realtime`.
 pub(super) async fn publish(
     client: &Client,
     delivery: Delivery,
@@ -66,29 +66,29 @@ pub(super) async fn publish(
     }
 }
 
-/// What became of the messages of one run.
+/// The deliveries of one run, counted.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Account {
-    // A bit for each message, as far as they have come.
+    // A bit for each message, up to the last that arrived.
     seen: Vec<u64>,
     messages: u64,
-    /// Came, each counted once.
+    /// Messages that arrived, each counted once.
     pub(super) delivered: u64,
-    /// Came again.
+    /// Further arrivals of the same messages.
     pub(super) duplicates: u64,
-    /// Not what was sent.
+    /// Payloads that differ from what was sent.
     pub(super) corrupted: u64,
-    /// Told that they will not come.
+    /// Messages that were reported as a gap.
     pub(super) gaps: u64,
 }
 
 impl Account {
-    /// Of so many messages at most.
+    /// Creates an account for at most this many messages.
     pub(super) fn new(messages: u64) -> Self {
         Self { messages, ..Self::default() }
     }
 
-    /// A payload came: its index, if it is one that had not come yet.
+    /// Counts an arrival. Returns the index of the message if it is the first of it.
     pub(super) fn message(&mut self, recognised: Option<u64>) -> Option<u64> {
         let Some(index) = recognised.filter(|index| *index < self.messages) else {
             self.corrupted += 1;
@@ -111,7 +111,7 @@ impl Account {
         self.gaps += gap.last - gap.first + 1;
     }
 
-    /// Neither came nor was told.
+    /// The number of messages that neither arrived nor were reported as a gap.
     pub(super) fn missing(&self, sent: u64) -> u64 {
         sent.saturating_sub(self.delivered + self.gaps)
     }

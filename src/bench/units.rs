@@ -1,12 +1,12 @@
-//! Shares and rates as they are written on the command line.
+//! Shares and rates as on the command line.
 
 use crate::console::units::split;
 use std::time::Duration;
 
-/// `1%`, `0.5%`: a share below 1.
+/// Reads a share such as `1%` or `0.5%`. Returns a number below 1.
 pub(super) fn percent(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix('%').ok_or("a share in percent, such as 1%")?;
-    let number: f64 = number.parse().map_err(|_| format!("{number:?} is no number"))?;
+    let number = text.strip_suffix('%').ok_or("a percentage, such as 1%")?;
+    let number: f64 = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
     if (0.0..100.0).contains(&number) {
         Ok(number / 100.0)
     } else {
@@ -18,7 +18,7 @@ pub(super) fn percent(text: &str) -> Result<f64, String> {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Rate(pub(super) Option<f64>);
 
-/// `none`, `1Mbit`, `500kbit`.
+/// Reads `none`, `1Mbit`, `500kbit`.
 pub(super) fn rate(text: &str) -> Result<Rate, String> {
     if text == "none" {
         return Ok(Rate(None));
@@ -32,18 +32,18 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
     };
     match number.parse::<f64>() {
         Ok(number) if number > 0.0 => Ok(Rate(Some(number * bits))),
-        _ => Err(format!("{number:?} is no rate")),
+        _ => Err(format!("{number:?} is not a rate")),
     }
 }
 
-/// Ends the process as clap does when an argument is wrong.
+/// Ends the process as clap does if an argument is wrong.
 pub(super) fn usage(checked: Result<(), String>) {
     if let Err(wrong) = checked {
         clap::Error::raw(clap::error::ErrorKind::ValueValidation, format!("{wrong}\n")).exit();
     }
 }
 
-/// As it is written: `25ms`, `1.5s`.
+/// Returns a duration as on the command line: `25ms`, `1.5s`.
 pub(super) fn show(duration: Duration) -> String {
     format!("{duration:?}")
 }

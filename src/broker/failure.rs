@@ -1,21 +1,22 @@
-//! A task of the daemon that panics: a defect, which ends what it served, and is told there.
+//! Panics of the daemon's tasks. A panic is a defect: it ends what the task served, and the peer
+//! gets the reason.
 
 use crate::wire::{Code, Refusal};
 use tokio::task::JoinError;
 
-/// What is told of a defect: in the log, and, by what this gives, to the peer. `what` has failed.
+/// Logs that `what` has panicked, and returns the refusal for the peer.
 pub(crate) fn defect(what: &str) -> Refusal {
     tracing::error!(what, "a task of the daemon panicked: this is a defect of the daemon");
     Refusal::new(Code::OVERLOADED, "the daemon failed: see its log")
 }
 
-/// Why the session of a task ends with it: because it panicked. One that was stopped did not.
+/// The reason why a task's end ends its session: the task panicked. An aborted task did not.
 pub(crate) fn of_task<T>(ended: Result<T, JoinError>) -> Option<Refusal> {
     let panicked = ended.err().is_some_and(|error| error.is_panic());
     panicked.then(|| defect("a task of a session"))
 }
 
-/// Where tests make a future panic; nothing in what is released.
+/// The place where tests make a future panic. Without tests it does nothing.
 #[cfg(not(test))]
 pub(crate) fn seam<F: Future>(_: &super::Broker, _what: &str, future: F) -> F {
     future
@@ -29,11 +30,11 @@ mod seam {
     use crate::broker::Broker;
     use tokio::sync::watch;
 
-    // The cores whose futures are to panic, by number.
+    // The brokers whose futures panic, by number, and the names of the futures.
     static STRUCK: std::sync::LazyLock<watch::Sender<Vec<(u64, &str)>>> =
         std::sync::LazyLock::new(|| watch::Sender::new(Vec::new()));
 
-    /// Everything of this name that goes through the seam panics, now and from here on.
+    /// Makes every future of this name panic from now on.
     pub(crate) fn strike(broker: &Broker, what: &'static str) {
         STRUCK.send_modify(|struck| struck.push((broker.number, what)));
     }

@@ -1,15 +1,17 @@
 //! The one caller of the engine, for every face: the engine behind its lock, and the tasks to wake.
-//! Lock, call, take the outputs, unlock, wake.
+//! Each call locks, calls, takes the outputs, unlocks, and wakes.
 //!
-//! Who waits for a subscription stands here by its whole id: an index alone may be another's by the
-//! time that it is looked at. What has ended leaves the engine as wakes do, under the same lock.
+//! A reader is kept under the whole id of its subscription, because its index alone may be reused
+//! by another subscription. The engine reports subscriptions that have ended like wakes, under the
+//! same lock.
 //!
-//! Those that have to [sweep](Engine::is_sweeping) over the names of topics stand in a line, however
-//! many they are, and a few at a time have their [turn](Core::take_turns): else those who deliver
-//! what is new would stand behind all of them.
+//! Subscriptions that [sweep](Engine::is_sweeping) over the names of topics wait in a line, and
+//! take [turns](Broker::take_turns), one at a time. Otherwise live deliveries would wait behind all
+//! of them.
 
 pub(crate) mod admission;
 pub(crate) mod failure;
+pub(crate) mod owned_item;
 pub(crate) mod pace;
 pub(crate) mod subscription;
 pub(crate) mod upload;
@@ -26,34 +28,35 @@ use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 use tokio::sync::{Notify, SetOnce};
 
-/// Sweeps that have a turn, of 50 µs, before others have theirs. A message passes through a dozen
-/// tasks, and each of them may wait for that.
+/// Sweeps that take their turn, of 50 µs each, before other tasks run. A message passes through a
+/// dozen tasks, and each of them may wait for these.
 const TURNS: usize = 1;
 
-/// Who reads a subscription, and for what.
+/// The task that waits for a subscription.
 struct Reader {
-    of: SubscriptionId,
-    // None of one that has its turn.
+    subscription: SubscriptionId,
+    // None while the subscription has its turn.
     waker: Option<Waker>,
-    // It waits for its turn, and not for something new.
+    // The task waits for its turn, not for new messages.
     in_line: bool,
 }
 
-/// The engine, and who waits for it.
+/// The engine, and the tasks that wait for it.
 pub(crate) struct Inner {
     engine: Engine,
     // By index of the subscription.
     readers: Vec<Option<Reader>>,
-    // Those that wait for their turn, first come first served, and perhaps some that have ended.
+    // Subscriptions that wait for their turn, in order. Some may have ended.
     line: VecDeque<SubscriptionId>,
-    // Nobody gives turns any more.
+    // The daemon has stopped, so that no more turns are given.
     closed: bool,
+    // Kept for its memory.
     ids: Vec<SubscriptionId>,
 }
 
-/// What the engine stands behind: a mutex, or one whose turns a test decides on.
+/// The lock of the engine: a mutex, or one whose schedule a test controls.
 pub(crate) trait Lock {
-    /// None once somebody has panicked while it was locked.
+    /// None after a panic while it was locked.
     fn lock(&self) -> Option<impl DerefMut<Target = Inner>>;
     fn has_failed(&self) -> bool;
 }
@@ -70,21 +73,21 @@ impl Lock for Mutex<Inner> {
 
 /// The engine, shared.
 ///
-/// An engine that has panicked half-way may have given a sequence twice, or counted twice, the next
-/// time that it is called. So it is not called again: whoever tries panics too, each session ends and
-/// is told, and the daemon stops. What starts anew has other epochs, by which clients know.
+/// An engine that has panicked is never called again, because it might assign a sequence twice, or
+/// count twice. Every later call panics too, each session ends with a goodbye, and the daemon
+/// stops. The restarted daemon has other epochs, by which clients detect the restart.
 pub(crate) struct Broker<L = Mutex<Inner>> {
     inner: L,
     failed: SetOnce<()>,
-    // Somebody stands in the line.
+    // Notified when the line or the engine has work left.
     turns: Notify,
-    // Of all cores of the process; an address may be another's later.
+    // Unique in the process, unlike an address, which may be reused.
     #[cfg(test)]
     pub(crate) number: u64,
 }
 
 thread_local! {
-    // Taken out under the lock, woken after it; kept, so that waking allocates nothing.
+    // Filled under the lock, and woken after it. Kept, so that waking does not allocate.
     static WAKING: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -103,19 +106,19 @@ impl Inner {
 
     fn take(&mut self, id: SubscriptionId) -> Option<Waker> {
         let reader = self.readers.get_mut(id.index())?;
-        reader.take_if(|reader| reader.of == id)?.waker
+        reader.take_if(|reader| reader.subscription == id)?.waker
     }
 
-    // Whether the subscription may be read now: if not, it waits for its turn, and the waker that
-    // it waited with before is given back.
+    // Whether the subscription may be read now. If not, it waits for its turn, and its previous
+    // waker is returned.
     fn may_read(&mut self, id: SubscriptionId, waker: &Waker) -> Result<(), Option<Waker>> {
         if self.closed || !self.engine.is_sweeping(id) {
             return Ok(());
         }
         let reader = self.reader(id);
-        match reader.as_mut().filter(|reader| reader.of == id) {
+        match reader.as_mut().filter(|reader| reader.subscription == id) {
             Some(reader) if reader.in_line => Err(reader.waker.replace(waker.clone())),
-            // It has its turn.
+            // The subscription has its turn.
             Some(Reader { waker: None, .. }) => {
                 *reader = None;
                 Ok(())
@@ -127,25 +130,27 @@ impl Inner {
     fn line_up(&mut self, id: SubscriptionId, waker: &Waker) -> Option<Waker> {
         let Self { line, readers, .. } = self;
         if line.len() >= 64 && line.len() >= 2 * readers.len() {
-            let stands = |id: &SubscriptionId| {
+            let waits = |id: &SubscriptionId| {
                 let reader = readers.get(id.index()).and_then(Option::as_ref);
-                reader.is_some_and(|reader| reader.of == *id && reader.in_line)
+                reader.is_some_and(|reader| reader.subscription == *id && reader.in_line)
             };
-            line.retain(stands);
+            line.retain(waits);
         }
         line.push_back(id);
-        let reader = Reader { of: id, waker: Some(waker.clone()), in_line: true };
+        let reader = Reader { subscription: id, waker: Some(waker.clone()), in_line: true };
         self.reader(id).replace(reader).and_then(|before| before.waker)
     }
 
-    // The next few have their turn. Says whether there are more.
+    // Gives the next subscriptions in line their turn. Returns whether more wait.
     fn turns(&mut self, waking: &mut Vec<Waker>) -> bool {
         let mut turns = 0;
         while turns < TURNS
             && let Some(id) = self.line.pop_front()
         {
             let reader = self.readers.get_mut(id.index()).and_then(Option::as_mut);
-            if let Some(reader) = reader.filter(|reader| reader.of == id && reader.in_line) {
+            if let Some(reader) =
+                reader.filter(|reader| reader.subscription == id && reader.in_line)
+            {
                 reader.in_line = false;
                 waking.extend(reader.waker.take());
                 turns += 1;
@@ -154,13 +159,14 @@ impl Inner {
         !self.line.is_empty()
     }
 
-    // Who is to be woken; and who waits for what has ended.
+    // Collects the tasks to wake, and those that wait for subscriptions that have ended.
     fn outputs(&mut self, waking: &mut Vec<Waker>, ended: &mut Vec<Waker>) {
         let mut ids = std::mem::take(&mut self.ids);
         self.engine.take_ended(&mut ids);
         ended.extend(ids.drain(..).filter_map(|id| self.take(id)));
         self.engine.take_wakes(&mut ids);
-        // Who is not here is reading just now, and will find it.
+        // A subscription without a waker is being read at this moment, and will see the new
+        // message.
         waking.extend(ids.drain(..).filter_map(|id| self.take(id)));
         self.ids = ids;
     }
@@ -188,29 +194,29 @@ impl<L: Lock> Broker<L> {
     fn lock(&self) -> impl DerefMut<Target = Inner> {
         let Some(inner) = self.inner.lock() else {
             self.has_failed();
-            panic!("the engine panicked before: it is not called any more");
+            panic!("the engine has panicked before, and is not called again");
         };
         inner
     }
 
-    /// Whether the engine has panicked. If so, the daemon is told.
+    /// Whether the engine has panicked. If so, [`failed`](Self::failed) resolves.
     pub(crate) fn has_failed(&self) -> bool {
         let failed = self.inner.has_failed();
         if failed {
-            // Once is enough.
+            // An error means that it was set before.
             let _ = self.failed.set(());
         }
         failed
     }
 
-    /// Waits until somebody has found that the engine has panicked.
+    /// Waits until a panic of the engine has been detected.
     pub(crate) async fn failed(&self) {
         self.failed.wait().await;
     }
 
-    /// Gives those that stand in line their turns, a few at a time, and wakes in portions those whom
-    /// one publication concerns: between turns everybody who is ready to run does so. Runs for as
-    /// long as the daemon does: who still reads then has what is left, and is told that it has ended.
+    /// Gives subscriptions in line their turns, and wakes the subscriptions of one publication in
+    /// portions. Between turns, every task that is ready runs. It runs until the daemon stops.
+    /// After that, readers get what is left, and then the refusal `SHUTTING_DOWN`.
     pub(crate) async fn take_turns(&self) {
         let _closing = Closing(self);
         loop {
@@ -222,7 +228,8 @@ impl<L: Lock> Broker<L> {
     }
 
     fn close(&self) {
-        // Whoever was to be told of what was accepted has it to read before it is told of the end.
+        // Wakes that are still to be done come first, so that every reader gets accepted messages
+        // before the end.
         while self
             .inner
             .lock()
@@ -256,16 +263,16 @@ impl<L: Lock> Broker<L> {
         more
     }
 
-    /// Calls the engine from where something is dropped: not if it has panicked, which may be why.
+    /// Calls the engine when something is dropped. Does nothing after a panic, which may be why.
     pub(crate) fn tidy(&self, call: impl FnOnce(&mut Engine)) {
         if !self.has_failed() {
             self.with(call);
         }
     }
 
-    /// Calls the engine, and wakes whoever has something to read after it. What the engine leaves
-    /// to be done is done in portions, between which others have their turn: here, if it is
-    /// pressing, and else with the [turns](Self::take_turns).
+    /// Calls the engine, and wakes the tasks that have something to read after it. Work that the
+    /// engine has left is done in portions, and the lock is released in between. It is done here if
+    /// it is pressing, and with the [turns](Self::take_turns) otherwise.
     pub(crate) fn with<T>(&self, call: impl FnOnce(&mut Engine) -> T) -> T {
         let mut waking = WAKING.take();
         let mut ended = Vec::new();
@@ -279,7 +286,7 @@ impl<L: Lock> Broker<L> {
                 (inner.engine.must_run_deferred(before), inner.engine.has_deferred());
             drop(inner);
             waking.drain(..).for_each(Waker::wake);
-            // What a waker drops may call in here: not under the lock.
+            // Dropped without the lock, because dropping a waker may call the broker.
             ended.clear();
             if !pressed {
                 break stirred;
@@ -295,27 +302,26 @@ impl<L: Lock> Broker<L> {
         result
     }
 
-    /// Reads a subscription: ready when there was something, or when it is to end. Says whether to
-    /// read again before waiting; if not, that was all, and the context is woken when there is
-    /// more.
+    /// Reads a subscription. Ready when there was something to read, or with the reason for its
+    /// end. Returns whether there is more. If not, the context is woken when there is.
     pub(crate) fn poll_read(
         &self,
         id: SubscriptionId,
         context: &mut Context<'_>,
-        wanted: impl Into<ReadOptions>,
+        options: impl Into<ReadOptions>,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Poll<Result<bool, Refusal>> {
         let mut inner = self.lock();
         if let Err(before) = inner.may_read(id, context.waker()) {
             drop(inner);
-            // Not under the lock: what a waker drops may call in here.
+            // Dropped without the lock, because dropping a waker may call the broker.
             drop(before);
             self.turns.notify_one();
             return Poll::Pending;
         }
         inner.engine.begin_work();
         let mut any = false;
-        let again = inner.engine.read(id, wanted, &mut |item| {
+        let again = inner.engine.read(id, options, &mut |item| {
             any = true;
             sink(item);
         })?;
@@ -331,27 +337,30 @@ impl<L: Lock> Broker<L> {
             return Poll::Ready(Err(stopped()));
         }
         if !any && again {
-            // It takes more than one call to find what there is: others have their turn first.
+            // The search takes more than one call. Others take their turns first.
             let before = inner.line_up(id, context.waker());
             drop(inner);
             drop(before);
             self.turns.notify_one();
             return Poll::Pending;
         }
-        let reader = Reader { of: id, waker: Some(context.waker().clone()), in_line: false };
+        let reader =
+            Reader { subscription: id, waker: Some(context.waker().clone()), in_line: false };
         let before = inner.reader(id).replace(reader);
         drop(inner);
         drop(before);
         if any { Poll::Ready(Ok(false)) } else { Poll::Pending }
     }
 
-    /// Ready when there is something to read, or to end for; the context is woken when there is.
+    /// Ready when there is something to read, or a reason to end. Otherwise the context is woken
+    /// when there is.
     pub(crate) fn poll_unread(&self, id: SubscriptionId, context: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
         if inner.closed || !inner.engine.park_if_idle(id) {
             return Poll::Ready(());
         }
-        let reader = Reader { of: id, waker: Some(context.waker().clone()), in_line: false };
+        let reader =
+            Reader { subscription: id, waker: Some(context.waker().clone()), in_line: false };
         let before = inner.reader(id).replace(reader);
         drop(inner);
         drop(before);
@@ -359,7 +368,7 @@ impl<L: Lock> Broker<L> {
     }
 }
 
-// The daemon stops when this is dropped.
+// Closes the broker when it is dropped, because the daemon stops.
 struct Closing<'a, L: Lock>(&'a Broker<L>);
 
 impl<L: Lock> Drop for Closing<'_, L> {
@@ -369,5 +378,5 @@ impl<L: Lock> Drop for Closing<'_, L> {
 }
 
 fn stopped() -> Refusal {
-    Refusal::new(Code::SHUTTING_DOWN, "the daemon has stopped: subscribe to one that runs")
+    Refusal::new(Code::SHUTTING_DOWN, "the daemon has stopped: subscribe to another one")
 }

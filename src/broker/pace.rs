@@ -1,16 +1,16 @@
-//! How fast something has to come that a peer has begun to send.
+//! The minimum pace of what a peer has begun to send.
 
 use tokio::time::{Duration, Instant};
 
-/// What comes is to come at this pace at least, bytes a second. A slow mobile link has twice that.
+/// The minimum pace, bytes a second. A slow mobile link has twice that.
 pub(crate) const PACE: u64 = 8 << 10;
 
-/// The time that a sender may be ahead of its pace or stand still, at most: so the pace counts over
-/// the last ten seconds, and a fast start does not buy slowness later.
+/// Maximum time that a sender may stop, and that it may save up by being fast. The pace therefore
+/// counts over the last ten seconds, and a fast start does not pay for a slow end.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The pace of one sender. Each byte buys it the time that it may take; what it saves up so is
-/// bounded by its patience.
+/// The pace of one sender. Each byte extends the deadline by the time that it may take. The
+/// patience bounds the time until the deadline.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     patience: Duration,
@@ -18,14 +18,14 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Begins.
+    /// Begins with all of the patience.
     pub(crate) fn new(now: Instant, patience: Duration) -> Self {
         Self { patience, deadline: now + patience }
     }
 
-    /// Takes note of bytes that have come. Says whether they came in time: once they did not, it
-    /// stays too slow.
-    pub(crate) fn came(&mut self, now: Instant, bytes: usize) -> bool {
+    /// Adds bytes that were received. Returns whether they were in time. A sender that was late
+    /// once stays late.
+    pub(crate) fn received(&mut self, now: Instant, bytes: usize) -> bool {
         if now > self.deadline {
             return false;
         }
@@ -33,23 +33,23 @@ impl Pace {
         true
     }
 
-    /// As [`came`](Self::came), of what is known to have come in time.
+    /// The same as [`received`](Self::received), for bytes that are known to be in time.
     pub(crate) fn buy(&mut self, now: Instant, bytes: usize) {
-        let bought = Duration::from_micros((bytes as u64).saturating_mul(1_000_000) / PACE);
-        self.deadline = (self.deadline + bought).min(now + self.patience);
+        let extension = Duration::from_micros((bytes as u64).saturating_mul(1_000_000) / PACE);
+        self.deadline = (self.deadline + extension).min(now + self.patience);
     }
 
-    /// From the next bytes on it is borne with for so long.
+    /// Sets the patience, from the next bytes on.
     pub(crate) fn set_patience(&mut self, patience: Duration) {
         self.patience = patience;
     }
 
-    /// For so long it was not its sender that kept it.
+    /// Extends the deadline by time for which the sender is not responsible.
     pub(crate) fn paused(&mut self, pause: Duration) {
         self.deadline += pause;
     }
 
-    /// Until when more has to come.
+    /// The time by which more has to arrive.
     pub(crate) fn deadline(&self) -> Instant {
         self.deadline
     }
@@ -61,9 +61,9 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    // Seconds for which one that sends so many bytes each second is borne with, up to 1,000.
+    // Seconds until a sender of `bytes` a second is late, up to 1,000.
     fn borne(mut pace: Pace, from: Instant, bytes: u64) -> u64 {
-        let seconds = (1..=1000).find(|s| !pace.came(from + SECOND * *s, bytes as usize));
+        let seconds = (1..=1000).find(|s| !pace.received(from + SECOND * *s, bytes as usize));
         seconds.map_or(1000, |seconds| u64::from(seconds) - 1)
     }
 
@@ -82,7 +82,7 @@ mod tests {
     fn a_fast_start_buys_no_slowness_later() {
         let now = Instant::now();
         let mut pace = Pace::new(now, PATIENCE);
-        assert!(pace.came(now, 15 << 20));
+        assert!(pace.received(now, 15 << 20));
         assert_eq!(pace.deadline(), now + PATIENCE);
         assert!((9..=11).contains(&borne(pace, now, 1)));
     }
@@ -103,7 +103,7 @@ mod tests {
     fn what_came_too_late_stays_too_late() {
         let now = Instant::now();
         let mut pace = Pace::new(now, PATIENCE);
-        assert!(!pace.came(now + PATIENCE + SECOND, 1 << 20));
-        assert!(!pace.came(now + PATIENCE + SECOND, 1 << 20));
+        assert!(!pace.received(now + PATIENCE + SECOND, 1 << 20));
+        assert!(!pace.received(now + PATIENCE + SECOND, 1 << 20));
     }
 }

@@ -6,7 +6,7 @@ use crate::wire::{GapCause, Refusal};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Held by whoever reads the subscription and has no session that would end it.
+/// Held by a reader without a session, which would otherwise end the subscription.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     broker: Arc<Broker>,
@@ -25,7 +25,7 @@ impl Subscription {
         Self { broker, id }
     }
 
-    /// Subscribes to exactly one large message, or returns why that message will not come.
+    /// Subscribes to exactly one large message, or returns why that message is lost.
     pub(crate) fn follow(
         broker: &Arc<Broker>,
         topic: u64,
@@ -39,14 +39,14 @@ impl Subscription {
         self.id
     }
 
-    /// Reads what there is: see [`Broker::poll_read`].
+    /// Reads the subscription: see [`Broker::poll_read`].
     pub(crate) fn poll_read(
         &self,
         context: &mut Context<'_>,
-        wanted: impl Into<ReadOptions>,
+        options: impl Into<ReadOptions>,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Poll<Result<bool, Refusal>> {
-        self.broker.poll_read(self.id, context, wanted, sink)
+        self.broker.poll_read(self.id, context, options, sink)
     }
 
     /// Waits until there is something to read: see [`Broker::poll_unread`].

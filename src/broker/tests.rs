@@ -1,4 +1,4 @@
-//! Wake-ups, in every order that a scheduler can think of.
+//! Wakes, in every order that a scheduler may produce.
 
 use super::*;
 use crate::engine::{Limits, Payload, Publication};
@@ -50,7 +50,7 @@ fn publish(broker: &Shared, topic: &str) {
     broker.with(|engine| engine.publish(1, &publication)).unwrap();
 }
 
-// Whether there was something to read.
+// Returns whether there was something to read.
 fn poll(broker: &Shared, id: SubscriptionId, woken: &Arc<Woken>) -> bool {
     let waker = woken.clone().into();
     let context = &mut Context::from_waker(&waker);
@@ -59,8 +59,8 @@ fn poll(broker: &Shared, id: SubscriptionId, woken: &Arc<Woken>) -> bool {
 
 const TURNS: usize = 1000;
 
-/// One ends a subscription, and another's gets its index before it is looked at who had waited
-/// there: an index is nothing to go by.
+/// A subscription ends, and another gets its index before the waiting task is looked up. The index
+/// alone does not identify a subscription.
 #[test]
 fn a_subscription_that_gets_anothers_index_is_woken() {
     let test = || {
@@ -88,8 +88,8 @@ fn a_subscription_that_gets_anothers_index_is_woken() {
     shuttle::check_pct(test, TURNS, 3);
 }
 
-/// Whoever found nothing is woken, wherever in between a message is published; also where waking
-/// takes several portions.
+/// A reader that found nothing is woken, at whatever point a message is published. This also holds
+/// when the wakes are done in portions.
 #[test]
 fn nobody_sleeps_while_there_is_something_to_read() {
     let test = || {
@@ -104,7 +104,7 @@ fn nobody_sleeps_while_there_is_something_to_read() {
                 thread::spawn(move || {
                     let woken = Arc::<Woken>::default();
                     let mut polls = 0;
-                    // As a task: reads on while there is something, and after each wake.
+                    // Like a task: reads while there is something, and after each wake.
                     for _ in 0..3 {
                         polls = woken.0.load(Relaxed);
                         while poll(&broker, id, &woken) {}
@@ -125,7 +125,7 @@ fn nobody_sleeps_while_there_is_something_to_read() {
     shuttle::check_pct(test, TURNS, 3);
 }
 
-/// What has waited for a subscription goes with it.
+/// The waker of a subscription is dropped with it.
 #[test]
 fn a_reader_goes_with_its_subscription() {
     shuttle::check_random(
@@ -144,12 +144,12 @@ fn a_reader_goes_with_its_subscription() {
     );
 }
 
-/// An engine with more topics than are found without a sweep.
+/// Makes more topics than are found without a sweep.
 fn many_topics(broker: &Shared, topics: usize) {
     (0..topics).for_each(|n| publish(broker, &format!("t/{n}/y")));
 }
 
-/// One that finds nothing, and has to look at every topic for that.
+/// Adds a subscription that finds nothing, and has to look at every topic.
 fn sweep(broker: &Shared) -> SubscriptionId {
     let filter: Filter = "t/*/x".parse().unwrap();
     broker.with(|engine| engine.subscribe(filter, &Start::All, Lag::Oldest))
@@ -161,8 +161,8 @@ fn broker_of_many() -> Shared {
     Arc::new(Broker::of(Turns::new(Inner::new(Engine::new(limits, 1, [7; 32])))))
 }
 
-// Found by the siege: 512 of them took all the turns there are, 0.35 ms each, and whoever kept
-// their promises waited a fifth of a second for one.
+// Once, 512 sweeps took all turns, of 0.35 ms each, and well-behaved readers waited a fifth of a
+// second for one.
 #[test]
 fn sweeps_have_their_turns_a_few_at_a_time_and_in_order() {
     let test = || {
@@ -175,18 +175,18 @@ fn sweeps_have_their_turns_a_few_at_a_time_and_in_order() {
             }
         };
         poll_all_but(all.len());
-        // One that ends gives up its place, and one that looks again keeps it.
+        // A subscription that ends loses its place, and one that polls again keeps it.
         broker.with(|engine| engine.unsubscribe(all[1].0));
         poll_all_but(1);
         let turns = || -> Vec<_> { all.iter().map(|(_, woken)| woken.0.load(Relaxed)).collect() };
-        assert_eq!(turns(), [0; 10], "nobody had a turn");
+        assert_eq!(turns(), [0; 10], "no turn was given");
         let mut had = vec![0; 10];
         for n in [0, 2, 3, 4, 5, 6, 7, 8, 9] {
             assert_eq!(broker.give_turns(), n < 9, "who is left?");
             had[n] += 1;
             assert_eq!(turns(), had);
         }
-        // What it does in its turn is little, and then the others come.
+        // One turn is short, and then the others follow.
         let (id, woken) = &all[0];
         assert!(!poll(&broker, *id, woken));
         assert_eq!(broker.inner.lock().unwrap().line.len(), 1);
@@ -226,7 +226,7 @@ fn whoever_sweeps_comes_to_its_end() {
                     let woken = Arc::<Woken>::default();
                     let mut polls = 0;
                     while broker.with(|engine| engine.is_sweeping(id)) {
-                        // As a task: only when it is woken, but for the first time.
+                        // Like a task: at first, and then only after a wake.
                         if polls == 0 || woken.0.load(Relaxed) >= polls {
                             polls += 1;
                             let _ = poll(&broker, id, &woken);

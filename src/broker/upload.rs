@@ -1,11 +1,11 @@
-//! A publication that is relayed while it arrives, and given up unless it comes to its end.
+//! A publication that is relayed while it arrives, and aborted when it is dropped before its end.
 
 use super::Broker;
 use crate::engine::{Receipt, UploadError, UploadId};
 use crate::wire::Digest;
 use bytes::Bytes;
 
-/// Held by whoever receives the payload and has no session that would give it up.
+/// Held by a receiver without a session, which would otherwise abort the upload.
 pub(crate) struct Upload<'a> {
     broker: &'a Broker,
     id: UploadId,
@@ -26,7 +26,7 @@ impl<'a> Upload<'a> {
         Self { broker, id, ended: false }
     }
 
-    /// Adds a chunk of the payload. The engine keeps it as it is.
+    /// Appends a chunk of the payload. The engine keeps it without copying.
     pub(crate) fn append(&self, chunk: Bytes) -> Result<(), UploadError> {
         self.broker.with(|engine| engine.append(self.id, chunk))
     }

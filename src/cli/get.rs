@@ -1,4 +1,4 @@
-//! `weir get`: one payload from the cache.
+//! `weir get`: fetches one payload from the cache.
 
 use super::Connection;
 use crate::console::output::Output;
@@ -16,6 +16,7 @@ Examples:
   weir get maps/tile/7 --output tile.png")]
 pub(super) struct Arguments {
     /// The topic.
+    #[arg(value_parser = super::topic)]
     topic: String,
     /// The newest message with this payload.
     #[arg(long, value_name = "HEX", conflicts_with = "sequence")]

@@ -1,4 +1,4 @@
-//! The command line: one file per verb.
+//! The command line. Each verb has a file.
 
 mod get;
 mod ping;
@@ -12,6 +12,7 @@ mod top;
 use crate::bench;
 use crate::client::{Builder, Client};
 use crate::config::{CERT_HASH, Config, ConfigError, DEFAULT};
+use crate::wire::{NameError, check_topic};
 use crate::{CertificateHashes, Transport, Trust};
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -30,7 +31,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   weir serve                          a daemon on port 4433, UDP and TCP
-  weir sub 'demo/*'                   what is published to demo/a, demo/b …
+  weir sub 'demo/*'                   new messages of demo/a, demo/b …
   weir pub demo/a hello               publish one payload
   seq 10 | weir pub demo/a --lines    each line as it comes
   weir sub demo/a --from last:5       the last five, then what follows
@@ -45,7 +46,7 @@ enum Verb {
     /// Publish a payload, or each line of standard input.
     #[command(name = "pub")]
     Publish(publish::Arguments),
-    /// Subscribe, and print what comes.
+    /// Subscribe, and print messages.
     #[command(name = "sub")]
     Subscribe(subscribe::Arguments),
     /// Fetch one payload from the cache.
@@ -82,16 +83,16 @@ struct Connection {
     /// Trust the certificate with this SHA-256, or one of several, with commas between or the flag
     /// again: `weir serve` prints that of its certificate and of the next one. On loopback they
     /// are found without this [env: WEIR_CERT_HASH].
-    // Not clap's `env`: a variable that is set would not go with the other two flags.
+    // Without clap's `env`, with which a variable would conflict with the other two flags.
     #[arg(long, value_name = "HEX", conflicts_with = "insecure")]
     cert_hash: Vec<CertificateHashes>,
     /// Trust any certificate: for experiments only.
     #[arg(long)]
     insecure: bool,
-    /// What to show a daemon that asks who is there.
+    /// Token for a daemon that requires one.
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Where the daemon on this machine keeps its certificate, if not in the usual place.
+    /// Directory in which the daemon on this machine keeps its certificate, if not the usual one.
     #[arg(long, value_name = "DIR", env = "WEIR_STATE")]
     state: Option<PathBuf>,
 }
@@ -104,7 +105,7 @@ enum TransportChoice {
     /// WebTransport, as browsers use it.
     #[value(name = "webtransport")]
     WebTransport,
-    /// WebSocket, over TCP: where UDP does not pass.
+    /// WebSocket, over TCP: for networks that block UDP.
     #[value(name = "websocket")]
     WebSocket,
     /// Raw QUIC, or WebSocket if that fails or does not answer within a second.
@@ -137,7 +138,7 @@ impl Connection {
         Ok(builder)
     }
 
-    // Of the flags, else of the environment.
+    // The hashes of the flags, or else of the environment.
     fn hashes(&self) -> anyhow::Result<Option<CertificateHashes>> {
         if !self.cert_hash.is_empty() {
             let hashes = self.cert_hash.iter().flat_map(CertificateHashes::iter);
@@ -152,6 +153,11 @@ impl Connection {
     }
 }
 
+/// Checks a topic before anything connects, so that a bad one is wrong usage.
+fn topic(text: &str) -> Result<String, NameError> {
+    check_topic(text).map(|()| text.to_owned())
+}
+
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let Cli { verb } = Cli::parse();
@@ -164,7 +170,7 @@ pub fn main() -> ExitCode {
         .init();
     match run(verb) {
         Ok(code) => code,
-        // Whoever read our output has seen enough.
+        // The reader of our output has closed the pipe, and needs no more.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "weir: {error:#}");
@@ -208,7 +214,7 @@ fn run(verb: Verb) -> anyhow::Result<ExitCode> {
             Verb::Bench(_) => unreachable!("it has run above"),
         }
     });
-    // Standard input may still be read by a thread that cannot be stopped.
+    // A thread that cannot be stopped may still read standard input.
     runtime.shutdown_background();
     result.map(|()| ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `weir ping`: round trips through a session.
+//! `weir ping`: measures round trips through a session.
 
 use super::Connection;
 use super::printer::{Printer, interruptible};
@@ -13,7 +13,7 @@ Examples:
   weir ping
   weir ping --server edge.example:4433 --count 10 --json")]
 pub(super) struct Arguments {
-    /// How many.
+    /// Number of pings.
     #[arg(long, short, value_name = "N", default_value_t = 4)]
     count: u32,
     /// Print JSON objects, one a line.
@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     connection: Connection,
 }
 
-/// Between two pings.
+/// Interval between pings.
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {

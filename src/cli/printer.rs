@@ -1,13 +1,13 @@
-//! Standard output from a thread of its own: whoever reads a pipe slowly, or not at all, holds up
-//! what is printed and nothing else. So the program still hears that it is to stop.
+//! Standard output in a separate thread. A slow reader of a pipe delays the output and nothing else,
+//! so the program still stops at INT.
 
 use std::io::{self, Write as _};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 
-/// Bytes that may wait to be written before the next line waits itself, 64 KiB: as much as a pipe
-/// takes. One line more goes beyond it, however long.
+/// Bytes that may be queued before [`Printer::print`] waits: 64 KiB, the capacity of a pipe. The last
+/// line in the queue may exceed it.
 const FULL: usize = 64 << 10;
 
 #[derive(Default)]
@@ -19,26 +19,26 @@ struct State {
 }
 
 #[derive(Default)]
-struct Shared {
+struct Queue {
     state: Mutex<State>,
-    // There is something to write, or nothing more will come.
+    // Signalled when there is something to write, or when the output is finished.
     more: Condvar,
-    // Something was written.
+    // Signalled when something was written.
     written: Notify,
 }
 
 /// Prints lines until it is interrupted.
 pub(super) struct Printer {
-    shared: Arc<Shared>,
+    queue: Arc<Queue>,
     interrupt: Signal,
 }
 
-/// INT came: stop, in good order.
+/// INT arrived: the verb stops in good order.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 pub(super) struct Interrupted;
 
-/// Whom INT has stopped has not failed.
+/// A verb that INT stopped has not failed.
 pub(super) fn interruptible(result: anyhow::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(error) if error.is::<Interrupted>() => Ok(()),
@@ -46,7 +46,7 @@ pub(super) fn interruptible(result: anyhow::Result<()>) -> anyhow::Result<()> {
     }
 }
 
-impl Shared {
+impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -82,16 +82,16 @@ impl Shared {
 }
 
 impl Printer {
-    /// From here on INT is heard.
+    /// Starts the thread. From here on INT no longer kills the process.
     pub(super) fn start() -> io::Result<Self> {
         let interrupt = signal(SignalKind::interrupt())?;
-        let shared = Arc::<Shared>::default();
-        let writes = shared.clone();
-        std::thread::Builder::new().name("output".into()).spawn(move || writes.write())?;
-        Ok(Self { shared, interrupt })
+        let queue = Arc::<Queue>::default();
+        let writer = queue.clone();
+        std::thread::Builder::new().name("output".into()).spawn(move || writer.write())?;
+        Ok(Self { queue, interrupt })
     }
 
-    /// What comes first: what the future gives, or the interruption.
+    /// Returns the output of the future, or fails if INT arrives first.
     pub(super) async fn unless_interrupted<T>(
         &mut self,
         future: impl Future<Output = T>,
@@ -102,13 +102,13 @@ impl Printer {
         }
     }
 
-    /// Prints lines; waits where many wait.
+    /// Queues lines for output. Waits while the queue is full.
     pub(super) async fn print(&mut self, lines: &[u8]) -> anyhow::Result<()> {
-        let shared = self.shared.clone();
+        let queue = self.queue.clone();
         self.unless_interrupted(async {
-            shared.until(|state| state.waiting.len() < FULL).await?;
-            shared.lock().waiting.extend_from_slice(lines);
-            shared.more.notify_one();
+            queue.until(|state| state.waiting.len() < FULL).await?;
+            queue.lock().waiting.extend_from_slice(lines);
+            queue.more.notify_one();
             Ok(())
         })
         .await?
@@ -116,16 +116,16 @@ impl Printer {
 
     /// Waits until everything is written.
     pub(super) async fn finish(&mut self) -> anyhow::Result<()> {
-        let shared = self.shared.clone();
-        shared.lock().finished = true;
-        shared.more.notify_one();
-        let written = shared.until(|state| state.waiting.is_empty() && !state.writing);
+        let queue = self.queue.clone();
+        queue.lock().finished = true;
+        queue.more.notify_one();
+        let written = queue.until(|state| state.waiting.is_empty() && !state.writing);
         self.unless_interrupted(written).await??;
         Ok(())
     }
 }
 
-impl Shared {
+impl Queue {
     async fn until(&self, done: impl Fn(&State) -> bool) -> io::Result<()> {
         loop {
             let written = self.written.notified();

@@ -1,4 +1,4 @@
-//! `weir pub`: publish.
+//! `weir pub`: publishes a payload, a file, or lines.
 
 use super::Connection;
 use crate::Client;
@@ -20,19 +20,20 @@ Examples:
   tail -f log | weir pub logs/web --lines --json
   read-sensor | weir pub sensors/1 --lines --realtime")]
 pub(super) struct Arguments {
-    /// Where to publish: segments with slashes between.
+    /// Topic to publish to: segments separated by slashes.
+    #[arg(value_parser = super::topic)]
     topic: String,
-    /// What to publish; without it, --file or --lines, all of standard input.
+    /// Payload; without it, --file or --lines, all of standard input.
     #[arg(conflicts_with_all = ["file", "lines"])]
     payload: Option<String>,
-    /// Publish what is in this file.
+    /// Publish the content of this file.
     #[arg(long, value_name = "F", conflicts_with = "lines")]
     file: Option<PathBuf>,
     /// Publish each line of standard input as it comes, without its line end.
     #[arg(long)]
     lines: bool,
-    /// Publish in datagrams, for what is worth most while it is new: accepted once like all
-    /// others, but without a receipt, and in the order of arrival.
+    /// Publish in datagrams, for data that is worth most while it is new. Each message is accepted
+    /// once, as always, but without a receipt, and in the order of arrival.
     #[arg(long)]
     realtime: bool,
     /// Print receipts as JSON objects, one a line.
@@ -42,7 +43,7 @@ pub(super) struct Arguments {
     connection: Connection,
 }
 
-/// Receipts waited for at once, in order.
+/// Maximum number of publications without a receipt. Receipts are printed in order.
 const AHEAD: usize = 1024;
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -70,7 +71,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-// On its way, with or without a receipt to come.
+// A publication in flight, with or without a receipt.
 enum Pending {
     Receipt(PendingReceipt),
     Accepted(Accepted),
@@ -111,7 +112,7 @@ async fn publish_lines(
     let client = connection.connect().await?;
     let (sender, mut receipts) = mpsc::channel::<(usize, Pending)>(AHEAD);
     let publish = async {
-        // Dropped at the end, so that printing ends too.
+        // Moved in, so that it is dropped at the end, which ends the printing.
         let sender = sender;
         let mut input = BufReader::new(tokio::io::stdin());
         let mut line = Vec::new();

@@ -1,4 +1,4 @@
-//! `weir serve`: the daemon.
+//! `weir serve`: runs the daemon.
 
 use crate::Daemon;
 use crate::config::{Config, Plain};
@@ -32,11 +32,11 @@ pub(super) struct Arguments {
     /// Address for the page, HTTP and WebSocket without TLS, or off [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDR")]
     http: Option<Plain>,
-    /// Where the certificate is kept [default: $STATE_DIRECTORY, $XDG_STATE_HOME/weir or
+    /// Directory of the certificate [default: $STATE_DIRECTORY, $XDG_STATE_HOME/weir or
     /// ~/.local/state/weir].
     #[arg(long, value_name = "DIR", env = "WEIR_STATE")]
     state: Option<PathBuf>,
-    /// Say where it listens as a JSON object.
+    /// Print the addresses as a JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -54,7 +54,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let directory = arguments.state.or_else(state::directory).context(
         "no place for the certificate: give one (--state DIR), or set HOME or XDG_STATE_HOME",
     )?;
-    // From here on a signal stops the daemon as it should.
+    // From here on signals stop the daemon in good order.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -66,7 +66,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .state(&directory)
         .limits(config.engine_limits())
         .sessions(config.limits.sessions);
-    // A service has a place for what everybody on the machine may know.
+    // A service has a directory for files that every user of the machine may read.
     if let Some(runtime) = std::env::var_os("RUNTIME_DIRECTORY") {
         builder = builder.announce(runtime);
     }
@@ -136,7 +136,7 @@ async fn stop(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-// Others read their configuration anew upon HUP, and log rotation sends it to whoever asks for it.
+// Many daemons read their configuration again at HUP, and log rotation may send it.
 async fn unheeded(hangup: &mut Signal) {
     while hangup.recv().await.is_some() {
         tracing::warn!("HUP changes nothing: to read the configuration anew, restart");
@@ -144,6 +144,6 @@ async fn unheeded(hangup: &mut Signal) {
 }
 
 fn notify(state: NotifyState<'_>) {
-    // Not under systemd: nobody to tell.
+    // Fails without systemd, which is not an error.
     let _ = sd_notify::notify(&[state]);
 }

@@ -1,10 +1,10 @@
-//! `weir sub`: subscribe, and print what comes.
+//! `weir sub`: subscribes, and prints messages.
 
 use super::Connection;
 use super::printer::{Printer, interruptible};
 use crate::client::Subscription;
 use crate::console::output::Output;
-use crate::wire::{Delivery, Lag};
+use crate::wire::{Delivery, Filter, Lag};
 use crate::{Event, Start, SubscribeOptions};
 use clap::{Args, ValueEnum};
 use std::time::Duration;
@@ -18,21 +18,21 @@ Examples:
   weir sub game/state --delivery realtime --deadline 200ms
   weir sub demo/a --from all --count 100   the first hundred of the cache, then stop")]
 pub(super) struct Arguments {
-    /// A topic; `*` stands for one segment, a last `**` for any rest.
-    filter: String,
-    /// Where to begin: new, latest, all, last:N, or a sequence.
+    /// Topic or filter: `*` matches one segment, a final `**` all remaining ones.
+    filter: Filter,
+    /// First message: new, latest, all, last:N, or a sequence.
     #[arg(long, default_value = "new", value_parser = start)]
     from: Start,
     /// How messages are carried: in order; each by itself; or in datagrams that are repeated and
-    /// repaired, for what is worth most while it is new.
+    /// repaired, for data that is worth most while it is new.
     #[arg(long, value_enum, default_value_t)]
     delivery: DeliveryChoice,
-    /// With --delivery realtime: give up what is older, and tell the gap. Default: everything
+    /// With --delivery realtime: drop messages that are older, and report a gap. Default: everything
     /// arrives, however late.
     #[arg(long, value_name = "DURATION", value_parser = crate::console::units::duration)]
     deadline: Option<Duration>,
-    /// What to do after falling behind the cache: a gap is told, and it goes on with the oldest
-    /// message there is, or the newest; or it ends.
+    /// Reaction to falling behind the cache: report a gap and go on with the oldest message there
+    /// is, or with the newest; or disconnect.
     #[arg(long, value_enum, default_value_t)]
     lag: LagChoice,
     /// Stop after this many messages.
@@ -92,8 +92,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         deadline,
     };
     let client = connection.connect().await?;
-    let mut subscription = client.subscribe(&filter, &options).await?;
-    tracing::debug!(filter, "subscribed");
+    let mut subscription = client.subscribe(filter.as_str(), &options).await?;
+    tracing::debug!(%filter, "subscribed");
     let mut printer = Printer::start()?;
     let printed = print(&mut subscription, &output, count, &mut printer).await;
     drop(subscription);

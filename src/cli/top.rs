@@ -1,4 +1,4 @@
-//! `weir top`: the most published payloads.
+//! `weir top`: shows the most published payloads of a topic.
 
 use super::Connection;
 use super::printer::{Printer, interruptible};
@@ -15,11 +15,12 @@ Examples:
   weir top votes --watch")]
 pub(super) struct Arguments {
     /// The topic.
+    #[arg(value_parser = super::topic)]
     topic: String,
-    /// How many; the daemon keeps 100.
+    /// Number of payloads; the daemon keeps 100.
     #[arg(short, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
     k: u32,
-    /// Again every second.
+    /// Show them again every second.
     #[arg(long)]
     watch: bool,
     /// Print JSON objects, one a line.

@@ -1,7 +1,11 @@
-//! Connecting: address, certificate, which transport, hello.
+//! Connecting: addresses, the certificate, the choice of the transport, and the hello.
 
-use super::dial::{Failure, connect, refused};
-use super::{Builder, ConnectError, SessionClosed, TransportChoice};
+use super::builder::{Builder, TransportChoice};
+use super::dial::{Endpoint, Failure, Target};
+use super::driver;
+use super::error::ConnectError;
+use super::handle::Client;
+use super::session_state::SessionState;
 use crate::net::error::{ConnectionLost, ReadError};
 use crate::net::transport::Transport;
 use crate::net::transport::connection::Connection;
@@ -9,56 +13,59 @@ use crate::net::transport::stream::{RecvStream, SendStream};
 use crate::state;
 use crate::tls::{self, Complaint, Expect, Trust};
 use crate::wire::{
-    ClientFrame, Code, DaemonFrame, FrameReader, Limits, MAX_CONTROL_FRAME, PORT, Position,
-    ProducerId, Refusal,
+    ClientFrame, DaemonFrame, FrameReader, Limits, MAX_CONTROL_FRAME, PORT, Position, ProducerId,
+    Refusal,
 };
 use bytes::Bytes;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// From the first packet to the welcome.
+/// Maximum time from the first packet to the welcome.
 const DIAL: Duration = Duration::from_secs(5);
 
-/// How long raw QUIC is tried alone before WebSocket is tried beside it. QUIC is the one to have:
-/// streams of their own, no waiting behind what was lost, datagrams later. Where it works it has
-/// answered by then, over a path of up to a third of this; where UDP is dropped, which nobody is
-/// told, this is what it costs. RFC 8305 does the same between IPv6 and IPv4, with 250 ms.
+/// How long the client tries raw QUIC alone before it tries WebSocket in parallel.
+///
+/// QUIC is preferred, because it has independent streams and datagrams, and a lost packet delays
+/// only its own stream. QUIC answers within this time if UDP passes and the round-trip time is at most
+/// a third of it. Networks that block UDP drop the packets without an error, so that a fallback
+/// takes this long. RFC 8305 does the same for IPv6 and IPv4, with 250 ms.
 const HEAD_START: Duration = Duration::from_secs(1);
 
-/// Keeps the socket open for as long as the session.
-pub(super) enum Endpoint {
-    Quic(quinn::Endpoint),
-    WebTransport(Box<wtransport::Endpoint<wtransport::endpoint::endpoint_side::Client>>),
-    WebSocket,
+/// A session for which the daemon has sent its welcome.
+struct Established {
+    endpoint: Endpoint,
+    connection: Connection,
+    send: SendStream,
+    receive: RecvStream,
+    reader: FrameReader,
+    session: u64,
+    limits: Limits,
+    run_start: Position,
 }
 
-impl Endpoint {
-    /// Waits until the goodbye has been sent.
-    pub(super) async fn wait_idle(&self) {
-        match self {
-            Self::Quic(endpoint) => endpoint.wait_idle().await,
-            Self::WebTransport(endpoint) => endpoint.wait_idle().await,
-            // The link waits.
-            Self::WebSocket => {}
-        }
+impl Builder {
+    /// Connects. Tries each of the server's addresses for at most 5 s.
+    pub async fn connect(self) -> Result<Client, ConnectError> {
+        let established = dial(&self).await?;
+        let Established { endpoint, connection, send, receive, reader, session, limits, run_start } =
+            established;
+        let state = Arc::new(SessionState::new(connection, session, limits, run_start));
+        tokio::spawn(driver::run(state.clone(), send, receive, reader));
+        Ok(Client::new(state, endpoint))
     }
 }
 
-/// A session that has been welcomed.
-pub(super) struct Established {
-    pub(super) endpoint: Endpoint,
-    pub(super) connection: Connection,
-    pub(super) tx: SendStream,
-    pub(super) rx: RecvStream,
-    pub(super) reader: FrameReader,
-    pub(super) session: u64,
-    pub(super) limits: Limits,
-    pub(super) begin: Position,
+impl Client {
+    /// Connects over raw QUIC with the default settings.
+    pub async fn connect(server: impl Into<String>) -> Result<Self, ConnectError> {
+        Self::builder(server).connect().await
+    }
 }
 
-/// Dials each address of the server until one answers.
-pub(super) async fn dial(builder: &Builder) -> Result<Established, ConnectError> {
+// Dials each address of the server until one answers.
+async fn dial(builder: &Builder) -> Result<Established, ConnectError> {
     let server = &builder.server;
     let unknown = |reason: String| ConnectError::Address { server: server.clone(), reason };
     let (host, port) = split(server).ok_or_else(|| unknown("not an address".into()))?;
@@ -66,27 +73,28 @@ pub(super) async fn dial(builder: &Builder) -> Result<Established, ConnectError>
     let addresses: Vec<_> = addresses.map_err(|error| unknown(error.to_string()))?.collect();
     let mut last = unknown("no address".into());
     for address in addresses {
-        let dialled = match builder.way {
-            TransportChoice::Only(kind) => {
-                attempt(builder, kind, host, address, Instant::now() + DIAL).await
+        let established = match builder.choice {
+            TransportChoice::Only(transport) => {
+                attempt(builder, transport, host, address, Instant::now() + DIAL).await
             }
             TransportChoice::Auto => dial_either(builder, host, address).await,
         };
-        match dialled {
-            // The same daemon at its other address would say the same.
-            Err(error) if !is_last_word(&error) => last = error,
+        match established {
+            // A final error would be the same at the daemon's other addresses.
+            Err(error) if !is_final(&error) => last = error,
             done => return done,
         }
     }
     Err(last)
 }
 
-// The daemon has spoken: there is no use in asking it in another way.
-fn is_last_word(error: &ConnectError) -> bool {
+// Returns whether the daemon itself caused the error, so that another attempt is of no use.
+fn is_final(error: &ConnectError) -> bool {
     matches!(error, ConnectError::Certificate { .. } | ConnectError::Refused { .. })
 }
 
-// Raw QUIC, and WebSocket too if that fails or is slow to answer; whichever is welcomed first.
+// Tries raw QUIC, and WebSocket too if QUIC fails or is slow. Returns the first session that the
+// daemon welcomes.
 async fn dial_either(
     builder: &Builder,
     host: &str,
@@ -96,7 +104,7 @@ async fn dial_either(
     let quic = attempt(builder, Transport::Quic, host, address, start + DIAL);
     tokio::pin!(quic);
     let mut quic_failed = match timeout(HEAD_START, &mut quic).await {
-        Ok(Err(error)) if !is_last_word(&error) => Some(error),
+        Ok(Err(error)) if !is_final(&error) => Some(error),
         Ok(done) => return done,
         Err(_) => None,
     };
@@ -106,19 +114,19 @@ async fn dial_either(
     loop {
         tokio::select! {
             done = &mut quic, if quic_failed.is_none() => match done {
-                Err(error) if !is_last_word(&error) => quic_failed = Some(error),
+                Err(error) if !is_final(&error) => quic_failed = Some(error),
                 done => return done,
             },
-            // Nothing that goes wrong here is the last word: what stands between may be at fault.
+            // An error of WebSocket is never final, because a proxy may have caused it.
             done = &mut websocket, if websocket_failed.is_none() => match done {
                 Err(error) => websocket_failed = Some(error),
-                Ok(dialled) => {
+                Ok(established) => {
                     let why = quic_failed.map_or_else(
                         || format!("no answer within {HEAD_START:?}"),
                         |error| error.to_string(),
                     );
                     tracing::info!(server = builder.server, why, "WebSocket in place of raw QUIC");
-                    return Ok(dialled);
+                    return Ok(established);
                 }
             },
         }
@@ -131,7 +139,7 @@ async fn dial_either(
 
 fn neither(quic: ConnectError, websocket: ConnectError) -> ConnectError {
     match (quic, websocket) {
-        // Nothing there, or found before anything was sent: the same for both.
+        // These errors apply to both transports: nothing listens, or no packet was sent.
         (error @ ConnectError::NotRunning { .. }, ConnectError::NotRunning { .. })
         | (error @ (ConnectError::NoCertificate { .. } | ConnectError::Tls(_)), _) => error,
         (quic, websocket) => {
@@ -142,19 +150,19 @@ fn neither(quic: ConnectError, websocket: ConnectError) -> ConnectError {
 
 async fn attempt(
     builder: &Builder,
-    kind: Transport,
+    transport: Transport,
     host: &str,
     address: SocketAddr,
     deadline: Instant,
 ) -> Result<Established, ConnectError> {
     let after = deadline.saturating_duration_since(Instant::now());
-    let dialled = timeout_at(deadline, dial_one(builder, kind, host, address)).await;
-    dialled.unwrap_or_else(|_| {
-        Err(ConnectError::NoAnswer { server: builder.server.clone(), transport: kind, after })
+    let established = timeout_at(deadline, dial_one(builder, transport, host, address)).await;
+    established.unwrap_or_else(|_| {
+        Err(ConnectError::NoAnswer { server: builder.server.clone(), transport, after })
     })
 }
 
-// HOST, HOST:PORT, [V6], [V6]:PORT or a bare V6 address.
+// Splits HOST, HOST:PORT, [V6], [V6]:PORT or a bare V6 address into host and port.
 fn split(server: &str) -> Option<(&str, u16)> {
     if let Some(rest) = server.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
@@ -173,41 +181,37 @@ fn split(server: &str) -> Option<(&str, u16)> {
 
 async fn dial_one(
     builder: &Builder,
-    kind: Transport,
+    transport: Transport,
     host: &str,
     address: SocketAddr,
 ) -> Result<Established, ConnectError> {
     let server = &builder.server;
-    let expect = expect(builder, address).await?;
-    let complaint = Complaint::default();
+    let expect = &expect(builder, address).await?;
+    let complaint = &Complaint::default();
+    let target = Target { transport, expect, host, address, complaint };
     let connected = tokio::select! {
-        connected = connect(kind, &expect, host, address, &complaint) => connected,
-        () = refused(kind, address) => {
-            return Err(ConnectError::NotRunning { server: server.clone() });
-        }
+        connected = target.connect() => connected,
+        () = target.refused() => Err(Failure::NotRunning),
     };
-    let gone = |gone: ConnectionLost| match (complaint.get(), gone.code) {
+    let failed = |lost: ConnectionLost| match (complaint.get(), lost.code) {
         (Some(reason), _) => {
             ConnectError::Certificate { server: server.clone(), reason: reason.clone() }
         }
         (None, Some(code)) => ConnectError::Refused {
             server: server.clone(),
-            refusal: Refusal::new(code, gone.reason),
+            refusal: Refusal::new(code, lost.reason),
         },
-        (None, None) => ConnectError::Transport { server: server.clone(), reason: gone.reason },
+        (None, None) => ConnectError::Transport { server: server.clone(), reason: lost.reason },
     };
-    let (endpoint, connection) = match connected {
-        Ok(connected) => connected,
-        Err(Failure::ConnectionLost(error)) => return Err(gone(error)),
-        Err(Failure::Other(error)) => return Err(error),
-        Err(Failure::NotRunning) => {
-            return Err(ConnectError::NotRunning { server: server.clone() });
-        }
-    };
-    greet(builder, endpoint, connection).await.map_err(gone)
+    let (endpoint, connection) = connected.map_err(|failure| match failure {
+        Failure::ConnectionLost(lost) => failed(lost),
+        Failure::NotRunning => ConnectError::NotRunning { server: server.clone() },
+        Failure::Other(error) => error,
+    })?;
+    greet(builder, endpoint, connection).await.map_err(failed)
 }
 
-// What the daemon's certificate has to be. Files are read on a thread for that: others go on.
+// Returns the requirements on the daemon's certificate. Reads files on a thread for blocking calls.
 async fn expect(builder: &Builder, address: SocketAddr) -> Result<Expect, ConnectError> {
     let (trust, state) = (builder.trust.clone(), builder.state.clone());
     let read = move || match trust {
@@ -234,52 +238,49 @@ async fn greet(
     endpoint: Endpoint,
     connection: Connection,
 ) -> Result<Established, ConnectionLost> {
-    let (mut tx, mut rx) = connection.open_bi().await?;
+    let (mut send, mut receive) = connection.open_bi().await?;
     let hello = ClientFrame::Hello {
         version: crate::wire::VERSION,
-        // Of this session alone: its numbers begin at 1.
+        // New for each session, because its numbers begin at 1.
         producer: ProducerId(rand::random()),
         token: builder.token.as_deref(),
         agent: concat!("weir-rust/", env!("CARGO_PKG_VERSION")),
     };
     let mut bytes = Vec::new();
     hello.encode(&mut bytes);
-    // If this does not get through, reading tells why.
-    let _ = tx.write(&mut [bytes.into()]).await;
+    // If this fails, the read below returns the reason.
+    let _ = send.write(&mut [bytes.into()]).await;
     let mut reader = FrameReader::new(MAX_CONTROL_FRAME);
     loop {
-        let broken = |reason: String| ConnectionLost { code: None, reason };
-        if let Some(frame) = reader.next_frame().map_err(|error| broken(error.to_string()))? {
-            return match DaemonFrame::decode(&frame).map_err(|error| broken(error.to_string()))? {
+        let violation = |reason: String| ConnectionLost { code: None, reason };
+        if let Some(frame) = reader.next_frame().map_err(|error| violation(error.to_string()))? {
+            return match DaemonFrame::decode(&frame)
+                .map_err(|error| violation(error.to_string()))?
+            {
                 DaemonFrame::Welcome { session, run, limits, .. } => Ok(Established {
                     endpoint,
                     connection,
-                    tx,
-                    rx,
+                    send,
+                    receive,
                     reader,
                     session,
                     limits,
-                    begin: Position { run, position: 0 },
+                    run_start: Position { run, position: 0 },
                 }),
                 DaemonFrame::Goodbye { code, reason, .. } => {
                     Err(ConnectionLost { code: Some(code), reason: reason.into() })
                 }
-                _ => Err(broken("the daemon did not begin with a welcome".into())),
+                _ => Err(violation("the daemon did not begin with a welcome".into())),
             };
         }
         let mut pieces = [Bytes::new()];
-        match rx.read(&mut pieces).await {
+        match receive.read(&mut pieces).await {
             Ok(Some(_)) => reader.push(std::mem::take(&mut pieces[0])),
             Ok(None) | Err(ReadError::Reset) => return Err(connection.closed().await),
-            Err(ReadError::Broken(refusal)) => return Err(broken(refusal.to_string())),
-            Err(ReadError::ConnectionLost(gone)) => return Err(gone),
+            Err(ReadError::Broken(refusal)) => return Err(violation(refusal.to_string())),
+            Err(ReadError::ConnectionLost(lost)) => return Err(lost),
         }
     }
-}
-
-/// As the client was closed by its own program.
-pub(super) fn closed_here() -> SessionClosed {
-    SessionClosed { code: Some(Code::DONE), reason: "closed by this client".into() }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Datagrams of one subscription until it is read. Bounded: what does not fit is dropped as if the
-//! network had lost it, and asked for when the reader comes to miss it.
+//! A bounded queue of one subscription's datagrams. Frames that do not fit are dropped as if the
+//! network had lost them; the subscription then requests their repair.
 
 use crate::wire::Refusal;
 use bytes::Bytes;
@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Frames and bytes that wait, 1,024 and 1 MiB.
+/// Maximum number of frames in a queue, and of their bytes: 1,024 and 1 MiB.
 const FRAMES: usize = 1024;
 const BYTES: usize = 1 << 20;
 
@@ -19,16 +19,16 @@ struct Waiting {
     ended: Option<Refusal>,
 }
 
-/// Frames on their way from the session's datagrams to a subscription.
+/// Frames from datagrams that a subscription has not read yet.
 #[derive(Debug, Default)]
-pub(super) struct Inbox(Mutex<Waiting>);
+pub(super) struct DatagramQueue(Mutex<Waiting>);
 
-impl Inbox {
+impl DatagramQueue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds the frames of a datagram, and gives whom to wake for them.
+    /// Adds the frames of a datagram. Returns the waker of the reader, if it waits.
     pub(super) fn push(&self, frames: impl IntoIterator<Item = Bytes>) -> Option<Waker> {
         let mut waiting = self.lock();
         for frame in frames {
@@ -40,7 +40,7 @@ impl Inbox {
         waiting.reader.take()
     }
 
-    /// The next frame.
+    /// Returns the next frame.
     pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<Bytes> {
         let mut waiting = self.lock();
         match waiting.frames.pop_front() {
@@ -55,17 +55,18 @@ impl Inbox {
         }
     }
 
-    /// The subscription has ended.
-    pub(super) fn end(&self, why: Refusal) {
-        self.lock().ended = Some(why);
+    /// Records that the subscription has ended.
+    pub(super) fn end(&self, close_reason: Refusal) {
+        self.lock().ended = Some(close_reason);
     }
 
-    /// Why, if it has.
+    /// Returns why the subscription has ended: once, and `None` if it has not.
     pub(super) fn take_end(&self) -> Option<Refusal> {
         self.lock().ended.take()
     }
 
-    /// Whether so much waits that more would only be dropped: no time to ask for what is missing.
+    /// Returns whether the queue is more than half full. The reader then requests no repairs, because
+    /// the answers might be dropped.
     pub(super) fn is_half_full(&self) -> bool {
         let waiting = self.lock();
         waiting.frames.len() > FRAMES / 2 || waiting.bytes > BYTES / 2
@@ -80,15 +81,15 @@ mod tests {
     fn bounded_in_frames_and_in_bytes() {
         let mut context = Context::from_waker(Waker::noop());
         for size in [1, 100_000] {
-            let inbox = Inbox::default();
-            inbox.push((0..5000).map(|_| Bytes::from(vec![0; size])));
+            let queue = DatagramQueue::default();
+            queue.push((0..5000).map(|_| Bytes::from(vec![0; size])));
             let mut taken = 0;
-            while inbox.poll(&mut context).is_ready() {
+            while queue.poll(&mut context).is_ready() {
                 taken += 1;
             }
             assert_eq!(taken, FRAMES.min(BYTES / size));
-            assert!(inbox.push([Bytes::from_static(b"more")]).is_some(), "the reader waits");
-            assert!(inbox.poll(&mut context).is_ready());
+            assert!(queue.push([Bytes::from_static(b"more")]).is_some(), "the reader waits");
+            assert!(queue.poll(&mut context).is_ready());
         }
     }
 }

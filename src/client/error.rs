@@ -1,4 +1,4 @@
-//! What can go wrong for a client, by operation. Each message is one line that says what to do.
+//! Errors of a client, one type for each operation. Each text is one line that says what to do.
 
 use crate::net::error::ConnectionLost;
 use crate::net::transport::Transport;
@@ -11,9 +11,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the session is over: {reason}")]
 pub struct SessionClosed {
-    /// The code that the daemon gave, if it said goodbye.
+    /// The code of the daemon's goodbye, if it sent one.
     pub code: Option<Code>,
-    /// In words.
+    /// The reason in words.
     pub reason: String,
 }
 
@@ -26,19 +26,24 @@ impl From<ConnectionLost> for SessionClosed {
     }
 }
 
+/// Returns the reason of a session that this program closed.
+pub(super) fn closed_here() -> SessionClosed {
+    SessionClosed { code: Some(Code::DONE), reason: "closed by this client".into() }
+}
+
 /// Why [`Client::connect`](super::Client::connect) failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The name is not known.
+    /// The server's name is malformed, or cannot be resolved.
     #[error("{server}: {reason}: give the daemon's HOST:PORT (--server)")]
     Address {
         /// As given.
         server: String,
-        /// What the system says.
+        /// The system's error.
         reason: String,
     },
-    /// Nothing listens there.
+    /// No daemon listens at the address.
     #[error(
         "no daemon at {server}: start one with `weir serve`, or name another (--server HOST:PORT)"
     )]
@@ -46,7 +51,7 @@ pub enum ConnectError {
         /// As given.
         server: String,
     },
-    /// No answer.
+    /// The daemon did not answer in time.
     #[error(
         "no answer from {server} over {transport} within {:.0} s: is the daemon running there, \
          and may {}",
@@ -56,30 +61,30 @@ pub enum ConnectError {
     NoAnswer {
         /// As given.
         server: String,
-        /// What was tried.
+        /// The transport that was tried.
         transport: Transport,
-        /// How long it was waited for.
+        /// How long the client waited.
         after: Duration,
     },
-    /// Neither transport that was tried.
+    /// Both transports failed.
     #[error("{quic}; and over websocket: {websocket}")]
     Neither {
-        /// What became of raw QUIC.
+        /// The error of raw QUIC.
         quic: Box<ConnectError>,
-        /// What became of WebSocket.
+        /// The error of WebSocket.
         websocket: Box<ConnectError>,
     },
-    /// On loopback, and no certificate to expect.
+    /// The server is on this machine, and no daemon has left a certificate to expect.
     #[error(
         "no daemon has left its certificate in {}: start one here with `weir serve`, or say what \
          to trust (--cert-hash HEX, --ca FILE)",
         list(places)
     )]
     NoCertificate {
-        /// Where it was looked for.
+        /// The directories that were searched.
         places: Vec<PathBuf>,
     },
-    /// The daemon's certificate is not the right one.
+    /// The daemon's certificate is not trusted.
     #[error(
         "the certificate of {server} is not trusted: {reason}: give the hash that `weir serve` \
          printed (--cert-hash HEX), or the authority's file (--ca FILE)"
@@ -87,15 +92,15 @@ pub enum ConnectError {
     Certificate {
         /// As given.
         server: String,
-        /// What is wrong with it.
+        /// The reason in words.
         reason: String,
     },
-    /// The daemon said goodbye at once.
+    /// The daemon refused the session.
     #[error("{server} refused the session: {refusal}")]
     Refused {
         /// As given.
         server: String,
-        /// Why.
+        /// The reason.
         refusal: Refusal,
     },
     /// The connection failed.
@@ -103,13 +108,13 @@ pub enum ConnectError {
     Transport {
         /// As given.
         server: String,
-        /// How.
+        /// The reason in words.
         reason: String,
     },
-    /// The configuration.
+    /// The client's TLS configuration is wrong.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The local socket.
+    /// The client cannot open a socket.
     #[error("opening a UDP socket: {0}")]
     Socket(#[from] std::io::Error),
 }
@@ -124,34 +129,34 @@ fn passage(transport: Transport) -> &'static str {
 }
 
 fn list(places: &[PathBuf]) -> String {
-    let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+    let places: Vec<_> = places.iter().map(|progress| progress.display().to_string()).collect();
     places.join(" or ")
 }
 
-/// Why a publication was not accepted, or not known to be.
+/// Why a publication was not accepted, or may not have been.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
-    /// Not a topic.
+    /// The text is not a topic.
     #[error(transparent)]
     Topic(#[from] NameError),
-    /// Above the daemon's limit.
+    /// The payload is larger than the daemon's limit.
     #[error(
         "a payload of {size} bytes is above the daemon's limit of {limit} bytes (limits.payload)"
     )]
     TooLarge {
-        /// Bytes.
+        /// Size of the payload, bytes.
         size: usize,
-        /// Bytes.
+        /// The limit, bytes.
         limit: u64,
     },
-    /// One more topic than a session may publish to.
+    /// The session already publishes to as many topics as it may.
     #[error("a session publishes to {MAX_ALIASES} topics at most: connect once more for others")]
     TooManyTopics,
-    /// The daemon refused it.
+    /// The daemon rejected it.
     #[error("{0}")]
     Refused(Refusal),
-    /// The session ended before the receipt came: it may have been accepted or not.
+    /// The session ended before the receipt arrived. The daemon may have accepted the publication.
     #[error(transparent)]
     Closed(#[from] SessionClosed),
 }
@@ -160,34 +165,34 @@ pub enum PublishError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubscribeError {
-    /// Not a filter.
+    /// The text is not a filter.
     #[error(transparent)]
     Filter(#[from] NameError),
-    /// The daemon refused or ended it.
+    /// The daemon refused or ended the subscription.
     #[error("{0}")]
     Refused(Refusal),
     /// The session ended.
     #[error(transparent)]
     Closed(#[from] SessionClosed),
-    /// The daemon sent what this client does not understand.
+    /// The daemon sent a frame that this client does not understand.
     #[error("the daemon broke the protocol: {0}: update the older of the two")]
     Protocol(String),
 }
 
-/// Why a question was not answered.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// Not a topic.
+    /// The text is not a topic.
     #[error(transparent)]
     Topic(#[from] NameError),
-    /// The daemon has no answer; see the code.
+    /// The daemon refused the request; see the code.
     #[error("{0}")]
     Refused(Refusal),
     /// The session ended.
     #[error(transparent)]
     Closed(#[from] SessionClosed),
-    /// The daemon sent what this client does not understand.
+    /// The daemon sent a frame that this client does not understand.
     #[error("the daemon broke the protocol: {0}: update the older of the two")]
     Protocol(String),
 }

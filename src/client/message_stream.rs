@@ -1,98 +1,99 @@
-//! What the daemon sends on a stream: frames, and large messages put together.
+//! A stream from the daemon, cut into frames. Large messages are reassembled.
 
-use super::reassembly::{Assembly, CompleteMessage, Step};
-use super::{SessionClosed, SessionState};
+use super::error::SessionClosed;
+use super::reassembly::{CompleteMessage, Reassembly, Step};
 use crate::net::error::ReadError;
 use crate::net::transport::stream::RecvStream;
 use crate::wire::{Code, FrameReader, MAX_CONTROL_FRAME};
 use bytes::Bytes;
 
-/// Bytes of a large message that are hashed before others have their turn, 1 MiB.
+/// Bytes of a large message that are hashed before other tasks have a turn, 1 MiB.
 const TURN: usize = 1 << 20;
 
-/// What has come.
+/// An item that has arrived on a stream.
 pub(super) enum Arrived {
     /// A frame that is not part of a large message.
     Frame(Bytes),
     /// A large message has begun to arrive: its topic and sequence.
     Begun(u64, u64),
-    /// It is complete.
-    CompleteMessage(CompleteMessage),
-    /// It will not be completed.
+    /// A large message is complete.
+    Complete(CompleteMessage),
+    /// A large message will not be completed: its topic, its sequence and the reason.
     Aborted(u64, u64, Code),
 }
 
-/// Why nothing more comes.
+/// Why a stream ended too early.
 pub(super) enum Fault {
     /// The session is over.
-    ConnectionLost(SessionClosed),
-    /// The daemon broke the protocol: the session ends here.
-    Broken(SessionClosed),
+    Closed(SessionClosed),
+    /// The daemon broke the protocol, and the client has to end the session.
+    Violation(SessionClosed),
 }
 
 impl From<Fault> for SessionClosed {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::ConnectionLost(closed) | Fault::Broken(closed) => closed,
+            Fault::Closed(closed) | Fault::Violation(closed) => closed,
         }
     }
 }
 
-pub(super) fn broken(error: impl std::fmt::Display) -> SessionClosed {
+/// Returns the reason of a session that ends because the daemon broke the protocol.
+pub(super) fn violation(error: impl std::fmt::Display) -> SessionClosed {
     SessionClosed { code: None, reason: format!("the daemon broke the protocol: {error}") }
 }
 
 pub(super) fn fault(error: impl std::fmt::Display) -> Fault {
-    Fault::Broken(broken(error))
+    Fault::Violation(violation(error))
 }
 
-/// A stream, cut into frames.
-pub(super) struct Incoming {
-    rx: RecvStream,
+/// A stream from the daemon.
+pub(super) struct MessageStream {
+    receive: RecvStream,
     reader: FrameReader,
-    assembly: Assembly,
+    reassembly: Reassembly,
 }
 
-impl Incoming {
-    /// The control stream, of which something has been read.
-    pub(super) fn control(rx: RecvStream, reader: FrameReader) -> Self {
-        Self { rx, reader, assembly: Assembly::new(0) }
+impl MessageStream {
+    /// Continues the control stream with what its reader has buffered.
+    pub(super) fn control(receive: RecvStream, reader: FrameReader) -> Self {
+        Self { receive, reader, reassembly: Reassembly::new(0) }
     }
 
-    /// A stream of messages, none of them larger than `payload`: the large ones come in chunks.
-    pub(super) fn new(rx: RecvStream, payload: u64) -> Self {
+    /// Begins a stream of messages with at most `payload` bytes. Large ones arrive in chunks.
+    pub(super) fn new(receive: RecvStream, payload: u64) -> Self {
         let reader = FrameReader::new(MAX_CONTROL_FRAME);
-        Self { rx, reader, assembly: Assembly::new(payload) }
+        Self { receive, reader, reassembly: Reassembly::new(payload) }
     }
 
-    /// The next frame, whatever it is; none at the end of the stream. Losing the future loses
-    /// nothing.
+    /// Returns the next frame of any kind, or `None` at the end of the stream. Dropping the future
+    /// loses nothing.
     pub(super) async fn next_frame(&mut self) -> Result<Option<Bytes>, Fault> {
         loop {
             if let Some(frame) = self.reader.next_frame().map_err(fault)? {
                 return Ok(Some(frame));
             }
             let mut piece = [Bytes::new()];
-            match self.rx.read(&mut piece).await {
+            match self.receive.read(&mut piece).await {
                 Ok(Some(_)) => self.reader.push(std::mem::take(&mut piece[0])),
                 Ok(None) | Err(ReadError::Reset) => return Ok(None),
                 Err(ReadError::Broken(refusal)) => return Err(fault(refusal)),
-                Err(ReadError::ConnectionLost(gone)) => {
-                    return Err(Fault::ConnectionLost(gone.into()));
+                Err(ReadError::ConnectionLost(lost)) => {
+                    return Err(Fault::Closed(lost.into()));
                 }
             }
         }
     }
 
-    /// What comes next; none at the end of the stream, also where that is inside a large message.
-    /// Losing the future loses nothing.
+    /// Returns what arrives next, or `None` at the end of the stream, which may be inside a large
+    /// message. Dropping the future loses nothing.
     pub(super) async fn next(&mut self) -> Result<Option<Arrived>, Fault> {
         let mut hashed = 0;
         while let Some(frame) = self.next_frame().await? {
-            match self.assembly.take(&frame).map_err(fault)? {
+            match self.reassembly.take(&frame).map_err(fault)? {
                 Step::Other => return Ok(Some(Arrived::Frame(frame))),
                 Step::Begun(topic, sequence) => return Ok(Some(Arrived::Begun(topic, sequence))),
-                Step::CompleteMessage(whole) => return Ok(Some(Arrived::CompleteMessage(whole))),
+                Step::Complete(message) => return Ok(Some(Arrived::Complete(message))),
                 Step::Aborted(topic, sequence, code) => {
                     return Ok(Some(Arrived::Aborted(topic, sequence, code)));
                 }
@@ -106,24 +107,14 @@ impl Incoming {
         Ok(None)
     }
 
-    /// Topic and sequence of the large message that is still arriving.
+    /// Returns topic and sequence of the large message that is still arriving.
     pub(super) fn arriving(&self) -> Option<(u64, u64)> {
-        self.assembly.arriving()
+        self.reassembly.arriving()
     }
 
-    /// Whether its end is not the daemon's: it was not read fast enough.
-    pub(super) fn is_cut_short(&self) -> bool {
-        self.rx.is_cut_short()
-    }
-}
-
-impl SessionState {
-    /// Why a stream ended too early. A daemon that broke the protocol is told, and the session is
-    /// over.
-    pub(super) fn fault(&self, fault: Fault) -> SessionClosed {
-        if let Fault::Broken(closed) = &fault {
-            self.break_off(closed.clone());
-        }
-        fault.into()
+    /// Returns whether the stream has overflowed: the client dropped the rest of it, because it was not
+    /// read fast enough.
+    pub(super) fn has_overflowed(&self) -> bool {
+        self.receive.has_overflowed()
     }
 }

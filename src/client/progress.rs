@@ -1,29 +1,30 @@
-//! How far a subscription has come, beside the topics that it has heard of: where it goes on in
-//! those that it need not name.
+//! The progress of a subscription, without its announced topics: where it resumes in topics that it
+//! need not name.
 
-use super::SubscribeError;
+use super::error::SubscribeError;
 use crate::message::{ResumePoint, Resumed, Start};
 use crate::wire::Position;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// What a subscription shows when it goes on, but for the topics that it has heard of since the
-/// last mark.
+/// The part of a subscription's start that does not change with each message: all but the topics
+/// that were announced since the last mark.
 #[derive(Debug)]
-pub(super) struct Place {
-    // Of the session's positions.
+pub(super) struct Progress {
+    // The run that the session's positions belong to.
     run: u64,
-    // Where topics begin that are not named.
+    // The position at which topics begin that are not named.
     since: Position,
-    // Where all of them begin if none was heard of.
+    // The start that applies as long as no topic is announced.
     start: Start,
-    // Topics that it was resumed with and has not heard of since.
+    // Topics that it was resumed with, and that are not announced since.
     earlier: HashMap<Arc<str>, Resumed>,
     marks: u64,
 }
 
-impl Place {
-    /// Of a subscription with this start, which the daemon answered with this position.
+impl Progress {
+    /// Creates the progress of a subscription with this start, to which the daemon has answered with
+    /// this position.
     pub(super) fn new(start: &Start, at: Position) -> Self {
         let mut earlier = HashMap::new();
         let since = match start {
@@ -42,13 +43,13 @@ impl Place {
         Self { run: at.run, since, start, earlier, marks: 0 }
     }
 
-    /// Number of marks so far. A topic that was last heard of before the newest is not named.
+    /// Returns the number of marks. A topic without an event since the newest mark is not named.
     pub(super) fn marks(&self) -> u64 {
         self.marks
     }
 
-    /// Everything up to this position has been handed out, but for what the topics lack that
-    /// still say so.
+    /// Records a mark: everything up to this position was delivered, except what is missing in
+    /// topics that are still named.
     pub(super) fn mark(&mut self, position: u64) -> Result<(), SubscribeError> {
         let Self { run, since, .. } = self;
         if since.run == *run && position < since.position {
@@ -56,16 +57,17 @@ impl Place {
         }
         *since = Position { run: *run, position };
         self.marks += 1;
-        // Of the others there was nothing up to here.
-        self.earlier.retain(|_, resumed| !resumed.had.is_empty());
+        // The other topics had nothing up to the mark.
+        self.earlier.retain(|_, resumed| !resumed.received.is_empty());
         self.start = Start::Resume(self.point(Vec::new()));
         Ok(())
     }
 
-    /// A topic was announced. Gives what of it above its next sequence has been had.
-    pub(super) fn heard_of(&mut self, name: &str, epoch: u64) -> Vec<(u64, u64)> {
+    /// Records the announcement of a topic. Returns the ranges above its next sequence that an
+    /// earlier subscription has received.
+    pub(super) fn announced(&mut self, name: &str, epoch: u64) -> Vec<(u64, u64)> {
         let resumed = self.earlier.remove(name).filter(|resumed| resumed.epoch == epoch);
-        resumed.map(|resumed| resumed.had).unwrap_or_default()
+        resumed.map(|resumed| resumed.received).unwrap_or_default()
     }
 
     fn point(&self, mut topics: Vec<Resumed>) -> ResumePoint {
@@ -73,26 +75,26 @@ impl Place {
         ResumePoint { since: self.since, topics }
     }
 
-    /// The start that goes on from here. `heard_of` says whether there is any topic that the
-    /// subscription knows, and `topics` are those to be named.
-    pub(super) fn resume(&self, heard_of: bool, topics: Vec<Resumed>) -> Start {
-        if heard_of { Start::Resume(self.point(topics)) } else { self.start.clone() }
+    /// Returns the start that resumes here. `any_topic` is whether any topic was announced, and
+    /// `topics` are those to be named.
+    pub(super) fn resume(&self, any_topic: bool, topics: Vec<Resumed>) -> Start {
+        if any_topic { Start::Resume(self.point(topics)) } else { self.start.clone() }
     }
 
-    /// Begins again, with what [`resume`](Self::resume) gives for these topics.
-    pub(super) fn begin_again(&mut self, heard_of: bool, topics: Vec<Resumed>) -> Start {
+    /// Restarts with what [`resume`](Self::resume) returns for these topics.
+    pub(super) fn restart(&mut self, any_topic: bool, topics: Vec<Resumed>) -> Start {
         if !matches!(self.start, Start::Resume(_) | Start::All) {
-            // Some of what it was to begin with may belong to topics that it has not been told of
-            // yet. It gets more of these than it asked for, as it must not get less.
+            // Some of its first messages may belong to topics that are not announced yet. It receives
+            // all cached messages of those topics, because it must not miss any.
             self.since = EVERYTHING;
         }
-        self.start = self.resume(heard_of, topics.clone());
+        self.start = self.resume(any_topic, topics.clone());
         self.earlier.extend(topics.into_iter().map(|topic| (topic.topic.clone(), topic)));
         self.start.clone()
     }
 }
 
-// No run has this name.
+// A position before all others: run 0 does not exist.
 const EVERYTHING: Position = Position { run: 0, position: 0 };
 
 #[cfg(test)]
@@ -103,16 +105,16 @@ mod tests {
         Position { run: 7, position }
     }
 
-    fn topic(name: &str, had: &[(u64, u64)]) -> Resumed {
-        Resumed { topic: name.into(), epoch: 1, next: 5, had: had.into() }
+    fn topic(name: &str, received: &[(u64, u64)]) -> Resumed {
+        Resumed { topic: name.into(), epoch: 1, next: 5, received: received.into() }
     }
 
     fn point(since: Position, topics: &[Resumed]) -> Start {
         Start::Resume(ResumePoint { since, topics: topics.into() })
     }
 
-    // Cut before it had heard of all that it was to begin with, it asks for everything: a mark says
-    // that it has heard of all.
+    // If it overflows before all topics of its start are announced, a subscription requests everything. A mark
+    // says that all are announced.
     #[test]
     fn after_a_mark_no_more_is_asked_for_than_what_came_after_it() {
         for start in [Start::Latest, Start::Last(3), Start::Sequence(1), Start::New, Start::All] {
@@ -120,23 +122,23 @@ mod tests {
                 Start::New => at(10),
                 _ => EVERYTHING,
             };
-            let mut place = Place::new(&start, at(10));
+            let mut progress = Progress::new(&start, at(10));
             assert_eq!(
-                place.begin_again(true, vec![topic("a", &[])]),
+                progress.restart(true, vec![topic("a", &[])]),
                 point(unmarked, &[topic("a", &[])])
             );
-            let mut place = Place::new(&start, at(10));
-            place.mark(20).unwrap();
-            assert_eq!(place.resume(true, Vec::new()), point(at(20), &[]));
-            assert_eq!(place.resume(false, Vec::new()), point(at(20), &[]));
+            let mut progress = Progress::new(&start, at(10));
+            progress.mark(20).unwrap();
+            assert_eq!(progress.resume(true, Vec::new()), point(at(20), &[]));
+            assert_eq!(progress.resume(false, Vec::new()), point(at(20), &[]));
             assert_eq!(
-                place.begin_again(true, vec![topic("a", &[])]),
+                progress.restart(true, vec![topic("a", &[])]),
                 point(at(20), &[topic("a", &[])])
             );
-            // Asked again, before it has heard of that topic: it is named again.
-            assert_eq!(place.resume(false, Vec::new()), point(at(20), &[topic("a", &[])]));
-            place.mark(30).unwrap();
-            assert_eq!(place.resume(false, Vec::new()), point(at(30), &[]));
+            // If it overflows again before that topic is announced, it names the topic again.
+            assert_eq!(progress.resume(false, Vec::new()), point(at(20), &[topic("a", &[])]));
+            progress.mark(30).unwrap();
+            assert_eq!(progress.resume(false, Vec::new()), point(at(30), &[]));
         }
     }
 
@@ -144,14 +146,14 @@ mod tests {
     fn what_lacks_something_stays_and_a_mark_of_another_run_may_be_lower() {
         let topics = [topic("a", &[(7, 8)]), topic("b", &[])];
         let start = point(Position { run: 6, position: 1_000 }, &topics);
-        let mut place = Place::new(&start, at(10));
-        assert_eq!(place.resume(false, Vec::new()), start);
-        place.mark(20).unwrap();
+        let mut progress = Progress::new(&start, at(10));
+        assert_eq!(progress.resume(false, Vec::new()), start);
+        progress.mark(20).unwrap();
         let left = point(at(20), &topics[..1]);
-        assert_eq!(place.resume(false, Vec::new()), left);
-        assert_eq!(place.resume(true, Vec::new()), left);
-        assert_eq!(place.heard_of("a", 1), [(7, 8)]);
-        assert!(place.mark(19).is_err());
-        place.mark(20).unwrap();
+        assert_eq!(progress.resume(false, Vec::new()), left);
+        assert_eq!(progress.resume(true, Vec::new()), left);
+        assert_eq!(progress.announced("a", 1), [(7, 8)]);
+        assert!(progress.mark(19).is_err());
+        progress.mark(20).unwrap();
     }
 }

@@ -1,8 +1,11 @@
-//! Publishing in datagrams: repeated early, acknowledged, and published again on the stream when
-//! that takes too long. The daemon accepts each number once, so nothing is counted twice.
+//! Publishing in datagrams. A datagram is repeated early, and its publication is sent again on the
+//! stream if it is not acknowledged in time. The daemon accepts each number once, so that it counts
+//! no publication twice.
 
-use super::publish::{Outstanding, PublishOutcome};
-use super::{Client, PublishError, SessionClosed, SessionState};
+use super::error::{PublishError, SessionClosed};
+use super::handle::Client;
+use super::in_flight::{Outstanding, PublishOutcome};
+use super::session_state::SessionState;
 use crate::wire::realtime::{Congestion, Resend};
 use crate::wire::{ClientFrame, Encoded};
 use bytes::Bytes;
@@ -12,14 +15,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Round-trip time where the transport does not say, 50 ms.
-const RTT: Duration = Duration::from_millis(50);
-
-/// A publication in a datagram, on its way: resolves when the daemon has accepted it. Dropping it
-/// takes nothing back.
+/// A publication that was sent in a datagram. Resolves when the daemon has accepted it. Dropping it
+/// does not withdraw the publication.
 #[derive(Debug)]
 pub struct Accepted {
-    answer: oneshot::Receiver<PublishOutcome>,
+    outcome: oneshot::Receiver<PublishOutcome>,
     client: Client,
 }
 
@@ -27,41 +27,35 @@ impl Future for Accepted {
     type Output = Result<(), PublishError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(Pin::new(&mut self.answer).poll(context));
-        let answer = answer.unwrap_or_else(|_| Err(self.client.shared().why().into()));
-        Poll::Ready(answer.map(|_| ()))
+        let outcome = ready!(Pin::new(&mut self.outcome).poll(context));
+        let outcome = outcome.unwrap_or_else(|_| Err(self.client.state().closed_error()));
+        Poll::Ready(outcome.map(|_| ()))
     }
 }
 
 impl Client {
-    /// Publishes in a datagram, for what is worth most while it is new: a lost packet delays
-    /// nothing but itself, and is made good within milliseconds. Accepted once, like every other
-    /// publication, but without a receipt, and in the order of arrival. Returns as soon as it is
-    /// on its way; waits only while 1,024 publications have no answer yet.
+    /// Publishes in a datagram, for payloads that lose their value quickly. A lost packet delays
+    /// only its own publication, which is repeated within milliseconds.
     ///
-    /// What does not fit a datagram (about 1,100 bytes), and everything over WebSocket, goes as
-    /// [`send`](Self::send) sends it.
+    /// The daemon accepts the publication once, like every other, but sends no receipt, and accepts
+    /// publications in the order of arrival. Returns as soon as the publication is queued for
+    /// sending. It waits only while 1,024 publications have no answer.
+    ///
+    /// Publications that do not fit a datagram, of about 1,100 bytes, are sent as by
+    /// [`send`](Self::send). So are all publications over WebSocket.
     pub async fn send_realtime(
         &self,
         topic: &str,
         payload: impl Into<Bytes>,
     ) -> Result<Accepted, PublishError> {
-        let answer = self.number(topic, &payload.into(), true).await?;
-        Ok(Accepted { answer, client: self.clone() })
+        let outcome = self.submit(topic, &payload.into(), true).await?;
+        Ok(Accepted { outcome, client: self.clone() })
     }
 }
 
 impl SessionState {
-    pub(super) fn now(&self) -> u64 {
-        self.begun.elapsed().as_micros() as u64
-    }
-
-    pub(super) fn rtt(&self) -> u64 {
-        self.connection.rtt().unwrap_or(RTT).as_micros() as u64
-    }
-
-    /// The datagram for a publication; none if it does not fit. With what was repeated last, if
-    /// that fits too.
+    /// Returns the datagram for a publication, or `None` if it does not fit. Adds `carried`, the
+    /// publication that was repeated last, if that fits too.
     pub(super) fn datagram(
         &self,
         outstanding: &Outstanding,
@@ -86,19 +80,19 @@ impl SessionState {
     }
 }
 
-/// Sends again what was not acknowledged in time.
-pub(super) async fn resend(shared: &Arc<SessionState>) -> SessionClosed {
+/// Sends publications again that were not acknowledged in time.
+pub(super) async fn resend(state: &Arc<SessionState>) -> SessionClosed {
     let mut due = Vec::new();
     let mut congestion = Congestion::default();
-    // What was repeated last, and when: it goes along with the next repeat, if the path is so long
-    // that it cannot be acknowledged yet. So a burst of losses has to be longer to take it.
+    // The publication that was repeated last, and when. The next repeat carries it too, unless a
+    // round trip has passed and it may be acknowledged. So it survives a longer burst of losses.
     let mut last: Option<(u64, u32, Encoded)> = None;
     loop {
-        let next = shared.lock().outstanding.unacked.due();
+        let next = state.lock().outstanding.unacked.due();
         let timer = async {
             match next {
                 Some(next) => {
-                    let at = shared.begun + Duration::from_micros(next);
+                    let at = state.begun + Duration::from_micros(next);
                     tokio::time::sleep_until(at).await;
                 }
                 None => std::future::pending().await,
@@ -106,28 +100,28 @@ pub(super) async fn resend(shared: &Arc<SessionState>) -> SessionClosed {
         };
         tokio::select! {
             () = timer => {}
-            () = shared.resends.notified() => continue,
+            () = state.resends.notified() => continue,
         }
-        let (now, rtt) = (shared.now(), shared.rtt());
-        let congested = congestion.sample(now, rtt) || shared.connection.datagrams_blocked();
-        let mut state = shared.lock();
-        state.outstanding.unacked.poll(now, rtt, &mut due);
+        let (now, rtt) = (state.now(), state.rtt());
+        let congested = congestion.sample(now, rtt) || state.connection.datagrams_blocked();
+        let mut tables = state.lock();
+        tables.outstanding.unacked.poll(now, rtt, &mut due);
         for resend in due.drain(..) {
             match resend {
-                // More of the same would not help.
+                // A repeat would add to the congestion.
                 Resend::Datagram(..) if congested => {}
                 Resend::Datagram(alias, publish) => {
                     let before = last.as_ref().filter(|(at, ..)| now.saturating_sub(*at) < rtt);
                     let carried = before.map(|(_, alias, publish)| (*alias, publish));
-                    let outstanding = &state.outstanding;
-                    let datagram = shared.datagram(outstanding, (alias, &publish), carried);
-                    shared.datagrams.push(datagram);
+                    let outstanding = &tables.outstanding;
+                    let datagram = state.datagram(outstanding, (alias, &publish), carried);
+                    state.datagrams.push(datagram);
                     last = Some((now, alias, publish));
                 }
                 Resend::Stream(_, _, publish) => {
                     let (head, body) = publish.pieces();
                     let pieces = [head.clone(), body.clone()];
-                    shared.publications.push(pieces.into_iter().filter(|piece| !piece.is_empty()));
+                    state.publications.push(pieces.into_iter().filter(|piece| !piece.is_empty()));
                 }
             }
         }

@@ -1,18 +1,21 @@
-//! A subscription: a stream of events, read straight from its QUIC stream. Nothing is queued
-//! here: who does not read makes the daemon's cursor fall behind, which costs nobody anything.
+//! A subscription: a stream of events that are read directly from its QUIC stream, without a queue.
+//! If the application does not read, flow control stops the stream, and the daemon's cursor falls
+//! behind.
 //!
-//! Over WebSocket there are no streams that could hold back by themselves. There a subscription
-//! that is not read is [cut](crate::net::transport::connection::Connection::cut), and asks again from where
-//! it stands when what it had has been read: to whoever reads it there is no difference.
+//! Over WebSocket, all subscriptions share one channel, which has no flow control for each. There a
+//! subscription that is not read [overflows][overflow], and the client ends it. It subscribes again
+//! once the application has read everything that arrived. The application notices no difference.
+//!
+//! [overflow]: crate::net::transport::connection::Connection::next_overflowed_request
 
-use super::datagram_queue::Inbox;
-use super::driver::{Delivery, Route};
-use super::message_stream::{Arrived, Incoming};
-use super::progress::Place;
+use super::datagram_queue::DatagramQueue;
+use super::error::SubscribeError;
+use super::handle::Client;
+use super::message_stream::{Arrived, MessageStream};
+use super::progress::Progress;
 use super::reassembly::CompleteMessage;
-use super::request::{Answer, Answering};
+use super::session_state::{Delivery, PendingReply, Reply, Route};
 use super::unordered::{DeliveryStats, UnorderedReceiver};
-use super::{Client, SubscribeError};
 use crate::message::{CachedDigest, Event, Gap, Resumed, Start, SubscribeOptions};
 use crate::net::transport::Transport;
 use crate::wire::{
@@ -30,106 +33,117 @@ struct Topic {
     name: Arc<str>,
     epoch: u64,
     next: u64,
-    // Of what is next, what an earlier subscription has had.
-    had: Vec<(u64, u64)>,
-    // Marks that stood before what was last heard of it.
+    // Ranges from `next` on that an earlier subscription has received.
+    received: Vec<(u64, u64)>,
+    // The number of marks that preceded its newest event.
     marks: u64,
 }
 
 impl Topic {
-    fn place(&self) -> Resumed {
-        let Self { name, epoch, next, had, .. } = self;
-        Resumed { topic: name.clone(), epoch: *epoch, next: *next, had: had.clone() }
+    fn resumed(&self) -> Resumed {
+        let Self { name, epoch, next, received, .. } = self;
+        Resumed { topic: name.clone(), epoch: *epoch, next: *next, received: received.clone() }
     }
 
-    // Whether it is to be named when the subscription goes on.
+    // Returns whether a subscription that resumes has to name the topic.
     fn is_named(&self, marks: u64) -> bool {
-        self.marks == marks || self.had.iter().any(|(_, last)| *last >= self.next)
+        self.marks == marks || self.received.iter().any(|(_, last)| *last >= self.next)
     }
 }
 
-/// A subscription as the daemon knows it, or has been asked for it. Dropping it ends it.
-struct Standing {
+/// Ends a subscription when it is dropped.
+struct SubscriptionGuard {
     client: Client,
     request: u32,
 }
 
-impl Drop for Standing {
+impl Drop for SubscriptionGuard {
     fn drop(&mut self) {
-        let shared = self.client.shared();
-        if shared.lock().subscriptions.remove(&self.request).is_some() {
+        let state = self.client.state();
+        if state.lock().subscriptions.remove(&self.request).is_some() {
             let mut out = Vec::new();
             ClientFrame::Unsubscribe { subscription: self.request }.encode(&mut out);
-            shared.control.push([out.into()]);
+            state.control.push([out.into()]);
         }
     }
 }
 
-/// A running subscription: a [`Stream`] of events; ends after an error. Dropping it ends it.
+/// A subscription that was requested, but is not answered yet.
+struct Requested {
+    guard: SubscriptionGuard,
+    deliveries: mpsc::Receiver<Delivery>,
+    queue: Option<Arc<DatagramQueue>>,
+    reply: PendingReply,
+}
+
+/// A subscription: a [`Stream`] of events that ends after an error. Dropping it ends the
+/// subscription.
 pub struct Subscription {
-    standing: Standing,
+    guard: SubscriptionGuard,
     filter: Filter,
     options: SubscribeOptions,
-    place: Place,
+    progress: Progress,
     deliveries: mpsc::Receiver<Delivery>,
-    stream: Option<Incoming>,
-    // What came was not read fast enough, and the rest has to be asked for.
-    cut: bool,
-    // It has been asked for.
-    asked: Option<Answering>,
+    stream: Option<MessageStream>,
+    // Whether the stream has overflowed because it was not read fast enough, and the subscription has
+    // to be made again.
+    overflowed: bool,
+    // The answer to the repeated subscription.
+    reply: Option<PendingReply>,
     topics: HashMap<u64, Topic>,
     ids: HashMap<Arc<str>, u64>,
-    // What does not come in order.
-    scattered: Option<UnorderedReceiver>,
+    // The receiver of a subscription that is not ordered.
+    unordered: Option<UnorderedReceiver>,
     ended: bool,
 }
 
 impl std::fmt::Debug for Subscription {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Standing { client, request } = &self.standing;
+        let SubscriptionGuard { client, request } = &self.guard;
         write!(f, "subscription {request} of {client:?}")
     }
 }
 
 impl Client {
-    /// Subscribes to every topic that `filter` matches; returns when the subscription stands. To
-    /// drop the future before that ends the subscription.
+    /// Subscribes to every topic that `filter` matches. Returns when the subscription has begun.
+    /// Dropping the future before that ends the subscription.
     pub async fn subscribe(
         &self,
         filter: &str,
         options: &SubscribeOptions,
     ) -> Result<Subscription, SubscribeError> {
         let filter = Filter::new(filter)?;
-        self.shared().control.room().await;
-        let (standing, deliveries, inbox, asked) = self.begin_subscribing(&filter, options)?;
-        let asked = asked.await.map_err(|_| self.shared().why());
-        let position = match asked? {
-            Ok(Answer::Subscribed(position)) => position,
+        self.state().control.room().await;
+        let Requested { guard, deliveries, queue, reply } =
+            self.begin_subscribing(&filter, options)?;
+        let reply = reply.await.map_err(|_| self.state().close_reason());
+        let position = match reply? {
+            Ok(Reply::Subscribed(position)) => position,
             Ok(other) => {
                 return Err(SubscribeError::Protocol(format!("{other:?} to a subscribe")));
             }
             Err(refusal) => return Err(SubscribeError::Refused(refusal)),
         };
-        // What it begins with is kept apart.
+        // `progress` keeps the start.
         let kept = SubscribeOptions { start: Start::New, ..*options };
-        let at = Position { position, ..self.shared().begin };
-        // Streams lose nothing.
+        let at = Position { position, ..self.state().run_start };
+        // `Unordered` over QUIC needs no repair, because it uses only streams, which lose nothing.
         let repair = options.delivery == wire::Delivery::Realtime
             || self.transport() == Transport::WebTransport;
-        let scattered = inbox.map(|inbox| {
-            let request = standing.request;
-            UnorderedReceiver::new(self.shared().clone(), request, inbox, repair, options.deadline)
+        let unordered = queue.map(|queue| {
+            let request = guard.request;
+            UnorderedReceiver::new(self.state().clone(), request, queue, repair, options.deadline)
         });
         Ok(Subscription {
-            standing,
-            scattered,
+            guard,
+            unordered,
             filter,
             options: kept,
-            place: Place::new(&options.start, at),
+            progress: Progress::new(&options.start, at),
             deliveries,
             stream: None,
-            cut: false,
-            asked: None,
+            overflowed: false,
+            reply: None,
             topics: HashMap::new(),
             ids: HashMap::new(),
             ended: false,
@@ -140,14 +154,15 @@ impl Client {
         &self,
         filter: &Filter,
         options: &SubscribeOptions,
-    ) -> Result<Begun, SubscribeError> {
-        // Over WebSocket all modes come in order.
-        let scattered =
+    ) -> Result<Requested, SubscribeError> {
+        // Over WebSocket, all modes are ordered.
+        let unordered =
             options.delivery != wire::Delivery::Ordered && self.transport() != Transport::WebSocket;
-        let inbox = scattered.then(Arc::<Inbox>::default);
-        // One stream and one end at most; or as many streams as the daemon has at a time.
-        let (sender, deliveries) = mpsc::channel(if scattered { 80 } else { 2 });
-        let sender = Route { sender, inbox: inbox.clone() };
+        let queue = unordered.then(Arc::<DatagramQueue>::default);
+        // An ordered subscription gets one stream and one end. Another gets as many streams as the
+        // daemon opens at a time.
+        let (sender, deliveries) = mpsc::channel(if unordered { 80 } else { 2 });
+        let route = Route { sender, queue: queue.clone() };
         let deadline = options.deadline_ms();
         let frame = |request| ClientFrame::Subscribe {
             request,
@@ -165,18 +180,18 @@ impl Client {
             return Err(SubscribeError::Refused(Refusal::new(Code::FRAME_TOO_LARGE, reason)));
         }
         let mut request = 0;
-        let asked = self.begin_asking(|number, state, out| {
+        let reply = self.begin_request(|number, tables, out| {
             request = number;
-            // Known before it is asked for: the stream may overtake the answer.
-            state.subscriptions.insert(number, sender);
-            if scattered {
-                state.bare.get_or_insert(number);
+            // Entered before the request is sent, because the stream may arrive before the answer.
+            tables.subscriptions.insert(number, route);
+            if unordered {
+                tables.implicit_subscription.get_or_insert(number);
             }
             frame(number).encode(out);
         });
-        let asked = asked?;
-        let standing = Standing { client: self.clone(), request };
-        Ok((standing, deliveries, inbox, asked))
+        let reply = reply?;
+        let guard = SubscriptionGuard { client: self.clone(), request };
+        Ok(Requested { guard, deliveries, queue, reply })
     }
 }
 
@@ -184,125 +199,131 @@ fn protocol(what: &str) -> SubscribeError {
     SubscribeError::Protocol(what.to_owned())
 }
 
-type Begun = (Standing, mpsc::Receiver<Delivery>, Option<Arc<Inbox>>, Answering);
-
 impl Subscription {
-    /// The next event; none after an error.
+    /// Returns the next event, or `None` after an error.
     pub async fn next(&mut self) -> Option<Result<Event, SubscribeError>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 
-    /// How far it has come: subscribe with this start, in this session or another, to go on
-    /// without missing or repeating anything.
+    /// Returns the start with which a new subscription, in this session or another, continues
+    /// without missing or repeating a message.
     pub fn resume(&self) -> Start {
-        let (heard_of, topics) = self.heard_of();
-        self.place.resume(heard_of, topics)
+        let (any_topic, topics) = self.topics();
+        self.progress.resume(any_topic, topics)
     }
 
-    // Whether it has heard of any topic, and those that are to be named.
-    fn heard_of(&self) -> (bool, Vec<Resumed>) {
-        let marks = self.place.marks();
+    // Returns whether any topic was announced, and the topics that have to be named.
+    fn topics(&self) -> (bool, Vec<Resumed>) {
+        let marks = self.progress.marks();
         let named = self.topics.values().filter(|topic| topic.is_named(marks));
-        let mut topics: Vec<_> = named.map(Topic::place).collect();
-        topics.extend(self.scattered.iter().flat_map(UnorderedReceiver::places));
-        let heard_of = !self.topics.is_empty()
-            || self.scattered.as_ref().is_some_and(UnorderedReceiver::has_heard_of_topics);
-        (heard_of, topics)
+        let mut topics: Vec<_> = named.map(Topic::resumed).collect();
+        topics.extend(self.unordered.iter().flat_map(UnorderedReceiver::resumed_topics));
+        let any_topic = !self.topics.is_empty()
+            || self.unordered.as_ref().is_some_and(UnorderedReceiver::has_topics);
+        (any_topic, topics)
     }
 
-    /// What has come, and how; nothing where it comes in order, as it does over WebSocket.
+    /// Returns counters. They are zero for an ordered subscription, and over WebSocket.
     pub fn stats(&self) -> DeliveryStats {
-        self.scattered.as_ref().map(UnorderedReceiver::stats).unwrap_or_default()
+        self.unordered.as_ref().map(UnorderedReceiver::stats).unwrap_or_default()
     }
 
-    // Asks for what comes after what was read, as somebody would who comes back.
-    fn ask_again(&mut self) -> Result<(), SubscribeError> {
-        let (heard_of, topics) = self.heard_of();
-        let start = self.place.begin_again(heard_of, topics);
+    // Subscribes again from where the application has read, as a client does after a reconnect.
+    fn resubscribe(&mut self) -> Result<(), SubscribeError> {
+        let (any_topic, topics) = self.topics();
+        let start = self.progress.restart(any_topic, topics);
         self.topics.clear();
         self.ids.clear();
         let options = SubscribeOptions { start, ..self.options };
-        let (standing, deliveries, _, asked) =
-            self.standing.client.begin_subscribing(&self.filter, &options)?;
-        let (before, request) = (self.standing.request, standing.request);
-        tracing::debug!(before, request, "not read fast enough: asked for the rest again");
-        (self.standing, self.deliveries, self.asked) = (standing, deliveries, Some(asked));
-        (self.cut, self.stream) = (false, None);
+        let Requested { guard, deliveries, reply, .. } =
+            self.guard.client.begin_subscribing(&self.filter, &options)?;
+        let (before, request) = (self.guard.request, guard.request);
+        tracing::debug!(before, request, "not read fast enough: subscribed again for the rest");
+        (self.guard, self.deliveries, self.reply) = (guard, deliveries, Some(reply));
+        (self.overflowed, self.stream) = (false, None);
         Ok(())
     }
 
-    // What was begun and not completed has not been had: `next` stays where it is until the end.
-    fn message(&mut self, whole: CompleteMessage) -> Result<Option<Event>, SubscribeError> {
-        let topic = self.topics.get_mut(&whole.topic);
+    // Records and returns a complete message. One that has only begun to arrive does not advance
+    // `next`.
+    fn message(&mut self, message: CompleteMessage) -> Result<Option<Event>, SubscribeError> {
+        let topic = self.topics.get_mut(&message.topic);
         let topic = topic.ok_or_else(|| protocol("a message of an unknown topic"))?;
-        let sequence = whole.sequence;
+        let sequence = message.sequence;
         if sequence != topic.next {
-            return Err(protocol("a sequence neither sent nor told as a gap"));
+            return Err(protocol("a sequence that was neither sent nor reported as a gap"));
         }
-        (topic.next, topic.marks) = (sequence + 1, self.place.marks());
-        if topic.had.iter().any(|(first, last)| (first..=last).contains(&&sequence)) {
+        (topic.next, topic.marks) = (sequence + 1, self.progress.marks());
+        if topic.received.iter().any(|(first, last)| (first..=last).contains(&&sequence)) {
             return Ok(None);
         }
-        Ok(Some(Event::Message(whole.of(topic.name.clone(), topic.epoch))))
+        Ok(Some(Event::Message(message.of(topic.name.clone(), topic.epoch))))
     }
 
     fn take(&mut self, frame: &Bytes) -> Result<Option<Event>, SubscribeError> {
         let decoded = DaemonFrame::decode(frame);
         match decoded.map_err(|error| SubscribeError::Protocol(error.to_string()))? {
-            // Said again: nothing new.
+            // A repeated announcement has no effect.
             DaemonFrame::Topic { id, .. } if self.topics.contains_key(&id) => Ok(None),
             DaemonFrame::Topic { id, epoch, next, name } => {
-                // A name that comes back has a new id and epoch.
-                let (had, marks) = (self.place.heard_of(name, epoch), self.place.marks());
+                // A topic that was forgotten and published again has a new id and epoch.
+                let (received, marks) =
+                    (self.progress.announced(name, epoch), self.progress.marks());
                 let name: Arc<str> = name.into();
                 if let Some(earlier) = self.ids.insert(name.clone(), id) {
                     self.topics.remove(&earlier);
                 }
-                self.topics.insert(id, Topic { name, epoch, next, had, marks });
+                self.topics.insert(id, Topic { name, epoch, next, received, marks });
                 Ok(None)
             }
             DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
-                let (payload, known) = (frame.slice_ref(payload), CachedDigest::default());
-                self.message(CompleteMessage { topic, sequence, count, stamp, payload, known })
+                let (payload, digest) = (frame.slice_ref(payload), CachedDigest::default());
+                self.message(CompleteMessage { topic, sequence, count, stamp, payload, digest })
             }
             DaemonFrame::Gap { topic, first, last, cause } => {
                 let topic = self.topics.get_mut(&topic);
                 let topic = topic.ok_or_else(|| protocol("a gap of an unknown topic"))?;
-                (topic.next, topic.marks) = (last + 1, self.place.marks());
+                (topic.next, topic.marks) = (last + 1, self.progress.marks());
                 let (name, epoch) = (topic.name.clone(), topic.epoch);
                 Ok(Some(Event::Gap(Gap { topic: name, epoch, first, last, cause })))
             }
-            // What stands before it has been handed out, or this would not be read.
-            DaemonFrame::Mark { position } => self.place.mark(position).map(|()| None),
+            // Everything before the mark on this stream was delivered.
+            DaemonFrame::Mark { position } => self.progress.mark(position).map(|()| None),
             _ => Err(protocol("a frame that does not belong on a subscription's stream")),
         }
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Result<Event, SubscribeError>> {
-        if let Some(scattered) = &mut self.scattered {
-            return scattered.poll(context, &mut self.deliveries, &mut self.place);
+        if let Some(unordered) = &mut self.unordered {
+            return unordered.poll(context, &mut self.deliveries, &mut self.progress);
         }
         loop {
-            if let Some(asked) = &mut self.asked {
-                match ready!(pin!(asked).poll(context)) {
-                    Ok(Ok(_)) => self.asked = None,
+            if let Some(reply) = &mut self.reply {
+                match ready!(pin!(reply).poll(context)) {
+                    Ok(Ok(_)) => self.reply = None,
                     Ok(Err(refusal)) => return Poll::Ready(Err(SubscribeError::Refused(refusal))),
-                    Err(_) => return Poll::Ready(Err(self.standing.client.shared().why().into())),
+                    Err(_) => {
+                        return Poll::Ready(Err(self.guard.client.state().close_reason().into()));
+                    }
                 }
             }
-            // A stream that was cut is kept until the daemon has ended it: what still comes for it
-            // would be taken for another one.
-            let Some(stream) = self.stream.as_mut().filter(|_| !self.cut) else {
+            // A stream that has overflowed is kept until the daemon has ended it. Otherwise its remaining
+            // frames would look like a new stream.
+            let Some(stream) = self.stream.as_mut().filter(|_| !self.overflowed) else {
                 match ready!(self.deliveries.poll_recv(context)) {
                     Some(Delivery::Stream(stream)) => self.stream = Some(stream),
-                    // As the daemon was told to.
-                    Some(Delivery::Ended(refusal)) if self.cut && refusal.code == Code::DONE => {
-                        self.ask_again()?;
+                    // The end that the client has requested.
+                    Some(Delivery::Ended(refusal))
+                        if self.overflowed && refusal.code == Code::DONE =>
+                    {
+                        self.resubscribe()?;
                     }
                     Some(Delivery::Ended(refusal)) => {
                         return Poll::Ready(Err(SubscribeError::Refused(refusal)));
                     }
-                    None => return Poll::Ready(Err(self.standing.client.shared().why().into())),
+                    None => {
+                        return Poll::Ready(Err(self.guard.client.state().close_reason().into()));
+                    }
                 }
                 continue;
             };
@@ -311,8 +332,8 @@ impl Subscription {
                 Ok(Some(arrived)) => {
                     let event = match arrived {
                         Arrived::Frame(frame) => self.take(&frame)?,
-                        Arrived::CompleteMessage(whole) => self.message(whole)?,
-                        // The gap follows.
+                        Arrived::Complete(message) => self.message(message)?,
+                        // A gap follows an abort.
                         Arrived::Begun(..) | Arrived::Aborted(..) => None,
                     };
                     if let Some(event) = event {
@@ -320,14 +341,14 @@ impl Subscription {
                     }
                 }
                 Ok(None) => {
-                    self.cut = stream.is_cut_short();
-                    // If not, it says elsewhere why.
-                    if !self.cut {
+                    self.overflowed = stream.has_overflowed();
+                    // If the daemon ended it, `Ended` or the session's end has the reason.
+                    if !self.overflowed {
                         self.stream = None;
                     }
                 }
                 Err(fault) => {
-                    return Poll::Ready(Err(self.standing.client.shared().fault(fault).into()));
+                    return Poll::Ready(Err(self.guard.client.state().fault(fault).into()));
                 }
             }
         }

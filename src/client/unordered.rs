@@ -1,13 +1,13 @@
-//! `Unordered` and `Realtime` subscriptions: messages come in datagrams and on several streams, in
-//! any order, perhaps twice or not at all. The [`Receiver`] decides what is new and what is to be
-//! asked for; this feeds it, and sends what it asks. Nothing happens here unless it is polled.
+//! `Unordered` and `Realtime` subscriptions. Messages arrive in datagrams and on several streams, in
+//! any order, and may be repeated or lost. The [`Receiver`] decides which are new and which to
+//! request; this code feeds it and sends its repairs, while the subscription is polled.
 
-use super::datagram_queue::Inbox;
-use super::driver::Delivery;
-use super::message_stream::{Arrived, Fault, Incoming};
-use super::progress::Place;
+use super::datagram_queue::DatagramQueue;
+use super::error::SubscribeError;
+use super::message_stream::{Arrived, Fault, MessageStream};
+use super::progress::Progress;
 use super::reassembly::CompleteMessage;
-use super::{SessionState, SubscribeError};
+use super::session_state::{Delivery, SessionState};
 use crate::message::{CachedDigest, Event, Gap, Resumed};
 use crate::wire::realtime::{Arrival, Due, HOLES, Receiver};
 use crate::wire::{ClientFrame, DaemonFrame, GapCause, Refusal};
@@ -21,23 +21,23 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, Sleep};
 
-/// What has come, and how, in a subscription that is not `Ordered`.
+/// Counters of a subscription that is not `Ordered`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeliveryStats {
-    /// Messages that came in datagrams, copies included.
+    /// Messages that arrived in datagrams, copies included.
     pub datagrams: u64,
-    /// Copies of what had come before: early repeats, and repairs that were not needed.
+    /// Copies of messages received before: early repeats, and repairs that were not necessary.
     pub repeated: u64,
-    /// Times that something was asked for again.
+    /// Repairs requested.
     pub asked: u64,
-    /// Messages that came after they had been asked for.
+    /// Messages received after they had been requested.
     pub repaired: u64,
-    /// Sequences given up for the deadline, and told as gaps.
+    /// Sequences that passed the deadline, and were reported as gaps.
     pub late: u64,
 }
 
-// Ranges without what lies from `first` to `last`.
+// Returns the ranges without the sequences from `first` to `last`.
 fn without(ranges: &[(u64, u64)], first: u64, last: u64) -> Vec<(u64, u64)> {
     let parts = ranges.iter().flat_map(|&(from, to)| {
         let before = (from, to.min(first.saturating_sub(1)));
@@ -47,31 +47,32 @@ fn without(ranges: &[(u64, u64)], first: u64, last: u64) -> Vec<(u64, u64)> {
     parts.collect()
 }
 
-// A topic that was announced.
-struct Named {
+// An announced topic.
+struct Topic {
     name: Arc<str>,
     epoch: u64,
-    // Marks that stood before what was last handed out of it.
+    // The number of marks that preceded its newest event.
     marks: u64,
 }
 
-type Reading = Pin<Box<dyn Future<Output = (Incoming, Result<Option<Arrived>, Fault>)> + Send>>;
+type Reading =
+    Pin<Box<dyn Future<Output = (MessageStream, Result<Option<Arrived>, Fault>)> + Send>>;
 
 /// The receiving end.
 pub(super) struct UnorderedReceiver {
-    shared: Arc<SessionState>,
+    state: Arc<SessionState>,
     request: u32,
     receiver: Receiver,
     // By id.
-    names: HashMap<u64, Named>,
+    topics: HashMap<u64, Topic>,
     ids: HashMap<Arc<str>, u64>,
     marks: u64,
-    // By topic, the newest sequence that came in another way than on the subscription's stream, which
-    // has not told of it yet.
+    // By topic, the newest sequence that did not arrive on the subscription's stream, and that the
+    // stream has not reported yet.
     ahead: HashMap<u64, u64>,
-    inbox: Arc<Inbox>,
+    queue: Arc<DatagramQueue>,
     streams: FuturesUnordered<Reading>,
-    // Topic and sequence of what has begun on one of them: nothing to ask for.
+    // Topic and sequence of the messages that are arriving on a stream, and need no repair.
     arriving: Vec<(u64, u64)>,
     ready: VecDeque<Event>,
     begun: Instant,
@@ -80,32 +81,32 @@ pub(super) struct UnorderedReceiver {
     datagrams: u64,
 }
 
-fn read(mut incoming: Incoming) -> Reading {
+fn read_next(mut stream: MessageStream) -> Reading {
     Box::pin(async move {
-        let arrived = incoming.next().await;
-        (incoming, arrived)
+        let arrived = stream.next().await;
+        (stream, arrived)
     })
 }
 
 impl UnorderedReceiver {
     pub(super) fn new(
-        shared: Arc<SessionState>,
+        state: Arc<SessionState>,
         request: u32,
-        inbox: Arc<Inbox>,
+        queue: Arc<DatagramQueue>,
         repair: bool,
         deadline: Option<Duration>,
     ) -> Self {
         let begun = Instant::now();
         let deadline = deadline.map_or(0, |deadline| deadline.as_micros() as u64);
         Self {
-            shared,
+            state,
             request,
             receiver: Receiver::new(repair, deadline),
-            names: HashMap::new(),
+            topics: HashMap::new(),
             ids: HashMap::new(),
             marks: 0,
             ahead: HashMap::new(),
-            inbox,
+            queue,
             streams: FuturesUnordered::new(),
             arriving: Vec::new(),
             ready: VecDeque::new(),
@@ -127,23 +128,23 @@ impl UnorderedReceiver {
         }
     }
 
-    /// Whether any topic was announced.
-    pub(super) fn has_heard_of_topics(&self) -> bool {
-        !self.names.is_empty()
+    /// Returns whether any topic was announced.
+    pub(super) fn has_topics(&self) -> bool {
+        !self.topics.is_empty()
     }
 
-    /// How far it has come in the topics that it has heard of since the last mark, and in those
-    /// of which something is missing.
-    pub(super) fn places(&self) -> impl Iterator<Item = Resumed> {
-        let named = self
-            .names
+    /// Returns the progress in the topics with an event since the last mark, and in those with
+    /// missing messages.
+    pub(super) fn resumed_topics(&self) -> impl Iterator<Item = Resumed> {
+        let topics = self
+            .topics
             .iter()
-            .filter(|(id, named)| named.marks == self.marks || !self.receiver.is_complete(**id));
-        named.filter_map(|(id, Named { name, epoch, .. })| {
+            .filter(|(id, topic)| topic.marks == self.marks || !self.receiver.is_complete(**id));
+        topics.filter_map(|(id, Topic { name, epoch, .. })| {
             let next = self.receiver.next(*id)?;
-            // What was not handed out yet was not had.
+            // Events that the application has not taken count as missing.
             let below = [(0, next.saturating_sub(1))];
-            let mut had = below.into_iter().chain(self.receiver.had(*id)).collect::<Vec<_>>();
+            let mut received = below.into_iter().chain(self.receiver.had(*id)).collect::<Vec<_>>();
             for event in &self.ready {
                 let (of, first, last) = match event {
                     Event::Message(message) => {
@@ -152,11 +153,11 @@ impl UnorderedReceiver {
                     Event::Gap(gap) => ((&gap.topic, gap.epoch), gap.first, gap.last),
                 };
                 if of == (name, *epoch) {
-                    had = without(&had, first, last);
+                    received = without(&received, first, last);
                 }
             }
-            let next = had.remove(0).1 + 1;
-            Some(Resumed { topic: name.clone(), epoch: *epoch, next, had })
+            let next = received.remove(0).1 + 1;
+            Some(Resumed { topic: name.clone(), epoch: *epoch, next, received })
         })
     }
 
@@ -164,36 +165,36 @@ impl UnorderedReceiver {
         self.begun.elapsed().as_micros() as u64
     }
 
-    /// The next event. `place` is how far it has come in topics that it has not heard of.
+    /// Returns the next event. `progress` is that of topics that are not announced.
     pub(super) fn poll(
         &mut self,
         context: &mut Context<'_>,
         deliveries: &mut mpsc::Receiver<Delivery>,
-        place: &mut Place,
+        progress: &mut Progress,
     ) -> Poll<Result<Event, SubscribeError>> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Poll::Ready(Ok(event));
             }
-            if let Poll::Ready(frame) = self.inbox.poll(context) {
+            if let Poll::Ready(frame) = self.queue.poll(context) {
                 self.datagrams += 1;
-                self.take(&frame, true, place)?;
+                self.take(&frame, true, progress)?;
                 continue;
             }
             match self.streams.poll_next_unpin(context) {
-                Poll::Ready(Some((incoming, Ok(Some(arrived))))) => {
-                    self.streams.push(read(incoming));
-                    self.take_arrived(arrived, place)?;
+                Poll::Ready(Some((stream, Ok(Some(arrived))))) => {
+                    self.streams.push(read_next(stream));
+                    self.take_arrived(arrived, progress)?;
                     continue;
                 }
-                // Its end is not the subscription's. What it had of a message is of no use: the
-                // daemon tells the gap, or sends it once more.
-                Poll::Ready(Some((incoming, Ok(None)))) => {
-                    incoming.arriving().into_iter().for_each(|of| self.arrives_no_more(of));
+                // The end of a stream does not end the subscription. An incomplete message is
+                // dropped; the daemon reports its gap, or sends it again.
+                Poll::Ready(Some((stream, Ok(None)))) => {
+                    stream.arriving().into_iter().for_each(|of| self.stop_waiting(of));
                     continue;
                 }
                 Poll::Ready(Some((_, Err(fault)))) => {
-                    return Poll::Ready(Err(self.shared.fault(fault).into()));
+                    return Poll::Ready(Err(self.state.fault(fault).into()));
                 }
                 Poll::Ready(None) if let Some(refusal) = self.ended.take() => {
                     return Poll::Ready(Err(SubscribeError::Refused(refusal)));
@@ -201,26 +202,26 @@ impl UnorderedReceiver {
                 Poll::Ready(None) | Poll::Pending => {}
             }
             match deliveries.poll_recv(context) {
-                Poll::Ready(Some(Delivery::Stream(incoming))) => {
-                    self.streams.push(read(incoming));
+                Poll::Ready(Some(Delivery::Stream(stream))) => {
+                    self.streams.push(read_next(stream));
                     continue;
                 }
-                // Only streams come this way. What was sent before the end may still come.
+                // Only streams use this channel. Messages sent before the end may still arrive.
                 Poll::Ready(Some(Delivery::Ended(_))) => continue,
-                Poll::Ready(None) if self.ended.is_none() => match self.inbox.take_end() {
+                Poll::Ready(None) if self.ended.is_none() => match self.queue.take_end() {
                     Some(refusal) => {
                         self.ended = Some(refusal);
                         continue;
                     }
-                    None => return Poll::Ready(Err(self.shared.why().into())),
+                    None => return Poll::Ready(Err(self.state.close_reason().into())),
                 },
                 Poll::Ready(None) | Poll::Pending => {}
             }
             let Some(due) = self.receiver.due() else {
                 return Poll::Pending;
             };
-            if due <= self.now() && !self.inbox.is_half_full() {
-                self.ask();
+            if due <= self.now() && !self.queue.is_half_full() {
+                self.request_repairs();
                 continue;
             }
             self.timer.as_mut().reset(self.begun + Duration::from_micros(due));
@@ -230,17 +231,17 @@ impl UnorderedReceiver {
         }
     }
 
-    // Sends the repairs that are due, and gives up what is.
-    fn ask(&mut self) {
+    // Sends the repairs that are due, and reports the gaps of sequences that passed the deadline.
+    fn request_repairs(&mut self) {
         let mut due = Vec::new();
-        self.receiver.poll(self.now(), self.shared.rtt(), &mut due);
+        self.receiver.poll(self.now(), self.state.rtt(), &mut due);
         for due in due {
             match due {
                 Due::Ask { topic, mut holes, reliably } => {
                     for (_, sequence) in self.arriving.iter().filter(|(of, _)| *of == topic) {
                         holes = without(&holes, *sequence, *sequence);
                     }
-                    // What is left out is due again.
+                    // Holes beyond the limit become due again.
                     holes.truncate(HOLES);
                     if holes.is_empty() {
                         continue;
@@ -248,8 +249,8 @@ impl UnorderedReceiver {
                     let mut out = Vec::new();
                     let subscription = self.request;
                     ClientFrame::Repair { subscription, topic, holes }.encode(&mut out);
-                    let way = if reliably { &self.shared.control } else { &self.shared.datagrams };
-                    way.push([out.into()]);
+                    let outbox = if reliably { &self.state.control } else { &self.state.datagrams };
+                    outbox.push([out.into()]);
                 }
                 Due::Late { topic, first, last } => {
                     self.gap(topic, first, last, GapCause::Late);
@@ -259,52 +260,57 @@ impl UnorderedReceiver {
     }
 
     fn gap(&mut self, topic: u64, first: u64, last: u64, cause: GapCause) {
-        if let Some(named) = self.names.get_mut(&topic) {
-            named.marks = self.marks;
-            let (topic, epoch) = (named.name.clone(), named.epoch);
+        if let Some(topic) = self.topics.get_mut(&topic) {
+            topic.marks = self.marks;
+            let (topic, epoch) = (topic.name.clone(), topic.epoch);
             self.ready.push_back(Event::Gap(Gap { topic, epoch, first, last, cause }));
         }
     }
 
-    fn message(&mut self, whole: CompleteMessage) {
-        let (now, rtt) = (self.now(), self.shared.rtt());
-        if self.receiver.message(now, rtt, whole.topic, whole.sequence) == Arrival::New
-            && let Some(named) = self.names.get_mut(&whole.topic)
+    fn message(&mut self, message: CompleteMessage) {
+        let (now, rtt) = (self.now(), self.state.rtt());
+        if self.receiver.message(now, rtt, message.topic, message.sequence) == Arrival::New
+            && let Some(topic) = self.topics.get_mut(&message.topic)
         {
-            named.marks = self.marks;
-            self.ready.push_back(Event::Message(whole.of(named.name.clone(), named.epoch)));
+            topic.marks = self.marks;
+            self.ready.push_back(Event::Message(message.of(topic.name.clone(), topic.epoch)));
         }
     }
 
-    fn arrives_no_more(&mut self, of: (u64, u64)) {
+    fn stop_waiting(&mut self, of: (u64, u64)) {
         if let Some(at) = self.arriving.iter().position(|arriving| *arriving == of) {
             self.arriving.swap_remove(at);
         }
     }
 
-    fn take_arrived(&mut self, arrived: Arrived, place: &mut Place) -> Result<(), SubscribeError> {
+    fn take_arrived(
+        &mut self,
+        arrived: Arrived,
+        progress: &mut Progress,
+    ) -> Result<(), SubscribeError> {
         match arrived {
-            Arrived::Frame(frame) => return self.take(&frame, false, place),
+            Arrived::Frame(frame) => return self.take(&frame, false, progress),
             Arrived::Begun(topic, sequence) => self.arriving.push((topic, sequence)),
-            Arrived::Aborted(topic, sequence, _) => self.arrives_no_more((topic, sequence)),
-            Arrived::CompleteMessage(whole) => {
-                self.arrives_no_more((whole.topic, whole.sequence));
-                self.runs_ahead(whole.topic, whole.sequence);
-                self.message(whole);
+            Arrived::Aborted(topic, sequence, _) => self.stop_waiting((topic, sequence)),
+            Arrived::Complete(message) => {
+                self.stop_waiting((message.topic, message.sequence));
+                self.note_ahead(message.topic, message.sequence);
+                self.message(message);
             }
         }
         Ok(())
     }
 
-    // It has come in another way than on the subscription's stream, and so perhaps before a mark
-    // that it stands after.
-    fn runs_ahead(&mut self, topic: u64, sequence: u64) {
+    // Records a message that did not arrive on the subscription's stream. It may have arrived before
+    // a mark that precedes it on that stream.
+    fn note_ahead(&mut self, topic: u64, sequence: u64) {
         let ahead = self.ahead.entry(topic).or_default();
         *ahead = sequence.max(*ahead);
     }
 
-    // The subscription's stream has told of the topic up to there: a mark after it covers that.
-    fn told(&mut self, topic: u64, sequence: u64) {
+    // Records that the subscription's stream has reported the topic up to this sequence, so that a
+    // later mark covers it.
+    fn reported(&mut self, topic: u64, sequence: u64) {
         if self.ahead.get(&topic).is_some_and(|ahead| *ahead <= sequence) {
             self.ahead.remove(&topic);
         }
@@ -314,61 +320,61 @@ impl UnorderedReceiver {
         &mut self,
         frame: &Bytes,
         datagram: bool,
-        place: &mut Place,
+        progress: &mut Progress,
     ) -> Result<(), SubscribeError> {
         let decoded = DaemonFrame::decode(frame);
-        let (now, rtt) = (self.now(), self.shared.rtt());
+        let (now, rtt) = (self.now(), self.state.rtt());
         match decoded.map_err(|error| SubscribeError::Protocol(error.to_string()))? {
-            DaemonFrame::Topic { id, .. } if self.names.contains_key(&id) => {}
+            DaemonFrame::Topic { id, .. } if self.topics.contains_key(&id) => {}
             DaemonFrame::Topic { id, epoch, next, name } => {
-                // A name that comes back has a new id and epoch. Ids only grow: an older one has
-                // been overtaken.
+                // A topic that was forgotten and published again has a new id and epoch. Ids only
+                // grow, so that an announcement with a lower id is out of date.
                 if let Some(known) = self.ids.get(name).copied() {
                     if id < known {
                         return Ok(());
                     }
-                    // What is missing of it will not come any more.
+                    // The missing messages of the earlier topic will not arrive any more.
                     for (first, last) in self.receiver.gap(now, rtt, known, 1, u64::MAX) {
                         if last < u64::MAX - 1 {
                             self.gap(known, first, last, GapCause::Evicted);
                         }
                     }
-                    self.names.remove(&known);
+                    self.topics.remove(&known);
                     self.ahead.remove(&known);
                     self.receiver.forget(known);
                 }
-                let had = place.heard_of(name, epoch);
+                let received = progress.announced(name, epoch);
                 let (name, marks): (Arc<str>, _) = (name.into(), self.marks);
                 self.ids.insert(name.clone(), id);
-                self.names.insert(id, Named { name, epoch, marks });
-                self.receiver.topic(now, rtt, id, next, had);
+                self.topics.insert(id, Topic { name, epoch, marks });
+                self.receiver.topic(now, rtt, id, next, received);
             }
             DaemonFrame::Message { topic, sequence, count, stamp, payload } => {
                 if datagram {
-                    self.runs_ahead(topic, sequence);
+                    self.note_ahead(topic, sequence);
                 } else {
-                    self.told(topic, sequence);
+                    self.reported(topic, sequence);
                 }
-                let (payload, known) = (frame.slice_ref(payload), CachedDigest::default());
-                self.message(CompleteMessage { topic, sequence, count, stamp, payload, known });
+                let (payload, digest) = (frame.slice_ref(payload), CachedDigest::default());
+                self.message(CompleteMessage { topic, sequence, count, stamp, payload, digest });
             }
             DaemonFrame::Gap { topic, first, last, cause } => {
-                self.told(topic, last);
+                self.reported(topic, last);
                 for (first, last) in self.receiver.gap(now, rtt, topic, first, last) {
                     self.gap(topic, first, last, cause);
                 }
             }
             DaemonFrame::Head { topic, sequence } => {
-                self.told(topic, sequence);
+                self.reported(topic, sequence);
                 self.receiver.head(now, rtt, topic, sequence);
             }
-            // What stands before it has been handed out, or is known to be missing.
+            // Everything before the mark was delivered, or is known to be missing.
             DaemonFrame::Mark { position } => {
-                place.mark(position)?;
-                self.marks = place.marks();
+                progress.mark(position)?;
+                self.marks = progress.marks();
                 for topic in self.ahead.keys() {
-                    if let Some(named) = self.names.get_mut(topic) {
-                        named.marks = self.marks;
+                    if let Some(topic) = self.topics.get_mut(topic) {
+                        topic.marks = self.marks;
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! What the command line and the benchmarks share: what is printed, and how arguments are read.
+//! Code that the command line and the benchmarks share: output, and reading of arguments.
 
 pub(crate) mod output;
 pub(crate) mod units;

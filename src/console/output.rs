@@ -1,4 +1,4 @@
-//! What is printed: one JSON object a line, flushed, or lines for people.
+//! Standard output: one JSON object a line, flushed, or text for people.
 
 use crate::client::Receipt;
 use crate::json::{self, payload_field};
@@ -7,10 +7,10 @@ use crate::{Gap, Message};
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal as _, Write as _};
 
-/// Payload bytes shown to people on one line.
+/// Maximum number of characters of a payload in text.
 const SHOWN: usize = 120;
 
-/// Standard output, for programs or for people.
+/// The format of standard output: JSON, or text with or without colour.
 pub(crate) struct Output {
     json: bool,
     colour: bool,
@@ -37,7 +37,7 @@ impl Output {
         Ok(line)
     }
 
-    /// Prints a line at once. What prints many, and can be interrupted, has a `Printer`.
+    /// Prints a line at once. A verb that prints many lines, and can be interrupted, uses a `Printer`.
     pub(crate) fn print(line: io::Result<Vec<u8>>) -> io::Result<()> {
         let mut out = io::stdout().lock();
         out.write_all(&line?)?;
@@ -123,7 +123,9 @@ impl Output {
             let count = self.bold(&format!("{:>8}", entry.count));
             match &entry.payload {
                 Some(payload) => write!(out, "{count}  {}", shown(payload)),
-                None => write!(out, "{count}  {}", self.dim(&named(&entry.digest, entry.size))),
+                None => {
+                    write!(out, "{count}  {}", self.dim(&identified(&entry.digest, entry.size)))
+                }
             }
         })
     }
@@ -139,11 +141,11 @@ impl Output {
     }
 }
 
-fn named(digest: &Digest, size: u64) -> String {
+fn identified(digest: &Digest, size: u64) -> String {
     format!("{size} bytes, {digest}")
 }
 
-// Text as it is, cut to one line, without what would move the cursor; else the length.
+// Returns text on one line, without control characters, cut to `SHOWN`; or the length of other data.
 fn shown(payload: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(payload) else {
         return format!("({} bytes)", payload.len());
@@ -161,7 +163,7 @@ mod tests {
     use crate::console::output::shown;
 
     #[test]
-    fn what_is_shown_stays_on_its_line() {
+    fn a_shown_payload_stays_on_its_line() {
         assert_eq!(shown(b"a\x1b[2Jb\n"), "a·[2Jb·");
         assert_eq!(shown(&[0xff, 0xfe]), "(2 bytes)");
         assert_eq!(shown("ä".repeat(500).as_bytes()).chars().count(), 121);

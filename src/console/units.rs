@@ -1,8 +1,8 @@
-//! Durations as they are written on the command line.
+//! Durations as on the command line.
 
 use std::time::Duration;
 
-/// `25ms`, `1.5s`, `200us`, `2m`.
+/// Reads a duration such as `25ms`, `1.5s`, `200us` or `2m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let seconds = match unit {
@@ -12,11 +12,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "m" | "min" => 60.0,
         _ => return Err("a number and a unit, such as 25ms or 60s".into()),
     };
-    let number: f64 = number.parse().map_err(|_| format!("{number:?} is no number"))?;
+    let number: f64 = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
     Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
 }
 
-/// The number and the unit of `25ms`.
+/// Returns the number and the unit of `25ms`.
 pub(crate) fn split(text: &str) -> (&str, &str) {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     text.split_at(end)

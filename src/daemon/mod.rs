@@ -1,4 +1,4 @@
-//! The daemon inside one's own program: a builder, and a handle to publish, subscribe, look up and
+//! The daemon as a part of a program: a builder, and a handle to publish, subscribe, look up and
 //! stop.
 
 mod subscription;
@@ -30,7 +30,7 @@ pub use crate::net::bind::BindError;
 use crate::tls::CertificateHash;
 pub use crate::tls::identity::IdentityError;
 
-/// Most sessions at once, by default.
+/// Default maximum number of sessions.
 pub(crate) const SESSIONS: usize = 65_536;
 
 /// Settings of a daemon, made by [`Daemon::builder`].
@@ -51,81 +51,85 @@ pub struct Builder {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpawnError {
-    /// Its certificate.
+    /// Its certificate cannot be read or made.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// Its ports.
+    /// Its ports cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The origins that it was given.
+    /// An allowed origin is malformed.
     #[error(transparent)]
     Origin(#[from] OriginError),
-    /// The names that it was given.
+    /// A name of the daemon is malformed.
     #[error(transparent)]
     Name(#[from] HostError),
 }
 
 impl Builder {
-    /// The address for raw QUIC and WebTransport (UDP) and for HTTPS and WebSocket (TCP, the same
-    /// port number); port 0 lets the system choose. Default `[::]:4433`, which takes IPv4 too.
+    /// Sets the address for raw QUIC and WebTransport over UDP, and for HTTPS and WebSocket over TCP.
+    /// Both use the same port number. With port 0, the system chooses one. The default is
+    /// `[::]:4433`, which accepts IPv4 too.
     pub fn listen(mut self, address: SocketAddr) -> Self {
         self.listen = address;
         self
     }
 
-    /// An address for the same HTTP and WebSocket without TLS; browsers treat pages from
-    /// `http://localhost` as secure. Anybody who can reach it can read along, so keep it on
-    /// loopback, or behind a proxy that does TLS. Default none.
+    /// Sets an address for the same HTTP and WebSocket without TLS. The default is none.
+    ///
+    /// Browsers treat pages from `http://localhost` as secure. The traffic is not encrypted, so use
+    /// a loopback address, or a proxy that does TLS.
     pub fn http(mut self, address: impl Into<Option<SocketAddr>>) -> Self {
         self.http = address.into();
         self
     }
 
-    /// Sites whose pages may ask over HTTP, beside those of the daemon's own host, as browsers
-    /// write them: `https://example.org`, `http://localhost:3000`; `*` for every site. Default
-    /// none.
+    /// Sets the origins of other hosts whose pages may use HTTP, as browsers write them:
+    /// `https://example.org`, `http://localhost:3000`, or `*` for all. The default is none. Pages of
+    /// the daemon's own host are always allowed.
     pub fn origins<T: Into<String>>(mut self, origins: impl IntoIterator<Item = T>) -> Self {
         self.origins = origins.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The names that the daemon is reached by over HTTP, WebSocket and WebTransport, such as
-    /// `relay.example`, without port. Addresses and localhost need no entry, nor do the hosts of
-    /// [`origins`](Self::origins). Under other names it answers 421. Default none.
+    /// Sets the daemon's names for HTTP, WebSocket and WebTransport, such as `relay.example`, without
+    /// port. Requests under other names are rejected with status 421. The default is none. Addresses,
+    /// localhost and the hosts of [`origins`](Self::origins) need no entry.
     pub fn names<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
         self.names = names.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Where the certificates are kept. Default: nowhere; every start makes new ones.
+    /// Sets the directory that keeps the certificates. By default they are not kept, and every start
+    /// makes new ones.
     pub fn state(mut self, directory: impl Into<PathBuf>) -> Self {
         self.state = Some(directory.into());
         self
     }
 
-    /// Where else the certificates' hashes are left, for clients on this machine. Default nowhere.
+    /// Sets a second directory for the certificates' hashes, for clients on this machine. The default
+    /// is none.
     pub fn announce(mut self, directory: impl Into<PathBuf>) -> Self {
         self.announce = Some(directory.into());
         self
     }
 
-    /// What the daemon may hold. Default: see [`Limits`].
+    /// Sets the limits of memory and topics. For the defaults see [`Limits`].
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Most sessions at once, over all transports, and most TCP connections; further ones are
-    /// refused. Default 65,536.
-    pub fn sessions(mut self, most: usize) -> Self {
-        self.sessions = most;
+    /// Sets the maximum number of sessions over all transports, and of TCP connections. Further ones
+    /// are refused. The default is 65,536.
+    pub fn sessions(mut self, limit: usize) -> Self {
+        self.sessions = limit;
         self
     }
 
-    /// Starts the daemon; within a tokio runtime.
+    /// Starts the daemon. Has to be called within a tokio runtime.
     pub async fn spawn(self) -> Result<Daemon, SpawnError> {
         let origins = Origins::parse(self.origins)?.named(self.names)?;
-        // Files are written and synced: not where others have to be served.
+        // Writes and syncs files, which would block the tasks of this thread.
         let (state, announce) = (self.state, self.announce);
         let opened = tokio::task::spawn_blocking(move || Identities::open(state, announce));
         let identities = opened.await.unwrap_or_else(|failed| resume_unwind(failed.into_panic()));
@@ -143,19 +147,19 @@ impl Builder {
         let broker = Arc::new(Broker::new(Engine::new(self.limits, new_run(), rand::random())));
         let (stop, stopping) = watch::channel(false);
         let admission = Admission::new(broker.clone(), self.sessions, origins.clone(), stopping);
-        let facts = identities.clone();
-        let facts = move || {
-            let [current, next] = facts.hashes();
+        let certificate = identities.clone();
+        let certificate = move || {
+            let [current, next] = certificate.hashes();
             CertificateFacts { pinning: true, current, next: Some(next) }
         };
-        let shared = http::AppState::new(
+        let state = http::AppState::new(
             admission.broker().clone(),
             origins,
-            facts,
+            certificate,
             local.port(),
             admission.stop(),
         );
-        let serving = (listeners, shared);
+        let serving = (listeners, state);
         let failing = stop.clone();
         let running = run(endpoint, serving, admission, identities.clone(), failing);
         let running = tokio::spawn(running);
@@ -163,9 +167,9 @@ impl Builder {
     }
 }
 
-// Names a run: not by the clock, which may be set back, and so name two. Of 52 bits, so that it and
-// the epochs, which count up from it, are whole numbers for JavaScript too. Clients tell a topic's
-// epochs apart, and runs: that two of them are one by chance happens once in 4.5 × 10^15 restarts.
+// Returns the number of a run. It is random, because a clock may be set back and so give two runs the
+// same number. It has 52 bits, so that it and the epochs, which count up from it, are integers in
+// JavaScript. Two runs have the same number once in 4.5 × 10^15 restarts.
 fn new_run() -> u64 {
     (rand::random::<u64>() >> 12).max(1)
 }
@@ -173,7 +177,7 @@ fn new_run() -> u64 {
 // Returns when every session has ended.
 async fn run(
     endpoint: endpoint::Endpoint,
-    (listeners, shared): (Vec<Listener>, http::AppState),
+    (listeners, state): (Vec<Listener>, http::AppState),
     admission: Admission,
     identities: Arc<Identities>,
     stop_all: watch::Sender<bool>,
@@ -183,7 +187,7 @@ async fn run(
     // Until this function returns.
     let mut turns = JoinSet::new();
     turns.spawn(async move { broker.take_turns().await });
-    let app = http::router(Arc::new(shared), http::websocket::routes(admission.clone()));
+    let app = http::router(Arc::new(state), http::websocket::routes(admission.clone()));
     for listener in listeners {
         serving.spawn(listener.run(app.clone(), admission.stop()));
     }
@@ -191,7 +195,7 @@ async fn run(
     let tcp = async {
         tokio::select! {
             () = stopped(&mut stop) => {}
-            // One may hear of the stop first, and then ends well.
+            // A listener that notices the stop first ends without an error.
             Some(ended) = serving.join_next() => {
                 if !matches!(ended, Ok(Ok(()))) {
                     tracing::error!(?ended, "a listener failed: no HTTP and WebSocket any more");
@@ -217,8 +221,8 @@ async fn run(
     }
 }
 
-/// A running daemon. Dropping the handle stops all of it at once, HTTP included, without waiting
-/// for goodbyes; see [`shutdown`](Self::shutdown).
+/// A running daemon. Dropping the handle stops the daemon at once, HTTP included, without goodbyes;
+/// see [`shutdown`](Self::shutdown).
 #[derive(Debug)]
 pub struct Daemon {
     broker: Arc<Broker>,
@@ -231,7 +235,7 @@ pub struct Daemon {
 
 impl std::fmt::Debug for Broker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Core")
+        f.write_str("Broker")
     }
 }
 
@@ -242,7 +246,7 @@ impl Drop for Daemon {
 }
 
 impl Daemon {
-    /// A daemon with the default settings, not started yet.
+    /// Returns the default settings.
     pub fn builder() -> Builder {
         Builder {
             listen: (Ipv6Addr::UNSPECIFIED, crate::wire::PORT).into(),
@@ -256,33 +260,33 @@ impl Daemon {
         }
     }
 
-    /// The address it listens on, UDP and TCP.
+    /// Returns the address of the daemon, for UDP and TCP.
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
-    /// The address of HTTP without TLS, if there is one.
+    /// Returns the address of HTTP without TLS, if there is one.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http
     }
 
-    /// SHA-256 of the certificate in use: what clients pin.
+    /// Returns the SHA-256 hash of the certificate in use, which clients can pin.
     pub fn certificate_hash(&self) -> CertificateHash {
         self.identities.hashes()[0]
     }
 
-    /// SHA-256 of the certificate in use and of the one after it, which takes over when the first
-    /// has three days left. Clients that pin both get through the change.
+    /// Returns the SHA-256 hashes of the certificate in use and of the next one. The daemon switches
+    /// to the next one three days before the first expires, so clients should pin both.
     pub fn certificate_hashes(&self) -> [CertificateHash; 2] {
         self.identities.hashes()
     }
 
-    /// The limits as they are applied.
+    /// Returns the limits that apply.
     pub fn limits(&self) -> Limits {
         self.broker.with(|engine| engine.limits())
     }
 
-    /// Publishes from within the process. Every call counts.
+    /// Publishes from within the process. Each call is counted.
     ///
     /// ```
     /// # async fn example(daemon: weir::Daemon) -> Result<(), weir::wire::Refusal> {
@@ -300,8 +304,8 @@ impl Daemon {
         self.broker.with(|engine| engine.publish(stamp, &publication))
     }
 
-    /// One message of a topic: the newest, or by sequence, or by its payload's digest. To ask for
-    /// a payload is to use it: it stays in the cache for longer.
+    /// Returns one message of a topic: the newest, or by sequence, or by its payload's digest. The
+    /// cache keeps a requested payload for longer.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -316,12 +320,12 @@ impl Daemon {
     pub fn get(&self, topic: &str, which: Which) -> Result<Message, Refusal> {
         let found = self
             .broker
-            .with(|engine| engine.get(topic, which).map(|message| subscription::taken(&message)));
+            .with(|engine| engine.get(topic, which).map(|message| subscription::owned(&message)));
         let (message, payload) = found?;
         Ok(Message { payload: payload.join(), ..message })
     }
 
-    /// The `k` most counted payloads of a topic, highest first; the daemon keeps 100.
+    /// Returns the `k` most counted payloads of a topic, highest first. The daemon keeps 100.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
@@ -337,10 +341,9 @@ impl Daemon {
         self.broker.with(|engine| engine.top(topic, k))
     }
 
-    /// Subscribes from within the process. Nothing is lost or reordered here, so that all modes of
-    /// [`Delivery`] come in order, as they do over WebSocket. A
-    /// [`deadline`](SubscribeOptions::deadline) holds with [`Delivery::Realtime`], as it does for
-    /// a client.
+    /// Subscribes from within the process. All modes of [`Delivery`] are ordered, as over WebSocket,
+    /// because nothing is lost or reordered. With [`Delivery::Realtime`], a
+    /// [`deadline`](SubscribeOptions::deadline) applies as for a client.
     pub fn subscribe(
         &self,
         filter: &str,
@@ -356,17 +359,19 @@ impl Daemon {
         Ok(LocalSubscription::new(self.broker.clone(), id, deadline))
     }
 
-    /// Waits until the daemon stops by itself, because its engine has panicked: a defect. All
-    /// sessions are told goodbye then; what calls the engine from here on, such as
-    /// [`publish`](Self::publish), panics. Start another daemon, or end the process.
+    /// Waits until the daemon stops by itself, which happens only if its engine panics. That is a
+    /// defect.
+    ///
+    /// All sessions then receive a goodbye. Later calls of the engine, such as
+    /// [`publish`](Self::publish), panic. Start another daemon, or end the process.
     pub async fn failed(&self) {
         self.broker.failed().await;
     }
 
-    /// Stops. The daemon tells its sessions goodbye and to reconnect, and gives them one second to
-    /// receive it; it gives answers to HTTP requests that have begun two seconds. Both run at the
-    /// same time, so that it returns after two and a half seconds at most, whatever the paths are
-    /// like. The ports are free then.
+    /// Stops the daemon. Returns within two and a half seconds; the ports are free then.
+    ///
+    /// The daemon sends its sessions a goodbye that asks them to reconnect, and gives them one second
+    /// to receive it. At the same time it gives unfinished answers over HTTP two seconds.
     pub async fn shutdown(mut self) {
         let _ = self.stop.send(true);
         let _ = (&mut self.running).await;

@@ -5,7 +5,7 @@ use crate::broker::subscription::Subscription;
 use crate::engine::{Item, LargePayloads, MessageRef, ReadOptions, Rope, SubscriptionId};
 use crate::message::{CachedDigest, Event, Gap, Message};
 use crate::net::now;
-use crate::wire::Refusal;
+use crate::wire::{Refusal, nonzero};
 use bytes::Bytes;
 use futures_core::Stream;
 use std::collections::VecDeque;
@@ -17,14 +17,14 @@ use std::task::{Context, Poll};
 #[derive(Debug)]
 pub struct LocalSubscription {
     subscription: Subscription,
-    // How old a message may be that is handed out, µs; 0 is any.
+    // Maximum age of a delivered message, µs; 0 means no limit.
     deadline: u64,
-    // At most what one read hands out.
-    events: VecDeque<Read>,
+    // The items of one read.
+    events: VecDeque<OwnedEvent>,
     ended: bool,
 }
 
-/// Bytes taken from the engine at once.
+/// Bytes of one read.
 const BATCH: usize = 16 << 10;
 
 impl LocalSubscription {
@@ -37,8 +37,9 @@ impl LocalSubscription {
         }
     }
 
-    /// The next event; none after an error. Once the daemon has stopped these are what it still had
-    /// in its cache, and then [`Code::SHUTTING_DOWN`](crate::wire::Code::SHUTTING_DOWN).
+    /// Returns the next event, or `None` after an error. After the daemon has stopped, these are the
+    /// events that its cache still has, and then the error
+    /// [`Code::SHUTTING_DOWN`](crate::wire::Code::SHUTTING_DOWN).
     pub async fn next(&mut self) -> Option<Result<Event, Refusal>> {
         std::future::poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
@@ -50,8 +51,8 @@ impl Stream for LocalSubscription {
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         loop {
-            if let Some(read) = this.events.pop_front() {
-                return Poll::Ready(Some(Ok(read.event())));
+            if let Some(event) = this.events.pop_front() {
+                return Poll::Ready(Some(Ok(event.into_event())));
             }
             if this.ended {
                 return Poll::Ready(None);
@@ -59,14 +60,15 @@ impl Stream for LocalSubscription {
             let Self { subscription, deadline, events, .. } = this;
             let wanted = ReadOptions {
                 accepted_since: if *deadline == 0 { 0 } else { now().saturating_sub(*deadline) },
-                // One that arrives is waited for, and others may overtake it.
+                // The subscription waits for large messages that are arriving. Others may overtake
+                // them.
                 large: LargePayloads::WhenComplete,
                 ..BATCH.into()
             };
-            // For if this panics, which ends it.
+            // A panic of the read ends the subscription.
             this.ended = true;
             let read =
-                subscription.poll_read(context, wanted, &mut |item| events.extend(read(&item)));
+                subscription.poll_read(context, wanted, &mut |item| events.extend(keep(&item)));
             if let Poll::Ready(Err(refusal)) = read {
                 return Poll::Ready(Some(Err(refusal)));
             }
@@ -78,15 +80,15 @@ impl Stream for LocalSubscription {
     }
 }
 
-/// A payload as it was read under the lock, to be put together without it.
+/// A payload that was read under the lock. The chunks of a large one are joined without the lock.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(super) enum OwnedPayload {
     Small(Bytes),
     Large(Arc<Rope>),
 }
 
-impl Taken {
-    /// The payload in one piece.
+impl OwnedPayload {
+    /// Returns the payload in contiguous bytes.
     pub(super) fn join(&self) -> Bytes {
         match self {
             Self::Small(payload) => payload.clone(),
@@ -95,33 +97,34 @@ impl Taken {
     }
 }
 
-/// A message as it is taken from under the lock: without its payload, which comes beside it.
-pub(super) fn taken(message: &MessageRef<'_>) -> (Message, Taken) {
+/// Copies a message that is read under the lock. The payload is returned separately, and is empty in
+/// the message.
+pub(super) fn owned(message: &MessageRef<'_>) -> (Message, OwnedPayload) {
     let without = Message {
         topic: message.topic().clone(),
         epoch: message.epoch(),
         sequence: message.sequence(),
         count: message.count(),
-        stamp: Some(message.stamp()).filter(|stamp| *stamp > 0),
+        stamp: nonzero(message.stamp()),
         payload: Bytes::new(),
-        known: CachedDigest(Some(message.digest())),
+        digest: CachedDigest(Some(message.digest())),
     };
-    let whole = message.whole().map(|rope| Taken::Large(rope.clone()));
-    (without, whole.unwrap_or_else(|| Taken::Small(message.payload())))
+    let whole = message.whole().map(|rope| OwnedPayload::Large(rope.clone()));
+    (without, whole.unwrap_or_else(|| OwnedPayload::Small(message.payload())))
 }
 
-// What was read under the lock.
+// An item that was read under the lock.
 #[derive(Debug)]
-enum Read {
-    Event(Event),
-    // Without its payload, which comes beside it.
-    Message(Message, Taken),
+enum OwnedEvent {
+    Gap(Gap),
+    // A message with an empty payload, and its payload.
+    Message(Message, OwnedPayload),
 }
 
-impl Read {
-    fn event(self) -> Event {
+impl OwnedEvent {
+    fn into_event(self) -> Event {
         match self {
-            Self::Event(event) => event,
+            Self::Gap(gap) => Event::Gap(gap),
             Self::Message(message, payload) => {
                 Event::Message(Message { payload: payload.join(), ..message })
             }
@@ -129,20 +132,20 @@ impl Read {
     }
 }
 
-fn read(item: &Item<'_>) -> Option<Read> {
+fn keep(item: &Item<'_>) -> Option<OwnedEvent> {
     match item {
         Item::Message(message) => {
-            let (without, payload) = taken(message);
-            Some(Read::Message(without, payload))
+            let (without, payload) = owned(message);
+            Some(OwnedEvent::Message(without, payload))
         }
-        Item::Gap { name, epoch, first, last, cause, .. } => Some(Read::Event(Event::Gap(Gap {
+        Item::Gap { name, epoch, first, last, cause, .. } => Some(OwnedEvent::Gap(Gap {
             topic: (*name).clone(),
             epoch: *epoch,
             first: *first,
             last: *last,
             cause: *cause,
-        }))),
-        // Announcements; and what is not asked for.
+        })),
+        // Announcements, and items that the read options exclude.
         _ => None,
     }
 }

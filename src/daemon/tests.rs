@@ -1,4 +1,5 @@
-//! A task, or the engine, that panics: whom it served is told, and nobody else notices.
+//! Panics of a task, and of the engine. The peers that it served receive an error, and others notice
+//! nothing.
 #![allow(clippy::unwrap_used)]
 
 mod silent;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Longer than anything takes.
+/// Longer than any step of the tests.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -33,7 +34,7 @@ async fn client(daemon: &Daemon, transport: Transport) -> Client {
     within(builder.transport(transport).trust(trust).connect()).await.unwrap()
 }
 
-/// It ended, and its session with it, as a defect of the daemon.
+/// Checks that the subscription and its session ended because of a defect of the daemon.
 async fn is_told(client: Client, mut subscription: Subscription) {
     match within(subscription.next()).await {
         Some(Err(SubscribeError::Closed(closed))) => {
@@ -52,7 +53,7 @@ async fn message(subscription: &mut LocalSubscription) -> Vec<u8> {
     }
 }
 
-// The subscription was silent for ever, in a session that stood.
+// Once, the subscription remained silent, in a session that continued.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_that_panics_ends_its_session_and_that_is_told() {
     for what in ["delivery", "session"] {
@@ -63,7 +64,7 @@ async fn a_delivery_that_panics_ends_its_session_and_that_is_told() {
             let subscription = client.subscribe("a", &SubscribeOptions::default()).await.unwrap();
             strike(&daemon.broker, what);
             is_told(client, subscription).await;
-            // Nothing of it is left in the engine, and the others are served.
+            // The engine has nothing of it left, and serves the others.
             within(async {
                 while daemon.broker.with(|engine| engine.subscriptions()) > 1 {
                     tokio::task::yield_now().await;
@@ -102,7 +103,7 @@ async fn so_does_a_stream_of_events() {
     assert_eq!(daemon.broker.with(|engine| engine.subscriptions()), 0);
 }
 
-// It was called on as if nothing had been, whatever state it was in.
+// Once, the daemon continued to call an engine that had panicked, in an undefined state.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_panics_is_not_called_again_and_the_daemon_stops_and_says_so() {
     let daemon = daemon().await;
@@ -116,7 +117,7 @@ async fn an_engine_that_panics_is_not_called_again_and_the_daemon_stops_and_says
     let mut stream = events(&daemon).await;
     let fail = || daemon.broker.with(|_| panic!("half-way, by a test"));
     catch_unwind(AssertUnwindSafe(fail)).unwrap_err();
-    // Found by whoever calls it next.
+    // The next caller of the engine notices the panic.
     catch_unwind(AssertUnwindSafe(|| daemon.publish("a", "x"))).unwrap_err();
     within(daemon.failed()).await;
     for (client, mut subscription) in sessions {

@@ -1,5 +1,5 @@
-//! Room for what an answer holds while it is sent: charged to the one budget for what peers make
-//! the daemon hold.
+//! Memory that an answer holds while it is sent. It is charged to the one budget for everything that
+//! peers make the daemon hold.
 
 use super::Problem;
 use crate::engine::{Budget, Charge};
@@ -8,17 +8,18 @@ use bytes::Bytes;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// What waits for room looks again so often: others give theirs back within a few milliseconds,
-/// unless they stand still.
+/// Interval at which a waiting answer tries again. Others release their room within a few
+/// milliseconds, unless their clients do not read.
 pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
-/// What waits for room is given up after so long: as long as one may stand still.
+/// Maximum time that an answer under way waits for room: as long as a client may leave an answer
+/// unread.
 pub(super) const PATIENCE: Duration = super::reader::PATIENCE;
 
-/// A request waits for room for so long; then it is refused, and may come again.
+/// Maximum time that a request waits for room. After that it is refused, and the client may retry.
 pub(super) const SOON: Duration = Duration::from_secs(1);
 
-/// Waits for room for so many bytes; none when there is none for so long.
+/// Waits for room for `bytes`. Returns `None` if there is not enough within `patience`.
 pub(super) async fn wait(budget: &Budget, bytes: usize, patience: Duration) -> Option<Charge> {
     let deadline = Instant::now() + patience;
     loop {
@@ -29,21 +30,21 @@ pub(super) async fn wait(budget: &Budget, bytes: usize, patience: Duration) -> O
     }
 }
 
-/// Room for so many bytes, at once.
+/// Takes room for `bytes`, without waiting.
 pub(super) fn at_once(budget: &Budget, bytes: usize) -> Result<Charge, Problem> {
     budget.take(bytes).ok_or_else(full)
 }
 
-/// There is none.
+/// Returns the refusal for lack of room.
 pub(super) fn full() -> Problem {
     Problem::of(
         Code::OVERLOADED,
-        "the daemon holds as much for its peers as it may (a quarter of cache.bytes): ask again in \
+        "the daemon holds as much for its peers as it may (a quarter of cache.bytes): try again in \
          a second",
     )
 }
 
-/// Bytes that are charged for as long as anybody has them.
+/// Returns bytes whose charge is released with their last reference.
 pub(super) fn charged<T, C>(bytes: T, charge: C) -> Bytes
 where
     T: AsRef<[u8]> + Send + 'static,

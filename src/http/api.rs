@@ -1,12 +1,13 @@
-//! Publish, get and top.
+//! The requests publish, get and top.
 
 use super::large::{self, Evicted};
 use super::problem::Problem;
 use super::{AppState, answer_budget, assets, body, path, upload};
+use crate::broker::owned_item::LargeRef;
 use crate::engine::{Payload, Publication, Ranking, Receipt, UploadRequest};
 use crate::json::payload_field;
 use crate::net::now;
-use crate::wire::{Code, Digest, LARGE, Which, check_topic};
+use crate::wire::{Code, Digest, LARGE, Which, check_topic, nonzero};
 use axum::Json;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::rejection::QueryRejection;
@@ -22,35 +23,38 @@ use std::sync::Arc;
 const STAMP: HeaderName = HeaderName::from_static("weir-stamp");
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Longest idempotency key, bytes.
+/// Maximum length of an idempotency key, bytes.
 const MAX_KEY: usize = 255;
 
-/// `POST /v1/topics/{topic}`. The status is 200 and not 201 since nothing is promised to stay: a
-/// message lives as long as the cache has room; and a repeated key gets what the first one got.
+/// `POST /v1/topics/{topic}`.
+///
+/// The status is 200 and not 201 for two reasons. A message may be evicted at any time, so that no
+/// lasting resource is created. And a repeated key receives the same answer as the first request.
 pub(super) async fn publish(
-    State(shared): State<Arc<AppState>>,
+    State(state): State<Arc<AppState>>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    shared.stopping()?;
+    state.stopping()?;
     let (head, body) = request.into_parts();
     let topic = path::topic(&head.uri, false)?.name;
-    // What is wrong is told before the payload is sent.
+    // The head is checked before the body is read, so that a client may learn of an error before it
+    // sends the payload.
     check_topic(&topic).map_err(crate::wire::NameError::of_topic)?;
     no_query(&head.uri)?;
-    as_it_is(&head.headers)?;
+    check_encoding(&head.headers)?;
     let stamp = stamp(&head.headers)?;
-    let origin = key(&head.headers)?.map(|key| shared.keys.origin(key));
+    let origin = key(&head.headers)?.map(|key| state.keys.origin(key));
     let length = body.size_hint().exact().filter(|length| *length > LARGE as u64);
     let (receipt, digest, size) = if let Some(size) = length {
-        let opening = UploadRequest { topic: &topic, size, stamp, origin };
-        let (receipt, digest) = upload::publish(&shared, body, &opening).await?;
+        let request = UploadRequest { topic: &topic, size, stamp, origin };
+        let (receipt, digest) = upload::publish(&state, body, &request).await?;
         (receipt, digest, size)
     } else {
-        let payload = body::read(&shared, body).await?;
+        let payload = body::read(&state, body).await?;
         let digest = Digest::of(&payload);
         let payload = Payload::from(payload);
         let publication = Publication { topic: &topic, payload: &payload, digest, stamp, origin };
-        let receipt = shared.broker.with(|engine| engine.publish(now(), &publication))?;
+        let receipt = state.broker.with(|engine| engine.publish(now(), &publication))?;
         (receipt, digest, payload.len() as u64)
     };
     if receipt.digest != digest {
@@ -67,13 +71,13 @@ pub(super) async fn publish(
     let Receipt { sequence, count, since, duplicate, .. } = receipt;
     Ok(Json(json!({
         "topic": topic, "sequence": sequence, "count": count,
-        "since": Some(since).filter(|since| *since > 0),
+        "since": nonzero(since),
         "digest": digest.to_string(), "size": size, "duplicate": duplicate,
     })))
 }
 
-// A payload is kept without headers: what says how to read it would be lost.
-fn as_it_is(headers: &HeaderMap) -> Result<(), Problem> {
+// Rejects encoded payloads. A payload is kept without headers, so that its encoding would be lost.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
     for value in headers.get_all(header::CONTENT_ENCODING) {
         let plain = |coding: &str| coding.is_empty() || coding.eq_ignore_ascii_case("identity");
         let text = value.to_str().unwrap_or("?");
@@ -93,7 +97,8 @@ fn stamp(headers: &HeaderMap) -> Result<u64, Problem> {
     value.parse().ok().filter(|_| digits).ok_or_else(bad)
 }
 
-// A key in quotes, as the draft has it (a String of RFC 9651), or without: the same key.
+// Returns the idempotency key. The draft has quotes around it (a String of RFC 9651); the key without
+// quotes is the same.
 fn key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     let Some(value) = only(headers, &KEY)? else {
         return Ok(None);
@@ -111,7 +116,7 @@ fn key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
         })
 }
 
-// The value of a header that stands once at most.
+// Returns the value of a header that may occur only once.
 pub(super) fn only<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -134,7 +139,7 @@ fn no_query(uri: &Uri) -> Result<(), Problem> {
     }
 }
 
-/// The parameters of a request; those that are not known are refused.
+/// Returns the parameters of a request. Unknown ones are rejected.
 pub(super) fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     let Query(parameters) = Query::try_from_uri(uri)
         .map_err(|error: QueryRejection| Problem::bad_request(error.body_text()))?;
@@ -156,23 +161,23 @@ struct TopParameters {
 
 /// `GET /v1/topics/{topic}` and `GET /v1/topics/{topic}/top`.
 pub(super) async fn get_or_top(
-    State(shared): State<Arc<AppState>>,
+    State(state): State<Arc<AppState>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    shared.stopping()?;
-    let named = path::topic(&uri, true)?;
-    if named.top {
-        return top(&shared, &named.name, &parameters(&uri)?);
+    state.stopping()?;
+    let path = path::topic(&uri, true)?;
+    if path.top {
+        return top(&state, &path.name, &parameters(&uri)?);
     }
-    get(&shared, &named.name, parameters(&uri)?, &headers)
+    get(&state, &path.name, parameters(&uri)?, &headers)
 }
 
 fn get(
-    shared: &AppState,
+    state: &AppState,
     topic: &str,
     parameters: GetParameters,
-    asked: &HeaderMap,
+    request: &HeaderMap,
 ) -> Result<Response, Problem> {
     let which = match parameters {
         GetParameters { sequence: None, digest: None } => Which::Latest,
@@ -183,9 +188,9 @@ fn get(
         }
         _ => return Err(Problem::bad_request("either a sequence or a digest, not both")),
     };
-    let (digest, payload, numbers) = shared.broker.with(|engine| {
+    let (digest, payload, numbers) = state.broker.with(|engine| {
         engine.get(topic, which).map(|found| {
-            let stamp = Some(found.stamp()).filter(|stamp| *stamp > 0);
+            let stamp = nonzero(found.stamp());
             let numbers = [
                 ("weir-sequence", Some(found.sequence())),
                 ("weir-count", Some(found.count())),
@@ -193,22 +198,18 @@ fn get(
                 ("weir-stamp", stamp),
             ];
             let payload = match found.rope() {
-                Some(_) => Found::Large {
-                    topic: found.topic_id(),
-                    sequence: found.sequence(),
-                    size: found.size(),
-                },
+                Some(_) => Found::Large(LargeRef::new(&found)),
                 None => Found::Small(found.payload()),
             };
             (found.digest().to_string(), payload, numbers)
         })
     })?;
-    let mut response = if assets::none_match(asked, &digest) {
+    let mut response = if assets::none_match(request, &digest) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        payload.body(shared)?.into_response()
+        payload.body(state)?.into_response()
     };
-    // A payload is bytes: whatever it is, no browser is to run it as a page of this host.
+    // These headers prevent browsers from running any payload as a page of this host.
     let fixed = [
         (header::CONTENT_TYPE, "application/octet-stream"),
         (header::CONTENT_DISPOSITION, "attachment"),
@@ -229,36 +230,37 @@ fn get(
     Ok(response)
 }
 
-// A payload that was found. A large one stays where it is: what is not read is not held.
+// A payload that was found. A large one stays in the cache, so that an unread answer does not hold
+// it.
 enum Found {
     Small(Bytes),
-    Large { topic: u64, sequence: u64, size: usize },
+    Large(LargeRef),
 }
 
 impl Found {
-    fn body(self, shared: &AppState) -> Result<Body, Problem> {
+    fn body(self, state: &AppState) -> Result<Body, Problem> {
         match self {
             Self::Small(payload) => {
-                // It may leave the cache before its client has read it.
-                let charge = answer_budget::at_once(&shared.budget, payload.len())?;
+                // It is charged, because it may leave the cache before its client has read it.
+                let charge = answer_budget::at_once(&state.budget, payload.len())?;
                 Ok(Body::from(answer_budget::charged(payload, charge)))
             }
-            Self::Large { topic, sequence, size } => {
-                let batches = large::Batches::begin(&shared.broker, topic, sequence);
+            Self::Large(large) => {
+                let batches = large::Batches::begin(&state.broker, large);
                 let batches =
                     batches.map_err(|_| Problem::of(Code::EVICTED, Evicted.to_string()))?;
-                Ok(large::body(batches, &shared.budget, size))
+                Ok(large::body(batches, &state.budget, large.size))
             }
         }
     }
 }
 
-fn top(shared: &AppState, topic: &str, parameters: &TopParameters) -> Result<Response, Problem> {
+fn top(state: &AppState, topic: &str, parameters: &TopParameters) -> Result<Response, Problem> {
     let k = parameters.k.unwrap_or(10);
     if k > 100 {
         return Err(Problem::bad_request("k is 100 at most"));
     }
-    let ranking = shared.broker.with(|engine| engine.top(topic, k))?;
+    let ranking = state.broker.with(|engine| engine.top(topic, k))?;
     let top: Vec<_> = ranking.iter().map(ranked).collect();
     let kind = [(header::CACHE_CONTROL, "no-store")];
     Ok((kind, Json(json!({ "topic": topic, "top": top }))).into_response())
@@ -266,7 +268,7 @@ fn top(shared: &AppState, topic: &str, parameters: &TopParameters) -> Result<Res
 
 fn ranked(entry: &Ranking) -> Value {
     let mut value = json!({
-        "count": entry.count, "since": Some(entry.since).filter(|since| *since > 0),
+        "count": entry.count, "since": nonzero(entry.since),
         "sequence": entry.sequence,
         "digest": entry.digest.to_string(), "size": entry.size,
     });

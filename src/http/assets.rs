@@ -11,21 +11,20 @@ use axum::{Router, middleware};
 use bytes::Bytes;
 use rust_embed::{EmbeddedFile, RustEmbed};
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tower_http::compression::CompressionLayer;
 
-/// What is served. A debug build reads the files when they are asked for.
+/// The files that are served. A debug build reads them from disk at each request.
 #[derive(RustEmbed)]
 #[folder = "web/"]
 #[include = "index.html"]
 #[include = "app.js"]
 #[include = "style.css"]
-#[include = "weir.js"]
+#[include = "dist/weir.js"]
 #[include = "weir.d.ts"]
 #[include = "favicon.svg"]
 #[include = "openapi.json"]
 #[include = "page/*"]
-#[include = "vendor/*"]
 #[allow_missing = true]
 struct Web;
 
@@ -34,10 +33,11 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self' data:; connect-src 'self' https: wss: ws:; base-uri 'none'; \
     form-action 'none'; frame-ancestors 'none'";
 
-/// What it takes to compress an answer, for as long as that lasts, bytes: measured.
+/// Memory for the compression of one answer, in bytes, measured. It is released at the end of the
+/// answer.
 const COMPRESSING: usize = 384 << 10;
 
-/// Answers whatever no route is for: a file, or 404.
+/// Answers requests that no route is for: with a file, or with 404.
 pub(super) fn service(budget: Budget) -> Router {
     Router::new()
         .fallback(file)
@@ -45,7 +45,8 @@ pub(super) fn service(budget: Budget) -> Router {
         .layer(middleware::from_fn_with_state(budget, compressed))
 }
 
-// Compressed as long as there is room for it, for all whose clients do not read; else as it is.
+// Compresses while the budget has room, because a client that does not read holds the compressor.
+// Without room the answer is sent as it is.
 async fn compressed(
     State(budget): State<Budget>,
     mut request: Request,
@@ -68,7 +69,7 @@ async fn compressed(
 async fn file(request: Request) -> Response {
     let path = request.uri().path().trim_start_matches('/');
     let path = if path.is_empty() { "index.html" } else { path };
-    let Some(file) = Web::get(path) else {
+    let Some(file) = stored_at(path).and_then(Web::get) else {
         let detail =
             format!("there is nothing at {}: the paths are in /openapi.json", request.uri().path());
         return Problem::of(Code::NOT_FOUND, detail).into_response();
@@ -77,6 +78,15 @@ async fn file(request: Request) -> Response {
         return Problem::only(request.method(), "GET, HEAD").into_response();
     }
     serve(path, file, request.headers())
+}
+
+/// Path below `web/` of the file that is served at a path. `weir.js` is built from `web/weir/`.
+fn stored_at(path: &str) -> Option<&str> {
+    match path {
+        "weir.js" => Some("dist/weir.js"),
+        _ if path.starts_with("dist/") => None,
+        _ => Some(path),
+    }
 }
 
 fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
@@ -88,7 +98,6 @@ fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         let bytes = match file.data {
-            script if path == "weir.js" => bare_once(&script, hash),
             Cow::Borrowed(bytes) => Bytes::from_static(bytes),
             Cow::Owned(bytes) => bytes.into(),
         };
@@ -116,32 +125,6 @@ fn serve(path: &str, file: EmbeddedFile, headers: &HeaderMap) -> Response {
     response
 }
 
-// Shared by all who are sent it; in a debug build the file may change.
-fn bare_once(script: &[u8], hash: Digest) -> Bytes {
-    static BARE: Mutex<Option<(Digest, Bytes)>> = Mutex::new(None);
-    let mut bare_of = BARE.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*bare_of {
-        Some((of, bytes)) if *of == hash => bytes.clone(),
-        _ => bare_of.insert((hash, bare(script).into())).1.clone(),
-    }
-}
-
-// A script without the lines that are comments, and without indentation: its readers read it in the
-// package, and what goes over the network is a fifth less. No text in it spans lines.
-fn bare(script: &[u8]) -> Vec<u8> {
-    let mut bare = Vec::with_capacity(script.len());
-    let mut comment = false;
-    for line in script.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii) {
-        comment |= line.starts_with(b"/*");
-        if !comment && !line.is_empty() && !line.starts_with(b"//") {
-            bare.extend_from_slice(line);
-            bare.push(b'\n');
-        }
-        comment &= !line.ends_with(b"*/");
-    }
-    bare
-}
-
 fn content_type(path: &str) -> &'static str {
     match path.rsplit_once('.').map_or("", |(_, extension)| extension) {
         "html" => "text/html; charset=utf-8",
@@ -154,8 +137,7 @@ fn content_type(path: &str) -> &'static str {
         "ico" => "image/x-icon",
         "wasm" => "application/wasm",
         "woff2" => "font/woff2",
-        // None: LICENSE.
-        "" | "txt" | "md" => "text/plain; charset=utf-8",
+        "txt" | "md" => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
     }
 }
@@ -188,14 +170,16 @@ mod tests {
     }
 
     #[test]
-    fn comments_stay_at_home() {
-        let script = b"// a\n/** b\n * c */\nlet d = 1; // e\n\n  /* f */\n  d++;\n";
-        assert_eq!(bare(script), b"let d = 1; // e\nd++;\n");
+    fn the_built_client_is_served_at_one_path() {
+        let script = stored_at("weir.js").and_then(Web::get).unwrap();
+        assert!(script.data.starts_with(b"// weir-relay, MIT OR Apache-2.0"));
+        assert!(stored_at("dist/weir.js").is_none());
     }
 
     #[test]
     fn what_is_not_for_visitors_is_not_there() {
-        for path in ["package.json", "README.md", "../Cargo.toml", "/etc/passwd", "test/x.js"] {
+        let inside = ["package.json", "README.md", "weir/index.js", "node_modules/esbuild/main.js"];
+        for path in inside.into_iter().chain(["../Cargo.toml", "/etc/passwd", "test/x.js"]) {
             assert!(Web::get(path).is_none(), "{path}");
         }
     }

@@ -1,5 +1,5 @@
-//! A request's body: read once, into memory of its own, and bounded; what nobody wants is dropped
-//! in a way that lets its sender read why.
+//! A request's body. It is read once, into memory of its own, which is bounded. A body that is not
+//! needed is discarded in a way that lets its sender read the answer.
 
 use super::small::Small;
 use super::{AppState, Problem};
@@ -15,44 +15,46 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
-/// What nobody wants is read and dropped for so long.
+/// Maximum time for which a body that is not needed is read and discarded.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Reads a payload. Up to 64 KiB of it need no share of the budget for large ones: what has come of
-/// all such is bounded by [`Small`].
-pub(super) async fn read(shared: &AppState, mut body: Body) -> Result<Bytes, Problem> {
+/// Reads a payload. Up to 64 KiB are not charged to the budget for large ones: [`Small`] bounds the
+/// received bytes of all small payloads together.
+pub(super) async fn read(state: &AppState, mut body: Body) -> Result<Bytes, Problem> {
     let length = body.size_hint().exact();
-    if length.is_some_and(|length| length > shared.payload as u64) {
-        return Err(too_large(shared.payload));
+    if length.is_some_and(|length| length > state.payload as u64) {
+        return Err(too_large(state.payload));
     }
     let length = length.map_or(0, |length| length as usize);
-    let mut pace = Pace::new(Instant::now(), shared.patience);
-    let small = Small::begin(&shared.small);
-    let mut large = shared.budget.take(0).ok_or_else(overloaded)?;
+    let mut pace = Pace::new(Instant::now(), state.patience);
+    let small = Small::begin(&state.small);
+    let mut large = state.budget.take(0).ok_or_else(overloaded)?;
     let mut bytes = Vec::new();
     loop {
         let piece = tokio::select! {
             biased;
-            () = small.given_up() => return Err(overloaded()),
-            piece = next(&mut body, &pace, shared.patience) => piece?,
+            () = small.evicted() => return Err(overloaded()),
+            piece = next(&mut body, &pace, state.patience) => piece?,
         };
         let Some(piece) = piece else { break };
         let size = bytes.len() + piece.len();
-        if size > shared.payload {
-            return Err(too_large(shared.payload));
+        if size > state.payload {
+            return Err(too_large(state.payload));
         }
-        if !pace.came(Instant::now(), piece.len()) {
-            return Err(timed_out(shared.patience));
+        if !pace.received(Instant::now(), piece.len()) {
+            return Err(timed_out(state.patience));
         }
-        // A length is only a promise, until some of it has come. Else each byte is copied twice.
+        // The announced length may be wrong, so that only a small one is reserved at once. Otherwise
+        // the buffer doubles, and each byte is copied twice.
         let most =
             if size <= length && length <= LARGE { length } else { size.next_power_of_two() };
         let mut most = most.max(bytes.capacity());
         let is_small = most <= LARGE;
         small.resize(if is_small { most } else { 0 });
         if !is_small && !large.resize(most) {
-            // What there is room for may be enough. Not much less, or bytes are copied often.
-            most = (size + size / 16).min(shared.payload).max(bytes.capacity());
+            // A little more than the received bytes may fit. Less than a sixteenth would copy the
+            // bytes too often.
+            most = (size + size / 16).min(state.payload).max(bytes.capacity());
             if !large.resize(most) {
                 return Err(overloaded());
             }
@@ -67,7 +69,7 @@ pub(super) async fn read(shared: &AppState, mut body: Body) -> Result<Bytes, Pro
 pub(super) fn overloaded() -> Problem {
     Problem::of(
         Code::OVERLOADED,
-        "too many payloads are under way at once: send this one again in a second",
+        "too many payloads are arriving at once: send this one again in a second",
     )
 }
 
@@ -75,14 +77,14 @@ pub(super) fn timed_out(patience: Duration) -> Problem {
     Problem::of(
         Code::TIMED_OUT,
         format!(
-            "the body stood still for {patience:?}, or came more slowly than {} KiB a second: \
+            "the body made no progress for {patience:?}, or was slower than {} KiB a second: \
              send it again, over a better link or in smaller parts",
             PACE >> 10
         ),
     )
 }
 
-/// The next of a body that has to keep its pace.
+/// Returns the next bytes of a body, which has to keep its pace.
 pub(super) async fn next(
     body: &mut Body,
     pace: &Pace,
@@ -93,7 +95,7 @@ pub(super) async fn next(
         match timeout_at(pace.deadline(), frame).await {
             Ok(None) => return Ok(None),
             Ok(Some(Ok(frame))) => {
-                // Trailers say nothing here.
+                // Trailers are ignored.
                 if let Ok(data) = frame.into_data() {
                     return Ok(Some(data));
                 }
@@ -106,17 +108,17 @@ pub(super) async fn next(
     }
 }
 
-/// A body that comes back when it is given up.
+/// A body that is returned when its handler drops it.
 ///
-/// To answer while a body is still coming is to break it off: over HTTP/1.1 the connection is
-/// reset, over HTTP/2 the stream, and either may take the answer with it (RFC 9112, section 9.6).
+/// An answer that is sent while the body is still arriving interrupts the body. HTTP/1.1 then resets
+/// the connection, and HTTP/2 the stream. Either may destroy the answer (RFC 9112, section 9.6).
 pub(super) struct ReturnableBody {
     body: Body,
     back: Option<oneshot::Sender<Body>>,
 }
 
 impl ReturnableBody {
-    /// Lends a body, if there is one.
+    /// Lends a body to a handler. Returns how to get it back, unless the body is empty.
     pub(super) fn lend(body: Body) -> (Body, Option<oneshot::Receiver<Body>>) {
         if body.is_end_stream() {
             return (body, None);
@@ -154,13 +156,14 @@ impl Drop for ReturnableBody {
     }
 }
 
-/// Drops what has come back of a lent body: for a while, and up to twice a largest payload.
-pub(super) async fn drain(shared: &AppState, returned: Option<oneshot::Receiver<Body>>) {
+/// Reads and discards a returned body, for at most [`DRAIN`], and at most twice the maximum size of a
+/// payload.
+pub(super) async fn drain(state: &AppState, returned: Option<oneshot::Receiver<Body>>) {
     let Some(Ok(mut body)) = returned.map(|mut returned| returned.try_recv()) else {
         return;
     };
     let drain = async {
-        let mut left = shared.payload.saturating_mul(2);
+        let mut left = state.payload.saturating_mul(2);
         let pace = Pace::new(Instant::now(), DRAIN);
         while let Ok(Some(piece)) = next(&mut body, &pace, DRAIN).await {
             left = left.saturating_sub(piece.len());

@@ -1,4 +1,4 @@
-//! Where a stream of events begins, and the ids by which it is resumed.
+//! The ids of events, and where a stream begins.
 
 use super::Problem;
 use crate::wire::{Filter, Position, Resume, Start};
@@ -6,19 +6,22 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The id of an event, `RUN-POSITION`, or `RUN-POSITION-EPOCH-SEQUENCE` where the filter is one
-/// topic: everything up to here has been sent. Where the filter has wildcards, `~TOPIC.SEQUENCE`
-/// may follow, 32 times at most: of that topic, by its id, everything from that sequence on has not.
+/// The id of an event. The stream has sent everything up to this point.
+///
+/// It is `RUN-POSITION`, or `RUN-POSITION-EPOCH-SEQUENCE` if the filter is one topic. If the filter
+/// has wildcards, up to 32 parts `~TOPIC.SEQUENCE` may follow. Each names a topic by its id; the
+/// stream has not sent what the topic has from that sequence on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EventId {
     pub(super) since: Position,
-    // Epoch and sequence of the one topic.
+    /// Epoch and sequence, if the filter is one topic.
     pub(super) topic: Option<(u64, u64)>,
-    // Topics of which what arrives slowly was overtaken, and the next sequence of each.
+    /// Topics whose slowly arriving messages were overtaken, and the next sequence of each.
     pub(super) overtaken: Vec<(u64, u64)>,
 }
 
-/// So many topics an id names: it is a header of a request, and stands with every event.
+/// Maximum number of topics that an id names. An id has to be short, because it is a header of a
+/// request and a part of every event.
 pub(super) const OVERTAKEN: usize = 32;
 
 impl fmt::Display for EventId {
@@ -37,7 +40,7 @@ impl FromStr for EventId {
     fn from_str(text: &str) -> Result<Self, Problem> {
         let bad = || {
             Problem::bad_request(format!(
-                "{text:?} is no id of an event here: send back the last one as it came, or none"
+                "{text:?} is not the id of an event: send the last id unchanged, or none"
             ))
         };
         let number = |text: &str| {
@@ -65,7 +68,8 @@ impl FromStr for EventId {
 }
 
 impl EventId {
-    /// Goes on after the event. `named` are the topics that were overtaken: name, epoch, next.
+    /// Returns the start after this event. `named` are the topics that were overtaken: name, epoch and
+    /// next sequence.
     pub(super) fn start<'a>(
         &self,
         filter: &'a Filter,
@@ -87,7 +91,7 @@ impl EventId {
     }
 }
 
-/// `from`: where to begin without an id.
+/// Parses the parameter `from`: the start of a stream without an id.
 pub(super) fn from(text: &str) -> Result<Start<'static>, Problem> {
     let number = |text: &str| text.parse().ok();
     match text {

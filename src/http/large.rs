@@ -1,8 +1,9 @@
-//! A large payload on its way to one client: read from the cache a batch at a time, as over QUIC.
-//! What the cache gives up meanwhile breaks off.
+//! Sending a large payload to one client. It is read from the cache a batch at a time, as over QUIC.
+//! The answer is interrupted if the payload is evicted before its end.
 
 use super::answer_budget;
 use crate::broker::Broker;
+use crate::broker::owned_item::LargeRef;
 use crate::broker::subscription::Subscription;
 use crate::engine::{Budget, Item};
 use crate::json::Payload;
@@ -17,27 +18,27 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Bytes read under one lock; a chunk may come on top.
+/// Bytes read under one lock. One chunk may come on top.
 const BATCH: usize = 32 << 10;
 
-/// The most that one read gives, bytes: half a chunk, and then a whole one.
-pub(super) const MOST: usize = 96 << 10;
+/// Maximum size of one read, bytes: half a chunk, and one chunk on top.
+pub(super) const MAX_READ: usize = 96 << 10;
 
-/// A large payload that is complete, from its beginning.
+/// The batches of a complete large payload, from its beginning.
 pub(super) struct Batches(Subscription);
 
 /// The payload left the cache before all of it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the message has left the cache while it was sent: ask again, for the newest perhaps")]
+#[error("the message left the cache while it was being sent: request it again, or the newest one")]
 pub(super) struct Evicted;
 
 impl Batches {
-    /// Begins; or says why the message will not come.
-    pub(super) fn begin(broker: &Arc<Broker>, topic: u64, sequence: u64) -> Result<Self, GapCause> {
-        Subscription::follow(broker, topic, sequence).map(Self)
+    /// Begins to read. An error is the reason why the message cannot be read.
+    pub(super) fn begin(broker: &Arc<Broker>, large: LargeRef) -> Result<Self, GapCause> {
+        Subscription::follow(broker, large.topic, large.sequence).map(Self)
     }
 
-    /// The next batch; none at the end.
+    /// Returns the next batch, or `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Vec<Bytes>>, Evicted> {
         let mut chunks = Vec::new();
         loop {
@@ -61,26 +62,23 @@ impl Batches {
     }
 }
 
-/// A large payload in an event: as text if all of it is UTF-8, else as base64.
+/// A large payload in an event: text if all of it is UTF-8, else base64.
 pub(super) struct LargeText {
     batches: Batches,
     text: bool,
-    // The part that is being written, a copy; what of its bytes belongs to the next; and how much of
-    // the payload comes after both.
+    // A copy of the part that is being written.
     part: Payload,
+    // The bytes after it that were read, and belong to the next part.
     rest: Vec<u8>,
+    // The number of bytes that were not read yet.
     left: usize,
 }
 
 impl LargeText {
-    /// Reads all of it once, to see what it is. Says why it will not come, if it will not.
-    pub(super) async fn begin(
-        broker: &Arc<Broker>,
-        topic: u64,
-        sequence: u64,
-        size: usize,
-    ) -> Result<Self, GapCause> {
-        let mut batches = Batches::begin(broker, topic, sequence)?;
+    /// Reads the payload once, to find out whether it is UTF-8. An error is the reason why the
+    /// message cannot be read.
+    pub(super) async fn begin(broker: &Arc<Broker>, large: LargeRef) -> Result<Self, GapCause> {
+        let mut batches = Batches::begin(broker, large)?;
         let (mut text, mut rest) = (true, Vec::new());
         while text && let Some(chunks) = batches.next().await.map_err(|_| GapCause::Evicted)? {
             for chunk in chunks {
@@ -91,17 +89,17 @@ impl LargeText {
             }
         }
         let text = text && rest.is_empty();
-        let batches = Batches::begin(broker, topic, sequence)?;
-        let part = Payload::part(Bytes::new(), text, size == 0);
-        Ok(Self { batches, text, part, rest: Vec::new(), left: size })
+        let batches = Batches::begin(broker, large)?;
+        let part = Payload::part(Bytes::new(), text, large.size == 0);
+        Ok(Self { batches, text, part, rest: Vec::new(), left: large.size })
     }
 
-    /// Whether it is UTF-8.
+    /// Returns whether the payload is UTF-8.
     pub(super) fn is_text(&self) -> bool {
         self.text
     }
 
-    /// Appends the next of it; says whether that was the end.
+    /// Appends the next piece. Returns whether that was the end.
     pub(super) async fn write(&mut self, out: &mut Vec<u8>) -> Result<bool, Evicted> {
         if !self.part.write(out) {
             return Ok(false);
@@ -123,15 +121,16 @@ impl LargeText {
     }
 }
 
-/// A body that is a large payload. The client has at most one batch of it under way, a copy that is
-/// charged, because the cache may give the payload up meanwhile.
+/// Returns a body with a large payload. At most one batch is on its way to the client. It is a copy
+/// that is charged, because the payload may be evicted in the meantime.
 pub(super) fn body(batches: Batches, budget: &Budget, size: usize) -> Body {
     let sending = (batches, budget.clone());
     let batches = stream::unfold(Some(sending), |sending| async {
         let (mut batches, budget) = sending?;
-        let Some(mut charge) = answer_budget::wait(&budget, MOST, answer_budget::PATIENCE).await
+        let Some(mut charge) =
+            answer_budget::wait(&budget, MAX_READ, answer_budget::PATIENCE).await
         else {
-            let error = io::Error::other("no room to send it for too long: ask again later");
+            let error = io::Error::other("no room to send it for too long: try again later");
             return Some((Err(error), None));
         };
         match batches.next().await {

@@ -1,4 +1,4 @@
-//! The TCP side's listeners: TLS on the daemon's port, and plain HTTP for the same machine.
+//! The TCP listeners: TLS on the daemon's port, and plain HTTP for the same machine.
 
 use super::reader::{self, READER, Reader};
 use crate::broker::admission::{Places, stopped};
@@ -25,35 +25,35 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
 
-/// From the connection to the end of the TLS handshake.
+/// Maximum time from the connection to the end of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// How long answers under way are waited for when a connection ends, or the daemon.
+/// Maximum time that a closing connection, or a daemon that stops, waits for unfinished answers.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Streams of one HTTP/2 connection (RFC 9113, section 6.5.2): a page has a handful.
+/// Maximum number of streams of one HTTP/2 connection (RFC 9113, section 6.5.2). A page uses few.
 const STREAMS: u32 = 100;
 
-/// What the transport holds of an answer beside the piece that it was given, at most: the heads of
-/// answers, and over HTTP/1.1 what it was given before. Bytes.
+/// Maximum memory that the transport holds beside the piece that it was given, bytes: the heads of
+/// answers, and over HTTP/1.1 the previous pieces.
 const BUFFER: usize = 64 << 10;
 
-/// A pause where the system has no more file descriptors, or fails otherwise to accept.
+/// Delay after a failed accept, for example when the system has no more file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a connection is waited for.
+/// Timeouts of a connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
-    /// From the TLS handshake to the first request; and over HTTP/1.1 from one answer to the next
-    /// request.
+    /// Maximum time from the TLS handshake to the first request, and over HTTP/1.1 from an answer to
+    /// the next request.
     pub(super) request: Duration,
-    /// A connection without a request under way ends after so long: proxies and browsers keep
-    /// theirs for one to five minutes, and open another when they have to.
+    /// Maximum time without a request. Proxies and browsers keep idle connections for one to five
+    /// minutes, and open a new one when they need it.
     pub(super) idle: Duration,
-    /// Over HTTP/2 the peer is asked so often whether it is there, and has as long to answer: one
-    /// that has vanished is found out in 40 s. TCP alone takes hours.
+    /// Interval of pings over HTTP/2, and the timeout of the answer. A peer that has vanished is
+    /// detected after 40 s; TCP alone takes hours.
     pub(super) ping: Duration,
-    /// As [`reader::PATIENCE`].
+    /// Maximum time for which a client may leave an answer unread, as [`reader::PATIENCE`].
     pub(super) patience: Duration,
 }
 
@@ -68,17 +68,17 @@ impl Default for Times {
     }
 }
 
-/// A listener, not accepting yet.
+/// A listener that does not accept yet.
 pub(crate) struct Listener {
     listener: TcpListener,
-    // None: plain.
+    // None for HTTP without TLS.
     tls: Option<TlsAcceptor>,
     connections: Places,
     pub(super) times: Times,
 }
 
 impl Listener {
-    /// For HTTPS with the daemon's certificate, HTTP/2 and HTTP/1.1.
+    /// Creates a listener for HTTPS with the daemon's certificate, HTTP/2 and HTTP/1.1.
     pub(crate) fn tls(
         listener: TcpListener,
         identities: Arc<Identities>,
@@ -89,13 +89,13 @@ impl Listener {
         Ok(Self { tls, ..Self::plain(listener, connections) })
     }
 
-    /// For HTTP without TLS.
+    /// Creates a listener for HTTP without TLS.
     pub(crate) fn plain(listener: TcpListener, connections: &Places) -> Self {
         Self { listener, tls: None, connections: connections.clone(), times: Times::default() }
     }
 
-    /// Serves until told to stop, and returns when its connections have ended. Dropped before, it
-    /// takes them with it.
+    /// Serves until `stop` becomes true, and returns when the connections have ended. Dropping the
+    /// future ends them too.
     pub(crate) async fn run(self, app: Router, mut stop: watch::Receiver<bool>) -> io::Result<()> {
         let Self { listener, tls, connections, times } = self;
         listener.set_nonblocking(true)?;
@@ -110,7 +110,7 @@ impl Listener {
                     };
                     let Some(place) = connections.admit() else { continue };
                     prepare(&stream);
-                    let app = Called { app: app.clone(), remote, line: Arc::default() };
+                    let app = ConnectionService { app: app.clone(), remote, handle: Arc::default() };
                     let (tls, stop) = (tls.clone(), stop.clone());
                     serving.spawn(async move {
                         greet(stream, tls, app, times, stop).await;
@@ -131,7 +131,8 @@ impl Listener {
     }
 }
 
-// Sends without delay (RFC 9293, section 3.7.4), and lets the system end what is not acknowledged.
+// Disables Nagle's algorithm (RFC 9293, section 3.7.4), and makes the system close a connection whose
+// data is not acknowledged.
 fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     #[cfg(target_os = "linux")]
@@ -141,7 +142,7 @@ fn prepare(stream: &TcpStream) {
 async fn greet(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-    app: Called<Router>,
+    app: ConnectionService<Router>,
     times: Times,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -157,12 +158,16 @@ async fn greet(
     }
 }
 
-async fn serve<S>(stream: S, app: Called<Router>, times: Times, mut stop: watch::Receiver<bool>)
-where
+async fn serve<S>(
+    stream: S,
+    app: ConnectionService<Router>,
+    times: Times,
+    mut stop: watch::Receiver<bool>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let line = app.line.clone();
-    let builder = builder(&times, &line);
+    let handle = app.handle.clone();
+    let builder = builder(&times, &handle);
     let service = TowerToHyperService::new(app);
     let mut connection =
         pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
@@ -171,8 +176,8 @@ where
         tokio::select! {
             _ = connection.as_mut() => return,
             () = reader.stalled(times.patience) => return,
-            () = line.closed.notified() => return,
-            () = line.idle(&times) => {}
+            () = handle.closed.notified() => return,
+            () = handle.idle(&times) => {}
             () = stopped(&mut stop) => {}
         }
         connection.as_mut().graceful_shutdown();
@@ -181,8 +186,8 @@ where
     served.await;
 }
 
-fn builder(times: &Times, line: &Arc<Line>) -> Builder<Streams> {
-    let streams = Streams { line: line.clone(), patience: times.patience };
+fn builder(times: &Times, handle: &Arc<ConnectionHandle>) -> Builder<Streams> {
+    let streams = Streams { handle: handle.clone(), patience: times.patience };
     let mut builder = Builder::new(streams);
     builder
         .http1()
@@ -199,22 +204,22 @@ fn builder(times: &Times, line: &Arc<Line>) -> Builder<Streams> {
     builder
 }
 
-/// Runs the streams of one HTTP/2 connection.
+/// The executor of the streams of one HTTP/2 connection.
 #[derive(Clone)]
 struct Streams {
-    line: Arc<Line>,
+    handle: Arc<ConnectionHandle>,
     patience: Duration,
 }
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        tokio::spawn(reader::stream(stream, self.patience, self.line.clone()));
+        tokio::spawn(reader::stream(stream, self.patience, self.handle.clone()));
     }
 }
 
-/// One connection, as its requests know it.
+/// The state of one connection that its requests share.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct ConnectionHandle {
     requests: Mutex<Requests>,
     closed: Notify,
 }
@@ -222,42 +227,42 @@ pub(super) struct Line {
 #[derive(Debug)]
 struct Requests {
     any: bool,
-    under_way: usize,
+    active: usize,
     since: Instant,
 }
 
-impl Default for Line {
+impl Default for ConnectionHandle {
     fn default() -> Self {
-        let requests = Requests { any: false, under_way: 0, since: Instant::now() };
+        let requests = Requests { any: false, active: 0, since: Instant::now() };
         Self { requests: Mutex::new(requests), closed: Notify::new() }
     }
 }
 
-impl Line {
+impl ConnectionHandle {
     fn requests(&self) -> MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes the connection, with all that is under way on it.
+    /// Closes the connection, with all its unfinished requests.
     pub(super) fn close(&self) {
         self.closed.notify_one();
     }
 
-    /// A request begins; it ends when what this gives is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> UnderWay {
+    /// Records the begin of a request. The request ends when the returned guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>) -> ActiveRequest {
         let mut requests = self.requests();
         requests.any = true;
-        requests.under_way += 1;
+        requests.active += 1;
         drop(requests);
-        UnderWay(self.clone())
+        ActiveRequest(self.clone())
     }
 
-    // Waits until there has been no request for too long.
+    // Waits until the connection has had no request for too long.
     async fn idle(&self, times: &Times) {
         loop {
-            let Requests { any, under_way, since } = *self.requests();
+            let Requests { any, active, since } = *self.requests();
             let most = if any { times.idle } else { times.request };
-            let since = if under_way > 0 { Instant::now() } else { since };
+            let since = if active > 0 { Instant::now() } else { since };
             let left = (since + most).saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -267,27 +272,27 @@ impl Line {
     }
 }
 
-/// A request, until its answer has been sent.
+/// A request whose answer was not sent completely yet.
 #[derive(Debug)]
-pub(super) struct UnderWay(Arc<Line>);
+pub(super) struct ActiveRequest(Arc<ConnectionHandle>);
 
-impl Drop for UnderWay {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         let mut requests = self.0.requests();
-        requests.under_way -= 1;
+        requests.active -= 1;
         requests.since = Instant::now();
     }
 }
 
-/// A connection's service: its requests know whose they are.
+/// The service of one connection. It adds the connection to its requests.
 #[derive(Clone)]
-struct Called<S> {
+struct ConnectionService<S> {
     app: S,
     remote: SocketAddr,
-    line: Arc<Line>,
+    handle: Arc<ConnectionHandle>,
 }
 
-impl<S: Service<Request<B>>, B> Service<Request<B>> for Called<S> {
+impl<S: Service<Request<B>>, B> Service<Request<B>> for ConnectionService<S> {
     type Response = S::Response;
     type Error = S::Error;
     type Future = S::Future;
@@ -299,7 +304,7 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Called<S> {
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         let extensions = request.extensions_mut();
         extensions.insert(ConnectInfo(self.remote));
-        extensions.insert(self.line.clone());
+        extensions.insert(self.handle.clone());
         self.app.call(request)
     }
 }

@@ -1,21 +1,21 @@
-//! The HTTP face: publish, get, top and events for whoever speaks HTTP, and the page.
+//! The HTTP face: publish, get, top and events over HTTP, and the page.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
 //! | `api` | publish, get, top |
-//! | `events` | a subscription as server-sent events |
-//! | `event_id`, `sent` | the ids of events, where a subscription begins, and how far a stream has come |
+//! | `events`, `events/item`, `events/text` | a subscription as server-sent events |
+//! | `event_id`, `sent` | the ids of events, and the progress of a stream |
 //! | `path` | topics and filters in paths |
-//! | `body`, `small`, `upload` | a request's body: read whole and bounded, or relayed while it arrives |
-//! | `large`, `answer_budget` | a large payload on its way to a client, and what unread answers hold |
-//! | `reader` | whether a client reads what it is sent |
-//! | `problem` | every refusal, as `application/problem+json` |
+//! | `body`, `small`, `upload` | a request's body: read completely and bounded, or relayed while it arrives |
+//! | `large`, `answer_budget` | sending large payloads, and the memory of unread answers |
+//! | `reader` | whether a client reads its answers |
+//! | `problem` | refusals, as `application/problem+json` |
 //! | `assets` | the files of `web/` |
 //! | `websocket` | the upgrade to a session |
-//! | `listen` | the listeners: TLS on the daemon's port, and plain beside it |
+//! | `listen` | the listeners: TLS on the daemon's port, and plain HTTP |
 //!
-//! `docs/http.md` and `web/openapi.json` describe it to its users. Delivery and publishing once
-//! stay in the engine.
+//! `docs/http.md` and `web/openapi.json` describe the face to its users. Delivery, and accepting a
+//! publication once, are the engine's.
 
 mod answer_budget;
 mod api;
@@ -40,6 +40,7 @@ pub(crate) use problem::Problem;
 
 use crate::access::origin::{Origins, RequestOrigin};
 use crate::broker::Broker;
+use crate::broker::admission::STOPPING;
 use crate::broker::pace;
 use crate::engine::{Budget, Charge, IdempotencyKeys};
 use crate::tls::CertificateHash;
@@ -55,19 +56,20 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 
-/// Most streams of events at once, over all clients. What one holds for a client that does not read
-/// is charged; without that, it is a cursor and its connection.
+/// Maximum number of event streams at once, over all clients. A stream whose client does not read is
+/// charged for what it holds. Otherwise it costs a cursor and its connection.
 pub(crate) const EVENT_STREAMS: usize = 1024;
 
-/// What a request takes until its answer has been read: its tasks, and a stream of HTTP/2. Bytes;
+/// Memory that a request takes until its answer was read, bytes: its tasks, and a stream of HTTP/2.
 /// 3 KiB were measured.
 const REQUEST: usize = 4 << 10;
 
-/// Publications at once for which there is no room, all of it being taken: 4 MiB of requests. So
-/// clients that read nothing do not stop those that publish. As many other requests wait for room.
+/// Maximum number of publications at once that are accepted without room in the budget, which is
+/// 4 MiB of requests. So clients that read nothing do not stop publishers. As many other requests
+/// may wait for room.
 const RESERVE: usize = 1024;
 
-/// What an allowed preflight is answered.
+/// Headers of the answer to an allowed preflight.
 const PREFLIGHT: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, HEAD, POST, OPTIONS"),
     (
@@ -77,52 +79,52 @@ const PREFLIGHT: [(HeaderName, &str); 3] = [
     (header::ACCESS_CONTROL_MAX_AGE, "7200"),
 ];
 
-/// Headers that pages may read.
+/// Headers that scripts of other origins may read.
 const EXPOSED: &str = "ETag, Weir-Sequence, Weir-Count, Weir-Epoch, Weir-Stamp";
 
-/// What a browser needs to know of the daemon's certificate.
+/// Facts about the daemon's certificate that a browser needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CertificateFacts {
-    /// Whether no authority vouches for it, so that a page has to name its hash.
+    /// Whether the certificate is self-signed, so that a page has to pin its hash.
     pub(crate) pinning: bool,
-    /// The one in use.
+    /// Hash of the certificate in use.
     pub(crate) current: CertificateHash,
-    /// The one that follows, if it is made already.
+    /// Hash of the next certificate, if it exists.
     pub(crate) next: Option<CertificateHash>,
 }
 
-/// What every request needs.
+/// The state that all requests share.
 pub(crate) struct AppState {
     broker: Arc<Broker>,
     origins: Origins,
     certificate: Box<dyn Fn() -> CertificateFacts + Send + Sync>,
-    // Of WebTransport, UDP.
+    // UDP port of WebTransport.
     port: u16,
     stop: watch::Receiver<bool>,
     keys: IdempotencyKeys,
-    // Largest payload, bytes.
+    // Maximum size of a payload, bytes.
     payload: usize,
-    // For what peers make the daemon hold.
+    // The budget for everything that peers make the daemon hold.
     budget: Budget,
-    // Large payloads that are relayed while they arrive: the topics are charged for their bytes, and
-    // here they are counted, so that those that may never end leave room for those that did.
+    // A limit of the large payloads that are arriving, so that unfinished ones leave room for
+    // complete messages. Their bytes are charged to their topics.
     uploads: Budget,
     small: Arc<small::Smalls>,
     streams: Arc<Semaphore>,
-    // For publications, where the budget has no room.
+    // Permits for publications when the budget has no room.
     reserve: Arc<Semaphore>,
-    // For other requests, until it has.
+    // Permits for other requests that wait for room.
     waiting: Semaphore,
-    // How long a body may stand still.
+    // Maximum time without progress of a body.
     patience: Duration,
-    // How long a stream of events waits for room.
+    // Maximum time that a stream of events waits for room.
     room: Duration,
-    // How long a stream of events may be silent.
+    // Interval after which a silent stream of events sends a comment.
     keep_alive: Duration,
 }
 
 impl AppState {
-    /// `port` is the UDP port of WebTransport. Streams of events end when `stop` says true.
+    /// `port` is the UDP port of WebTransport. Streams of events end when `stop` becomes true.
     pub(crate) fn new(
         broker: Arc<Broker>,
         origins: Origins,
@@ -142,7 +144,7 @@ impl AppState {
             payload: limits.payload,
             uploads: Budget::new(budget.most()),
             budget,
-            small: small::Smalls::new(small::MOST),
+            small: small::Smalls::new(small::LIMIT),
             streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
             reserve: Arc::new(Semaphore::new(RESERVE)),
             waiting: Semaphore::new(RESERVE),
@@ -154,42 +156,39 @@ impl AppState {
 
     fn stopping(&self) -> Result<(), Problem> {
         if *self.stop.borrow() {
-            return Err(Problem::of(
-                Code::SHUTTING_DOWN,
-                "the daemon stops: ask again, or another",
-            ));
+            return Err(Problem::of(Code::SHUTTING_DOWN, STOPPING));
         }
         Ok(())
     }
 }
 
-/// All routes, and `others` under the same rules of hosts and origins. The listener is to provide
-/// `ConnectInfo<SocketAddr>`.
-pub(crate) fn router(shared: Arc<AppState>, others: Router<Arc<AppState>>) -> Router {
+/// Returns the routes of this face, and `others` with the same checks of hosts and origins. The
+/// listener has to provide `ConnectInfo<SocketAddr>`.
+pub(crate) fn router(state: Arc<AppState>, others: Router<Arc<AppState>>) -> Router {
     Router::new()
         .route("/v1/topics/{*topic}", get(api::get_or_top).post(api::publish))
         .route("/v1/events/{*filter}", get(events::subscribe))
         .route(CERTIFICATE, get(certificate))
         .merge(others)
-        .fallback_service(assets::service(shared.budget.clone()))
+        .fallback_service(assets::service(state.budget.clone()))
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(middleware::from_fn_with_state(shared.clone(), guard))
-        .layer(middleware::from_fn_with_state(shared.clone(), lend))
-        .layer(middleware::from_fn_with_state(shared.clone(), hold))
-        .with_state(shared)
+        .layer(middleware::from_fn_with_state(state.clone(), guard))
+        .layer(middleware::from_fn_with_state(state.clone(), lend))
+        .layer(middleware::from_fn_with_state(state.clone(), hold))
+        .with_state(state)
 }
 
 async fn method_not_allowed(method: Method) -> Problem {
     problem::method_not_allowed(&method)
 }
 
-async fn certificate(State(shared): State<Arc<AppState>>) -> Response {
-    let CertificateFacts { pinning, current, next } = (shared.certificate)();
+async fn certificate(State(state): State<Arc<AppState>>) -> Response {
+    let CertificateFacts { pinning, current, next } = (state.certificate)();
     let facts = json!({
         "pinning": pinning,
         "current": current.to_string(),
         "next": next.map(|next| next.to_string()),
-        "port": shared.port,
+        "port": state.port,
         "path": crate::wire::PATH,
     });
     ([(header::CACHE_CONTROL, "no-store")], Json(facts)).into_response()
@@ -197,28 +196,28 @@ async fn certificate(State(shared): State<Arc<AppState>>) -> Response {
 
 const CERTIFICATE: &str = "/certificate.sha256";
 
-// What any page may read, wherever it comes from.
+// Returns whether pages of every origin may read the path.
 fn is_public(path: &str) -> bool {
     matches!(path, "/weir.js" | "/weir.d.ts" | "/openapi.json")
 }
 
-// Hosts, origins, preflights, and the headers that every answer has.
+// Checks hosts and origins, answers preflights, and adds the headers that every answer has.
 async fn guard(
-    State(shared): State<Arc<AppState>>,
+    State(state): State<Arc<AppState>>,
     request: Request,
     next: middleware::Next,
 ) -> Response {
     let path = request.uri().path();
     let public = is_public(path);
-    let asked = match check_origin(&shared.origins, &request, public) {
-        Ok(asked) => asked,
+    let from = match check_origin(&state.origins, &request, public) {
+        Ok(from) => from,
         Err(problem) => {
-            // `weir.js` asks here first, and tells its page why it may not.
+            // `weir.js` requests this path first, and has to be able to read the refusal.
             let all = (path == CERTIFICATE).then(|| HeaderValue::from_static("*"));
             return finish(problem.into_response(), all);
         }
     };
-    let allowed = match asked.origin {
+    let allowed = match from.origin {
         _ if public => Some(HeaderValue::from_static("*")),
         Some(_) => request.headers().get(header::ORIGIN).cloned(),
         None => None,
@@ -243,44 +242,47 @@ fn check_origin<'a>(
         Some(authority) => authority.as_str(),
         None => api::only(headers, &header::HOST)?.unwrap_or_default(),
     };
-    let asked = RequestOrigin::new(api::only(headers, &header::ORIGIN)?, host)?;
-    origins.check(&asked, public)?;
-    Ok(asked)
+    let from = RequestOrigin::new(api::only(headers, &header::ORIGIN)?, host)?;
+    origins.check(&from, public)?;
+    Ok(from)
 }
 
-// Everything is answered once its body has come, or no more of it is to be waited for.
+// Answers a request only when its body has arrived, or is not worth waiting for.
 async fn lend(
-    State(shared): State<Arc<AppState>>,
+    State(state): State<Arc<AppState>>,
     request: Request,
     next: middleware::Next,
 ) -> Response {
-    // A client that asks first is told before it sends.
-    let asks = request.headers().contains_key(header::EXPECT);
+    // A client that expects 100 (Continue) has not sent its body yet.
+    let expects = request.headers().contains_key(header::EXPECT);
     let (head, body) = request.into_parts();
     let (body, returned) = body::ReturnableBody::lend(body);
     let response = next.run(Request::from_parts(head, body)).await;
-    // One that stands still has been waited for already.
-    if !asks && response.status() != StatusCode::REQUEST_TIMEOUT {
-        body::drain(&shared, returned).await;
+    // After a timeout, the body was waited for already.
+    if !expects && response.status() != StatusCode::REQUEST_TIMEOUT {
+        body::drain(&state, returned).await;
     }
     response
 }
 
-// Every request has room, and its answer is given to the transport a piece at a time.
+// Charges the request to the budget, and hands its answer to the transport one piece at a time.
 async fn hold(
-    State(shared): State<Arc<AppState>>,
+    State(state): State<Arc<AppState>>,
     request: Request,
     next: middleware::Next,
 ) -> Response {
-    let under_way = request.extensions().get::<Arc<listen::Line>>().map(listen::Line::begin);
-    let mut holds = reader::Holds { under_way, ..Default::default() };
-    holds.room = shared.budget.take(REQUEST);
+    let active = request
+        .extensions()
+        .get::<Arc<listen::ConnectionHandle>>()
+        .map(listen::ConnectionHandle::begin);
+    let mut holds = reader::Holds { active, ..Default::default() };
+    holds.room = state.budget.take(REQUEST);
     if holds.room.is_none() && request.method() == Method::POST {
-        holds.reserve = shared.reserve.clone().try_acquire_owned().ok();
+        holds.reserve = state.reserve.clone().try_acquire_owned().ok();
     } else if holds.room.is_none()
-        && let Ok(_place) = shared.waiting.try_acquire()
+        && let Ok(_place) = state.waiting.try_acquire()
     {
-        holds.room = answer_budget::wait(&shared.budget, REQUEST, answer_budget::SOON).await;
+        holds.room = answer_budget::wait(&state.budget, REQUEST, answer_budget::SOON).await;
     }
     let mut response = if holds.room.is_none() && holds.reserve.is_none() {
         finish(answer_budget::full().into_response(), None)

@@ -1,21 +1,21 @@
 //! Topics and filters in paths.
 //!
-//! A name is one segment with its slashes escaped, `demo%2Fa`, or stands as it is, `demo/a`.
+//! The slashes of a name may be escaped, `demo%2Fa`, or not, `demo/a`.
 
 use super::Problem;
 use crate::wire::Code;
 use axum::http::Uri;
 
-/// What the path asks for.
+/// A topic's name from a path, and the operation.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TopicPath {
     pub(super) name: String,
-    // Whether a last segment of its own, `top`, follows the name.
+    /// Whether the segment `top` follows the name.
     pub(super) top: bool,
 }
 
-/// The topic of a path below `/v1/topics/`. `top` after a slash that is not escaped is the
-/// operation if `operations` says that there are any; else it belongs to the name.
+/// Returns the topic of a path below `/v1/topics/`. A last segment `top` after an unescaped slash is
+/// the operation if `operations` is set. Otherwise it belongs to the name.
 pub(super) fn topic(uri: &Uri, operations: bool) -> Result<TopicPath, Problem> {
     let raw = uri.path().strip_prefix("/v1/topics/").unwrap_or_default();
     let (raw, top) = match raw.strip_suffix("/top") {
@@ -25,13 +25,13 @@ pub(super) fn topic(uri: &Uri, operations: bool) -> Result<TopicPath, Problem> {
     Ok(TopicPath { name: decode(raw, Code::BAD_TOPIC)?, top })
 }
 
-/// The filter of a path below `/v1/events/`.
+/// Returns the filter of a path below `/v1/events/`.
 pub(super) fn filter(uri: &Uri) -> Result<String, Problem> {
     let raw = uri.path().strip_prefix("/v1/events/").unwrap_or_default();
     decode(raw, Code::BAD_FILTER)
 }
 
-// Each escape is two digits, and the whole is UTF-8.
+// Resolves the escapes. Each has two hexadecimal digits, and the result has to be UTF-8.
 fn decode(raw: &str, code: Code) -> Result<String, Problem> {
     let mut bytes = Vec::with_capacity(raw.len());
     let mut rest = raw.as_bytes().iter();

@@ -1,4 +1,4 @@
-//! Every refusal: `application/problem+json` (RFC 9457) with the protocol's code.
+//! Refusals over HTTP: `application/problem+json` (RFC 9457) with the protocol's code.
 
 use crate::access::origin::OriginRefusal;
 use crate::wire::{Code, Refusal};
@@ -7,18 +7,18 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use std::borrow::Cow;
 
-/// A refusal: a status, the protocol's code, and what was wrong with what to do about it.
+/// A refusal: a status, the protocol's code, what was wrong and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     status: StatusCode,
     code: Code,
     detail: Cow<'static, str>,
-    // What the client may do instead.
+    // A header that names what the client may do instead.
     instead: Option<(HeaderName, &'static str)>,
 }
 
 impl Problem {
-    /// A refusal with another status than the code's.
+    /// Creates a refusal with another status than that of its code.
     pub(crate) fn new(
         status: StatusCode,
         code: Code,
@@ -27,7 +27,7 @@ impl Problem {
         Self { status, code, detail: detail.into(), instead: None }
     }
 
-    /// A refusal with the status of its code.
+    /// Creates a refusal with the status of its code.
     pub(crate) fn of(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(status(code), code, detail)
     }
@@ -36,12 +36,13 @@ impl Problem {
         Self::of(Code::BAD_REQUEST, detail)
     }
 
-    /// 405 where `allow` is allowed.
+    /// Creates a refusal with status 405, and `allow` in the header Allow.
     pub(super) fn only(method: &Method, allow: &'static str) -> Self {
         Self { instead: Some((header::ALLOW, allow)), ..method_not_allowed(method) }
     }
 
-    /// 415: only payloads as they are are taken (RFC 9110, section 15.5.16).
+    /// Creates a refusal with status 415, because payloads must not be encoded (RFC 9110, section
+    /// 15.5.16).
     pub(super) fn encoded(encoding: &str) -> Self {
         let problem = Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -61,16 +62,16 @@ impl std::fmt::Display for Problem {
     }
 }
 
-/// 405; the router adds what is allowed.
+/// Returns a refusal with status 405. The router adds the header Allow.
 pub(super) fn method_not_allowed(method: &Method) -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         Code::UNSUPPORTED,
-        format!("{method} is no method of this path: see the header Allow"),
+        format!("{method} is not allowed for this path: see the header Allow"),
     )
 }
 
-/// The status of a code.
+/// Returns the status of a code.
 fn status(code: Code) -> StatusCode {
     match code {
         Code::BAD_TOPIC | Code::BAD_FILTER | Code::BAD_REQUEST => StatusCode::BAD_REQUEST,
@@ -90,7 +91,7 @@ fn status(code: Code) -> StatusCode {
 
 fn title(status: StatusCode) -> &'static str {
     match status {
-        // As RFC 9110 has named it since.
+        // The current name in RFC 9110.
         StatusCode::UNPROCESSABLE_ENTITY => "Unprocessable Content",
         _ => status.canonical_reason().unwrap_or("Error"),
     }

@@ -1,10 +1,10 @@
-//! Whether a client reads what it is sent.
+//! Detects clients that do not read their answers.
 //!
-//! An answer hands its transport one piece at a time, and the next when that has been written to
-//! the socket. So an answer that is not read holds one piece, whatever the transport would buffer;
-//! and an answer of which nothing has moved for a while is one that its client does not read.
+//! An answer hands its transport one piece at a time, and the next one when that was written to the
+//! socket. So an unread answer holds one piece, although the transport would buffer more. An answer
+//! without progress for some time is one that the client does not read.
 
-use super::listen::{Line, UnderWay};
+use super::listen::{ActiveRequest, ConnectionHandle};
 use crate::engine::Charge;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
@@ -16,15 +16,15 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep};
 
-/// An answer of which nothing progresses for so long, because its client does not read, is closed.
+/// Maximum time without progress of an answer whose client does not read. Then it is closed.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 tokio::task_local! {
-    /// Of the HTTP/2 stream, or of the connection over HTTP/1.1, that is being served.
+    /// The reader of the HTTP/2 stream, or of the HTTP/1.1 connection, that is being served.
     pub(super) static READER: Arc<Reader>;
 }
 
-/// The client of one HTTP/2 stream, or of one connection over HTTP/1.1.
+/// The progress of the client of one HTTP/2 stream, or of one HTTP/1.1 connection.
 #[derive(Debug)]
 pub(super) struct Reader {
     state: Mutex<State>,
@@ -33,13 +33,13 @@ pub(super) struct Reader {
 
 #[derive(Debug)]
 struct State {
-    // Pieces that the transport has and has not written.
+    // Number of pieces that the transport has not written yet.
     held: usize,
-    // Whether the next piece is there as soon as the transport asks for it.
+    // Whether the body has a next piece, so that the client is the one to wait for.
     ready: bool,
-    // The last progress.
+    // Time of the last progress.
     since: Instant,
-    // The body that waits for its piece to be written.
+    // The waker of the body, which waits until its piece was written.
     body: Option<Waker>,
 }
 
@@ -53,14 +53,14 @@ impl Reader {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // The client is waited for from now on, or no longer.
+    // Sets whether the answer waits for the client from now on.
     fn set_ready(&self, ready: bool) {
         let mut state = self.state();
         state.ready = ready;
         state.since = Instant::now();
     }
 
-    // Whether every piece has been written; else the context is woken then.
+    // Waits until every piece was written.
     fn poll_written(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.held == 0 {
@@ -70,7 +70,7 @@ impl Reader {
         Poll::Pending
     }
 
-    // A piece for the transport.
+    // Returns a piece for the transport.
     fn piece(self: &Arc<Self>, bytes: Bytes, holds: &Arc<Holds>) -> Bytes {
         let mut state = self.state();
         state.held += 1;
@@ -79,7 +79,7 @@ impl Reader {
         Bytes::from_owner(Piece { bytes, reader: self.clone(), _holds: holds.clone() })
     }
 
-    /// Waits until every piece has been written.
+    /// Waits until every piece was written.
     async fn written(&self) {
         loop {
             let written = self.written.notified();
@@ -90,7 +90,7 @@ impl Reader {
         }
     }
 
-    // How much longer the client is waited for.
+    // Returns how much longer to wait for the client.
     fn left(&self, patience: Duration) -> Duration {
         let state = self.state();
         if state.ready || state.held > 0 {
@@ -100,7 +100,7 @@ impl Reader {
         }
     }
 
-    /// Waits until nothing has progressed for so long because the client does not read.
+    /// Waits until the answer has made no progress for `patience` because the client does not read.
     pub(super) async fn stalled(&self, patience: Duration) {
         loop {
             let left = self.left(patience);
@@ -112,7 +112,7 @@ impl Reader {
     }
 }
 
-// Bytes that the transport has.
+// Bytes that the transport has not written yet.
 struct Piece {
     bytes: Bytes,
     reader: Arc<Reader>,
@@ -139,9 +139,13 @@ impl Drop for Piece {
     }
 }
 
-/// Serves one HTTP/2 stream. When its client does not read, the stream is reset; when only the
-/// transport has what is left of it, the connection is closed.
-pub(super) async fn stream(serving: impl Future<Output = ()>, patience: Duration, line: Arc<Line>) {
+/// Serves one HTTP/2 stream. If its client does not read, resets the stream. If only the transport
+/// still has pieces of it, closes the connection.
+pub(super) async fn stream(
+    serving: impl Future<Output = ()>,
+    patience: Duration,
+    connection: Arc<ConnectionHandle>,
+) {
     let reader = Arc::new(Reader::new());
     let serving = READER.scope(reader.clone(), serving);
     tokio::select! {
@@ -155,25 +159,25 @@ pub(super) async fn stream(serving: impl Future<Output = ()>, patience: Duration
     tokio::select! {
         biased;
         () = reader.written() => {}
-        () = reader.stalled(patience) => line.close(),
+        () = reader.stalled(patience) => connection.close(),
     }
 }
 
-/// What a request holds until the last of its answer has been written.
+/// Resources that a request holds until its whole answer was written.
 #[derive(Debug, Default)]
 pub(super) struct Holds {
-    /// Its place in the connection.
-    #[expect(dead_code, reason = "it is given back when it is dropped")]
-    pub(super) under_way: Option<UnderWay>,
-    /// For the request itself.
+    /// Counts as a request of the connection.
+    #[expect(dead_code, reason = "it is released when it is dropped")]
+    pub(super) active: Option<ActiveRequest>,
+    /// The charge for the request itself.
     pub(super) room: Option<Charge>,
-    /// In place of that.
+    /// A permit in place of the charge.
     pub(super) reserve: Option<OwnedSemaphorePermit>,
-    /// For what stays with its answer, if anything does.
+    /// The charge for memory that the answer keeps, if there is any.
     pub(super) answer: Option<Arc<Charge>>,
 }
 
-/// The body of an answer, given to the transport a piece at a time.
+/// The body of an answer, which the transport gets one piece at a time.
 pub(super) struct Permitted {
     body: Body,
     reader: Arc<Reader>,
@@ -205,7 +209,7 @@ impl HttpBody for Permitted {
                 reader.set_ready(true);
                 Poll::Ready(Some(Ok(frame)))
             }
-            // Nothing to send for now, or any more.
+            // There is nothing to send, for now or at all.
             other => {
                 reader.set_ready(false);
                 other

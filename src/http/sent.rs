@@ -1,9 +1,9 @@
-//! How far a stream of events has come: the id of its next event.
+//! The progress of a stream of events, and so the id of its next event.
 //!
-//! Everything up to a position has been sent, but for what others have overtaken: messages that
-//! still arrive, and what follows these in their topics. An id names some topics of which this is
-//! so; where there are more it stands before the first that it does not name. Whoever goes on from
-//! it then misses nothing, and has some events again.
+//! The stream has sent everything up to a position, except overtaken items: messages that are still
+//! arriving, and later ones in their topics. An id names topics with overtaken items, up to a limit.
+//! If there are more, its position is before the first topic that it does not name. A client that
+//! resumes from such an id misses nothing, and receives some events again.
 
 use super::event_id::{EventId, OVERTAKEN};
 use crate::engine::Overtaken;
@@ -11,17 +11,17 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 pub(super) struct Sent {
-    // With the topics that are named.
+    // The current id, with the topics that it names.
     id: EventId,
-    // Up to here everything was sent, but for what was overtaken.
+    // Everything up to here was sent, except overtaken items.
     position: u64,
-    // Of topics that are not named nothing stands before this, and was not sent.
+    // Topics that the id does not name have no unsent item before this position.
     edge: u64,
-    // What is overtaken, as of the last read; and where what is too much to be named begins.
+    // The overtaken items of the last read, and the position of the first that cannot be named.
     behind: Vec<Overtaken>,
     behind_edge: u64,
-    // What the id named from which the stream goes on, and how far that had come: until the stream
-    // is there, who goes on from it has had no more of these than what is sent of them here.
+    // The topics that the id of the resumed stream named, and its position. Until this stream has
+    // reached the position, these topics remain unsent except for what this stream sends of them.
     claimed: Vec<Overtaken>,
     claims: u64,
 }
@@ -32,13 +32,13 @@ impl fmt::Display for Sent {
     }
 }
 
-/// What was read and is not sent: the topic's id, the sequence, and the position, if it is known.
+/// An item that was read but not sent: the topic's id, the sequence, and the position if it is known.
 pub(super) type Unsent = (u64, u64, Option<u64>);
 
 impl Sent {
-    /// Of one that goes on where another ended: `since` names what was overtaken there.
+    /// Creates the progress of a stream that resumes from the id `since`.
     pub(super) fn new(since: EventId) -> Self {
-        // Where these stand is not known. They are named first, and all fit.
+        // The positions of these are unknown. With 0 they are named first, and all of them fit.
         let before = |&(topic, next): &(u64, u64)| Overtaken { topic, next, position: 0 };
         let claimed = since.overtaken.iter().map(before).collect();
         let position = since.since.position;
@@ -53,8 +53,8 @@ impl Sent {
         }
     }
 
-    /// Some was read, up to the position `reached`, but for `behind`, which is overtaken now. All
-    /// that was read before has been sent.
+    /// Records a read up to the position `reached`, except `behind`, which is overtaken now. All items
+    /// of earlier reads were sent before.
     pub(super) fn read(
         &mut self,
         reached: u64,
@@ -63,13 +63,13 @@ impl Sent {
     ) {
         let rests = self.behind.is_empty() && self.claimed.is_empty();
         if rests && self.id.overtaken.is_empty() && behind.is_empty() {
-            // Mostly nothing is overtaken.
+            // The usual case: nothing is overtaken.
             return;
         }
         let mut first: HashMap<u64, (u64, Option<u64>)> = HashMap::new();
-        // The first of each topic stands last here.
+        // The iterator is reversed, so that the first item of each topic remains.
         first.extend(unsent.rev().map(|(topic, sequence, position)| (topic, (sequence, position))));
-        // What was overtaken before, or is now, has not been had until an event of it is sent.
+        // A topic that was overtaken before, or is now, stays open until an event of it is sent.
         let mut open = self.claimed.clone();
         if reached >= self.claims {
             self.claimed.clear();
@@ -84,7 +84,7 @@ impl Sent {
         let new = behind.iter().map(|one| match first.get(&one.topic) {
             Some((sequence, position)) => Overtaken {
                 next: *sequence,
-                // Nothing else that was read before was not sent.
+                // Everything that was read before is sent.
                 position: position.unwrap_or(self.position + 1),
                 ..*one
             },
@@ -98,14 +98,14 @@ impl Sent {
         self.reached(self.position);
     }
 
-    /// Up to this position there is nothing that was not sent, or overtaken.
+    /// Records that everything up to this position was sent, or overtaken.
     pub(super) fn reached(&mut self, position: u64) {
         self.position = position;
         self.id.since.position = position.min(self.edge - 1);
     }
 
-    /// A message is sent, or a gap without a position that ends with `sequence`. Of one topic alone
-    /// the epoch is named.
+    /// Records a message that is sent, or a gap that ends with `sequence`, which has no position. The
+    /// epoch is given if the filter is one topic.
     pub(super) fn event(
         &mut self,
         topic: u64,
@@ -122,20 +122,20 @@ impl Sent {
         if let Some(epoch) = epoch {
             self.id.topic = Some((epoch, sequence));
         }
-        // One that was overtaken comes late.
+        // An overtaken message is sent late, and does not advance the position.
         if let Some(position) = position.filter(|position| *position > self.position) {
             self.reached(position);
         }
     }
 }
 
-// Of a topic what is there goes before what is added.
+// Adds topics. An entry that exists already takes precedence.
 fn add(open: &mut Vec<Overtaken>, more: impl IntoIterator<Item = Overtaken>) {
     let known: HashSet<u64> = open.iter().map(|one| one.topic).collect();
     open.extend(more.into_iter().filter(|one| !known.contains(&one.topic)));
 }
 
-// As many as an id names, the oldest; and where the others begin.
+// Keeps the oldest entries, as many as an id names. Returns the position of the first other one.
 fn cut(mut open: Vec<Overtaken>) -> (Vec<Overtaken>, u64) {
     let mut edge = u64::MAX;
     if open.len() > OVERTAKEN {

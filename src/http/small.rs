@@ -1,18 +1,18 @@
-//! Small bodies that have begun to come and have not ended, over all clients: bounded together, so
-//! that slow ones never stop the others.
+//! Unfinished small bodies of all clients. They are bounded together, so that slow ones never stop
+//! the others.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
-/// The most that is held of small bodies under way, bytes: 4 MiB, which is 64 of the largest. A body
-/// that is not slow is here for one round trip. Beyond it the one that began first is given up.
-pub(super) const MOST: usize = 4 << 20;
+/// Maximum memory of unfinished small bodies, 4 MiB, which is 64 of the maximum size. A body that is
+/// not slow is unfinished for one round trip. Beyond the limit, the oldest body is dropped.
+pub(super) const LIMIT: usize = 4 << 20;
 
-/// What has come of small bodies.
+/// The received bytes of unfinished small bodies.
 #[derive(Debug)]
 pub(super) struct Smalls {
-    most: usize,
+    limit: usize,
     inner: Mutex<Inner>,
 }
 
@@ -20,20 +20,20 @@ pub(super) struct Smalls {
 struct Inner {
     next: u64,
     bytes: usize,
-    // In the order in which they began; those of which something has come.
+    // Bodies with received bytes, in the order in which they began.
     bodies: BTreeMap<u64, (usize, Arc<Notify>)>,
 }
 
 impl Smalls {
-    pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, inner: Mutex::default() })
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, inner: Mutex::default() })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes held.
+    /// Returns the number of bytes held.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.inner().bytes
@@ -42,18 +42,18 @@ impl Smalls {
 
 impl Inner {
     fn remove(&mut self, id: u64) -> Option<Arc<Notify>> {
-        let (bytes, given_up) = self.bodies.remove(&id)?;
+        let (bytes, evicted) = self.bodies.remove(&id)?;
         self.bytes -= bytes;
-        Some(given_up)
+        Some(evicted)
     }
 }
 
-/// One of them, until it is dropped.
+/// One unfinished small body.
 #[derive(Debug)]
 pub(super) struct Small {
     all: Arc<Smalls>,
     id: u64,
-    given_up: Arc<Notify>,
+    evicted: Arc<Notify>,
 }
 
 impl Small {
@@ -62,31 +62,31 @@ impl Small {
         let id = inner.next;
         inner.next += 1;
         drop(inner);
-        Self { all: all.clone(), id, given_up: Arc::default() }
+        Self { all: all.clone(), id, evicted: Arc::default() }
     }
 
-    /// Holds so much from now on; 0 once it is no small one. Others that began before it are given
-    /// up for it.
+    /// Sets the size that the body holds; 0 if it is not small any more. Drops older bodies if they
+    /// exceed the limit together.
     pub(super) fn resize(&self, bytes: usize) {
         let mut inner = self.all.inner();
         inner.remove(self.id);
         if bytes == 0 {
             return;
         }
-        while inner.bytes + bytes > self.all.most {
+        while inner.bytes + bytes > self.all.limit {
             let Some((oldest, _)) = inner.bodies.first_key_value() else { break };
             let oldest = *oldest;
-            if let Some(given_up) = inner.remove(oldest) {
-                given_up.notify_one();
+            if let Some(evicted) = inner.remove(oldest) {
+                evicted.notify_one();
             }
         }
         inner.bytes += bytes;
-        inner.bodies.insert(self.id, (bytes, self.given_up.clone()));
+        inner.bodies.insert(self.id, (bytes, self.evicted.clone()));
     }
 
-    /// Waits until it is given up.
-    pub(super) async fn given_up(&self) {
-        self.given_up.notified().await;
+    /// Waits until the body is dropped because of the limit.
+    pub(super) async fn evicted(&self) {
+        self.evicted.notified().await;
     }
 }
 
@@ -102,22 +102,22 @@ mod tests {
     use std::time::Duration;
     use tokio::time::timeout;
 
-    async fn is_given_up(small: &Small) -> bool {
-        timeout(Duration::ZERO, small.given_up()).await.is_ok()
+    async fn is_evicted(small: &Small) -> bool {
+        timeout(Duration::ZERO, small.evicted()).await.is_ok()
     }
 
     #[tokio::test]
-    async fn the_one_that_began_first_gives_way() {
+    async fn the_oldest_body_is_dropped() {
         let all = Smalls::new(100);
         let bodies: Vec<Small> = (0..3).map(|_| Small::begin(&all)).collect();
         bodies[2].resize(40);
         bodies[0].resize(40);
         bodies[1].resize(20);
         assert_eq!(all.held(), 100);
-        // Itself is not what gives way.
+        // A body is never dropped for its own bytes.
         bodies[1].resize(30);
-        assert!(is_given_up(&bodies[0]).await);
-        assert!(!is_given_up(&bodies[1]).await && !is_given_up(&bodies[2]).await);
+        assert!(is_evicted(&bodies[0]).await);
+        assert!(!is_evicted(&bodies[1]).await && !is_evicted(&bodies[2]).await);
         assert_eq!(all.held(), 70);
         bodies[1].resize(0);
         drop(bodies);

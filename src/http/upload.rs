@@ -1,4 +1,4 @@
-//! Large payloads over HTTP: published while they arrive.
+//! Publishing large payloads over HTTP while they arrive.
 
 use super::body::{next, overloaded, timed_out};
 use super::{AppState, Problem};
@@ -11,32 +11,35 @@ use axum::body::Body;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-/// Publishes a payload of a known length while it arrives. Gives its digest too: of one that was
-/// accepted before under the same key, it may be another than the receipt's.
+/// Publishes a payload of a known length while it arrives.
+///
+/// Returns the receipt and the payload's digest. The digest differs from the receipt's if another
+/// payload was accepted before with the same key.
 pub(super) async fn publish(
-    shared: &AppState,
+    state: &AppState,
     mut body: Body,
-    opening: &UploadRequest<'_>,
+    request: &UploadRequest<'_>,
 ) -> Result<(Receipt, Digest), Problem> {
-    let (upload, before) = match shared.broker.with(|engine| engine.begin(now(), opening))? {
-        BeginOutcome::Arriving(id) => (Some(Upload::new(&shared.broker, id)), None),
+    let (upload, before) = match state.broker.with(|engine| engine.begin(now(), request))? {
+        BeginOutcome::Arriving(id) => (Some(Upload::new(&state.broker, id)), None),
         BeginOutcome::Duplicate(receipt) => (None, Some(receipt)),
     };
-    let mut pace = Pace::new(Instant::now(), shared.patience);
+    let mut pace = Pace::new(Instant::now(), state.patience);
     let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
-    // Those that may never come to their end are not to push out what did.
-    let mut held = shared.uploads.take(0).ok_or_else(overloaded)?;
-    while let Some(piece) = next(&mut body, &pace, shared.patience).await? {
+    // Uploads are bounded by a budget of their own, so that unfinished ones do not evict complete
+    // messages.
+    let mut held = state.uploads.take(0).ok_or_else(overloaded)?;
+    while let Some(piece) = next(&mut body, &pace, state.patience).await? {
         size += piece.len();
         if !held.resize(size) {
             return Err(overloaded());
         }
-        if !pace.came(Instant::now(), piece.len()) {
-            return Err(timed_out(shared.patience));
+        if !pace.received(Instant::now(), piece.len()) {
+            return Err(timed_out(state.patience));
         }
         hasher.update(&piece);
         if let Some(upload) = &upload {
-            // Copied out of a buffer that holds more than this.
+            // Copied, because the buffer holds more than this piece.
             for chunk in piece.chunks(CHUNK).map(Bytes::copy_from_slice) {
                 upload.append(chunk).map_err(failed)?;
             }
@@ -51,10 +54,10 @@ pub(super) async fn publish(
     Ok((receipt, digest))
 }
 
-fn failed(failed: UploadError) -> Problem {
-    match failed {
+fn failed(error: UploadError) -> Problem {
+    match error {
         UploadError::Refused(refusal) => refusal.into(),
-        // Only producers with numbers do that.
+        // Only a producer with numbers can begin a publication again.
         UploadError::Superseded => Refusal::new(Code::OVERLOADED, "begun again meanwhile").into(),
     }
 }

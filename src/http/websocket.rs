@@ -1,4 +1,4 @@
-//! The upgrade to WebSocket (RFC 6455): from there on it is a session like any other.
+//! The upgrade to WebSocket (RFC 6455). The result is a session like any other.
 
 use super::{AppState, Problem};
 use crate::broker::admission::Admission;
@@ -19,9 +19,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// The route of sessions. Hosts and origins are checked before it.
+/// Returns the route of sessions. The router has checked hosts and origins before.
 pub(crate) fn routes(admission: Admission) -> Router<Arc<AppState>> {
-    // The connection is asked for before axum takes it: axum would read whole messages of it.
+    // The connection is taken before axum does, because axum would read complete messages from it.
     let upgrade =
         move |ConnectInfo(remote): ConnectInfo<SocketAddr>,
               headers: HeaderMap,
@@ -30,8 +30,8 @@ pub(crate) fn routes(admission: Admission) -> Router<Arc<AppState>> {
             let connection = connection.map(|Extension(connection)| connection);
             let admission = admission.clone();
             async move {
-                let asked = upgrade.map(drop);
-                let accepted = accept(&admission, remote, &headers, connection, asked);
+                let upgrade = upgrade.map(drop);
+                let accepted = accept(&admission, remote, &headers, connection, upgrade);
                 accepted.unwrap_or_else(Problem::into_response)
             }
         };
@@ -43,9 +43,9 @@ fn accept(
     remote: SocketAddr,
     headers: &HeaderMap,
     connection: Option<OnUpgrade>,
-    asked: Result<(), WebSocketUpgradeRejection>,
+    upgrade: Result<(), WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    asked.map_err(|rejection| {
+    upgrade.map_err(|rejection| {
         Problem::bad_request(format!(
             "{rejection}: {PATH} is for WebSocket (RFC 6455), and for WebTransport over UDP"
         ))
@@ -63,20 +63,20 @@ fn accept(
         match connection.await {
             Ok(io) => {
                 let io = Box::new(TokioIo::new(io));
-                let link = Connection::WebSocket(websocket::served(io, remote, payload).await);
-                session::serve(&admission, link, permit).await;
+                let socket = websocket::served(io, remote, payload).await;
+                session::serve(&admission, Connection::WebSocket(socket), permit).await;
             }
             Err(error) => tracing::debug!(%error, "no upgrade"),
         }
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
-    let said = [
+    let fields = [
         (header::CONNECTION, Ok(HeaderValue::from_static("upgrade"))),
         (header::UPGRADE, Ok(HeaderValue::from_static("websocket"))),
         (header::SEC_WEBSOCKET_ACCEPT, accept),
     ];
-    for (name, value) in said {
-        // Base64 is always a value.
+    for (name, value) in fields {
+        // Base64 is always a valid header value.
         response.headers_mut().extend(value.ok().map(|value| (name, value)));
     }
     Ok(response)

@@ -1,34 +1,34 @@
-//! The ports: one number for UDP and TCP alike.
+//! Binds the ports: the same number for UDP and TCP.
 
 use super::quic::socket;
 use crate::tls;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
-/// How often another pair of ports is tried where any will do.
+/// Maximum number of port pairs that are tried for port 0.
 const TRIES: usize = 32;
 
-/// Why the daemon could not take its ports.
+/// Why the daemon could not bind its ports.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BindError {
-    /// The address.
+    /// An address could not be bound.
     #[error("{}", address_error(protocol, *address, error))]
     Address {
         /// `UDP`, `TCP`, or `TCP (HTTP)`.
         protocol: &'static str,
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// The socket, once bound.
+    /// The bound socket could not be used.
     #[error("the socket: {error}")]
     Endpoint {
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// The certificate.
+    /// The TLS configuration could not be made.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
 }
@@ -45,7 +45,7 @@ fn address_error(protocol: &str, address: SocketAddr, error: &io::Error) -> Stri
     };
     let next = address.port().wrapping_add(1).max(1024);
     let (flag, without) = match protocol {
-        HTTP => ("--http", ", or do without (--http off)"),
+        HTTP => ("--http", ", or switch it off (--http off)"),
         _ => ("--listen", ""),
     };
     match error.kind() {
@@ -60,7 +60,7 @@ fn address_error(protocol: &str, address: SocketAddr, error: &io::Error) -> Stri
     }
 }
 
-/// Takes the same port for UDP and TCP; with port 0, one that is free for both.
+/// Binds the same port for UDP and TCP. Port 0 means any that is free for both.
 pub(crate) fn pair(address: SocketAddr) -> Result<(UdpSocket, TcpListener), BindError> {
     let mut tries = 0;
     loop {
@@ -76,7 +76,7 @@ pub(crate) fn pair(address: SocketAddr) -> Result<(UdpSocket, TcpListener), Bind
                 socket::report(&udp);
                 return Ok((udp, tcp));
             }
-            // Somebody else has this one.
+            // Another program has the TCP port of this number.
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse
                     && address.port() == 0
@@ -86,12 +86,12 @@ pub(crate) fn pair(address: SocketAddr) -> Result<(UdpSocket, TcpListener), Bind
     }
 }
 
-/// Takes the port for plain HTTP.
+/// Binds the port for plain HTTP.
 pub(crate) fn http(address: SocketAddr) -> Result<TcpListener, BindError> {
     or_v4(address, listen).map_err(|error| BindError::Address { protocol: HTTP, address, error })
 }
 
-/// Where the machine has no IPv6, all addresses are all IPv4 addresses.
+/// Binds with `bind`. On a machine without IPv6, the IPv6 wildcard falls back to the IPv4 one.
 fn or_v4<T>(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
     let bound = bind(address);
     if address.ip() == Ipv6Addr::UNSPECIFIED
@@ -110,7 +110,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // Connections of the daemon before this one may still be closing.
+    // Connections of an earlier daemon may still be closing.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(1024)?;

@@ -1,4 +1,4 @@
-//! The UDP side: accepting connections, and the split by ALPN (RFC 7301).
+//! The UDP endpoint: accepts connections, and tells protocols apart by ALPN (RFC 7301).
 
 #[cfg(test)]
 mod tests;
@@ -21,27 +21,26 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use wtransport::endpoint::IncomingSessionFuture;
 
-/// From the first packet to an established session.
+/// Maximum time from the first packet to an established session.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Handshakes under way beyond which a peer has to prove its address first (RFC 9000, section
-/// 8.1.2): a flood from forged addresses then costs next to nothing.
+/// Number of concurrent handshakes beyond which a peer has to validate its address first (RFC 9000,
+/// section 8.1.2). A flood from forged addresses then costs almost nothing.
 const UNPROVEN: usize = 256;
 
-/// How long the packets that close connections are given to leave, when all sessions have ended
-/// and nothing is left of the second for their goodbyes: a busy machine needs a moment for
-/// thousands of them. The peers have been told by then, so that no more depends on it than how soon
-/// they forget the connection.
+/// Minimum time for the packets that close connections to leave, after all sessions have ended. A
+/// busy machine needs it for thousands of connections. The peers already have their goodbyes, so it
+/// only decides how soon they forget the connection.
 const CLOSING: Duration = Duration::from_millis(250);
 
 /// The UDP endpoint.
 pub(crate) struct Endpoint {
     quic: quinn::Endpoint,
-    // Whether it is still in use.
+    // Tells whether the socket is still in use.
     socket: Weak<dyn AsyncUdpSocket>,
 }
 
-/// Takes the socket for both protocols.
+/// Opens the endpoint for both protocols on a bound socket.
 pub(crate) fn open(socket: UdpSocket, identities: Arc<Identities>) -> Result<Endpoint, BindError> {
     let crypto = tls::server(identities, &[b"h3", ALPN])?;
     let crypto = QuicServerConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
@@ -50,25 +49,25 @@ pub(crate) fn open(socket: UdpSocket, identities: Arc<Identities>) -> Result<End
     let runtime = Arc::new(quinn::TokioRuntime);
     let open = || {
         let socket = runtime.wrap_udp_socket(socket)?;
-        let kept = Arc::downgrade(&socket);
+        let weak = Arc::downgrade(&socket);
         let endpoint = quinn::EndpointConfig::default();
         let (config, runtime) = (Some(config), runtime.clone());
         let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, config, socket, runtime)?;
-        Ok(Endpoint { quic, socket: kept })
+        Ok(Endpoint { quic, socket: weak })
     };
     open().map_err(|error| BindError::Endpoint { error })
 }
 
 impl Endpoint {
-    // Waits until the peers' connections are gone, but not for the slowest: one that is closed
-    // stays for three of its probe timeouts (RFC 9000, section 10.2), which may be a minute after a
-    // peer has stood still. The port is free after this all the same.
+    // Waits until the connections are gone, but not for the slowest. A closed connection stays for
+    // three probe timeouts (RFC 9000, section 10.2), which may be a minute if its peer was
+    // unresponsive. The port is free after this in any case.
     async fn close(&self, until: Instant) {
         self.quic.close(Code::SHUTTING_DOWN.0.into(), b"");
         if timeout_at(until, self.quic.wait_idle()).await.is_ok() {
             return;
         }
-        // The first time it still listens at the old one.
+        // After the first rebind, quinn still listens on the old socket.
         for _ in 0..2 {
             let another = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
             if let Err(error) = another.and_then(|another| self.quic.rebind(another)) {
@@ -76,7 +75,7 @@ impl Endpoint {
                 return;
             }
         }
-        // Each connection lets go of it when it has heard of the change.
+        // Each connection releases the socket when it handles the rebind.
         let free = async {
             while self.socket.strong_count() > 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -86,11 +85,11 @@ impl Endpoint {
     }
 }
 
-/// Accepts until told to stop, and returns when every one of its sessions has ended.
+/// Accepts connections until the daemon stops. Returns when all sessions have ended.
 pub(crate) async fn run(endpoint: Endpoint, admission: Admission) {
     let mut sessions = JoinSet::new();
     let mut stop = admission.stop();
-    // One clone for each handshake under way.
+    // One clone for each concurrent handshake.
     let handshakes = Arc::new(());
     loop {
         tokio::select! {
@@ -101,7 +100,7 @@ pub(crate) async fn run(endpoint: Endpoint, admission: Admission) {
                     continue;
                 };
                 if Arc::strong_count(&handshakes) > UNPROVEN && incoming.may_retry() {
-                    // It comes again with a token.
+                    // The peer tries again with a token.
                     let _ = incoming.retry();
                     continue;
                 }
@@ -121,10 +120,10 @@ pub(crate) async fn run(endpoint: Endpoint, admission: Admission) {
         }
     }
     let goodbyes = Instant::now() + session::LINGER;
-    // Sessions say goodbye by themselves; newcomers are turned away meanwhile.
+    // Sessions say goodbye by themselves. Meanwhile new connections are refused.
     endpoint.quic.set_server_config(None);
     while sessions.join_next().await.is_some() {}
-    // Left are those that were refused as they came.
+    // Only refused connections are left.
     endpoint.close(goodbyes.max(Instant::now() + CLOSING)).await;
 }
 
@@ -136,7 +135,7 @@ async fn greet(
 ) {
     let mut stop = admission.stop();
     let established = tokio::select! {
-        // In a box, which goes with it: the session's task has no room for what is past.
+        // Boxed, so that its memory is freed before the session begins.
         established = Box::pin(timeout(HANDSHAKE, establish(connecting, &admission))) => established,
         () = stopped(&mut stop) => return,
     };
@@ -162,13 +161,13 @@ async fn establish(
     let request = request.await.map_err(|error| error.to_string())?;
     let path = request.path();
     if path.split('?').next() != Some(PATH) {
-        let reason = format!("WebTransport asked for {path}, the path is {PATH}");
+        let reason = format!("WebTransport request for {path}: the path is {PATH}");
         request.not_found().await;
         return Err(reason);
     }
-    let asked = RequestOrigin::new(request.origin(), request.authority());
-    if let Err(refusal) = asked.and_then(|asked| admission.origins().check(&asked, false)) {
-        tracing::info!(%refusal, "WebTransport from a page that may not, or under another name");
+    let origin = RequestOrigin::new(request.origin(), request.authority());
+    if let Err(refusal) = origin.and_then(|origin| admission.origins().check(&origin, false)) {
+        tracing::info!(%refusal, "WebTransport refused: the page's origin or the host name");
         request.forbidden().await;
         return Err(refusal.to_string());
     }

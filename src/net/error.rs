@@ -1,13 +1,13 @@
-//! How connections and streams fail, whatever carries them.
+//! How connections and streams fail, over any transport.
 
 use crate::wire::{Code, Refusal};
 
-/// The session's connection is gone.
+/// The session's connection was closed or lost.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionLost {
-    /// The code that the peer closed with, if it did.
+    /// The code with which the peer closed, if it did.
     pub(crate) code: Option<Code>,
-    /// In words.
+    /// For people.
     pub(crate) reason: String,
 }
 
@@ -23,15 +23,15 @@ impl From<quinn::ConnectionError> for ConnectionLost {
     }
 }
 
-/// A write went nowhere.
+/// A write failed.
 #[derive(Debug)]
 pub(crate) enum WriteError {
-    /// The peer wants no more of this stream.
+    /// The peer stopped the stream.
     Stopped,
-    /// The session is gone.
+    /// The connection was closed or lost.
     #[cfg_attr(
         not(feature = "daemon"),
-        expect(dead_code, reason = "a client asks who reads: that knows why")
+        expect(dead_code, reason = "a client takes the reason from its reader")
     )]
     ConnectionLost(ConnectionLost),
 }
@@ -45,13 +45,13 @@ impl From<quinn::WriteError> for WriteError {
     }
 }
 
-/// A read went wrong.
+/// A read failed.
 #[derive(Debug)]
 pub(crate) enum ReadError {
-    /// The peer gave the stream up.
+    /// The peer reset the stream.
     Reset,
-    /// What came cannot be read.
+    /// The peer violated the protocol.
     Broken(Refusal),
-    /// The session is gone.
+    /// The connection was closed or lost.
     ConnectionLost(ConnectionLost),
 }

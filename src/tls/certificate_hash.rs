@@ -1,4 +1,4 @@
-//! Hashes of certificates, by which a client can trust a daemon that no authority vouches for.
+//! Hashes of certificates, with which clients trust a daemon whose certificate is self-signed.
 
 use crate::state::HASH;
 use crate::wire;
@@ -7,8 +7,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// SHA-256 of a certificate's DER form, as browsers' `serverCertificateHashes` want it; shown as
-/// 64 hexadecimal digits.
+/// SHA-256 of a certificate's DER form, as in browsers' `serverCertificateHashes`. Displayed as 64
+/// hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CertificateHash(pub [u8; 32]);
 
@@ -49,8 +49,8 @@ impl FromStr for CertificateHash {
     }
 }
 
-/// The hashes of certificates, any of which will do: a daemon tells that of the certificate in use
-/// and that of the one after it, and whoever pins both gets through the change.
+/// Hashes of certificates, of which one has to match. A daemon publishes the hash of the current
+/// certificate and that of the next. A client that pins both still connects after the change.
 ///
 /// ```
 /// use weir::{CertificateHash, CertificateHashes};
@@ -62,7 +62,7 @@ impl FromStr for CertificateHash {
 pub struct CertificateHashes(pub(super) Vec<CertificateHash>);
 
 impl CertificateHashes {
-    /// Each of them.
+    /// Iterates over the hashes.
     pub fn iter(&self) -> impl Iterator<Item = &CertificateHash> {
         self.0.iter()
     }
@@ -104,7 +104,8 @@ impl fmt::Debug for CertificateHashes {
 impl FromStr for CertificateHashes {
     type Err = CertificateHashError;
 
-    /// At least one, with commas between, or on lines as in the daemon's `certificate.sha256`.
+    /// Parses at least one hash. Hashes are separated by commas, or by newlines as in the daemon's
+    /// `certificate.sha256`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let hashes = text.split([',', '\n']).map(str::trim).filter(|hash| !hash.is_empty());
         let hashes = hashes.map(str::parse).collect::<Result<Vec<_>, _>>()?;
@@ -112,7 +113,7 @@ impl FromStr for CertificateHashes {
     }
 }
 
-/// The hashes of the certificates of daemons on this machine.
+/// Reads the certificate hashes of the daemons on this machine.
 pub(crate) fn local_hashes(places: &[PathBuf]) -> Vec<CertificateHash> {
     let texts = places.iter().filter_map(|place| std::fs::read_to_string(place.join(HASH)).ok());
     let hashes = |text: String| text.lines().filter_map(|hash| hash.parse().ok()).collect();
@@ -123,8 +124,8 @@ pub(crate) fn local_hashes(places: &[PathBuf]) -> Vec<CertificateHash> {
 mod tests {
     use super::*;
 
-    // Who had once run a daemon of their own could not connect to the service of the same
-    // machine: the hash in their own state directory was found first, and was another.
+    // Once, a user who had run a daemon could not connect to the service on the same machine. The
+    // hash in the user's state directory was found first, and did not match.
     #[test]
     fn the_service_is_known_beside_a_daemon_of_ones_own() {
         let (own, service) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

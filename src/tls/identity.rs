@@ -1,7 +1,8 @@
-//! The daemon's certificates: self-signed, P-256, 13 days each, as browsers want them for pinning.
+//! The daemon's certificates: self-signed, P-256, valid for 13 days. Browsers require this for
+//! pinned certificates.
 //!
-//! There are two: the one in use, and the one that follows it, already made, so that its hash can
-//! be told before it is used. Whoever pins both gets through a change without being told again.
+//! There are two, the current and the next. The next is made in advance, so that its hash is known
+//! before it is used. A client that pins both hashes still connects after the change.
 
 use super::{CertificateHash, provider};
 use crate::state::HASH;
@@ -16,26 +17,26 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use time::{Duration, OffsetDateTime};
 
-/// How long a certificate is valid. `serverCertificateHashes` allows 14 days at most.
+/// How long a certificate is valid. The maximum of `serverCertificateHashes` is 14 days.
 const VALIDITY: Duration = Duration::days(13);
 
-/// Before its first use: clocks differ.
+/// How long before its first use a certificate is valid, because clocks differ.
 const BACKDATED: Duration = Duration::hours(1);
 
-/// A certificate makes way for the next one while it has this long to go.
-const LEFT: Duration = Duration::days(3);
+/// The next certificate replaces one with this time left.
+const RENEW_BEFORE: Duration = Duration::days(3);
 
-/// How often it is looked whether it is time.
-const LOOK: std::time::Duration = std::time::Duration::from_secs(600);
+/// Interval of the checks whether a certificate is due to be replaced.
+const CHECK: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Names of the files in the state directory.
 const CURRENT: [&str; 2] = ["certificate.pem", "key.pem"];
 const NEXT: [&str; 2] = ["next-certificate.pem", "next-key.pem"];
 
-/// The mode of a key: its owner's alone.
+/// The mode of a key file. Only its owner can read it.
 const PRIVATE: u32 = 0o600;
 
-/// Why there is no certificate.
+/// Why a certificate could not be made, read or kept.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
@@ -44,13 +45,13 @@ pub enum IdentityError {
     State {
         /// The file or directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// It could not be made.
+    /// A certificate could not be made.
     #[error("making a certificate: {0}")]
     Making(#[from] rcgen::Error),
-    /// It cannot be used.
+    /// A certificate cannot be used.
     #[error("a certificate that cannot be used: {0}")]
     Unfit(#[from] rustls::Error),
 }
@@ -66,7 +67,7 @@ struct Identity {
 }
 
 impl Identity {
-    // To be used from `from` on.
+    // Makes a certificate that is used from `from` on.
     fn make(from: OffsetDateTime) -> Result<Self, IdentityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
@@ -121,9 +122,9 @@ impl Identity {
         Ok(())
     }
 
-    // When the next one takes its place.
+    // When the next certificate replaces this one.
     fn replaced(&self) -> OffsetDateTime {
-        self.until - LEFT
+        self.until - RENEW_BEFORE
     }
 }
 
@@ -132,9 +133,9 @@ enum Unread {
     Unfit(rustls::Error),
 }
 
-/// The certificate in use and the one after it; what TLS asks for them.
+/// The current certificate and the next. TLS resolves handshakes with the current one.
 pub(crate) struct Identities {
-    // Where they are kept, and who else is told the hashes.
+    // The directory of the certificates, and a second directory for the hashes.
     directory: Option<PathBuf>,
     announce: Option<PathBuf>,
     // Read for each handshake, written every ten days.
@@ -153,8 +154,8 @@ impl std::fmt::Debug for Identities {
 }
 
 impl Identities {
-    /// Those kept in `directory`, or new ones; new ones are kept there from now on. The hashes
-    /// are also left in `announce`.
+    /// Reads the certificates kept in `directory`. Makes those that are missing or expired, and
+    /// keeps them there. Also writes the hashes to `announce`.
     pub(crate) fn open(
         directory: Option<PathBuf>,
         announce: Option<PathBuf>,
@@ -176,9 +177,9 @@ impl Identities {
         let fresh = current.filter(|current| current.replaced() > now);
         let (current, next) = match (fresh, next) {
             (Some(current), next) => (current, next),
-            // It was to take over while no daemon ran.
+            // It was due to replace the current one while no daemon ran.
             (None, Some(next)) if next.from <= now && next.replaced() > now => (next, None),
-            // Not its turn yet: browsers look at the dates too.
+            // It is not valid yet, and browsers check the dates too.
             (None, next @ Some(_)) => (Identity::make(now)?, next),
             (None, None) => (Identity::make(now)?, None),
         };
@@ -203,25 +204,25 @@ impl Identities {
         if let Some(directory) = &self.announce
             && let Err(error) = write(&directory.join(HASH), &text, 0o644)
         {
-            tracing::warn!(%error, "clients on this machine will have to be given the hash");
+            tracing::warn!(%error, "clients on this machine cannot find the hash: give it to them");
         }
         Ok(())
     }
 
-    /// Of the certificate in use, and of the one after it.
+    /// The hashes of the current certificate and of the next.
     pub(crate) fn hashes(&self) -> [CertificateHash; 2] {
         let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
         [pair.current.hash, pair.next.hash]
     }
 
-    // Whether the next one took over.
+    // Replaces the current certificate if it is due. Returns whether it did.
     fn renew(&self, now: OffsetDateTime) -> Result<bool, IdentityError> {
         {
             let mut pair = self.pair.write().unwrap_or_else(PoisonError::into_inner);
             if pair.current.replaced() > now {
                 return Ok(false);
             }
-            // The machine may have slept for longer than a certificate lives.
+            // The machine may have been suspended for longer than a certificate is valid.
             if pair.next.replaced() <= now {
                 pair.next = Identity::make(now)?;
             }
@@ -232,12 +233,12 @@ impl Identities {
         Ok(true)
     }
 
-    /// Changes certificates when it is time; sessions that stand keep theirs.
+    /// Replaces certificates when they are due. Established sessions keep theirs.
     pub(crate) async fn renewing(self: Arc<Self>) {
-        // By the time of day, which goes on while the machine sleeps.
-        let mut look = tokio::time::interval(LOOK);
+        // Uses the time of day, which advances while the machine is suspended.
+        let mut check = tokio::time::interval(CHECK);
         loop {
-            look.tick().await;
+            check.tick().await;
             let this = self.clone();
             // Files are written and synced: not where others have to be served.
             let renewed = move || this.renew(OffsetDateTime::now_utc());
@@ -255,14 +256,14 @@ impl Identities {
 }
 
 impl ResolvesServerCert for Identities {
-    // One certificate for every name: clients go by its hash.
+    // The same certificate for every name, because clients verify its hash.
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
         Some(pair.current.certified.clone())
     }
 }
 
-// Whole or not at all: written beside, then renamed.
+// Replaces a file atomically: writes another file, and renames it.
 fn write(path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
     let beside = path.with_extension("new");
     let write = || {
@@ -278,22 +279,22 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
     };
     let written = write();
     if written.is_err() {
-        // Half of it is of use to nobody.
+        // The incomplete file is useless.
         let _ = fs::remove_file(&beside);
     }
     written.map_err(|error| IdentityError::State { path: path.into(), error })
 }
 
-// A key that was copied, restored or unpacked may have become readable. It is closed to others, or
-// the daemon does not start: it would go on in the belief that it has the key alone.
+// Removes the access of others to a key that was copied, restored or unpacked. If that fails the
+// daemon does not start, because the key would not be secret.
 fn tighten(path: &Path, mode: u32) -> io::Result<()> {
     let others = fs::metadata(path)?.permissions().mode() & 0o077;
     if mode == PRIVATE && others != 0 {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         tracing::warn!(
             ?path,
-            "others could read this key, and cannot any more: if one may have, remove the files of \
-             the certificates, and restart for new ones"
+            "other users could read this key, and can no longer: if one may have read it, remove \
+             the certificates' files, and restart to make new ones"
         );
     }
     Ok(())
@@ -318,7 +319,7 @@ mod tests {
         let told: Vec<CertificateHash> = told.lines().map(|hash| hash.parse().unwrap()).collect();
         assert_eq!(told, first);
 
-        // Ten days on, whether or not a daemon ran meanwhile.
+        // Ten days later, whether or not a daemon ran meanwhile.
         let identities = open(directory.path(), now);
         assert!(!identities.renew(now + Duration::days(9)).unwrap());
         assert!(identities.renew(now + Duration::days(10)).unwrap());
@@ -328,7 +329,7 @@ mod tests {
         assert_eq!(open(directory.path(), now + Duration::days(11)).hashes(), second);
         assert_eq!(open(directory.path(), now + Duration::days(21)).hashes()[0], second[1]);
 
-        // Nobody was here for months.
+        // No daemon ran for months.
         let late = open(directory.path(), now + Duration::days(100)).hashes();
         assert!(!late.contains(&second[1]));
         let identities = open(directory.path(), now + Duration::days(100));

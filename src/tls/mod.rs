@@ -1,4 +1,4 @@
-//! TLS 1.3 configurations, and the ways to check a daemon's certificate.
+//! TLS 1.3 configurations, and the ways to verify a daemon's certificate.
 
 mod certificate_hash;
 #[cfg(feature = "daemon")]
@@ -15,22 +15,25 @@ use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-/// How a client checks the daemon's certificate.
+/// How a client verifies the daemon's certificate.
 #[derive(Debug, Clone, Default)]
 pub enum Trust {
-    /// On loopback it has a hash that a daemon on this machine left in a state directory; with
-    /// none there, connecting fails. Elsewhere as [`System`](Self::System).
+    /// On loopback, the certificate must have a hash that a daemon on this machine has written to a
+    /// state directory. Without such a hash, connecting fails. For other addresses the same as
+    /// [`System`](Self::System). This is the default.
     #[default]
     Auto,
-    /// Against the certificate authorities that the system trusts, and the host's name.
+    /// The certificate must be signed by an authority that the system trusts, and be for the host's
+    /// name.
     System,
-    /// Against the certificate authorities in a PEM file, and the host's name.
+    /// The certificate must be signed by an authority in a PEM file, and be for the host's name.
     Authority(PathBuf),
-    /// It has this hash, or one of these: for self-signed certificates. The name does not matter
-    /// then. `Trust::Pinned(hash.into())`, `Trust::Pinned(daemon.certificate_hashes().into())`;
-    /// with none, nothing is trusted.
+    /// The certificate must have one of these hashes, and its name is not checked. For self-signed
+    /// certificates: `Trust::Pinned(hash.into())`, or
+    /// `Trust::Pinned(daemon.certificate_hashes().into())`. Without hashes, nothing is trusted.
     Pinned(CertificateHashes),
-    /// Not at all. Anyone on the way can read and change everything: for experiments only.
+    /// The certificate is not verified. Anyone on the network path can read and change everything.
+    /// For experiments only.
     Insecure,
 }
 
@@ -38,23 +41,23 @@ pub enum Trust {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// The file of certificate authorities.
+    /// The file of certificate authorities cannot be used.
     #[error("{path}: {reason}: give a PEM file with at least one certificate")]
     Authority {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error in the file.
         reason: String,
     },
-    /// The system's certificate authorities.
+    /// The system has no certificate authorities.
     #[error(
         "no certificate authorities found on this system: name a file of them, or the certificate's hash"
     )]
     NoSystemAuthorities,
-    /// rustls refuses.
+    /// An error of rustls.
     #[error("TLS: {0}")]
     Rustls(#[from] rustls::Error),
-    /// The certificate or key is not fit for QUIC.
+    /// The certificate or key cannot be used for QUIC.
     #[error("TLS: no cipher suite that QUIC needs")]
     NoInitialCipher,
 }
@@ -63,10 +66,10 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// What a client found wrong with a certificate; the errors of QUIC and WebTransport do not say.
+/// Why a client rejected a certificate. The errors of QUIC and WebTransport do not contain it.
 pub(crate) type Complaint = Arc<OnceLock<String>>;
 
-/// [`Trust`], once the address is known and what is in files has been read.
+/// [`Trust`], resolved for an address, with its files read.
 #[derive(Debug, Clone)]
 pub(crate) enum Expect {
     Authorities(Arc<WebPkiServerVerifier>),
@@ -75,7 +78,7 @@ pub(crate) enum Expect {
 }
 
 impl Expect {
-    /// Reads the certificate authorities that the system trusts: many files.
+    /// Reads the certificate authorities that the system trusts, which are many files.
     pub(crate) fn system() -> Result<Self, TlsError> {
         Self::authorities(system_roots()?)
     }
@@ -91,7 +94,7 @@ impl Expect {
     }
 }
 
-/// A client's configuration for one application protocol.
+/// Returns a client's configuration for one application protocol.
 pub(crate) fn client(
     expect: &Expect,
     alpn: &[u8],
@@ -125,12 +128,12 @@ fn roots_in(path: &PathBuf) -> Result<RootCertStore, TlsError> {
         roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
     }
     if roots.is_empty() {
-        return Err(wrong("no certificate in it".into()));
+        return Err(wrong("it has no certificate".into()));
     }
     Ok(roots)
 }
 
-// Checks the certificate, and in any case that the daemon holds its key.
+// Verifies the certificate, and always that the daemon has its key.
 #[derive(Debug)]
 struct Check {
     expect: Expect,
@@ -192,7 +195,7 @@ impl ServerCertVerifier for Check {
     }
 }
 
-/// The daemon's configuration for these application protocols.
+/// Returns the daemon's configuration for these application protocols.
 #[cfg(feature = "daemon")]
 pub(crate) fn server(
     certificates: Arc<dyn rustls::server::ResolvesServerCert>,

@@ -1,13 +1,12 @@
-//! Why something ended or was refused: one number each, in one place.
+//! The codes of errors and endings. This is the only place that gives them numbers.
 
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, fmt};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $value:literal, $text:literal, $retry:literal;)*) => {
-        /// A close or error code. The same number is in [`DaemonFrame::Goodbye`], in
-        /// [`DaemonFrame::Failed`], in stream resets and in the QUIC `CONNECTION_CLOSE`
-        /// (RFC 9000, section 19.19).
+        /// A close or error code. [`DaemonFrame::Goodbye`], [`DaemonFrame::Failed`], stream resets
+        /// and the QUIC `CONNECTION_CLOSE` (RFC 9000, section 19.19) use the same numbers.
         ///
         /// [`DaemonFrame::Goodbye`]: super::DaemonFrame::Goodbye
         /// [`DaemonFrame::Failed`]: super::DaemonFrame::Failed
@@ -18,10 +17,10 @@ macro_rules! codes {
         impl Code {
             $($(#[$doc])* pub const $name: Self = Self($value);)*
 
-            /// Every code that this version knows.
+            /// All codes of this version.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
-            /// A short name, as in logs and `--json`.
+            /// Returns the short name that logs and `--json` print.
             pub const fn name(self) -> &'static str {
                 match self.0 {
                     $($value => $text,)*
@@ -29,7 +28,7 @@ macro_rules! codes {
                 }
             }
 
-            /// Whether trying again, or reconnecting, can help without changing anything.
+            /// Returns whether a retry or a reconnect may succeed although nothing was changed.
             pub const fn retry(self) -> bool {
                 match self.0 {
                     $($value => $retry,)*
@@ -41,63 +40,63 @@ macro_rules! codes {
 }
 
 codes! {
-    /// The peer is done; nothing went wrong.
+    /// The peer has finished, without an error.
     DONE = 0x00, "done", false;
-    /// The daemon stops. Reconnect, to it or to another.
+    /// The daemon stops. The client may reconnect, to it or to another daemon.
     SHUTTING_DOWN = 0x01, "shutting_down", true;
-    /// The daemon cannot take more now.
+    /// The daemon has no capacity for this at the moment.
     OVERLOADED = 0x02, "overloaded", true;
-    /// The peer was not heard of in time, or did not say hello in time.
+    /// The peer was silent for too long, or sent its hello too late.
     TIMED_OUT = 0x03, "timed_out", true;
 
-    /// Bytes that are not a frame.
+    /// The bytes are not a frame.
     MALFORMED = 0x10, "malformed", false;
-    /// A protocol version that the daemon does not speak.
+    /// The daemon does not support the protocol version.
     VERSION = 0x11, "version", false;
-    /// A frame that may not stand here, such as one before the hello.
+    /// The frame is not allowed in this state, such as one before the hello.
     UNEXPECTED = 0x12, "unexpected", false;
-    /// Well-formed, but not offered by this daemon or on this transport.
+    /// The frame is well-formed, but this daemon or this transport does not support it.
     UNSUPPORTED = 0x13, "unsupported", false;
-    /// A frame longer than its limit.
+    /// The frame is longer than its limit.
     FRAME_TOO_LARGE = 0x14, "frame_too_large", false;
 
-    /// Not a topic.
+    /// The text is not a topic.
     BAD_TOPIC = 0x20, "bad_topic", false;
-    /// Not a filter.
+    /// The text is not a filter.
     BAD_FILTER = 0x21, "bad_filter", false;
-    /// A payload above the daemon's limit.
+    /// The payload is larger than the daemon's limit.
     PAYLOAD_TOO_LARGE = 0x22, "payload_too_large", false;
-    /// A topic below `$weir/`, which is the daemon's own.
+    /// The topic is below `$weir/`, which is reserved for the daemon.
     RESERVED = 0x23, "reserved", false;
-    /// A topic alias that was not declared, or declared twice with different names.
+    /// The topic alias was not declared, or was declared twice with different names.
     BAD_ALIAS = 0x24, "bad_alias", false;
-    /// A request number already in use, or a subscription that there is not.
+    /// The request number is in use already, or names a subscription that does not exist.
     BAD_REQUEST = 0x25, "bad_request", false;
-    /// More subscriptions in one session than its limit.
+    /// The session has as many subscriptions as it may have.
     TOO_MANY_SUBSCRIPTIONS = 0x26, "too_many_subscriptions", false;
-    /// A publication whose number fell out of the producer's window: whether it was counted
-    /// before can no longer be told, so it was not counted again.
+    /// The publication's number has left the producer's window. The daemon cannot tell whether it
+    /// counted the publication before, and did not count it again.
     STALE = 0x28, "stale", false;
 
-    /// Nothing by that sequence or digest, and there never was as far as the daemon knows.
+    /// The daemon has no message with that sequence or digest, and knows of none that it had.
     NOT_FOUND = 0x30, "not_found", false;
-    /// It was there, and has left the cache.
+    /// The message has left the cache.
     EVICTED = 0x31, "evicted", false;
 
-    /// A token is wanted and none, or a wrong one, was shown.
+    /// The daemon requires a token, and the peer sent none or a wrong one.
     UNAUTHORIZED = 0x40, "unauthorized", false;
     /// The token does not allow this.
     FORBIDDEN = 0x41, "forbidden", false;
-    /// Too fast for the limits.
+    /// The peer exceeds a rate limit.
     RATE_LIMITED = 0x42, "rate_limited", true;
 
-    /// A subscription that asked to be ended when it falls out of the cache did; or one held up
-    /// topics that had to make room.
+    /// Messages that the subscription needed were evicted, and it had asked to be ended then. Or
+    /// the subscription blocked the eviction of topics that had to make room.
     LAGGED = 0x50, "lagged", true;
-    /// The publisher went away half-way through a payload.
+    /// The publisher left before its payload was complete.
     PUBLISHER_GONE = 0x51, "publisher_gone", true;
-    /// A large message that arrives slowly made way for another on its stream: it comes again, from
-    /// its beginning, when it is complete.
+    /// A large message that arrives slowly was interrupted by another one on its stream. The daemon
+    /// sends it again, from its beginning, when it is complete.
     OVERTAKEN = 0x52, "overtaken", true;
 }
 
@@ -113,18 +112,18 @@ impl fmt::Debug for Code {
     }
 }
 
-/// A code with the reason in words: what was wrong, and what to do about it.
+/// A code, and the reason in words: what was wrong, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Refusal {
-    /// The number.
+    /// The code.
     pub code: Code,
     /// One line in English.
     pub reason: Cow<'static, str>,
 }
 
 impl Refusal {
-    /// A refusal with its reason.
+    /// Creates a refusal.
     pub fn new(code: Code, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { code, reason: reason.into() }
     }

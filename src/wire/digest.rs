@@ -1,4 +1,4 @@
-//! The name of a payload: its BLAKE3 hash.
+//! The digest of a payload, its BLAKE3 hash.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -8,12 +8,12 @@ use std::{fmt, str::FromStr};
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
-    /// The digest of `payload`. About 0.1 µs for 100 B, 1 ms a MiB at worst.
+    /// Computes the digest of `payload`. Takes about 0.1 µs for 100 B, and at most 1 ms a MiB.
     pub fn of(payload: &[u8]) -> Self {
         Self(*blake3::hash(payload).as_bytes())
     }
 
-    /// The first eight bytes, for tables that only need a hint.
+    /// Returns the first eight bytes, for tables that need only a hint.
     pub(crate) fn hint(&self) -> u64 {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&self.0[..8]);
@@ -33,7 +33,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Not 64 hexadecimal digits.
+/// The text does not consist of 64 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a digest is 64 hexadecimal digits, as `weir pub` and `weir sub --json` print it")]
 pub struct DigestError;

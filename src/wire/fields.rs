@@ -1,16 +1,19 @@
-//! What frames are made of. As with frames: variants are only appended, fields never change.
+//! Types of the fields of frames. As with frames, variants are only appended and fields never
+//! change.
 
 use super::Digest;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 
-/// Most topics that a subscription resumes by name, 65,536. Three bytes on the wire are 32 in
-/// memory: a frame of the largest size, full of the shortest, would take 11 MiB and not 2.
+/// Maximum number of topics that a subscription resumes by name: 65,536.
+///
+/// An entry of three bytes on the wire takes 32 bytes in memory. Without the limit, a frame of the
+/// maximum size with the shortest entries would take 11 MiB. With it, a frame takes 2 MiB.
 pub const MAX_RESUMED: usize = 1 << 16;
 
-/// A producer: whoever numbers its own publications. Sixteen random bytes, kept across
-/// reconnects, so that a publication sent twice is accepted once.
+/// Names a producer, which numbers its own publications. It consists of 16 random bytes that are
+/// kept across reconnects, so that a publication that is sent twice is accepted once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ProducerId(pub [u8; 16]);
 
@@ -20,57 +23,59 @@ impl fmt::Debug for ProducerId {
     }
 }
 
-/// What a daemon accepts, told in the welcome.
+/// The limits that a daemon announces in its welcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Largest payload, bytes.
+    /// Maximum size of a payload, bytes.
     pub payload: u64,
-    /// Most subscriptions in a session.
+    /// Maximum number of subscriptions in a session.
     pub subscriptions: u32,
-    /// How many numbers a publication may be ahead of the oldest one not accepted yet.
+    /// Maximum distance between the number of a publication and the oldest number that is not
+    /// accepted yet.
     pub window: u32,
 }
 
-/// Where a subscription begins, in every topic that its filter matches.
+/// The first message of a subscription, in every topic that its filter matches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Start<'a> {
-    /// With the next message.
+    /// The next message.
     New,
-    /// With the newest message there is.
+    /// The newest message in the cache.
     Latest,
-    /// With the oldest message there is.
+    /// The oldest message in the cache.
     All,
-    /// With the n-th newest message, or the oldest there is.
+    /// The n-th newest message, or the oldest one in the cache.
     Last(u64),
-    /// With this sequence; a gap tells what has left the cache.
+    /// The message with this sequence. A gap reports the messages that have left the cache.
     Sequence(u64),
-    /// Where an earlier subscription stopped; a gap tells what has left the cache.
+    /// The message at which an earlier subscription stopped. A gap reports the messages that have
+    /// left the cache.
     Resume {
-        /// Where that subscription began: covers the topics it never heard of.
+        /// The position where that subscription began. It applies to topics that are not listed.
         since: Position,
-        /// The topics it did hear of; [`MAX_RESUMED`] at most.
+        /// The topics that were announced to that subscription; at most [`MAX_RESUMED`].
         #[serde(borrow, deserialize_with = "resumed")]
         topics: Vec<Resume<'a>>,
     },
 }
 
-/// A point in the order in which a daemon accepted everything.
+/// A point in the order in which a daemon accepted the messages of all topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// From [`Welcome`](super::DaemonFrame::Welcome).
+    /// As in [`Welcome`](super::DaemonFrame::Welcome).
     pub run: u64,
-    /// From [`Subscribed`](super::DaemonFrame::Subscribed).
+    /// As in [`Subscribed`](super::DaemonFrame::Subscribed).
     pub position: u64,
 }
 
-/// A cursor as the client shows it.
+/// The cursor of one topic, as the client sends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume<'a> {
     /// The topic.
     pub topic: &'a str,
-    /// Its epoch when last heard of.
+    /// The epoch that the client received last.
     pub epoch: u64,
-    /// The next sequence wanted.
+    /// The next sequence that the client needs.
     pub next: u64,
 }
 
@@ -94,7 +99,7 @@ fn resumed<'de: 'a, 'a, D: Deserializer<'de>>(bytes: D) -> Result<Vec<Resume<'a>
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            // What it says of its length is not believed.
+            // The list's length is not used to reserve memory, because the peer may lie about it.
             let mut topics = Vec::new();
             while let Some(topic) = list.next_element()? {
                 if topics.len() == MAX_RESUMED {
@@ -112,42 +117,42 @@ fn resumed<'de: 'a, 'a, D: Deserializer<'de>>(bytes: D) -> Result<Vec<Resume<'a>
 /// How the messages of a subscription are carried.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Delivery {
-    /// On one uni stream, in order.
+    /// On one unidirectional stream, in order.
     #[default]
     Ordered,
-    /// On a uni stream each, as they arrive.
+    /// Each on a unidirectional stream of its own, in the order of arrival.
     Unordered,
-    /// In datagrams, repaired from the cache, as they arrive.
+    /// In datagrams, in the order of arrival. The cache repairs what is lost.
     Realtime,
 }
 
-/// What happens to a subscription whose cursor falls out of the cache.
+/// The reaction of a subscription to the eviction of messages that it needs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Lag {
-    /// A gap is told, and it goes on with the oldest message there is.
+    /// It receives a gap, and continues with the oldest message in the cache.
     #[default]
     Oldest,
-    /// A gap is told, and it goes on with the newest.
+    /// It receives a gap, and continues with the newest message.
     Newest,
-    /// It is ended.
+    /// It ends.
     Disconnect,
 }
 
-/// Why sequences will never come.
+/// Why a subscription will never receive some sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GapCause {
     /// They have left the cache.
     Evicted,
-    /// They were passed over, as [`Lag::Newest`] asks; or one that still arrives was, as the
-    /// subscription waits for very many of these.
+    /// They were skipped because of [`Lag::Newest`], or because the subscription waits for too many
+    /// messages that are still arriving.
     Skipped,
-    /// Their publisher went away half-way.
+    /// The publisher left before its payload was complete.
     Aborted,
     /// They were older than the subscription's deadline.
     Late,
 }
 
-/// Which message of a topic.
+/// Selects a message of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Which {
     /// The newest.
@@ -169,9 +174,9 @@ pub struct TopEntry<'a> {
     pub since: u64,
     /// Sequence of its newest publication.
     pub sequence: u64,
-    /// Length, bytes.
+    /// Size of the payload, bytes.
     pub size: u64,
-    /// The payload, if it is cached and no longer than 1 KiB.
+    /// The payload, if it is cached and has at most 1 KiB.
     #[serde(borrow)]
     pub payload: Option<&'a [u8]>,
 }

@@ -1,18 +1,18 @@
-//! Cuts a byte stream into frames, whatever pieces it arrives in.
+//! Cuts a byte stream into frames. The pieces of the stream may have any size.
 
-use super::frame::kind;
+use super::client_frame::kind;
 use super::varint::{self, Prefix};
 use super::{CHUNK, FRAME_OVERHEAD, INLINE, MAX_CONTROL_FRAME};
 use bytes::{Buf, Bytes, BytesMut};
 
-/// A stream that cannot be cut into frames; it is of no further use.
+/// The stream cannot be cut into frames, from here to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The length is not a varint of at most 32 bits in its shortest form, or is zero.
+    /// The length is zero, has more than 32 bits, or does not have its shortest form.
     #[error("a frame begins with its length: a varint from 1 to 4294967295 in its shortest form")]
     BadLength,
-    /// Longer than the limit of its kind.
+    /// The frame is longer than the limit of its kind.
     #[error("a frame of {size} bytes is above the limit of {limit} bytes for its kind")]
     TooLarge {
         /// Length of the frame, bytes.
@@ -22,8 +22,8 @@ pub enum FrameError {
     },
 }
 
-/// Bytes of the frame that `bytes` begin with, its length included: it may end beyond them. None
-/// if not even the length is whole.
+/// Returns the size of the frame at the start of `bytes`, its length included. The frame may end
+/// beyond them. Returns `None` if the length itself is incomplete.
 pub fn frame_span(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     match varint::prefix(bytes) {
         Prefix::Value(size, width) if size > 0 => Ok(Some(width.saturating_add(size))),
@@ -32,24 +32,25 @@ pub fn frame_span(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     }
 }
 
-/// The largest frame of a client's that is neither a publication, nor a part of one, nor a
-/// subscription: 16 KiB. The longest is a hello with its token.
+/// Maximum size of the client frames that are neither publications, nor parts of them, nor
+/// subscriptions: 16 KiB. The longest of them is a hello with its token.
 pub const MAX_SMALL_FRAME: usize = 16 << 10;
 
-/// A buffer of a frame that goes on is of the frame's length once so many bytes have come, 64 KiB;
-/// until then it grows with them.
+/// The buffer of an incomplete frame grows with the received bytes up to this size, 64 KiB. Beyond
+/// it, the buffer has the length of the frame.
 const GROWN: usize = 64 << 10;
 
-/// How long a frame may be. Its kind is its first byte.
+/// Maximum size of a frame, which may depend on its kind, the first byte.
 #[derive(Debug, Clone, Copy)]
 enum Limit {
+    /// The same limit for all frames.
     All(usize),
-    /// Frames of a client's: of a publication, so much, and no less than of any other.
+    /// The limits of client frames. The value is the limit of publications, which is the highest.
     Client(usize),
 }
 
 impl Limit {
-    /// Of any frame.
+    /// Returns the limit of all kinds.
     fn most(self) -> usize {
         match self {
             Self::All(limit) => limit,
@@ -57,44 +58,46 @@ impl Limit {
         }
     }
 
-    /// Of one whose first byte is known.
+    /// Returns the limit of one kind.
     fn of(self, kind: u8) -> usize {
         match (self, kind) {
             (Self::All(limit), _) => limit,
             (Self::Client(publication), kind::PUBLISH) => publication,
             (Self::Client(_), kind::SUBSCRIBE) => MAX_CONTROL_FRAME,
-            // Its index, and the length of its bytes.
+            // A chunk's frame also has its kind, and the number of its bytes.
             (Self::Client(_), kind::CHUNK) => CHUNK + 8,
             (Self::Client(_), _) => MAX_SMALL_FRAME,
         }
     }
 }
 
-/// Cuts frames out of pieces. A frame that lies whole in one piece is not copied, unless it is
-/// longer than [`INLINE`], and so would be kept as it is and the rest of the piece with it. Of
-/// the others at most one is held, in a buffer that grows as its bytes come, and is of exactly its
-/// length in the end.
+/// Cuts frames out of pieces.
+///
+/// A frame that one piece contains completely is not copied, unless it is longer than [`INLINE`]:
+/// a cached frame would keep the rest of the piece in memory. At most one frame is incomplete. Its
+/// buffer grows with the received bytes, and has exactly the frame's length in the end.
 #[derive(Debug)]
 pub struct FrameReader {
     limit: Limit,
     piece: Bytes,
     partial: BytesMut,
-    // Length of the frame in `partial`; 0 while its prefix is not complete.
+    // Length of the frame in `partial`; 0 while its prefix is incomplete.
     wanted: usize,
-    // Bytes of a frame that nobody wants any more, and that are still to come.
+    // Bytes of a skipped frame that have not arrived yet.
     skipped: usize,
 }
 
 impl FrameReader {
-    /// A reader that refuses frames longer than `limit` bytes, length prefix not included.
+    /// Creates a reader that rejects frames of more than `limit` bytes, without the length prefix.
     pub fn new(limit: usize) -> Self {
         Self::of(Limit::All(limit))
     }
 
-    /// A reader of a client's frames. One that is too long for its kind is refused as soon as its
-    /// length and its first byte are there; only a publication, of payloads up to `payload` bytes,
-    /// is ever longer than [`MAX_CONTROL_FRAME`]. No frame keeps the memory that it came in, unless
-    /// it is as short as [`INLINE`].
+    /// Creates a reader of client frames for payloads up to `payload` bytes.
+    ///
+    /// It rejects a frame that is too long for its kind as soon as it has the length and the first
+    /// byte. Only publications may be longer than [`MAX_CONTROL_FRAME`]. Frames longer than
+    /// [`INLINE`] are copied, so that they do not keep the memory in which they arrived.
     pub fn of_client(payload: usize) -> Self {
         let publication = payload.saturating_add(FRAME_OVERHEAD);
         Self::of(Limit::Client(publication.max(MAX_CONTROL_FRAME)))
@@ -105,42 +108,40 @@ impl FrameReader {
         Self { limit, piece, partial, wanted: 0, skipped: 0 }
     }
 
-    /// Hands over the next piece. Call [`next_frame`](Self::next_frame) until it gives none before the
-    /// next push.
+    /// Adds the next piece. Before that, [`next_frame`](Self::next_frame) must have returned `None`.
     pub fn push(&mut self, piece: Bytes) {
-        debug_assert!(self.piece.is_empty(), "frames were left in the piece before");
+        debug_assert!(self.piece.is_empty(), "the previous piece still has frames");
         self.piece = piece;
     }
 
-    /// Whether a frame has begun and is not complete.
+    /// Returns whether a frame is incomplete.
     pub fn is_partial(&self) -> bool {
         self.is_waiting() || self.skipped > 0
     }
 
-    /// As [`is_partial`](Self::is_partial), but for one that is [passed over](Self::skip).
+    /// Returns whether a frame is incomplete that is not [skipped](Self::skip).
     pub fn is_waiting(&self) -> bool {
         self.wanted > 0 || !self.partial.is_empty() || !self.piece.is_empty()
     }
 
-    /// Bytes held of a frame that is not complete.
+    /// Returns the memory that an incomplete frame takes, bytes.
     pub fn held(&self) -> usize {
         self.partial.len().max(self.partial.capacity().min(GROWN))
     }
 
-    /// What has come of a frame that is not complete, without its length; nothing if that is not
-    /// known yet.
+    /// Returns the received bytes of an incomplete frame, without its length. Returns `None` while
+    /// the length is unknown.
     pub fn begun(&self) -> Option<&[u8]> {
         (self.wanted > 0).then_some(&self.partial)
     }
 
-    /// Passes over a frame that is not complete: what has come of it is dropped, and what still
-    /// comes.
+    /// Skips an incomplete frame: drops its received bytes now, and the others as they arrive.
     pub fn skip(&mut self) {
         self.skipped += self.wanted.saturating_sub(self.partial.len());
         (self.partial, self.wanted) = (BytesMut::new(), 0);
     }
 
-    /// The next whole frame, without its length.
+    /// Returns the next complete frame, without its length.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
         if self.skipped > 0 {
             let passed = self.skipped.min(self.piece.len());
@@ -176,7 +177,7 @@ impl FrameReader {
         self.fill()
     }
 
-    // Whether a frame would keep more memory than its own.
+    // Returns whether a frame would keep more memory than its own.
     fn pins(&self, size: usize) -> bool {
         size > INLINE && (!self.piece.is_empty() || matches!(self.limit, Limit::Client(_)))
     }
@@ -194,7 +195,7 @@ impl FrameReader {
         }
     }
 
-    // The frame's first byte is that of the piece.
+    // Requires that the frame begins at the start of the piece.
     fn check_kind(&self, size: usize) -> Result<(), FrameError> {
         match self.piece.first().map(|kind| self.limit.of(*kind)) {
             Some(limit) if size > limit => Err(FrameError::TooLarge { size, limit }),
@@ -202,7 +203,7 @@ impl FrameReader {
         }
     }
 
-    // A prefix that was cut in two: take one byte after the other.
+    // Completes a prefix that was cut in two, one byte at a time.
     fn finish_prefix(&mut self) -> Result<Option<Bytes>, FrameError> {
         while !self.piece.is_empty() {
             self.partial.extend_from_slice(&self.piece.split_to(1));
@@ -233,7 +234,8 @@ impl FrameReader {
         Ok(Some(std::mem::take(&mut self.partial).freeze()))
     }
 
-    // A length that is never filled costs no memory, and the last buffer is of exactly that length.
+    // Memory follows the received bytes, not the announced length, and the last buffer has exactly
+    // that length.
     fn grow(&mut self, needed: usize) {
         if needed <= self.partial.capacity() {
             return;
@@ -302,7 +304,7 @@ mod tests {
         assert_eq!(reader.next_frame(), Err(FrameError::BadLength));
     }
 
-    // The kind stands in the first byte, whatever pieces it comes in.
+    // The kind is the first byte, which may be in another piece than the length.
     #[test]
     fn a_clients_frame_is_refused_by_its_first_byte() {
         for (kind, limit) in [
@@ -319,12 +321,12 @@ mod tests {
                 for cut in 0..bytes.len() {
                     let mut reader = FrameReader::of_client(3_000_000);
                     reader.push(Bytes::copy_from_slice(&bytes[..cut]));
-                    let told = reader.next_frame().and_then(|_| {
+                    let read = reader.next_frame().and_then(|_| {
                         reader.push(Bytes::copy_from_slice(&bytes[cut..]));
                         reader.next_frame()
                     });
                     let refused = FrameError::TooLarge { size, limit };
-                    assert_eq!(told, if size > limit { Err(refused) } else { Ok(None) });
+                    assert_eq!(read, if size > limit { Err(refused) } else { Ok(None) });
                     assert!(reader.held() < 64);
                 }
                 bytes.resize(bytes.len() + size - 1, 0);
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_costs_what_has_come_of_it() {
+    fn a_frame_takes_memory_for_its_received_bytes() {
         let mut reader = FrameReader::new(1 << 30);
         let mut bytes = Vec::new();
         varint::put(&mut bytes, 1 << 24);
@@ -379,7 +381,7 @@ mod tests {
         }
     }
 
-    // A read buffer is shared by what came with it.
+    // The frames of one read share its buffer.
     #[test]
     fn no_long_frame_keeps_what_it_came_in() {
         let mut bytes = Vec::new();

@@ -1,13 +1,15 @@
-//! A message is encoded once, and its bytes are shared by all who receive it.
+//! Encoding of messages and publications. A message is encoded once, and all its subscribers share
+//! the bytes.
 
 use super::varint;
 use bytes::Bytes;
 
-/// Payloads up to this stand in one buffer with their head, so that a small message is one
-/// piece of memory and one piece to send; longer ones are shared, not copied. 4 KiB.
+/// Maximum size of a payload that is copied behind its head, 4 KiB. A small message is thus one
+/// buffer in memory and one to send. Longer payloads are shared, not copied.
 pub const INLINE: usize = 4096;
 
-/// A frame ready to send: `head`, then `body`, which is empty when the payload stands in `head`.
+/// A frame that is ready to send: `head`, then `body`. The body is empty if `head` contains the
+/// payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
     head: Bytes,
@@ -42,12 +44,12 @@ impl Encoded {
         }
     }
 
-    /// The pieces to send, in order; the second may be empty.
+    /// Returns the two buffers to send, in order; the second may be empty.
     pub fn pieces(&self) -> (&Bytes, &Bytes) {
         (&self.head, &self.body)
     }
 
-    /// The payload, shared.
+    /// Returns the payload. Shares the bytes.
     pub fn payload(&self) -> Bytes {
         if self.body.is_empty() {
             self.head.slice(self.head.len() - self.size as usize..)
@@ -56,7 +58,7 @@ impl Encoded {
         }
     }
 
-    /// The payload, to look at.
+    /// Borrows the payload.
     pub fn payload_slice(&self) -> &[u8] {
         if self.body.is_empty() {
             &self.head[self.head.len() - self.size as usize..]
@@ -65,18 +67,18 @@ impl Encoded {
         }
     }
 
-    /// Length of the payload, bytes.
+    /// Returns the size of the payload, bytes.
     pub fn size(&self) -> usize {
         self.size as usize
     }
 
-    /// Length of the frame with its prefix, bytes.
+    /// Returns the size of the frame with its length prefix, bytes.
     pub fn wire_len(&self) -> usize {
         self.head.len() + self.body.len()
     }
 }
 
-/// The frame [`DaemonFrame::Message`](super::DaemonFrame::Message).
+/// Encodes a [`DaemonFrame::Message`](super::DaemonFrame::Message).
 pub fn encode_message(
     topic: u64,
     sequence: u64,
@@ -87,13 +89,13 @@ pub fn encode_message(
     Encoded::new(3, &[topic, sequence, count, stamp], payload)
 }
 
-/// The frame [`ClientFrame::Publish`](super::ClientFrame::Publish).
+/// Encodes a [`ClientFrame::Publish`](super::ClientFrame::Publish).
 pub fn encode_publish(alias: u32, number: u64, stamp: u64, payload: &Bytes) -> Encoded {
     Encoded::new(2, &[alias.into(), number, stamp], payload)
 }
 
-/// What stands before the bytes in a chunk's frame, [`DaemonFrame::Chunk`] and
-/// [`ClientFrame::Chunk`], of so many bytes.
+/// Encodes the part of a [`DaemonFrame::Chunk`] or [`ClientFrame::Chunk`] that precedes its `size`
+/// bytes.
 ///
 /// [`DaemonFrame::Chunk`]: super::DaemonFrame::Chunk
 /// [`ClientFrame::Chunk`]: super::ClientFrame::Chunk

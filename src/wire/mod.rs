@@ -1,14 +1,16 @@
-//! The protocol `weir/1`: frames, their bytes, names and codes. Pure: no clock, no socket.
+//! The protocol `weir/1`: frames, their bytes, names and codes. Pure code without clock or socket.
 //!
-//! `docs/protocol.md` describes the same for someone who writes a client in another language;
-//! `tests/vectors/` pins the bytes. Everything on a stream, in a datagram or in a WebSocket
-//! message is a sequence of *frames*: a length (LEB128 varint), then that many bytes of postcard,
-//! a [`ClientFrame`] towards the daemon or a [`DaemonFrame`] towards the client.
+//! `docs/protocol.md` describes the protocol for authors of clients in other languages;
+//! `tests/vectors/` pins the bytes. Streams, datagrams and WebSocket messages contain sequences of
+//! *frames*. A frame is a length (LEB128 varint), then that many bytes of postcard. The daemon
+//! receives [`ClientFrame`]s, and the client receives [`DaemonFrame`]s.
 //!
 //! Postcard has no schema evolution: variants are only appended, fields never change, and
 //! [`Hello`](ClientFrame::Hello) carries the version.
 
+mod client_frame;
 mod code;
+mod daemon_frame;
 mod digest;
 mod fields;
 mod frame;
@@ -23,36 +25,46 @@ pub use crate::wire::fields::{
     TopicCursor, Which,
 };
 pub use crate::wire::frame_reader::{FrameError, FrameReader, MAX_SMALL_FRAME, frame_span};
+pub use client_frame::ClientFrame;
 pub use code::{Code, Refusal};
+pub use daemon_frame::DaemonFrame;
 pub use digest::Digest;
-pub use frame::{ClientFrame, DaemonFrame, DecodeError};
+pub use frame::DecodeError;
 pub use message::{Encoded, INLINE, encode_chunk, encode_message, encode_publish};
 pub use name::{Filter, MAX_NAME, MAX_SEGMENTS, NameError, check_topic};
 
-/// Protocol version in [`ClientFrame::Hello`]; the major version also stands in the ALPN.
+/// Protocol version in [`ClientFrame::Hello`]. The ALPN contains the major version too.
 pub const VERSION: u32 = 1;
 
 /// ALPN protocol name of raw QUIC sessions (RFC 7301).
 pub const ALPN: &[u8] = b"weir/1";
 
-/// Path of the WebTransport (and WebSocket) session.
+/// Path of WebTransport and WebSocket sessions.
 pub const PATH: &str = "/weir";
 
 /// Default UDP and TCP port.
 pub const PORT: u16 = 4433;
 
-/// Largest frame that is not a publication or a message: 1 MiB. Of a client's only a subscription is
-/// as large, one that resumes thousands of topics; see [`MAX_SMALL_FRAME`].
+/// Maximum size of a frame that is neither a publication nor a message, 1 MiB.
+///
+/// Of a client's frames, only a subscription that resumes thousands of topics is as large; see
+/// [`MAX_SMALL_FRAME`].
 pub const MAX_CONTROL_FRAME: usize = 1 << 20;
 
-/// Most topics that one session may publish to: aliases are not given back.
+/// Maximum number of topics that one session may publish to. Aliases are never released.
 pub const MAX_ALIASES: usize = 4096;
 
-/// What a frame may add to its payload: type, ids, numbers and lengths. 96 bytes.
+/// Maximum size of what a frame adds to its payload, 96 bytes: type, ids, numbers and lengths.
 pub const FRAME_OVERHEAD: usize = 96;
 
-/// Payloads above this are large: they are relayed while they arrive, and in chunks. 64 KiB.
+/// Maximum size of a small payload, 64 KiB. Larger ones are relayed in chunks, while they arrive.
 pub const LARGE: usize = 64 << 10;
 
-/// Most bytes of a payload in one chunk, 64 KiB.
+/// Maximum number of payload bytes in one chunk, 64 KiB.
 pub const CHUNK: usize = 64 << 10;
+
+/// Returns the value of a field in which 0 means none.
+#[cfg(feature = "client")]
+pub(crate) fn nonzero(value: u64) -> Option<u64> {
+    (value > 0).then_some(value)
+}

@@ -1,47 +1,47 @@
-//! Topics and filters: the grammar.
+//! The grammar of topics and filters.
 
 use super::{Code, Refusal};
 use std::fmt;
 
-/// Longest topic or filter, in bytes of UTF-8.
+/// Maximum length of a topic or filter, in bytes of UTF-8.
 pub const MAX_NAME: usize = 255;
 
-/// Most segments of a topic or filter.
+/// Maximum number of segments of a topic or filter.
 pub const MAX_SEGMENTS: usize = 16;
 
 /// Why a text is not a topic, or not a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NameError {
-    /// Longer than [`MAX_NAME`].
+    /// The text is longer than [`MAX_NAME`].
     #[error("a topic or filter has at most {MAX_NAME} bytes, this one has {0}")]
     TooLong(usize),
-    /// More than [`MAX_SEGMENTS`].
+    /// The text has more than [`MAX_SEGMENTS`] segments.
     #[error(
         "a topic or filter has at most {MAX_SEGMENTS} segments between slashes, this one has {0}"
     )]
     TooManySegments(usize),
-    /// Empty, a slash at either end, or two in a row.
+    /// The text is empty, begins or ends with a slash, or has two slashes in a row.
     #[error(
         "a topic or filter is segments joined by single slashes, such as `demo/a`: none may be empty"
     )]
     EmptySegment,
-    /// A segment that is `.` or `..`.
+    /// A segment is `.` or `..`.
     #[error(
-        "no segment of a topic or filter may be `.` or `..`: browsers take them out of the paths that \
-         they ask for"
+        "no segment of a topic or filter may be `.` or `..`: browsers remove them from the paths that \
+         they request"
     )]
     DotSegment,
-    /// A control character.
+    /// The text contains a control character.
     #[error("a topic or filter may not contain control characters")]
     Control,
-    /// `*` in a topic.
-    #[error("`*` stands in filters only: publish to one topic, such as `demo/a`")]
+    /// A topic contains `*`.
+    #[error("`*` is for filters only: name one topic, such as `demo/a`")]
     WildcardInTopic,
-    /// `*` beside other characters, or `**` before the end.
-    #[error("in a filter `*` stands for one whole segment, and `**` for any rest, at the end only")]
+    /// A segment of a filter has `*` beside other characters, or `**` is not the last segment.
+    #[error("in a filter `*` matches one whole segment, and a final `**` all remaining segments")]
     MisplacedWildcard,
-    /// Below `$weir/`.
+    /// The topic is `$weir`, or below it.
     #[error("topics below `$weir` are the daemon's own: choose another first segment")]
     Reserved,
 }
@@ -52,12 +52,12 @@ impl NameError {
         Refusal::new(code, self.to_string())
     }
 
-    /// As the refusal of a topic.
+    /// Returns the refusal of a topic.
     pub fn of_topic(self) -> Refusal {
         self.refusal(Code::BAD_TOPIC)
     }
 
-    /// As the refusal of a filter.
+    /// Returns the refusal of a filter.
     pub fn of_filter(self) -> Refusal {
         self.refusal(Code::BAD_FILTER)
     }
@@ -86,9 +86,10 @@ fn check_shape(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Whether `name` is a topic that anyone may publish to: 1–16 non-empty UTF-8 segments joined by
-/// `/`, none of them `.` or `..`, 255 bytes at most, no `*`, no control characters, not below
-/// `$weir`.
+/// Checks that `name` is a topic that clients may publish to.
+///
+/// It has 1 to 16 non-empty segments of UTF-8, joined by `/`, and at most 255 bytes. It contains
+/// neither `*` nor control characters. No segment is `.` or `..`, and the first is not `$weir`.
 pub fn check_topic(name: &str) -> Result<(), NameError> {
     check_shape(name)?;
     if name.contains('*') {
@@ -104,13 +105,14 @@ fn is_reserved(name: &str) -> bool {
     name.split('/').next() == Some("$weir")
 }
 
-/// A topic in which `*` may stand for any one segment, and a last `**` for any rest, also none:
-/// `a/**` matches `a`, `a/b` and `a/b/c`. A wildcard in the first place does not match `$weir`.
+/// A pattern for topics. `*` matches any one segment, and a final `**` all remaining segments, or
+/// none: `a/**` matches `a`, `a/b` and `a/b/c`. A wildcard in the first segment does not match
+/// `$weir`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Filter(Box<str>);
 
 impl Filter {
-    /// Checks and keeps `text`.
+    /// Checks `text`, and makes a filter of it.
     pub fn new(text: &str) -> Result<Self, NameError> {
         check_shape(text)?;
         let mut segments = text.split('/').peekable();
@@ -127,37 +129,38 @@ impl Filter {
         Ok(Self(text.into()))
     }
 
-    /// The text it was made from.
+    /// Returns the filter's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Its segments.
+    /// Returns the filter's segments.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
         self.0.split('/')
     }
 
-    /// Whether it names one topic only.
+    /// Returns whether the filter has no wildcard, and so matches only one topic.
     pub fn is_exact(&self) -> bool {
         !self.0.contains('*')
     }
 
-    /// What every topic that it matches begins with: the segments before the first wildcard.
+    /// Returns the segments before the first wildcard: a prefix of every topic that matches.
     pub fn literal_prefix(&self) -> &str {
         let end = self.0.find('*').unwrap_or(self.0.len());
         self.0[..end].trim_end_matches('/')
     }
 
-    /// Whether `topic` is one of its topics.
+    /// Returns whether the filter matches `topic`.
     pub fn matches(&self, topic: &str) -> bool {
         if is_reserved(topic) && self.0.starts_with('*') {
             return false;
         }
-        // By bytes: a sweep asks this of every topic, and to split each would take twice as long.
+        // Compares bytes, because a sweep calls this for every topic, and splitting each would take
+        // twice as long.
         let (filter, topic) = (self.0.as_bytes(), topic.as_bytes());
         let (mut at, mut of) = (0, 0);
         loop {
-            // At the beginning of a segment in both.
+            // Here both are at the start of a segment.
             match &filter[at..] {
                 [b'*', b'*', ..] => return true,
                 [b'*', ..] => {
@@ -244,7 +247,7 @@ mod tests {
         assert_eq!(Filter::new("**").unwrap().literal_prefix(), "");
     }
 
-    // As the documents have it, segment by segment.
+    // The definition in the documents, segment by segment.
     fn matches(filter: &str, topic: &str) -> bool {
         let mut names = topic.split('/');
         for segment in filter.split('/') {

@@ -1,6 +1,6 @@
 //! LEB128 variable-length integers, as postcard writes them: seven bits a byte, low bits first.
 
-/// Bytes that `value` takes: 1 to 10.
+/// Returns the number of bytes that `value` takes, 1 to 10.
 pub(crate) const fn len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
@@ -14,7 +14,7 @@ pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Writes `value` over `out`, which is exactly as long as it.
+/// Overwrites `out`, whose length must be `len(value)`, with `value`.
 pub(crate) fn write(out: &mut [u8], mut value: u64) {
     let last = out.len() - 1;
     for byte in &mut out[..last] {
@@ -24,18 +24,18 @@ pub(crate) fn write(out: &mut [u8], mut value: u64) {
     out[last] = value as u8;
 }
 
-/// Outcome of reading a length prefix from bytes that may not all have arrived.
+/// The result of reading a length prefix that may be incomplete.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Prefix {
-    /// The value, and how many bytes it took.
+    /// The value, and the number of its bytes.
     Value(usize, usize),
-    /// More bytes are needed.
+    /// The prefix is incomplete.
     Partial,
-    /// More than 32 bits, or padded with needless zero groups.
+    /// The value has more than 32 bits, or is padded with zero groups.
     Invalid,
 }
 
-/// Reads a frame length: at most five bytes and 32 bits, in its shortest form.
+/// Reads a frame length. It has at most 32 bits, in five bytes, and its shortest form.
 pub(crate) fn prefix(bytes: &[u8]) -> Prefix {
     let mut value: u64 = 0;
     for (index, byte) in bytes.iter().take(5).enumerate() {

@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { lines, page, say, shown, state, text } from "./harness/page.mjs";
+import { pause } from "./harness/process.mjs";
 import { scenario, together } from "./harness/suite.mjs";
 
 // What browsers write on the console when a connection ends or is refused, whoever caught it.
@@ -94,6 +95,72 @@ scenario("both transports are measured side by side", async (browser, t) => {
     assert.equal(lost, 0);
     t.diagnostic(`${transport}: p50 ${p50} ms, p95 ${p95} ms, p99 ${p99} ms of ${samples}`);
   }
+  await tab.close();
+});
+
+scenario("the plot shows both transports, sharp and in the colours of the theme, and in words", async (browser, t) => {
+  const daemon = await t.daemon();
+  const tab = await page(browser, daemon);
+  await tab.evaluate(() => document.getElementById("plot").scrollIntoView()); // out of view it is not drawn
+  // How many pixels have exactly the colour of a transport's name: its line has, its dots have not.
+  const plotted = () =>
+    tab.evaluate(() => {
+      const canvas = document.querySelector("#plot canvas");
+      const { width, height } = canvas;
+      const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+      const all = new Uint32Array(data.buffer);
+      const lines = Object.fromEntries(
+        ["webtransport", "websocket"].map((name) => {
+          const { color } = getComputedStyle(document.querySelector(`.key.${name}`));
+          const wanted = new Uint32Array(Uint8Array.of(...color.match(/\d+/g).map(Number), 255).buffer)[0];
+          return [name, all.filter((pixel) => pixel === wanted).length];
+        }),
+      );
+      const sharp = (pixels, css) => Math.abs(pixels - css * devicePixelRatio) <= 1;
+      return { lines, sharp: sharp(width, canvas.clientWidth) && sharp(height, canvas.clientHeight) };
+    });
+  const both = async (what) => {
+    for (let tries = 0; ; tries += 1) {
+      const { lines, sharp } = await plotted();
+      assert.ok(sharp, "a pixel of the canvas is a pixel of the screen");
+      if (Object.values(lines).every((pixels) => pixels > 20)) return lines;
+      assert.ok(tries < 50, `${what}: ${JSON.stringify(lines)}`);
+      await pause(200);
+    }
+  };
+  t.diagnostic(JSON.stringify(await both("both lines are drawn")));
+  const colour = () => tab.evaluate(() => getComputedStyle(document.querySelector(".key.websocket")).color);
+  const before = await colour();
+  await tab.click("#theme");
+  assert.notEqual(await colour(), before);
+  t.diagnostic(JSON.stringify(await both("both lines have the colours of the other theme")));
+
+  const words = await tab.until(
+    () => {
+      const { textContent } = document.getElementById("plot-summary");
+      return /WebTransport: half .* WebSocket: half /.test(textContent) && textContent;
+    },
+    null,
+    { what: "the plot is described" },
+  );
+  assert.match(words, /half of the payloads came back within [\d.]+ ms, 99 of 100 within [\d.]+ ms/);
+  t.diagnostic(words);
+  const [role, label, described] = await tab.evaluate(() =>
+    ["role", "aria-label", "aria-describedby"].map((name) => document.getElementById("plot").getAttribute(name)),
+  );
+  assert.deepEqual([role, described], ["img", "plot-summary"]);
+  assert.match(label, /^Latency of both transports/);
+
+  // Paused, it stands still.
+  await tab.click("#latency-pause");
+  await pause(300);
+  const picture = () => tab.evaluate(() => document.querySelector("#plot canvas").toDataURL());
+  const still = await picture();
+  await pause(500);
+  assert.equal(await picture(), still);
+  await tab.click("#latency-pause");
+  await pause(500);
+  assert.notEqual(await picture(), still);
   await tab.close();
 });
 

@@ -62,7 +62,7 @@ scenario("the goodbye of a daemon that stops is read", async (browser, t) => {
   await daemon.stop();
   const { code, reason, retry } = await goodbye;
   assert.equal(code, 0x01);
-  assert.match(reason, /the daemon stops/);
+  assert.match(reason, /the daemon is stopping/);
   assert.equal(retry, true);
   await page.close();
 });

@@ -1,5 +1,5 @@
-//! A hand-made HTTP/2 client (RFC 9113) without TLS, that does no more than it is told: it opens no
-//! window, answers no ping, and reads when it is asked to.
+//! A minimal HTTP/2 client (RFC 9113) without TLS. It opens no window, answers no ping, and reads
+//! only when a test asks it to.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 use std::net::SocketAddr;
@@ -26,11 +26,11 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The status of an answer's head: its first field.
+    /// Returns the status of an answer: the first field of its head.
     pub fn status(&self) -> u16 {
         assert_eq!(self.kind, HEADERS);
         let fields: &[u8] = match self.payload[0] {
-            // A change of the table's size comes first.
+            // A change of the table's size precedes the fields.
             0x20..=0x3f => &self.payload[1..],
             _ => &self.payload,
         };
@@ -47,7 +47,7 @@ impl Frame {
     }
 }
 
-// Three digits in the code of RFC 7541, appendix B.
+// Decodes three digits in the Huffman code of RFC 7541, appendix B.
 fn digits(bytes: &[u8]) -> u16 {
     let bits: Vec<u16> =
         bytes.iter().flat_map(|byte| (0..8).rev().map(move |n| u16::from(byte >> n & 1))).collect();
@@ -71,20 +71,20 @@ pub struct H2 {
 }
 
 impl H2 {
-    /// Connects; answers may have so many bytes each before they have to wait.
+    /// Connects. Each answer has a window of `window` bytes.
     pub async fn connect(to: SocketAddr, window: u32) -> Self {
         let mut stream = TcpStream::connect(to).await.unwrap();
         stream.set_nodelay(true).unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         let mut h2 = Self { stream, buffer: Vec::new(), next: 1 };
-        // No table of fields, no pushes, this window.
+        // Settings: no table of fields, no pushes, this window.
         let mut settings = Vec::new();
         for (setting, value) in [(1_u16, 0_u32), (2, 0), (4, window)] {
             settings.extend(setting.to_be_bytes());
             settings.extend(value.to_be_bytes());
         }
         h2.send(SETTINGS, 0, 0, &settings).await;
-        // They hold from here on.
+        // The daemon uses the settings once it has acknowledged them.
         while !h2.frame().await.is_some_and(|frame| frame.kind == SETTINGS && frame.flags == 1) {}
         h2
     }
@@ -94,11 +94,11 @@ impl H2 {
         frame.extend([kind, flags]);
         frame.extend(stream.to_be_bytes());
         frame.extend(payload);
-        // A connection that the daemon has closed shows when it is read.
+        // Reading reports a connection that the daemon has closed.
         let _ = self.stream.write_all(&frame).await;
     }
 
-    /// Sends a request's head, and gives the number of its stream.
+    /// Sends the head of a request. Returns the number of its stream.
     pub async fn ask(&mut self, method: &str, target: &str, headers: &[(&str, &str)]) -> u32 {
         let stream = self.next;
         self.next += 2;
@@ -126,12 +126,12 @@ impl H2 {
         self.send(DATA, u8::from(ends), stream, bytes).await;
     }
 
-    /// Lets so many bytes more of a stream come; 0 is the connection.
+    /// Widens the window of a stream by this many bytes. Stream 0 is the connection.
     pub async fn widen(&mut self, stream: u32, bytes: u32) {
         self.send(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes()).await;
     }
 
-    /// The next frame; none when the connection is closed.
+    /// Reads the next frame. Returns `None` at the end of the connection.
     pub async fn frame(&mut self) -> Option<Frame> {
         while self.buffer.len() < 9 || self.buffer.len() < 9 + self.length() {
             if self.stream.read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {
@@ -149,7 +149,7 @@ impl H2 {
         u32::from_be_bytes([0, self.buffer[0], self.buffer[1], self.buffer[2]]) as usize
     }
 
-    /// The next frame of a kind; none when the connection is closed before.
+    /// Reads up to a frame of this kind. Returns `None` if the connection ends before.
     pub async fn next(&mut self, kind: u8) -> Option<Frame> {
         loop {
             let frame = self.frame().await?;
@@ -159,7 +159,7 @@ impl H2 {
         }
     }
 
-    /// Says that a ping, or settings, have come, and gives the next other frame.
+    /// Reads the next frame, and acknowledges the pings and settings before it.
     pub async fn polite(&mut self) -> Option<Frame> {
         loop {
             let frame = self.frame().await?;

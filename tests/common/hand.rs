@@ -1,4 +1,4 @@
-//! A peer that speaks the protocol by hand, over any transport.
+//! A peer that speaks the protocol at the level of frames, over any transport.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 use crate::common::{tls, within};
@@ -17,58 +17,58 @@ use tokio_tungstenite::tungstenite::Message;
 use weir::Transport;
 use weir::wire::{self, ClientFrame, DaemonFrame, Delivery, FrameReader, Lag, ProducerId, Start};
 
-/// What came.
+/// An event on a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum StreamEvent {
     Frame(Bytes),
-    /// A stream was at its end, or reset.
+    /// The end of a stream, or its reset.
     End,
     Reset(u64),
 }
 
-type Heard = (u32, What);
-type Sink = SplitSink<WebSocketStream<TlsStream<TcpStream>>, Message>;
+type RequestEvent = (u32, StreamEvent);
+type SocketSink = SplitSink<WebSocketStream<TlsStream<TcpStream>>, Message>;
 
-enum Way {
+enum Link {
     Quic(quinn::Connection, quinn::SendStream, quinn::Endpoint),
     WebTransport(
         wtransport::Connection,
         wtransport::SendStream,
         wtransport::Endpoint<wtransport::endpoint::endpoint_side::Client>,
     ),
-    WebSocket(Sink),
+    WebSocket(SocketSink),
 }
 
-/// Where a publication goes.
-pub enum Out {
+/// The stream of a publication.
+pub enum Upload {
     Quic(quinn::SendStream),
     WebTransport(wtransport::SendStream),
     Shared,
 }
 
 pub struct Hand {
-    way: Way,
-    heard: mpsc::UnboundedReceiver<Heard>,
-    // Heard already, for others than those who asked.
-    kept: VecDeque<Heard>,
+    link: Link,
+    events: mpsc::UnboundedReceiver<RequestEvent>,
+    // Events that were read while waiting for another request.
+    kept: VecDeque<RequestEvent>,
     reader: AbortHandle,
     gate: watch::Sender<bool>,
 }
 
-// Where what is heard goes, and whether it is to be read.
+// Passes events on, and pauses reading while the gate is closed.
 #[derive(Clone)]
-struct Ear {
-    tell: mpsc::UnboundedSender<Heard>,
+struct EventSink {
+    sender: mpsc::UnboundedSender<RequestEvent>,
     gate: watch::Receiver<bool>,
 }
 
-impl Ear {
+impl EventSink {
     async fn open(&mut self) {
         let _ = self.gate.wait_for(|open| *open).await;
     }
 
-    fn tell(&self, request: u32, what: What) {
-        let _ = self.tell.send((request, what));
+    fn send(&self, request: u32, event: StreamEvent) {
+        let _ = self.sender.send((request, event));
     }
 }
 
@@ -85,85 +85,85 @@ pub fn encoded(frames: &[ClientFrame<'_>]) -> Bytes {
 }
 
 impl Hand {
-    /// One that has been welcomed.
+    /// Opens a session, and waits for the welcome.
     pub async fn greet(server: SocketAddr, transport: Transport, producer: u8) -> Self {
-        let (tell, heard) = mpsc::unbounded_channel();
+        let (sender, events) = mpsc::unbounded_channel();
         let (gate, open) = watch::channel(true);
-        let ear = Ear { tell, gate: open };
-        let (way, reader) = match transport {
-            Transport::Quic => quic(server, ear).await,
-            Transport::WebTransport => web_transport(server, ear).await,
-            Transport::WebSocket => web_socket(server, ear).await,
+        let sink = EventSink { sender, gate: open };
+        let (link, reader) = match transport {
+            Transport::Quic => quic(server, sink).await,
+            Transport::WebTransport => web_transport(server, sink).await,
+            Transport::WebSocket => web_socket(server, sink).await,
         };
-        let mut hand = Self { way, heard, kept: VecDeque::new(), reader, gate };
+        let mut hand = Self { link, events, kept: VecDeque::new(), reader, gate };
         let producer = ProducerId([producer; 16]);
         let version = wire::VERSION;
-        hand.say(&[ClientFrame::Hello { version, producer, token: None, agent: "hand" }]).await;
+        hand.send(&[ClientFrame::Hello { version, producer, token: None, agent: "hand" }]).await;
         let frame = hand.frame(0).await;
         assert!(matches!(decode(&frame), DaemonFrame::Welcome { .. }));
         hand
     }
 
-    /// On the control stream.
-    pub async fn say(&mut self, frames: &[ClientFrame<'_>]) {
+    /// Sends frames on the control stream.
+    pub async fn send(&mut self, frames: &[ClientFrame<'_>]) {
         let bytes = encoded(frames);
-        match &mut self.way {
-            Way::Quic(_, tx, _) => tx.write_all(&bytes).await.unwrap(),
-            Way::WebTransport(_, tx, _) => tx.write_all(&bytes).await.unwrap(),
-            Way::WebSocket(sink) => sink.send(Message::Binary(bytes)).await.unwrap(),
+        match &mut self.link {
+            Link::Quic(_, tx, _) => tx.write_all(&bytes).await.unwrap(),
+            Link::WebTransport(_, tx, _) => tx.write_all(&bytes).await.unwrap(),
+            Link::WebSocket(sink) => sink.send(Message::Binary(bytes)).await.unwrap(),
         }
     }
 
-    /// Begins a stream for a publication.
-    pub async fn open(&mut self) -> Out {
-        match &mut self.way {
-            Way::Quic(connection, _, _) => Out::Quic(connection.open_uni().await.unwrap()),
-            Way::WebTransport(connection, _, _) => {
-                Out::WebTransport(connection.open_uni().await.unwrap().await.unwrap())
+    /// Opens a stream for a publication.
+    pub async fn open(&mut self) -> Upload {
+        match &mut self.link {
+            Link::Quic(connection, _, _) => Upload::Quic(connection.open_uni().await.unwrap()),
+            Link::WebTransport(connection, _, _) => {
+                Upload::WebTransport(connection.open_uni().await.unwrap().await.unwrap())
             }
-            Way::WebSocket(_) => Out::Shared,
+            Link::WebSocket(_) => Upload::Shared,
         }
     }
 
-    /// On that stream. Whether it was not stopped.
-    pub async fn publish(&mut self, out: &mut Out, frames: &[ClientFrame<'_>]) -> bool {
+    /// Sends frames on that stream. Returns false if the daemon has stopped it.
+    pub async fn publish(&mut self, out: &mut Upload, frames: &[ClientFrame<'_>]) -> bool {
         let bytes = encoded(frames);
         match out {
-            Out::Quic(tx) => tx.write_all(&bytes).await.is_ok(),
-            Out::WebTransport(tx) => tx.write_all(&bytes).await.is_ok(),
-            Out::Shared => {
+            Upload::Quic(tx) => tx.write_all(&bytes).await.is_ok(),
+            Upload::WebTransport(tx) => tx.write_all(&bytes).await.is_ok(),
+            Upload::Shared => {
                 for frame in frames {
-                    self.say(std::slice::from_ref(frame)).await;
+                    self.send(std::slice::from_ref(frame)).await;
                 }
                 true
             }
         }
     }
 
-    /// Gives a publication up as this transport can.
-    pub fn give_up(self, out: Out) -> Option<Self> {
+    /// Aborts a publication in the way that the transport has. Returns the session if it goes on.
+    pub fn give_up(self, out: Upload) -> Option<Self> {
         match out {
-            Out::Quic(mut tx) => tx.reset(7_u32.into()).unwrap(),
-            Out::WebTransport(mut tx) => tx.quic_stream_mut().reset(7_u32.into()).unwrap(),
-            // The session with it.
-            Out::Shared => return None,
+            Upload::Quic(mut tx) => tx.reset(7_u32.into()).unwrap(),
+            Upload::WebTransport(mut tx) => tx.quic_stream_mut().reset(7_u32.into()).unwrap(),
+            // Over WebSocket the session ends with it.
+            Upload::Shared => return None,
         }
         Some(self)
     }
 
-    /// Reads nothing more, or goes on reading.
-    pub fn listen(&self, listens: bool) {
-        self.gate.send_replace(listens);
+    /// Pauses or resumes reading.
+    pub fn set_reading(&self, reads: bool) {
+        self.gate.send_replace(reads);
     }
 
-    /// Goes away without a word.
+    /// Ends without a goodbye.
     pub fn die(self) -> Option<Self> {
-        match &self.way {
-            Way::Quic(connection, _, _) => connection.close(9_u32.into(), b""),
-            Way::WebTransport(connection, _, _) => {
+        match &self.link {
+            Link::Quic(connection, _, _) => connection.close(9_u32.into(), b""),
+            Link::WebTransport(connection, _, _) => {
                 connection.quic_connection().close(9_u32.into(), b"");
             }
-            Way::WebSocket(_) => {}
+            Link::WebSocket(_) => {}
         }
         None
     }
@@ -176,54 +176,54 @@ impl Hand {
         delivery: Delivery,
     ) {
         let (lag, deadline) = (Lag::Oldest, 0);
-        self.say(&[ClientFrame::Subscribe { request, filter, start, delivery, lag, deadline }])
+        self.send(&[ClientFrame::Subscribe { request, filter, start, delivery, lag, deadline }])
             .await;
         let frame = self.frame(0).await;
         assert!(matches!(decode(&frame), DaemonFrame::Subscribed { .. }), "{:?}", decode(&frame));
     }
 
-    /// The next that comes for a request, 0 for control.
-    pub async fn next(&mut self, request: u32) -> What {
+    /// Waits for the next event of a request. Request 0 is the control stream.
+    pub async fn next(&mut self, request: u32) -> StreamEvent {
         if let Some(at) = self.kept.iter().position(|(of, _)| *of == request) {
             return self.kept.remove(at).unwrap().1;
         }
         loop {
-            let heard = within(self.heard.recv()).await.expect("the session is over");
-            if heard.0 == request {
-                return heard.1;
+            let event = within(self.events.recv()).await.expect("the session is over");
+            if event.0 == request {
+                return event.1;
             }
-            self.kept.push_back(heard);
+            self.kept.push_back(event);
         }
     }
 
-    /// The next frame for a request; announcements and ends of streams are passed over.
+    /// Waits for the next frame of a request. Skips announcements and ends of streams.
     pub async fn frame(&mut self, request: u32) -> Bytes {
         loop {
             match self.next(request).await {
-                What::Frame(frame) => match decode(&frame) {
+                StreamEvent::Frame(frame) => match decode(&frame) {
                     DaemonFrame::For { .. }
                     | DaemonFrame::Topic { .. }
                     | DaemonFrame::Head { .. }
                     | DaemonFrame::Mark { .. } => {}
                     _ => return frame,
                 },
-                What::End => {}
-                What::Reset(code) => panic!("a reset with {code:#x}"),
+                StreamEvent::End => {}
+                StreamEvent::Reset(code) => panic!("a reset with {code:#x}"),
             }
         }
     }
 
-    /// Whether nothing has come for a request that was not taken.
+    /// Whether there are no events of a request that were not taken.
     pub fn is_quiet(&mut self, request: u32) -> bool {
-        while let Ok(heard) = self.heard.try_recv() {
-            self.kept.push_back(heard);
+        while let Ok(event) = self.events.try_recv() {
+            self.kept.push_back(event);
         }
         self.kept.iter().all(|(of, _)| *of != request)
     }
 
-    /// Waits until the daemon has handled what was said before.
+    /// Waits until the daemon has handled everything that was sent before.
     pub async fn ping(&mut self, request: u32) {
-        self.say(&[ClientFrame::Ping { request }]).await;
+        self.send(&[ClientFrame::Ping { request }]).await;
         let frame = self.frame(0).await;
         assert!(matches!(decode(&frame), DaemonFrame::Pong { .. }), "{:?}", decode(&frame));
     }
@@ -238,17 +238,17 @@ enum In {
     WebTransport(wtransport::RecvStream),
 }
 
-// Frames of one stream, whose first says for whom they are.
-async fn frames(mut rx: In, mut request: Option<u32>, mut ear: Ear) {
+// Reads the frames of a stream. Its first frame names the request.
+async fn frames(mut rx: In, mut request: Option<u32>, mut events: EventSink) {
     let mut reader = FrameReader::new(32 << 20);
     loop {
         while let Some(frame) = reader.next_frame().unwrap() {
             if let DaemonFrame::For { request: of } = decode(&frame) {
                 request = Some(of);
             }
-            ear.tell(request.unwrap(), What::Frame(frame));
+            events.send(request.unwrap(), StreamEvent::Frame(frame));
         }
-        ear.open().await;
+        events.open().await;
         let stream = match &mut rx {
             In::Quic(stream) => stream,
             In::WebTransport(stream) => stream.quic_stream_mut(),
@@ -256,11 +256,11 @@ async fn frames(mut rx: In, mut request: Option<u32>, mut ear: Ear) {
         match stream.read_chunk(1 << 20, true).await {
             Ok(Some(chunk)) => reader.push(chunk.bytes),
             Ok(None) => {
-                ear.tell(request.unwrap_or(0), What::End);
+                events.send(request.unwrap_or(0), StreamEvent::End);
                 return;
             }
             Err(quinn::ReadError::Reset(code)) => {
-                ear.tell(request.unwrap_or(0), What::Reset(code.into_inner()));
+                events.send(request.unwrap_or(0), StreamEvent::Reset(code.into_inner()));
                 return;
             }
             Err(_) => return,
@@ -268,7 +268,7 @@ async fn frames(mut rx: In, mut request: Option<u32>, mut ear: Ear) {
     }
 }
 
-async fn quic(server: SocketAddr, ear: Ear) -> (Way, AbortHandle) {
+async fn quic(server: SocketAddr, events: EventSink) -> (Link, AbortHandle) {
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls(wire::ALPN)).unwrap();
     let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
     let config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -277,15 +277,15 @@ async fn quic(server: SocketAddr, ear: Ear) -> (Way, AbortHandle) {
     let (tx, rx) = connection.open_bi().await.unwrap();
     let accepts = connection.clone();
     let reader = tokio::spawn(async move {
-        tokio::spawn(frames(In::Quic(rx), Some(0), ear.clone()));
+        tokio::spawn(frames(In::Quic(rx), Some(0), events.clone()));
         while let Ok(rx) = accepts.accept_uni().await {
-            tokio::spawn(frames(In::Quic(rx), None, ear.clone()));
+            tokio::spawn(frames(In::Quic(rx), None, events.clone()));
         }
     });
-    (Way::Quic(connection, tx, endpoint), reader.abort_handle())
+    (Link::Quic(connection, tx, endpoint), reader.abort_handle())
 }
 
-async fn web_transport(server: SocketAddr, ear: Ear) -> (Way, AbortHandle) {
+async fn web_transport(server: SocketAddr, events: EventSink) -> (Link, AbortHandle) {
     let config =
         wtransport::ClientConfig::builder().with_bind_default().with_custom_tls(tls(b"h3"));
     let endpoint = wtransport::Endpoint::client(config.build()).unwrap();
@@ -294,15 +294,15 @@ async fn web_transport(server: SocketAddr, ear: Ear) -> (Way, AbortHandle) {
     let (tx, rx) = connection.open_bi().await.unwrap().await.unwrap();
     let accepts = connection.clone();
     let reader = tokio::spawn(async move {
-        tokio::spawn(frames(In::WebTransport(rx), Some(0), ear.clone()));
+        tokio::spawn(frames(In::WebTransport(rx), Some(0), events.clone()));
         while let Ok(rx) = accepts.accept_uni().await {
-            tokio::spawn(frames(In::WebTransport(rx), None, ear.clone()));
+            tokio::spawn(frames(In::WebTransport(rx), None, events.clone()));
         }
     });
-    (Way::WebTransport(connection, tx, endpoint), reader.abort_handle())
+    (Link::WebTransport(connection, tx, endpoint), reader.abort_handle())
 }
 
-async fn web_socket(server: SocketAddr, mut ear: Ear) -> (Way, AbortHandle) {
+async fn web_socket(server: SocketAddr, mut events: EventSink) -> (Link, AbortHandle) {
     let tcp = TcpStream::connect(server).await.unwrap();
     let connector = tokio_rustls::TlsConnector::from(Arc::new(tls(b"http/1.1")));
     let tls = connector.connect("localhost".try_into().unwrap(), tcp).await.unwrap();
@@ -312,7 +312,7 @@ async fn web_socket(server: SocketAddr, mut ear: Ear) -> (Way, AbortHandle) {
     let reader = tokio::spawn(async move {
         let (mut reader, mut current) = (FrameReader::new(32 << 20), 0);
         loop {
-            ear.open().await;
+            events.open().await;
             let Some(Ok(message)) = stream.next().await else { return };
             let Message::Binary(bytes) = message else { continue };
             assert!(bytes.len() < 200_000, "a message of {} bytes", bytes.len());
@@ -334,9 +334,9 @@ async fn web_socket(server: SocketAddr, mut ear: Ear) -> (Way, AbortHandle) {
                     | DaemonFrame::Mark { .. } => current,
                     _ => 0,
                 };
-                ear.tell(request, What::Frame(frame));
+                events.send(request, StreamEvent::Frame(frame));
             }
         }
     });
-    (Way::WebSocket(sink), reader.abort_handle())
+    (Link::WebSocket(sink), reader.abort_handle())
 }

@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 client that hides nothing: one connection for each request.
+//! A small HTTP/1.1 client that shows everything: one connection for each request.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 use std::fmt::Write as _;
@@ -54,26 +54,26 @@ impl Ask {
         self.headers.iter().any(|(key, _)| key.eq_ignore_ascii_case(name))
     }
 
-    /// Sends it; what there is of the answer is read from the connection.
+    /// Sends the request, and returns the connection, from which the answer is read.
     pub async fn open(&self) -> Connection {
         self.on(TcpStream::connect(self.to).await.unwrap()).await
     }
 
-    /// The same, on a connection that there is.
+    /// The same on an open connection.
     pub async fn on(&self, mut stream: TcpStream) -> Connection {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
         if !self.has("host") {
             head += "host: localhost\r\n";
         }
-        let told = self.has("content-length") || self.has("transfer-encoding");
-        if !told && (!self.body.is_empty() || self.method == "POST") {
+        let has_length = self.has("content-length") || self.has("transfer-encoding");
+        if !has_length && (!self.body.is_empty() || self.method == "POST") {
             let _ = write!(head, "content-length: {}\r\n", self.body.len());
         }
         for (name, value) in &self.headers {
             let _ = write!(head, "{name}: {value}\r\n");
         }
         head += if self.has("connection") { "\r\n" } else { "connection: close\r\n\r\n" };
-        // The daemon may answer, and close, before it has read all.
+        // The daemon may answer and close before it has read everything.
         let _ = stream.write_all(head.as_bytes()).await;
         let _ = stream.write_all(&self.body).await;
         Connection { stream, buffer: Vec::new(), at: 0, left: 0 }
@@ -98,7 +98,7 @@ impl Ask {
         answer
     }
 
-    /// Sends it, and reads the answer as events.
+    /// Sends the request, and reads the answer as events.
     pub async fn events(&self) -> Events {
         let mut connection = self.open().await;
         let (status, headers) = connection.head().await;
@@ -116,7 +116,7 @@ pub struct Connection {
     pub stream: TcpStream,
     buffer: Vec<u8>,
     at: usize,
-    // Of a chunk that is read piece by piece.
+    // Rest of a chunk that is read in pieces, bytes.
     left: usize,
 }
 
@@ -172,7 +172,7 @@ impl Connection {
         (status, headers)
     }
 
-    // Part of a chunk; none at the end.
+    // Reads a part of a chunk. Returns `None` at the end.
     async fn chunk(&mut self) -> Option<Vec<u8>> {
         if self.left == 0 {
             self.left = usize::from_str_radix(&self.line().await?, 16).unwrap();
@@ -200,7 +200,7 @@ impl Connection {
     }
 }
 
-/// A block between two empty lines.
+/// The lines between two empty lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Block {
     pub event: Option<String>,
@@ -230,7 +230,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// The next block; none at the end.
+    /// Reads the next block. Returns `None` at the end.
     pub async fn block(&mut self) -> Option<Block> {
         let mut from = 0;
         loop {
@@ -246,7 +246,7 @@ impl Events {
         }
     }
 
-    /// The next block that is an event.
+    /// Reads up to the next block that is an event.
     pub async fn event(&mut self) -> Option<Block> {
         loop {
             let block = self.block().await?;

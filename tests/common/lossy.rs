@@ -1,6 +1,6 @@
-//! A network between clients and a daemon, on loopback: it loses, delays, repeats and reorders
-//! packets, each direction by itself, as a seed says. A failure prints the seed; `WEIR_SEED` takes
-//! it again, as far as the timing of the rest allows.
+//! A network between clients and a daemon, on loopback. It loses, delays, repeats and reorders
+//! packets from a seed, each direction independently. A failure prints the seed. `WEIR_SEED` sets
+//! it for another run, which repeats the same as far as timing allows.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,32 +12,32 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant};
 
-/// What a direction does to packets.
+/// The treatment of packets in one direction.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules {
-    /// Share lost, in runs of `burst` on average.
+    /// Share of packets lost, in runs of `burst` on average.
     pub loss: f64,
     pub burst: f64,
-    /// Share held back until up to eight others have gone.
+    /// Share of packets held back until up to eight others have passed.
     pub reorder: f64,
-    /// Share sent twice.
+    /// Share of packets sent twice.
     pub duplicate: f64,
     pub delay: Duration,
 }
 
-/// Good enough for early repeats: a round trip above 5 ms.
+/// No loss. The round trip is above 5 ms, which early repeats need.
 pub const CLEAN: Rules =
     Rules { loss: 0.0, burst: 1.0, reorder: 0.0, duplicate: 0.0, delay: Duration::from_millis(4) };
 
 pub const ROUGH: Rules = Rules { loss: 0.05, burst: 1.5, reorder: 0.05, duplicate: 0.06, ..CLEAN };
 
-/// Nothing comes through.
+/// All packets are lost.
 pub const DEAD: Rules = Rules { loss: 1.0, burst: 1e12, ..CLEAN };
 
-/// The latest that what is held back goes on, if nobody overtakes it.
+/// Maximum time for which a packet is held back.
 const HELD: Duration = Duration::from_millis(20);
 
-/// SplitMix64.
+/// Random numbers: SplitMix64.
 pub struct Random(pub u64);
 
 impl Random {
@@ -64,7 +64,7 @@ struct Counts {
     lost: AtomicU64,
 }
 
-/// The network. Gone when dropped.
+/// The network. It ends when dropped.
 pub struct Lossy {
     pub address: SocketAddr,
     pub seed: u64,
@@ -74,7 +74,8 @@ pub struct Lossy {
 }
 
 impl Lossy {
-    /// Between whoever sends to its address and the server; in a thread of its own.
+    /// Starts a network, in its own thread, between clients that send to its address and the
+    /// server.
     pub fn start(server: SocketAddr, rules: Rules) -> Self {
         let given = std::env::var("WEIR_SEED").ok().map(|seed| seed.parse().unwrap());
         let seed = given.unwrap_or_else(|| RandomState::new().hash_one(0));
@@ -95,12 +96,12 @@ impl Lossy {
         Self { address, seed, rules, counts, _stop: stop }
     }
 
-    /// Gives the rules before.
+    /// Sets the rules of both directions. Returns those before.
     pub fn set(&self, rules: Rules) -> Rules {
         std::mem::replace(&mut self.rules.lock().unwrap(), rules)
     }
 
-    /// Packets passed on and lost so far, both ways.
+    /// Returns the numbers of packets passed on and lost so far, in both directions.
     pub fn counts(&self) -> (u64, u64) {
         (self.counts.passed.load(Relaxed), self.counts.lost.load(Relaxed))
     }
@@ -115,7 +116,7 @@ impl Drop for Lossy {
     }
 }
 
-// No packets are lost but those that are meant to be.
+// Enlarges the socket's buffers, so that only the rules lose packets.
 fn roomy(socket: std::net::UdpSocket) -> Arc<UdpSocket> {
     let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20);
     socket.set_nonblocking(true).unwrap();
@@ -157,7 +158,7 @@ impl Network {
         }
     }
 
-    // One direction of one client.
+    // Moves packets in one direction of one client.
     fn path(
         &self,
         number: u64,
@@ -171,7 +172,7 @@ impl Network {
             random: Random(self.seed.wrapping_add(number)),
             losing: false,
             sent: 0,
-            under_way: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             held: Vec::new(),
         };
         tokio::spawn(path.run(packets, socket, to));
@@ -185,9 +186,9 @@ struct Path {
     random: Random,
     losing: bool,
     sent: u64,
-    // By arrival.
-    under_way: BTreeMap<(Instant, u64), Vec<u8>>,
-    // How many others are to overtake it, and until when.
+    // Packets in flight, by time of arrival.
+    in_flight: BTreeMap<(Instant, u64), Vec<u8>>,
+    // Packets held back: how many others must pass first, and the latest time.
     held: Vec<(u64, Instant, Vec<u8>)>,
 }
 
@@ -199,7 +200,7 @@ impl Path {
         to: SocketAddr,
     ) {
         loop {
-            let arrival = self.under_way.first_key_value().map(|((at, _), _)| *at);
+            let arrival = self.in_flight.first_key_value().map(|((at, _), _)| *at);
             let held = self.held.iter().map(|(_, until, _)| *until).min();
             let next = arrival.into_iter().chain(held).min();
             tokio::select! {
@@ -210,7 +211,7 @@ impl Path {
                 () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
                     let now = Instant::now();
                     self.release(now, 0);
-                    while let Some(entry) = self.under_way.first_entry()
+                    while let Some(entry) = self.in_flight.first_entry()
                         && entry.key().0 <= now
                     {
                         let _ = socket.send_to(&entry.remove(), to).await;
@@ -247,10 +248,10 @@ impl Path {
 
     fn pass(&mut self, at: Instant, packet: Vec<u8>) {
         self.sent += 1;
-        self.under_way.insert((at, self.sent), packet);
+        self.in_flight.insert((at, self.sent), packet);
     }
 
-    // What has been overtaken by as many as it was to be, or has waited long enough, goes on.
+    // Sends packets on that enough others have overtaken, or whose time is over.
     fn release(&mut self, now: Instant, overtaken: u64) {
         let delay = self.rules.lock().unwrap().delay;
         let mut waiting = Vec::new();

@@ -14,7 +14,7 @@ use weir::{Client, Daemon, Event, Gap, Message, Transport, Trust};
 pub const TRANSPORTS: [Transport; 3] =
     [Transport::Quic, Transport::WebTransport, Transport::WebSocket];
 
-/// Longer than anything takes; a test that waits for this long fails.
+/// Maximum time for everything. A test that waits for this long fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub async fn daemon() -> Daemon {
@@ -36,7 +36,7 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
 }
 
-/// The next event, which is to be a message.
+/// Waits for the next event, which must be a message.
 pub async fn message(subscription: &mut Subscription) -> Message {
     match within(subscription.next()).await.unwrap().unwrap() {
         Event::Message(message) => message,
@@ -44,7 +44,7 @@ pub async fn message(subscription: &mut Subscription) -> Message {
     }
 }
 
-/// The next event, which is to be a gap.
+/// Waits for the next event, which must be a gap.
 pub async fn gap(subscription: &mut Subscription) -> Gap {
     match within(subscription.next()).await.unwrap().unwrap() {
         Event::Gap(gap) => gap,
@@ -52,7 +52,7 @@ pub async fn gap(subscription: &mut Subscription) -> Gap {
     }
 }
 
-/// A peer's TLS, for whatever certificate.
+/// Returns TLS settings that accept any certificate.
 pub fn tls(alpn: &[u8]) -> rustls::ClientConfig {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut tls = rustls::ClientConfig::builder_with_provider(provider)
@@ -105,9 +105,9 @@ impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
 
 pub const WEIR: &str = env!("CARGO_BIN_EXE_weir");
 
-/// `weir` with arguments, with its state below `state`.
+/// Returns `weir` with these arguments. Its state is below `state`.
 pub fn weir(state: &Path, arguments: &[&str]) -> Command {
-    // `WEIR_BIN` names another build of it, such as the one of a release.
+    // `WEIR_BIN` names another build, such as the release.
     let program = std::env::var_os("WEIR_BIN").unwrap_or_else(|| WEIR.into());
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -123,13 +123,13 @@ pub fn weir(state: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// `weir serve` in a process of its own; killed if it was not stopped.
+/// `weir serve` in its own process. It is killed when dropped.
 pub struct Served {
     pub child: Child,
     pub server: String,
     pub hash: String,
     pub next: String,
-    /// The address of plain HTTP, if it was asked for.
+    /// The address of plain HTTP, if `--http` was given.
     pub http: Option<std::net::SocketAddr>,
 }
 
@@ -159,7 +159,7 @@ impl Served {
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
-    /// A line of `/proc/PID/status` in KiB.
+    /// Returns a number in KiB from `/proc/PID/status`.
     pub fn kib(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with(key)).unwrap();

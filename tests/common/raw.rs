@@ -1,4 +1,4 @@
-//! A peer that speaks the protocol by hand.
+//! A client over raw QUIC that sends any bytes.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 use crate::common::{tls, within};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use weir::Daemon;
 use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader, ProducerId};
 
-/// A peer that writes what it likes.
+/// A session over raw QUIC, without the client library.
 pub struct Raw {
     pub connection: quinn::Connection,
     pub tx: quinn::SendStream,
@@ -22,12 +22,12 @@ impl Raw {
         Self::to(daemon.local_addr()).await
     }
 
-    /// To a daemon in a process of its own.
+    /// Connects to a daemon at this address.
     pub async fn to(server: SocketAddr) -> Self {
         Self::with(server, quinn::TransportConfig::default()).await
     }
 
-    /// And with settings of its own.
+    /// Connects with these settings of QUIC.
     pub async fn with(server: SocketAddr, transport: quinn::TransportConfig) -> Self {
         let tls = tls(wire::ALPN);
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
@@ -45,7 +45,7 @@ impl Raw {
         Self::connect(daemon).await.greet().await
     }
 
-    /// Says hello, and hears the welcome.
+    /// Sends the hello, and reads the welcome.
     pub async fn greet(self) -> Self {
         let mut raw = self;
         raw.send(&[hello(wire::VERSION)]).await;
@@ -68,15 +68,11 @@ impl Raw {
         }
     }
 
-    /// Reads up to the goodbye: its code, and that of the close that follows it.
+    /// Reads up to the goodbye, and returns its code and reason. The close has the same code.
     pub async fn goodbye(&mut self) -> (Code, String) {
         let (code, reason) = loop {
-            let frame = self.frame().await;
-            if let DaemonFrame::Goodbye { code, reason, retry } =
-                DaemonFrame::decode(&frame).unwrap()
-            {
-                assert_eq!(retry, code.retry());
-                break (code, reason.to_owned());
+            if let Some(goodbye) = goodbye(&self.frame().await) {
+                break goodbye;
             }
         };
         match within(self.connection.closed()).await {
@@ -87,6 +83,15 @@ impl Raw {
         }
         (code, reason)
     }
+}
+
+/// The code and the reason of a goodbye. Returns `None` for other frames.
+pub fn goodbye(frame: &[u8]) -> Option<(Code, String)> {
+    let DaemonFrame::Goodbye { code, reason, retry } = DaemonFrame::decode(frame).unwrap() else {
+        return None;
+    };
+    assert_eq!(retry, code.retry());
+    Some((code, reason.to_owned()))
 }
 
 pub fn hello(version: u32) -> ClientFrame<'static> {

@@ -1,4 +1,4 @@
-//! A daemon that says what the test wants.
+//! A scripted daemon: the test decides what it sends.
 #![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 use crate::common::within;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use weir::CertificateHash;
 use weir::wire::{self, ClientFrame, DaemonFrame, FrameReader};
 
-/// A daemon that says what the test wants, when it wants it.
+/// Starts a scripted daemon. Returns its endpoint and the hash of its certificate.
 pub fn staged() -> (quinn::Endpoint, CertificateHash) {
     let key = rcgen::KeyPair::generate().unwrap();
     let certificate = rcgen::CertificateParams::new(["localhost".into()]).unwrap();
@@ -29,7 +29,7 @@ pub fn staged() -> (quinn::Endpoint, CertificateHash) {
     (quinn::Endpoint::server(config, ([127, 0, 0, 1], 0).into()).unwrap(), hash)
 }
 
-/// One session of it.
+/// One of its sessions.
 pub struct Stage {
     pub connection: quinn::Connection,
     pub tx: quinn::SendStream,
@@ -43,7 +43,7 @@ impl Stage {
         Self::accept_with(endpoint, 1000).await
     }
 
-    /// The same, of a daemon that takes payloads of so many bytes.
+    /// The same with a limit of `payload` bytes.
     pub async fn accept_with(endpoint: &quinn::Endpoint, payload: u64) -> Self {
         let connection = within(endpoint.accept()).await.unwrap().await.unwrap();
         let (tx, rx) = connection.accept_bi().await.unwrap();
@@ -53,15 +53,15 @@ impl Stage {
         let limits = wire::Limits { payload, subscriptions: 1, window: 64 };
         let (version, session, run, clock, agent) = (wire::VERSION, 1, 1, 1, "staged");
         let welcome = DaemonFrame::Welcome { version, session, run, clock, limits, agent };
-        stage.say(&welcome).await;
+        stage.send(&welcome).await;
         stage
     }
 
-    pub async fn say(&mut self, frame: &DaemonFrame<'_>) {
+    pub async fn send(&mut self, frame: &DaemonFrame<'_>) {
         self.tx.write_chunk(frame.to_bytes()).await.unwrap();
     }
 
-    /// The next frame on the control stream.
+    /// Reads the next frame on the control stream.
     pub async fn frame(&mut self) -> Bytes {
         loop {
             if let Some(frame) = self.reader.next_frame().unwrap() {
@@ -72,7 +72,7 @@ impl Stage {
         }
     }
 
-    /// Sends frames on a stream of their own, which is left open.
+    /// Sends frames on a new stream, which stays open.
     pub async fn stream(&mut self, frames: &[DaemonFrame<'_>]) -> quinn::SendStream {
         let mut stream = self.connection.open_uni().await.unwrap();
         for frame in frames {

@@ -29,7 +29,7 @@ pid=$!
 read -r ready <"$work/ready"
 base=http://$(sed -n 's/.*"http":"\([^"]*\).*/\1/p' <<<"$ready")
 
-# The stream of events never ends, and is left to tests/http.rs. Two checks suppose that a schema
+# The stream of events never ends, and is left to tests/http/events.rs. Two checks suppose that a schema
 # says all there is to a request; here a key may have been used, or two parameters exclude each
 # other. Its phase "coverage" crashes in this version of the tool.
 cd "$work"

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { codec } from "../../web/weir.js";
+import { codec } from "../../web/weir/index.js";
 import { read, run } from "./vectors.mjs";
 
 const load = (name) => JSON.parse(readFileSync(new URL(`../vectors/${name}`, import.meta.url)));

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { connect } from "../../web/weir.js";
+import { connect } from "../../web/weir/index.js";
 import { settle, world } from "./fake.mjs";
 
 const certificate = {

@@ -4,7 +4,7 @@
 // test tells it to, over either transport.
 
 import assert from "node:assert/strict";
-import { codec, connect } from "../../web/weir.js";
+import { codec, connect } from "../../web/weir/index.js";
 
 const join = (frames) => {
   const parts = frames.map((frame) => (frame instanceof Uint8Array ? frame

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Receiver } from "../../web/weir.js";
+import { Receiver } from "../../web/weir/index.js";
 import { clocked, message, settle, topic, world } from "./fake.mjs";
 
 const subscribed = async (client, peer, delivery) => {
@@ -34,14 +34,14 @@ test("10,000 messages behind an open hole: a timer for the hole, not for each", 
 
 test("a thousand open holes: one more message looks at a few of them", () => {
   const receiver = new Receiver(1, 0);
-  for (let n = 2; n <= 2000; n += 2) receiver.take(n, n, 0, 50);
+  for (let n = 2; n <= 2000; n += 2) receiver.receive(n, n, 0, 50);
   // Counts the looks at holes, whatever they are looked at for.
   let looks = 0;
   receiver.holes = receiver.holes.map((hole) => new Proxy(hole, { get(hole, name) {
     if (name === "last") looks++;
     return hole[name];
   } }));
-  for (let n = 2001; n <= 2100; n++) receiver.take(n, n, 0, 50);
+  for (let n = 2001; n <= 2100; n++) receiver.receive(n, n, 0, 50);
   assert.equal(receiver.holes.length, 1000);
   assert.ok(looks <= 100 * 12, `${looks} looks for 100 messages`);
 });

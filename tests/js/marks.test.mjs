@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { codec } from "../../web/weir.js";
+import { codec } from "../../web/weir/index.js";
 import { message, settle, topic, world } from "./fake.mjs";
 
 const LIMIT = 1 << 20;

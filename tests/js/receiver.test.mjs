@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Receiver } from "../../web/weir.js";
+import { Receiver } from "../../web/weir/index.js";
 import { seeded } from "./fake.mjs";
 
 const SEEDS = process.env.WEIR_SEED ? [Number(process.env.WEIR_SEED)]
@@ -45,10 +45,10 @@ const simulate = (seed, { deadline = 0 } = {}) => {
     }
   };
   const act = (now) => {
-    const { quick, sure, late, wake } = receiver.due(now, rtt, deadline);
+    const { repairs, late, wake } = receiver.poll(now, rtt, deadline);
     assert.ok(wake > now || !receiver.holes.length && !late.length, `${wake} at ${now}`);
-    for (const holes of [quick, sure]) {
-      assert.ok(holes.length <= 64);
+    for (const { holes, reliable } of repairs) {
+      assert.ok(holes.length > 0 && holes.length <= 64);
       let size = 0, before = 0;
       for (const [first, last] of holes) {
         assert.ok(before < first && first <= last, "in order, not overlapping");
@@ -59,15 +59,15 @@ const simulate = (seed, { deadline = 0 } = {}) => {
           const { at = -Infinity, tries = 0, reliably } = asked.get(n) ?? {};
           const wait = reliably ? 1000 + 4 * rtt : rtt * 1.25 + 10;
           assert.ok(now - at >= wait - 1e-6, `asked for ${n} again after ${now - at} ms`);
-          if (holes === quick) assert.ok(tries < 2 && !reliably, "by datagram twice only");
-          asked.set(n, { at: now, tries: tries + 1, reliably: holes === sure });
+          if (!reliable) assert.ok(tries < 2 && !reliably, "by datagram twice only");
+          asked.set(n, { at: now, tries: tries + 1, reliably: reliable });
         }
       }
       if (size) log.asks++;
-      if (holes === quick) assert.ok(size <= 64, "64 sequences in a datagram");
-      if (size && (holes === sure || random() >= loss)) {
+      if (!reliable) assert.ok(size <= 64, "64 sequences in a datagram");
+      if (size && (reliable || random() >= loss)) {
         const arrives = now + rtt / 2;
-        agenda.at(arrives, () => answer(holes, holes === sure, arrives));
+        agenda.at(arrives, () => answer(holes, reliable, arrives));
       }
     }
     for (const { first, last } of late) {
@@ -78,7 +78,7 @@ const simulate = (seed, { deadline = 0 } = {}) => {
   };
   const arrive = (n, now) => {
     const next = receiver.next;
-    const parts = receiver.take(n, n, now, rtt);
+    const parts = receiver.receive(n, n, now, rtt);
     assert.ok(parts.length <= 1);
     if (parts.length) log.delivered++;
     else log.copies++;
@@ -95,7 +95,7 @@ const simulate = (seed, { deadline = 0 } = {}) => {
     }
   };
   const gone = (n, now) => agenda.at(now + rtt / 2, (now) => {
-    const parts = receiver.take(n, n, now, rtt);
+    const parts = receiver.receive(n, n, now, rtt);
     log.gone += parts.length;
     fresh(parts, "gone", now);
     act(now);
@@ -121,7 +121,7 @@ const simulate = (seed, { deadline = 0 } = {}) => {
     });
     // The head, reliably.
     agenda.at(at + 25 + rtt / 2, (now) => {
-      receiver.told(newest + 1, now, rtt);
+      receiver.head(newest, now, rtt);
       act(now);
     });
   }
@@ -158,20 +158,25 @@ each("with a deadline: once, or late, or gone", (seed) =>
 
 test("when it asks, and how often", () => {
   const rtt = 40, receiver = new Receiver(1, 0);
-  receiver.take(1, 1, 100, rtt);
-  receiver.take(3, 3, 101, rtt);
+  const due = (now) => {
+    const { repairs, late, wake } = receiver.poll(now, rtt, 0);
+    assert.deepEqual(late, []);
+    return [...repairs.map(({ holes, reliable }) => [reliable ? "reliable" : "datagram", ...holes]), wake];
+  };
+  receiver.receive(1, 1, 100, rtt);
+  receiver.receive(3, 3, 101, rtt);
   assert.deepEqual(receiver.holes.map(({ first, last, due }) => [first, last, due]), [[2, 2, 107]]);
-  assert.deepEqual(receiver.due(106, rtt, 0), { quick: [], sure: [], late: [], wake: 107 });
-  assert.deepEqual(receiver.due(107, rtt, 0), { quick: [[2, 2]], sure: [], late: [], wake: 167 });
-  assert.deepEqual(receiver.due(166, rtt, 0).quick, []);
-  assert.deepEqual(receiver.due(167, rtt, 0), { quick: [[2, 2]], sure: [], late: [], wake: 227 });
-  assert.deepEqual(receiver.due(227, rtt, 0), { quick: [], sure: [[2, 2]], late: [], wake: 1387 });
-  assert.deepEqual(receiver.due(1387, rtt, 0).sure, [[2, 2]]);
+  assert.deepEqual(due(106), [107]);
+  assert.deepEqual(due(107), [["datagram", [2, 2]], 167]);
+  assert.deepEqual(due(166), [167]);
+  assert.deepEqual(due(167), [["datagram", [2, 2]], 227]);
+  assert.deepEqual(due(227), [["reliable", [2, 2]], 1387]);
+  assert.deepEqual(due(1387), [["reliable", [2, 2]], 2547]);
   // The grace is over when the hole is seen.
-  receiver.take(5, 5, 2000, rtt);
-  assert.deepEqual(receiver.due(2000, rtt, 0).quick, [[4, 4]]);
+  receiver.receive(5, 5, 2000, rtt);
+  assert.deepEqual(due(2000), [["datagram", [4, 4]], 2060]);
   // Deadline, less half a round trip.
-  const late = (now) => receiver.due(now, rtt, 100).late.map(({ first, last }) => [first, last]);
+  const late = (now) => receiver.poll(now, rtt, 100).late.map(({ first, last }) => [first, last]);
   assert.deepEqual(late(2079), [[2, 2]]);
   assert.deepEqual(late(2080), [[4, 4]]);
   assert.equal(receiver.next, 6);
@@ -179,43 +184,52 @@ test("when it asks, and how often", () => {
 
 test("many at once: 64 in the datagram, the rest reliably", () => {
   const receiver = new Receiver(1, 0);
-  for (let n = 2; n <= 200; n += 2) receiver.take(n, n, 0, 50);
-  receiver.take(1000, 1000, 0, 50);
-  const { quick, sure } = receiver.due(500, 50, 0);
-  assert.deepEqual([quick.length, sure.length], [64, 37]);
-  assert.deepEqual(sure.at(-1), [201, 999]);
-  receiver.told(2001, 500, 50);
-  assert.deepEqual(receiver.due(600, 50, 0).sure, [[1001, 2000]]);
+  for (let n = 2; n <= 200; n += 2) receiver.receive(n, n, 0, 50);
+  receiver.receive(1000, 1000, 0, 50);
+  const { repairs } = receiver.poll(500, 50, 0);
+  assert.deepEqual(repairs.map(({ holes, reliable }) => [holes.length, reliable]), [[64, false], [37, true]]);
+  assert.deepEqual(repairs[1].holes.at(-1), [201, 999]);
+  receiver.head(2000, 500, 50);
+  assert.deepEqual(receiver.poll(600, 50, 0).repairs.at(-1), { holes: [[1001, 2000]], reliable: true });
 });
 
 test("a gap tells what had not come", () => {
   const receiver = new Receiver(1, 0), ranges = (parts) => parts.map(({ first, last }) => [first, last]);
-  for (const n of [1, 3, 6]) receiver.take(n, n, 0, 50);
-  assert.deepEqual(ranges(receiver.take(1, 8, 0, 50)), [[2, 2], [4, 5], [7, 8]]);
-  assert.deepEqual([receiver.next, receiver.top], [9, 9]);
-  assert.deepEqual(ranges(receiver.take(2, 9, 0, 50)), [[9, 9]]);
-  assert.deepEqual(receiver.take(4, 5, 0, 50), []);
-  assert.deepEqual(ranges(receiver.take(12, 20, 0, 50)), [[12, 20]]);
-  assert.deepEqual(ranges(receiver.take(10, 10, 0, 50)), [[10, 10]]);
+  for (const n of [1, 3, 6]) receiver.receive(n, n, 0, 50);
+  assert.deepEqual(ranges(receiver.receive(1, 8, 0, 50)), [[2, 2], [4, 5], [7, 8]]);
+  assert.deepEqual([receiver.next, receiver.end], [9, 9]);
+  assert.deepEqual(ranges(receiver.receive(2, 9, 0, 50)), [[9, 9]]);
+  assert.deepEqual(receiver.receive(4, 5, 0, 50), []);
+  assert.deepEqual(ranges(receiver.receive(12, 20, 0, 50)), [[12, 20]]);
+  assert.deepEqual(ranges(receiver.receive(10, 10, 0, 50)), [[10, 10]]);
   assert.deepEqual(ranges(receiver.holes), [[11, 11]]);
 });
 
-test("a thousand holes and no more: the rest has not come, and comes again", () => {
-  const receiver = new Receiver(1, 0), room = 1025;
+test("a thousand holes and one at the end: the rest has not come, and comes again", () => {
+  const receiver = new Receiver(1, 0), room = 1024;
+  const last = () => [receiver.holes.length, receiver.holes.at(-1).first, receiver.holes.at(-1).last];
   for (let n = 2; n <= 4000; n += 2) {
-    assert.equal(receiver.take(n, n, 0, 50).length, n <= 2 * room ? 1 : 0);
+    assert.equal(receiver.receive(n, n, 0, 50).length, n <= 2 * room ? 1 : 0);
   }
-  const { top } = receiver;
-  assert.deepEqual([receiver.holes.length, top], [room, 2 * room + 1]);
-  receiver.told(5000, 0, 50);
-  assert.deepEqual(receiver.take(top, top, 0, 50), []);
-  assert.equal(receiver.top, top);
-  for (const n of [1, 3]) assert.equal(receiver.take(n, n, 0, 50).length, 1);
-  receiver.told(6000, 0, 50);
-  assert.deepEqual([receiver.holes.length, receiver.holes.at(-1).last], [room - 1, 5999]);
+  assert.deepEqual([...last(), receiver.end], [room + 1, 2 * room + 1, 4000, 4001]);
+  receiver.head(5000, 0, 50);
+  assert.deepEqual(receiver.receive(5000, 5000, 0, 50), []);
+  assert.deepEqual([...last(), receiver.end], [room + 1, 2 * room + 1, 5000, 5001]);
+  // All of it is asked for.
+  const all = receiver.poll(10, 0, 5).late;
+  assert.deepEqual([receiver.holes, all.at(-1)], [[], { first: 2 * room + 1, last: 5000 }]);
+});
+
+test("when a thousand holes are fewer there is room again", () => {
+  const receiver = new Receiver(1, 0), room = 1024;
+  for (let n = 2; n <= 4000; n += 2) receiver.receive(n, n, 0, 50);
+  for (const n of [1, 3]) assert.equal(receiver.receive(n, n, 0, 50).length, 1);
+  receiver.head(6000, 0, 50);
+  assert.deepEqual([receiver.holes.length, receiver.holes.at(-1).last], [room, 6000]);
   // Nor are there more when they are split.
-  for (const n of [5010, 5020, 5030]) receiver.take(n, n, 0, 50);
-  assert.equal(receiver.holes.length, room);
-  // At their ends they still shrink.
-  assert.equal(receiver.take(5999, 5999, 0, 50).length, 1);
+  for (const n of [5010, 5020, 5030]) receiver.receive(n, n, 0, 50);
+  assert.ok(receiver.holes.length <= room + 1);
+  // At their beginnings they still shrink.
+  const { first } = receiver.holes.at(-1);
+  assert.equal(receiver.receive(first, first, 0, 50).length, 1);
 });

@@ -1,6 +1,6 @@
 // The golden vectors, in node and in pages alike.
 
-import { codec, WeirError } from "../../web/weir.js";
+import { codec, WeirError } from "../../web/weir/index.js";
 
 const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 const unhex = (text) =>

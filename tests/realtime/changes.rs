@@ -1,4 +1,4 @@
-//! Subscriptions that end, and topics that are forgotten, while messages fly.
+//! Subscriptions that end, and topics that are forgotten, while messages are in flight.
 
 use crate::common::{daemon, daemon_with, within};
 use crate::lossy::{Lossy, ROUGH, Rules};
@@ -10,9 +10,10 @@ use weir::{SubscribeOptions, Transport};
 
 const BOTH: [Transport; 2] = [Transport::Quic, Transport::WebTransport];
 
-// The first of a session's has datagrams that do not say whose they are: also when it is gone.
+// Datagrams of the first subscription of a session do not name it. This holds after it has ended,
+// too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_ends_takes_nothing_from_the_others() {
+async fn a_subscription_that_ends_does_not_affect_the_others() {
     for transport in BOTH {
         let daemon = daemon().await;
         let lossy = Lossy::start(daemon.local_addr(), ROUGH);
@@ -23,7 +24,7 @@ async fn one_that_ends_takes_nothing_from_the_others() {
         let (mut tally, mut first) = (Tally::default(), Some(first));
         pump(&mut tally, &mut second, 1500, 100, |n| {
             publish(&daemon, "many/a", n, 60);
-            // Not read: dropped with everything that was on its way to it.
+            // Not read: it is dropped with all the messages in flight to it.
             if n == 500 {
                 first = None;
             }
@@ -40,10 +41,10 @@ async fn one_that_ends_takes_nothing_from_the_others() {
     }
 }
 
-// Found by reading: the client held one that was refused for the first of the session, whose
-// datagrams do not say whose they are; the daemon did not. So every message was a hole.
+// In an earlier version the client took a refused subscription for the first of the session, whose
+// datagrams do not name it. The daemon did not, so the client missed every message.
 #[tokio::test]
-async fn one_that_was_refused_is_not_the_first() {
+async fn a_refused_subscription_is_not_the_first() {
     let mut limits = Limits::default();
     limits.subscriptions = 1;
     let daemon = daemon_with(limits).await;
@@ -84,7 +85,7 @@ async fn a_topic_that_is_forgotten_begins_anew() {
             while tally.total() < until {
                 epochs.extend(tally.next(&mut subscription).await.map(|message| message.epoch));
             }
-            // Takes its place.
+            // This topic takes its place.
             daemon.publish("other", "x").unwrap();
         }
         assert_eq!((tally.messages, tally.missed), (600, 0));
@@ -104,7 +105,7 @@ async fn publishing_and_subscribing_in_one_session_over_a_rough_network() {
             client.subscribe("echo/**", &options(Delivery::Realtime)).await.unwrap();
         let mut tally = Tally::default();
         let mut waiting = Vec::new();
-        // Sizes that fit a datagram and that do not; each topic's first declares it.
+        // Sizes that fit a datagram and sizes that do not. The first of each topic declares it.
         for n in 1..=600_usize {
             let topic = format!("echo/{}", n % 30);
             let payload = content(&topic, n as u64, if n % 9 == 0 { 3000 } else { 40 });

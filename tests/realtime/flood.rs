@@ -1,4 +1,4 @@
-//! A hundred thousand publications in datagrams, over loss on both legs: each accepted, counted
+//! A hundred thousand publications in datagrams, over loss on both legs: each is accepted, counted
 //! and delivered once.
 
 use crate::common::{daemon, within};
@@ -10,7 +10,7 @@ use weir::wire::Delivery;
 use weir::{Event, Transport};
 
 const MESSAGES: u64 = 100_000;
-// Each published a thousand times.
+// Each payload is published a thousand times.
 const PAYLOADS: u64 = 100;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! Peers that misuse datagrams: it costs them their session at most, and nobody else anything.
+//! Peers that misuse datagrams. At most their own session ends, and no other is affected.
 
 use crate::common::{client, daemon, daemon_with, within};
 use crate::raw::{Raw, encoded, hello};
@@ -23,7 +23,7 @@ fn repair(holes: &[(u64, u64)]) -> ClientFrame<'static> {
     ClientFrame::Repair { subscription: 1, topic: 1, holes: holes.to_vec() }
 }
 
-// One that has subscribed, and been told so.
+// Opens a session with a subscription that the daemon has confirmed.
 async fn subscribed(daemon: &Daemon, filter: &str) -> Raw {
     let mut raw = Raw::greeted(daemon).await;
     raw.send(&[realtime(1, filter)]).await;
@@ -32,7 +32,7 @@ async fn subscribed(daemon: &Daemon, filter: &str) -> Raw {
     raw
 }
 
-// Reads a stream until a frame is as wanted.
+// Reads a stream until `find` returns a value for a frame.
 async fn read_until<T>(
     stream: &mut quinn::RecvStream,
     reader: &mut FrameReader,
@@ -49,7 +49,7 @@ async fn read_until<T>(
 }
 
 #[tokio::test]
-async fn a_datagram_before_the_hello_is_as_good_as_lost() {
+async fn a_datagram_before_the_hello_counts_as_lost() {
     let daemon = daemon().await;
     let mut raw = Raw::connect(&daemon).await;
     let early = [
@@ -62,8 +62,8 @@ async fn a_datagram_before_the_hello_is_as_good_as_lost() {
     assert!(matches!(DaemonFrame::decode(&welcome), Ok(DaemonFrame::Welcome { .. })));
     let pong = raw.frame().await;
     assert!(matches!(DaemonFrame::decode(&pong), Ok(DaemonFrame::Pong { .. })));
-    // An alias that was not declared: ignored. Then the same once more, properly. It counts once,
-    // also if the daemon came to read the first after the hello.
+    // A datagram with an undeclared alias is ignored. Then the same publication is sent properly.
+    // It counts once, even if the daemon reads the first datagram after the hello.
     raw.connection.send_datagram(encoded(&early[1..]).into()).unwrap();
     raw.connection.send_datagram(encoded(&early).into()).unwrap();
     let acknowledged = within(raw.connection.read_datagram()).await.unwrap();
@@ -74,7 +74,7 @@ async fn a_datagram_before_the_hello_is_as_good_as_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_million_repairs_take_nothing_from_the_others() {
+async fn a_million_repairs_do_not_affect_the_others() {
     const REPAIRS: usize = 1_000_000;
     let daemon = daemon().await;
     let bystander = client(&daemon, Transport::Quic).await;
@@ -84,7 +84,7 @@ async fn a_million_repairs_take_nothing_from_the_others() {
     pump(&mut tally, &mut news, 1000, 50, |n| publish(&daemon, "a", n, 500)).await;
     let everything = encoded(&[repair(&[(1, 3), (5, 900), (950, u64::MAX)])]);
     let connection = raw.connection.clone();
-    // It reads nothing of what it asks for.
+    // The peer reads no repairs.
     let datagram: Bytes = everything.repeat(1000 / everything.len()).into();
     let asking = tokio::spawn(async move {
         for _ in 0..10_000 {
@@ -118,14 +118,14 @@ async fn a_million_repairs_take_nothing_from_the_others() {
 }
 
 #[tokio::test]
-async fn what_was_forgotten_is_told_to_who_asks_for_it() {
+async fn a_request_for_a_forgotten_message_gets_a_gap() {
     let mut limits = Limits::default();
     limits.topics = 1;
     let daemon = daemon_with(limits).await;
     let mut raw = subscribed(&daemon, "a").await;
     daemon.publish("a", "x").unwrap();
     let mut stream = within(raw.connection.accept_uni()).await.unwrap();
-    // Sent: now it may be forgotten.
+    // The message was sent, so it may be forgotten now.
     within(raw.connection.read_datagram()).await.unwrap();
     daemon.publish("b", "x").unwrap();
     let mut reader = FrameReader::new(1 << 20);
@@ -137,18 +137,19 @@ async fn what_was_forgotten_is_told_to_who_asks_for_it() {
             raw.connection.send_datagram(bytes.into()).unwrap();
         }
         for hole in holes {
-            let told = read_until(&mut stream, &mut reader, |frame| match frame {
+            let gap = read_until(&mut stream, &mut reader, |frame| match frame {
                 DaemonFrame::Gap { topic: 1, first, last, cause } => Some((first, last, cause)),
                 DaemonFrame::Gap { .. } => panic!("{frame:?}"),
                 _ => None,
             })
             .await;
-            assert_eq!(told, (hole.0, hole.1, GapCause::Evicted));
+            assert_eq!(gap, (hole.0, hole.1, GapCause::Evicted));
         }
     }
 }
 
-// The head that covers the end of a burst is told though older messages are repaired after it.
+// The daemon sends the head that covers the end of a burst even though it repairs older messages
+// after it.
 #[tokio::test]
 async fn a_repair_does_not_hide_the_head() {
     let daemon = daemon().await;
@@ -168,10 +169,10 @@ async fn a_repair_does_not_hide_the_head() {
     assert_eq!(head.await, 5);
 }
 
-// Telling of it costs a packet, and most are not lost. Until it stands alone, and is acknowledged
-// as fast as it should be: on a machine that is busy it may not be.
+// A head costs a packet, and most messages are not lost. It is sent early only if the message
+// stands alone and is not acknowledged in time, which can happen on a busy machine.
 #[tokio::test]
-async fn of_one_that_has_arrived_the_head_is_told_late() {
+async fn the_head_of_a_message_that_arrived_is_sent_late() {
     const LATE: std::time::Duration = std::time::Duration::from_secs(1);
     let daemon = daemon().await;
     let raw = subscribed(&daemon, "a").await;
@@ -183,14 +184,14 @@ async fn of_one_that_has_arrived_the_head_is_told_late() {
         let begun = std::time::Instant::now();
         publish(&daemon, "a", n, 20);
         within(raw.connection.read_datagram()).await.unwrap();
-        let told = read_until(&mut stream, &mut reader, |frame| match frame {
-            DaemonFrame::Head { sequence, .. } => Some(sequence).filter(|told| *told == n),
+        let head = read_until(&mut stream, &mut reader, |frame| match frame {
+            DaemonFrame::Head { sequence, .. } => Some(sequence).filter(|head| *head == n),
             _ => None,
         });
-        assert_eq!(told.await, n);
+        assert_eq!(head.await, n);
         if begun.elapsed() > LATE {
             return;
         }
     }
-    panic!("told at once, always");
+    panic!("the head was always sent at once");
 }

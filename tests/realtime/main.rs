@@ -1,5 +1,5 @@
 //! Unordered and realtime delivery, and publishing in datagrams, over networks that lose packets:
-//! every message once, or told as a gap.
+//! every message arrives once or is reported as a gap.
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -1,4 +1,4 @@
-//! What a subscriber can rely on in each mode, on each transport that has datagrams.
+//! The guarantees of each mode, on each transport that has datagrams.
 
 use crate::common::{TRANSPORTS, daemon, within};
 use crate::lossy::{CLEAN, DEAD, Lossy, ROUGH};
@@ -53,15 +53,15 @@ async fn over_websocket_all_modes_come_in_order() {
         for sequence in 1..=500 {
             assert_eq!(tally.next(&mut subscription).await.unwrap().sequence, sequence);
         }
-        // What is published in datagrams elsewhere goes by stream here.
+        // Over WebSocket, publications in datagrams go on the channel.
         let accepted = client.send_realtime(&topic, content(&topic, 501, 50)).await.unwrap();
         within(accepted).await.unwrap();
         assert_eq!(tally.next(&mut subscription).await.unwrap().sequence, 501);
     }
 }
 
-// A large payload needs many round trips, a small one a single packet. All of them are there
-// before any goes through.
+// A large payload needs many round trips, a small one a single packet. All of them are published
+// before any gets through.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn large_payloads_delay_no_small_ones() {
     const LARGE: usize = 1 << 20;
@@ -71,7 +71,7 @@ async fn large_payloads_delay_no_small_ones() {
             let lossy = Lossy::start(daemon.local_addr(), CLEAN);
             let client = through(&lossy, &daemon, transport).await;
             let mut subscription = client.subscribe("mixed", &options(delivery)).await.unwrap();
-            // More large ones than may be under way at once, and small ones behind them.
+            // More large payloads than may be in flight at once, and small ones behind them.
             let mut sizes = vec![LARGE; 7];
             sizes.extend([50, 100, 5000, 50].repeat(5));
             lossy.set(DEAD);
@@ -115,7 +115,7 @@ async fn mixed_sizes_all_come_once_over_a_rough_network() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_topics_and_those_that_begin_meanwhile() {
+async fn many_topics_and_new_ones() {
     let daemon = daemon().await;
     let lossy = Lossy::start(daemon.local_addr(), ROUGH);
     for transport in [Transport::Quic, Transport::WebTransport] {
@@ -125,7 +125,7 @@ async fn many_topics_and_those_that_begin_meanwhile() {
         (0..100).for_each(|n| publish(&daemon, &topic(n), 1, 60));
         let mut subscription =
             client.subscribe(&filter, &options(Delivery::Realtime)).await.unwrap();
-        // Half of them begin now; the others go on with their second message.
+        // Half of the topics begin now; the others go on with their second message.
         let (mut tally, mut last) = (Tally::default(), BTreeMap::new());
         last.extend((0..100).map(|n| (n, 1)));
         pump(&mut tally, &mut subscription, 2000, 100, |n| {
@@ -140,9 +140,9 @@ async fn many_topics_and_those_that_begin_meanwhile() {
     }
 }
 
-// A topic's only message: nothing comes after it that would show the hole.
+// The only message of a topic: no later message shows the hole.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_of_a_burst_is_missed_too() {
+async fn the_loss_of_a_topics_only_message_is_noticed() {
     let daemon = daemon().await;
     let lossy = Lossy::start(daemon.local_addr(), crate::lossy::Rules { loss: 0.3, ..CLEAN });
     let client = through(&lossy, &daemon, Transport::Quic).await;

@@ -1,5 +1,5 @@
-//! Keeps the books of a subscription: each sequence comes once, with what was published under it,
-//! or is told as a gap, and not both.
+//! Checks that each sequence of a subscription arrives once with its payload, or is reported as a
+//! gap, and not both.
 
 use crate::common::within;
 use crate::lossy::{CLEAN, Lossy};
@@ -9,8 +9,7 @@ use weir::client::Subscription;
 use weir::wire::{Delivery, GapCause};
 use weir::{Client, Daemon, Event, Message, SubscribeOptions, Transport, Trust};
 
-/// A client on the other side of a network, which loses nothing while it connects: a client gives
-/// up after 5 s.
+/// Connects a client over a network, which loses nothing meanwhile: connecting fails after 5 s.
 pub(crate) async fn through(lossy: &Lossy, daemon: &Daemon, transport: Transport) -> Client {
     let trust = Trust::Pinned(daemon.certificate_hash().into());
     let builder = Client::builder(lossy.address.to_string());
@@ -24,14 +23,14 @@ pub(crate) fn options(delivery: Delivery) -> SubscribeOptions {
     SubscribeOptions { delivery, ..SubscribeOptions::default() }
 }
 
-/// What is published as a topic's n-th message, so many bytes.
+/// The payload of the n-th message of a topic, of this size.
 pub(crate) fn content(topic: &str, n: u64, size: usize) -> Bytes {
     let mut bytes = format!("{topic} {n} ").repeat(1 + size / 4).into_bytes();
     bytes.truncate(size);
     bytes.into()
 }
 
-/// Publishes the n-th message of a topic; nobody else publishes to it.
+/// Publishes the n-th message of a topic that has one publisher.
 pub(crate) fn publish(daemon: &Daemon, topic: &str, n: u64, size: usize) {
     let receipt = daemon.publish(topic, content(topic, n, size)).unwrap();
     assert_eq!(receipt.sequence, n);
@@ -39,9 +38,9 @@ pub(crate) fn publish(daemon: &Daemon, topic: &str, n: u64, size: usize) {
 
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    // By topic and epoch: what came, what was told.
-    came: BTreeMap<(String, u64), BTreeSet<u64>>,
-    told: BTreeMap<(String, u64), BTreeMap<u64, GapCause>>,
+    // Sequences that arrived and that were reported as gaps, by topic and epoch.
+    arrived: BTreeMap<(String, u64), BTreeSet<u64>>,
+    gaps: BTreeMap<(String, u64), BTreeMap<u64, GapCause>>,
     pub(crate) messages: u64,
     pub(crate) missed: u64,
 }
@@ -51,18 +50,18 @@ impl Tally {
         self.messages + self.missed
     }
 
-    /// Takes an event, whatever the payload.
+    /// Counts an event, and ignores its payload.
     pub(crate) fn take(&mut self, event: Event) -> Option<Message> {
         match event {
             Event::Message(message) => {
                 let place = (message.topic.to_string(), message.epoch);
-                let told = self.told.get(&place);
+                let gaps = self.gaps.get(&place);
                 assert!(
-                    !told.is_some_and(|told| told.contains_key(&message.sequence)),
-                    "{message:?} was told"
+                    !gaps.is_some_and(|gaps| gaps.contains_key(&message.sequence)),
+                    "{message:?} was reported as a gap"
                 );
-                let new = self.came.entry(place).or_default().insert(message.sequence);
-                assert!(new, "{} {} came twice", message.topic, message.sequence);
+                let new = self.arrived.entry(place).or_default().insert(message.sequence);
+                assert!(new, "{} {} arrived twice", message.topic, message.sequence);
                 self.messages += 1;
                 Some(message)
             }
@@ -70,13 +69,16 @@ impl Tally {
                 assert!(gap.first <= gap.last && gap.last < gap.first + 10_000_000, "{gap:?}");
                 let place = (gap.topic.to_string(), gap.epoch);
                 for sequence in gap.first..=gap.last {
-                    let came = self.came.get(&place);
+                    let arrived = self.arrived.get(&place);
                     assert!(
-                        !came.is_some_and(|came| came.contains(&sequence)),
+                        !arrived.is_some_and(|arrived| arrived.contains(&sequence)),
                         "{gap:?}, had {sequence}"
                     );
-                    let told = self.told.entry(place.clone()).or_default();
-                    assert!(told.insert(sequence, gap.cause).is_none(), "{gap:?}, told {sequence}");
+                    let gaps = self.gaps.entry(place.clone()).or_default();
+                    assert!(
+                        gaps.insert(sequence, gap.cause).is_none(),
+                        "{gap:?} twice for {sequence}"
+                    );
                     self.missed += 1;
                 }
                 None
@@ -85,13 +87,13 @@ impl Tally {
         }
     }
 
-    /// The next event.
+    /// Waits for the next event.
     pub(crate) async fn next(&mut self, subscription: &mut Subscription) -> Option<Message> {
         let event = within(subscription.next()).await.unwrap().unwrap();
         self.event(event)
     }
 
-    /// Takes an event of what [`publish`] published.
+    /// Counts an event, and checks that its payload is that of [`publish`].
     pub(crate) fn event(&mut self, event: Event) -> Option<Message> {
         let message = self.take(event);
         if let Some(Message { topic, sequence, payload, .. }) = &message {
@@ -101,7 +103,7 @@ impl Tally {
         message
     }
 
-    /// Reads until so many sequences have come or were told.
+    /// Reads until this many sequences have arrived or were reported as gaps.
     pub(crate) async fn until(&mut self, subscription: &mut Subscription, total: u64) {
         while self.total() < total {
             self.next(subscription).await;
@@ -109,27 +111,27 @@ impl Tally {
         assert_eq!(self.total(), total);
     }
 
-    /// Everything up to `last` of the topic, in one epoch.
+    /// Asserts that everything up to `last` was accounted for, in one epoch.
     pub(crate) fn assert_all(&self, topic: &str, last: u64) {
         let of_topic = |place: &&(String, u64)| place.0 == topic;
         let places: BTreeSet<_> =
-            self.came.keys().chain(self.told.keys()).filter(of_topic).collect();
+            self.arrived.keys().chain(self.gaps.keys()).filter(of_topic).collect();
         assert_eq!(places.len(), 1, "{topic}: {places:?}");
         let place = places.into_iter().next().unwrap();
-        let mut all = self.came.get(place).cloned().unwrap_or_default();
-        all.extend(self.told.get(place).into_iter().flat_map(|told| told.keys()));
+        let mut all = self.arrived.get(place).cloned().unwrap_or_default();
+        all.extend(self.gaps.get(place).into_iter().flat_map(|gaps| gaps.keys()));
         assert!(all.iter().copied().eq(1..=last), "{topic}: not all of 1 to {last}");
     }
 
     pub(crate) fn causes(&self) -> Vec<GapCause> {
-        let mut causes: Vec<_> = self.told.values().flat_map(BTreeMap::values).copied().collect();
+        let mut causes: Vec<_> = self.gaps.values().flat_map(BTreeMap::values).copied().collect();
         causes.dedup();
         causes
     }
 }
 
-/// Publishes `publish(n)` for n from 1 up to `total`, never more than `ahead` before what the
-/// subscription has had, and reads it all.
+/// Calls `publish(n)` for n from 1 to `total`, at most `ahead` before the subscription, and reads
+/// everything.
 pub(crate) async fn pump(
     tally: &mut Tally,
     subscription: &mut Subscription,

@@ -1,4 +1,4 @@
-//! Networks that all but fail, readers that do not read, and caches that are too small.
+//! Networks that almost fail, readers that pause, and caches that are too small.
 
 use crate::common::{client, daemon, daemon_with, within};
 use crate::lossy::{CLEAN, DEAD, Lossy, ROUGH, Rules};
@@ -10,7 +10,7 @@ use weir::{Daemon, Start, SubscribeOptions, Transport};
 
 const BOTH: [Transport; 2] = [Transport::Quic, Transport::WebTransport];
 
-// Has had everything, over a network that loses nothing: so whatever was published has been sent.
+// Receives everything over a network without loss. When it has, the daemon has sent everything.
 async fn witness(daemon: &Daemon, topic: &str, total: u64, publish: impl FnMut(u64)) {
     let witness = client(daemon, Transport::Quic).await;
     let mut subscription = witness.subscribe(topic, &options(Delivery::Ordered)).await.unwrap();
@@ -20,7 +20,7 @@ async fn witness(daemon: &Daemon, topic: &str, total: u64, publish: impl FnMut(u
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_network_that_all_but_fails_and_recovers() {
+async fn a_network_that_almost_fails_and_recovers() {
     for transport in BOTH {
         for delivery in [Delivery::Realtime, Delivery::Unordered] {
             let daemon = daemon().await;
@@ -40,9 +40,9 @@ async fn a_network_that_all_but_fails_and_recovers() {
     }
 }
 
-// More than fits in what waits to be read: the rest is as good as lost, and asked for.
+// More messages than the client queues: the client discards the rest, and requests it again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_reader_that_rests_gets_everything_afterwards() {
+async fn a_reader_that_pauses_gets_everything_afterwards() {
     const MESSAGES: u64 = 10_000;
     for transport in BOTH {
         let daemon = daemon().await;
@@ -60,7 +60,7 @@ async fn a_reader_that_rests_gets_everything_afterwards() {
         assert_eq!(tally.missed, 0);
         println!("{transport} {:?}", subscription.stats());
         assert!(subscription.stats().datagrams < MESSAGES, "nothing was dropped");
-        // And is live again.
+        // Then it receives new messages again.
         let before = subscription.stats().datagrams;
         pump(&mut tally, &mut subscription, 100, 1, |n| {
             publish(&daemon, "rest", MESSAGES + n, 100);
@@ -71,7 +71,7 @@ async fn a_reader_that_rests_gets_everything_afterwards() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_leaves_the_cache_before_it_is_repaired_is_told() {
+async fn messages_evicted_before_their_repair_are_reported() {
     const MESSAGES: u64 = 10_000;
     let limits = Limits::default().with_cache(1 << 20);
     for transport in BOTH {
@@ -86,19 +86,19 @@ async fn what_leaves_the_cache_before_it_is_repaired_is_told() {
         witness(&daemon, "small", MESSAGES - 1, |n| publish(&daemon, "small", n + 1, 200)).await;
         tally.until(&mut subscription, MESSAGES).await;
         tally.assert_all("small", MESSAGES);
-        println!("{transport}: {} came, {} missed", tally.messages, tally.missed);
+        println!("{transport}: {} arrived, {} missed", tally.messages, tally.missed);
         assert!(tally.missed > 0 && tally.messages > 1000);
         assert_eq!(tally.causes(), [GapCause::Evicted]);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_past_its_deadline_is_told_and_nothing_is_silent() {
+async fn messages_past_their_deadline_are_reported_and_none_is_lost_silently() {
     for transport in BOTH {
         let daemon = daemon().await;
         let lossy = Lossy::start(daemon.local_addr(), Rules { loss: 0.2, burst: 2.0, ..CLEAN });
         let client = through(&lossy, &daemon, transport).await;
-        // Less than asking once takes.
+        // Shorter than one repair takes.
         let deadline = Some(Duration::from_millis(12));
         let hurried = SubscribeOptions { deadline, ..options(Delivery::Realtime) };
         let mut subscription = client.subscribe("late", &hurried).await.unwrap();
@@ -106,14 +106,14 @@ async fn what_is_past_its_deadline_is_told_and_nothing_is_silent() {
         pump(&mut tally, &mut subscription, 2000, 50, |n| publish(&daemon, "late", n, 100)).await;
         tally.assert_all("late", 2000);
         println!(
-            "{transport}: {} came, {} late; {:?}",
+            "{transport}: {} arrived, {} late; {:?}",
             tally.messages,
             tally.missed,
             subscription.stats()
         );
         assert!(tally.missed > 0 && tally.messages > 500);
         assert_eq!(tally.causes(), [GapCause::Late]);
-        // Who does not hurry gets all of it.
+        // A subscriber without a deadline gets everything.
         let patient = SubscribeOptions { start: Start::All, ..options(Delivery::Realtime) };
         let mut subscription = client.subscribe("late", &patient).await.unwrap();
         let mut tally = Tally::default();
@@ -122,21 +122,22 @@ async fn what_is_past_its_deadline_is_told_and_nothing_is_silent() {
     }
 }
 
-// A reader who rests for longer than the deadline: the daemon passes over what it has not sent.
+// A reader that pauses for longer than the deadline: the daemon skips the messages that it has not
+// sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_rests_past_the_deadline_is_told_so_on_every_transport() {
+async fn a_reader_that_pauses_past_the_deadline_gets_gaps_on_every_transport() {
     for transport in crate::common::TRANSPORTS {
         let daemon = daemon().await;
         let client = client(&daemon, transport).await;
         let deadline = Some(Duration::from_millis(1));
         let hurried = SubscribeOptions { deadline, ..options(Delivery::Realtime) };
         let mut subscription = client.subscribe("late", &hurried).await.unwrap();
-        // Far more than is on its way at once, 5 KB each: these go by stream.
+        // Far more than may be in flight, 5 KB each, so that they go on streams.
         witness(&daemon, "late", 3000, |n| publish(&daemon, "late", n, 5000)).await;
         let mut tally = Tally::default();
         tally.until(&mut subscription, 3000).await;
         tally.assert_all("late", 3000);
-        println!("{transport}: {} came, {} late", tally.messages, tally.missed);
+        println!("{transport}: {} arrived, {} late", tally.messages, tally.missed);
         assert!(tally.missed > 0 && tally.causes() == [GapCause::Late]);
     }
 }
@@ -157,7 +158,7 @@ async fn stopped_with_holes_and_resumed_nothing_is_missed_or_repeated() {
             published += 1;
             publish(&daemon, topics[published as usize % 2], published.div_ceil(2), 80);
         }
-        // Leaves in the middle of things, with a hundred more to come.
+        // Leaves in the middle, with a hundred messages to come.
         let most = if round == 11 { published } else { published - 100 };
         while tally.total() < most {
             tally.next(&mut subscription).await;
@@ -184,11 +185,11 @@ async fn an_idle_subscriber_wakes_up_to_the_first_message_in_a_while() {
     tally.assert_all("idle", 20);
 }
 
-// The last message and its repeat are lost, on a path that has lost nothing before: nothing follows
-// that would tell of it. Soon, not when heads of what has arrived are told: at least once, on a
-// machine that is busy.
+// The last message and its repeat are lost, on a path that has lost nothing before, and no later
+// message shows it. The daemon sends a head soon, and not only when it sends those of messages that
+// arrived. On a busy machine this must succeed at least once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_message_is_told_of_though_it_stood_alone() {
+async fn the_loss_of_a_lone_last_message_is_noticed() {
     for transport in BOTH {
         let daemon = daemon().await;
         let lossy = Lossy::start(daemon.local_addr(), CLEAN);
@@ -202,7 +203,7 @@ async fn the_last_message_is_told_of_though_it_stood_alone() {
             for n in 1..=3 {
                 publish(&daemon, &topic, n, 100);
                 tally.until(&mut subscription, n).await;
-                // Long enough for it to stand alone, and for the topic to be known.
+                // Long enough for the message to stand alone, and for the topic to be known.
                 tokio::time::sleep(Duration::from_millis(150)).await;
             }
             let (_, lost) = lossy.counts();
@@ -220,6 +221,6 @@ async fn the_last_message_is_told_of_though_it_stood_alone() {
                 break;
             }
         }
-        assert!(soon, "told as if it had arrived");
+        assert!(soon, "the head was sent as late as for a message that arrived");
     }
 }

@@ -1,4 +1,5 @@
-//! Subscribers that let little come, or are not heard for a while: what is under way to them, counted.
+//! Subscribers with small windows, or without acknowledgements for a while: the number of messages
+//! in flight to them.
 
 use crate::common::{daemon, within};
 use crate::lossy::{CLEAN, DEAD, Lossy};
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use weir::wire::{self, ClientFrame, DaemonFrame, Delivery, FrameReader};
 
-/// What came without a bound would come within milliseconds.
+/// Without a bound, more would arrive within milliseconds.
 const LONG: Duration = Duration::from_millis(500);
 
 async fn subscribed(
@@ -26,7 +27,7 @@ async fn subscribed(
     raw
 }
 
-/// Streams that have come, of which no more is let come than their first 64 bytes.
+/// Streams that have arrived, of which only the first 64 bytes are read.
 #[derive(Default)]
 struct Streams {
     small: Vec<quinn::RecvStream>,
@@ -34,7 +35,7 @@ struct Streams {
 }
 
 impl Streams {
-    /// Takes one that has come.
+    /// Takes a stream that has arrived.
     async fn take(&mut self, mut stream: quinn::RecvStream) {
         let (mut reader, mut left, mut large) = (FrameReader::new(1 << 20), 64, false);
         while left > 0 {
@@ -58,7 +59,7 @@ impl Streams {
 }
 
 #[tokio::test]
-async fn of_an_unordered_subscription_256_streams_are_under_way_and_4_of_them_large() {
+async fn an_unordered_subscription_has_at_most_256_open_streams_and_4_large_ones() {
     let daemon = daemon().await;
     let mut transport = quinn::TransportConfig::default();
     transport.max_concurrent_uni_streams(2000_u32.into()).stream_receive_window(64_u32.into());
@@ -68,7 +69,7 @@ async fn of_an_unordered_subscription_256_streams_are_under_way_and_4_of_them_la
     let mut streams = Streams::default();
     streams.until(&raw, 256).await;
     assert_eq!((streams.small.len(), streams.large.len()), (252, 4));
-    // When it does without one of them, the next of its kind comes.
+    // When the subscriber stops one of them, the next of its kind arrives.
     for large in [true, false, true, false] {
         let Streams { small, large: larges } = &mut streams;
         let of = if large { larges } else { small };
@@ -78,7 +79,7 @@ async fn of_an_unordered_subscription_256_streams_are_under_way_and_4_of_them_la
     }
 }
 
-/// Takes the messages that a reader has; up to where it has told, at most.
+/// Takes the messages from a reader. Returns the highest sequence in a message or a head.
 fn take(reader: &mut FrameReader, sequences: &mut BTreeSet<u64>) -> u64 {
     let mut last = sequences.last().copied().unwrap_or_default();
     while let Some(frame) = reader.next_frame().unwrap() {
@@ -94,7 +95,7 @@ fn take(reader: &mut FrameReader, sequences: &mut BTreeSet<u64>) -> u64 {
     last
 }
 
-// On a path that takes no more, datagrams would only grow old.
+// On a path that is blocked, queued datagrams would only grow old.
 #[tokio::test]
 async fn datagrams_of_32_kib_wait_to_be_sent_and_then_the_cursor_does() {
     const SIZE: usize = 500;
@@ -106,7 +107,7 @@ async fn datagrams_of_32_kib_wait_to_be_sent_and_then_the_cursor_does() {
     network.set(DEAD);
     for n in 1..=MESSAGES {
         publish(&daemon, "a", n, SIZE);
-        // One by one, so that each would go in a datagram.
+        // One by one, so that each would fit a datagram.
         for _ in 0..8 {
             tokio::task::yield_now().await;
         }
@@ -115,7 +116,7 @@ async fn datagrams_of_32_kib_wait_to_be_sent_and_then_the_cursor_does() {
     let (mut datagrams, mut streamed) = (BTreeSet::new(), BTreeSet::new());
     let mut reader = FrameReader::new(1 << 20);
     let mut stream: Option<quinn::RecvStream> = None;
-    // The stream tells of the last of them too, if that went in a datagram.
+    // The stream reports the last of them too, if that went in a datagram.
     while take(&mut reader, &mut streamed) < MESSAGES {
         tokio::select! {
             datagram = within(raw.connection.read_datagram()) => {
@@ -130,7 +131,7 @@ async fn datagrams_of_32_kib_wait_to_be_sent_and_then_the_cursor_does() {
     }
     let bytes = datagrams.len() * SIZE;
     println!("{bytes} bytes by datagram, {} messages by stream", streamed.len());
-    // Those that waited, and what is left of one read of up to 32 KiB at either end.
+    // The queued datagrams, and the rest of one read of up to 32 KiB at either end.
     assert!((24 << 10..3 * (32 << 10)).contains(&bytes), "{bytes} bytes in datagrams");
     assert!(streamed.len() as u64 > MESSAGES / 2);
 }

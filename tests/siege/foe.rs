@@ -1,5 +1,5 @@
-//! Peers that attack. They bear being ended: a session that is over is counted by its code, and
-//! begun again by whoever keeps the attack up.
+//! Peers that attack. When the daemon ends a session, its code is counted, and the attack starts
+//! another.
 
 use crate::common::tls;
 use crate::h2::H2;
@@ -16,14 +16,14 @@ use tokio::task::AbortHandle;
 use tokio_rustls::client::TlsStream;
 use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader, ProducerId};
 
-/// How many there are of a kind, and were at most.
+/// Current and maximum number of attackers of a kind.
 #[derive(Debug, Default)]
 pub struct Count {
     now: AtomicU64,
     pub most: AtomicU64,
 }
 
-/// One of them, until it is dropped.
+/// Counts as one of them until it is dropped.
 pub struct Counted(Arc<Siege>, fn(&Siege) -> &Count);
 
 impl Drop for Counted {
@@ -32,16 +32,16 @@ impl Drop for Counted {
     }
 }
 
-/// What the attackers share.
+/// State that the attackers share.
 pub struct Siege {
     pub server: SocketAddr,
     pub http: SocketAddr,
     pub quic: Count,
     pub websocket: Count,
     pub connections: Count,
-    /// Producers, so that no two sessions have one.
+    /// The next producer id: no two sessions have the same.
     producers: AtomicU64,
-    /// What each attack has done, and how its sessions ended.
+    /// The actions of each attack, and the ends of its sessions.
     tally: Mutex<BTreeMap<(&'static str, String), u64>>,
 }
 
@@ -69,7 +69,7 @@ impl Siege {
         *self.tally.lock().unwrap().entry((attack, what.into())).or_default() += 1;
     }
 
-    /// A line for each attack.
+    /// Returns a line for each attack.
     pub fn tally(&self) -> String {
         let mut lines: BTreeMap<&str, String> = BTreeMap::new();
         for ((attack, what), count) in &*self.tally.lock().unwrap() {
@@ -82,7 +82,7 @@ impl Siege {
         tally
     }
 
-    /// How often sessions ended with each code, over all attacks.
+    /// Returns the number of sessions that ended with each code, over all attacks.
     pub fn goodbyes(&self) -> String {
         let mut codes: BTreeMap<String, u64> = BTreeMap::new();
         for ((_, what), count) in &*self.tally.lock().unwrap() {
@@ -101,17 +101,17 @@ impl Siege {
         encoded(&[ClientFrame::Hello { version, producer, token: None, agent: "siege" }])
     }
 
-    /// A session over QUIC; none when the daemon lets nobody in.
-    pub async fn foe(self: &Arc<Self>, attack: &'static str, ear: Ear) -> Option<Foe> {
+    /// Opens a session over QUIC. Returns `None` if the daemon accepts none.
+    pub async fn foe(self: &Arc<Self>, attack: &'static str, reads: Reads) -> Option<Foe> {
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls(wire::ALPN)).unwrap();
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         let mut transport = quinn::TransportConfig::default();
         transport.keep_alive_interval(Some(Duration::from_secs(5)));
         transport.max_concurrent_uni_streams(320_u32.into());
-        match ear {
-            Ear::Reads => {}
-            Ear::Deaf => _ = transport.stream_receive_window((16_u32 << 10).into()),
-            Ear::NoStreams => _ = transport.max_concurrent_uni_streams(0_u32.into()),
+        match reads {
+            Reads::All => {}
+            Reads::Deaf => _ = transport.stream_receive_window((16_u32 << 10).into()),
+            Reads::NoStreams => _ = transport.max_concurrent_uni_streams(0_u32.into()),
         }
         config.transport_config(Arc::new(transport));
         let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
@@ -126,9 +126,9 @@ impl Siege {
         let (mut tx, rx) = connection.open_bi().await.ok()?;
         tx.write_all(&self.hello()).await.ok()?;
         let seen = Arc::new(Seen::default());
-        let (rx, reader) = match ear {
-            Ear::Deaf => (Some(rx), None),
-            Ear::Reads | Ear::NoStreams => {
+        let (rx, reader) = match reads {
+            Reads::Deaf => (Some(rx), None),
+            Reads::All | Reads::NoStreams => {
                 (None, Some(tokio::spawn(read(connection.clone(), rx, seen.clone()))))
             }
         };
@@ -137,7 +137,7 @@ impl Siege {
         Some(Foe { attack, connection, tx, seen, reader, _rx: rx, _endpoint: endpoint, counted })
     }
 
-    /// A session over WebSocket, whose messages are written by hand.
+    /// Opens a session over WebSocket, whose messages are written byte by byte.
     pub async fn socket(self: &Arc<Self>, attack: &'static str) -> Option<Socket> {
         let tcp = TcpStream::connect(self.server).await.ok()?;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(tls(b"http/1.1")));
@@ -152,7 +152,7 @@ impl Siege {
         socket.message(&self.hello()).await.then_some(socket)
     }
 
-    /// A connection over HTTP/2, of whose answers so many bytes each are taken.
+    /// Opens a connection over HTTP/2 with this window for each answer, bytes.
     pub async fn h2(self: &Arc<Self>, window: u32) -> (H2, Counted) {
         (H2::connect(self.http, window).await, self.counted(|siege| &siege.connections))
     }
@@ -164,17 +164,17 @@ pub fn encoded(frames: &[ClientFrame<'_>]) -> Bytes {
     out.into()
 }
 
-/// What a foe does with what it is sent.
+/// The streams that a foe reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ear {
-    Reads,
-    /// Nothing is read, and 16 KiB of each stream may come.
+pub enum Reads {
+    All,
+    /// The foe reads nothing. The daemon may send 16 KiB on each stream.
     Deaf,
-    /// The control stream is read; there is no room for others.
+    /// The foe reads the control stream. The daemon may open no others.
     NoStreams,
 }
 
-/// The topic that was heard of last, and its newest sequence.
+/// The last topic that was announced, and its newest sequence.
 #[derive(Debug, Default)]
 pub struct Seen {
     pub topic: AtomicU64,
@@ -231,14 +231,14 @@ pub struct Foe {
 }
 
 impl Foe {
-    /// Whether it could still be said.
-    pub async fn say(&mut self, frames: &[ClientFrame<'_>]) -> bool {
-        let said = self.tx.write_all(&encoded(frames)).await.is_ok();
-        self.counted.0.note(self.attack, if said { "turns" } else { "cut short" });
-        said
+    /// Sends frames. Returns false if the session has ended.
+    pub async fn send(&mut self, frames: &[ClientFrame<'_>]) -> bool {
+        let sent = self.tx.write_all(&encoded(frames)).await.is_ok();
+        self.counted.0.note(self.attack, if sent { "turns" } else { "cut short" });
+        sent
     }
 
-    /// Waits for the end for so many seconds.
+    /// Waits for the end of the session, at most this many seconds.
     pub async fn stay(&self, seconds: u64) {
         let _ = tokio::time::timeout(Duration::from_secs(seconds), self.connection.closed()).await;
     }
@@ -264,18 +264,18 @@ impl Drop for Foe {
 
 type Stream = TlsStream<TcpStream>;
 
-/// A session over WebSocket; what comes is read.
+/// A session over WebSocket. Its incoming messages are read.
 pub struct Socket {
     attack: &'static str,
     tx: WriteHalf<Stream>,
-    // The code that it was closed with.
+    // The code of the close.
     ended: Arc<AtomicU64>,
     reader: AbortHandle,
     counted: Counted,
 }
 
 impl Socket {
-    /// The head of a message of `length` bytes; the mask changes nothing.
+    /// Writes the head of a message of `length` bytes. The mask is 0.
     pub async fn head(&mut self, length: usize) -> bool {
         let mut head = vec![0x82, 0xff];
         head.extend_from_slice(&(length as u64).to_be_bytes());
@@ -291,10 +291,10 @@ impl Socket {
         self.head(bytes.len()).await && self.bytes(bytes).await
     }
 
-    pub async fn say(&mut self, frames: &[ClientFrame<'_>]) -> bool {
-        let said = self.message(&encoded(frames)).await;
-        self.counted.0.note(self.attack, if said { "turns" } else { "cut short" });
-        said
+    pub async fn send(&mut self, frames: &[ClientFrame<'_>]) -> bool {
+        let sent = self.message(&encoded(frames)).await;
+        self.counted.0.note(self.attack, if sent { "turns" } else { "cut short" });
+        sent
     }
 }
 

@@ -1,4 +1,4 @@
-//! Peers that keep their promises, and what they get for it.
+//! Honest peers, and what they observe.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -7,44 +7,45 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use weir::client::Subscription;
 use weir::{Client, Event, SubscribeOptions, Transport, Trust};
 
-/// 100 messages of 200 bytes a second.
+/// Interval of the publications: 100 messages of 200 bytes a second.
 const EVERY: Duration = Duration::from_millis(10);
 const SIZE: usize = 200;
 
-/// What has not come by then will not come.
+/// Maximum time until a message counts as lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A reader looks so often whether there is more to come.
+/// Interval at which a reader checks for the end.
 const STEP: Duration = Duration::from_millis(200);
 
-/// What one pair has seen.
+/// The observations of one pair.
 pub struct Pair {
     pub transport: Transport,
     topic: String,
     begun: Instant,
-    /// Microseconds from the moment at which each was to be sent to that at which it came.
+    /// Time from when a message was due to its arrival, microseconds.
     latencies: Mutex<Vec<u32>>,
-    /// The same, from the moment at which the publisher came to send it.
+    /// Time from when the publisher started to send a message to its arrival, microseconds.
     relayed: Mutex<Vec<u32>>,
-    /// Of these, what the publisher itself was late by: other processes had the processors.
+    /// The publisher's own delay, while other processes had the processors, microseconds.
     late: Mutex<Vec<u32>>,
     pub sent: AtomicU64,
     pub receipts: AtomicU64,
-    pub came: AtomicU64,
-    /// Told as gaps, out of order, repeated, refused, or ended.
+    pub received: AtomicU64,
+    /// Messages that were reported as gaps, out of order, repeated or refused, and ends of
+    /// sessions.
     faults: Mutex<Vec<String>>,
     stop: AtomicBool,
     all_sent: AtomicBool,
 }
 
-/// A way to the daemon.
+/// The address of the daemon, and how to connect to it.
 #[derive(Clone)]
-pub struct Way {
+pub struct Target {
     pub server: String,
     pub hash: String,
 }
 
-impl Way {
+impl Target {
     pub async fn connect(&self, transport: Transport) -> Client {
         let trust = Trust::Pinned(self.hash.parse().unwrap());
         let builder = Client::builder(&*self.server).trust(trust).transport(transport);
@@ -63,7 +64,7 @@ impl Pair {
             late: Mutex::default(),
             sent: AtomicU64::new(0),
             receipts: AtomicU64::new(0),
-            came: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             faults: Mutex::default(),
             stop: AtomicBool::new(false),
             all_sent: AtomicBool::new(false),
@@ -78,17 +79,17 @@ impl Pair {
         self.faults.lock().unwrap().clone()
     }
 
-    /// The latencies since this was asked last.
+    /// Returns the latencies since the last call.
     pub fn latencies(&self) -> Vec<u32> {
         std::mem::take(&mut *self.latencies.lock().unwrap())
     }
 
-    /// Of these, what came after the publisher had begun to send.
+    /// Returns the part of them after the publisher started to send, since the last call.
     pub fn relayed(&self) -> Vec<u32> {
         std::mem::take(&mut *self.relayed.lock().unwrap())
     }
 
-    /// How late the publisher was, since this was asked last.
+    /// Returns the delays of the publisher since the last call.
     pub fn late(&self) -> Vec<u32> {
         std::mem::take(&mut *self.late.lock().unwrap())
     }
@@ -100,16 +101,16 @@ impl Pair {
         self.faults.lock().unwrap().push(what);
     }
 
-    /// Publishes and reads until it is told to stop, and everything has come.
-    pub async fn run(self: Arc<Self>, way: Way) {
-        let subscriber = way.connect(self.transport).await;
+    /// Publishes and reads until `stop` is set and everything has arrived.
+    pub async fn run(self: Arc<Self>, target: Target) {
+        let subscriber = target.connect(self.transport).await;
         let options = SubscribeOptions::default();
         let subscription = subscriber.subscribe(&self.topic, &options).await.unwrap();
-        let publisher = way.connect(self.transport).await;
+        let publisher = target.connect(self.transport).await;
         let reading = tokio::spawn(self.clone().read(subscription));
         self.publish(&publisher).await;
         reading.await.unwrap();
-        // Everything came in these two sessions, which are still open.
+        // Both sessions are the first ones and are still open.
         for client in [publisher, subscriber] {
             if let Err(error) = client.publish("honest/last", vec![0; SIZE]).await {
                 self.fault(format!("the session did not last: {error}"));
@@ -122,7 +123,7 @@ impl Pair {
         beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
         let mut receipts = tokio::task::JoinSet::new();
         for number in 1_u64.. {
-            // When it was to be sent: a publisher that has to wait is late too.
+            // The time at which the message was due: a publisher that must wait is late too.
             let due = beat.tick().await.duration_since(self.begun).as_micros() as u64;
             if self.stop.load(Relaxed) {
                 break;
@@ -179,7 +180,7 @@ impl Pair {
                         self.fault(format!("{sequence} (number {number}) in place of {next}"));
                     }
                     next = message.sequence + 1;
-                    self.came.fetch_add(1, Relaxed);
+                    self.received.fetch_add(1, Relaxed);
                     self.latencies.lock().unwrap().push((now - of(8)) as u32);
                     self.relayed.lock().unwrap().push((now - of(16)) as u32);
                 }
@@ -196,19 +197,19 @@ impl Pair {
     }
 }
 
-/// One that subscribes anew again and again, and is to be woken each time: what ended
-/// subscriptions of others leave behind must not silence it.
+/// Subscribes again and again, and must be woken each time. State that ended subscriptions of other
+/// sessions leave behind must not prevent it.
 #[derive(Default)]
 pub struct Newcomer {
-    pub came: AtomicU64,
+    pub received: AtomicU64,
     pub silent: AtomicU64,
     pub stop: AtomicBool,
     pub done: AtomicBool,
 }
 
 impl Newcomer {
-    pub async fn run(self: Arc<Self>, way: Way) {
-        let client = way.connect(Transport::Quic).await;
+    pub async fn run(self: Arc<Self>, target: Target) {
+        let client = target.connect(Transport::Quic).await;
         let options = SubscribeOptions::default();
         let mut subscriptions = Vec::new();
         while !self.stop.load(Relaxed) {
@@ -217,9 +218,9 @@ impl Newcomer {
             }
             for mut subscription in subscriptions.drain(..) {
                 match timeout(Duration::from_secs(10), subscription.next()).await {
-                    Ok(Some(Ok(_))) => _ = self.came.fetch_add(1, Relaxed),
+                    Ok(Some(Ok(_))) => _ = self.received.fetch_add(1, Relaxed),
                     other => {
-                        println!("a newcomer heard {other:?}");
+                        println!("a newcomer received {other:?}");
                         self.silent.fetch_add(1, Relaxed);
                     }
                 }

@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// Longer than the daemon waits for anybody.
+/// Longer than all timeouts of the daemon.
 const HOLD: Duration = Duration::from_secs(45);
 
-// Answers pings and opens no window, until the daemon has had enough.
+// Answers pings and opens no window until the daemon closes the connection.
 async fn hold(siege: &Siege, attack: &'static str, h2: &mut H2) {
     let held = async {
         while let Some(frame) = h2.polite().await {
@@ -28,7 +28,7 @@ async fn hold(siege: &Siege, attack: &'static str, h2: &mut H2) {
     siege.note(attack, if closed { "closed by the daemon" } else { "left" });
 }
 
-/// A hundred answers of 2 MiB, of which nothing is read.
+/// A hundred answers of 2 MiB that are not read.
 async fn gets(siege: Arc<Siege>) {
     let (mut h2, _counted) = siege.h2(0).await;
     for n in 0..100 {
@@ -59,7 +59,7 @@ async fn events(siege: Arc<Siege>) {
     hold(&siege, "events, unread", &mut h2).await;
 }
 
-/// A body that comes at 4 KiB a second, or a byte.
+/// A body that is sent at 4 KiB a second, or at a byte a second.
 async fn upload(siege: Arc<Siege>) {
     let Ok(mut tcp) = TcpStream::connect(siege.http).await else { return };
     let _counted = siege.counted(|siege| &siege.connections);
@@ -71,8 +71,8 @@ async fn upload(siege: Arc<Siege>) {
     let (mut rx, mut tx) = tcp.split();
     let answer = async {
         let mut answer = [0; 12];
-        let came = rx.read_exact(&mut answer).await.is_ok();
-        came.then(|| String::from_utf8_lossy(&answer[9..12]).into_owned())
+        let complete = rx.read_exact(&mut answer).await.is_ok();
+        complete.then(|| String::from_utf8_lossy(&answer[9..12]).into_owned())
     };
     let piece = vec![7; 2048];
     let body = async {
@@ -90,7 +90,7 @@ async fn upload(siege: Arc<Siege>) {
     }
 }
 
-/// Connections that ask for nothing; they answer pings.
+/// Connections without requests, which answer pings.
 async fn idle(siege: Arc<Siege>) {
     let (mut h2, _counted) = siege.h2(0).await;
     let closed = async { while h2.polite().await.is_some() {} };

@@ -7,7 +7,7 @@ use weir::wire::{
     Resume, Start, TopEntry, Which,
 };
 
-// Values around every length of varint.
+// Values around the limits of each length of a varint.
 fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
         any::<u64>(),
@@ -15,12 +15,12 @@ fn number() -> impl Strategy<Value = u64> {
     ]
 }
 
-/// How many variants there are.
+/// Number of variants.
 pub(crate) const CLIENT_FRAMES: usize = 13;
-/// How many variants there are.
+/// Number of variants.
 pub(crate) const DAEMON_FRAMES: usize = 20;
 
-/// What frames borrow from.
+/// The values that frames borrow.
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
     n: [u64; 6],

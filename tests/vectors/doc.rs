@@ -1,12 +1,11 @@
-//! `docs/protocol.md` as a machine reads it: its tables are a schema, complete enough to encode
-//! every vector from its JSON fields, without serde and without `src/wire`. Its examples are
-//! vectors.
+//! Reads `docs/protocol.md`. Its tables are a schema, complete enough to encode every vector from
+//! its JSON fields, without serde and without `src/wire`. Its examples are vectors.
 
 use super::json::unhex;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Fields in order: name (none in a variant such as `Last(u64)`) and type.
+/// Fields in order: name and type. A field of a variant such as `Last(u64)` has no name.
 pub(crate) type Fields = Vec<(Option<String>, String)>;
 
 #[derive(Debug)]
@@ -67,7 +66,7 @@ impl Schema {
         }
     }
 
-    /// Encodes a frame, with its length, from its JSON fields; notes the variants it met.
+    /// Encodes a frame, with its length, from its JSON fields. Records the variants in it.
     pub(crate) fn encode(&self, kind: &str, frame: &str, fields: &Value, met: &mut Met) -> Vec<u8> {
         let mut body = Vec::new();
         let value = Value::Object([(frame.to_owned(), fields.clone())].into_iter().collect());
@@ -171,7 +170,8 @@ fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
-/// The examples: in a fence ```` ```hex ````, each paragraph without its `# comments` is a frame.
+/// Returns the examples. In a fence ```` ```hex ````, each paragraph without its `# comments` is a
+/// frame.
 pub(crate) fn examples(document: &str) -> Vec<String> {
     let mut all = vec![String::new()];
     let mut inside = false;
@@ -190,7 +190,7 @@ pub(crate) fn examples(document: &str) -> Vec<String> {
     all
 }
 
-/// The rows of the code table: number, name, whether to retry.
+/// Returns the rows of the code table: number, name, and whether to retry.
 pub(crate) fn codes(document: &str) -> Vec<(u32, String, bool)> {
     let rows = document.lines().filter(|line| line.starts_with("| 0x"));
     rows.map(|line| {

@@ -1,4 +1,4 @@
-//! The golden frames, built in Rust; `frames.json` holds the same for everyone else. To add one,
+//! The golden frames, built in Rust. `frames.json` has the same for other languages. To add one,
 //! append it here and run `WEIR_BLESS=1 cargo test --no-default-features --test wire_vectors`.
 #![allow(clippy::too_many_lines)]
 
@@ -19,7 +19,7 @@ const BYTES_127: &[u8] = &[0x7f; 127];
 const BYTES_128: &[u8] = &[0x80; 128];
 const ONES: Digest = Digest([0xff; 32]);
 
-// Some lines are long on purpose, as in a table; rustfmt leaves what is in here alone.
+// Some lines are long on purpose, as in a table. rustfmt does not change the inside of this macro.
 macro_rules! frames {
     ($kind:ident; $($name:literal: $variant:ident $fields:tt)*) => {
         vec![$(($name, frames!(@ $kind $variant $fields))),*]
@@ -29,7 +29,7 @@ macro_rules! frames {
     };
 }
 
-/// What clients send.
+/// Frames that clients send.
 pub(crate) fn client() -> Vec<(&'static str, ClientFrame<'static>)> {
     let hello = Digest::of(b"hello");
     let resume = Start::Resume {
@@ -133,7 +133,7 @@ pub(crate) fn client() -> Vec<(&'static str, ClientFrame<'static>)> {
     }
 }
 
-/// What the daemon sends.
+/// Frames that the daemon sends.
 pub(crate) fn daemon() -> Vec<(&'static str, DaemonFrame<'static>)> {
     let hello = Digest::of(b"hello");
     let limits = |payload, subscriptions, window| Limits { payload, subscriptions, window };

@@ -1,5 +1,5 @@
-//! Frames as JSON: u64 as decimal strings (JavaScript cannot hold them as numbers), bytes as hex,
-//! enums as `"Variant"` or `{"Variant": …}`, fields in the order they have on the wire.
+//! Frames as JSON. A u64 is a decimal string, because JavaScript cannot hold it as a number. Bytes
+//! are hexadecimal, enums `"Variant"` or `{"Variant": …}`. Fields have their order on the wire.
 
 use std::fmt::Write as _;
 use weir::wire::{
@@ -26,7 +26,7 @@ trait Json {
     fn json(&self) -> String;
 }
 
-// Types whose JSON is made by one expression.
+// Types whose JSON is one expression.
 macro_rules! json {
     ($($kind:ty: |$value:ident| $json:expr;)*) => {
         $(impl Json for $kind {
@@ -125,7 +125,7 @@ json! {
     };
 }
 
-// The `match` names every variant and every field: it does not compile when one is missing.
+// The `match` names every variant and every field: it does not compile if one is missing.
 macro_rules! frames {
     ($frame:ident: $kind:ident { $($variant:ident { $($field:ident),* })* }) => {
         match $frame {

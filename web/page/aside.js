@@ -1,8 +1,8 @@
-// What the daemon counts most, and the figures of this page's session.
+// The list of the most published payloads, and the figures of this page's session.
 
 import { excerpt, explain, number, several } from "./words.js";
 
-/** The payloads said most, asked for at most once a second, when something came. */
+/** The most published payloads. A new message makes it ask the daemon, at most once a second. */
 export class Top {
   #client = null;
   #chat;
@@ -50,7 +50,7 @@ export class Top {
     this.#empty.hidden = false;
   }
 
-  // Rows are kept and filled anew, so that a button in them keeps the focus.
+  // Rows are reused, so that a button in them keeps the focus.
   #show(rankings) {
     if (rankings.length === 0) return this.#nothing("Nothing is counted yet.");
     this.#empty.hidden = true;
@@ -101,7 +101,7 @@ export class Facts {
   #rtt = document.getElementById("rtt");
   reconnects = 0;
 
-  /** `relayed` says how many messages this page got in all. */
+  /** `relayed` returns the number of messages that the latency panel has received. */
   constructor(chat, relayed) {
     this.#chat = chat;
     this.#relayed = relayed;
@@ -143,7 +143,7 @@ export class Facts {
     this.#gauge(set);
   }
 
-  // The water in the notch stands as high as messages flow: none, or 1 to 1,000 a second.
+  // The water level in the notch shows the rate: 0, or 1 to 1,000 messages a second, logarithmic.
   #gauge(set) {
     const now = performance.now();
     const total = this.#chat.received + this.#relayed();

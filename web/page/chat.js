@@ -1,9 +1,9 @@
-// The chat: what the daemon relays on one topic, each line with its count.
+// The chat: the messages of one topic, each with its count.
 
 import { excerpt, explain, number, several } from "./words.js";
 
-const KEPT = 200; // lines on the page
-const LONGEST = 250; // characters of a line: 1,000 bytes at most, which `top` can still show
+const KEPT = 200; // maximum number of lines on the page
+const LONGEST = 250; // maximum characters of a line: 1,000 bytes or less, so that `top` shows all of it
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const whole = new Intl.DateTimeFormat("en-GB", { dateStyle: "long", timeStyle: "medium" });
 
@@ -56,7 +56,7 @@ export class Chat extends EventTarget {
     new ResizeObserver(() => this.#following && this.#toBottom()).observe(this.#log);
   }
 
-  /** Reads the topic with this client, beginning with what the cache has. */
+  /** Shows the topic, first the last 50 messages of the cache, until the client's session ends. */
   async attach(client) {
     this.#client = client;
     this.#send.disabled = false;
@@ -76,14 +76,14 @@ export class Chat extends EventTarget {
     }
   }
 
-  /** No session will come back by itself: lines can be written, but not sent. */
+  /** Leaves the session, which has ended for good. Lines can be written, but not sent. */
   detach() {
     this.#client = null;
     this.#send.disabled = true;
     if (this.#pending > 0) this.#say("What was not confirmed may not have arrived.", "bad");
   }
 
-  /** Says a line; what the button and the list of the most said do. */
+  /** Publishes a line, and returns its receipt. The button and the list of the most published use it. */
   async say(text) {
     const client = this.#client;
     if (!client) throw new Error("There is no session with the daemon");
@@ -105,7 +105,7 @@ export class Chat extends EventTarget {
     }
   }
 
-  /** Says again that lines wait, or no longer do, after the session's state has changed. */
+  /** Tells the reader whether lines wait, after the session's state has changed. */
   stateChanged() {
     if (this.#pending > 0) this.#showPending();
   }
@@ -118,7 +118,7 @@ export class Chat extends EventTarget {
     try {
       await this.say(text);
     } catch {
-      if (!this.#input.value) this.#input.value = text; // keep what was written
+      if (!this.#input.value) this.#input.value = text; // the reader's line stays, unless there is a new one
     }
   }
 
@@ -172,7 +172,7 @@ export class Chat extends EventTarget {
     this.dispatchEvent(new Event(event.kind));
     if (this.#flushing) return;
     this.#flushing = true;
-    // Many lines at once are laid out once. A hidden page has no frames.
+    // Many messages at once cause one layout. A hidden page gets no animation frames.
     if (document.hidden) setTimeout(() => this.#flush(), 250);
     else requestAnimationFrame(() => this.#flush());
   }
@@ -231,9 +231,9 @@ export class Chat extends EventTarget {
   }
 
   #markOwn(sequence) {
-    // The last one, as an earlier epoch may have had the same sequence.
+    // The last such line, because an earlier epoch may have had the same sequence.
     const line = [...this.#log.querySelectorAll(`[data-sequence="${sequence}"]`)].pop();
-    if (!line) return; // it has yet to come
+    if (!line) return; // the message comes after its receipt
     line.classList.add("own");
     this.#own.delete(sequence);
   }

@@ -1,6 +1,9 @@
-// Code to copy, with this daemon's own address filled in.
+// Code to copy, with the address of this daemon.
 
-/** Fills the three tabs. `native` is `host:port` of the UDP port. */
+/**
+ * Fills the three tabs. `native` is `host:port` of the UDP port; `pinned` is the hash of the
+ * certificate, if clients must pin it.
+ */
 export function fill(topic, { origin = location.origin, native, pinned = null }) {
   put("javascript", `import { connect } from "${origin}/weir.js";
 
@@ -54,7 +57,7 @@ function quote(word) {
   return /[^\w:/.%@-]/.test(word) ? `'${word.replaceAll("'", "'\\''")}'` : word;
 }
 
-/** Tabs by mouse and by arrow keys, and the copy button. */
+/** Makes the tabs work with the mouse and the arrow keys, and the copy button. */
 export function wire() {
   const tabs = [...document.querySelectorAll('.code [role="tab"]')];
   const panel = (tab) => document.getElementById(tab.getAttribute("aria-controls"));
@@ -90,7 +93,7 @@ export function wire() {
     try {
       await navigator.clipboard.writeText(`${code.textContent}\n`);
     } catch {
-      // Not allowed here: select it, so that one key is left.
+      // The browser forbids it here. With the code selected, the reader needs one key.
       getSelection().selectAllChildren(code);
       words = "Selected: copy it with the keyboard";
     }

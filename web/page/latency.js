@@ -1,11 +1,12 @@
-// The latency panel: two sessions side by side, a plot that moves, and a table.
+// The latency panel: two sessions side by side, their plot and their table.
 
 import { Probe, WINDOW, clockStep } from "./probe.js";
 import { Plot } from "./plot.js";
 import { milliseconds, number, onLoopback, several, whyNoWebTransport } from "./words.js";
 
 const DELIVERIES = {
-  realtime: "WebTransport carries them in datagrams, repeated after a few milliseconds, and repaired where both were lost; WebSocket delivers in order. ",
+  realtime: "WebTransport carries them in datagrams, repeats each after a few milliseconds, and repairs " +
+    "the rest from the cache. WebSocket delivers in order. ",
   unordered: "WebTransport delivers them as they arrive, WebSocket in order. ",
   ordered: "Both deliver in order. ",
 };
@@ -15,28 +16,27 @@ export class Latency {
   #probes;
   #plot;
   #rate = 20;
-  #timer = 0;
   #turn = 0;
   #paused = false;
   #step = clockStep();
   #words = document.getElementById("latency-words");
   #note = document.getElementById("latency-note");
-  #frame = document.getElementById("plot");
+  #summary = document.getElementById("plot-summary");
+  #compared = 0;
   #described = 0;
+  #intervals = [];
 
   constructor(weir, options) {
-    this.#plot = new Plot(this.#frame, BOTH, WINDOW);
+    this.#plot = new Plot(document.getElementById("plot"), BOTH, WINDOW);
     this.#probes = BOTH.map((transport) =>
       new Probe(weir, transport, "ordered", options, (name, sample) => this.#plot.add(name, sample)));
     this.#controls();
     for (const probe of this.#probes) probe.run();
     document.addEventListener("visibilitychange", () => this.#restart());
     this.#restart();
-    setInterval(() => this.#show(), 500);
-    setInterval(() => this.#draw(), 100);
   }
 
-  /** Messages that came back, over both. */
+  /** The number of messages that came back, over both transports. */
   get total() {
     return this.#probes.reduce((sum, probe) => sum + probe.total, 0);
   }
@@ -51,7 +51,7 @@ export class Latency {
       this.#restart();
     });
     const chosen = document.querySelector("#latency-rate input:checked");
-    if (chosen) this.#rate = Number(chosen.value); // as a reload may have kept it
+    if (chosen) this.#rate = Number(chosen.value); // a reload may have kept another choice
     const deliveries = document.getElementById("latency-delivery");
     const deliver = () => {
       this.#probes[0].delivery = deliveries.querySelector("input:checked")?.value ?? "realtime";
@@ -68,44 +68,49 @@ export class Latency {
     });
   }
 
-  // The two take turns, half a period apart, so that neither waits for the other.
+  // Starts or stops all timers: a page that nobody sees does nothing. The two sessions publish in turn,
+  // half a period apart, so that neither waits for the other.
   #restart() {
-    clearInterval(this.#timer);
+    for (const interval of this.#intervals.splice(0)) clearInterval(interval);
     if (this.#still) {
       for (const probe of this.#probes) probe.forget();
       this.#plot.hold();
     } else {
       this.#plot.resume();
-      this.#timer = setInterval(() => {
+      const publish = () => {
         this.#turn = (this.#turn + 1) % this.#probes.length;
         this.#probes[this.#turn].tick();
-      }, 1000 / this.#rate / this.#probes.length);
+      };
+      this.#intervals = [
+        setInterval(publish, 1000 / this.#rate / this.#probes.length),
+        setInterval(() => this.#show(), 500),
+        setInterval(() => this.#draw(), 100),
+      ];
     }
     this.#noteShown();
   }
 
   #noteShown() {
     if (document.hidden) {
-      this.#note.textContent = "Paused while hidden: browsers slow the timers of pages that nobody sees.";
+      this.#note.textContent = "Paused while the page is hidden, because browsers slow down the timers of hidden pages.";
     } else if (this.#paused) {
       this.#note.textContent = "Paused.";
     } else {
       this.#note.textContent = `${link()} The same 50 bytes over each, ${this.#rate} times a second. ` +
         DELIVERIES[this.#probes[0].delivery] +
-        "Percentiles are of the last 30 s; lost is what was not back within 2 s, less what came later. " +
-        "The first second of a session is left out. " +
-        `This browser's clock has steps of ${stepWords(this.#step)}.`;
+        "Percentiles cover the last 30 s. A payload that is not back after 2 s counts as lost, until it comes. " +
+        "The first second of a session is not counted. " +
+        `This browser's clock moves in steps of ${stepWords(this.#step)}.`;
     }
   }
 
   #draw() {
-    if (this.#still) return;
     const now = performance.now();
-    this.#plot.draw(now, this.#probes.map((probe) => (probe.running ? probe.median(now, Math.max(1000, 8000 / this.#rate)) : null)));
+    const span = Math.max(1000, 8000 / this.#rate); // ms: 8 samples or more
+    this.#plot.draw(now, this.#probes.map((probe) => (probe.running ? probe.median(now, span) : null)));
   }
 
   #show() {
-    if (this.#still) return; // the last figures stay
     const now = performance.now();
     const summaries = this.#probes.map((probe) => {
       const summary = probe.summary(now);
@@ -113,10 +118,14 @@ export class Latency {
       return summary;
     });
     const words = this.#compare(summaries);
-    if (words !== this.#words.textContent && now - this.#described > 2000) {
-      this.#described = now;
+    if (words !== this.#words.textContent && now - this.#compared > 2000) {
+      this.#compared = now;
       this.#words.textContent = words;
-      this.#frame.setAttribute("aria-label", this.#alternative(summaries));
+    }
+    if (now - this.#described >= 1000) {
+      this.#described = now;
+      const alternative = this.#alternative(summaries);
+      if (alternative !== this.#summary.textContent) this.#summary.textContent = alternative;
     }
   }
 
@@ -147,11 +156,12 @@ export class Latency {
     if (!webtransport || !websocket) {
       const there = this.#probes.find((_, i) => [webtransport, websocket][i]);
       const missing = this.#probes.find((probe) => probe.state === "unavailable");
-      if (missing) return `${missing.name} is not to be had here, so there is nothing to compare${there?.state === "open" ? `; ${there.name} goes on` : ""}.`;
-      return "Measuring.";
+      if (!missing) return "Measuring.";
+      const rest = there?.state === "open" ? `; ${there.name} goes on` : "";
+      return `${missing.name} is not available here, so there is nothing to compare${rest}.`;
     }
     if (Math.min(webtransport.samples, websocket.samples) < 20) return "Measuring.";
-    // A difference that the clock cannot tell is none.
+    // The clock cannot measure a difference of one of its steps.
     const ratio = (p) => Math.abs(webtransport[p] - websocket[p]) <= this.#step * 1.001
       ? "about 1×"
       : `${(webtransport[p] / websocket[p]).toFixed(2)}×`;
@@ -159,19 +169,23 @@ export class Latency {
   }
 
   #alternative(summaries) {
+    const ms = (value) => `${milliseconds(value, this.#step)} ms`;
     const each = this.#probes.map((probe, i) => summaries[i]
-      ? `${probe.name}: half of the payloads were back within ${milliseconds(summaries[i].p50, this.#step)} ms, 99 of 100 within ${milliseconds(summaries[i].p99, this.#step)} ms`
+      ? `${probe.name}: half of the payloads came back within ${ms(summaries[i].p50)}, 99 of 100 within ${ms(summaries[i].p99)}`
       : `${probe.name}: no figures`);
     const { stats } = this.#probes[0];
-    if (stats) each.push(`Over WebTransport, ${several(stats.repeated, "copy", "copies")} came for nothing, and ${several(stats.repaired, "message")} had to be asked for`);
-    return `Latency of both transports over the last 30 seconds. ${each.join(". ")}.`;
+    if (stats) {
+      each.push(`Over WebTransport, ${several(stats.repeated, "second copy", "second copies")} arrived, ` +
+        `and ${several(stats.repaired, "message")} had to be repaired`);
+    }
+    return `${each.join(". ")}.`;
   }
 }
 
 function link() {
   return onLoopback()
-    ? "Measured on loopback, inside one machine: no distance, no loss."
-    : `Measured between this browser and ${location.hostname}, on the network there is.`;
+    ? "Measured on loopback, within one machine, without distance or loss."
+    : `Measured between this browser and ${location.hostname}, over the network between them.`;
 }
 
 function stepWords(step) {

@@ -1,197 +1,234 @@
-// The plot: each echo a dot, the median of the last second a line; logarithmic, the newest at the right.
+// The plot, on a canvas: each sample is a dot, the median of the last second a line. The axis of
+// latencies is logarithmic, and the newest is at the right.
 
-const STEPS = [1, 2, 5];
+import { History } from "./history.js";
+import { ages, bounds, columns, isDecade, labelled, latencyLabel, layout, rows, ticks } from "./scale.js";
+
+const WIDEST = "0.5 ms, 100 ms, 200 ms, 500 ms".split(", "); // labels that the gutter has room for
+const DOT = [3, 2.5]; // sides of the dots of each series, CSS pixels
+const LINE = [2.25, 1.5]; // widths of the lines, CSS pixels: the series differ in more than colour
+const HALO = 1.5; // width of the paper on both sides of a line, CSS pixels: it sets the line off its dots
+const CALM = 1000; // ms between two pictures for readers who prefer reduced motion
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export class Plot {
   #frame;
   #names;
   #span;
-  #uPlot = null;
-  #chart = null;
-  #data;
-  #now = performance.now() / 1000;
+  #history;
+  #canvas = document.createElement("canvas");
+  #context = this.#canvas.getContext("2d");
+  #look = null; // colours and fonts, from the style sheet
+  #now = performance.now(); // the moment at the right edge
   #held = false;
-  #style = {};
+  #inView = true;
+  #frameDue = 0;
 
-  /** `names` are those of the two series; `span` is the width of the window, ms. */
+  /**
+   * Draws into `frame`. `names` are the names of two series, for which the style sheet has colours
+   * `--NAME` and `--NAME-dot`; `span` is the width of the window, ms.
+   */
   constructor(frame, names, span) {
     this.#frame = frame;
     this.#names = names;
-    this.#span = span / 1000;
-    this.#data = Array.from({ length: 1 + 2 * names.length }, () => []);
-    this.#load();
-  }
-
-  // The library comes after everything else: the page works without it.
-  async #load() {
-    try {
-      this.#uPlot = (await import("../vendor/uPlot.esm.js")).default;
-    } catch {
-      this.#frame.textContent = "The plot could not be loaded; the table has the figures.";
+    this.#span = span;
+    this.#history = new History(names.length, span);
+    if (!this.#context) {
+      frame.textContent = "This browser cannot draw the plot. The table has the figures.";
       return;
     }
-    this.#colours();
-    addEventListener("weir-theme", () => this.#colours());
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#colours());
-    this.#make();
-    new ResizeObserver(() => {
-      const { clientWidth: width, clientHeight: height } = this.#frame;
-      if (width > 0 && height > 0) this.#chart.setSize({ width, height });
-    }).observe(this.#frame);
+    this.#canvas.setAttribute("aria-hidden", "true"); // the frame has the text
+    frame.append(this.#canvas);
+    this.#watchSize();
+    this.#watchColours();
+    new IntersectionObserver((entries) => {
+      this.#inView = entries.at(-1).isIntersecting;
+      if (this.#inView) this.#redraw();
+    }).observe(frame);
   }
 
-  #colours() {
-    const style = getComputedStyle(document.documentElement);
-    const of = (name) => style.getPropertyValue(name).trim();
-    this.#style = {
-      axis: of("--muted"),
-      grid: of("--rule"),
-      lines: this.#names.map((name) => of(`--${name}`)),
-      dots: this.#names.map((name) => of(`--${name}-dot`)),
-    };
-    this.#chart?.redraw(false);
-  }
-
-  #make() {
-    const font = "11px system-ui, sans-serif";
-    const of = (what, i) => () => this.#style[what][i];
-    const series = [{}];
-    // All dots lie below all lines.
-    this.#names.forEach((_, i) => series.push({
-      fill: of("dots", i), paths: dots(i === 0 ? 3 : 2.5), points: { show: false },
-    }));
-    this.#names.forEach((_, i) => series.push({
-      stroke: of("lines", i), width: i === 0 ? 2.25 : 1.5, points: { show: false },
-    }));
-    const common = { stroke: () => this.#style.axis, font, ticks: { show: false }, labelFont: font };
-    const options = {
-      width: this.#frame.clientWidth || 320,
-      height: this.#frame.clientHeight || 200,
-      legend: { show: false },
-      cursor: { show: false },
-      select: { show: false },
-      padding: [8, 12, 0, 0],
-      pxAlign: 0,
-      series,
-      scales: {
-        x: { time: false, range: () => [this.#now - this.#span, this.#now] },
-        y: { distr: 3, log: 10, range: (_, low, high) => bounds(low, high) },
-      },
-      axes: [
-        {
-          ...common,
-          size: 26,
-          gap: 8,
-          splits: () => [30, 20, 10, 0].map((ago) => this.#now - ago),
-          values: () => ["30 s ago", "20", "10", "now"],
-          grid: { stroke: () => this.#style.grid, width: 1 },
-        },
-        {
-          ...common,
-          size: 48,
-          gap: 6,
-          splits: (chart) => marks(chart.scales.y.min, chart.scales.y.max),
-          filter: (_, splits) => splits,
-          values: (_, splits) => {
-            const few = splits.length > 7;
-            return splits.map((ms, i) => (few && !decade(ms) && i > 0 && i < splits.length - 1 ? "" : `${label(ms)} ms`));
-          },
-          grid: { stroke: () => this.#style.grid, width: 1 },
-        },
-      ],
-    };
-    this.#frame.replaceChildren();
-    this.#chart = new this.#uPlot(options, this.#data, this.#frame);
-  }
-
-  /** One echo that came back. */
+  /** Adds one sample of a series: `at` is when it came, on the clock of performance.now(). */
   add(name, { at, ms }) {
-    if (this.#held) return;
-    const row = this.#row(at / 1000);
-    row[1 + this.#names.indexOf(name)] = Math.max(ms, 0.02);
-    this.#push(row);
+    if (!this.#held) this.#history.add(this.#names.indexOf(name), at, ms);
   }
 
-  #row(at) {
-    const row = new Array(this.#data.length).fill(undefined);
-    row[0] = Math.max(at, this.#data[0].at(-1) ?? 0); // time goes on
-    return row;
-  }
-
-  #push(row) {
-    row.forEach((value, i) => this.#data[i].push(value));
-  }
-
-  /** Moves on to now (ms), with the medians of this moment; null breaks the line. */
+  /** Moves on to `now` (ms), with the medians of this moment; null breaks the line. */
   draw(now, medians) {
     if (this.#held) return;
-    this.#now = now / 1000;
-    const row = this.#row(this.#now);
-    medians.forEach((ms, i) => {
-      row[1 + this.#names.length + i] = ms === null ? null : Math.max(ms, 0.02);
-    });
-    this.#push(row);
-    const old = this.#data[0].findIndex((at) => at >= this.#now - this.#span - 1);
-    if (old > 500) for (const column of this.#data) column.splice(0, old);
-    this.#chart?.setData(this.#data, true);
+    this.#history.addMedians(now, medians);
+    this.#history.forget(now);
+    if (calm.matches && now - this.#now < CALM) return;
+    this.#now = now;
+    this.#redraw();
   }
 
-  /** Stands still. */
+  /** Stops the plot. */
   hold() {
     this.#held = true;
   }
 
-  /** Goes on, with a hole where it stood still. */
+  /** Lets the plot go on, with a gap in its lines for the time that it was stopped. */
   resume() {
     if (!this.#held) return;
     this.#held = false;
-    const row = this.#row(performance.now() / 1000);
-    this.#names.forEach((_, i) => (row[1 + this.#names.length + i] = null));
-    this.#push(row);
+    this.#history.breakLines(performance.now());
   }
-}
 
-// A path of small squares: far cheaper than circles, and there are thousands.
-function dots(size) {
-  return (chart, index, from, to) => {
-    const fill = new Path2D();
-    const [xs, ys] = [chart.data[0], chart.data[index]];
-    const side = size * devicePixelRatio;
-    for (let i = from; i <= to; i += 1) {
-      if (ys[i] == null) continue;
-      const x = chart.valToPos(xs[i], "x", true);
-      const y = chart.valToPos(ys[i], "y", true);
-      fill.rect(x - side / 2, y - side / 2, side, side);
-    }
-    return { stroke: null, fill, clip: null, flags: 1 };
-  };
-}
-
-function decade(ms) {
-  return Math.abs(Math.log10(ms) - Math.round(Math.log10(ms))) < 1e-9;
-}
-
-function label(ms) {
-  return String(Number(ms.toPrecision(1)));
-}
-
-/** The marks 1, 2, 5, 10 … within [low, high]. */
-function marks(low, high) {
-  const found = [];
-  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power += 1) {
-    for (const step of STEPS) {
-      const ms = step * 10 ** power;
-      if (ms >= low * 0.999 && ms <= high * 1.001) found.push(ms);
+  // The canvas has as many pixels as the screen has under it. They change with the window, with the
+  // zoom, and with the screen that the window is on.
+  #watchSize() {
+    const resize = (width, height) => {
+      width = Math.round(width);
+      height = Math.round(height);
+      if (width < 1 || height < 1) return;
+      this.#canvas.width = width;
+      this.#canvas.height = height;
+      this.#look = null; // labels are as large as the pixels are small
+      this.#paint(); // at once: a canvas with a new size is empty
+    };
+    const observer = new ResizeObserver(([entry]) => {
+      const exact = entry.devicePixelContentBoxSize?.[0];
+      if (exact) resize(exact.inlineSize, exact.blockSize);
+      else resize(entry.contentRect.width * devicePixelRatio, entry.contentRect.height * devicePixelRatio);
+    });
+    try {
+      observer.observe(this.#canvas, { box: "device-pixel-content-box" });
+    } catch {
+      // Safari observes CSS pixels only, and these may stay the same when the ratio changes.
+      observer.observe(this.#canvas);
+      const watchRatio = () => {
+        matchMedia(`(resolution: ${devicePixelRatio}dppx)`).addEventListener("change", () => {
+          resize(this.#canvas.clientWidth * devicePixelRatio, this.#canvas.clientHeight * devicePixelRatio);
+          watchRatio();
+        }, { once: true });
+      };
+      watchRatio();
     }
   }
-  return found;
-}
 
-/** The marks just outside what is shown, at least a decade apart. */
-function bounds(low, high) {
-  if (!(low > 0) || !(high > 0)) return [0.1, 10];
-  const all = marks(low / 10, high * 100);
-  const bottom = all.filter((ms) => ms <= low * 0.98).at(-1) ?? all[0];
-  const top = Math.max(all.find((ms) => ms >= high * 1.02) ?? high * 2, bottom * 10);
-  return [bottom, top];
+  #watchColours() {
+    const changed = () => {
+      this.#look = null;
+      this.#redraw();
+    };
+    new MutationObserver(changed).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    matchMedia("(forced-colors: active)").addEventListener("change", changed);
+  }
+
+  #readLook() {
+    const style = getComputedStyle(this.#canvas);
+    const colour = (name) => style.getPropertyValue(name).trim();
+    const ratio = devicePixelRatio;
+    const size = parseFloat(style.fontSize) * ratio;
+    const font = `${size}px ${style.fontFamily}`;
+    this.#context.font = font;
+    this.#look = {
+      font,
+      ratio,
+      line: size * 1.2,
+      gutter: Math.max(...WIDEST.map((text) => this.#context.measureText(text).width)),
+      paper: colour("--paper"),
+      text: colour("--muted"),
+      grid: colour("--rule"),
+      lines: this.#names.map((name) => colour(`--${name}`)),
+      dots: this.#names.map((name) => colour(`--${name}-dot`)),
+    };
+    return this.#look;
+  }
+
+  // At most once for each picture of the screen; a hidden page has none.
+  #redraw() {
+    if (this.#frameDue || !this.#inView) return;
+    this.#frameDue = requestAnimationFrame(() => {
+      this.#frameDue = 0;
+      this.#paint();
+    });
+  }
+
+  #paint() {
+    const look = this.#look ?? this.#readLook();
+    const { width, height } = this.#canvas;
+    const area = layout({ width, height, ...look });
+    const range = bounds(...this.#history.extent(this.#now));
+    const row = rows(area, range);
+    const column = columns(area, this.#span, this.#now);
+    const context = this.#context;
+    context.clearRect(0, 0, width, height);
+    this.#paintAxes(area, range, row, look);
+    context.save();
+    context.beginPath();
+    context.rect(area.left, 0, width - area.left, height);
+    context.clip();
+    // All dots lie below all lines.
+    this.#names.forEach((_, i) => this.#paintDots(i, area, row, column, look));
+    this.#names.forEach((_, i) => this.#paintLine(i, area, row, column, look));
+    context.restore();
+  }
+
+  #paintAxes(area, range, row, look) {
+    const context = this.#context;
+    const { left, right, top, bottom, hair, gap } = area;
+    const all = ticks(...range);
+    context.fillStyle = look.grid;
+    for (const ms of all) {
+      context.globalAlpha = isDecade(ms) || ms === all[0] ? 1 : 0.6;
+      context.fillRect(left, Math.round(row(ms)), right - left, hair);
+    }
+    context.globalAlpha = 1;
+    const marks = ages(this.#span / 1000);
+    const across = (age) => Math.round(right - (age * 1000 * (right - left)) / this.#span);
+    for (const { age } of marks) context.fillRect(across(age), top, hair, bottom - top + hair);
+
+    context.fillStyle = look.text;
+    context.font = look.font;
+    context.textBaseline = "middle";
+    context.textAlign = "right";
+    for (const ms of labelled(all, row, area.room)) {
+      context.fillText(latencyLabel(ms), left - gap, Math.round(row(ms)));
+    }
+    context.textBaseline = "alphabetic";
+    marks.forEach(({ age, text }, i) => {
+      context.textAlign = i === 0 ? "left" : age === 0 ? "right" : "center";
+      context.fillText(text, across(age), area.height - Math.round(look.line * 0.25));
+    });
+  }
+
+  #paintDots(series, { ratio }, row, column, look) {
+    const context = this.#context;
+    const { at, ms } = this.#history.samples[series];
+    const side = Math.max(2, Math.round(DOT[series] * ratio));
+    const half = side >> 1;
+    context.fillStyle = look.dots[series];
+    for (let i = this.#history.first(at, this.#now); i < at.length; i += 1) {
+      context.fillRect(column(at[i]) - half, Math.round(row(ms[i])) - half, side, side);
+    }
+  }
+
+  #paintLine(series, { ratio, right }, row, column, look) {
+    const context = this.#context;
+    const { at } = this.#history.medians;
+    const medians = this.#history.medians.ms[series];
+    const path = new Path2D();
+    let begun = false; // whether the line goes on from the point before
+    for (let i = Math.max(0, this.#history.first(at, this.#now) - 1); i < at.length; i += 1) {
+      const ms = medians[i];
+      if (ms !== null) begun ? path.lineTo(column(at[i]), row(ms)) : path.moveTo(column(at[i]), row(ms));
+      begun = ms !== null;
+    }
+    const newest = medians.at(-1) ?? null;
+    context.lineJoin = "round";
+    context.lineCap = "round";
+    context.strokeStyle = look.paper;
+    context.lineWidth = (LINE[series] + 2 * HALO) * ratio;
+    context.globalAlpha = 0.75;
+    context.stroke(path);
+    context.globalAlpha = 1;
+    context.strokeStyle = context.fillStyle = look.lines[series];
+    context.lineWidth = LINE[series] * ratio;
+    context.stroke(path);
+    if (newest === null) return;
+    context.beginPath();
+    context.arc(right, row(newest), (LINE[series] + 1) * ratio, 0, 2 * Math.PI);
+    context.fill();
+  }
 }

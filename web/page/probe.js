@@ -1,14 +1,14 @@
-// One session that times its own echo over one transport, in one delivery mode: a small payload is
-// published to a topic that nobody else reads, and the message comes back. Both ends are on this
-// page's clock.
+// One session that times its own echo, over one transport and in one delivery mode. It publishes small
+// payloads to a topic that only it reads, and each comes back as a message. Both times are taken from
+// this page's clock.
 
 import { explain, sentence, transportName, whyNoWebTransport } from "./words.js";
 
-export const WINDOW = 30_000; // ms that percentiles are taken over
+export const WINDOW = 30_000; // ms that percentiles cover
 const GIVEN_UP = 2_000; // ms after which a payload counts as lost
-const WARM_UP = 1_000; // ms of a session that are not counted: caches and compilers are cold
-const PAYLOADS = 4096; // distinct ones, so that timing fills neither cache nor counts
-const SIZE = 50; // bytes of each
+const WARM_UP = 1_000; // ms at the beginning of a session that are not counted, while caches and compilers are cold
+const PAYLOADS = 4096; // distinct payloads, few enough to fill neither the cache nor the counts
+const SIZE = 50; // bytes of a payload
 
 export class Probe {
   state = "connecting";
@@ -20,17 +20,17 @@ export class Probe {
   #weir;
   #options;
   #delivery;
-  #turn = 0; // one for each time that the delivery mode was changed
+  #turn = 0; // the number of changes of the delivery mode
   #client = null;
   #echoes = null; // the subscription
-  #before = 0; // messages that came back in another delivery mode
+  #before = 0; // messages that came back before the last change of the mode
   #topic = `demo/echo/${random()}`;
   #number = 0;
   #away = new Map(); // number → when it was published
-  #late = new Map(); // the same, given up
+  #late = new Map(); // the same, of payloads that count as lost
   #samples = []; // { at, ms }, the oldest first
-  #ready = 0; // since when the session echoes; 0: it does not
-  #begun = 0; // samples before this index are out of the window
+  #ready = 0; // when the subscription became ready; 0 while there is none
+  #begun = 0; // index of the oldest sample within the window
   #onSample;
 
   constructor(weir, transport, delivery, options, onSample) {
@@ -41,7 +41,7 @@ export class Probe {
     this.#onSample = onSample;
   }
 
-  /** Connects, and goes on trying while trying can help. */
+  /** Connects, and reconnects until an error says that this cannot help. */
   async run() {
     for (let pause = 2000; ; pause = Math.min(pause * 2, 30_000)) {
       const never = this.transport === "webtransport" ? whyNoWebTransport() : null;
@@ -106,7 +106,7 @@ export class Probe {
     return this.#delivery;
   }
 
-  /** Goes on in another delivery mode; its figures begin anew. */
+  /** Changes the delivery mode, and starts its figures again from 0. */
   set delivery(delivery) {
     if (delivery === this.#delivery) return;
     this.#delivery = delivery;
@@ -120,18 +120,18 @@ export class Probe {
     this.#echoes?.close();
   }
 
-  /** Messages that came back in this delivery mode. */
+  /** The number of messages that came back in this delivery mode. */
   get counted() {
     return this.total - this.#before;
   }
 
-  /** What the subscription counts of its datagrams; null where there are none. */
+  /** The subscription's counts of repeated and repaired datagrams; null for a mode without datagrams. */
   get stats() {
     const without = this.#delivery === "ordered" || this.transport === "websocket";
     return without ? null : this.#echoes?.stats ?? null;
   }
 
-  /** Publishes one payload, if there is a session. */
+  /** Publishes one payload, if the subscription is ready. */
   tick() {
     if (!this.running) return;
     this.#number = (this.#number + 1) % PAYLOADS;
@@ -145,7 +145,7 @@ export class Probe {
       this.#away.set(number, now);
     }
     this.#client.publish(this.#topic, payload, { realtime: this.#delivery === "realtime" }).catch((error) => {
-      this.why = explain(error); // it will count as lost
+      this.why = explain(error); // the payload will count as lost
     });
   }
 
@@ -155,7 +155,7 @@ export class Probe {
       this.#away.delete(number);
     } else {
       published = this.#late.get(number);
-      if (published === undefined) return; // not counted: published before a pause, or to warm up
+      if (published === undefined) return; // published before a pause or during the warm-up
       this.#late.delete(number);
       this.lost -= 1;
     }
@@ -165,13 +165,13 @@ export class Probe {
     this.#onSample(this.transport, sample);
   }
 
-  /** What is still on its way no longer counts: this page's timers are about to stop. */
+  /** Stops counting payloads that are under way, because this page's timers are about to stop. */
   forget() {
     this.sent -= this.#away.size;
     this.#away.clear();
   }
 
-  /** Gives up what is too late, and has percentiles of what came within the window. */
+  /** Counts overdue payloads as lost, and returns the percentiles of the window; null without samples. */
   summary(now) {
     for (const [number, published] of this.#away) {
       if (now - published < GIVEN_UP) break;
@@ -188,7 +188,7 @@ export class Probe {
     return percentiles(samples.slice(this.#begun).map((sample) => sample.ms));
   }
 
-  /** The median of the last `span` milliseconds; null if too little came. */
+  /** Returns the median of the last `span` milliseconds; null for less than 4 samples. */
   median(now, span) {
     const recent = [];
     for (let i = this.#samples.length - 1; i >= 0 && this.#samples[i].at > now - span; i -= 1) {
@@ -202,7 +202,7 @@ export class Probe {
     this.why = why;
   }
 
-  /** Whether payloads go round. */
+  /** Whether payloads are published and come back. */
   get running() {
     return this.state === "open" && this.#ready > 0;
   }
@@ -212,7 +212,7 @@ export class Probe {
   }
 }
 
-/** By nearest rank; null if there are no samples. */
+/** Returns percentiles by nearest rank; null if there are no samples. */
 export function percentiles(samples) {
   if (samples.length === 0) return null;
   const sorted = Float64Array.from(samples).sort();
@@ -220,7 +220,7 @@ export function percentiles(samples) {
   return { p50: at(0.5), p95: at(0.95), p99: at(0.99), samples: sorted.length };
 }
 
-/** The smallest step that this browser's clock shows, milliseconds. */
+/** Returns the smallest step of this browser's clock, milliseconds. Takes 5 ms. */
 export function clockStep() {
   let step = Infinity;
   const end = performance.now() + 5;

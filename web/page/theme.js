@@ -1,4 +1,4 @@
-// Before the first paint: light or dark. A plain script, so that nothing flashes.
+// Sets light or dark colours. It is a plain script, so that it runs before the first paint.
 (() => {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const root = document.documentElement;
@@ -8,7 +8,7 @@
       const theme = localStorage.getItem("weir-theme");
       return theme === "light" || theme === "dark" ? theme : null;
     } catch {
-      return null; // storage is closed to this page: the system's choice holds
+      return null; // without storage, the system's choice holds
     }
   }
 
@@ -32,10 +32,9 @@
       try {
         localStorage.setItem("weir-theme", theme);
       } catch {
-        // not kept, then
+        // The choice holds until the page is left.
       }
       apply(theme);
-      dispatchEvent(new Event("weir-theme"));
     });
   });
 })();

@@ -1,6 +1,6 @@
-// What the page says: numbers, times and errors, in words.
+// Numbers, times and errors as texts of the page.
 
-/** Milliseconds, as short as their size allows, and no finer than the clock's `step`. */
+/** Returns milliseconds with three digits, fewer if the clock's `step` is coarser. */
 export function milliseconds(ms, step = 0) {
   if (ms >= 100 || step >= 0.95) return String(Math.round(ms));
   if (ms >= 10 || step >= 0.095) return ms.toFixed(1);
@@ -9,17 +9,17 @@ export function milliseconds(ms, step = 0) {
 
 const plain = new Intl.NumberFormat("en-GB");
 
-/** 12,345 */
+/** Returns a number with separators: 12,345. */
 export function number(n) {
   return plain.format(n);
 }
 
-/** "1 message", "2 messages" */
+/** Returns a number and a noun: "1 message", "2 messages". */
 export function several(n, one, many = `${one}s`) {
   return `${number(n)} ${n === 1 ? one : many}`;
 }
 
-/** How long something took, in words. */
+/** Returns a duration of `ms` in words. */
 export function duration(ms) {
   if (ms < 1000) return "less than 1 s";
   const seconds = Math.round(ms / 1000);
@@ -30,7 +30,7 @@ export function duration(ms) {
 
 const decoder = new TextDecoder();
 
-/** A payload as text that is safe to lay out: cut where it is long, and told so. */
+/** Returns a payload as text of at most `most` characters. A text that is cut says how long it is. */
 export function excerpt(payload, most = 600) {
   if (payload.length === 0) return "(empty)";
   const text = decoder.decode(payload.subarray(0, most * 4));
@@ -41,12 +41,12 @@ export function excerpt(payload, most = 600) {
 
 const names = { webtransport: "WebTransport", websocket: "WebSocket" };
 
-/** The proper name of a transport. */
+/** Returns the proper name of a transport. */
 export function transportName(transport) {
   return names[transport] ?? transport;
 }
 
-/** A sentence: first letter large, a full stop at the end. */
+/** Returns a sentence, with a capital and a full stop. */
 export function sentence(text) {
   const trimmed = String(text ?? "").trim();
   if (!trimmed) return "";
@@ -66,14 +66,14 @@ const advice = {
   too_many_subscriptions: "Close other pages of this daemon.",
 };
 
-/** An error of weir.js, or any other, in words: what happened, and what to do. */
+/** Returns an error in words: its cause, and advice. */
 export function explain(error) {
   const said = sentence(error?.message || error?.name || String(error));
   const hint = advice[error?.name];
   return hint && !said.includes(hint) ? `${said} ${hint}` : said;
 }
 
-/** Why this page cannot have WebTransport at all; null if it can. */
+/** Returns why WebTransport is impossible on this page; null if it is possible. */
 export function whyNoWebTransport() {
   if (!globalThis.isSecureContext) {
     return "this page is not in a secure context, so the browser offers no WebTransport. " +
@@ -85,7 +85,7 @@ export function whyNoWebTransport() {
   return null;
 }
 
-/** Whether the daemon is on this machine, as far as the address shows. */
+/** Whether the address says that the daemon is on this machine. */
 export function onLoopback(hostname = location.hostname) {
   return hostname === "localhost" || hostname.endsWith(".localhost") ||
     hostname === "[::1]" || /^127\./.test(hostname);

@@ -1,21 +1,22 @@
 //! The figures of one lane in one round.
 
 use super::publisher::Sent;
-use super::subscriber::Taken;
+use super::subscriber::Tally;
 use super::{Arguments, Rate};
+use crate::bench::report::{Fields, Row};
 use crate::bench::stats::Sorted;
-use serde_json::{Map, Value};
 use std::time::Duration;
 
-/// A publisher that is late by more than this has not kept its rate.
+/// Delay of a publication above which the figures are doubtful: the publisher did not keep its
+/// rate.
 const LATE: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Figures {
     /// ns.
-    pub(super) latencies: Sorted,
+    latencies: Sorted,
     pub(super) sent: u64,
-    /// Messages, times subscribers.
+    /// Messages times subscribers.
     pub(super) expected: u64,
     pub(super) delivered: u64,
     pub(super) missing: u64,
@@ -35,11 +36,11 @@ pub(super) struct Figures {
     peak: Option<u64>,
 }
 
-/// A number of a lane in a round; none if the system does not say.
+/// A number of a lane in a round; `None` if the system does not report it.
 pub(super) type Number = fn(&Figures) -> Option<f64>;
 pub(super) type Count = fn(&Figures) -> u64;
 
-/// Key, and the number.
+/// Key and number.
 pub(super) const NUMBERS: [(&str, Number); 15] = [
     ("p50_us", |figures| figures.latency(0.5)),
     ("p99_us", |figures| figures.latency(0.99)),
@@ -63,36 +64,36 @@ pub(super) const NUMBERS: [(&str, Number); 15] = [
     ("late_ms", |figures| figures.paced.then_some(figures.late.as_secs_f64() * 1e3)),
 ];
 
-/// Key, what to say of it if it is a fault, and the count.
-pub(super) const COUNTS: [(&str, Option<&str>, Count); 7] = [
-    ("sent", None, |figures| figures.sent),
-    ("expected", None, |figures| figures.expected),
-    ("delivered", None, |figures| figures.delivered),
-    ("missing", Some("lost and not told"), |figures| figures.missing),
-    ("gaps", None, |figures| figures.gaps),
-    ("duplicates", Some("twice"), |figures| figures.duplicates),
-    ("corrupted", Some("corrupted"), |figures| figures.corrupted),
+/// Key and count.
+pub(super) const COUNTS: [(&str, Count); 7] = [
+    ("sent", |figures| figures.sent),
+    ("expected", |figures| figures.expected),
+    ("delivered", |figures| figures.delivered),
+    ("missing", |figures| figures.missing),
+    ("gaps", |figures| figures.gaps),
+    ("duplicates", |figures| figures.duplicates),
+    ("corrupted", |figures| figures.corrupted),
 ];
 
-/// The number with this key.
+/// Returns the number with this key.
 pub(super) fn number(key: &str) -> Number {
     NUMBERS.iter().find(|(name, _)| *name == key).map_or(|_| None, |(_, number)| *number)
 }
 
 impl Figures {
-    pub(super) fn new(arguments: &Arguments, taken: Vec<Taken>, sent: Sent, begun: u64) -> Self {
-        let sum = |of: fn(&Taken) -> u64| taken.iter().map(of).sum::<u64>();
-        let last = taken.iter().map(|one| one.last).max().unwrap_or(begun);
-        let missing = taken.iter().map(|one| one.account.missing(sent.messages)).sum();
+    pub(super) fn new(arguments: &Arguments, tallies: Vec<Tally>, sent: Sent, begun: u64) -> Self {
+        let sum = |of: fn(&Tally) -> u64| tallies.iter().map(of).sum::<u64>();
+        let last = tallies.iter().map(|one| one.last).max().unwrap_or(begun);
+        let missing = tallies.iter().map(|one| one.account.missing(sent.messages)).sum();
         Self {
             sent: sent.messages,
-            expected: sent.messages * taken.len() as u64,
+            expected: sent.messages * tallies.len() as u64,
             delivered: sum(|one| one.account.delivered),
             missing,
             gaps: sum(|one| one.account.gaps),
             duplicates: sum(|one| one.account.duplicates),
             corrupted: sum(|one| one.account.corrupted),
-            latencies: Sorted::new(taken.into_iter().flat_map(|one| one.latencies).collect()),
+            latencies: Sorted::new(tallies.into_iter().flat_map(|one| one.latencies).collect()),
             sessions: arguments.sessions(),
             took: Duration::from_nanos(last.saturating_sub(begun).max(1)),
             late: sent.late,
@@ -106,17 +107,18 @@ impl Figures {
         }
     }
 
-    /// Of the server, from before the first message to after the last.
+    /// Adds the CPU time and the waits of the server, from before the first message to after the
+    /// last.
     pub(super) fn cost(self, cpu: Option<Duration>, waits: u64) -> Self {
         Self { cpu, waits, ..self }
     }
 
-    /// CPU time of this process meanwhile.
+    /// Adds the CPU time of this process over the same interval.
     pub(super) fn load(self, load: Option<Duration>) -> Self {
         Self { load, ..self }
     }
 
-    /// The server's: without sessions, with them, and the most that it had.
+    /// Adds the memory of the server: without sessions, with them, and its peak. Bytes.
     pub(super) fn memory(
         self,
         idle: Option<u64>,
@@ -131,23 +133,32 @@ impl Figures {
         self.latencies.percentile(share).map(|ns| float(ns) / 1e3)
     }
 
-    /// Adds itself to an object.
-    pub(super) fn describe(&self, fields: &mut Map<String, Value>) {
-        for (key, _, count) in COUNTS {
+    /// The reason to doubt the figures, if the machine was too slow.
+    pub(super) fn doubt(&self) -> Option<String> {
+        (self.paced && self.late > LATE).then(|| {
+            let late = self.late.as_millis();
+            format!("a message was sent {late} ms late: this machine is busy, or it is too much")
+        })
+    }
+}
+
+impl Row for Figures {
+    fn latencies(&self) -> &Sorted {
+        &self.latencies
+    }
+
+    fn faults(&self) -> [u64; 3] {
+        [self.missing, self.duplicates, self.corrupted]
+    }
+
+    fn describe(&self, fields: &mut Fields) {
+        for (key, count) in COUNTS {
             fields.insert(key.into(), count(self).into());
         }
         fields.insert("measured".into(), self.latencies.len().into());
         for (key, number) in NUMBERS {
             fields.insert(key.into(), number(self).into());
         }
-    }
-
-    /// Why not to believe it, if the machine was too slow.
-    pub(super) fn doubt(&self) -> Option<String> {
-        (self.paced && self.late > LATE).then(|| {
-            let late = self.late.as_millis();
-            format!("a message was sent {late} ms late: this machine is busy, or it is too much")
-        })
     }
 }
 

@@ -1,9 +1,9 @@
-//! A lane's turn: a server, sessions, messages, and what they cost.
+//! A turn of a lane: a server, sessions, messages, and their cost.
 
 use super::figures::Figures;
 use super::publisher::{self, Pace, Sent};
 use super::server::{Receiver, Sender, Server, Target};
-use super::subscriber::{Flow, Progress, Taken, follow};
+use super::subscriber::{Flow, Progress, Tally, follow};
 use super::{Arguments, Lane, Rate};
 use crate::bench::prng::Random;
 use crate::bench::process::Usage;
@@ -18,29 +18,30 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// The beginning is not measured: what has stood idle warms up.
+/// The first part is not measured, because caches and timers are cold after idling.
 pub(super) const WARM_UP: Duration = Duration::from_millis(200);
 
-/// From the first message until those that count: what a thousand handshakes have left to do.
+/// Time from the first messages to those that are measured, for the work that a thousand handshakes
+/// leave behind.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// How long the first messages may take to reach everybody.
+/// Maximum time for the first messages to reach all subscribers.
 const PROBES: Duration = Duration::from_secs(30);
 
-/// How long a message may still come after the last was sent.
+/// Maximum time from the last publication until a message is counted as missing.
 const STRAGGLERS: Duration = Duration::from_secs(10);
 
-/// How long copies may still come after everything has come once.
+/// Time to wait for duplicates after everything has arrived once.
 const COPIES: Duration = Duration::from_millis(100);
 
-/// How often to look whether everything has come.
-const LOOK: Duration = Duration::from_millis(1);
+/// Interval between looks whether everything has arrived.
+const POLL: Duration = Duration::from_millis(1);
 
-/// How long what a lane leaves behind may take to end.
+/// Maximum time for the tasks of a lane to end.
 const END: Duration = Duration::from_secs(10);
 
-/// Subscribers and publishers do not wait for one another. Each lane has runtimes of its own, so that
-/// nothing of it is still ending while the next is measured.
+/// Separate runtimes, so that subscribers and publishers do not wait for one another. Each lane has
+/// its own, so that none of its tasks runs while the next lane is measured.
 pub(super) struct Runtimes {
     subscribers: Runtime,
     publishers: Runtime,
@@ -57,7 +58,7 @@ impl Runtimes {
         self.subscribers.block_on(future)
     }
 
-    /// Waits until everything has ended.
+    /// Waits until all tasks have ended.
     pub(super) fn end(self) {
         self.subscribers.shutdown_timeout(END);
         self.publishers.shutdown_timeout(END);
@@ -66,7 +67,7 @@ impl Runtimes {
 
 struct Following {
     flow: Arc<Flow>,
-    tasks: JoinSet<anyhow::Result<Taken>>,
+    tasks: JoinSet<anyhow::Result<Tally>>,
     stop: watch::Sender<bool>,
 }
 
@@ -77,19 +78,19 @@ impl Following {
         for (place, mut receiver) in receivers.into_iter().enumerate() {
             let (flow, mut stopped) = (flow.clone(), stopped.clone());
             tasks.spawn(async move {
-                let mut taken = Taken::new(&flow);
+                let mut tally = Tally::new(&flow);
                 tokio::select! {
                     biased;
                     _ = stopped.wait_for(|stop| *stop) => {}
-                    ended = follow(&mut receiver, &flow, place, &mut taken) => ended?,
+                    ended = follow(&mut receiver, &flow, place, &mut tally) => ended?,
                 }
-                anyhow::Ok(taken)
+                anyhow::Ok(tally)
             });
         }
         Self { flow, tasks, stop }
     }
 
-    /// Waits until all subscribers have got so far, or nothing more is to be expected; false then.
+    /// Waits until all subscribers have this count. Returns false if they do not within `patience`.
     async fn wait(
         &mut self,
         of: fn(&Progress) -> &AtomicU64,
@@ -105,22 +106,22 @@ impl Following {
             if begun.elapsed() > patience {
                 return Ok(false);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
         Ok(true)
     }
 
-    async fn stop(mut self) -> anyhow::Result<Vec<Taken>> {
+    async fn stop(mut self) -> anyhow::Result<Vec<Tally>> {
         let _ = self.stop.send(true);
         let mut all = Vec::new();
-        while let Some(taken) = self.tasks.join_next().await {
-            all.push(taken??);
+        while let Some(tally) = self.tasks.join_next().await {
+            all.push(tally??);
         }
         Ok(all)
     }
 }
 
-/// Its figures. The server starts in the calling thread, and ends before this returns.
+/// Measures a lane. The server starts in the calling thread, and ends before this returns.
 pub(super) async fn run(
     arguments: &Arguments,
     lane: Lane,
@@ -145,26 +146,26 @@ pub(super) async fn run(
             .await?;
     }
     if !following.wait(|progress| &progress.probes, peers.0, PROBES).await? {
-        bail!("the first messages do not come");
+        bail!("the first messages do not arrive");
     }
     let standing = process.memory();
     tokio::time::sleep(SETTLE).await;
     let (usage, own) = (process.usage(), Usage::own());
     let begun = following.flow.now();
-    // A session that ends takes with it what is still on its way: they stay until the end.
+    // The senders are kept until the end: a session that ends drops the messages it has in flight.
     let sent = publish(arguments, senders.clone(), &mut following, runtimes, bar).await?;
     following.wait(|progress| &progress.done, sent.messages, STRAGGLERS).await?;
     tokio::time::sleep(COPIES).await;
     let (usage_after, own_after, memory) = (process.usage(), Usage::own(), process.memory());
-    let taken = following.stop().await?;
+    let tally = following.stop().await?;
     drop(senders);
-    Ok(Figures::new(arguments, taken, sent, begun)
+    Ok(Figures::new(arguments, tally, sent, begun)
         .cost(usage_after.cpu_since(&usage), usage_after.waits_since(&usage))
         .load(own_after.cpu_since(&own))
         .memory(idle.now, standing.now, memory.peak))
 }
 
-// Those who publish; those who are subscribed.
+// Opens the sessions that publish and those that are subscribed.
 async fn sessions(
     arguments: &Arguments,
     target: &Target,
@@ -191,7 +192,7 @@ async fn sessions(
     Ok((senders, receivers))
 }
 
-// Returns when all is sent; or when a subscriber has ended, which is an error.
+// Returns when everything is sent. Fails if a subscriber ends before.
 async fn publish(
     arguments: &Arguments,
     senders: Vec<Sender>,
@@ -204,14 +205,14 @@ async fn publish(
         Rate::Max => Pace::Window(arguments.duration, arguments.window),
     };
     let runtime = runtimes.publishers.handle().clone();
-    let said = publisher::start(runtime, senders, following.flow.clone(), pace)?;
-    tokio::pin!(said);
+    let result = publisher::start(runtime, senders, following.flow.clone(), pace)?;
+    tokio::pin!(result);
     let before = bar.position();
     let begun = Instant::now();
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     let sent = loop {
         tokio::select! {
-            sent = &mut said => break sent.context("the publisher ended")??,
+            sent = &mut result => break sent.context("the publisher ended")??,
             Some(ended) = following.tasks.join_next() => {
                 ended??;
                 bail!("a subscriber stopped");

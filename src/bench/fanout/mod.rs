@@ -1,4 +1,4 @@
-//! `weir bench fanout`: one message to many, and what that costs; lanes take turns.
+//! `weir bench fanout`: the cost of one message to many. Lanes take turns.
 
 mod figures;
 mod lane;
@@ -8,7 +8,8 @@ mod report;
 mod server;
 mod subscriber;
 
-use super::sessions::Carrier;
+use super::report::{Outcome, Report};
+use super::sessions::Carriers;
 use super::traffic::{HEADER, messages};
 use super::units::usage;
 use super::{open_files, progress, unless_interrupted};
@@ -19,7 +20,7 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use lane::Runtimes;
-use report::{Report, Row};
+use report::Fanout;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -60,15 +61,8 @@ pub(crate) struct Arguments {
     /// Bytes in a message.
     #[arg(long, value_name = "BYTES", default_value = "100")]
     size: ByteSize,
-    /// How to connect.
-    #[arg(
-        long,
-        value_enum,
-        value_name = "TRANSPORTS",
-        value_delimiter = ',',
-        default_value = "quic"
-    )]
-    transport: Vec<Carrier>,
+    #[command(flatten)]
+    carriers: Carriers,
     /// How messages are delivered; over WebSocket always in order.
     #[arg(
         long,
@@ -134,7 +128,7 @@ impl From<Mode> for Delivery {
     }
 }
 
-/// Who carries the messages of a lane.
+/// The server that relays the messages of a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Subject {
     Weir(Transport, Mode),
@@ -158,7 +152,7 @@ impl std::fmt::Display for Subject {
     }
 }
 
-/// One of those that take turns.
+/// A server on a number of cores. Lanes take turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lane {
     subject: Subject,
@@ -193,7 +187,7 @@ impl Arguments {
         wrong(total > 10_000_000, "--rate and --duration: more than 10 million messages")
     }
 
-    /// Of each publisher; none if it depends on how fast they get through.
+    /// The messages of each publisher; `None` with `--rate max`.
     fn messages(&self) -> Option<u64> {
         match self.rate {
             Rate::Hz(hz) => Some(messages(self.duration, hz)),
@@ -209,10 +203,10 @@ impl Arguments {
         if self.chat { self.subscribers } else { self.publishers + self.subscribers }
     }
 
-    /// In the order in which they are shown.
+    /// The lanes, in the order in which the report shows them.
     fn lanes(&self, nats: bool) -> Vec<Lane> {
         let mut subjects = Vec::new();
-        for transport in self.transport.iter().copied().map(Transport::from) {
+        for transport in self.carriers.transports() {
             if transport == Transport::WebSocket {
                 subjects.push(Subject::WEBSOCKET);
             } else {
@@ -248,23 +242,23 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.compare && nats.is_none() {
         tracing::warn!("no nats-server here: not compared with it");
     }
-    let lanes = arguments.lanes(nats.is_some());
-    let bar = progress(arguments.duration * (arguments.rounds as u32 * lanes.len() as u32));
-    let mut report = Report::new(arguments, &lanes);
-    let result = all(arguments, &lanes, &bar, &mut report);
+    let fanout = Fanout { arguments, lanes: arguments.lanes(nats.is_some()) };
+    let lanes = fanout.lanes.len() as u32;
+    let bar = progress(arguments.duration * (arguments.rounds as u32 * lanes));
+    let mut report = Report::new(&fanout, arguments.json, arguments.svg.as_deref());
+    let result = all(&fanout, &bar, &mut report);
     bar.finish_and_clear();
     result?;
     report.finish()
 }
 
 fn all(
-    arguments: &Arguments,
-    lanes: &[Lane],
+    Fanout { arguments, lanes }: &Fanout<'_>,
     bar: &ProgressBar,
-    report: &mut Report<'_>,
+    report: &mut Report<'_, Fanout<'_>>,
 ) -> anyhow::Result<()> {
     for round in 0..arguments.rounds {
-        let mut rows: Vec<_> = lanes.iter().map(|_| None).collect();
+        let mut outcomes: Vec<_> = lanes.iter().map(|_| None).collect();
         for turn in 0..lanes.len() {
             let place = (turn + round as usize) % lanes.len();
             let lane = lanes[place];
@@ -278,10 +272,12 @@ fn all(
             {
                 bar.suspend(|| tracing::warn!("{lane}, round {}: {doubt}", round + 1));
             }
-            rows[place] =
-                Some(done.map_or_else(|error| Row::Failed(format!("{error:#}")), Row::done));
+            outcomes[place] = Some(match done {
+                Ok(figures) => Outcome::Done(Box::new(figures)),
+                Err(error) => Outcome::Failed(format!("{error:#}")),
+            });
         }
-        bar.suspend(|| report.add(round + 1, rows.into_iter().flatten().collect()))?;
+        bar.suspend(|| report.add(round + 1, outcomes.into_iter().flatten().collect()))?;
     }
     Ok(())
 }
@@ -317,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn who_sends_how_much_is_worked_out() {
+    fn the_numbers_of_senders_and_messages_are_computed() {
         let chat = parse(&["--chat", "--rate", "1"]);
         assert_eq!((chat.senders(), chat.sessions(), chat.messages()), (100, 100, Some(10)));
         let max = parse(&["--publishers", "3", "--rate", "max"]);

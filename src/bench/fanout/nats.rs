@@ -1,5 +1,6 @@
-//! nats-server as a yardstick, if there is one: the least of its protocol that publishes and
-//! subscribes (docs.nats.io/reference/reference-protocols/nats-protocol), over TCP or TLS.
+//! nats-server as a yardstick, if it is installed. The client implements only what publishing and
+//! subscribing need of its protocol (docs.nats.io/reference/reference-protocols/nats-protocol), over
+//! TCP or TLS.
 
 use crate::bench::process::{Process, with_parent};
 use anyhow::{Context as _, bail};
@@ -18,27 +19,27 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 
-/// How long it may take to start.
+/// Maximum time for the server to start.
 const START: Duration = Duration::from_secs(10);
 
-/// Publications that wait to be written, as many as in a session with Weir.
+/// Maximum number of publications that wait to be written, the same as in a session with Weir.
 const WAITING: usize = 1024;
 
-/// The executable, where it is looked for.
+/// Returns the executable, if it is on the path or in `/usr/sbin`.
 pub(super) fn installed() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let places = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
     places.map(|place| place.join("nats-server")).find(|file| file.is_file())
 }
 
-/// A running server; ends when dropped.
+/// A running server. It is killed when dropped.
 pub(super) struct Nats {
     pub(super) process: Process,
     pub(super) target: Target,
     _directory: TempDir,
 }
 
-/// How to reach it.
+/// The address of a server and, for TLS, the client's settings.
 #[derive(Clone)]
 pub(super) struct Target {
     address: SocketAddr,
@@ -48,7 +49,7 @@ pub(super) struct Target {
 impl Nats {
     pub(super) fn start(cores: Option<usize>, tls: bool) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("weir-bench-").tempdir();
-        let directory = directory.context("a directory for nats-server")?;
+        let directory = directory.context("creating a directory for nats-server")?;
         let path = directory.path();
         let mut command = with_parent(installed().context("no nats-server here")?);
         command.args(["-a", "127.0.0.1", "-p", "-1"]);
@@ -75,7 +76,7 @@ impl Nats {
     }
 }
 
-// Where it listens, from the file that it writes.
+// The address that the server listens on, from the file that it writes.
 fn announced(directory: &Path) -> Option<SocketAddr> {
     let files = std::fs::read_dir(directory).ok()?;
     let file =
@@ -85,7 +86,7 @@ fn announced(directory: &Path) -> Option<SocketAddr> {
     value["nats"][0].as_str()?.rsplit_once('/')?.1.parse().ok()
 }
 
-// A certificate of the kind that the daemon makes for itself, and a client that trusts it.
+// Writes a certificate of the same kind as the daemon's own, and returns a client that trusts it.
 fn certify(directory: &Path) -> anyhow::Result<TlsConnector> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()])?;
     std::fs::write(directory.join("cert.pem"), made.cert.pem())?;
@@ -107,24 +108,26 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 #[derive(Clone)]
 pub(super) struct Sender(mpsc::Sender<Vec<u8>>);
 
-/// The other side.
+/// The subscribed side of a session.
 pub(super) struct Receiver {
     rx: ReadHalf<Box<dyn Io>>,
     buffer: BytesMut,
     pongs: Sender,
 }
 
-/// Connects, and waits until the server has answered.
+/// Connects, and waits for the server's answer.
 pub(super) async fn connect(target: &Target) -> anyhow::Result<(Sender, Receiver)> {
     let mut tcp = TcpStream::connect(target.address).await?;
     tcp.set_nodelay(true)?;
-    // It speaks first, before TLS too.
+    // The server sends first, even before TLS.
     let mut buffer = BytesMut::new();
     loop {
         match frame(&mut buffer)? {
             Some(Frame::Info) => break,
-            Some(other) => bail!("nats-server began with {other:?}"),
-            None if tcp.read_buf(&mut buffer).await? == 0 => bail!("nats-server hung up"),
+            Some(other) => bail!("expected INFO from nats-server, got {other:?}"),
+            None if tcp.read_buf(&mut buffer).await? == 0 => {
+                bail!("nats-server closed the connection")
+            }
             None => {}
         }
     }
@@ -147,13 +150,13 @@ pub(super) async fn connect(target: &Target) -> anyhow::Result<(Sender, Receiver
     Ok((sender, receiver))
 }
 
-// What waits goes out at once, as NATS's own clients flush.
+// Writes everything that is queued at once, as NATS's own clients flush.
 async fn write(mut tx: WriteHalf<Box<dyn Io>>, mut queue: mpsc::Receiver<Vec<u8>>) {
     let (mut waiting, mut bytes) = (Vec::new(), Vec::new());
     while queue.recv_many(&mut waiting, WAITING).await > 0 {
         bytes.clear();
         waiting.drain(..).for_each(|one| bytes.extend(one));
-        // Who reads is told why.
+        // The receiver reports the error.
         if tx.write_all(&bytes).await.is_err() || tx.flush().await.is_err() {
             return;
         }
@@ -163,7 +166,7 @@ async fn write(mut tx: WriteHalf<Box<dyn Io>>, mut queue: mpsc::Receiver<Vec<u8>
 
 impl Sender {
     async fn send(&self, bytes: Vec<u8>) -> anyhow::Result<()> {
-        self.0.send(bytes).await.ok().context("nats-server hung up")
+        self.0.send(bytes).await.ok().context("nats-server closed the connection")
     }
 
     pub(super) async fn publish(&self, subject: &str, payload: &[u8]) -> anyhow::Result<()> {
@@ -173,25 +176,25 @@ impl Sender {
 }
 
 impl Receiver {
-    /// Returns when the subscription stands.
+    /// Subscribes, and returns when the server has processed it.
     pub(super) async fn subscribe(&mut self, sender: &Sender, subject: &str) -> anyhow::Result<()> {
         sender.send(format!("SUB {subject} 1\r\n").into_bytes()).await?;
         self.settle(sender).await
     }
 
-    // Everything before has been dealt with when the answer is there.
+    // The server has processed everything before the PING when it answers.
     async fn settle(&mut self, sender: &Sender) -> anyhow::Result<()> {
         sender.send(b"PING\r\n".to_vec()).await?;
         loop {
             match self.frame().await? {
                 Frame::Pong => return Ok(()),
                 Frame::Info => {}
-                other => bail!("{other:?} in place of an answer"),
+                other => bail!("expected a PONG, got {other:?}"),
             }
         }
     }
 
-    /// The next message.
+    /// Waits for the next message, and answers the server's PINGs.
     pub(super) async fn next(&mut self) -> anyhow::Result<Bytes> {
         loop {
             match self.frame().await? {
@@ -209,7 +212,7 @@ impl Receiver {
             }
             self.buffer.reserve(16 << 10);
             if self.rx.read_buf(&mut self.buffer).await? == 0 {
-                bail!("nats-server hung up");
+                bail!("nats-server closed the connection");
             }
         }
     }
@@ -223,11 +226,11 @@ enum Frame {
     Message(Bytes),
 }
 
-/// Takes the first frame out of what has come, if all of it has.
+/// Takes the first frame from the buffer, if it is complete.
 fn frame(buffer: &mut BytesMut) -> anyhow::Result<Option<Frame>> {
     const END: &[u8] = b"\r\n";
     let Some(end) = buffer.windows(2).position(|two| two == END) else { return Ok(None) };
-    let line = std::str::from_utf8(&buffer[..end]).context("what nats-server says")?;
+    let line = std::str::from_utf8(&buffer[..end]).context("a line of nats-server")?;
     let frame = match line.split_once(' ').unwrap_or((line, "")) {
         ("MSG", rest) => {
             let size = rest.rsplit(' ').next().unwrap_or_default();
@@ -238,14 +241,14 @@ fn frame(buffer: &mut BytesMut) -> anyhow::Result<Option<Frame>> {
             buffer.advance(end + 2);
             let payload = buffer.split_to(size).freeze();
             if buffer.split_to(2) != END {
-                bail!("a message of nats-server is longer than it says");
+                bail!("a message of nats-server is longer than its header states");
             }
             return Ok(Some(Frame::Message(payload)));
         }
         ("INFO", _) => Frame::Info,
         ("PING", _) => Frame::Ping,
         ("PONG", _) => Frame::Pong,
-        _ => bail!("nats-server says {line}"),
+        _ => bail!("unexpected line from nats-server: {line}"),
     };
     buffer.advance(end + 2);
     Ok(Some(frame))

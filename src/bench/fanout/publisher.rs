@@ -1,5 +1,5 @@
-//! The publishing side of a lane: a thread that keeps time, and hands each message over when it is
-//! due, or when there is room for it; the runtime's own thread moves the bytes.
+//! The publishing side of a lane. A thread keeps time, and gives each message to its client when it
+//! is due or when the window has room. The runtime's own thread sends the bytes.
 
 use super::server::Sender;
 use super::subscriber::Flow;
@@ -10,50 +10,50 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// When to send.
+/// The schedule of the publications.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Pace {
-    /// A message of each publisher in this time, the publishers one after the other.
+    /// Each publisher sends a message in this time, the publishers one after the other.
     Every(Duration),
-    /// For this long, as long as no subscriber is further behind than so many messages.
+    /// Publishers send for this long, while no subscriber is more than this many messages behind.
     Window(Duration, u64),
 }
 
-/// How long to wait before looking again whether there is room: a few messages' time, and little
-/// work for the machine.
-const LOOK: Duration = Duration::from_micros(200);
+/// Interval between looks whether the window has room: the time of a few messages, and little work
+/// for the machine.
+const POLL: Duration = Duration::from_micros(200);
 
-/// What was sent.
+/// The number of messages sent, and their delay.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Sent {
     pub(super) messages: u64,
-    /// How late the latest was.
+    /// Maximum delay of a message after it was due.
     pub(super) late: Duration,
 }
 
-/// Starts it. It ends when all is sent, or nobody waits for what it says.
+/// Starts the thread. It ends when everything is sent or when the returned receiver is dropped.
 pub(super) fn start(
     runtime: Handle,
     senders: Vec<Sender>,
     flow: Arc<Flow>,
     pace: Pace,
 ) -> std::io::Result<oneshot::Receiver<anyhow::Result<Sent>>> {
-    let (mut says, said) = oneshot::channel();
+    let (mut result, receiver) = oneshot::channel();
     let run = move || {
-        // The kernel may wake a thread 50 µs late to save power; not this one.
+        // By default the kernel may wake a thread 50 µs late to save power.
         let _ = nix::sys::prctl::set_timerslack(1);
         let sent = runtime.block_on(async {
             tokio::select! {
                 biased;
-                () = says.closed() => Ok(Sent::default()),
+                () = result.closed() => Ok(Sent::default()),
                 sent = send(&senders, &flow, pace) => sent,
             }
         });
-        // Nobody waits any more: nobody to tell.
-        let _ = says.send(sent);
+        // Fails if the receiver was dropped.
+        let _ = result.send(sent);
     };
     std::thread::Builder::new().name("publisher".into()).spawn(run)?;
-    Ok(said)
+    Ok(receiver)
 }
 
 async fn send(senders: &[Sender], flow: &Flow, pace: Pace) -> anyhow::Result<Sent> {
@@ -73,7 +73,7 @@ async fn send(senders: &[Sender], flow: &Flow, pace: Pace) -> anyhow::Result<Sen
             Pace::Window(duration, window) => {
                 let end = begun + duration.as_nanos() as u64;
                 while flow.now() < end && sent.messages >= flow.slowest() + window {
-                    std::thread::sleep(LOOK);
+                    std::thread::sleep(POLL);
                 }
                 if flow.now() >= end {
                     break;
@@ -84,10 +84,10 @@ async fn send(senders: &[Sender], flow: &Flow, pace: Pace) -> anyhow::Result<Sen
         let index = sent.messages / flow.publishers;
         let message = payload(flow.run.wrapping_add(publisher), index, flow.size);
         flow.stamp(sent.messages).store(flow.now(), Ordering::Release);
-        // Whether it was accepted, the subscribers know.
+        // The receipt is not awaited: the subscribers count the message.
         senders[publisher as usize].publish(message).await?;
         sent.messages += 1;
-        // So that whoever measures can stop it.
+        // Yields now and then, so that the benchmark can be stopped.
         tokio::task::consume_budget().await;
     }
     Ok(sent)

@@ -1,4 +1,4 @@
-//! The server of a lane, and sessions with it.
+//! The server of a lane, and its sessions.
 
 use super::nats::{self, Nats};
 use super::{Lane, Subject};
@@ -12,16 +12,16 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// What everybody publishes to; a name that both know.
+/// The topic of all messages. The name is valid in Weir and in NATS.
 const TOPIC: &str = "fanout";
 
-/// Ends when dropped.
+/// A running server. It is killed when dropped.
 pub(super) enum Server {
     Weir(Daemon, Transport, Delivery),
     Nats(Nats),
 }
 
-/// How to reach it.
+/// The address of a server, and how to connect to it.
 #[derive(Clone)]
 pub(super) enum Target {
     Weir { address: SocketAddr, hash: CertificateHash, transport: Transport, delivery: Delivery },
@@ -29,8 +29,8 @@ pub(super) enum Target {
 }
 
 impl Server {
-    /// With the settings that it has by default. In the calling thread, which outlives it. What
-    /// the first one has said about the machine, the next ones need not say again.
+    /// Starts a server with its default settings. The calling thread must outlive it. Only the
+    /// first one logs warnings about the machine.
     pub(super) fn start(lane: Lane, first: bool) -> anyhow::Result<Self> {
         match lane.subject {
             Subject::Weir(transport, mode) => {
@@ -78,34 +78,36 @@ pub(super) enum Receiver {
     Nats(nats::Receiver),
 }
 
-/// What comes.
-pub(super) enum Came {
+/// A delivery to a subscriber.
+pub(super) enum Received {
     Payload(Bytes),
-    /// So many will not come.
+    /// The number of messages that will not arrive.
     Gap(u64),
 }
 
 impl Target {
     async fn weir(&self) -> anyhow::Result<Client> {
-        let Self::Weir { address, hash, transport, .. } = self else { unreachable!("asked") };
+        let Self::Weir { address, hash, transport, .. } = self else {
+            unreachable!("a target of Weir")
+        };
         let builder = Client::builder(address.to_string()).transport(*transport);
         Ok(builder.trust(Trust::Pinned((*hash).into())).connect().await?)
     }
 
-    /// A session that publishes.
+    /// Opens a session that publishes.
     pub(super) async fn publisher(&self) -> anyhow::Result<Sender> {
         match self {
             Self::Weir { delivery, .. } => Ok(Sender::Weir(self.weir().await?, *delivery)),
             Self::Nats(target) => {
                 let (sender, mut receiver) = nats::connect(target).await?;
-                // It answers when the server asks whether it is there.
+                // The receiver answers the server's PINGs.
                 tokio::spawn(async move { while receiver.next().await.is_ok() {} });
                 Ok(Sender::Nats(sender))
             }
         }
     }
 
-    /// A session that is subscribed, and may publish.
+    /// Opens a session that is subscribed and may publish.
     pub(super) async fn subscriber(&self) -> anyhow::Result<(Sender, Receiver)> {
         match self {
             Self::Weir { delivery, .. } => {
@@ -124,7 +126,7 @@ impl Target {
 }
 
 impl Sender {
-    /// Puts a message on its way.
+    /// Sends a message, and does not wait for its receipt.
     pub(super) async fn publish(&self, payload: Bytes) -> anyhow::Result<()> {
         match self {
             Self::Weir(client, delivery) => Ok(publish(client, *delivery, TOPIC, payload).await?),
@@ -134,15 +136,15 @@ impl Sender {
 }
 
 impl Receiver {
-    pub(super) async fn next(&mut self) -> anyhow::Result<Came> {
+    pub(super) async fn next(&mut self) -> anyhow::Result<Received> {
         match self {
             Self::Weir(subscription) => {
                 match subscription.next().await.context("the subscription ended")?? {
-                    Event::Message(message) => Ok(Came::Payload(message.payload)),
-                    Event::Gap(gap) => Ok(Came::Gap(gap.last - gap.first + 1)),
+                    Event::Message(message) => Ok(Received::Payload(message.payload)),
+                    Event::Gap(gap) => Ok(Received::Gap(gap.last - gap.first + 1)),
                 }
             }
-            Self::Nats(receiver) => Ok(Came::Payload(receiver.next().await?)),
+            Self::Nats(receiver) => Ok(Received::Payload(receiver.next().await?)),
         }
     }
 }

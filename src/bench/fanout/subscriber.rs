@@ -1,49 +1,51 @@
-//! Subscribers: each looks at everything that it gets.
+//! Subscribers. Each compares every delivery with what was sent.
 
-use super::server::{Came, Receiver};
+use super::server::{Received, Receiver};
 use crate::bench::traffic::{Account, PROBE, recognise, run_of};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// What publishers and subscribers of a lane share.
+/// The state that publishers and subscribers of a lane share.
 pub(super) struct Flow {
-    /// Of the first publisher; the next ones' follow.
+    /// The run number of the first publisher; those of the others follow it.
     pub(super) run: u64,
     pub(super) publishers: u64,
     pub(super) size: usize,
-    /// Most messages, those of all publishers together.
+    /// Maximum number of messages of all publishers together.
     pub(super) most: u64,
-    // Messages are numbered as they are sent, whoever sends them. Only of one in so many the
-    // latency is kept.
+    // Latency is kept of one message in this many. Messages are numbered in the order in which they
+    // are sent, over all publishers.
     every: u64,
     pub(super) origin: Instant,
     /// Messages before this time are not measured, ns.
     pub(super) warm_up: u64,
-    // When each was sent, ns after the origin; a ring, longer than what is on its way.
+    // The time at which each message was sent, ns after the origin. A ring, longer than the number
+    // of messages in flight.
     stamps: Box<[AtomicU64]>,
-    /// By subscriber.
+    /// Indexed by subscriber.
     pub(super) progress: Box<[Progress]>,
 }
 
-/// How far a subscriber is: in a cache line of its own.
+/// The progress of a subscriber, in a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(super) struct Progress {
     pub(super) probes: AtomicU64,
-    /// Messages that came, or were told not to.
+    /// Messages that arrived or were reported as a gap.
     pub(super) done: AtomicU64,
 }
 
-/// Latencies that are kept of all deliveries, about; and of one in how many messages where their
-/// number is open.
+/// Approximate maximum number of latencies that are kept.
 const LATENCIES: u64 = 4_000_000;
+
+/// With `--rate max`, latency is kept of one message in this many.
 const EVERY: u64 = 17;
 
-/// Stamps that are kept where the number of messages is open; far more than are on their way.
+/// Number of stamps with `--rate max`: far more than messages are in flight.
 const STAMPS: u64 = 1 << 20;
 
 impl Flow {
-    /// Of so many messages, or of as many as get through.
+    /// Creates the state for this many messages; `None` is `--rate max`.
     pub(super) fn new(
         run: u64,
         (publishers, subscribers): (u64, u64),
@@ -56,7 +58,7 @@ impl Flow {
             publishers,
             size,
             most: messages.unwrap_or(u64::MAX >> 8),
-            // Odd, so that an even number of publishers all have their share.
+            // Odd, so that the messages of each of an even number of publishers are measured.
             every: messages.map_or(EVERY, |messages| (messages * subscribers / LATENCIES) | 1),
             origin: Instant::now(),
             warm_up,
@@ -73,18 +75,18 @@ impl Flow {
         &self.stamps[(message % self.stamps.len() as u64) as usize]
     }
 
-    /// Whether all subscribers have come so far.
+    /// Whether all subscribers have this count.
     pub(super) fn all(&self, of: fn(&Progress) -> &AtomicU64, count: u64) -> bool {
         self.progress.iter().all(|progress| of(progress).load(Ordering::Acquire) >= count)
     }
 
-    /// Messages that the slowest subscriber has.
+    /// The number of messages that the slowest subscriber has received.
     pub(super) fn slowest(&self) -> u64 {
         let done = self.progress.iter().map(|progress| progress.done.load(Ordering::Acquire));
         done.min().unwrap_or(0)
     }
 
-    // Publisher and index.
+    // Returns the publisher and the index of a message.
     fn recognise(&self, bytes: &[u8]) -> Option<(u64, u64)> {
         let publisher = run_of(bytes)?.wrapping_sub(self.run);
         if publisher >= self.publishers {
@@ -94,16 +96,16 @@ impl Flow {
     }
 }
 
-/// What came to one subscriber.
-pub(super) struct Taken {
+/// The deliveries to one subscriber.
+pub(super) struct Tally {
     pub(super) account: Account,
     /// ns.
     pub(super) latencies: Vec<u64>,
-    /// When the last message came, ns after the origin.
+    /// The time at which the last message arrived, ns after the origin.
     pub(super) last: u64,
 }
 
-impl Taken {
+impl Tally {
     pub(super) fn new(flow: &Flow) -> Self {
         Self { account: Account::new(flow.most), latencies: Vec::new(), last: 0 }
     }
@@ -134,15 +136,15 @@ pub(super) async fn follow(
     receiver: &mut Receiver,
     flow: &Flow,
     place: usize,
-    taken: &mut Taken,
+    tally: &mut Tally,
 ) -> anyhow::Result<()> {
     let progress = &flow.progress[place];
     loop {
         match receiver.next().await? {
-            Came::Payload(bytes) => taken.payload(&bytes, flow, progress),
-            Came::Gap(messages) => taken.account.gaps += messages,
+            Received::Payload(bytes) => tally.payload(&bytes, flow, progress),
+            Received::Gap(messages) => tally.account.gaps += messages,
         }
-        progress.done.store(taken.account.delivered + taken.account.gaps, Ordering::Release);
+        progress.done.store(tally.account.delivered + tally.account.gaps, Ordering::Release);
     }
 }
 
@@ -154,8 +156,8 @@ mod tests {
     #[test]
     fn every_publisher_has_messages_of_its_own() {
         let flow = Flow::new(u64::MAX, (2, 1), 40, Some(6), 0);
-        let mut taken = Taken::new(&flow);
-        let mut take = |bytes: &[u8]| taken.payload(bytes, &flow, &flow.progress[0]);
+        let mut tally = Tally::new(&flow);
+        let mut take = |bytes: &[u8]| tally.payload(bytes, &flow, &flow.progress[0]);
         for publisher in 0..2 {
             let run = u64::MAX.wrapping_add(publisher);
             take(&payload(run, PROBE, 40));
@@ -167,9 +169,9 @@ mod tests {
         take(&payload(1, 0, 40));
         take(&payload(0, 3, 40));
         take(&payload(0, 2, 41));
-        let Account { delivered, duplicates, corrupted, .. } = taken.account;
+        let Account { delivered, duplicates, corrupted, .. } = tally.account;
         assert_eq!((delivered, duplicates, corrupted), (6, 1, 3));
-        assert_eq!(taken.latencies.len(), 6);
+        assert_eq!(tally.latencies.len(), 6);
         assert!(flow.all(|progress| &progress.probes, 2));
         assert!(!flow.all(|progress| &progress.probes, 3));
     }

@@ -1,9 +1,9 @@
-//! `weir bench idle`: what sessions cost that only stand there.
+//! `weir bench idle`: the cost of idle sessions.
 
 mod report;
 
 use super::daemon::Daemon;
-use super::sessions::{self, Carrier, SmallPages};
+use super::sessions::{self, Carriers, SmallPages};
 use super::stats::Sorted;
 use super::traffic::{payload, recognise};
 use super::units::usage;
@@ -20,27 +20,26 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-/// Between the last session and the beginning of the measurement, unless that is short: what
-/// follows a handshake is over.
+/// Time from the last handshake to the start of the measurement: the work that follows a handshake
+/// is done by then. A tenth of `--duration` if that is shorter.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// How long a session may take to answer, or to get the one message.
+/// Maximum time in which a session must receive the message and the answer to its ping.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const TOPIC: &str = "idle";
 
-/// Of the one message.
+/// Size of the message that is sent at the end, bytes.
 const SIZE: usize = 100;
 
-/// Beyond what the daemon allows by default.
+/// Sessions above which the daemon's limit is raised; its default is 65,536.
 const MANY: u64 = 60_000;
 
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "\
-Opens the sessions, each with a socket of its own, lets them stand idle with the keep-alive that
-they have by default, and then looks whether all of them are still served. The sessions are in
-this process, the daemon is another: CPU and memory are the daemon's, as the kernel accounts for
-them.
+Opens the sessions, each with a socket of its own, leaves them idle with the default keep-alive,
+and then checks that all of them are still served. The sessions are in this process, the daemon is
+another: CPU and memory are the daemon's, as the kernel accounts for them.
 
 Examples:
   weir bench idle
@@ -50,19 +49,12 @@ pub(crate) struct Arguments {
     /// Sessions.
     #[arg(long, value_name = "N", default_value_t = 5000)]
     sessions: u64,
-    /// How to connect; one after the other.
-    #[arg(
-        long,
-        value_enum,
-        value_name = "TRANSPORTS",
-        value_delimiter = ',',
-        default_value = "quic"
-    )]
-    transport: Vec<Carrier>,
-    /// Each session is subscribed too; one message at the end is to reach all.
+    #[command(flatten)]
+    carriers: Carriers,
+    /// Each session is subscribed too; one message at the end must reach all.
     #[arg(long)]
     subscribe: bool,
-    /// How long they stand idle.
+    /// How long the sessions are idle.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     duration: Duration,
     /// Print JSON objects, one a line, for each transport.
@@ -88,9 +80,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut report = Report::new(arguments);
     let result = runtime.block_on(unless_interrupted(async {
-        for carrier in &arguments.transport {
-            let figures = one(arguments, (*carrier).into(), runtime.handle()).await;
-            report.add(figures.with_context(|| Transport::from(*carrier).to_string())?)?;
+        for transport in arguments.carriers.transports() {
+            let figures = one(arguments, transport, runtime.handle()).await;
+            report.add(figures.with_context(|| transport.to_string())?)?;
         }
         Ok(())
     }));
@@ -99,7 +91,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     report.finish()
 }
 
-/// A session, and its subscription if it is to have one.
+/// A session, with a subscription if `--subscribe` is given.
 struct Session {
     client: Client,
     subscription: Option<Subscription>,
@@ -120,12 +112,13 @@ impl Session {
         Ok(session)
     }
 
-    /// Whether it gets the message, if it is subscribed, and an answer.
+    /// Fails unless the session receives the message, if it is subscribed, and the answer to a
+    /// ping.
     async fn is_served(&mut self) -> anyhow::Result<()> {
         if let Some(subscription) = &mut self.subscription {
             match subscription.next().await.context("the subscription ended")?? {
                 Event::Message(message) if recognise(0, SIZE, &message.payload) == Some(0) => {}
-                other => bail!("{other:?} in place of the message"),
+                other => bail!("expected the message, got {other:?}"),
             }
         }
         self.client.ping().await?;
@@ -157,9 +150,9 @@ async fn one(
     let opening_cpu = process.usage().cpu_since(&usage);
 
     tokio::time::sleep(SETTLE.min(arguments.duration / 10)).await;
-    let (standing, usage) = (process.memory(), process.usage());
+    let (memory, usage) = (process.memory(), process.usage());
     idle(arguments.duration).await;
-    let (idle_usage, stood) = (process.usage(), process.memory());
+    let (idle_usage, idle_memory) = (process.usage(), process.memory());
 
     let publisher = Session::open(target, transport, false).await?;
     let begun = Instant::now();
@@ -173,8 +166,8 @@ async fn one(
         opening,
         opening_cpu,
         empty: empty.now,
-        standing: standing.now,
-        stood: stood.now,
+        opened: memory.now,
+        idled: idle_memory.now,
         peak: process.memory().peak,
         idle: arguments.duration,
         idle_cpu: idle_usage.cpu_since(&usage),
@@ -184,7 +177,7 @@ async fn one(
     })
 }
 
-// When each was served, ns; and what the others said.
+// The time at which each session was served, ns after `begun`, and the errors of the others.
 async fn ask(
     opened: Vec<Session>,
     runtime: &Handle,
@@ -200,7 +193,7 @@ async fn ask(
             })
         })
         .collect();
-    // They stay until all are served.
+    // No session ends before all are served.
     let (mut sessions, mut answers, mut lost) = (Vec::new(), Vec::new(), Vec::new());
     for answer in asking {
         let (session, served) = answer.await?;

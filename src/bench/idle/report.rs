@@ -1,34 +1,33 @@
-//! What it says: a table, or an object for each transport.
+//! The report of `weir bench idle`: a table, or an object for each transport.
 
 use super::Arguments;
 use crate::Transport;
+use crate::bench::report::{self, Fields};
 use crate::bench::stats::Sorted;
 use crate::bench::table::{self, number};
 use crate::bench::units::show;
-use crate::console::output::Output;
-use anyhow::bail;
-use serde_json::{Map, Value};
 use std::time::Duration;
 
-/// What was measured over one transport.
+/// The figures of one transport.
 #[derive(Debug)]
 pub(super) struct Figures {
     pub(super) transport: Transport,
     pub(super) sessions: u64,
-    /// Until the last one stood.
+    /// Time from the first handshake to the end of the last.
     pub(super) opening: Duration,
     pub(super) opening_cpu: Option<Duration>,
-    /// The daemon's memory: without sessions, when they stood, after they had been idle, at most.
+    /// Memory of the daemon, bytes: without sessions, with all of them, after they were idle, and
+    /// its peak.
     pub(super) empty: Option<u64>,
-    pub(super) standing: Option<u64>,
-    pub(super) stood: Option<u64>,
+    pub(super) opened: Option<u64>,
+    pub(super) idled: Option<u64>,
     pub(super) peak: Option<u64>,
     pub(super) idle: Duration,
     pub(super) idle_cpu: Option<Duration>,
     pub(super) waits: u64,
-    /// When each had its answer, ns after all were asked at once.
+    /// Time to each session's answer after all were pinged at once, ns.
     pub(super) answers: Sorted,
-    /// Why others had none.
+    /// Errors of the sessions without an answer.
     pub(super) lost: Vec<String>,
 }
 
@@ -43,11 +42,11 @@ const NUMBERS: [(&str, &str, usize, Number); 13] = [
         Some(figures.opening_cpu?.as_secs_f64() * 1e6 / float(figures.sessions))
     }),
     ("rss_empty_mib", "RSS without", 1, |figures| figures.empty.map(mib)),
-    ("rss_sessions_mib", "with", 1, |figures| figures.standing.map(mib)),
-    ("rss_idle_mib", "after idling", 1, |figures| figures.stood.map(mib)),
+    ("rss_sessions_mib", "with", 1, |figures| figures.opened.map(mib)),
+    ("rss_idle_mib", "after idling", 1, |figures| figures.idled.map(mib)),
     ("rss_peak_mib", "peak MiB", 1, |figures| figures.peak.map(mib)),
     ("rss_kib_per_session", "KiB/session", 1, |figures| {
-        let all = figures.stood?.saturating_sub(figures.empty?);
+        let all = figures.idled?.saturating_sub(figures.empty?);
         Some(float(all) / 1024.0 / float(figures.sessions))
     }),
     ("idle_cpu_percent", "idle CPU %", 2, |figures| {
@@ -78,18 +77,18 @@ impl Figures {
 
 pub(super) struct Report<'a> {
     arguments: &'a Arguments,
-    output: Output,
     all: Vec<Figures>,
 }
 
 impl<'a> Report<'a> {
     pub(super) fn new(arguments: &'a Arguments) -> Self {
-        Self { arguments, output: Output::new(arguments.json), all: Vec::new() }
+        Self { arguments, all: Vec::new() }
     }
 
+    /// Takes the figures of the next transport.
     pub(super) fn add(&mut self, figures: Figures) -> anyhow::Result<()> {
         if self.arguments.json {
-            let mut fields = Map::new();
+            let mut fields = Fields::new();
             fields.insert("event".into(), "idle".into());
             fields.insert("transport".into(), figures.transport.to_string().into());
             fields.insert("subscribed".into(), self.arguments.subscribe.into());
@@ -99,12 +98,13 @@ impl<'a> Report<'a> {
             for (key, _, _, of) in NUMBERS {
                 fields.insert(key.into(), of(&figures).into());
             }
-            Output::print(self.output.value(&Value::Object(fields), ""))?;
+            report::print(&fields.into())?;
         }
         self.all.push(figures);
         Ok(())
     }
 
+    /// Prints the table. Fails if a session was not served.
     pub(super) fn finish(&self) -> anyhow::Result<()> {
         let Arguments { sessions, duration, subscribe, .. } = self.arguments;
         if !self.arguments.json {
@@ -125,11 +125,7 @@ impl<'a> Report<'a> {
             let why = figures.lost.first()?;
             Some(format!("{}: {} served, {why}", figures.transport, figures.served_of()))
         });
-        let lost: Vec<_> = lost.collect();
-        if !lost.is_empty() {
-            bail!("{}", lost.join("; "));
-        }
-        Ok(())
+        report::fail(lost)
     }
 }
 
@@ -154,8 +150,8 @@ mod tests {
             opening: Duration::from_secs(2),
             opening_cpu: Some(Duration::from_millis(50)),
             empty: Some(10 << 20),
-            standing: Some(12 << 20),
-            stood: Some(15 << 20),
+            opened: Some(12 << 20),
+            idled: Some(15 << 20),
             peak: None,
             idle: Duration::from_secs(10),
             idle_cpu: Some(Duration::from_millis(500)),
@@ -175,9 +171,9 @@ mod tests {
         ];
         for (key, value) in expected {
             let of = NUMBERS.iter().find(|(name, ..)| *name == key).unwrap().3;
-            let said = of(&figures);
-            let same = said.zip(value).map_or(said == value, |(a, b)| (a - b).abs() < 1e-9);
-            assert!(same, "{key}: {said:?}");
+            let found = of(&figures);
+            let same = found.zip(value).map_or(found == value, |(a, b)| (a - b).abs() < 1e-9);
+            assert!(same, "{key}: {found:?}");
         }
         assert_eq!(figures.served_of(), "99/100");
     }

@@ -1,10 +1,11 @@
-//! `weir bench latency`: transports and delivery modes over loopback, in turns.
+//! `weir bench latency`: transports and delivery modes over loopback. They take turns.
 
 mod report;
 mod slice;
 
 use super::daemon::Daemon;
 use super::prng::Random;
+use super::report::{Outcome, Report};
 use super::traffic::{HEADER, messages};
 use super::units::usage;
 use super::{progress, unless_interrupted};
@@ -15,8 +16,8 @@ use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::Args;
 use indicatif::ProgressBar;
-use report::{Report, Row};
-use slice::{Slice, Standing};
+use report::Figures;
+use slice::{Pair, Slice, Turn};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,8 +26,8 @@ use std::time::Duration;
 #[command(after_help = "\
 One publisher and one subscriber, each with a connection of its own, in one process on a
 multi-threaded runtime, as in an ordinary program; the daemon is a process of its own. All cases
-stand at the same time and take turns in short slices, in an order that is shuffled in each
-round, so that what else the machine does hits all alike.
+are connected at the same time and take turns in short slices. Their order is shuffled in each
+round, so that other work of the machine affects all of them alike.
 
 Examples:
   weir bench latency
@@ -60,14 +61,14 @@ pub(crate) struct Arguments {
     svg: Option<PathBuf>,
 }
 
-/// One of those that take turns.
+/// A transport and a delivery mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Case {
     transport: Transport,
     delivery: Delivery,
 }
 
-/// The last is what the others are measured by.
+/// The others are compared with the last one.
 const CASES: [Case; 7] = {
     const fn case(transport: Transport, delivery: Delivery) -> Case {
         Case { transport, delivery }
@@ -121,11 +122,11 @@ impl Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     usage(arguments.check());
-    // As an ordinary program would have it: `#[tokio::main]`.
+    // The same runtime as `#[tokio::main]`, which most programs use.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let slices = arguments.runs * arguments.rounds() * CASES.len() as u64;
     let bar = progress(arguments.slice * slices as u32);
-    let mut report = Report::new(arguments);
+    let mut report = Report::new(arguments, arguments.json, arguments.svg.as_deref());
     let result = runtime.block_on(unless_interrupted(all(arguments, &bar, &mut report)));
     bar.finish_and_clear();
     result?;
@@ -135,7 +136,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 async fn all(
     arguments: &Arguments,
     bar: &ProgressBar,
-    report: &mut Report<'_>,
+    report: &mut Report<'_, Arguments>,
 ) -> anyhow::Result<()> {
     for run in 1..=arguments.runs {
         let rows = one(arguments, run, bar).await?;
@@ -144,34 +145,27 @@ async fn all(
     Ok(())
 }
 
-async fn one(arguments: &Arguments, run: u64, bar: &ProgressBar) -> anyhow::Result<Vec<Row>> {
+async fn one(
+    arguments: &Arguments,
+    run: u64,
+    bar: &ProgressBar,
+) -> anyhow::Result<Vec<Outcome<Figures>>> {
     let daemon = Daemon::start((Ipv4Addr::LOCALHOST, 0).into())?;
     let connect = |transport| {
         let builder = Client::builder(daemon.address.to_string()).transport(transport);
         builder.trust(Trust::Pinned(daemon.hash.into())).connect()
     };
-    let (mut rows, mut standing) = (Vec::new(), Vec::new());
+    let mut cases = Vec::new();
     for case in CASES {
         let clients = (connect(case.transport).await?, connect(case.transport).await?);
         let topic = format!("bench/{case}").replace(' ', "/");
-        match Standing::new(clients, topic, case.delivery).await? {
-            Ok(one) => {
-                standing.push(Some(one));
-                rows.push(Row::Done(Vec::new()));
-            }
-            Err(refusal) => {
-                standing.push(None);
-                rows.push(Row::Refused(refusal.to_string()));
-            }
-        }
+        let pair = Pair::new(clients, topic, case.delivery).await?;
+        cases.push(pair.map(|pair| (pair, Vec::<Turn>::new())));
     }
     for round in 0..arguments.rounds() {
         for place in shuffled(arguments.seed, run, round) {
             bar.inc(arguments.slice.as_millis() as u64);
-            let (Some(standing), Row::Done(slices)) = (&mut standing[place], &mut rows[place])
-            else {
-                continue;
-            };
+            let Ok((pair, turns)) = &mut cases[place] else { continue };
             let number = Random::new(run, &[round, place as u64]).next();
             let slice = Slice {
                 number,
@@ -179,11 +173,15 @@ async fn one(arguments: &Arguments, run: u64, bar: &ProgressBar) -> anyhow::Resu
                 period: Duration::from_secs_f64(1.0 / arguments.hz),
                 size: arguments.size.0 as usize,
             };
-            let done = slice.run(standing).await;
-            slices.push(done.with_context(|| CASES[place].to_string())?);
+            let turn = slice.run(pair).await;
+            turns.push(turn.with_context(|| CASES[place].to_string())?);
         }
     }
-    Ok(rows)
+    let outcome = |case| match case {
+        Ok((_, turns)) => Outcome::Done(Box::new(Figures::new(turns))),
+        Err(refusal) => Outcome::Refused(format!("{refusal}")),
+    };
+    Ok(cases.into_iter().map(outcome).collect())
 }
 
 // Fisher–Yates.

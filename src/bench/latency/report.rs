@@ -1,14 +1,11 @@
-//! What the turns say: an object for each case of each run, a table, a plot, and whether every
-//! message was accounted for.
+//! The table and the summary of `weir bench latency`.
 
 use super::slice::Turn;
 use super::{Arguments, CASES, Case, YARDSTICK};
-use crate::bench::plot::{self, Line};
+use crate::bench::report::{Benchmark, Fields, Outcome, Rounds, Row};
 use crate::bench::stats::{Sorted, median};
 use crate::bench::table::{self, number};
 use crate::bench::units::show;
-use crate::console::output::Output;
-use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
 /// Key, heading, share.
@@ -19,206 +16,149 @@ const SHARES: [(&str, &str, f64); 4] = [
     ("max_us", "max", 1.0),
 ];
 
-/// A case in a run.
-pub(super) enum Row {
-    /// By round.
-    Done(Vec<Turn>),
-    Refused(String),
+type Count = fn(&Turn) -> u64;
+
+/// Key and count.
+const COUNTS: [(&str, Count); 6] = [
+    ("sent", |turn| turn.sent),
+    ("delivered", |turn| turn.account.delivered),
+    ("missing", Turn::missing),
+    ("gaps", |turn| turn.account.gaps),
+    ("duplicates", |turn| turn.account.duplicates),
+    ("corrupted", |turn| turn.account.corrupted),
+];
+
+/// The figures of one case in one run.
+pub(in crate::bench) struct Figures {
+    turns: Vec<Turn>,
+    /// Of all turns, ns.
+    latencies: Sorted,
 }
 
-impl Row {
-    fn turns(&self) -> &[Turn] {
-        match self {
-            Self::Done(turns) => turns,
-            Self::Refused(_) => &[],
-        }
+impl Figures {
+    pub(super) fn new(turns: Vec<Turn>) -> Self {
+        let latencies = Sorted::merge(turns.iter().map(|turn| &turn.latencies));
+        Self { turns, latencies }
     }
 
-    fn latencies(&self) -> Sorted {
-        Sorted::merge(self.turns().iter().map(|turn| &turn.latencies))
-    }
-
-    fn sum(&self, of: fn(&Turn) -> u64) -> u64 {
-        self.turns().iter().map(of).sum()
+    fn sum(&self, of: Count) -> u64 {
+        self.turns.iter().map(of).sum()
     }
 }
 
-/// All runs so far.
-pub(super) struct Report<'a> {
-    arguments: &'a Arguments,
-    output: Output,
-    // By run, in the order of the cases.
-    runs: Vec<Vec<Row>>,
+impl Row for Figures {
+    fn latencies(&self) -> &Sorted {
+        &self.latencies
+    }
+
+    fn faults(&self) -> [u64; 3] {
+        [
+            self.sum(Turn::missing),
+            self.sum(|turn| turn.account.duplicates),
+            self.sum(|turn| turn.account.corrupted),
+        ]
+    }
+
+    fn describe(&self, fields: &mut Fields) {
+        for (key, of) in COUNTS {
+            fields.insert(key.into(), self.sum(of).into());
+        }
+        fields.insert("measured".into(), self.latencies.len().into());
+        for (key, _, share) in SHARES {
+            fields.insert(key.into(), us(&self.latencies, share).into());
+        }
+    }
 }
 
-impl<'a> Report<'a> {
-    pub(super) fn new(arguments: &'a Arguments) -> Self {
-        Self { arguments, output: Output::new(arguments.json), runs: Vec::new() }
+/// The ratio of a case to the yardstick: the median over the rounds of the ratio within each.
+fn ratio(rounds: &Rounds<Figures>, case: usize, share: f64) -> Option<f64> {
+    let turns = rounds.pairs(case, YARDSTICK);
+    let turns = turns.flat_map(|(one, by)| one.turns.iter().zip(&by.turns));
+    median(
+        turns.filter_map(|(one, by)| Some(us(&one.latencies, share)? / us(&by.latencies, share)?)),
+    )
+}
+
+fn refused(rounds: &Rounds<Figures>, case: usize) -> Option<&str> {
+    rounds.outcomes(case).find_map(|outcome| match outcome {
+        Outcome::Refused(why) => Some(why.as_str()),
+        Outcome::Done(_) | Outcome::Failed(_) => None,
+    })
+}
+
+impl Benchmark for Arguments {
+    type Row = Figures;
+
+    const ROUND: &'static str = "run";
+    const LANES: &'static str = "cases";
+    const UNIT: &'static str = "µs";
+
+    fn lanes(&self) -> Vec<String> {
+        CASES.iter().map(Case::to_string).collect()
     }
 
-    pub(super) fn add(&mut self, run: u64, rows: Vec<Row>) -> anyhow::Result<()> {
-        for (case, row) in CASES.iter().zip(&rows).filter(|_| self.arguments.json) {
-            let mut value = json!({
-                "event": "run", "run": run, "transport": case.transport.to_string(),
-                "mode": case.mode(),
-            });
-            if let Row::Refused(why) = row {
-                value["refused"] = why.clone().into();
-            } else {
-                let latencies = row.latencies();
-                value["sent"] = row.sum(|turn| turn.sent).into();
-                for (key, _, of) in ACCOUNTS {
-                    value[key] = row.sum(of).into();
-                }
-                value["measured"] = latencies.len().into();
-                for (key, _, share) in SHARES {
-                    value[key] = us(&latencies, share).into();
-                }
-            }
-            Output::print(self.output.value(&value, ""))?;
-        }
-        self.runs.push(rows);
-        Ok(())
+    fn is_yardstick(&self, lane: usize) -> bool {
+        lane == YARDSTICK
     }
 
-    pub(super) fn finish(&self) -> anyhow::Result<()> {
-        if self.arguments.json {
-            Output::print(self.output.value(&self.summary(), ""))?;
-        } else {
-            self.table()?;
-        }
-        if let Some(path) = &self.arguments.svg {
-            let names = CASES.map(|case| case.to_string());
-            let lines: Vec<_> = names
-                .iter()
-                .enumerate()
-                .map(|(place, name)| {
-                    let all: Vec<_> = self.rows(place).map(Row::latencies).collect();
-                    let sorted = Sorted::merge(&all);
-                    Line { name, sorted, yardstick: place == YARDSTICK }
-                })
-                .collect();
-            if let Some(svg) = plot::svg(&self.conditions(), "µs", &lines) {
-                std::fs::write(path, svg).with_context(|| path.display().to_string())?;
-            }
-        }
-        let faults: Vec<_> = (0..CASES.len()).filter_map(|place| self.fault(place)).collect();
-        if !faults.is_empty() {
-            bail!("{}", faults.join("; "));
-        }
-        Ok(())
-    }
-
-    fn rows(&self, place: usize) -> impl Iterator<Item = &Row> {
-        self.runs.iter().map(move |rows| &rows[place])
-    }
-
-    fn conditions(&self) -> String {
-        let Arguments { hz, size, duration, slice, runs, .. } = self.arguments;
+    fn title(&self) -> String {
+        let Self { hz, size, duration, slice, runs, .. } = self;
         let (duration, slice) = (show(*duration), show(*slice));
         format!("loopback, {hz} Hz, {} B, {duration} × {runs} in slices of {slice}", size.0)
     }
 
-    /// µs.
-    fn median(&self, place: usize, share: f64) -> Option<f64> {
-        median(self.rows(place).filter_map(|row| us(&row.latencies(), share)))
-    }
-
-    /// Within each round, then the median over all.
-    fn ratio(&self, place: usize, share: f64) -> Option<f64> {
-        let rounds = self
-            .runs
-            .iter()
-            .flat_map(|rows| rows[place].turns().iter().zip(rows[YARDSTICK].turns()));
-        median(
-            rounds.filter_map(|(one, by)| {
-                Some(us(&one.latencies, share)? / us(&by.latencies, share)?)
-            }),
-        )
-    }
-
-    fn refused(&self, place: usize) -> Option<&str> {
-        self.rows(place).find_map(|row| match row {
-            Row::Refused(why) => Some(why.as_str()),
-            Row::Done(_) => None,
+    fn conditions(&self) -> Value {
+        json!({
+            "text": self.title(), "hz": self.hz, "size": self.size.0,
+            "duration_s": self.duration.as_secs_f64(), "slice_s": self.slice.as_secs_f64(),
+            "runs": self.runs, "seed": self.seed,
         })
     }
 
-    fn fault(&self, place: usize) -> Option<String> {
-        let sum = |of| self.rows(place).map(|row| row.sum(of)).sum::<u64>();
-        let faults = ACCOUNTS.iter().filter_map(|(_, fault, of)| Some((sum(*of), (*fault)?)));
-        let faults = faults.filter(|(count, _)| *count > 0);
-        let faults: Vec<_> = faults.map(|(count, fault)| format!("{count} {fault}")).collect();
-        (!faults.is_empty()).then(|| format!("{}: {}", CASES[place], faults.join(", ")))
+    fn describe(&self, lane: usize, fields: &mut Fields) {
+        fields.insert("transport".into(), CASES[lane].transport.to_string().into());
+        fields.insert("mode".into(), CASES[lane].mode().into());
     }
 
-    fn table(&self) -> anyhow::Result<()> {
+    fn summarise(&self, lane: usize, rounds: &Rounds<Figures>, fields: &mut Fields) {
+        fields.insert("refused".into(), refused(rounds, lane).into());
+        for (key, _, share) in SHARES {
+            let median = rounds.median(lane, |figures| us(&figures.latencies, share));
+            fields.insert(key.into(), median.into());
+        }
+        let ratio = |share| ratio(rounds, lane, share);
+        let ratios = json!({ "p50": ratio(0.5), "p95": ratio(0.95), "p99": ratio(0.99) });
+        fields.insert("ratios".into(), ratios);
+    }
+
+    fn tables(&self, rounds: &Rounds<Figures>) -> anyhow::Result<()> {
         let mut header = vec!["case", "delivered"];
         header.extend(SHARES.iter().map(|(_, heading, _)| *heading));
         header.extend(["p50 ×", "p95 ×", "p99 ×"]);
         let mut table = table::new(1, &header);
         let mut notes = Vec::new();
         for (place, case) in CASES.iter().enumerate() {
-            if let Some(why) = self.refused(place) {
+            if let Some(why) = refused(rounds, place) {
                 notes.push(format!("{case} refused: {why}"));
                 continue;
             }
-            let sum = |of| self.rows(place).map(|row| row.sum(of)).sum::<u64>();
+            let sum = |of: Count| rounds.sum(place, |figures| figures.sum(of));
             let delivered = sum(|turn| turn.account.delivered);
             let mut row = vec![case.to_string(), format!("{delivered}/{}", sum(|turn| turn.sent))];
-            row.extend(SHARES.iter().map(|(_, _, share)| number(self.median(place, *share), 0)));
-            row.extend([0.5, 0.95, 0.99].map(|share| number(self.ratio(place, share), 2)));
+            let median = |share| rounds.median(place, |figures| us(&figures.latencies, share));
+            row.extend(SHARES.iter().map(|(_, _, share)| number(median(*share), 0)));
+            row.extend([0.5, 0.95, 0.99].map(|share| number(ratio(rounds, place, share), 2)));
             table.add_row(row);
         }
-        let title = self.conditions();
+        let title = self.title();
         let title = format!(
             "{title}; latency in µs, median over the runs; × is to WebSocket in the same round, \
              median over all rounds"
         );
         table::print(&title, &table)?;
-        for note in notes {
-            Output::print(self.output.value(&Value::Null, &note))?;
-        }
-        Ok(())
-    }
-
-    fn summary(&self) -> Value {
-        let case = |(place, case): (usize, &Case)| {
-            let mut value = json!({
-                "transport": case.transport.to_string(), "mode": case.mode(),
-                "refused": self.refused(place),
-            });
-            for (key, _, share) in SHARES {
-                value[key] = self.median(place, share).into();
-            }
-            let ratio = |share| self.ratio(place, share);
-            value["ratios"] = json!({ "p50": ratio(0.5), "p95": ratio(0.95), "p99": ratio(0.99) });
-            value
-        };
-        let cases: Vec<_> = CASES.iter().enumerate().map(case).collect();
-        json!({
-            "event": "summary",
-            "conditions": {
-                "text": self.conditions(), "hz": self.arguments.hz, "size": self.arguments.size.0,
-                "duration_s": self.arguments.duration.as_secs_f64(),
-                "slice_s": self.arguments.slice.as_secs_f64(),
-                "runs": self.arguments.runs, "seed": self.arguments.seed,
-            },
-            "cases": cases,
-        })
+        table::notes(&notes)
     }
 }
-
-type Account = (&'static str, Option<&'static str>, fn(&Turn) -> u64);
-
-/// Key, what to say of it if it is a fault, and the count.
-const ACCOUNTS: [Account; 5] = [
-    ("delivered", None, |turn| turn.account.delivered),
-    ("missing", Some("lost and not told"), |turn| turn.account.missing(turn.sent)),
-    ("gaps", None, |turn| turn.account.gaps),
-    ("duplicates", Some("twice"), |turn| turn.account.duplicates),
-    ("corrupted", Some("corrupted"), |turn| turn.account.corrupted),
-];
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
 fn us(sorted: &Sorted, share: f64) -> Option<f64> {

@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, timeout};
 
-/// The beginning of a slice is not measured: what has stood idle warms up.
+/// The first part of a slice is not measured, because caches and timers are cold after idling.
 pub(super) const WARM_UP: Duration = Duration::from_millis(200);
 
-/// How long a message may still come after the last was sent, on one machine.
+/// Maximum time from the last publication until a message is counted as missing, on one machine.
 const STRAGGLERS: Duration = Duration::from_secs(5);
 
-/// A publisher and a subscriber, connected.
-pub(super) struct Standing {
+/// A publisher and a subscriber, connected for all slices of a case.
+pub(super) struct Pair {
     publisher: Client,
     _subscriber: Client,
     subscription: Arc<tokio::sync::Mutex<Subscription>>,
@@ -26,7 +26,7 @@ pub(super) struct Standing {
     delivery: Delivery,
 }
 
-impl Standing {
+impl Pair {
     pub(super) async fn new(
         (publisher, subscriber): (Client, Client),
         topic: String,
@@ -40,7 +40,7 @@ impl Standing {
         publisher.publish(&topic, payload(0, PROBE, 100)).await?;
         match timeout(STRAGGLERS, subscription.next()).await?.transpose()? {
             Some(Event::Message(_)) => {}
-            other => bail!("{other:?} in place of the first message"),
+            other => bail!("expected the first message, got {other:?}"),
         }
         let subscription = Arc::new(tokio::sync::Mutex::new(subscription));
         let topic = topic.into();
@@ -48,17 +48,17 @@ impl Standing {
     }
 }
 
-/// What a slice is.
+/// The messages of a slice.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Slice {
-    /// No other slice's.
+    /// Different in each slice. Payloads carry it.
     pub(super) number: u64,
     pub(super) messages: u64,
     pub(super) period: Duration,
     pub(super) size: usize,
 }
 
-/// What came of it.
+/// The result of a slice.
 #[derive(Debug)]
 pub(super) struct Turn {
     /// ns.
@@ -67,29 +67,36 @@ pub(super) struct Turn {
     pub(super) sent: u64,
 }
 
+impl Turn {
+    /// The number of messages that were neither delivered nor reported as a gap.
+    pub(super) fn missing(&self) -> u64 {
+        self.account.missing(self.sent)
+    }
+}
+
 impl Slice {
-    /// Publishes and receives in tasks of their own, on the runtime's threads.
-    pub(super) async fn run(self, standing: &Standing) -> anyhow::Result<Turn> {
+    /// Publishes and receives in separate tasks, on the threads of the runtime.
+    pub(super) async fn run(self, pair: &Pair) -> anyhow::Result<Turn> {
         let start = Instant::now();
-        // When each was handed over, ns after the start.
+        // The time at which each message was given to the client, ns after the start.
         let stamps: Arc<[AtomicU64]> = (0..self.messages).map(|_| AtomicU64::new(0)).collect();
-        let publisher = standing.publisher.clone();
-        let (topic, delivery) = (standing.topic.clone(), standing.delivery);
+        let publisher = pair.publisher.clone();
+        let (topic, delivery) = (pair.topic.clone(), pair.delivery);
         let to_stamp = stamps.clone();
         let publishing = tokio::spawn(async move {
             let mut due = tokio::time::interval(self.period);
-            // What was late does not make the next one late.
+            // A late message does not delay the next one.
             due.set_missed_tick_behavior(MissedTickBehavior::Burst);
             for (index, stamp) in (0..).zip(&*to_stamp) {
                 due.tick().await;
                 let message = payload(self.number, index, self.size);
                 stamp.store(start.elapsed().as_nanos() as u64, Ordering::Release);
-                // Whether it was accepted, the subscriber knows.
+                // The receipt is not awaited: the subscriber counts the message.
                 publish(&publisher, delivery, &topic, message).await?;
             }
             anyhow::Ok(())
         });
-        let subscription = standing.subscription.clone();
+        let subscription = pair.subscription.clone();
         let receiving = tokio::spawn(async move {
             let mut subscription = subscription.lock().await;
             let mut account = Account::new(self.messages);
@@ -114,7 +121,7 @@ impl Slice {
                 }
                 anyhow::Ok(())
             };
-            // What has not come by then is missing.
+            // Messages that have not arrived by then count as missing.
             if let Ok(ended) = timeout(wait, all).await {
                 ended?;
             }

@@ -1,5 +1,5 @@
-//! Moves packets between two TUN devices as a [`Model`] says: two threads for each direction, one
-//! that reads and decides, one that waits and writes.
+//! Moves packets between two TUN devices as a [`Model`] decides. Each direction has two threads: one
+//! reads and decides, the other waits and writes.
 
 use super::model::{Model, Spec, Verdict};
 use crate::bench::prng::Random;
@@ -14,7 +14,7 @@ use tun_rs::{InterruptEvent, SyncDevice};
 /// Longest packet; the devices' MTU is 1500.
 const PACKET: usize = 2048;
 
-/// A packet that leaves so much after it was due has waited for the machine.
+/// Delay after which a packet that leaves counts as late: the machine was busy.
 const LATE: Duration = Duration::from_millis(1);
 
 /// Packets and bytes that entered the link, packets that it dropped, and packets that left it
@@ -29,7 +29,7 @@ pub(super) struct Carried {
 }
 
 impl Carried {
-    /// What came after `earlier`.
+    /// Returns the counts since `earlier`.
     pub(super) fn since(self, earlier: Self) -> Self {
         Self {
             packets: self.packets - earlier.packets,
@@ -55,7 +55,7 @@ struct Direction {
     counters: Counters,
 }
 
-/// A running link; ends when dropped.
+/// A running link. It ends when dropped.
 pub(super) struct Link {
     opened: Instant,
     directions: [Arc<Direction>; 2],
@@ -69,7 +69,7 @@ struct Packet {
 }
 
 impl Link {
-    /// Joins the two devices. The seed decides which packets are lost, with a stream of its own
+    /// Joins the two devices. The seed decides which packets are lost, with separate random numbers
     /// for each direction.
     pub(super) fn join(
         near: &Arc<SyncDevice>,
@@ -94,13 +94,15 @@ impl Link {
             let same = direction.clone();
             let reading = move || read(&from, opened, &direction, &stop, &sender);
             let writing = move || write(&to, opened, &same.counters, &receiver);
-            threads.push(named("link in").spawn(reading).context("a thread for the link")?);
-            threads.push(named("link out").spawn(writing).context("a thread for the link")?);
+            threads
+                .push(named("link in").spawn(reading).context("starting a thread for the link")?);
+            threads
+                .push(named("link out").spawn(writing).context("starting a thread for the link")?);
         }
         Ok(link)
     }
 
-    /// From here on it loses packets.
+    /// Starts to lose packets.
     pub(super) fn begin(&self) {
         for direction in &self.directions {
             let mut model = direction.model.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,7 +126,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // Readers end, with them the channels, with these the writers.
+        // Ends the readers; their channels close, and so the writers end.
         let _ = self.stop.trigger();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
@@ -140,11 +142,11 @@ fn read(
     sender: &Sender<Packet>,
 ) {
     let mut buffer = [0; PACKET];
-    // Fails when it is to stop.
+    // Fails when the event is triggered.
     while let Ok(length) = from.recv_intr(&mut buffer, stop) {
         let now = opened.elapsed();
         let packet = &buffer[..length];
-        // The kernel's own IPv6 chatter is nobody's traffic.
+        // Packets of IPv6 are from the kernel, and not of the benchmark.
         if packet.first().is_none_or(|byte| byte >> 4 != 4) {
             continue;
         }
@@ -172,14 +174,14 @@ fn read(
 }
 
 fn write(to: &SyncDevice, opened: Instant, counters: &Counters, receiver: &Receiver<Packet>) {
-    // The kernel may wake a thread 50 µs late to save power; not this one.
+    // By default the kernel may wake a thread 50 µs late to save power.
     let _ = nix::sys::prctl::set_timerslack(1);
     while let Ok(Packet { due, bytes }) = receiver.recv() {
         std::thread::sleep(due.saturating_sub(opened.elapsed()));
         if opened.elapsed() > due + LATE {
             counters.late.fetch_add(1, Ordering::Relaxed);
         }
-        // The other side may be gone already.
+        // Fails if the other end has been dropped.
         let _ = to.send(&bytes);
     }
 }

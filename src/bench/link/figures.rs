@@ -3,20 +3,21 @@
 use super::lane::Measured;
 use super::receiver::{Bulk, Sample};
 use super::{Arguments, Legs, Quic, WARM_UP};
+use crate::bench::report::{Fields, Row};
 use crate::bench::stats::Sorted;
 use crate::bench::units::show;
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// One late packet in so many moves p99.9.
+/// One late packet in this many changes p99.9.
 const LATE_OF: u64 = 1000;
 
-/// What one mode did in one run.
+/// The figures of one mode in one run.
 #[derive(Debug)]
-pub(super) struct Figures {
+pub(in crate::bench) struct Figures {
     /// Latencies, µs.
     all: Sorted,
-    /// Of the messages due after the loss had ended, if it was to end.
+    /// Latencies of the messages that were due after the loss ended, with `--loss-until`; µs.
     after_loss: Option<Sorted>,
     pub(super) sent: u64,
     pub(super) delivered: u64,
@@ -39,7 +40,7 @@ pub(super) struct Figures {
 impl Figures {
     pub(super) fn new(arguments: &Arguments, measured: &Measured) -> Self {
         let Measured { received, sent, carried, cpu, dropped } = measured;
-        let end = received.bulk.and_then(|bulk| bulk.came).unwrap_or(Duration::MAX);
+        let end = received.bulk.and_then(|bulk| bulk.arrived).unwrap_or(Duration::MAX);
         let measured = |from: Duration| {
             let of = |sample: &&Sample| sample.due >= from && sample.due <= end;
             let samples = received.samples.iter().filter(of);
@@ -68,29 +69,71 @@ impl Figures {
         }
     }
 
-    pub(super) fn all(&self) -> &Sorted {
-        &self.all
-    }
-
     /// ms.
     pub(super) fn latency(&self, share: f64) -> Option<f64> {
         at(&self.all, share)
     }
 
-    /// On the link, both ways together, with the headers of IP.
+    /// Bytes on the link for each message sent, in both directions together, with IP headers.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     pub(super) fn bytes_per_message(&self) -> f64 {
         self.bytes as f64 / self.sent.max(1) as f64
     }
 
-    /// Of the daemon, µs.
+    /// CPU time of the daemon for each message sent, µs.
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     pub(super) fn cpu_per_message(&self) -> Option<f64> {
         Some(self.cpu?.as_micros() as f64 / self.sent.max(1) as f64)
     }
 
-    /// Adds itself to an object.
-    pub(super) fn describe(&self, value: &mut Value) {
+    /// The reason to doubt the figures, if the machine was too slow.
+    pub(super) fn doubt(&self) -> Option<String> {
+        if self.dropped > 0 {
+            let dropped = self.dropped;
+            return Some(format!(
+                "this machine lost {dropped} packets beside what the link was to lose"
+            ));
+        }
+        (self.late * LATE_OF > self.packets).then(|| {
+            let Self { late, packets, .. } = self;
+            format!(
+                "{late} of {packets} packets left the link more than 1 ms late: this machine is \
+                 busy; repeat it when it is not, or as root with `chrt -r 10`"
+            )
+        })
+    }
+
+    /// The figures that have no column in the table.
+    pub(super) fn note(&self) -> Option<String> {
+        let mut notes = Vec::new();
+        if let Some(after) = &self.after_loss {
+            let [p50, p99, max] =
+                [0.5, 0.99, 1.0].map(|share| at(after, share).unwrap_or(f64::NAN));
+            notes.push(format!("after the loss p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms"));
+        }
+        if let Some(Bulk { delivery, arrived }) = self.bulk {
+            let delivery = format!("{delivery:?}").to_lowercase();
+            notes.push(match arrived {
+                Some(arrived) => {
+                    format!("large payload ({delivery}) there after {:.1} s", arrived.as_secs_f64())
+                }
+                None => format!("large payload ({delivery}) still under way at the end"),
+            });
+        }
+        (!notes.is_empty()).then(|| notes.join("; "))
+    }
+}
+
+impl Row for Figures {
+    fn latencies(&self) -> &Sorted {
+        &self.all
+    }
+
+    fn faults(&self) -> [u64; 3] {
+        [self.missing, self.duplicates, self.corrupted]
+    }
+
+    fn describe(&self, fields: &mut Fields) {
         let ms = |sorted: &Sorted| {
             json!({
                 "measured": sorted.len(),
@@ -112,55 +155,16 @@ impl Figures {
         if let Some(after) = &self.after_loss {
             more["after_loss"] = ms(after);
         }
-        if let Some(Bulk { delivery, came }) = self.bulk {
-            let came = came.map(|came| came.as_secs_f64());
+        if let Some(Bulk { delivery, arrived }) = self.bulk {
+            let arrived = arrived.map(|arrived| arrived.as_secs_f64());
             more["bulk"] =
-                json!({ "delivery": format!("{delivery:?}").to_lowercase(), "came_s": came });
+                json!({ "delivery": format!("{delivery:?}").to_lowercase(), "came_s": arrived });
         }
-        if let Value::Object(fields) = value {
-            for object in [ms(&self.all), more] {
-                if let Value::Object(object) = object {
-                    fields.extend(object);
-                }
+        for object in [ms(&self.all), more] {
+            if let Value::Object(object) = object {
+                fields.extend(object);
             }
         }
-    }
-
-    /// Why not to believe it, if the machine was too slow.
-    pub(super) fn doubt(&self) -> Option<String> {
-        if self.dropped > 0 {
-            let dropped = self.dropped;
-            return Some(format!(
-                "this machine lost {dropped} packets beside what the link was to lose"
-            ));
-        }
-        (self.late * LATE_OF > self.packets).then(|| {
-            let Self { late, packets, .. } = self;
-            format!(
-                "{late} of {packets} packets left the link more than 1 ms late: this machine is \
-                 busy; repeat it when it is not, or as root with `chrt -r 10`"
-            )
-        })
-    }
-
-    /// What has no column.
-    pub(super) fn note(&self) -> Option<String> {
-        let mut notes = Vec::new();
-        if let Some(after) = &self.after_loss {
-            let [p50, p99, max] =
-                [0.5, 0.99, 1.0].map(|share| at(after, share).unwrap_or(f64::NAN));
-            notes.push(format!("after the loss p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms"));
-        }
-        if let Some(Bulk { delivery, came }) = self.bulk {
-            let delivery = format!("{delivery:?}").to_lowercase();
-            notes.push(match came {
-                Some(came) => {
-                    format!("large payload ({delivery}) there after {:.1} s", came.as_secs_f64())
-                }
-                None => format!("large payload ({delivery}) still under way at the end"),
-            });
-        }
-        (!notes.is_empty()).then(|| notes.join("; "))
     }
 }
 
@@ -169,7 +173,7 @@ fn at(sorted: &Sorted, share: f64) -> Option<f64> {
     sorted.percentile(share).map(|us| us as f64 / 1e3)
 }
 
-/// In words, for titles.
+/// The conditions of a measurement: as text for titles, and as JSON.
 pub(super) struct Conditions<'a>(pub(super) &'a Arguments);
 
 impl std::fmt::Display for Conditions<'_> {
@@ -220,7 +224,7 @@ impl Conditions<'_> {
     }
 }
 
-// Without what binary fractions add.
+// Removes the rounding error of binary fractions.
 fn round(percent: f64) -> f64 {
     (percent * 1e6).round() / 1e6
 }

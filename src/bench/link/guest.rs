@@ -1,4 +1,4 @@
-//! Somebody's program on the far side of the link, in place of what is measured here.
+//! `--run`: another program on the far side of the link, in place of the measurement.
 
 use super::emulator::Link;
 use super::host::{FAR, Host, NEAR};
@@ -8,9 +8,9 @@ use crate::wire::PORT;
 use anyhow::Context as _;
 use std::process::{Command, ExitCode};
 
-/// Starts a daemon on the near side and the program, for a shell, on the far side; with the address
-/// of the daemon's page in `WEIR_URL`, its address in `WEIR_SERVER` and its certificate's hash in
-/// `WEIR_CERT_HASH`. Its exit code is the program's.
+/// Starts a daemon on the near side and, with a shell, the program on the far side. `WEIR_URL` has
+/// the address of the daemon's page, `WEIR_SERVER` its address and `WEIR_CERT_HASH` the hash of its
+/// certificate. Returns the exit code of the program.
 pub(super) fn run(program: &str, spec: &Spec, seed: u64) -> anyhow::Result<ExitCode> {
     let near = Host::enter(NEAR, None)?;
     let daemon = Daemon::start((NEAR, PORT).into())?;
@@ -23,7 +23,7 @@ pub(super) fn run(program: &str, spec: &Spec, seed: u64) -> anyhow::Result<ExitC
         .env("WEIR_URL", format!("https://{}/", daemon.address))
         .env("WEIR_SERVER", daemon.address.to_string())
         .env("WEIR_CERT_HASH", daemon.hash.to_string());
-    let status = command.status().context("the program")?;
+    let status = command.status().context("starting the program")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.unwrap_or(1).into())
 }

@@ -14,33 +14,33 @@ const NET: &str = "10.77.0.0/24";
 pub(super) const NEAR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 pub(super) const FAR: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
-/// As on most of the Internet.
+/// The MTU of most of the Internet, bytes.
 const MTU: u16 = 1500;
 
-/// Far more packets than wait for the emulator ever: what is to be dropped, it drops.
+/// Queue of the device, packets. It never fills, so that only the emulator drops packets.
 const QUEUE: &str = "10000";
 
-/// One end of a link, and where it is.
+/// One end of a link, and its namespace.
 pub(super) struct Host {
     pub(super) device: Arc<SyncDevice>,
     namespace: File,
 }
 
 impl Host {
-    /// Puts the calling thread, and the threads and processes that it starts from now on, into a
-    /// new network namespace, with one end of a link at this address.
+    /// Moves the calling thread into a new network namespace with one end of a link at this address.
+    /// Threads and processes that it starts afterwards are in it too.
     pub(super) fn enter(address: Ipv4Addr, congestion: Option<&str>) -> anyhow::Result<Self> {
-        unshare(CloneFlags::CLONE_NEWNET).context("a network namespace")?;
+        unshare(CloneFlags::CLONE_NEWNET).context("creating a network namespace")?;
         ip(&["link", "set", "lo", "up"])?;
         let device = DeviceBuilder::new()
             .name(DEVICE)
             .ipv4(address, 24, None)
             .mtu(MTU)
             .build_sync()
-            .context("a TUN device")?;
-        // Not by ioctl, which only the machine's root may.
+            .context("creating a TUN device")?;
+        // With `ip`, because the ioctl needs the root of the machine.
         ip(&["link", "set", "dev", DEVICE, "txqueuelen", QUEUE])?;
-        // The namespace's default may be changed to some algorithms only; a route may have any.
+        // A route may use any algorithm. The default of a namespace is limited to some of them.
         if let Some(congestion) = congestion {
             let source = address.to_string();
             ip(&["route", "change", NET, "dev", DEVICE, "src", &source, "congctl", congestion])?;
@@ -49,19 +49,19 @@ impl Host {
         Ok(Self { device: Arc::new(device), namespace })
     }
 
-    /// Packets that the kernel dropped on their way into the device: the emulator was too slow,
-    /// and what was measured is worth nothing.
+    /// Returns the number of packets that the kernel dropped on their way into the device. If there
+    /// are any, the emulator was too slow, and the figures are worthless.
     pub(super) fn dropped(&self) -> anyhow::Result<u64> {
-        let asking = || {
+        let ask = || {
             setns(&self.namespace, CloneFlags::CLONE_NEWNET).context("the network namespace")?;
             ip(&["-s", "-j", "link", "show", "dev", DEVICE])
         };
-        // In a thread of its own: the calling one stays where it is.
-        let said = std::thread::scope(|scope| scope.spawn(asking).join());
-        let said = said.map_err(|_| anyhow::anyhow!("asking ip about drops panicked"))??;
-        let value: serde_json::Value = serde_json::from_str(&said).context("what ip says")?;
+        // In a thread of its own, so that the calling thread stays in its namespace.
+        let output = std::thread::scope(|scope| scope.spawn(ask).join());
+        let output = output.map_err(|_| anyhow::anyhow!("reading the drops panicked"))??;
+        let value: serde_json::Value = serde_json::from_str(&output).context("the output of ip")?;
         let tx = value.pointer("/0/stats64/tx/dropped");
-        tx.and_then(serde_json::Value::as_u64).context("what ip says about drops")
+        tx.and_then(serde_json::Value::as_u64).context("the drops in the output of ip")
     }
 }
 
@@ -71,7 +71,7 @@ pub(super) fn has_congestion_control(name: &str) -> bool {
     list.is_ok_and(|list| list.split_whitespace().any(|one| one == name))
 }
 
-/// What is needed is there; says what to do if not.
+/// Checks that TUN devices and `ip` are available. The error names the remedy.
 pub(super) fn check() -> anyhow::Result<()> {
     let tun = File::options().read(true).write(true).open("/dev/net/tun");
     match tun.map_err(|error| (error.kind(), error)) {
@@ -89,16 +89,16 @@ pub(super) fn check() -> anyhow::Result<()> {
 }
 
 fn ip(arguments: &[&str]) -> anyhow::Result<String> {
-    let said = Command::new("ip").args(arguments).stdin(Stdio::null()).output();
-    let said = match said {
+    let output = Command::new("ip").args(arguments).stdin(Stdio::null()).output();
+    let output = match output {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             bail!("ip: not found: install iproute2")
         }
-        said => said.context("ip")?,
+        output => output.context("starting ip")?,
     };
-    if !said.status.success() {
-        let why = String::from_utf8_lossy(&said.stderr);
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
         bail!("ip {}: {}", arguments.join(" "), why.trim());
     }
-    Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -4,10 +4,11 @@ use super::Mode;
 use super::emulator::{Carried, Link};
 use super::host::{FAR, Host, NEAR, has_congestion_control};
 use super::model::Spec;
-use super::publisher::{Publisher, Said, Target};
+use super::publisher::{Publisher, PublisherEvent, Target};
 use super::receiver::{Received, Receiver};
 use crate::Trust;
 use crate::bench::daemon::Daemon;
+use crate::bench::report::Outcome;
 use crate::client::SubscribeError;
 use crate::wire::{Delivery, PORT};
 use anyhow::bail;
@@ -15,21 +16,22 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
-/// What a lane is to do.
+/// The task of a lane.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
     pub(super) mode: Mode,
     pub(super) delivery: Delivery,
     pub(super) transport: crate::Transport,
-    /// Of the run: payloads carry it, and the seed of the link follows from it.
+    /// The number of the run, from 1. Payloads carry it, and the seed of the link depends on it.
     pub(super) number: u64,
     pub(super) seed: u64,
     pub(super) link: Spec,
-    /// Publisher and subscriber both on the far side.
+    /// Whether the publisher is on the far side too.
     pub(super) both_legs: bool,
     pub(super) messages: u64,
     pub(super) period: Duration,
-    /// Lanes take turns within a period, so as not to get in one another's way.
+    /// The time from the start to the first message. Lanes take turns within a period, so that
+    /// they do not disturb one another.
     pub(super) offset: Duration,
     pub(super) size: usize,
     pub(super) bulk: Option<usize>,
@@ -37,16 +39,16 @@ pub(super) struct Plan {
     pub(super) bulk_topic: String,
 }
 
-/// What all lanes of a run do at the same time.
+/// The phase of a run, the same for all its lanes.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Phase {
     Preparing,
-    /// Schedules begin at this time.
+    /// Schedules start at this time.
     Running(Instant),
     Stopping,
 }
 
-/// When the messages of a lane are due.
+/// The times at which the messages of a lane are due.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     pub(super) start: Instant,
@@ -55,7 +57,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Waits for the start; none if it will not come.
+    /// Waits for the start. Returns `None` if the run ends before it.
     pub(super) async fn wait(phase: &mut watch::Receiver<Phase>, plan: &Plan) -> Option<Self> {
         let begun = phase.wait_for(|phase| !matches!(phase, Phase::Preparing)).await.ok()?;
         let Phase::Running(start) = *begun else { return None };
@@ -67,37 +69,29 @@ impl Clock {
     }
 }
 
-/// Dropped by all lanes of a run when they can start.
+/// A lane drops it when it is ready to start. The run starts when all lanes have.
 pub(super) type Ready = mpsc::Sender<Infallible>;
 
-/// What came of a lane.
-#[derive(Debug)]
-pub(super) enum Outcome {
-    /// The daemon or the kernel does not offer it.
-    Refused(String),
-    /// It broke on the way.
-    Failed(String),
-    Done(Box<Measured>),
-}
-
+/// The measurements of a lane.
 #[derive(Debug)]
 pub(super) struct Measured {
     pub(super) received: Received,
     pub(super) sent: u64,
     pub(super) carried: Carried,
-    /// Of the daemon, from the start to the end.
+    /// CPU time of the daemon from the start to the end.
     pub(super) cpu: Option<Duration>,
-    /// Packets that the machine was too slow for.
+    /// Packets that the kernel dropped because the emulator was too slow.
     pub(super) dropped: u64,
 }
 
-/// Runs a lane in the calling thread, which ends up in another namespace. `ready` is dropped when
-/// it can start, or will not. An error is about the machine, not the mode.
+/// Runs a lane in the calling thread, and leaves the thread in another network namespace. Drops
+/// `ready` when the lane is ready to start or cannot start. An error is a fault of the machine; a
+/// mode that fails is an [`Outcome`].
 pub(super) fn run(
     plan: &Plan,
     phase: &watch::Receiver<Phase>,
     ready: Ready,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<Outcome<Measured>> {
     if let Some(name) = plan.mode.congestion().filter(|name| !has_congestion_control(name)) {
         let why = format!("this kernel has no {name}: try `modprobe tcp_{name}`");
         return Ok(Outcome::Refused(why));
@@ -109,7 +103,7 @@ pub(super) fn run(
         trust: Trust::Pinned(daemon.hash.into()),
         transport: plan.transport,
     };
-    // Threads stay where they were started.
+    // A thread stays in the namespace in which it was started.
     let beside = (!plan.both_legs).then(|| Publisher::start(plan, &target, phase)).transpose()?;
     let far = Host::enter(FAR, plan.mode.congestion())?;
     let link = Link::join(&near.device, &far.device, &plan.link, plan.seed)?;
@@ -146,7 +140,7 @@ impl Lane<'_> {
         mut self,
         mut phase: watch::Receiver<Phase>,
         ready: Ready,
-    ) -> anyhow::Result<Outcome> {
+    ) -> anyhow::Result<Outcome<Measured>> {
         let mut stopping = phase.clone();
         let stop = stopping.wait_for(|phase| matches!(phase, Phase::Stopping));
         tokio::select! {
@@ -159,13 +153,13 @@ impl Lane<'_> {
         &mut self,
         phase: &mut watch::Receiver<Phase>,
         ready: Ready,
-    ) -> anyhow::Result<Outcome> {
+    ) -> anyhow::Result<Outcome<Measured>> {
         let Self { plan, target, publisher, link, daemon } = self;
         let client = target.connect().await?;
         let mut receiver = Receiver::subscribe(client, plan).await?;
-        match publisher.says.recv().await {
-            Some(Said::Ready) => {}
-            Some(Said::Failed(error)) => return Err(error.context("the publisher")),
+        match publisher.events.recv().await {
+            Some(PublisherEvent::Ready) => {}
+            Some(PublisherEvent::Failed(error)) => return Err(error.context("the publisher")),
             _ => bail!("the publisher ended"),
         }
         receiver.probe().await?;
@@ -176,7 +170,7 @@ impl Lane<'_> {
         tokio::time::sleep_until(clock.start.into()).await;
         link.begin();
         let (usage, carried) = (daemon.process.usage(), link.carried());
-        let (received, sent) = receiver.receive(&clock, &mut publisher.says).await?;
+        let (received, sent) = receiver.receive(&clock, &mut publisher.events).await?;
         let cpu = daemon.process.usage().cpu_since(&usage);
         let carried = link.carried().since(carried);
         Ok(Outcome::Done(Box::new(Measured { received, sent, carried, cpu, dropped: 0 })))

@@ -1,4 +1,4 @@
-//! `weir bench link`: delivery modes side by side, each over an emulated link of its own.
+//! `weir bench link`: delivery modes side by side, each over its own emulated link.
 
 mod emulator;
 mod figures;
@@ -22,7 +22,7 @@ use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Messages of the first second are not measured: congestion windows are opening.
+/// Messages of the first second are not measured, because congestion windows are still opening.
 pub(super) const WARM_UP: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Args)]
@@ -50,8 +50,8 @@ pub(crate) struct Arguments {
     /// Mean number of packets lost in a row; 1 = each is lost by itself.
     #[arg(long, value_name = "PACKETS", default_value_t = 1.0)]
     burst: f64,
-    /// Mean length of outages in which everything is lost, in time rather than in packets; together
-    /// they make up --loss.
+    /// Mean length of outages in which everything is lost, in place of --burst. Their share of the
+    /// time is --loss.
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "burst")]
     outage: Option<Duration>,
     /// Lose packets for this long after the start, then none.
@@ -60,13 +60,13 @@ pub(crate) struct Arguments {
     /// Bottleneck, each way: none, or such as 1Mbit.
     #[arg(long, default_value = "none", value_parser = rate)]
     rate: Rate,
-    /// What may wait for the bottleneck, in time; the rest is dropped.
+    /// Length of the queue before the bottleneck, in time; packets beyond it are dropped.
     #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = duration)]
     queue: Duration,
-    /// Decides which packets are lost, the same in all modes of a run.
+    /// Seed that decides which packets are lost, the same in all modes of a run.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Messages a second, sent when they are due whatever became of those before.
+    /// Messages a second. Each is sent when it is due, even if those before are delayed.
     #[arg(long, value_name = "N", default_value_t = 60.0)]
     hz: f64,
     /// Bytes in a message.
@@ -78,10 +78,10 @@ pub(crate) struct Arguments {
     /// Runs; each has a seed of its own.
     #[arg(long, value_name = "N", default_value_t = 5)]
     runs: u64,
-    /// Where the link is.
+    /// Position of the link.
     #[arg(long, value_enum, default_value_t)]
     legs: Legs,
-    /// What to compare.
+    /// Modes to compare.
     #[arg(
         long,
         value_enum,
@@ -90,11 +90,11 @@ pub(crate) struct Arguments {
         default_value = "realtime,unordered,ordered,websocket-cubic,websocket-bbr"
     )]
     modes: Vec<Mode>,
-    /// What carries the modes that are not WebSocket.
+    /// Transport of the modes that are not WebSocket.
     #[arg(long, value_enum, default_value_t)]
     transport: Quic,
-    /// Publish a payload of this size beside the messages, to a topic that the same client is
-    /// subscribed to in `unordered`; only messages due while it is under way are measured.
+    /// Publish a payload of this size beside the messages. The same client subscribes to its topic
+    /// in `unordered`. Only messages that are due while it is in flight are measured.
     #[arg(long, value_name = "SIZE")]
     bulk: Option<ByteSize>,
     /// Print JSON objects, one a line: one for each mode of each run, and a summary.
@@ -107,7 +107,7 @@ pub(crate) struct Arguments {
     /// address in `$WEIR_SERVER` and its certificate's hash in `$WEIR_CERT_HASH`.
     #[arg(long, value_name = "PROGRAM", conflicts_with_all = ["json", "svg", "bulk"])]
     run: Option<String>,
-    /// Runs in the namespaces that were made for it.
+    /// Set in the process inside the namespaces.
     #[arg(long, hide = true)]
     inside: bool,
 }
@@ -131,7 +131,7 @@ enum Quic {
     WebTransport,
 }
 
-/// What is compared.
+/// A delivery mode, or WebSocket with a congestion control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Mode {
     /// Datagrams, repaired from the cache.
@@ -157,7 +157,7 @@ impl Mode {
         }
     }
 
-    /// Of TCP, at both ends.
+    /// The congestion control of TCP at both ends.
     fn congestion(self) -> Option<&'static str> {
         match self {
             Self::WebsocketCubic => Some("cubic"),
@@ -227,7 +227,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<std::process::ExitCod
     if arguments.inside {
         return runs::run(arguments).map(|()| std::process::ExitCode::SUCCESS);
     }
-    // What went wrong has been said inside.
+    // The process inside has printed its error.
     let code = namespaces::enter()?.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.unwrap_or(1).into())
 }

@@ -1,43 +1,43 @@
-//! What a link does to a packet: lost, too much for the queue, or due at a time. Pure: time is an
-//! argument, chance comes from a seed.
+//! The model of a link: it loses a packet, drops it because the queue is full, or delivers it at a
+//! time. Pure: time is an argument, and chance comes from a seed.
 
 use crate::bench::prng::Random;
 use std::time::Duration;
 
-/// One direction of a link.
+/// The settings of one direction of a link.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::bench) struct Spec {
-    /// One way.
+    /// One-way delay.
     pub(in crate::bench) delay: Duration,
-    /// Share of packets lost.
+    /// Share of packets that are lost, from 0 to below 1.
     pub(in crate::bench) loss: f64,
-    /// Mean packets lost in a row; up to 1, each packet is lost by itself.
+    /// Mean number of packets lost in a row. Up to 1, each loss is independent.
     pub(in crate::bench) burst: f64,
-    /// Mean time for which everything is lost, in place of bursts counted in packets.
+    /// Mean length of outages in which everything is lost, in place of `burst`.
     pub(in crate::bench) outage: Option<Duration>,
-    /// How long it loses packets, from [`Model::begin`]; none = for ever.
+    /// How long packets are lost, from [`Model::begin`]. `None`: to the end.
     pub(in crate::bench) loss_for: Option<Duration>,
-    /// Bits per second.
+    /// Rate of the bottleneck, bits per second.
     pub(in crate::bench) rate: Option<f64>,
-    /// How much may wait for the bottleneck, in time.
+    /// Length of the queue before the bottleneck, in time.
     pub(in crate::bench) queue: Duration,
 }
 
 impl Spec {
-    /// Whether bursts of this length can make up this share.
+    /// Whether bursts of this length can make up this share of losses.
     pub(in crate::bench) fn possible(&self) -> bool {
         self.burst <= 1.0 || self.loss / (1.0 - self.loss) <= self.burst
     }
 }
 
-/// What becomes of a packet.
+/// The fate of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::bench) enum Verdict {
     /// Lost on the way.
     Lost,
     /// The queue was full.
     Overflow,
-    /// Comes out at this time. Never before an earlier packet.
+    /// The packet leaves at this time, which is never before that of an earlier packet.
     Due(Duration),
 }
 
@@ -46,12 +46,12 @@ pub(in crate::bench) enum Verdict {
 pub(in crate::bench) struct Model {
     spec: Spec,
     random: Random,
-    // In a burst of losses.
+    // True during a burst of losses or an outage.
     losing: bool,
-    // When an outage begins or ends next.
+    // The time at which the next outage begins or the current one ends.
     change: Option<Duration>,
     began: Option<Duration>,
-    // When the bottleneck has sent all that waits.
+    // The time at which the bottleneck will have sent everything in its queue.
     free: Duration,
 }
 
@@ -60,12 +60,12 @@ impl Model {
         Self { spec, random, losing: false, change: None, began: None, free: Duration::ZERO }
     }
 
-    /// From here on packets are lost; before, none is.
+    /// Starts to lose packets. Before this call every packet gets through.
     pub(in crate::bench) fn begin(&mut self, now: Duration) {
         self.began = Some(now);
     }
 
-    /// Takes the next packet. `now` never goes back.
+    /// Decides about the next packet. `now` must not decrease.
     pub(in crate::bench) fn admit(&mut self, now: Duration, bytes: usize) -> Verdict {
         if self.lossy(now) && self.loses(now) {
             return Verdict::Lost;
@@ -91,8 +91,9 @@ impl Model {
         self.spec.loss_for.is_none_or(|lasts| now < began + lasts)
     }
 
-    // Gilbert–Elliott: the good state loses nothing, the bad one everything. It is left with
-    // 1/burst, so bursts have that mean; and entered so that the share of time in it is the loss.
+    // Gilbert–Elliott: the good state loses nothing, the bad one everything. The bad state is left
+    // with probability 1/burst, so bursts have that mean. It is entered with the probability that
+    // makes its share of the time the loss.
     fn loses(&mut self, now: Duration) -> bool {
         let Spec { loss, burst, .. } = self.spec;
         if let Some(outage) = self.spec.outage {
@@ -108,7 +109,7 @@ impl Model {
         self.losing
     }
 
-    // The same in time: both states last for exponentially distributed times.
+    // The same in time: both states last for exponentially distributed times. `outage` is in seconds.
     fn is_out(&mut self, now: Duration, loss: f64, outage: f64) -> bool {
         let between = outage * (1.0 - loss) / loss;
         let mut change = match self.change {
@@ -118,7 +119,7 @@ impl Model {
         while change <= now {
             self.losing = !self.losing;
             let mean = if self.losing { outage } else { between };
-            // Not for nothing: time goes on.
+            // At least 1 ns, so that the loop ends.
             change += Duration::from_secs_f64(self.random.wait(mean)).max(Duration::from_nanos(1));
         }
         self.change = Some(change);
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn outages_are_as_long_as_was_asked_for() {
+    fn outages_have_the_requested_length() {
         let outage = Some(Duration::from_millis(30));
         // A packet each millisecond.
         let (rate, mean) =
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_and_bursts_are_what_was_asked_for() {
+    fn loss_and_bursts_have_the_requested_values() {
         for (loss, burst) in [(0.01, 1.0), (0.03, 1.0), (0.01, 3.0), (0.03, 3.0), (0.3, 1.0)] {
             let (rate, mean) =
                 rate_and_burst(&losses(Spec { loss, burst, ..spec() }, 7, 4_000_000));

@@ -1,4 +1,4 @@
-//! Goes on inside namespaces of its own, in a process that takes everything with it when it ends.
+//! Runs this program again inside new namespaces. When that process ends, all its children do.
 
 use anyhow::{Context as _, bail};
 use std::io;
@@ -6,29 +6,29 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What the process inside is told by; hidden from people.
+/// The hidden flag of the process inside.
 pub(super) const FLAG: &str = "--inside";
 
-/// For ending in good order, when it was asked to stop.
+/// Maximum time for the process inside to end after a signal.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// As root; and as anybody, where the system lets users have namespaces.
-const WAYS: [&[&str]; 2] = [&[], &["--user", "--map-root-user"]];
+/// Arguments of unshare: as root; then as another user, if the system allows user namespaces.
+const UNSHARE: [&[&str]; 2] = [&[], &["--user", "--map-root-user"]];
 
-/// The process inside is the first of a PID namespace: what it started ends with it. It ends with
+/// The process inside is the first of a PID namespace, so its children end with it. It ends with
 /// unshare (--kill-child), and when its standard input is closed, which this process holds open.
 const FLAGS: [&str; 5] = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
-/// Runs this command line again, inside.
+/// Runs this command line again inside new namespaces.
 pub(super) fn enter() -> anyhow::Result<ExitStatus> {
-    let way = way()?;
+    let arguments = permitted()?;
     let weir = std::env::current_exe().context("the name of this executable")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut child = tokio::process::Command::new("unshare")
-            .args(way)
+            .args(arguments)
             .args(FLAGS)
             .arg(weir)
             .args(std::env::args_os().skip(1))
@@ -36,8 +36,8 @@ pub(super) fn enter() -> anyhow::Result<ExitStatus> {
             .stdin(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .context("unshare")?;
-        // Waiting would close it.
+            .context("starting unshare")?;
+        // `Child::wait` closes the standard input that the child still has.
         let held_open = child.stdin.take();
         tokio::select! {
             status = child.wait() => return Ok(status?),
@@ -45,17 +45,20 @@ pub(super) fn enter() -> anyhow::Result<ExitStatus> {
             _ = interrupt.recv() => {}
         }
         drop(held_open);
-        Ok(tokio::time::timeout(GRACE, child.wait()).await.context("it does not end")??)
+        Ok(tokio::time::timeout(GRACE, child.wait())
+            .await
+            .context("the process inside did not end")??)
     })
 }
 
-fn way() -> anyhow::Result<&'static [&'static str]> {
+/// Returns the first arguments of unshare that this user may use.
+fn permitted() -> anyhow::Result<&'static [&'static str]> {
     let mut why = String::new();
-    for way in WAYS {
+    for arguments in UNSHARE {
         let mut probe = Command::new("unshare");
-        match probe.args(way).args(FLAGS).arg("true").stdin(Stdio::null()).output() {
-            Ok(said) if said.status.success() => return Ok(way),
-            Ok(said) => why = String::from_utf8_lossy(&said.stderr).trim().replace('\n', "; "),
+        match probe.args(arguments).args(FLAGS).arg("true").stdin(Stdio::null()).output() {
+            Ok(output) if output.status.success() => return Ok(arguments),
+            Ok(output) => why = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; "),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 bail!("unshare: not found: install util-linux")
             }

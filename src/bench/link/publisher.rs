@@ -1,4 +1,4 @@
-//! The publishing side of a lane: an open-loop schedule, in a thread and a runtime of its own.
+//! The publishing side of a lane: an open-loop schedule, in its own thread and runtime.
 
 use super::lane::{Clock, Phase, Plan};
 use crate::bench::traffic::{PROBE, payload, publish};
@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// The large payload is published this long after the start.
+/// Time from the start to the publication of the large payload.
 pub(super) const BULK_AFTER: Duration = super::WARM_UP;
 
-/// Where a daemon is, and how to reach it.
+/// The address of a daemon, and how to connect to it.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) server: String,
@@ -26,19 +26,19 @@ impl Target {
     }
 }
 
-/// What a publisher says, in this order; nothing follows a failure.
+/// The reports of a publisher, in this order. A failure is the last.
 #[derive(Debug)]
-pub(super) enum Said {
-    /// It has connected, and the probe has its receipt.
+pub(super) enum PublisherEvent {
+    /// The publisher is connected and has the receipt of its probe.
     Ready,
-    /// It has sent all, which are so many.
+    /// It has sent all of its messages; this is their number.
     Sent(u64),
     Failed(anyhow::Error),
 }
 
-/// A running publisher. Its sessions end when it is dropped.
+/// A running publisher. Dropping it ends its sessions.
 pub(super) struct Publisher {
-    pub(super) says: mpsc::Receiver<Said>,
+    pub(super) events: mpsc::Receiver<PublisherEvent>,
     release: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -53,36 +53,37 @@ impl Drop for Publisher {
 }
 
 impl Publisher {
-    /// Starts it in the calling thread's network namespace; it connects, and waits for the start.
+    /// Starts a publisher in the network namespace of the calling thread. It connects, and waits for
+    /// the start.
     pub(super) fn start(
         plan: &Plan,
         target: &Target,
         phase: &watch::Receiver<Phase>,
     ) -> anyhow::Result<Self> {
-        let (say, says) = mpsc::channel(2);
+        let (sender, events) = mpsc::channel(2);
         let (release, mut released) = oneshot::channel();
         let (plan, target, phase) = (plan.clone(), target.clone(), phase.clone());
         let run = move || {
-            if let Err(error) = run(&plan, &target, phase, &say, &mut released) {
-                let _ = say.blocking_send(Said::Failed(error));
+            if let Err(error) = run(&plan, &target, phase, &sender, &mut released) {
+                let _ = sender.blocking_send(PublisherEvent::Failed(error));
             }
         };
         let thread = std::thread::Builder::new().name("publisher".into()).spawn(run);
-        let thread = Some(thread.context("a thread to publish")?);
-        Ok(Self { says, release: Some(release), thread })
+        let thread = Some(thread.context("starting the publisher")?);
+        Ok(Self { events, release: Some(release), thread })
     }
 }
 
-// The thread keeps time, and hands each message over when it is due; the runtime's own thread
-// moves the bytes.
+// This thread keeps time, and gives each message to the client when it is due. The runtime's own
+// thread sends the bytes.
 fn run(
     plan: &Plan,
     target: &Target,
     mut phase: watch::Receiver<Phase>,
-    say: &mpsc::Sender<Said>,
+    events: &mpsc::Sender<PublisherEvent>,
     released: &mut oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
-    // The kernel may wake a thread 50 µs late to save power; not this one.
+    // By default the kernel may wake a thread 50 µs late to save power.
     let _ = nix::sys::prctl::set_timerslack(1);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(1).enable_all().build()?;
@@ -90,7 +91,7 @@ fn run(
         let client = target.connect().await?;
         let probe = payload(plan.number, PROBE, plan.size);
         client.publish(&plan.topic, probe).await?;
-        say.send(Said::Ready).await?;
+        events.send(PublisherEvent::Ready).await?;
         anyhow::Ok(Clock::wait(&mut phase, plan).await.map(|clock| (client, clock)))
     };
     let prepared = runtime.block_on(async {
@@ -116,7 +117,7 @@ fn run(
             tokio::select! {
                 biased;
                 _ = &mut *released => Ok(false),
-                // Whether it was accepted, the subscriber knows.
+                // The receipt is not awaited: the subscriber counts the message.
                 sent = publish(&client, plan.delivery, &plan.topic, message) => {
                     sent.map(|()| true)
                 }
@@ -126,8 +127,8 @@ fn run(
             return Ok(());
         }
     }
-    say.blocking_send(Said::Sent(plan.messages))?;
-    // The session is to live until the subscriber has all.
+    events.blocking_send(PublisherEvent::Sent(plan.messages))?;
+    // The session must live until the subscriber has everything.
     let _ = runtime.block_on(released);
     Ok(())
 }
@@ -137,6 +138,6 @@ async fn send_bulk(plan: &Plan, target: &Target, at: Instant, size: usize) -> an
     let bytes = payload(plan.number, PROBE, size);
     tokio::time::sleep_until(at.into()).await;
     client.publish(&plan.bulk_topic, bytes).await?;
-    // Not to end the session before the runtime does.
+    // Keeps the session open until the runtime ends.
     std::future::pending().await
 }

@@ -1,7 +1,7 @@
-//! The subscribing side of a lane: when each message came, and whether all did.
+//! The subscribing side of a lane: the arrival time of each message, and the number of them.
 
 use super::lane::{Clock, Plan};
-use super::publisher::Said;
+use super::publisher::PublisherEvent;
 use crate::bench::traffic::{Account, PROBE, payload, recognise};
 use crate::client::{SubscribeError, Subscription};
 use crate::wire::Delivery;
@@ -10,45 +10,45 @@ use anyhow::{Context as _, bail};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// How long a message may still come after the last was sent.
+/// Maximum time from the last publication until a message is counted as missing.
 const STRAGGLERS: Duration = Duration::from_secs(10);
 
-/// How long messages may come behind a large payload that is still under way when the last was
-/// sent. What is queued there is not lost.
+/// The same if a large payload is still in flight after the last publication: messages that are
+/// queued behind it are not lost.
 const BULK: Duration = Duration::from_secs(300);
 
-/// How long copies may still come after everything has come once.
+/// Time to wait for duplicates after everything has arrived once.
 const COPIES: Duration = Duration::from_millis(500);
 
-/// How long the first message may take, over a link that loses nothing yet.
+/// Maximum time for the first message, over a link that does not lose packets yet.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A message that came, the first time.
+/// The first arrival of a message.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
-    /// When it was due, after the start.
+    /// Time from the start to when the message was due.
     pub(super) due: Duration,
     pub(super) latency: Duration,
 }
 
-/// What came.
+/// Everything that arrived.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) account: Account,
     pub(super) samples: Vec<Sample>,
     pub(super) bulk: Option<Bulk>,
-    /// Copies that the client recognised, and losses that it had repaired; from its statistics,
-    /// when it has some.
+    /// Duplicates that the client discarded, and losses that were repaired. From the client's
+    /// statistics, in `realtime` only.
     pub(super) repeated: Option<u64>,
     pub(super) repaired: Option<u64>,
 }
 
-/// What became of the large payload.
+/// The delivery of the large payload.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bulk {
     pub(super) delivery: Delivery,
-    /// When it had come, after the start; none if it was still under way at the end.
-    pub(super) came: Option<Duration>,
+    /// Time from the start to its arrival; `None` if it was still in flight at the end.
+    pub(super) arrived: Option<Duration>,
 }
 
 /// A subscriber.
@@ -81,27 +81,27 @@ impl<'a> Receiver<'a> {
     /// Waits for the publisher's probe.
     pub(super) async fn probe(&mut self) -> anyhow::Result<()> {
         let first = tokio::time::timeout(PATIENCE, self.messages.next()).await;
-        match first.context("the first message does not come")?.transpose()? {
+        match first.context("the first message does not arrive")?.transpose()? {
             Some(Event::Message(message))
                 if message.payload == payload(self.plan.number, PROBE, self.plan.size) =>
             {
                 Ok(())
             }
-            other => bail!("{other:?} in place of the first message"),
+            other => bail!("expected the first message, got {other:?}"),
         }
     }
 
-    /// Receives until everything has come that was sent, or does not come any more.
+    /// Receives until everything that was sent has arrived, or the time for it is over.
     pub(super) async fn receive(
         mut self,
         clock: &Clock,
-        publisher: &mut mpsc::Receiver<Said>,
+        publisher: &mut mpsc::Receiver<PublisherEvent>,
     ) -> anyhow::Result<(Received, u64)> {
         let Plan { number, size, messages, .. } = *self.plan;
         let mut account = Account::new(messages);
         let mut samples = Vec::with_capacity(messages as usize);
         let mut bulk = self.bulk.take();
-        let mut came = None;
+        let mut arrived = None;
         let mut sent = None;
         let end = tokio::time::sleep(Duration::MAX);
         tokio::pin!(end);
@@ -109,27 +109,27 @@ impl<'a> Receiver<'a> {
         loop {
             let event = tokio::select! {
                 event = self.messages.next() => Some(event.context("the subscription ended")??),
-                event = next(&mut bulk), if came.is_none() => {
+                event = next(&mut bulk), if arrived.is_none() => {
                     if let Event::Message(message) = event? {
                         if message.payload != payload(number, PROBE, self.plan.bulk.unwrap_or(0)) {
-                            bail!("the large payload came corrupted");
+                            bail!("the large payload arrived corrupted");
                         }
-                        came = Some(clock.start.elapsed());
+                        arrived = Some(clock.start.elapsed());
                         if sent.is_some() && !all {
                             end.as_mut().reset(tokio::time::Instant::now() + STRAGGLERS);
                         }
                     }
                     continue;
                 }
-                said = publisher.recv(), if sent.is_none() => match said {
-                    Some(Said::Sent(number)) => {
+                event = publisher.recv(), if sent.is_none() => match event {
+                    Some(PublisherEvent::Sent(number)) => {
                         sent = Some(number);
-                        let behind = bulk.is_some() && came.is_none();
+                        let behind = bulk.is_some() && arrived.is_none();
                         let wait = if behind { BULK } else { STRAGGLERS };
                         end.as_mut().reset(tokio::time::Instant::now() + wait);
                         None
                     }
-                    Some(Said::Failed(error)) => return Err(error.context("the publisher")),
+                    Some(PublisherEvent::Failed(error)) => return Err(error.context("the publisher")),
                     _ => bail!("the publisher ended"),
                 },
                 () = &mut end => break,
@@ -152,7 +152,7 @@ impl<'a> Receiver<'a> {
                 end.as_mut().reset(tokio::time::Instant::now() + COPIES);
             }
         }
-        let bulk = bulk.map(|(_, delivery)| Bulk { delivery, came });
+        let bulk = bulk.map(|(_, delivery)| Bulk { delivery, arrived });
         let stats = self.messages.stats();
         let counted = (self.plan.delivery == Delivery::Realtime).then_some(stats);
         let repeated = counted.map(|stats| stats.repeated);
@@ -162,7 +162,7 @@ impl<'a> Receiver<'a> {
     }
 }
 
-// For ever, if there is none.
+// Never returns without a large payload.
 async fn next(bulk: &mut Option<(Subscription, Delivery)>) -> anyhow::Result<Event> {
     match bulk {
         None => std::future::pending().await,

@@ -1,10 +1,11 @@
-//! Runs, one after the other, all modes of each side by side.
+//! Runs, one after the other. All modes of a run are measured side by side.
 
-use super::lane::{Outcome, Phase, Plan, run as run_lane};
-use super::report::Report;
+use super::figures::Figures;
+use super::lane::{Phase, Plan, run as run_lane};
 use super::{Arguments, Mode};
 use crate::bench::prng::Random;
 use crate::bench::progress;
+use crate::bench::report::{Outcome, Report};
 use crate::bench::traffic::messages;
 use anyhow::bail;
 use indicatif::ProgressBar;
@@ -15,20 +16,27 @@ use tokio::io::AsyncReadExt as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-/// Between the last lane that is ready and the first message.
+/// Time from when the last lane is ready to the first message.
 const LEAD: Duration = Duration::from_millis(200);
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bar = progress(arguments.duration * arguments.runs as u32);
-    let mut report = Report::new(arguments);
+    let mut report = Report::new(arguments, arguments.json, arguments.svg.as_deref());
     let mut interrupted = pin!(interrupted());
     let result = (1..=arguments.runs).try_for_each(|number| {
         let outcomes = one(arguments, number, &runtime, interrupted.as_mut(), &bar)?;
-        bar.suspend(|| report.add(number, outcomes))
+        bar.suspend(|| {
+            for (mode, outcome) in arguments.modes.iter().zip(&outcomes) {
+                if let Some(doubt) = outcome.row().and_then(Figures::doubt) {
+                    tracing::warn!("{mode}, run {number}: {doubt}");
+                }
+            }
+            report.add(number, outcomes)
+        })
     });
     bar.finish_and_clear();
-    // Standard input is read by a thread that cannot be stopped.
+    // The thread that reads standard input cannot be stopped.
     runtime.shutdown_background();
     result?;
     report.finish()
@@ -40,7 +48,7 @@ fn one(
     runtime: &tokio::runtime::Runtime,
     interrupted: Pin<&mut impl Future<Output = anyhow::Result<()>>>,
     bar: &ProgressBar,
-) -> anyhow::Result<Vec<(Mode, Outcome)>> {
+) -> anyhow::Result<Vec<Outcome<Figures>>> {
     let (control, phase) = watch::channel(Phase::Preparing);
     let (ready, mut preparing) = mpsc::channel(1);
     let (done, mut finishing) = mpsc::channel::<Infallible>(1);
@@ -61,15 +69,16 @@ fn one(
                 why = interrupted => why,
             }
         });
-        // Not heard by lanes that have ended.
+        // Fails if all lanes have ended.
         let _ = control.send(Phase::Stopping);
         let mut outcomes = Vec::new();
         for (plan, lane) in plans.iter().zip(lanes) {
             let outcome = lane.join().map_err(|_| anyhow::anyhow!("{} panicked", plan.mode))?;
-            outcomes.push((plan.mode, outcome));
+            outcomes.push(outcome);
         }
         conducted?;
-        outcomes.into_iter().map(|(mode, outcome)| Ok((mode, outcome?))).collect()
+        let figures = |outcome: Outcome<_>| outcome.map(|all| Figures::new(arguments, &all));
+        outcomes.into_iter().map(|outcome| outcome.map(figures)).collect()
     })
 }
 
@@ -80,7 +89,7 @@ async fn conduct(
     arguments: &Arguments,
     bar: &ProgressBar,
 ) {
-    // Ends when all have dropped their end.
+    // Ends when all lanes have dropped their end.
     preparing.recv().await;
     let start = Instant::now() + LEAD;
     let _ = control.send(Phase::Running(start));
@@ -100,7 +109,7 @@ async fn conduct(
     bar.set_position(before + arguments.duration.as_millis() as u64);
 }
 
-/// By a signal, or because the process outside has ended.
+/// Fails when a signal arrives, or when the process outside ends and so closes standard input.
 async fn interrupted() -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

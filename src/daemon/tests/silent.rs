@@ -1,4 +1,4 @@
-//! Peers that vanish without a word. The clock is wound on.
+//! Peers that vanish without a goodbye. The test advances the clock.
 
 #[path = "../../../tests/common/lossy.rs"]
 mod lossy;
@@ -12,11 +12,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// A session that is not heard of for so long is over.
+/// Maximum silence of a session.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// After so long the daemon asks a silent peer whether it is there, and waits anew (RFC 9000, section
-/// 10.1).
+/// Silence after which the daemon pings a peer. It then waits for the maximum silence again (RFC 9000,
+/// section 10.1).
 const ASKED: Duration = Duration::from_secs(14);
 
 const MARGIN: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ async fn a_peer_over_udp_that_vanishes_is_gone_30_s_after_it_was_asked_and_leave
             assert!(silent < ASKED + IDLE + MARGIN, "{transport}: {silent:?}");
         }
         tokio::time::resume();
-        // Its place is free: it was the only one.
+        // The only place for a session is free again.
         within(async { while connect(daemon.local_addr()).await.is_err() {} }).await;
     }
 }

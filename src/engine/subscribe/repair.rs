@@ -19,7 +19,7 @@ pub enum Repaired<'a> {
     /// A large message, complete or not: [`Engine::follow`] it.
     Large(MessageRef<'a>),
     /// Sequences that will not come.
-    Gone {
+    NotCached {
         /// First sequence.
         first: u64,
         /// Last sequence.
@@ -61,7 +61,7 @@ impl Engine {
             }
             // The topic was forgotten, or was not announced, or another subscription's filter
             // matches it. A peer learns nothing more about such a topic.
-            sink(Repaired::Gone { first, last, cause: GapCause::Evicted });
+            sink(Repaired::NotCached { first, last, cause: GapCause::Evicted });
             return None;
         };
         // Messages beyond the cursor are still to come.
@@ -70,7 +70,7 @@ impl Engine {
         let oldest = topic.first_sequence();
         if next < oldest && next <= last {
             let cause = GapCause::Evicted;
-            sink(Repaired::Gone { first: next, last: last.min(oldest - 1), cause });
+            sink(Repaired::NotCached { first: next, last: last.min(oldest - 1), cause });
             next = oldest;
         }
         let mut left = budget;
@@ -86,7 +86,7 @@ impl Engine {
                 Body::Aborted { .. } | Body::Evicted { .. } => {
                     let evicted = matches!(entry.body, Body::Evicted { .. });
                     let cause = if evicted { GapCause::Evicted } else { GapCause::Aborted };
-                    sink(Repaired::Gone { first: next, last: next, cause });
+                    sink(Repaired::NotCached { first: next, last: next, cause });
                     NOTICE
                 }
                 Body::Large { .. } | Body::Arriving(_) => {

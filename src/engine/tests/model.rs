@@ -395,7 +395,7 @@ impl World {
             let next = self.engine.repair(subscriber.id, id, (from, last), budget, &mut |item| {
                 items += 1;
                 match item {
-                    Repaired::Gone { first, last, .. } => gone.push((first, last)),
+                    Repaired::NotCached { first, last, .. } => gone.push((first, last)),
                     Repaired::Message(message) | Repaired::Large(message) => {
                         let said = &self.history[&(id, message.sequence())];
                         assert_eq!(

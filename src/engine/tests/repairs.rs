@@ -83,7 +83,7 @@ fn repair(
                 assert_eq!(message.payload()[..8], message.sequence().to_le_bytes());
                 ('m', message.sequence(), message.sequence())
             }
-            Repaired::Gone { first, last, .. } => ('g', first, last),
+            Repaired::NotCached { first, last, .. } => ('g', first, last),
             Repaired::Large(message) => panic!("{message:?}"),
         });
     });

@@ -1,9 +1,9 @@
-//! Clients that go on again and again, from whatever id, while large ones are under way.
+//! Clients that resume event streams many times, from any id, while large messages are arriving.
 
 use super::client::{Block, ask};
 use super::{Face, publish, random, seeds, within};
 use crate::engine::{BeginOutcome, Engine, Limits, UploadId, UploadRequest};
-use crate::wire::Digest;
+use crate::wire::{Digest, TopicCursor};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -119,9 +119,9 @@ fn end(engine: &mut Engine, upload: UploadId, n: usize) {
     let _ = engine.end(1, upload, Digest::of(&payload));
 }
 
-// Whoever breaks off at any moment and goes on from any id, many times, while others publish: every
-// message of a topic that is still known is told, as a message or in a gap, and nothing twice where
-// nothing was given up. Deterministic, but for the moments.
+// A client disconnects at random moments and resumes from any id, many times, while others publish.
+// It receives every message of a topic that still exists, as a message or in a gap. Without eviction,
+// it receives none twice. The test is deterministic except for the moments.
 #[tokio::test]
 async fn whoever_goes_on_again_and_again_misses_nothing() {
     for seed in seeds(4) {
@@ -163,16 +163,16 @@ async fn chain(seed: u64) {
         for _ in 0..=random(6) {
             let topic = format!("t/{}", random(topics));
             let n = made.len();
-            face.shared.broker.with(|engine| match random(10) {
+            face.state.broker.with(|engine| match random(10) {
                 0..=4 => {
                     let size = if random(3) == 0 { 20_000 } else { 5 };
                     let sequence = publish(engine, &topic, &text(n, size));
-                    let (epoch, _) = engine.head(&topic).unwrap();
+                    let TopicCursor { epoch, .. } = engine.head(&topic).unwrap();
                     made.push(Made { topic: topic.clone(), epoch, sequence });
                 }
                 5..=6 => {
                     if let Some(upload) = begin(engine, &topic) {
-                        let (epoch, next) = engine.head(&topic).unwrap();
+                        let TopicCursor { epoch, next } = engine.head(&topic).unwrap();
                         made.push(Made { topic: topic.clone(), epoch, sequence: next - 1 });
                         uploads.push((upload, n));
                     }
@@ -184,8 +184,8 @@ async fn chain(seed: u64) {
                 _ => {}
             });
         }
-        // The moments at which clients break off; the second is longer than a stream is silent. What
-        // they are told does not depend on it.
+        // The times after which clients disconnect; the second is longer than the keep-alive interval.
+        // The received messages do not depend on them.
         match random(4) {
             0 => tokio::time::sleep(Duration::from_millis(1 + random(4) as u64)).await,
             1 if random(8) == 0 => tokio::time::sleep(Duration::from_millis(230)).await,
@@ -195,7 +195,7 @@ async fn chain(seed: u64) {
         for client in &mut clients {
             client.take();
             if client.blocks.is_none() || random(12) == 0 {
-                // Mostly the last, now and then one before.
+                // Usually the last id, sometimes an earlier one.
                 let back = if random(3) == 0 { random(client.ids.len().clamp(1, 30)) } else { 0 };
                 let left = client.ids.len().saturating_sub(back).max(1);
                 client.ids.truncate(left);
@@ -204,7 +204,7 @@ async fn chain(seed: u64) {
         }
     }
     let n = made.len();
-    face.shared.broker.with(|engine| {
+    face.state.broker.with(|engine| {
         for (upload, n) in uploads.drain(..) {
             if random(2) == 0 { end(engine, upload, n) } else { engine.abort(upload) }
         }
@@ -213,9 +213,9 @@ async fn chain(seed: u64) {
             publish(engine, topic, payload.as_bytes());
         }
     });
-    let current: BTreeMap<String, u64> = face.shared.broker.with(|engine| {
+    let current: BTreeMap<String, u64> = face.state.broker.with(|engine| {
         let of =
-            |made: &Made| engine.head(&made.topic).map(|(epoch, _)| (made.topic.clone(), epoch));
+            |made: &Made| engine.head(&made.topic).map(|head| (made.topic.clone(), head.epoch));
         made.iter().filter_map(of).collect()
     });
     let mut repeated = 0;
@@ -287,15 +287,15 @@ async fn chain(seed: u64) {
     );
 }
 
-// What goes on from the id of a sign of life, which came while a message of the topic arrived.
+// A stream resumes from the id of a keep-alive that was sent while a message of the topic arrived.
 #[tokio::test]
 async fn of_one_topic_a_sign_of_life_does_not_name_what_still_arrives() {
     for start in ["?from=all", "?from=latest", "?last_event_id="] {
         let face = Face::patient(Limits::default());
         face.publish("a", b"0 ");
-        let (upload, epoch) = face.shared.broker.with(|engine| {
+        let (upload, epoch) = face.state.broker.with(|engine| {
             let upload = begin(engine, "a").unwrap();
-            (upload, engine.head("a").unwrap().0)
+            (upload, engine.head("a").unwrap().epoch)
         });
         let had = start.ends_with('=');
         let id = if had { format!("1000000-1-{epoch}-1") } else { String::new() };
@@ -313,7 +313,7 @@ async fn of_one_topic_a_sign_of_life_does_not_name_what_still_arrives() {
             }
         });
         let id = block.await.id.unwrap();
-        face.shared.broker.with(|engine| end(engine, upload, 1));
+        face.state.broker.with(|engine| end(engine, upload, 1));
         face.publish("a", b"2 ");
         let resume = ask(face.address, "GET", "/v1/events/a").header("last-event-id", &id);
         let mut resumed = resume.events().await;
@@ -324,11 +324,11 @@ async fn of_one_topic_a_sign_of_life_does_not_name_what_still_arrives() {
     }
 }
 
-// An id that somebody made up, of a moment that is still to come.
+// A forged id names a position that the daemon has not reached.
 #[tokio::test]
 async fn an_id_from_the_future_names_no_more_than_there_is() {
     let face = Face::patient(Limits::default());
-    let upload = face.shared.broker.with(|engine| {
+    let upload = face.state.broker.with(|engine| {
         publish(engine, "b", b"0 ");
         let upload = begin(engine, "b").unwrap();
         engine.abort(upload);
@@ -341,7 +341,7 @@ async fn an_id_from_the_future_names_no_more_than_there_is() {
     assert!(gap.is("gap"), "{gap:?}");
     face.publish("c", b"1 ");
     let id = within(events.event()).await.unwrap().id.unwrap();
-    face.shared.broker.with(|engine| end(engine, upload, 2));
+    face.state.broker.with(|engine| end(engine, upload, 2));
     face.publish("c", b"3 ");
     let mut resumed =
         ask(face.address, "GET", "/v1/events/**").header("last-event-id", &id).events().await;

@@ -1,4 +1,4 @@
-//! The face over TCP, with its limits in reach of the tests.
+//! The HTTP face over TCP, with limits that tests can set.
 
 mod chained;
 #[path = "../../../tests/common/http.rs"]
@@ -28,9 +28,9 @@ use tokio::sync::watch;
 
 struct Face {
     address: SocketAddr,
-    shared: Arc<AppState>,
+    state: Arc<AppState>,
     stop: watch::Sender<bool>,
-    // It listens on when the face stops.
+    // Keeps the listener open when the face stops.
     _listening: watch::Sender<bool>,
 }
 
@@ -39,8 +39,8 @@ impl Face {
         Self::with(limits, PATIENCE)
     }
 
-    /// One that bears with bodies, and with clients that do not read, for longer than a test takes
-    /// on a busy machine.
+    /// Returns a face whose timeouts for bodies and unread answers are longer than any test, also on
+    /// a busy machine.
     fn patient(limits: Limits) -> Self {
         Self::with(limits, Duration::from_secs(60))
     }
@@ -53,28 +53,28 @@ impl Face {
         let current = CertificateHash([1; 32]);
         let certificate = move || CertificateFacts { pinning: true, current, next: Some(current) };
         let origins = Origins::parse(["https://app.example"]).unwrap();
-        let mut shared = AppState::new(broker, origins, certificate, 4433, stopping);
-        shared.patience = patience;
-        shared.room = 4 * patience;
-        shared.keep_alive = Duration::from_millis(200);
-        let shared = Arc::new(shared);
-        let router = router(shared.clone(), Router::new());
+        let mut state = AppState::new(broker, origins, certificate, 4433, stopping);
+        state.patience = patience;
+        state.room = 4 * patience;
+        state.keep_alive = Duration::from_millis(200);
+        let state = Arc::new(state);
+        let router = router(state.clone(), Router::new());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let mut listener = Listener::plain(listener, &Places::new(1000, "full"));
         listener.times = Times { request: PATIENCE, idle: PATIENCE, ping: PATIENCE, patience };
         let (listening, end) = watch::channel(false);
         tokio::spawn(listener.run(router, end));
-        Self { address, shared, stop, _listening: listening }
+        Self { address, state, stop, _listening: listening }
     }
 
-    /// Publishes from within.
+    /// Publishes in the engine, without HTTP.
     fn publish(&self, topic: &str, payload: &[u8]) -> u64 {
-        self.shared.broker.with(|engine| publish(engine, topic, payload))
+        self.state.broker.with(|engine| publish(engine, topic, payload))
     }
 
     fn held(&self) -> usize {
-        self.shared.budget.held()
+        self.state.budget.held()
     }
 
     async fn until(&self, condition: impl Fn(&Self) -> bool) {
@@ -91,7 +91,7 @@ fn publish(engine: &mut Engine, topic: &str, payload: &[u8]) -> u64 {
     engine.publish(1, &publication).unwrap().sequence
 }
 
-/// Numbers below a bound that follow from the seed.
+/// Returns pseudo-random numbers below a bound.
 fn random(seed: u64) -> impl FnMut(usize) -> usize {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     move |below| {
@@ -102,14 +102,14 @@ fn random(seed: u64) -> impl FnMut(usize) -> usize {
     }
 }
 
-/// `WEIR_SEEDS` seeds from `WEIR_SEED` on; `seeds` from 1 on unless these are set.
+/// Returns `WEIR_SEEDS` seeds from `WEIR_SEED` on. The defaults are `seeds` and 1.
 fn seeds(seeds: u64) -> std::ops::Range<u64> {
     let number = |name: &str, default| std::env::var(name).map_or(default, |n| n.parse().unwrap());
     let first = number("WEIR_SEED", 1);
     first..first + number("WEIR_SEEDS", seeds)
 }
 
-/// As the daemon's, in place of seconds.
+/// Timeout of the tests, in place of the daemon's seconds.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -119,7 +119,7 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 #[tokio::test]
 async fn a_client_that_leaves_leaves_nothing_behind() {
     let face = Face::new(Limits::default());
-    let free = || face.shared.streams.available_permits();
+    let free = || face.state.streams.available_permits();
     let before = free();
     let mut streams = Vec::new();
     for _ in 0..10 {
@@ -132,7 +132,7 @@ async fn a_client_that_leaves_leaves_nothing_behind() {
     while free() < before {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    face.shared.broker.with(|engine| assert_eq!(engine.subscriptions(), 0));
+    face.state.broker.with(|engine| assert_eq!(engine.subscriptions(), 0));
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! `web/openapi.json` and the face, each against the other: whatever is answered is described, and
-//! whatever is described is answered.
+//! Compares `web/openapi.json` with the face: every answer is described, and every description has
+//! an answer.
 
 use super::client::{Answer, Ask, Block, ask};
 use super::schema::Document;
@@ -15,7 +15,7 @@ struct Walk {
     seen: BTreeSet<Key>,
 }
 
-// The path of the description that a target belongs to.
+// Returns the path in the description to which a target belongs.
 fn template(target: &str) -> String {
     let path = target.split('?').next().unwrap();
     let parts: Vec<&str> = path.split('/').collect();
@@ -32,7 +32,7 @@ impl Walk {
         ask(self.face.address, method, target)
     }
 
-    // Sends a request, and holds the answer against its description.
+    // Sends a request, and compares the answer with its description.
     async fn see(&mut self, method: &str, target: &str, with: impl FnOnce(Ask) -> Ask) -> Answer {
         let request = with(self.ask(method, target));
         let answer = if target.starts_with("/v1/events/") {
@@ -168,7 +168,7 @@ async fn what_is_described_is_answered_and_what_is_answered_is_described() {
     let keyed = |ask: Ask, body: &str| ask.header("idempotency-key", "k").body(body);
     assert_eq!(walk.see("POST", TOPIC, |ask| keyed(ask, "one")).await.status, 200);
     assert_eq!(walk.see("POST", TOPIC, |ask| keyed(ask, "two")).await.status, 422);
-    let most = walk.face.shared.payload;
+    let most = walk.face.state.payload;
     let large = vec![7; most + 1];
     assert_eq!(walk.see("POST", TOPIC, |ask| ask.body(large)).await.status, 413);
     let packed = walk.see("POST", TOPIC, |ask| ask.header("content-encoding", "gzip")).await;
@@ -182,12 +182,12 @@ async fn what_is_described_is_answered_and_what_is_answered_is_described() {
         assert_eq!(walk.see(method, &format!("{TOPIC}?sequence=1"), |ask| ask).await.status, 410);
     }
     let half = promised(walk.ask("POST", TOPIC)).body(vec![0; most / 2]).open().await;
-    while walk.face.shared.uploads.held() < most / 2 {
+    while walk.face.state.uploads.held() < most / 2 {
         tokio::task::yield_now().await;
     }
     assert_eq!(walk.see("POST", TOPIC, |ask| ask.body(vec![0; most])).await.status, 503);
     drop(half);
-    let streams = walk.face.shared.streams.clone();
+    let streams = walk.face.state.streams.clone();
     let all = streams.acquire_many(super::super::EVENT_STREAMS as u32).await.unwrap();
     let full = walk.see("GET", "/v1/events/**", |ask| ask).await;
     assert_eq!((full.status, full.json()["name"].as_str()), (503, Some("overloaded")));

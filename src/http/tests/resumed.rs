@@ -1,4 +1,4 @@
-//! Whoever goes on from the id of any event misses nothing, in silence, of what is overtaken.
+//! A client that resumes from the id of any event misses no overtaken message without a gap.
 
 use super::client::{Ask, Block, ask};
 use super::{Face, publish, random, seeds, within};
@@ -9,16 +9,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-// Found by the third-party client, in one of four runs: the id of the first of these said that all
-// of `a` up to what arrives had been sent, and who went on from there never had its first message.
+// The third-party client found this in one of four runs. The id of the first event claimed that all
+// of `a` before the arriving message had been sent. A client that resumed from it never received the
+// first message of `a`.
 #[tokio::test]
 async fn whoever_goes_on_from_any_event_misses_nothing_of_what_is_overtaken() {
     let face = Face::patient(Limits::default());
     let mut events = ask(face.address, "GET", "/v1/events/**").events().await;
     events.block().await.unwrap();
-    // All of it is read at once, up to a batch: two of these.
+    // One read takes a batch: two of these messages.
     let large = [b'x'; 9000];
-    face.shared.broker.with(|engine| {
+    face.state.broker.with(|engine| {
         let upload = UploadRequest { topic: "a", size: 200_000, stamp: 0, origin: None };
         publish(engine, "b", b"1");
         publish(engine, "a", b"1");
@@ -40,7 +41,7 @@ async fn whoever_goes_on_from_any_event_misses_nothing_of_what_is_overtaken() {
     }
 }
 
-// What a stream is sent of `a/*`, from an id on, up to the last of `b`.
+// Returns what a stream receives of `a/*`, from an id up to the last message of `b`.
 async fn rest(face: &Face, id: &str) -> Vec<(String, u64)> {
     let resume = ask(face.address, "GET", "/v1/events/**").header("last-event-id", id);
     let (mut events, mut seen) = (resume.events().await, Vec::new());
@@ -72,15 +73,15 @@ fn end(engine: &mut Engine, upload: UploadId) {
 
 const LARGE: u64 = 70_000;
 
-// Found by a reviewer: 17 slow uploads held up all that came after them. An id names 32 topics at
-// most; with more, whoever goes on from it has some events again, and misses none.
+// A reviewer found that 17 slow uploads delayed everything after them. An id names at most 32 topics.
+// With more, a client that resumes from it receives some events again, and misses none.
 #[tokio::test]
 async fn however_many_are_overtaken_nobody_waits_or_misses_anything() {
     for (many, repeats) in [(20, false), (32, false), (40, true)] {
         let face = Face::patient(Limits::default());
         let mut events = ask(face.address, "GET", "/v1/events/**").events().await;
         events.block().await.unwrap();
-        let uploads: Vec<_> = face.shared.broker.with(|engine| {
+        let uploads: Vec<_> = face.state.broker.with(|engine| {
             let uploads = (0..many).map(|n| begin(engine, &format!("a/{n}"))).collect();
             (0..many).for_each(|n| _ = publish(engine, &format!("a/{n}"), b"2"));
             (0..5).for_each(|_| _ = publish(engine, "b", b"b"));
@@ -93,7 +94,7 @@ async fn however_many_are_overtaken_nobody_waits_or_misses_anything() {
             assert_eq!(event.json()["topic"], "b", "{many}");
             ids.push(event.id.unwrap());
         }
-        face.shared.broker.with(|engine| {
+        face.state.broker.with(|engine| {
             uploads.into_iter().for_each(|upload| end(engine, upload));
             publish(engine, "last", b"last");
         });
@@ -126,20 +127,20 @@ async fn however_many_are_overtaken_nobody_waits_or_misses_anything() {
     }
 }
 
-// Whoever goes on twice: the second time from an event that came late, while another that was named
-// had not come.
+// A client resumes twice. The second time it resumes from an event that arrived late, while another
+// named topic was still arriving.
 #[tokio::test]
 async fn whoever_goes_on_again_misses_nothing_of_what_was_named_the_first_time() {
     let face = Face::patient(Limits::default());
     let mut events = ask(face.address, "GET", "/v1/events/**").events().await;
     events.block().await.unwrap();
-    let (a, b) = face.shared.broker.with(|engine| {
+    let (a, b) = face.state.broker.with(|engine| {
         let uploads = (begin(engine, "a"), begin(engine, "b"));
         publish(engine, "c", b"c");
         uploads
     });
     let id = within(events.event()).await.unwrap().id.unwrap();
-    face.shared.broker.with(|engine| {
+    face.state.broker.with(|engine| {
         end(engine, a);
         end(engine, b);
         publish(engine, "last", b"last");
@@ -164,24 +165,25 @@ async fn what_an_id_of_another_run_names_is_not_taken_for_a_topic_of_this_one() 
     assert_eq!(all.len(), 6);
 }
 
-// Goes on from an id that names so many, all of them complete, and again from each id that then came.
+// Resumes from an id that names `named` topics, whose messages are all complete, and again from each id
+// that follows.
 async fn go_on_twice(named: usize, others: usize) {
     let face = Face::patient(Limits::default());
     let mut events = ask(face.address, "GET", "/v1/events/**").events().await;
     within(events.block()).await.unwrap();
-    face.shared.broker.with(|engine| {
+    face.state.broker.with(|engine| {
         (0..others).for_each(|n| _ = publish(engine, &format!("other/{n}"), b"x"));
     });
     for _ in 0..others {
         within(events.event()).await.unwrap();
     }
-    let uploads: Vec<_> = face.shared.broker.with(|engine| {
+    let uploads: Vec<_> = face.state.broker.with(|engine| {
         let uploads = (0..named).map(|n| begin(engine, &format!("a/{n}"))).collect();
         publish(engine, "c", b"c");
         uploads
     });
     let id = within(events.event()).await.unwrap().id.unwrap();
-    face.shared.broker.with(|engine| {
+    face.state.broker.with(|engine| {
         uploads.into_iter().for_each(|upload| end(engine, upload));
         publish(engine, "last", b"last");
     });
@@ -196,19 +198,19 @@ async fn go_on_twice(named: usize, others: usize) {
     }
 }
 
-// Found by a reviewer: more than are read at once.
+// A reviewer found this case: more messages than one read takes.
 #[tokio::test]
 async fn nor_where_three_were_named() {
     go_on_twice(3, 0).await;
 }
 
-// Found by a reviewer: the first reads look through the names of topics, and give nothing.
+// A reviewer found this case: the first reads sweep the names of topics, and return nothing.
 #[tokio::test]
 async fn nor_where_the_beginning_takes_more_than_one_read() {
     go_on_twice(2, 1000).await;
 }
 
-// What an event tells: of a gap all that it covers.
+// Returns the sequences that an event reports: all that a gap covers.
 fn told(event: &serde_json::Value) -> impl Iterator<Item = (String, u64)> {
     let topic = event["topic"].as_str().unwrap().to_string();
     let number = |of: &str| event[of].as_u64();
@@ -217,7 +219,7 @@ fn told(event: &serde_json::Value) -> impl Iterator<Item = (String, u64)> {
     (first..=last).map(move |sequence| (topic.clone(), sequence))
 }
 
-/// What a stream has told, and its ids, each with how much had been told before.
+/// The sequences that a stream has reported, and its ids, each with the number of sequences before.
 struct Told {
     blocks: mpsc::UnboundedReceiver<Block>,
     seen: Vec<(String, u64)>,
@@ -228,7 +230,7 @@ impl Told {
     async fn begin(request: Ask) -> Self {
         let mut events = request.events().await;
         let (to, blocks) = mpsc::unbounded_channel();
-        // Elsewhere: to be read in part is nothing that a connection bears.
+        // Reads in a task, because a dropped read of the connection would lose bytes.
         tokio::spawn(async move {
             while let Some(block) = events.block().await {
                 let _ = to.send(block);
@@ -237,7 +239,7 @@ impl Told {
         Self { blocks, seen: Vec::new(), ids: Vec::new() }
     }
 
-    // Takes what comes, for so long. Says whether that was the last.
+    // Takes events for this time. Returns whether the last one was among them.
     async fn take(&mut self, time: Duration) -> bool {
         let until = tokio::time::Instant::now() + time;
         while let Ok(block) = tokio::time::timeout_at(until, self.blocks.recv()).await {
@@ -265,8 +267,9 @@ impl Told {
     }
 }
 
-// Small and large ones, complete, aborted or arriving, read at any moment: whoever goes on from any
-// id, and again from any id after that, is told of everything. Deterministic, but for the moments.
+// Small and large messages, complete, aborted or arriving, are read at random moments. A client that
+// resumes from any id, and again from any later id, receives a message or a gap for each. The test is
+// deterministic except for the moments.
 #[tokio::test]
 async fn whatever_came_whoever_goes_on_twice_misses_nothing() {
     for seed in seeds(3) {
@@ -284,7 +287,7 @@ async fn go_on_from_everywhere(seed: u64) {
     let (mut uploads, mut due) = (Vec::new(), BTreeMap::<String, u64>::new());
     for _ in 0..100 {
         let topic = format!("t/{}", random(topics));
-        face.shared.broker.with(|engine| match random(10) {
+        face.state.broker.with(|engine| match random(10) {
             0..=3 => {
                 let size = if random(3) == 0 { 9000 } else { 5 };
                 publish(engine, &topic, &vec![b'x'; size]);
@@ -302,13 +305,13 @@ async fn go_on_from_everywhere(seed: u64) {
         });
         match random(12) {
             0 => _ = whole.take(ms(3)).await,
-            // Long enough for a sign of life.
+            // Longer than the keep-alive interval.
             1 if random(6) == 0 => _ = whole.take(ms(230)).await,
             _ => {}
         }
     }
     whole.take(ms(30)).await;
-    face.shared.broker.with(|engine| {
+    face.state.broker.with(|engine| {
         for upload in uploads.drain(..) {
             if random(2) == 0 { end(engine, upload) } else { engine.abort(upload) }
         }

@@ -1,4 +1,4 @@
-//! As much of JSON Schema as `web/openapi.json` uses; what it does not know is an error.
+//! The part of JSON Schema that `web/openapi.json` uses. Any other keyword is an error.
 
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ impl Document {
         }
     }
 
-    /// What is wrong with a value, by its schema.
+    /// Returns how a value violates its schema.
     pub(super) fn check(&self, schema: &Value, value: &Value) -> Result<(), String> {
         let schema = self.resolve(schema);
         let fail = |what: &str| Err(format!("{what}: {value} by {schema}"));
@@ -90,7 +90,7 @@ fn is(kind: &str, value: &Value) -> bool {
     }
 }
 
-// The patterns that are used: hexadecimal digits, quoted or not, and decimal ones.
+// The patterns in use: hexadecimal digits, quoted or not, and decimal digits.
 fn fits(pattern: &str, text: &str) -> bool {
     let hex = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
     match pattern {

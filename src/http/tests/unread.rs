@@ -1,4 +1,4 @@
-//! Clients that do not read what they asked for, and connections of which nothing comes.
+//! Clients that do not read their answers, and connections that send nothing.
 
 use super::client::{Events, ask};
 use super::h2::{DATA, GOAWAY, H2, HEADERS, RST_STREAM};
@@ -12,7 +12,7 @@ fn face() -> Face {
     Face::new(Limits::default().with_cache(4 << 20))
 }
 
-// 300 of these held 315 MiB.
+// Once, 300 such answers held 315 MiB.
 #[tokio::test]
 async fn large_answers_that_are_not_read_hold_what_there_is_room_for_and_are_reset() {
     let face = face();
@@ -25,7 +25,7 @@ async fn large_answers_that_are_not_read_hold_what_there_is_room_for_and_are_res
     let (mut statuses, mut resets) = (Vec::new(), 0);
     while resets < 100 {
         let frame = within(h2.polite()).await.unwrap();
-        assert!(face.held() <= face.shared.budget.most());
+        assert!(face.held() <= face.state.budget.most());
         match frame.kind {
             HEADERS => statuses.push(frame.status()),
             RST_STREAM => resets += 1,
@@ -35,10 +35,10 @@ async fn large_answers_that_are_not_read_hold_what_there_is_room_for_and_are_res
     assert!(asked.elapsed() >= PATIENCE);
     assert_eq!((statuses.len(), statuses[0]), (100, 200));
     within(face.until(|face| face.held() == 0)).await;
-    face.shared.broker.with(|engine| assert_eq!(engine.subscriptions(), 0));
+    face.state.broker.with(|engine| assert_eq!(engine.subscriptions(), 0));
 }
 
-// A batch is charged for as long as its client has not taken it.
+// A batch is charged until its client has taken it.
 #[tokio::test]
 async fn an_answer_that_is_read_half_way_holds_a_batch_and_is_closed() {
     let face = face();
@@ -47,7 +47,7 @@ async fn an_answer_that_is_read_half_way_holds_a_batch_and_is_closed() {
     h2.ask("GET", "/v1/topics/a", &[]).await;
     assert_eq!(within(h2.next(DATA)).await.unwrap().payload.len(), 10_000);
     let held = face.held() - REQUEST;
-    assert!((1..=super::super::large::MOST).contains(&held), "{held}");
+    assert!((1..=super::super::large::MAX_READ).contains(&held), "{held}");
     assert!(within(h2.next(RST_STREAM)).await.is_some());
     within(face.until(|face| face.held() == 0)).await;
 }
@@ -55,7 +55,7 @@ async fn an_answer_that_is_read_half_way_holds_a_batch_and_is_closed() {
 #[tokio::test]
 async fn an_answer_over_http_1_that_is_not_read_is_closed() {
     let face = Face::new(Limits::default());
-    // More than the system's buffers take.
+    // The payload is larger than the system's buffers.
     face.publish("a", &vec![7; 16 << 20]);
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -75,21 +75,22 @@ async fn small_answers_are_charged_until_they_are_read_and_refused_when_there_is
     face.publish("a", &vec![7; 60_000]);
     let mut h2 = H2::connect(face.address, 0).await;
     let each = REQUEST + 60_000;
-    let room = face.shared.budget.most() / each;
+    let room = face.state.budget.most() / each;
     for n in 0..=room {
         h2.ask("GET", "/v1/topics/a", &[]).await;
         let status = within(h2.next(HEADERS)).await.unwrap().status();
         assert_eq!(status, if n < room { 200 } else { 503 });
     }
     assert_eq!(face.held(), room * each + REQUEST);
-    // What is taken is free again.
-    h2.set_extra_send_window(1, 60_000).await;
-    h2.set_extra_send_window(0, 60_000).await;
+    // Room is released when the client takes a batch.
+    h2.widen(1, 60_000).await;
+    h2.widen(0, 60_000).await;
     within(face.until(|face| face.held() < room * each)).await;
     within(face.until(|face| face.held() == 0)).await;
 }
 
-// The transport has the last of it, and the stream is over for the server: its connection goes.
+// The transport still has the last bytes, although the stream has ended for the server. Then the
+// connection is closed.
 #[tokio::test]
 async fn the_end_of_an_answer_that_is_not_taken_closes_the_connection() {
     let face = face();
@@ -102,7 +103,7 @@ async fn the_end_of_an_answer_that_is_not_taken_closes_the_connection() {
     within(face.until(|face| face.held() == 0)).await;
 }
 
-// 100 of these held 128 MiB.
+// Once, 100 such streams held 128 MiB.
 #[tokio::test]
 async fn an_unread_stream_of_events_holds_a_batch_of_a_large_message_and_is_closed() {
     let face = face();
@@ -116,7 +117,7 @@ async fn an_unread_stream_of_events_holds_a_batch_of_a_large_message_and_is_clos
         tokio::time::sleep(PATIENCE / 50).await;
     }
     assert!(within(h2.next(RST_STREAM)).await.is_some());
-    assert_eq!(face.shared.streams.available_permits(), super::super::EVENT_STREAMS);
+    assert_eq!(face.state.streams.available_permits(), super::super::EVENT_STREAMS);
 }
 
 #[tokio::test]
@@ -125,7 +126,7 @@ async fn streams_of_events_wait_for_room_and_miss_nothing() {
     let mut events: Events = ask(face.address, "GET", "/v1/events/a").events().await;
     within(events.block()).await.unwrap();
     within(face.until(|face| face.held() == REQUEST)).await;
-    let all = face.shared.budget.take(face.shared.budget.most() - REQUEST).unwrap();
+    let all = face.state.budget.take(face.state.budget.most() - REQUEST).unwrap();
     let get = ask(face.address, "GET", "/v1/events/a");
     assert_eq!(within(get.send()).await.status, 503);
     face.publish("a", b"x");
@@ -141,17 +142,17 @@ async fn streams_of_events_that_get_no_room_are_told_and_end() {
     let mut events: Events = ask(face.address, "GET", "/v1/events/a").events().await;
     within(events.block()).await.unwrap();
     within(face.until(|face| face.held() == REQUEST)).await;
-    let _all = face.shared.budget.take(face.shared.budget.most() - REQUEST).unwrap();
-    // One that has had everything needs no room, and says that it lives.
+    let _all = face.state.budget.take(face.state.budget.most() - REQUEST).unwrap();
+    // A stream without new messages needs no room, and sends keep-alives.
     let since = Instant::now();
-    while since.elapsed() < 2 * face.shared.room {
+    while since.elapsed() < 2 * face.state.room {
         let block = within(events.block()).await.unwrap();
         assert!(block.comments == 1 && block.data.is_none(), "{block:?}");
     }
     face.publish("a", b"x");
     let since = Instant::now();
     let ended = within(events.event()).await.unwrap();
-    assert!(since.elapsed() >= face.shared.room, "{:?}", since.elapsed());
+    assert!(since.elapsed() >= face.state.room, "{:?}", since.elapsed());
     assert_eq!(ended.event.as_deref(), Some("ended"));
     assert_eq!(
         (&ended.json()["name"], &ended.json()["retry"]),
@@ -171,8 +172,8 @@ async fn an_answer_whose_message_leaves_the_cache_breaks_off() {
     for n in 0..8_u8 {
         face.publish("b", &vec![n; 1 << 20]);
     }
-    h2.set_extra_send_window(stream, 2 << 20).await;
-    h2.set_extra_send_window(0, 2 << 20).await;
+    h2.widen(stream, 2 << 20).await;
+    h2.widen(0, 2 << 20).await;
     loop {
         let frame = within(h2.frame()).await.unwrap();
         assert!(!frame.ends(), "a truncated success");
@@ -185,7 +186,7 @@ async fn an_answer_whose_message_leaves_the_cache_breaks_off() {
     assert_eq!(gone.status, 410);
 }
 
-// 50 of 50 were open after 120 s.
+// Once, all of 50 such connections were open after 120 s.
 #[tokio::test]
 async fn connections_without_a_request_are_closed() {
     let face = face();
@@ -216,9 +217,9 @@ async fn a_connection_whose_peer_has_vanished_is_closed_though_a_stream_of_event
     let face = face();
     let mut h2 = H2::connect(face.address, 1 << 20).await;
     h2.ask("GET", "/v1/events/a", &[]).await;
-    // It reads on, and answers no ping: else the test would see nothing of the end.
+    // It continues to read, so that the test sees the end, but answers no ping.
     while within(h2.frame()).await.is_some() {}
-    within(face.until(|face| face.shared.broker.with(|engine| engine.subscriptions() == 0))).await;
+    within(face.until(|face| face.state.broker.with(|engine| engine.subscriptions() == 0))).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! The answer to a `Get`.
 
-use super::large::Follow;
+use super::large::LargeTransfer;
 use super::stream::priority;
 use super::{DeliveryContext, DeliveryEnd};
 use crate::engine::GetReply;
@@ -8,14 +8,14 @@ use crate::wire::{Code, LARGE, Refusal};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Sends the answer to a get, on a stream of its own where there are streams. `head` says whom it
-/// is for, and then the topic.
+/// Sends the answer to a `Get`, on a stream of its own unless the transport is a WebSocket. `head`
+/// holds the frames `For` and `Topic`.
 pub(crate) async fn answer(
     context: Arc<DeliveryContext>,
     head: [Bytes; 2],
     message: GetReply,
 ) -> DeliveryEnd {
-    let [whose, topic] = head;
+    let [for_request, topic] = head;
     match message {
         GetReply::Small(message) => {
             let Ok(mut tx) = context.connection.open_uni().await else {
@@ -23,13 +23,13 @@ pub(crate) async fn answer(
             };
             let (first, rest) = message.pieces();
             tx.set_priority(priority(message.size()));
-            let mut pieces = [whose, topic, first.clone(), rest.clone()];
+            let mut pieces = [for_request, topic, first.clone(), rest.clone()];
             if tx.write_for(&mut pieces).await.is_ok() {
                 tx.finish();
             }
         }
         GetReply::Large { topic: id, sequence } => {
-            let Ok(follow) = Follow::begin(&context, id, sequence) else {
+            let Ok(transfer) = LargeTransfer::begin(&context, id, sequence) else {
                 let reason = "the message has just left the cache";
                 return DeliveryEnd::Refused(Refusal::new(Code::EVICTED, reason));
             };
@@ -37,7 +37,7 @@ pub(crate) async fn answer(
                 return DeliveryEnd::ConnectionLost;
             };
             tx.set_priority(priority(LARGE + 1));
-            if follow.send(&mut tx, &whose, topic, false).await.is_ok() {
+            if transfer.send(&mut tx, &for_request, topic, false).await.is_ok() {
                 tx.finish();
             }
         }

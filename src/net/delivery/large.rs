@@ -1,5 +1,5 @@
-//! A large message on its way to one peer: read as it arrives, a batch at a time, so that a slow
-//! one pins no more than that.
+//! A large message on its way to one peer. It is read in batches while it arrives, so that a slow
+//! peer pins one batch at most.
 
 use super::DeliveryContext;
 use super::stream::{append_chunk, frame_of};
@@ -14,11 +14,11 @@ use std::future::poll_fn;
 /// Bytes read under one lock and handed to the stream at once, 64 KiB.
 const BATCH: usize = 64 << 10;
 
-/// One on its way to a peer.
-pub(crate) struct Follow(Subscription);
+/// A subscription to exactly one large message, and its way onto a stream.
+pub(crate) struct LargeTransfer(Subscription);
 
-impl Follow {
-    /// Begins; or says why the message will not come.
+impl LargeTransfer {
+    /// Subscribes to the message, or returns why it will not come.
     pub(crate) fn begin(
         context: &DeliveryContext,
         topic: u64,
@@ -27,17 +27,19 @@ impl Follow {
         Ok(Self(Subscription::follow(&context.broker, topic, sequence)?))
     }
 
-    /// Sends all of it, after what says whose it is, and what else comes first. When it is aborted,
-    /// its stream is reset, if that is wanted: then the reset may overtake whatever was said on it,
-    /// so that it is to be told elsewhere; else the abort is said. Gives whether it was.
+    /// Sends the frame `For`, then `head`, then all of the message. Returns the cause if the
+    /// message was aborted.
+    ///
+    /// With `resets`, an abort resets the stream. A reset may overtake what was written before it,
+    /// so the caller sends the gap elsewhere. Without it, the frame `Abort` goes on the stream.
     pub(crate) async fn send(
         self,
         tx: &mut SendStream,
-        whose: &Bytes,
+        for_request: &Bytes,
         head: Bytes,
         resets: bool,
     ) -> Result<Option<GapCause>, WriteError> {
-        let mut pieces = vec![whose.clone(), head];
+        let mut pieces = vec![for_request.clone(), head];
         let (mut ended, mut aborted) = (false, None);
         while !ended {
             let read = poll_fn(|context| {
@@ -58,7 +60,7 @@ impl Follow {
                     }
                 })
             });
-            // It has ended otherwise, with the session.
+            // A failed read means that the subscription ended with its session.
             ended |= read.await.is_err();
             if let Some(code) = aborted
                 && resets
@@ -68,7 +70,7 @@ impl Follow {
             }
             tx.write_for(&mut pieces).await?;
             pieces.clear();
-            pieces.push(whose.clone());
+            pieces.push(for_request.clone());
         }
         Ok(aborted.map(cause))
     }

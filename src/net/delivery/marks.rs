@@ -1,53 +1,56 @@
-//! How far a subscription with wildcards has come, told from time to time: so a client that comes
-//! back names only the topics of which something came since.
+//! How far a subscription with wildcards has been delivered, sent to the client from time to time.
+//! A client that reconnects then lists only the topics that had messages since the last mark.
 
 use crate::broker::Broker;
 use crate::engine::SubscriptionId;
 use crate::wire::DaemonFrame;
 use bytes::Bytes;
 
-/// Messages and gaps after which it is told. A client then lists at most as many topics, and those
-/// of the batches around: with the longest names 0.6 MiB, where 1 MiB is the most.
+/// Messages and gaps after which a mark is sent. A client that resumes lists at most as many
+/// topics, and those of the batches around. With the longest names that is 0.6 MiB, and 1 MiB is
+/// the limit.
 const EVERY: usize = 1024;
 
 /// The marks of one subscription.
 #[derive(Debug)]
 pub(crate) struct Marks {
-    // The last one, or where the subscription began; none where no marks are told.
+    // The position of the last mark, or with which the subscription began. None without marks.
     last: Option<u64>,
-    since: usize,
+    // Messages and gaps handed out since the last mark.
+    items: usize,
 }
 
 impl Marks {
-    /// `begins` is the position of `Subscribed`; none for a filter that is one topic.
+    /// `begins` is the position of `Subscribed`. A filter that is one topic has none, and gets no
+    /// marks.
     pub(crate) fn new(begins: Option<u64>) -> Self {
-        Self { last: begins, since: 0 }
+        Self { last: begins, items: 0 }
     }
 
-    /// So many messages and gaps were handed out.
+    /// Adds messages and gaps that were handed out.
     pub(crate) fn count(&mut self, items: usize) {
-        self.since += items;
+        self.items += items;
     }
 
-    /// Whether there are any.
-    pub(crate) fn are_told(&self) -> bool {
+    /// Whether the subscription gets marks.
+    pub(crate) fn are_sent(&self) -> bool {
         self.last.is_some()
     }
 
-    /// Whether one is due.
-    pub(crate) fn are_due(&self) -> bool {
-        self.since >= EVERY && self.last.is_some()
+    /// Whether a mark is due.
+    pub(crate) fn is_due(&self) -> bool {
+        self.items >= EVERY && self.last.is_some()
     }
 
-    /// The frame, if the subscription has come further than with the last. It stands after all that
-    /// was read.
+    /// The frame `Mark`, if one is due and the position has advanced since the last. The caller
+    /// sends it after everything that was read.
     pub(crate) fn take(&mut self, broker: &Broker, id: SubscriptionId) -> Option<Bytes> {
-        let last = self.last.as_mut().filter(|_| self.since >= EVERY)?;
+        let last = self.last.as_mut().filter(|_| self.items >= EVERY)?;
         let position = broker.with(|engine| engine.delivered_through(id));
         if position <= *last {
             return None;
         }
-        (*last, self.since) = (position, 0);
+        (*last, self.items) = (position, 0);
         Some(DaemonFrame::Mark { position }.to_bytes())
     }
 }

@@ -1,7 +1,7 @@
-//! Deliveries: one subscription each, from its cursor to its peer, in the mode that it asked for.
+//! Deliveries: each sends one subscription from its cursor to its peer, in the requested mode.
 //!
-//! A delivery knows the connection, not the session: it is given a [`DeliveryContext`] and returns a
-//! [`DeliveryEnd`]. The session that runs it decides what its end means, and tells the peer.
+//! A delivery knows the connection, not the session. It is given a [`DeliveryContext`] and returns
+//! a [`DeliveryEnd`]. The session that runs it decides what its end means, and tells the peer.
 
 pub(crate) mod get;
 pub(crate) mod large;
@@ -19,7 +19,7 @@ use crate::broker::Broker;
 use crate::wire::Refusal;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What the deliveries of one session share: the engine, the connection, its send window.
+/// The state that the deliveries of one session share: the broker, the connection, its send window.
 pub(crate) struct DeliveryContext {
     pub(crate) broker: Arc<Broker>,
     pub(crate) connection: Connection,
@@ -30,9 +30,10 @@ pub(crate) struct DeliveryContext {
 /// Why a delivery ended.
 #[derive(Debug)]
 pub(crate) enum DeliveryEnd {
-    /// The subscription cannot go on, or the message of a `Get` will not come: the peer is told why.
+    /// The subscription cannot continue, or the message of a `Get` is lost. The peer gets the
+    /// reason.
     Refused(Refusal),
-    /// The peer stopped the subscription's stream, so it wants no more of it.
+    /// The peer stopped the subscription's stream.
     StoppedByPeer,
     /// The connection was lost. The session sees that too, and ends.
     ConnectionLost,
@@ -68,8 +69,8 @@ impl DeliveryContext {
 }
 
 /// Bytes of send window that a large payload has for itself. The window bounds what is sent and not
-/// acknowledged over all streams: without a grant, one large payload would take all of it, and the
-/// small ones would wait for it.
+/// acknowledged over all streams. Without a grant, one large payload would take all of it, and
+/// small ones would wait.
 struct WindowGrant {
     context: Arc<DeliveryContext>,
     bytes: u64,

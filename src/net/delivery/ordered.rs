@@ -1,7 +1,8 @@
-//! Ordered delivery of one subscription: read what there is, write it to its stream, again.
+//! Ordered delivery of one subscription: read a batch, write it to the subscription's stream,
+//! repeat.
 
 use super::marks::Marks;
-use super::read::{at_once, read_ended, wanted, woken};
+use super::read::{at_once, read_ended, read_options, until_woken};
 use super::stream::{Stream, append_chunk, append_encoded, frame_of};
 use super::{DeliveryContext, DeliveryEnd};
 use crate::engine::{Item, LargePayloads, SubscriptionId};
@@ -11,28 +12,28 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 
-/// Bytes read under one lock and handed to the stream at once, 64 KiB: enough to fill packets,
-/// little enough that nobody waits long for the lock.
+/// Bytes read under one lock and handed to the stream at once, 64 KiB. That fills packets, and
+/// holds the lock for a short time only.
 const BATCH: usize = 64 << 10;
 
-/// Delivers until the subscription or the session ends.
-/// Messages older than `deadline` µs are passed over; 0 is none.
+/// Delivers until the subscription or the session ends. Skips messages older than `max_age` µs;
+/// 0 skips none.
 pub(crate) async fn deliver(
     context: Arc<DeliveryContext>,
     request: u32,
     id: SubscriptionId,
-    deadline: u64,
+    max_age: u64,
     mut marks: Marks,
 ) -> DeliveryEnd {
     let mut stream = Stream::default();
-    // Stands before whatever is written; what the peer knows is left out there.
-    let whose = DaemonFrame::For { request }.to_bytes();
-    let mut pieces = vec![whose.clone()];
+    // The first piece of every write. The stream leaves it out where the peer knows the request.
+    let for_request = DaemonFrame::For { request }.to_bytes();
+    let mut pieces = vec![for_request.clone()];
     loop {
         let mut items = 0;
         let read = poll_fn(|cx| {
-            let wanted = wanted(BATCH, deadline, LargePayloads::InChunks);
-            context.broker.poll_read(id, cx, wanted, &mut |item| {
+            let options = read_options(BATCH, max_age, LargePayloads::InChunks);
+            context.broker.poll_read(id, cx, options, &mut |item| {
                 items += usize::from(matches!(item, Item::Message(_) | Item::Gap { .. }));
                 append(&item, &mut pieces);
             })
@@ -40,7 +41,7 @@ pub(crate) async fn deliver(
         let more = match read.await {
             Ok(more) => more,
             Err(refusal) => {
-                // What was read before it fell behind is still written.
+                // Items read before the refusal are still written.
                 if pieces.len() > 1 {
                     let _ = stream.write(&context, &mut pieces).await;
                 }
@@ -49,17 +50,17 @@ pub(crate) async fn deliver(
             }
         };
         marks.count(items);
-        if marks.are_due() {
+        if marks.is_due() {
             pieces.extend(marks.take(&context.broker, id));
         }
         let (written, at_once) = at_once(pin!(stream.write(&context, &mut pieces))).await;
         match written {
             Ok(()) => {
                 pieces.clear();
-                pieces.push(whose.clone());
-                // Written without waiting: nobody can have woken this task for anything but more.
+                pieces.push(for_request.clone());
+                // The write did not wait, so the next wake can only mean that there is more.
                 if !more && at_once {
-                    woken().await;
+                    until_woken().await;
                 }
             }
             Err(error) => return error.into(),

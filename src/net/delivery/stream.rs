@@ -7,13 +7,14 @@ use crate::net::transport::stream::SendStream;
 use crate::wire::{Encoded, LARGE, encode_chunk};
 use bytes::Bytes;
 
-/// A subscription's stream, opened when there is something to write. It is finished however its
-/// delivery ends: what was written before still arrives, perhaps with a frame cut short at its end.
+/// A subscription's stream, opened by the first write. It is finished however its delivery ends.
+/// Bytes written before still arrive, and the last frame may be incomplete.
 #[derive(Default)]
 pub(crate) struct Stream(Option<SendStream>);
 
 impl Stream {
-    /// Writes pieces, of which the first says whose they are; what the peer knows is left out.
+    /// Writes pieces, of which the first is the frame `For`. It is left out where the peer knows
+    /// the request.
     pub(crate) async fn write(
         &mut self,
         context: &DeliveryContext,
@@ -37,7 +38,7 @@ impl Drop for Stream {
     }
 }
 
-/// Of several streams with something to send, those with less to send go first.
+/// The priority of a stream with `size` bytes to send. Smaller payloads go first.
 pub(crate) fn priority(size: usize) -> i32 {
     match size {
         0..=4096 => 0,

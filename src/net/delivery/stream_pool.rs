@@ -1,9 +1,9 @@
-//! Streams of one subscription that carry a message each, under way at the same time.
+//! The streams of one subscription that carry one message each, several at the same time.
 
-use super::large::Follow;
+use super::large::LargeTransfer;
 use super::stream::priority;
 use super::{DeliveryContext, WindowGrant};
-use crate::engine::MessageRef;
+use crate::broker::owned_item::LargeRef;
 use crate::wire::{DaemonFrame, GapCause};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -14,27 +14,27 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// Streams of one subscription that the peer does not have all of yet, and so messages a round
-/// trip: 2,560 a second at 100 ms. A client may allow fewer, which its other subscriptions and
-/// answers share: then they wait for it.
+/// Maximum number of streams that the peer has not received completely. It bounds the messages per
+/// round trip: 2,560 a second at 100 ms. A client may allow fewer streams, which its other
+/// subscriptions and answers share; messages then wait for a free one.
 const STREAMS: usize = 256;
 
-/// Of these, streams with a payload above [`LARGE`]: each pins a batch of it, and what is sent and
-/// not acknowledged.
+/// Maximum number of these with a payload above [`LARGE`](crate::wire::LARGE). Each pins a batch of
+/// it, and what is sent and not acknowledged.
 const LARGE_STREAMS: usize = 4;
 
-/// Large ones that wait for their turn, and let small ones pass. They are read from the cache
-/// again then, so that they pin nothing meanwhile.
+/// Maximum number of large messages that wait for a stream while small ones pass them. They are
+/// read from the cache when their turn comes, so that they pin nothing until then.
 const DEFERRED: usize = 64;
 
-/// Bytes that may be sent of a large payload and not be acknowledged beyond what a session may have
-/// anyway, 2 MiB: a client of ours takes half of that on one stream before it has read any.
-const WIDENED: usize = 2 << 20;
+/// Bytes of a large payload that may be sent and not acknowledged beyond the session's window,
+/// 2 MiB. Our own clients receive half of that on one stream before they read any.
+const EXTRA_WINDOW: usize = 2 << 20;
 
-// Which it was, and what is to be told if it was not completed.
+// Resolves to the message, and to its loss if it was not completed.
 type Sending = Pin<Box<dyn Future<Output = (InFlight, Option<LostMessage>)> + Send>>;
 
-/// A message that the peer has, or does not want.
+/// A message whose stream is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct InFlight {
     topic: u64,
@@ -42,46 +42,31 @@ struct InFlight {
     large: bool,
 }
 
-/// A large message, to be read from the cache when its turn has come.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct LargeRef {
-    pub(crate) topic: u64,
-    pub(crate) sequence: u64,
-    size: usize,
-}
-
-impl LargeRef {
-    pub(crate) fn new(message: &MessageRef<'_>) -> Self {
-        let (topic, sequence) = (message.topic_id(), message.sequence());
-        Self { topic, sequence, size: message.size() }
-    }
-}
-
-/// A large message that will not come.
+/// A large message that will not be completed.
 pub(crate) struct LostMessage {
     pub(super) topic: u64,
     pub(super) sequence: u64,
     cause: GapCause,
-    // The announcement of its topic, for a gap that stands alone.
+    // The announcement of its topic, for a gap that is sent on a stream of its own.
     pub(super) head: Bytes,
 }
 
 impl LostMessage {
-    /// The gap.
+    /// The frame `Gap`.
     pub(crate) fn frame(&self) -> Bytes {
         let Self { topic, sequence, cause, .. } = *self;
         DaemonFrame::Gap { topic, first: sequence, last: sequence, cause }.to_bytes()
     }
 }
 
-/// The streams under way.
+/// The open streams.
 pub(crate) struct StreamPool {
     context: Arc<DeliveryContext>,
     sending: FuturesUnordered<Sending>,
-    under_way: Vec<InFlight>,
-    // In order, with what goes before each.
+    in_flight: Vec<InFlight>,
+    // In order, each with the frames `For` and `Topic` that precede it.
     deferred: VecDeque<(LargeRef, [Bytes; 2])>,
-    // To be told by whoever has the subscription's stream.
+    // The owner of the subscription's stream sends their gaps.
     lost: Vec<LostMessage>,
 }
 
@@ -90,7 +75,7 @@ impl StreamPool {
         Self {
             context,
             sending: FuturesUnordered::new(),
-            under_way: Vec::new(),
+            in_flight: Vec::new(),
             deferred: VecDeque::new(),
             lost: Vec::new(),
         }
@@ -101,21 +86,21 @@ impl StreamPool {
     }
 
     fn is_full(&self) -> bool {
-        self.under_way.len() >= STREAMS || self.deferred.len() >= DEFERRED
+        self.in_flight.len() >= STREAMS || self.deferred.len() >= DEFERRED
     }
 
     fn is_full_of_large(&self) -> bool {
-        self.under_way.iter().filter(|sent| sent.large).count() >= LARGE_STREAMS
+        self.in_flight.iter().filter(|sent| sent.large).count() >= LARGE_STREAMS
     }
 
-    /// Whether this message is on its way already, and will not be lost.
-    pub(crate) fn has(&self, far: LargeRef) -> bool {
-        let under_way = self.under_way.iter().map(|sent| (sent.topic, sent.sequence));
-        let deferred = self.deferred.iter().map(|(far, _)| (far.topic, far.sequence));
-        under_way.chain(deferred).any(|other| other == (far.topic, far.sequence))
+    /// Whether the message is in flight or waits for a stream.
+    pub(crate) fn contains(&self, large: LargeRef) -> bool {
+        let in_flight = self.in_flight.iter().map(|sent| (sent.topic, sent.sequence));
+        let deferred = self.deferred.iter().map(|(large, _)| (large.topic, large.sequence));
+        in_flight.chain(deferred).any(|other| other == (large.topic, large.sequence))
     }
 
-    /// Those that will not come, since this was asked last.
+    /// Drains the messages that will not be completed.
     pub(crate) fn lost(&mut self) -> impl Iterator<Item = LostMessage> {
         self.lost.drain(..)
     }
@@ -124,76 +109,77 @@ impl StreamPool {
         !self.lost.is_empty()
     }
 
-    /// Waits until one of them has been sent, or given up; forever when there is none.
-    pub(crate) async fn sent(&mut self) {
-        poll_fn(|context| self.poll_sent(context)).await;
+    /// Waits until one of the streams is done, completed or not. Waits forever if none is open.
+    pub(crate) async fn done(&mut self) {
+        poll_fn(|context| self.poll_done(context)).await;
     }
 
-    /// As [`sent`](Self::sent).
-    pub(crate) fn poll_sent(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// The same as [`done`](Self::done), as a poll.
+    pub(crate) fn poll_done(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.sending.is_empty() {
             return Poll::Pending;
         }
-        let Some((sent, gone)) = ready!(self.sending.poll_next_unpin(context)) else {
+        let Some((sent, lost)) = ready!(self.sending.poll_next_unpin(context)) else {
             return Poll::Pending;
         };
-        self.under_way.retain(|other| *other != sent);
-        self.lost.extend(gone);
+        self.in_flight.retain(|other| *other != sent);
+        self.lost.extend(lost);
         while !self.is_full_of_large()
-            && let Some((far, head)) = self.deferred.pop_front()
+            && let Some((large, head)) = self.deferred.pop_front()
         {
-            self.follow(far, head);
+            self.open_large(large, head);
         }
         Poll::Ready(())
     }
 
-    /// Waits until there is room for one more.
-    pub(crate) async fn room(&mut self) {
+    /// Waits until there is room for one more message.
+    pub(crate) async fn wait_for_room(&mut self) {
         while self.is_full() {
-            self.sent().await;
+            self.done().await;
         }
     }
 
-    /// Sends a large message on a stream of its own, when its turn has come: after what says whose
-    /// it is, and the announcement of its topic.
-    pub(crate) fn relay(&mut self, far: LargeRef, whose: Bytes, topic: Bytes) {
+    /// Sends a large message on a stream of its own, as soon as one is free. The frames `For` and
+    /// `Topic` precede it.
+    pub(crate) fn send_large(&mut self, large: LargeRef, for_request: Bytes, topic: Bytes) {
         if self.is_full_of_large() {
-            self.deferred.push_back((far, [whose, topic]));
+            self.deferred.push_back((large, [for_request, topic]));
         } else {
-            self.follow(far, [whose, topic]);
+            self.open_large(large, [for_request, topic]);
         }
     }
 
-    fn follow(&mut self, far: LargeRef, [whose, head]: [Bytes; 2]) {
-        let LargeRef { topic, sequence, size } = far;
-        let follow = match Follow::begin(&self.context, topic, sequence) {
-            Ok(follow) => follow,
+    fn open_large(&mut self, large: LargeRef, [for_request, head]: [Bytes; 2]) {
+        let LargeRef { topic, sequence, size } = large;
+        let transfer = match LargeTransfer::begin(&self.context, topic, sequence) {
+            Ok(transfer) => transfer,
             Err(cause) => return self.lost.push(LostMessage { topic, sequence, cause, head }),
         };
         let context = self.context.clone();
-        let widened = WindowGrant::new(context.clone(), size.min(WIDENED) as u64);
+        let grant = WindowGrant::new(context.clone(), size.min(EXTRA_WINDOW) as u64);
         let sent = InFlight { topic, sequence, large: true };
-        self.under_way.push(sent);
+        self.in_flight.push(sent);
         self.sending.push(Box::pin(async move {
-            let _widened = widened;
-            let mut gone = None;
+            let _grant = grant;
+            let mut lost = None;
             if let Ok(mut tx) = context.connection.open_uni().await {
                 tx.set_priority(priority(size));
-                match follow.send(&mut tx, &whose, head.clone(), true).await {
+                match transfer.send(&mut tx, &for_request, head.clone(), true).await {
                     Ok(None) => {
                         tx.finish();
                         tx.stopped().await;
                     }
-                    Ok(Some(cause)) => gone = Some(LostMessage { topic, sequence, cause, head }),
-                    // It wants no more, or is gone.
+                    Ok(Some(cause)) => lost = Some(LostMessage { topic, sequence, cause, head }),
+                    // The peer stopped the stream, or the connection was lost.
                     Err(_) => {}
                 }
             }
-            (sent, gone)
+            (sent, lost)
         }));
     }
 
-    /// Sends what is not large on a stream of its own. The session notices what goes wrong.
+    /// Sends a small message or a gap on a stream of its own. Errors are not reported here, because
+    /// the session sees them too.
     pub(super) fn send(
         &mut self,
         (topic, sequence): (u64, u64),
@@ -202,7 +188,7 @@ impl StreamPool {
     ) {
         let context = self.context.clone();
         let sent = InFlight { topic, sequence, large: false };
-        self.under_way.push(sent);
+        self.in_flight.push(sent);
         self.sending.push(Box::pin(async move {
             if let Ok(mut tx) = context.connection.open_uni().await {
                 tx.set_priority(priority);

@@ -1,4 +1,4 @@
-//! A connection that nobody reads, as the daemon's endpoint makes it.
+//! The daemon's end of a connection whose datagrams are not read.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -6,10 +6,10 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use quinn::crypto::rustls::QuicClientConfig;
 
-/// Longer than anything takes.
+/// Longer than any step takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A client's end of a connection, the daemon's, and what keeps both.
+/// The client's and the daemon's end of a connection, and the endpoints that keep them alive.
 async fn pair() -> (quinn::Connection, quinn::Connection, [quinn::Endpoint; 2]) {
     let identities = Arc::new(Identities::open(None, None).unwrap());
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -43,7 +43,7 @@ async fn of_datagrams_that_are_not_read_the_newest_256_kib_are_kept() {
     for n in 0..DATAGRAMS {
         client.send_datagram_wait(datagram(n)).await.unwrap();
     }
-    // All have gone out; then a stream does.
+    // After all datagrams have been sent, a stream is.
     while client.datagram_send_buffer_space() < space {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -59,7 +59,7 @@ async fn of_datagrams_that_are_not_read_the_newest_256_kib_are_kept() {
     }
     assert!((200 << 10..=256 << 10).contains(&bytes), "{bytes} bytes kept");
     assert!(kept.is_sorted() && kept[0] >= DATAGRAMS / 2, "{kept:?}");
-    // And it goes on.
+    // Later datagrams arrive as before.
     client.send_datagram(datagram(DATAGRAMS)).unwrap();
     let next = timeout(PATIENCE, daemon.read_datagram()).await.unwrap().unwrap();
     assert_eq!(number(&next), DATAGRAMS);

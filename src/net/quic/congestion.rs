@@ -1,22 +1,23 @@
-//! CUBIC (RFC 9438, as quinn has it) that never goes below ten packets in flight.
+//! quinn's CUBIC (RFC 9438) with a minimum window of ten packets.
 //!
-//! A session that sends 60 small messages a second is limited by what there is to say, not by the
-//! path. But CUBIC halves its window with every few random losses and, limited by the application,
-//! does not grow it again: at 1 % loss it ends at two packets, and a datagram then waits for an
-//! acknowledgement to be sent at all. Ten packets are what anybody may send unasked at the start of
-//! a connection (RFC 6928, RFC 9002 section 7.2).
+//! A session that sends 60 small messages a second is limited by the application, not by the path.
+//! CUBIC halves its window with every few random losses. It does not grow the window again while
+//! the application limits it. With 1 % loss the window ends at two packets, and a datagram then
+//! waits for an acknowledgement before it is sent. Ten packets is the initial window of any
+//! connection (RFC 6928; RFC 9002, section 7.2).
 //!
-//! It also keeps what acknowledgements tell: whoever has sent a datagram can find out whether it
-//! has arrived.
+//! It also keeps statistics of acknowledgements, from which the sender of a datagram can find out
+//! whether it arrived.
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const FLOOR: u64 = 10;
+/// The minimum window, packets.
+const MIN_WINDOW: u64 = 10;
 
-/// Makes the controllers.
+/// Builds the controllers.
 #[derive(Debug, Default)]
 pub(crate) struct MinWindowCubicConfig(Arc<CubicConfig>);
 
@@ -25,25 +26,25 @@ impl ControllerFactory for MinWindowCubicConfig {
         Box::new(MinWindowCubic {
             cubic: self.0.clone().build(now, mtu),
             mtu: mtu.into(),
-            acknowledged: None,
+            newest_acked: None,
             ack_stats: AckStats::default(),
         })
     }
 }
 
-/// What has been heard of what was sent on a path.
+/// Statistics of the acknowledgements on a path.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct AckStats {
-    /// What was sent up to then has been acknowledged, or was lost before.
+    /// Everything sent up to this time was acknowledged, or was lost before.
     pub(crate) acked_through: Option<Instant>,
-    /// When packets were last found to be lost. What is acknowledged after all remains lost.
+    /// When a loss was last detected. A late acknowledgement does not undo it.
     pub(crate) last_loss: Option<Instant>,
     /// The shortest round trip so far.
     pub(crate) min_rtt: Option<Duration>,
 }
 
 impl AckStats {
-    /// What a connection's controller has heard.
+    /// The statistics of a connection's controller.
     #[cfg(feature = "daemon")]
     pub(crate) fn of(connection: &quinn::Connection) -> Self {
         let controller = connection.congestion_state().into_any().downcast::<MinWindowCubic>();
@@ -54,8 +55,8 @@ impl AckStats {
 struct MinWindowCubic {
     cubic: Box<dyn Controller>,
     mtu: u64,
-    // When the newest packet that is acknowledged was sent.
-    acknowledged: Option<Instant>,
+    // When the newest acknowledged packet was sent.
+    newest_acked: Option<Instant>,
     ack_stats: AckStats,
 }
 
@@ -72,21 +73,21 @@ impl Controller for MinWindowCubic {
         app_limited: bool,
         rtt: &quinn_proto::RttEstimator,
     ) {
-        self.acknowledged = self.acknowledged.max(Some(sent));
+        self.newest_acked = self.newest_acked.max(Some(sent));
         self.ack_stats.min_rtt = Some(rtt.min());
         self.cubic.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
     fn on_end_acks(&mut self, now: Instant, flight: u64, app_limited: bool, last: Option<u64>) {
-        // Comes before packets are found to be lost: these are in flight still.
+        // quinn calls this before it detects losses. Lost packets still count as in flight.
         if flight == 0 {
-            self.ack_stats.acked_through = self.acknowledged;
+            self.ack_stats.acked_through = self.newest_acked;
         }
         self.cubic.on_end_acks(now, flight, app_limited, last);
     }
 
     fn on_congestion_event(&mut self, now: Instant, sent: Instant, persistent: bool, lost: u64) {
-        // None was where routers tell of congestion (ECN).
+        // ECN reports congestion without a loss.
         if lost > 0 {
             self.ack_stats.last_loss = Some(now);
         }
@@ -99,7 +100,7 @@ impl Controller for MinWindowCubic {
     }
 
     fn window(&self) -> u64 {
-        self.cubic.window().max(FLOOR * self.mtu)
+        self.cubic.window().max(MIN_WINDOW * self.mtu)
     }
 
     fn metrics(&self) -> ControllerMetrics {

@@ -1,4 +1,4 @@
-//! QUIC as it is used here: settings with their reasons, congestion control, the UDP socket.
+//! QUIC: settings with their reasons, congestion control, the UDP socket.
 
 pub(crate) mod congestion;
 pub(crate) mod settings;

@@ -5,74 +5,78 @@ use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A session that is not heard of for this long is over. Long enough for a phone to change
-/// networks, short enough that a daemon forgets the dead.
+/// A session without packets for this long ends. A phone can change networks in that time, and a
+/// daemon forgets dead sessions soon enough.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// How often a client says it is there when there is nothing else to say. Two chances within
-/// [`IDLE`]; each wakes the daemon.
+/// Interval of a client's keep-alive packets while nothing else is sent. Two fit into [`IDLE`].
+/// Each wakes the daemon.
 const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(13);
 
-/// The daemon's turn comes only with peers that do not keep themselves alive: browsers.
+/// Interval of the daemon's keep-alive packets. Longer than the client's, so that the daemon sends
+/// them to browsers only, which send none.
 #[cfg(feature = "daemon")]
 const DAEMON_KEEP_ALIVE: Duration = Duration::from_secs(14);
 
-/// Unacknowledged bytes that a session may hold in the daemon, 2 MiB: what a slow subscriber can
-/// pin beyond the cache. One stream takes no more than its reader allows, by default
-/// [`CLIENT_STREAM_WINDOW`], so that one with a backlog leaves room for the others: who finds none
-/// waits until the backlog is through, as whoever is woken first takes all that becomes free. For
-/// large payloads there is more: see [`Connection::set_extra_send_window`](crate::net::transport::connection::Connection::set_extra_send_window).
+/// Maximum number of unacknowledged bytes of a session, 2 MiB: what a slow subscriber can pin
+/// beyond the cache. One stream takes as much as its reader allows, by default
+/// [`CLIENT_STREAM_WINDOW`]. This keeps one backlogged stream from using the whole window.
+/// Otherwise other streams would starve until it drains, because the first writer woken takes all
+/// newly freed window. Large payloads get more: see
+/// [`Connection::set_extra_send_window`](crate::net::transport::connection::Connection::set_extra_send_window).
 #[cfg(feature = "daemon")]
 pub(crate) const DAEMON_SEND_WINDOW: u64 = 2 << 20;
 
-/// Unread bytes that a session may have in the daemon, over all its streams, once it has said hello:
-/// 2 MiB. Two streams fill it, which is twice what one path is likely to need.
+/// Maximum number of unread bytes from a session after its hello, over all its streams: 2 MiB. Two
+/// streams fill it, which is twice what one path is likely to need.
 #[cfg(feature = "daemon")]
 pub(crate) const DAEMON_RECEIVE_WINDOW: u32 = 2 << 20;
 
-/// And before that, 256 KiB: a hello, and what may follow it in one breath. A sender that begins
-/// slowly (RFC 9002, section 7.3.1) has sent less when the answer comes.
+/// The same before the hello, 256 KiB: a hello, and the frames that follow it immediately. A sender
+/// in slow start (RFC 9002, section 7.3.1) has sent less when the answer arrives.
 #[cfg(feature = "daemon")]
 const FIRST_RECEIVE_WINDOW: u32 = 256 << 10;
 
-/// Unread bytes on one of a session's streams, 1 MiB.
+/// Maximum number of unread bytes on one of a session's streams, 1 MiB.
 #[cfg(feature = "daemon")]
 const DAEMON_STREAM_WINDOW: u32 = 1 << 20;
 
-/// Unread bytes on one of a client's streams, 1 MiB: what a subscriber that does not read makes
-/// the daemon send before its cursor begins to fall behind.
+/// Maximum number of unread bytes on one of a client's streams, 1 MiB. The daemon sends as much to
+/// a subscriber that does not read before its cursor falls behind.
 const CLIENT_STREAM_WINDOW: u32 = 1 << 20;
 
-/// Streams that a peer may have open in the daemon at once: one for small publications, one for
-/// each large one under way.
+/// Maximum number of streams that a peer may have open: one for small publications, one for each
+/// large publication.
 #[cfg(feature = "daemon")]
 pub(crate) const DAEMON_UNI_STREAMS: u32 = 100;
 
-/// Of these, those that it begins with; the others come with its second publishing stream under
-/// way, a round trip later. quinn reserves memory for each, eagerly: 3 KiB for all of them, and for
-/// these, with the bidirectional ones, half of one. Over WebTransport they all come at once: HTTP/3
-/// takes three, and Firefox, once it has had to wait for one, waits for ever.
+/// The initial limit of these streams. The second concurrent publishing stream raises it, a round
+/// trip later. For each stream quinn reserves memory in advance: 3 KiB for all of them, and half a
+/// KiB for these with the bidirectional ones. Over WebTransport the limit is raised at once. HTTP/3
+/// uses three streams, and Firefox, once it has had to wait for a stream, waits for ever.
 #[cfg(feature = "daemon")]
 const FIRST_UNI_STREAMS: u32 = 6;
 
-/// Streams that the daemon may have open in a client: one for each subscription, of which there
-/// may be 256, and for each answer under way.
+/// Maximum number of streams that the daemon may have open in a client: one for each of 256
+/// subscriptions, and one for each answer.
 const CLIENT_UNI_STREAMS: u32 = 320;
 
-/// One control stream; WebTransport needs its CONNECT stream and the browser's own besides.
+/// Maximum number of bidirectional streams: the control stream, and over WebTransport also the
+/// CONNECT stream and the browser's own.
 #[cfg(feature = "daemon")]
 const BI_STREAMS: u32 = 8;
 
-/// Datagrams that wait to be sent, 32 KiB: beyond this the sender waits, and a cursor falls behind
-/// instead. More would only grow old here.
+/// Maximum size of the datagrams that wait to be sent, 32 KiB. Beyond it the sender waits, and its
+/// cursor falls behind. In a larger buffer datagrams would only get old.
 pub(crate) const DATAGRAM_SEND_BUFFER: usize = 32 << 10;
 
-/// Datagrams that wait to be read, 256 KiB; the oldest are dropped beyond this, as if lost.
+/// Maximum size of the datagrams that wait to be read, 256 KiB. Beyond it the oldest are dropped,
+/// as if lost.
 const DATAGRAM_RECEIVE_BUFFER: usize = 256 << 10;
 
-/// Packets that a peer may leave unacknowledged, for 25 ms at most, where both speak
-/// draft-ietf-quic-ack-frequency: 8 rather than 1. An acknowledgement costs either end about as
-/// much as a small message. What comes out of order is acknowledged at once as ever.
+/// Packets that a peer may leave unacknowledged, for at most 25 ms: 8 instead of 1. Both ends have
+/// to support draft-ietf-quic-ack-frequency. An acknowledgement costs either end about as much as a
+/// small message. Packets out of order are still acknowledged immediately.
 const UNACKNOWLEDGED: u32 = 8;
 
 fn base() -> TransportConfig {
@@ -90,7 +94,7 @@ fn base() -> TransportConfig {
     config
 }
 
-/// The daemon's side.
+/// The daemon's settings.
 #[cfg(feature = "daemon")]
 pub(crate) fn daemon() -> TransportConfig {
     let mut config = base();
@@ -104,7 +108,7 @@ pub(crate) fn daemon() -> TransportConfig {
     config
 }
 
-/// The client's side.
+/// A client's settings.
 pub(crate) fn client() -> TransportConfig {
     let mut config = base();
     config
@@ -129,7 +133,7 @@ mod tests {
         }
     }
 
-    // The one row of a table that begins so.
+    // The only row of a table that begins with `begins`.
     fn row<'a>(text: &'a str, begins: &str) -> &'a str {
         let rows: Vec<_> = text.lines().filter(|line| line.starts_with(begins)).collect();
         assert_eq!(rows.len(), 1, "{begins}");

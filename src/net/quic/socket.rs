@@ -4,18 +4,18 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 
-/// Bytes asked of the kernel for each direction: 8 MiB. The usual 208 KiB hold 170 full packets,
-/// which is less than one message for a thousand sessions. The kernel caps it at
+/// Size of the kernel's buffers, bytes: 8 MiB for each direction. The usual 208 KiB hold 170 full
+/// packets, which is less than one message for a thousand sessions. The kernel caps the size at
 /// `net.core.rmem_max` and `net.core.wmem_max`.
 const BUFFER: usize = 8 << 20;
 
-/// A socket bound to `address`. An IPv6 wildcard takes IPv4 too.
+/// Binds a socket to `address`. The IPv6 wildcard accepts IPv4 too.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    // What the kernel gives is looked at below; what it refuses is no reason to stop.
+    // Errors are ignored: `report` warns about small buffers.
     let _ = socket.set_recv_buffer_size(BUFFER);
     let _ = socket.set_send_buffer_size(BUFFER);
     socket.bind(&address.into())?;
@@ -24,15 +24,15 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// What the kernel gave for receiving and for sending, bytes. Linux counts its own overhead too,
-/// and so gives double.
+/// Sizes of the buffers for receiving and for sending, bytes. Linux includes its own overhead, and
+/// so reports double.
 #[cfg(feature = "daemon")]
 pub(crate) fn buffers(socket: &UdpSocket) -> io::Result<(usize, usize)> {
     let socket = socket2::SockRef::from(socket);
     Ok((socket.recv_buffer_size()?, socket.send_buffer_size()?))
 }
 
-/// Says once what the kernel gave, and what to do if that is less than asked for.
+/// Logs the sizes of the buffers, and what to do if they are too small.
 #[cfg(feature = "daemon")]
 pub(crate) fn report(socket: &UdpSocket) {
     match buffers(socket) {

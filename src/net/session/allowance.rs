@@ -1,29 +1,29 @@
-//! What a session holds of frames that are not complete.
+//! The memory that a session may hold for incomplete frames.
 
 use crate::engine::{Budget, Charge};
 use crate::wire::LARGE;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// Of one stream's frame, bytes that are not counted: 1 KiB, so that a small frame that comes in two
-/// packets costs nothing. A session has 100 streams.
+/// Bytes of one stream's frame that are not counted, 1 KiB. A small frame in two packets therefore
+/// costs nothing. A session has 100 streams.
 const FREE: usize = 1 << 10;
 
-/// What is charged is a multiple of this, 8 KiB: few steps for a large frame.
+/// Charges are multiples of this, 8 KiB, so that a large frame is charged in few steps.
 const STEP: usize = 8 << 10;
 
-/// The largest publication that is not large, and what it comes in, 72 KiB.
+/// The largest small publication with its frame, 72 KiB.
 const SMALL: usize = LARGE + STEP;
 
-/// Over all streams of a session, bytes that are not charged to the budget: 144 KiB, which is two of
-/// the largest small publications. So nobody's small publications are refused because of anybody's
-/// large ones.
+/// Bytes over all streams of a session that are not charged to the budget: 144 KiB, which is two of
+/// the largest small publications. Large publications, of any session, therefore never cause the
+/// refusal of small ones.
 const SESSION: usize = 2 * SMALL;
 
-/// What one session may hold.
+/// The allowance of one session.
 #[derive(Debug)]
 pub(crate) struct Allowance {
     budget: Budget,
-    // Bytes of SESSION that nobody has.
+    // Bytes of SESSION that no stream holds.
     free: AtomicUsize,
 }
 
@@ -33,17 +33,19 @@ impl Allowance {
     }
 }
 
-/// How much more must come of what is charged, the more of the budget others hold: 8 times as much
-/// when that is half of it, 64 times when it is three quarters. So nobody keeps it full with little.
-fn crowding(others: usize, most: usize) -> u64 {
-    match most - others.min(most) {
-        left if left <= most / 4 => 64,
-        left if left <= most / 2 => 8,
+/// The factor by which a charged frame has to arrive faster while others hold much of the budget.
+/// It is 8 from a half, and 64 from three quarters. A few slow bytes therefore cannot keep the
+/// budget full.
+fn crowding(others: usize, budget: usize) -> u64 {
+    match budget - others.min(budget) {
+        left if left <= budget / 4 => 64,
+        left if left <= budget / 2 => 8,
         _ => 1,
     }
 }
 
-/// What one stream holds of it. To be resized to 0 in the end: it does not know whose it is.
+/// The part of an allowance that one stream holds. The owner resizes it to 0 at the end, because a
+/// hold has no reference to its allowance.
 #[derive(Debug, Default)]
 pub(crate) struct Hold {
     free: usize,
@@ -51,24 +53,24 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    /// Whether any of it is charged.
+    /// Whether a part is charged to the budget.
     pub(crate) fn is_charged(&self) -> bool {
         self.charge.is_some()
     }
 
-    /// How many bytes of it are to come for each that its pace asks for.
+    /// The number of bytes that have to arrive for each that the pace requires.
     pub(crate) fn crowding(&self, of: &Allowance) -> u64 {
         match &self.charge {
-            // One that is alone may take its time.
+            // Its own charge does not count.
             Some(own) => crowding(of.budget.held().saturating_sub(own.bytes()), of.budget.most()),
             None => 1,
         }
     }
 
-    /// Holds so many bytes from now on, and says whether there is room. Less always fits.
+    /// Changes the hold to `bytes`. Returns whether there is room; shrinking always succeeds.
     pub(crate) fn resize(&mut self, of: &Allowance, bytes: usize) -> bool {
         let wanted = if bytes <= FREE { 0 } else { bytes.next_multiple_of(STEP) };
-        // What is large leaves to small ones what is free, if it can.
+        // A large frame leaves the free bytes to small ones if the budget has room.
         if wanted > SMALL && self.charge(of, wanted) {
             of.free.fetch_add(std::mem::take(&mut self.free), Relaxed);
             return true;
@@ -122,7 +124,7 @@ mod tests {
         }
     }
 
-    // A payload may be as large as the budget, and its frame is larger.
+    // A payload may be as large as the budget, and its frame is larger still.
     #[test]
     fn the_largest_payload_has_room_by_itself_and_takes_it_from_no_small_one() {
         let budget = Budget::new(256 << 10);
@@ -145,13 +147,13 @@ mod tests {
         let budget = Budget::new(1 << 20);
         let of = Allowance::new(budget.clone());
         let mut many: Vec<_> = (0..4).map(|_| Hold::default()).collect();
-        // A little of each costs nothing at all.
+        // The first bytes of each cost nothing.
         assert!(many.iter_mut().all(|hold| hold.resize(&of, FREE)));
         assert_eq!(of.free.load(Relaxed), SESSION);
-        // Two small publications go into what the session has for nothing; the others are charged.
+        // The session's free bytes hold two small publications. The others are charged.
         assert!(many.iter_mut().all(|hold| hold.resize(&of, (64 << 10) + 96)));
         assert_eq!((of.free.load(Relaxed), budget.held()), (0, 144 << 10));
-        // One grows as far as there is room, and no further.
+        // One grows until the budget is full.
         let mut size = 64 << 10;
         while many[0].resize(&of, size) {
             size += 1000;

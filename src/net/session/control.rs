@@ -1,10 +1,11 @@
-//! The control stream of a peer, and the tasks that send what it asked for there.
+//! The control stream of a peer, and the tasks that send the deliveries and answers that it
+//! requests.
 
-use super::dispatch::stalled;
+use super::dispatch::too_slow;
 use super::end::SessionEnd;
 use super::frame_reader::Frames;
 use super::peer::Peer;
-use super::upload::{Incoming, StreamRead};
+use super::upload::{StreamRead, StreamUpload};
 use crate::broker::failure::{self, seam};
 use crate::engine::{Action, Channel, GetReply, SubscriptionId, no_room};
 use crate::net::delivery::marks::Marks;
@@ -23,40 +24,44 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
-/// Answers to gets under way in one session; a further one waits. Each holds its payload, also
-/// when that has left the cache.
+/// Maximum number of answers to `Get` in flight in one session. Further ones wait. Each pins its
+/// payload, even after that has left the cache.
 const ANSWERS: usize = 8;
 
 /// Reads the control stream until the session ends.
 pub(super) async fn run(peer: &Arc<Peer>, frames: &mut Frames) -> SessionEnd {
-    let mut incoming = Incoming::new(peer.clone());
+    let mut stream = StreamUpload::new(peer.clone());
     let mut tasks = Tasks::default();
     let mut actions = Vec::new();
     loop {
-        let came = {
-            let mut next = pin!(incoming.next(frames));
-            let came = poll_fn(|context| {
+        let read = {
+            let mut next = pin!(stream.next(frames));
+            let read = poll_fn(|context| {
                 if let Poll::Ready(defect) = tasks.poll_ended(peer, context) {
                     return Poll::Ready(Err(defect.into()));
                 }
                 next.as_mut().poll(context)
             });
-            came.await
+            read.await
         };
-        let end = match came {
+        let end = match read {
             Ok(StreamRead::Frames(frames)) => {
-                peer.handle(Channel::Control, frames, &mut incoming, &mut actions).await.err()
+                peer.handle(Channel::Control, frames, &mut stream, &mut actions).await.err()
             }
-            // What still comes of it is dropped.
-            Ok(StreamRead::TimedOut) => peer.give_up(&mut incoming, frames, &stalled()).await.err(),
-            Ok(StreamRead::NoRoom) => peer.give_up(&mut incoming, frames, &no_room()).await.err(),
+            // The rest of it is skipped, and the control stream goes on.
+            Ok(StreamRead::TimedOut) => {
+                peer.reject_incomplete(&mut stream, frames, &too_slow()).await.err()
+            }
+            Ok(StreamRead::NoRoom) => {
+                peer.reject_incomplete(&mut stream, frames, &no_room()).await.err()
+            }
             Ok(StreamRead::Finished) => Some(SessionEnd::Left("closed its control stream".into())),
             Err(end) => Some(end),
         };
         for action in actions.drain(..) {
             if matches!(action, Action::Answer { .. }) && tasks.are_full() {
-                // In a box: most sessions never wait for that.
-                if let Err(end) = Box::pin(tasks.room(peer)).await {
+                // Boxed, because most sessions never wait here.
+                if let Err(end) = Box::pin(tasks.wait_for_room(peer)).await {
                     return end;
                 }
             }
@@ -70,19 +75,19 @@ pub(super) async fn run(peer: &Arc<Peer>, frames: &mut Frames) -> SessionEnd {
     }
 }
 
-/// What a task was for, and how it ended.
+/// The result of a task.
 struct Ended {
     request: u32,
-    // None of an answer to a get.
+    // None for the answer to a `Get`.
     subscription: Option<SubscriptionId>,
     end: DeliveryEnd,
 }
 
-/// Deliveries, and answers to gets. Dropped with the session, which stops them.
+/// Deliveries, and answers to `Get`. Dropping it, with the session, aborts them.
 #[derive(Default)]
 struct Tasks {
     all: JoinSet<Ended>,
-    // By request: a peer may use the number again when it has ended the subscription.
+    // By request. The peer may reuse the number after it has ended the subscription.
     deliveries: HashMap<u32, (SubscriptionId, AbortHandle)>,
 }
 
@@ -98,7 +103,7 @@ impl Tasks {
                     delivery.abort();
                 }
             }
-            Action::StopReading { .. } => {}
+            Action::StopReading { .. } | Action::Refused { .. } => {}
             Action::Answer { request, head, message } => {
                 self.answer(peer, request, head, message);
             }
@@ -118,7 +123,7 @@ impl Tasks {
         let context = peer.context.clone();
         let ended = move |end| Ended { request, subscription: Some(subscription), end };
         let task = match (delivery, context.connection.transport()) {
-            // One channel has one order.
+            // A WebSocket has one channel, and therefore one order.
             (Delivery::Ordered, _) | (_, Transport::WebSocket) => {
                 let broker = context.broker.clone();
                 let delivery = ordered::deliver(context, request, subscription, deadline, marks);
@@ -129,9 +134,10 @@ impl Tasks {
                 self.all.spawn(delivery.map(ended))
             }
             (Delivery::Realtime, _) | (Delivery::Unordered, Transport::WebTransport) => {
-                let asked = peer.datagrams.register_repairs(request);
-                let carriage = DatagramOptions { deadline, bare, marks };
-                let delivery = realtime::deliver(context, request, subscription, carriage, asked);
+                let repairs = peer.datagrams.register_repairs(request);
+                let (max_age, implicit_subscription) = (deadline, bare);
+                let options = DatagramOptions { max_age, implicit_subscription, marks };
+                let delivery = realtime::deliver(context, request, subscription, options, repairs);
                 self.all.spawn(delivery.map(ended))
             }
         };
@@ -147,8 +153,8 @@ impl Tasks {
         self.all.len() > self.deliveries.len() + ANSWERS
     }
 
-    // Waits until one more answer may be under way.
-    async fn room(&mut self, peer: &Peer) -> Result<(), SessionEnd> {
+    // Waits until one more answer may be in flight.
+    async fn wait_for_room(&mut self, peer: &Peer) -> Result<(), SessionEnd> {
         while self.are_full()
             && let Some(ended) = self.all.join_next().await
         {
@@ -157,7 +163,7 @@ impl Tasks {
         Ok(())
     }
 
-    // Handles all that have ended. Ready with the reason when the session has to end with one.
+    // Handles all tasks that have ended. Ready with the reason if the session has to end.
     fn poll_ended(&mut self, peer: &Peer, context: &mut Context<'_>) -> Poll<Refusal> {
         while let Poll::Ready(Some(ended)) = self.all.poll_join_next(context) {
             if let Err(defect) = self.ended(peer, ended) {
@@ -167,13 +173,13 @@ impl Tasks {
         Poll::Pending
     }
 
-    // Only here does a subscription end because its delivery did, and the peer is told.
+    // Ends the subscription of a delivery that has ended, and tells the peer. No other place does.
     fn ended(&mut self, peer: &Peer, ended: Result<Ended, JoinError>) -> Result<(), Refusal> {
         let Ended { request, subscription, end } = match ended {
             Ok(ended) => ended,
             Err(error) => return failure::of_task(Err::<(), _>(error)).map_or(Ok(()), Err),
         };
-        // The request may be another subscription's by now.
+        // By now the request may belong to another subscription.
         let is_it = |(id, _): &(SubscriptionId, AbortHandle)| Some(*id) == subscription;
         if self.deliveries.get(&request).is_some_and(is_it) {
             self.deliveries.remove(&request);
@@ -191,7 +197,7 @@ impl Tasks {
         };
         let mut out = Vec::new();
         let did_end = peer.context.broker.with(|engine| {
-            peer.state().delivery_ended(engine, (request, subscription), &why, &mut out)
+            peer.session().delivery_ended(engine, (request, subscription), &why, &mut out)
         });
         if did_end {
             peer.datagrams.forget_repairs(request);
@@ -201,7 +207,8 @@ impl Tasks {
     }
 }
 
-// Whatever is being written when the session ends is written out before the goodbye.
+// Writes the control stream. A write that the end of the session interrupts is completed before the
+// goodbye.
 pub(super) struct ControlWriter {
     tx: SendStream,
     pieces: Vec<Bytes>,
@@ -217,15 +224,15 @@ impl ControlWriter {
             peer.outbox.take(&mut self.pieces).await;
             match self.tx.write(&mut self.pieces).await {
                 Ok(()) => self.pieces.clear(),
-                Err(WriteError::ConnectionLost(gone)) => return gone.into(),
+                Err(WriteError::ConnectionLost(lost)) => return lost.into(),
                 Err(WriteError::Stopped) => {
-                    return SessionEnd::Left("it stopped the control stream".into());
+                    return SessionEnd::Left("stopped the control stream".into());
                 }
             }
         }
     }
 
-    // The goodbye is the last frame, after everything that was still to be said.
+    // Writes the goodbye as the last frame, after everything in the outbox.
     pub(super) async fn say_goodbye(mut self, peer: &Peer, refusal: &Refusal) {
         let Refusal { code, reason } = refusal;
         peer.outbox.try_take(&mut self.pieces);

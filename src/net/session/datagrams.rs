@@ -1,9 +1,9 @@
-//! A peer's datagrams, in: publications, which are acknowledged, and repairs that it asks for.
+//! Datagrams from a peer: publications, which are acknowledged, and repair requests.
 
 use super::end::SessionEnd;
 use super::frame_reader::datagram_frames;
 use super::peer::Peer;
-use super::upload::Incoming;
+use super::upload::StreamUpload;
 use crate::engine::{Action, Channel};
 use crate::net::delivery::realtime::repair_queue::{Hole, RepairQueue};
 use crate::net::error::ConnectionLost;
@@ -12,15 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long an acknowledgement waits for more to acknowledge, 5 ms.
+/// How long an acknowledgement waits for others, 5 ms.
 const ACKNOWLEDGE: Duration = Duration::from_millis(5);
 
-/// What a session's datagrams are about.
+/// Work that the datagrams of one session have caused.
 #[derive(Default)]
 pub(crate) struct Datagrams {
-    // Holes to fill, by subscription.
+    // By request of the subscription.
     repair_queues: Mutex<HashMap<u32, Arc<RepairQueue>>>,
-    // Aliases of publications that came in datagrams, to be acknowledged.
+    // Aliases of publications in datagrams that have to be acknowledged.
     acks: Mutex<BTreeSet<u32>>,
     ack_ready: Notify,
 }
@@ -30,17 +30,17 @@ impl Datagrams {
         self.repair_queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whom to hand the holes of a subscription from now on.
+    /// Returns the queue that gets the repair requests of a subscription from now on.
     pub(crate) fn register_repairs(&self, request: u32) -> Arc<RepairQueue> {
         self.repair_queues().entry(request).or_default().clone()
     }
 
-    /// It has ended.
+    /// The subscription has ended.
     pub(crate) fn forget_repairs(&self, request: u32) {
         self.repair_queues().remove(&request);
     }
 
-    /// Hands holes to the delivery, if there is one that fills holes.
+    /// Queues the holes of a repair request for its delivery, if that delivery does repairs.
     pub(crate) fn route_repair(&self, action: Action) {
         if let Action::Repair { request, topic, holes, reliably } = action
             && let Some(repair_queues) = self.repair_queues().get(&request)
@@ -51,7 +51,7 @@ impl Datagrams {
         }
     }
 
-    /// A publication came in a datagram.
+    /// Queues an acknowledgement of `alias`, which came in a datagram.
     pub(crate) fn queue_ack(&self, alias: u32) {
         self.acks.lock().unwrap_or_else(PoisonError::into_inner).insert(alias);
         self.ack_ready.notify_one();
@@ -65,26 +65,26 @@ impl Datagrams {
 /// Reads datagrams until the session ends.
 pub(crate) async fn read(peer: &Arc<Peer>) -> SessionEnd {
     let mut actions = Vec::new();
-    // Nothing begins in a datagram that does not end in it.
-    let mut incoming = Incoming::new(peer.clone());
+    // A datagram holds whole frames only, so nothing is ever incomplete here.
+    let mut stream = StreamUpload::new(peer.clone());
     loop {
         let handled = match peer.context.connection.read_datagram().await {
-            // Of a peer that does not read its answers a datagram is as good as lost: to wait with it
-            // would let others wait below, each in all the memory that it came in.
+            // A datagram of a peer that does not read its answers is dropped, as if lost. If it
+            // waited for room, others would queue up behind it, each pinning the buffer it came in.
             Ok(_) if !peer.outbox.has_room() => continue,
             Ok(datagram) => match datagram_frames(datagram, peer.payload) {
                 Ok(frames) => {
-                    peer.handle(Channel::Datagram, &frames, &mut incoming, &mut actions).await
+                    peer.handle(Channel::Datagram, &frames, &mut stream, &mut actions).await
                 }
                 Err(end) => Err(end),
             },
-            Err(gone) => Err(gone.into()),
+            Err(lost) => Err(lost.into()),
         };
         for action in actions.drain(..) {
             match action {
                 Action::Acknowledge { alias } => peer.datagrams.queue_ack(alias),
                 Action::Repair { .. } => peer.datagrams.route_repair(action),
-                // Nothing else comes of a datagram.
+                // A datagram causes no other action.
                 _ => {}
             }
         }
@@ -94,13 +94,13 @@ pub(crate) async fn read(peer: &Arc<Peer>) -> SessionEnd {
     }
 }
 
-/// Acknowledges what came in datagrams.
+/// Acknowledges publications in datagrams until the session ends.
 pub(crate) async fn acknowledge(peer: &Peer) -> SessionEnd {
     loop {
         peer.datagrams.ack_ready.notified().await;
-        // In a box: most sessions never do this.
-        if let Err(gone) = Box::pin(send_acks(peer)).await {
-            return gone.into();
+        // Boxed, because most sessions never get here.
+        if let Err(lost) = Box::pin(send_acks(peer)).await {
+            return lost.into();
         }
     }
 }
@@ -112,7 +112,7 @@ async fn send_acks(peer: &Peer) -> Result<(), ConnectionLost> {
     let mut out = Vec::new();
     for alias in acks {
         let before = out.len();
-        peer.context.broker.with(|engine| peer.state().acknowledge(engine, alias, &mut out));
+        peer.context.broker.with(|engine| peer.session().acknowledge(engine, alias, &mut out));
         if out.len() > size {
             let next = out.split_off(before);
             let datagram = std::mem::replace(&mut out, next);

@@ -3,21 +3,21 @@
 use super::end::SessionEnd;
 use super::frame_reader::Frames;
 use super::peer::Peer;
-use super::upload::Incoming;
+use super::upload::StreamUpload;
 use crate::engine::{Action, Channel, Prepared};
 use crate::net;
 use crate::wire::{ClientFrame, Code, DaemonFrame, Refusal};
 use bytes::Bytes;
 
-/// Bytes of answers after which a peer's further frames wait for room: a frame of ten bytes may ask
-/// for a hundred KiB. 64 KiB.
+/// Bytes of answers after which a peer's further frames wait for room in the outbox, 64 KiB. A
+/// frame of ten bytes may cause an answer of a hundred KiB.
 const ANSWERED: usize = 64 << 10;
 
-/// Frames that are decoded at once are of so many bytes, 256 KiB, or one frame: a decoded list takes
-/// several times its bytes.
+/// Bytes of frames that are decoded at once, 256 KiB, or one frame. A decoded list takes several
+/// times its bytes.
 const PORTION: usize = 256 << 10;
 
-// How many of these are decoded at once.
+// The number of frames that are decoded at once.
 pub(super) fn portion(frames: &[Bytes]) -> usize {
     let mut bytes = 0;
     let more = frames.iter().take_while(|frame| {
@@ -29,36 +29,35 @@ pub(super) fn portion(frames: &[Bytes]) -> usize {
 }
 
 impl Peer {
-    // Hands frames to the session under one lock, or under several if there is much to say to
-    // them; what is to be done after it goes to `actions`.
+    // Hands frames to the session under one lock, or under several if there are many answers. The
+    // caller carries out the `actions`.
     pub(super) async fn handle(
         &self,
         channel: Channel,
         frames: &[Bytes],
-        incoming: &mut Incoming,
+        stream: &mut StreamUpload,
         actions: &mut Vec<Action>,
     ) -> Result<(), SessionEnd> {
-        let Incoming { hashing, intake, .. } = incoming;
+        let StreamUpload { hashing, upload, .. } = stream;
         let mut rest = frames;
         while !rest.is_empty() {
-            // A peer that does not read its receipts is not read either, and nothing of it waits
-            // decoded.
-            self.room().await?;
+            // Frames of a peer that does not read its receipts wait, and are not decoded meanwhile.
+            self.wait_for_room().await?;
             let (next, after) = rest.split_at(portion(rest));
             rest = after;
-            // Decoded and hashed before the lock is taken.
+            // Frames are decoded and hashed before the lock is taken.
             let prepared = next.iter().map(|frame| Prepared::new(frame, hashing));
             let mut prepared = prepared.collect::<Vec<_>>().into_iter();
             loop {
                 let now = net::now();
                 let mut out = Vec::new();
                 let result = self.context.broker.with(|engine| {
-                    let mut session = self.state();
+                    let mut session = self.session();
                     while out.len() < ANSWERED
                         && !engine.is_work_spent()
                         && let Some(frame) = prepared.next()
                     {
-                        let of = (channel, &mut *intake);
+                        let of = (channel, &mut *upload);
                         actions.extend(session.handle(engine, now, of, frame?, &mut out)?);
                     }
                     Ok(session.is_open())
@@ -67,57 +66,57 @@ impl Peer {
                     self.outbox.push([out.into()]);
                 }
                 match result {
-                    Ok(true) => self.opened_now(),
+                    Ok(true) => self.set_open(),
                     Ok(false) => {}
                     Err(refusal) => return Err(SessionEnd::Refused(refusal)),
                 }
                 if prepared.len() == 0 {
                     break;
                 }
-                self.room().await?;
+                self.wait_for_room().await?;
             }
         }
         Ok(())
     }
 
-    // Gives up what has begun to come and is not complete, and tells the peer: a publication, or
-    // else the session. What still comes of it is passed over.
-    pub(super) async fn give_up(
+    // Rejects the publication that is incomplete on a stream, and skips the rest of it. If another
+    // frame is incomplete, the session ends.
+    pub(super) async fn reject_incomplete(
         &self,
-        incoming: &mut Incoming,
+        stream: &mut StreamUpload,
         frames: &mut Frames,
         why: &Refusal,
     ) -> Result<Option<Action>, SessionEnd> {
         let mut out = Vec::new();
-        let intake = &mut incoming.intake;
+        let upload = &mut stream.upload;
         let mut action = None;
-        if intake.progress().is_some() {
+        if upload.progress().is_some() {
             action = self
                 .context
                 .broker
-                .with(|engine| self.state().refuse_upload(engine, intake, why, &mut out));
-        } else if let Some((alias, number)) = ClientFrame::publication(frames.begun()) {
+                .with(|engine| self.session().refuse_upload(engine, upload, why, &mut out));
+        } else if let Some((alias, number)) = ClientFrame::publication(frames.incomplete_bytes()) {
             let Refusal { code, reason } = why;
             DaemonFrame::Rejected { alias, number, code: *code, reason }.encode(&mut out);
         } else {
             let reason = match why.code {
-                Code::TIMED_OUT => "a frame stood still, or came too slowly: send it whole",
-                _ => "there is no room for a frame that is not complete: connect again later",
+                Code::TIMED_OUT => "the rest of a frame did not arrive in time: send frames whole",
+                _ => "the daemon has no room for an incomplete frame: connect again later",
             };
             return Err(Refusal::new(why.code, reason).into());
         }
         frames.skip();
-        self.room().await?;
+        self.wait_for_room().await?;
         self.outbox.push([out.into()]);
         Ok(action)
     }
 }
 
-/// What is said to a publication that does not go on.
-pub(super) fn stalled() -> Refusal {
+/// The refusal of a publication that stops, or arrives too slowly.
+pub(super) fn too_slow() -> Refusal {
     Refusal::new(
         Code::TIMED_OUT,
-        "the payload stood still, or came too slowly: publish it again, over a better link or in \
+        "the payload stopped, or arrived too slowly: publish it again over a better link, or in \
          smaller parts",
     )
 }

@@ -5,7 +5,7 @@ use crate::wire::{Code, FrameError, Refusal};
 
 /// Why a session ends.
 pub(crate) enum SessionEnd {
-    /// The peer said goodbye, or its connection is gone.
+    /// The peer said goodbye, or its connection was lost.
     Left(String),
     /// The daemon says goodbye.
     Refused(Refusal),
@@ -14,8 +14,8 @@ pub(crate) enum SessionEnd {
 impl From<ConnectionLost> for SessionEnd {
     fn from(ConnectionLost { code, reason }: ConnectionLost) -> Self {
         match code {
-            // It may be there and unheard, as behind a network that comes back: it is to be told
-            // that connecting again can help.
+            // The peer may still be there, behind a network that recovers. The goodbye says that
+            // it can connect again.
             Some(code @ Code::TIMED_OUT) => Self::Refused(Refusal::new(code, reason)),
             _ => Self::Left(reason),
         }

@@ -6,25 +6,26 @@ use crate::net::transport::stream::RecvStream;
 use crate::wire::{ClientFrame, Code, FrameReader, Refusal};
 use bytes::Bytes;
 
-/// Pieces taken from a stream at once: few until a stream turns out to bring more, as room for them
-/// is kept while it says nothing.
+/// Pieces read from a stream at once. The number begins small and doubles with each full read,
+/// because an idle stream keeps the space for them.
 const PIECES: std::ops::RangeInclusive<usize> = 2..=32;
 
-/// Frames handed out at once. A piece may hold thousands.
+/// Maximum number of frames handed out at once. A piece may hold thousands.
 const FRAMES: usize = 256;
 
-/// And of those that ask for a message, which is held until it is sent: 8, as many as a session has
-/// answers under way.
+/// Maximum number of `Get` frames among them, 8: as many as a session may have answers in flight.
+/// Each answer holds a message until it is sent.
 const GETS: usize = 8;
 
-/// Room for so many is kept between batches: 1 KiB a stream.
+/// Number of frames for which space is kept between batches: 1 KiB a stream.
 const KEPT: usize = 32;
 
 fn malformed(reason: &'static str) -> SessionEnd {
     SessionEnd::Refused(Refusal::new(Code::MALFORMED, reason))
 }
 
-/// The frames of a datagram: all of them whole. `payload` is the largest payload, bytes.
+/// Returns the frames of a datagram, which holds whole frames only. `payload` is the largest
+/// payload, bytes.
 pub(crate) fn datagram_frames(datagram: Bytes, payload: usize) -> Result<Vec<Bytes>, SessionEnd> {
     let mut reader = FrameReader::of_client(payload);
     reader.push(datagram);
@@ -38,19 +39,19 @@ pub(crate) fn datagram_frames(datagram: Bytes, payload: usize) -> Result<Vec<Byt
     Ok(frames)
 }
 
-/// Reads frames, as many as have come, to be handed on together.
+/// Reads a stream, and hands out its frames in batches.
 pub(crate) struct Frames {
     rx: RecvStream,
     reader: FrameReader,
     pieces: Vec<Bytes>,
-    // Those of `pieces` that hold something not read yet.
+    // Those of `pieces` that have not been split into frames yet.
     unread: std::ops::Range<usize>,
     frames: Vec<Bytes>,
-    // What came after the frames that are handed out first.
+    // Returned after the frames that precede it.
     end: Option<SessionEnd>,
-    // Frames that were whole, and bytes that came, so far.
-    whole: u64,
-    came: u64,
+    // Complete frames, and bytes received, so far.
+    complete: u64,
+    received: u64,
 }
 
 impl Frames {
@@ -63,32 +64,32 @@ impl Frames {
             unread: 0..0,
             frames: Vec::new(),
             end: None,
-            whole: 0,
-            came: 0,
+            complete: 0,
+            received: 0,
         }
     }
 
-    /// Takes the next frames of what was read; whether there are any. If not, there is more to
-    /// [`read`](Self::read). Those before a damaged one are taken first.
+    /// Takes the next frames of what was read. Returns whether there are any; if not,
+    /// [`read`](Self::read) has to read more. Frames before a damaged one are returned first.
     pub(crate) fn take(&mut self) -> Result<bool, SessionEnd> {
         if self.frames.capacity() > KEPT {
             self.frames = Vec::with_capacity(KEPT);
         }
         self.frames.clear();
-        self.cut();
-        self.whole += self.frames.len() as u64;
+        self.split();
+        self.complete += self.frames.len() as u64;
         match self.end.take_if(|_| self.frames.is_empty()) {
             Some(end) => Err(end),
             None => Ok(!self.frames.is_empty()),
         }
     }
 
-    /// Those that were taken last.
+    /// The frames that [`take`](Self::take) took last.
     pub(crate) fn taken(&self) -> &[Bytes] {
         &self.frames
     }
 
-    /// Reads what there is; false at the end of the stream. Losing the future loses nothing.
+    /// Reads what there is. Returns false at the end of the stream. Cancel safe.
     pub(crate) async fn read(&mut self) -> Result<bool, SessionEnd> {
         let read = match self.rx.read(&mut self.pieces).await {
             Ok(Some(read)) => read,
@@ -97,48 +98,48 @@ impl Frames {
             }
             Ok(None) | Err(ReadError::Reset) => return Ok(false),
             Err(ReadError::Broken(refusal)) => return Err(refusal.into()),
-            Err(ReadError::ConnectionLost(gone)) => return Err(gone.into()),
+            Err(ReadError::ConnectionLost(lost)) => return Err(lost.into()),
         };
         self.unread = 0..read;
-        self.came += self.pieces[..read].iter().map(|piece| piece.len() as u64).sum::<u64>();
+        self.received += self.pieces[..read].iter().map(|piece| piece.len() as u64).sum::<u64>();
         if read == self.pieces.len() {
             self.pieces.resize(PIECES.end().min(&(2 * read)).to_owned(), Bytes::new());
         }
         Ok(true)
     }
 
-    /// Which frame has begun and is not complete, by how many were before it; none if none has.
-    pub(crate) fn waiting(&self) -> Option<u64> {
-        self.reader.is_waiting().then_some(self.whole)
+    /// The number of the incomplete frame, which is the number of frames before it.
+    pub(crate) fn incomplete(&self) -> Option<u64> {
+        self.reader.is_waiting().then_some(self.complete)
     }
 
-    /// Bytes that came, so far.
-    pub(crate) fn came(&self) -> u64 {
-        self.came
+    /// Bytes received so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
     }
 
-    /// Bytes held of a frame that is not complete.
+    /// Bytes held of the incomplete frame.
     pub(crate) fn held(&self) -> usize {
         self.reader.held()
     }
 
-    /// What has come of a frame that is not complete.
-    pub(crate) fn begun(&self) -> &[u8] {
+    /// The bytes received of the incomplete frame.
+    pub(crate) fn incomplete_bytes(&self) -> &[u8] {
         self.reader.begun().unwrap_or_default()
     }
 
-    /// Passes over a frame that is not complete.
+    /// Skips the incomplete frame.
     pub(crate) fn skip(&mut self) {
         self.reader.skip();
     }
 
-    /// Wants no more of the stream.
+    /// Asks the peer to stop sending (RFC 9000, section 3.5).
     pub(crate) fn stop(&mut self, code: Code) {
         self.rx.stop(code);
     }
 
-    /// Cuts frames out of what was read, until that is all or there are enough.
-    fn cut(&mut self) {
+    /// Splits what was read into frames, until all is split or the batch is full.
+    fn split(&mut self) {
         let mut room = FRAMES;
         while self.end.is_none() && room > 0 {
             match self.reader.next_frame() {

@@ -1,5 +1,5 @@
-//! One remote peer, however it is connected: its control stream, its publishing streams, its
-//! deliveries. When one of them goes wrong, the session ends, and all of them with it.
+//! One remote peer, over any transport: its control stream, its publishing streams, its
+//! deliveries. An error in one of them ends the session, and all of them with it.
 
 pub(crate) mod allowance;
 mod control;
@@ -16,7 +16,7 @@ mod tests;
 
 use super::delivery::DeliveryContext;
 use super::transport::connection::Connection;
-use crate::broker::admission::{Admission, SessionPermit, stopped};
+use crate::broker::admission::{Admission, STOPPING, SessionPermit, stopped};
 use crate::broker::failure::{self, seam};
 use crate::wire::{Code, Refusal};
 use control::ControlWriter;
@@ -30,13 +30,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// From the connection to the hello.
+/// Maximum time from the connection to the hello.
 const HELLO: Duration = Duration::from_secs(10);
 
-/// How long a goodbye may take to reach the peer.
+/// Maximum time for a goodbye to reach the peer.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
-/// Serves a peer until it leaves, misbehaves, or the daemon stops.
+/// Serves a peer until it leaves, violates the protocol, or the daemon stops.
 pub(crate) async fn serve(admission: &Admission, connection: Connection, permit: SessionPermit) {
     let (broker, mut stop) = (admission.broker().clone(), admission.stop());
     let (session, payload, budget) = broker
@@ -46,21 +46,21 @@ pub(crate) async fn serve(admission: &Admission, connection: Connection, permit:
     tracing::debug!(id, %transport, %address, "session");
     let context = DeliveryContext::new(broker, connection);
     let peer = Arc::new(Peer::new(context, session, payload, budget));
-    let late = late(&peer, tokio::time::Instant::now() + HELLO);
+    let hello_timeout = hello_timeout(&peer, tokio::time::Instant::now() + HELLO);
     let stopped = async {
         stopped(&mut stop).await;
-        SessionEnd::from(stopping())
+        SessionEnd::from(Refusal::new(Code::SHUTTING_DOWN, STOPPING))
     };
-    let early = async {
-        tokio::select! { end = late => end, end = stopped => end }
+    let interrupted = async {
+        tokio::select! { end = hello_timeout => end, end = stopped => end }
     };
-    tokio::pin!(early);
+    tokio::pin!(interrupted);
     let accepted = tokio::select! {
         accepted = peer.context.connection.accept_bi() => accepted.map_err(SessionEnd::from),
-        end = &mut early => Err(end),
+        end = &mut interrupted => Err(end),
     };
-    // Read no further when the session ends, and kept all the same until the connection closes: to
-    // drop it is to send STOP_SENDING, upon which Firefox forgets the goodbye that it has not read.
+    // Kept until the connection closes, although nothing reads it after the session's end. Dropping
+    // it sends STOP_SENDING, upon which Firefox discards a goodbye that it has not read.
     let mut frames = None;
     let (control, end) = match accepted {
         Ok((tx, rx)) => {
@@ -74,10 +74,10 @@ pub(crate) async fn serve(admission: &Admission, connection: Connection, permit:
                     end = datagrams::read(&peer) => end,
                     end = datagrams::acknowledge(&peer) => end,
                     end = second_control(&peer) => end,
-                    end = &mut early => end,
+                    end = &mut interrupted => end,
                 }
             };
-            // What is used after a panic is only what it takes to say goodbye.
+            // After a panic only the goodbye uses this state.
             let end = AssertUnwindSafe(seam(&peer.context.broker, "session", served))
                 .catch_unwind()
                 .await;
@@ -85,12 +85,13 @@ pub(crate) async fn serve(admission: &Admission, connection: Connection, permit:
         }
         Err(end) => (None, end),
     };
-    // Nobody is woken for it from here on.
-    // In portions, between which others have the lock; once if the engine has failed.
+    // Ends the subscriptions, after which nothing wakes this session. It does so in portions, so
+    // that others get the lock in between. If the engine has failed, `tidy` does nothing, and the
+    // loop ends.
     let mut more = true;
     while std::mem::take(&mut more) {
         peer.context.broker.tidy(|engine| {
-            let mut session = peer.state();
+            let mut session = peer.session();
             session.close(engine);
             more = !session.is_closed();
         });
@@ -105,7 +106,7 @@ pub(crate) async fn serve(admission: &Admission, connection: Connection, permit:
             (control, refusal)
         }
     };
-    // In a box: the session's task, which waits for most of its life, has no room for its end.
+    // Boxed, because an idle session's task should not have space for its end.
     let _ = timeout(LINGER, Box::pin(leave(&peer, goodbye, &farewell))).await;
     peer.context.connection.close(farewell.code, &farewell.reason);
     drop(frames);
@@ -119,14 +120,10 @@ async fn leave(peer: &Peer, goodbye: Option<ControlWriter>, farewell: &Refusal) 
     peer.context.connection.leave(farewell.code, &farewell.reason).await;
 }
 
-fn stopping() -> Refusal {
-    Refusal::new(Code::SHUTTING_DOWN, "the daemon stops: connect again, here or elsewhere")
-}
-
-// Ends only when the hello did not come in time.
-async fn late(peer: &Peer, deadline: tokio::time::Instant) -> SessionEnd {
-    // In a box, which goes with the hello.
-    if Box::pin(tokio::time::timeout_at(deadline, peer.opened())).await.is_ok() {
+// Resolves only if the hello does not arrive in time.
+async fn hello_timeout(peer: &Peer, deadline: tokio::time::Instant) -> SessionEnd {
+    // Boxed, so that its memory is freed after the hello.
+    if Box::pin(tokio::time::timeout_at(deadline, peer.wait_open())).await.is_ok() {
         std::future::pending::<()>().await;
     }
     let seconds = HELLO.as_secs();
@@ -140,6 +137,6 @@ async fn second_control(peer: &Peer) -> SessionEnd {
             "a session has one bidirectional stream: publications go on unidirectional ones",
         )
         .into(),
-        Err(gone) => gone.into(),
+        Err(lost) => lost.into(),
     }
 }

@@ -12,23 +12,22 @@ use std::time::Duration;
 use tokio::sync::SetOnce;
 use tokio::time::timeout;
 
-/// A peer that has read none of its answers for so long, while there are more than may wait, has
-/// left: 30 s, as one that is silent.
+/// For how long a peer may leave a full outbox unread, 30 s: as long as a session may be silent.
 const UNREAD: Duration = Duration::from_secs(30);
 
 /// A remote peer, shared by the tasks that serve it.
 pub(crate) struct Peer {
-    // The engine and the connection, which the deliveries know too.
+    // The broker and the connection, which the deliveries share.
     pub(super) context: Arc<DeliveryContext>,
     session: Mutex<Session>,
     // Frames for the control stream.
     pub(super) outbox: Outbox,
-    // Largest payload, bytes: publications may stand on every stream.
+    // Largest payload of a publication, bytes.
     pub(super) payload: usize,
-    // For frames that are not complete.
+    // For incomplete frames.
     pub(super) allowance: Allowance,
     pub(super) datagrams: Datagrams,
-    // Set with the hello.
+    // Set by the hello.
     open: SetOnce<()>,
 }
 
@@ -50,17 +49,18 @@ impl Peer {
         }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, Session> {
+    pub(super) fn session(&self) -> MutexGuard<'_, Session> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn opened(&self) {
+    // Waits for the hello.
+    pub(super) async fn wait_open(&self) {
         self.open.wait().await;
     }
 
-    // Waits until there is room for answers, which is rare; but not for ever: what a peer has
-    // begun to send is held meanwhile.
-    pub(super) async fn room(&self) -> Result<(), SessionEnd> {
+    // Waits until the outbox has room for answers, which is rare. The wait is bounded, because what
+    // the peer has begun to send is held meanwhile.
+    pub(super) async fn wait_for_room(&self) -> Result<(), SessionEnd> {
         if self.outbox.has_room() {
             return Ok(());
         }
@@ -75,9 +75,8 @@ impl Peer {
         })
     }
 
-    // The hello has come.
-    pub(super) fn opened_now(&self) {
-        // Once: whoever finds it set already changes nothing.
+    // The hello was accepted. Calling it again changes nothing.
+    pub(super) fn set_open(&self) {
         if self.open.set(()).is_ok() {
             self.context.connection.allow_unread();
         }

@@ -1,4 +1,4 @@
-//! How much of what a peer has sent is in hand at once.
+//! How many frames of a peer are in memory at once.
 #![allow(clippy::unwrap_used)]
 
 use super::dispatch::portion;
@@ -11,7 +11,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-/// How many frames of one message, which is small enough to be read at once, are taken at a time.
+/// The sizes of the batches in which the frames of one message are taken. One read gets all of it.
 async fn taken(frames: impl IntoIterator<Item = ClientFrame<'static>>) -> Vec<usize> {
     let (ours, theirs) = tokio::io::duplex(1 << 20);
     let remote = ([127, 0, 0, 1], 1).into();
@@ -38,7 +38,7 @@ async fn frames_are_taken_256_at_a_time_and_gets_8() {
         |count| vec![ClientFrame::Get { request: 1, topic: "a", which: Which::Latest }; count];
     assert_eq!(taken(pings(600)).await, [256, 256, 88]);
     assert_eq!(taken(gets(20)).await, [8, 8, 4]);
-    // Seven of eight parts are for those that ask, and one for the others.
+    // Seven of eight parts are taken by the `Get` frames, and the rest by the others.
     assert_eq!(taken([gets(7), pings(100)].concat()).await, [7 + 32, 68]);
 }
 

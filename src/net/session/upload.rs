@@ -1,5 +1,5 @@
-//! What comes on one of a peer's streams: how long it may take, how much of it may wait, and the
-//! digest so far of a publication in chunks.
+//! The upload state of one of a peer's streams. It bounds the time and the memory of incomplete
+//! frames and publications, and has the digest so far of a publication in chunks.
 
 use super::allowance::Hold;
 use super::end::SessionEnd;
@@ -14,60 +14,62 @@ use std::sync::Arc;
 use std::task::Poll;
 use tokio::time::{Duration, Instant, timeout_at};
 
-/// What is charged, or is a publication in chunks, is given up when nothing comes of it for
-/// [`PATIENCE`]; any other frame, which holds nothing that others need, after so long: as long as the whole
-/// session may be silent. Where a third of all packets is lost, QUIC needs more than 10 s at times.
+/// The patience with a frame that is not charged, 30 s: as long as a whole session may be silent.
+/// Such a frame holds nothing that others need. With a third of all packets lost, QUIC sometimes
+/// needs more than 10 s. Charged frames and publications in chunks get [`PATIENCE`].
 const LONG_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a peer's stream has brought.
+/// The result of reading a peer's stream.
 pub(crate) enum StreamRead<'a> {
     Frames(&'a [Bytes]),
     Finished,
-    /// What has begun does not go on.
+    /// The rest of a frame or publication did not arrive in time.
     TimedOut,
-    /// There is no room for what has begun.
+    /// The budget has no room for the rest of a frame.
     NoRoom,
 }
 
-/// What is the same from one read to the next: a frame, or a publication in chunks.
+/// The frame or publication that is incomplete. It equals itself from one read to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Begun {
+enum Incomplete {
     Frame(u64),
     Publication(u64),
 }
 
-/// What of a publication has come on a stream. It is given up if this is dropped before its end.
-pub(crate) struct Incoming {
+/// The upload state of one stream. Dropping it aborts a publication that has not ended.
+pub(crate) struct StreamUpload {
     peer: Arc<Peer>,
     pub(crate) hashing: Hashing,
-    pub(crate) intake: IncomingUpload,
+    pub(crate) upload: IncomingUpload,
     hold: Hold,
-    // Its pace, how much of the stream had come, and since when the peer is not waited for.
-    begun: Option<(Begun, Pace)>,
-    came: u64,
-    left: Option<Instant>,
+    // With its pace.
+    incomplete: Option<(Incomplete, Pace)>,
+    // Bytes of the stream received until the last read.
+    received: u64,
+    // When frames were handed out. Until the next read the daemon, not the peer, takes the time.
+    handed_out: Option<Instant>,
 }
 
-impl Incoming {
+impl StreamUpload {
     pub(crate) fn new(peer: Arc<Peer>) -> Self {
-        let (hashing, intake, hold) = Default::default();
-        Self { peer, hashing, intake, hold, begun: None, came: 0, left: None }
+        let (hashing, upload, hold) = Default::default();
+        Self { peer, hashing, upload, hold, incomplete: None, received: 0, handed_out: None }
     }
 
-    /// The next frames of the stream, at least one. It is read while there is room for what is to
-    /// be said to them; so of all the streams of a peer that does not read its answers, none has
-    /// frames that wait.
+    /// Returns the next frames of the stream, at least one. It reads the stream only while the
+    /// outbox has room for answers. A peer that does not read its answers therefore has no frames
+    /// waiting in memory, on any of its streams.
     pub(crate) async fn next<'a>(
         &mut self,
         frames: &'a mut Frames,
     ) -> Result<StreamRead<'a>, SessionEnd> {
-        if let (Some((_, pace)), Some(left)) = (&mut self.begun, self.left.take()) {
-            // The peer does not pay for our waiting.
-            pace.paused(left.elapsed());
+        if let (Some((_, pace)), Some(since)) = (&mut self.incomplete, self.handed_out.take()) {
+            // The daemon's own delays do not count against the peer.
+            pace.paused(since.elapsed());
         }
         loop {
             if frames.take()? {
-                self.left = self.begun.map(|_| Instant::now());
+                self.handed_out = self.incomplete.map(|_| Instant::now());
                 return Ok(StreamRead::Frames(frames.taken()));
             }
             if !self.hold.resize(&self.peer.allowance, frames.held()) {
@@ -93,37 +95,37 @@ impl Incoming {
         }
     }
 
-    // When more is to have come of what has begun.
+    // The time by which more of what is incomplete has to arrive.
     fn deadline(&mut self, frames: &Frames) -> Option<Instant> {
-        let publication = self.intake.progress().map(|(which, _)| Begun::Publication(which));
-        let begun = publication.or_else(|| frames.waiting().map(Begun::Frame));
-        let more = (frames.came() - self.came) / self.hold.crowding(&self.peer.allowance);
-        self.came = frames.came();
-        let patience = match begun {
-            Some(Begun::Frame(_)) if !self.hold.is_charged() => LONG_PATIENCE,
+        let publication = self.upload.progress().map(|(which, _)| Incomplete::Publication(which));
+        let incomplete = publication.or_else(|| frames.incomplete().map(Incomplete::Frame));
+        let more = (frames.received() - self.received) / self.hold.crowding(&self.peer.allowance);
+        self.received = frames.received();
+        let patience = match incomplete {
+            Some(Incomplete::Frame(_)) if !self.hold.is_charged() => LONG_PATIENCE,
             _ => PATIENCE,
         };
-        self.begun = begun.map(|begun| {
+        self.incomplete = incomplete.map(|incomplete| {
             let now = Instant::now();
-            match self.begun {
-                Some((before, mut pace)) if before == begun => {
+            match self.incomplete {
+                Some((before, mut pace)) if before == incomplete => {
                     pace.set_patience(patience);
                     pace.buy(now, more as usize);
-                    (begun, pace)
+                    (incomplete, pace)
                 }
-                _ => (begun, Pace::new(now, patience)),
+                _ => (incomplete, Pace::new(now, patience)),
             }
         });
-        self.begun.map(|(_, pace)| pace.deadline())
+        self.incomplete.map(|(_, pace)| pace.deadline())
     }
 }
 
-impl Drop for Incoming {
+impl Drop for StreamUpload {
     fn drop(&mut self) {
         self.hold.resize(&self.peer.allowance, 0);
-        if self.intake.progress().is_some() {
-            let Self { peer, intake, .. } = self;
-            peer.context.broker.tidy(|engine| peer.state().upload_reset(engine, intake));
+        if self.upload.progress().is_some() {
+            let Self { peer, upload, .. } = self;
+            peer.context.broker.tidy(|engine| peer.session().upload_reset(engine, upload));
         }
     }
 }

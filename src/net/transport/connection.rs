@@ -1,10 +1,9 @@
-//! One session, however it is carried. Raw QUIC and WebTransport are quinn streams below; what
-//! differs is how they are opened, how datagrams are wrapped, and what a reset code looks like.
-//! WebSocket is one channel, and the streams are those that it is taken apart into.
+//! One session over any transport. Raw QUIC and WebTransport both use quinn's streams. They differ
+//! in how streams are opened, how datagrams are wrapped, and how reset codes are written. WebSocket
+//! is one channel, which a client splits into a stream for each request.
 
 use super::Transport;
-use super::stream::Inner;
-use super::stream::{RecvStream, SendStream};
+use super::stream::{Inner, RecvStream, SendStream};
 use crate::net::error::ConnectionLost;
 #[cfg(feature = "daemon")]
 use crate::net::quic::congestion::AckStats;
@@ -39,7 +38,8 @@ impl Connection {
         }
     }
 
-    /// None where nobody measures it: TCP does, and tells nobody.
+    /// The current estimate of the round-trip time. None over WebSocket, because TCP does not
+    /// report its own.
     pub(crate) fn rtt(&self) -> Option<std::time::Duration> {
         match self {
             Self::Quic(connection) => Some(connection.rtt()),
@@ -48,7 +48,7 @@ impl Connection {
         }
     }
 
-    /// What has been heard of what was sent; nothing where nobody tells.
+    /// Statistics of the acknowledgements. Empty over WebSocket.
     #[cfg(feature = "daemon")]
     pub(crate) fn ack_stats(&self) -> AckStats {
         match self {
@@ -66,7 +66,7 @@ impl Connection {
                 Ok((SendStream::of(Inner::Quic(tx)), RecvStream::Quic(rx)))
             }
             Self::WebTransport(connection) => {
-                let (tx, rx) = connection.accept_bi().await.map_err(|e| gone(connection, &e))?;
+                let (tx, rx) = connection.accept_bi().await.map_err(|e| lost(connection, &e))?;
                 Ok((SendStream::of(Inner::WebTransport(tx)), RecvStream::WebTransport(rx)))
             }
             Self::WebSocket(channel) => {
@@ -86,8 +86,8 @@ impl Connection {
                 Ok((SendStream::of(Inner::Quic(tx)), RecvStream::Quic(rx)))
             }
             Self::WebTransport(connection) => {
-                let opening = connection.open_bi().await.map_err(|e| gone(connection, &e))?;
-                let (tx, rx) = opening.await.map_err(|e| gone(connection, &e))?;
+                let opening = connection.open_bi().await.map_err(|e| lost(connection, &e))?;
+                let (tx, rx) = opening.await.map_err(|e| lost(connection, &e))?;
                 Ok((SendStream::of(Inner::WebTransport(tx)), RecvStream::WebTransport(rx)))
             }
             Self::WebSocket(channel) => {
@@ -100,12 +100,12 @@ impl Connection {
         }
     }
 
-    /// A stream that the peer has opened; over WebSocket, towards the daemon, there is none.
+    /// Waits for a stream that the peer opens. Over WebSocket a client opens none.
     pub(crate) async fn accept_uni(&self) -> Result<RecvStream, ConnectionLost> {
         match self {
             Self::Quic(connection) => Ok(RecvStream::Quic(connection.accept_uni().await?)),
             Self::WebTransport(connection) => {
-                let rx = connection.accept_uni().await.map_err(|e| gone(connection, &e))?;
+                let rx = connection.accept_uni().await.map_err(|e| lost(connection, &e))?;
                 Ok(RecvStream::WebTransport(rx))
             }
             Self::WebSocket(channel) => {
@@ -118,29 +118,29 @@ impl Connection {
         match self {
             Self::Quic(connection) => Ok(SendStream::of(Inner::Quic(connection.open_uni().await?))),
             Self::WebTransport(connection) => {
-                let opening = connection.open_uni().await.map_err(|e| gone(connection, &e))?;
+                let opening = connection.open_uni().await.map_err(|e| lost(connection, &e))?;
                 Ok(SendStream::of(Inner::WebTransport(
-                    opening.await.map_err(|e| gone(connection, &e))?,
+                    opening.await.map_err(|e| lost(connection, &e))?,
                 )))
             }
             Self::WebSocket(channel) => Ok(SendStream::of(Inner::WebSocket(channel.clone()))),
         }
     }
 
-    /// Lets the peer open as many streams as it may, not only the few that it began with.
+    /// Raises the limit of concurrent streams from the initial few to the maximum.
     #[cfg(feature = "daemon")]
     pub(crate) fn raise_stream_limit(&self) {
-        let most = crate::net::quic::settings::DAEMON_UNI_STREAMS.into();
+        let limit = crate::net::quic::settings::DAEMON_UNI_STREAMS.into();
         match self {
-            Self::Quic(connection) => connection.set_max_concurrent_uni_streams(most),
+            Self::Quic(connection) => connection.set_max_concurrent_uni_streams(limit),
             Self::WebTransport(connection) => {
-                connection.quic_connection().set_max_concurrent_uni_streams(most);
+                connection.quic_connection().set_max_concurrent_uni_streams(limit);
             }
             Self::WebSocket(_) => {}
         }
     }
 
-    /// Lets the peer send as much as it may before that is read, not only what a newcomer may.
+    /// Raises the receive window from the one before the hello to the maximum.
     #[cfg(feature = "daemon")]
     pub(crate) fn allow_unread(&self) {
         let window = crate::net::quic::settings::DAEMON_RECEIVE_WINDOW.into();
@@ -153,7 +153,7 @@ impl Connection {
         }
     }
 
-    /// Lets so much more be sent and not be acknowledged than usual.
+    /// Sets the send window to the default and `bytes` more.
     #[cfg(feature = "daemon")]
     pub(crate) fn set_extra_send_window(&self, bytes: u64) {
         let window = crate::net::quic::settings::DAEMON_SEND_WINDOW + bytes;
@@ -164,7 +164,7 @@ impl Connection {
         }
     }
 
-    /// The largest datagram, bytes; none where there are none.
+    /// Maximum size of a datagram, bytes. None if the path or the transport has no datagrams.
     pub(crate) fn datagram_size(&self) -> Option<usize> {
         match self {
             Self::Quic(connection) => connection.max_datagram_size(),
@@ -176,7 +176,7 @@ impl Connection {
         }
     }
 
-    /// Whether datagrams wait to be sent: the path takes less than it is given.
+    /// Whether datagrams wait to be sent, because the path takes fewer than the daemon sends.
     pub(crate) fn datagrams_blocked(&self) -> bool {
         let space = match self {
             Self::Quic(connection) => connection.datagram_send_buffer_space(),
@@ -188,14 +188,14 @@ impl Connection {
         space < DATAGRAM_SEND_BUFFER - (2 << 10)
     }
 
-    /// Sends a datagram of these pieces, as soon as there is room for it. One that the path turns
-    /// out to be too narrow for is as good as lost.
+    /// Sends a datagram of these pieces, as soon as there is room for it. One that turns out to be
+    /// too large for the path is dropped, as if lost.
     pub(crate) async fn send_datagram(&self, pieces: &[Bytes]) -> Result<(), ConnectionLost> {
         let Some((connection, datagram)) = self.datagram(pieces) else {
             return Ok(());
         };
-        // With room to spare, that of others who send at the same time included, nobody waits: no
-        // future, and no look at who does.
+        // With half of the buffer free, even concurrent senders need not wait. The fast path needs
+        // no future.
         let sent = if connection.datagram_send_buffer_space() > DATAGRAM_SEND_BUFFER / 2 {
             connection.send_datagram(datagram)
         } else {
@@ -207,7 +207,7 @@ impl Connection {
         }
     }
 
-    /// Sends a datagram at once, if none waits; says whether it did.
+    /// Sends a datagram if none waits. Returns whether it did.
     pub(crate) fn try_send_datagram(&self, pieces: &[Bytes]) -> bool {
         let datagram = self.datagram(pieces).filter(|_| !self.datagrams_blocked());
         datagram.is_some_and(|(connection, datagram)| connection.send_datagram(datagram).is_ok())
@@ -225,39 +225,40 @@ impl Connection {
         }
     }
 
-    /// The next datagram; over WebSocket there is none. To be waited for in any case: this is
-    /// also what finds out that a WebSocket's peer is silent.
+    /// Waits for the next datagram. Over WebSocket there are none, but the caller has to wait all
+    /// the same: this detects that a WebSocket's peer is silent.
     pub(crate) async fn read_datagram(&self) -> Result<Bytes, ConnectionLost> {
         match self {
             Self::Quic(connection) => Ok(connection.read_datagram().await?),
             Self::WebTransport(connection) => {
                 let datagram =
-                    connection.receive_datagram().await.map_err(|e| gone(connection, &e))?;
+                    connection.receive_datagram().await.map_err(|e| lost(connection, &e))?;
                 Ok(datagram.payload())
             }
-            // Waited for once, and in a box: others have no room for it.
+            // Boxed, because it would enlarge the future of the other transports.
             Self::WebSocket(channel) => Err(Box::pin(channel.watch()).await),
         }
     }
 
-    /// A request whose reader has not kept up with the one channel that it shares with others:
-    /// the peer is to be told to send no more for it. Streams of their own hold back by themselves.
-    pub(crate) async fn cut(&self) -> u32 {
+    /// Waits for a request whose buffer has overflowed, because its reader is too slow for the
+    /// channel that it shares with others. The caller tells the peer to send no more for it. QUIC
+    /// streams have flow control instead.
+    pub(crate) async fn next_overflowed_request(&self) -> u32 {
         match self {
             Self::Quic(_) | Self::WebTransport(_) => std::future::pending().await,
-            Self::WebSocket(channel) => channel.cut().await,
+            Self::WebSocket(channel) => channel.next_overflowed_request().await,
         }
     }
 
-    /// The daemon has said on the control stream that it sends no more for `request`. Where there
-    /// are streams, the stream's own end says when that is.
+    /// Ends the stream of `request`, after the daemon has said on the control stream that it sends
+    /// no more for it. QUIC streams have their own end.
     pub(crate) fn finish_request(&self, request: u32) {
         if let Self::WebSocket(channel) = self {
             channel.finish_request(request);
         }
     }
 
-    /// Ends the session from this side. Over WebSocket, [`leave`](Self::leave) then says so.
+    /// Closes the session. Over WebSocket, [`leave`](Self::leave) then sends the close frame.
     pub(crate) fn close(&self, code: Code, reason: &str) {
         let number = VarInt::from_u32(code.0);
         match self {
@@ -269,42 +270,42 @@ impl Connection {
         }
     }
 
-    /// After the last frame: gives the peer the time to take leave. Bounded by whoever calls it.
+    /// Does the closing handshake of a WebSocket, after the last frame. The caller bounds its time.
     pub(crate) async fn leave(&self, code: Code, reason: &str) {
         if let Self::WebSocket(channel) = self {
             channel.leave(code, reason).await;
         }
     }
 
-    /// Whether closing is up to the client once it has been told goodbye: a browser forgets what a
-    /// page has not read yet when the connection closes.
+    /// Whether the client closes the connection after the daemon's goodbye. A browser discards what
+    /// the page has not read when the daemon closes it.
     #[cfg(feature = "daemon")]
     pub(crate) fn is_closed_by_client(&self) -> bool {
         matches!(self, Self::WebTransport(_))
     }
 
-    /// The peer has said why the session is over; whoever asks later is told this.
-    pub(crate) fn end(&self, gone: ConnectionLost) {
+    /// Sets the reason why the session has ended, as the peer said. Later errors return it.
+    pub(crate) fn end(&self, lost: ConnectionLost) {
         if let Self::WebSocket(channel) = self {
-            channel.end(gone);
+            channel.end(lost);
         }
     }
 
-    /// It has been left, or that was given up.
+    /// The closing handshake is done, or has timed out.
     pub(crate) fn set_left(&self) {
         if let Self::WebSocket(channel) = self {
             channel.set_left();
         }
     }
 
-    /// Waits until it has been left.
+    /// Waits for [`set_left`](Self::set_left).
     pub(crate) async fn left(&self) {
         if let Self::WebSocket(channel) = self {
             channel.left().await;
         }
     }
 
-    /// Waits until the connection is gone.
+    /// Waits until the connection is closed or lost.
     pub(crate) async fn closed(&self) -> ConnectionLost {
         match self {
             Self::Quic(connection) => connection.closed().await.into(),
@@ -314,8 +315,8 @@ impl Connection {
     }
 }
 
-// RFC 9297, section 2.1: a datagram begins with the quarter of the session's stream id, as a varint
-// of RFC 9000, section 16.
+// A datagram begins with a quarter of the session's stream id (RFC 9297, section 2.1), as a varint
+// (RFC 9000, section 16).
 fn datagram_prefix(connection: &wtransport::Connection) -> Vec<u8> {
     let quarter = connection.session_id().into_u64() / 4;
     match quarter {
@@ -334,8 +335,8 @@ fn join(prefix: &[u8], pieces: &[Bytes]) -> Bytes {
     joined.into()
 }
 
-// wtransport's errors say little; the connection below knows why.
-fn gone(connection: &wtransport::Connection, error: &impl fmt::Display) -> ConnectionLost {
+// The QUIC connection knows the reason, which wtransport's errors leave out.
+fn lost(connection: &wtransport::Connection, error: &impl fmt::Display) -> ConnectionLost {
     match connection.quic_connection().close_reason() {
         Some(reason) => reason.into(),
         None => ConnectionLost { code: None, reason: error.to_string() },

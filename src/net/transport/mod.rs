@@ -13,7 +13,7 @@ pub enum Transport {
     Quic,
     /// WebTransport over HTTP/3, path `/weir`.
     WebTransport,
-    /// WebSocket over TLS and TCP, path `/weir`: one channel for everything.
+    /// WebSocket over TLS and TCP, path `/weir`. One channel carries everything.
     WebSocket,
 }
 

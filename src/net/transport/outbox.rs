@@ -1,5 +1,5 @@
-//! What waits to be written to one stream. Whoever fills it waits for room first; one writer
-//! empties it, everything at once.
+//! The bytes that wait to be written to one stream. Producers wait for room before they push. One
+//! writer takes everything at once.
 
 use bytes::Bytes;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,44 +8,44 @@ use std::task::Waker;
 use std::task::{Context, Poll};
 use tokio::sync::Notify;
 
-/// Bytes above which [`Outbox::room`] waits. What is pushed then may go past it, once a producer.
+/// Bytes from which [`Outbox::room`] waits, 64 KiB. Each producer may exceed it with one push.
 const FULL: usize = 64 << 10;
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct Queued {
     pieces: Vec<Bytes>,
     bytes: usize,
     closed: bool,
-    // Tasks to wake when there is room: those of a session, a hundred at most.
+    // Tasks to wake when there is room. They belong to one session, and are a hundred at most.
     producers: Vec<Waker>,
 }
 
-impl Waiting {
+impl Queued {
     fn has_room(&self) -> bool {
         self.bytes < FULL || self.closed
     }
 }
 
-/// A bounded queue of bytes between many who fill and one who writes.
+/// A bounded queue of bytes between many producers and one writer.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    waiting: Mutex<Waiting>,
+    queued: Mutex<Queued>,
     filled: Notify,
     emptied: Notify,
 }
 
 impl Outbox {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queued> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is room, or nobody will write any more.
+    /// Waits until there is room, or the outbox is closed.
     pub(crate) async fn room(&self) {
         loop {
             let emptied = self.emptied.notified();
             {
-                let waiting = self.lock();
-                if waiting.has_room() {
+                let queued = self.lock();
+                if queued.has_room() {
                     return;
                 }
             }
@@ -53,16 +53,16 @@ impl Outbox {
         }
     }
 
-    /// As [`room`](Self::room), for a task that may have to ask again without having been woken.
+    /// The same as [`room`](Self::room), for a task that may poll again without a wake.
     #[cfg(feature = "daemon")]
     pub(crate) fn poll_room(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut waiting = self.lock();
-        if waiting.has_room() {
+        let mut queued = self.lock();
+        if queued.has_room() {
             return Poll::Ready(());
         }
         let task = context.waker();
-        if !waiting.producers.iter().any(|known| known.will_wake(task)) {
-            waiting.producers.push(task.clone());
+        if !queued.producers.iter().any(|known| known.will_wake(task)) {
+            queued.producers.push(task.clone());
         }
         Poll::Pending
     }
@@ -73,17 +73,17 @@ impl Outbox {
         self.lock().has_room()
     }
 
-    /// Adds pieces, in order; dropped when nobody will write any more.
+    /// Adds pieces, in order. A closed outbox drops them.
     pub(crate) fn push(&self, pieces: impl IntoIterator<Item = Bytes>) {
-        let mut waiting = self.lock();
-        if waiting.closed {
+        let mut queued = self.lock();
+        if queued.closed {
             return;
         }
         for piece in pieces {
-            waiting.bytes += piece.len();
-            waiting.pieces.push(piece);
+            queued.bytes += piece.len();
+            queued.pieces.push(piece);
         }
-        drop(waiting);
+        drop(queued);
         self.filled.notify_one();
     }
 
@@ -94,28 +94,28 @@ impl Outbox {
         }
     }
 
-    /// Moves what there is to `pieces`; whether that was anything.
+    /// Moves everything to `pieces`. Returns whether there was anything.
     pub(crate) fn try_take(&self, pieces: &mut Vec<Bytes>) -> bool {
-        let mut waiting = self.lock();
-        if waiting.pieces.is_empty() {
+        let mut queued = self.lock();
+        if queued.pieces.is_empty() {
             return false;
         }
-        pieces.append(&mut waiting.pieces);
-        waiting.bytes = 0;
-        let producers = std::mem::take(&mut waiting.producers);
-        drop(waiting);
+        pieces.append(&mut queued.pieces);
+        queued.bytes = 0;
+        let producers = std::mem::take(&mut queued.producers);
+        drop(queued);
         self.emptied.notify_waiters();
         producers.into_iter().for_each(Waker::wake);
         true
     }
 
-    /// Nobody will write any more: nobody need wait for room.
+    /// Closes the outbox, because its writer has ended. Producers no longer wait for room.
     pub(crate) fn close(&self) {
-        let mut waiting = self.lock();
-        waiting.closed = true;
-        waiting.pieces.clear();
-        let producers = std::mem::take(&mut waiting.producers);
-        drop(waiting);
+        let mut queued = self.lock();
+        queued.closed = true;
+        queued.pieces.clear();
+        let producers = std::mem::take(&mut queued.producers);
+        drop(queued);
         self.emptied.notify_waiters();
         producers.into_iter().for_each(Waker::wake);
     }

@@ -1,4 +1,4 @@
-//! The streams of a session, however it is carried: see [`Connection`](super::connection::Connection).
+//! The streams of a session over any transport: see [`Connection`](super::connection::Connection).
 
 use crate::net::error::{ReadError, WriteError};
 use crate::net::websocket::{RequestStream, WebSocket};
@@ -8,10 +8,10 @@ use quinn::VarInt;
 
 /// A stream to write to.
 pub(crate) struct SendStream {
-    way: Inner,
-    // Whose it is has been said.
+    inner: Inner,
+    // The frame `For` was written.
     #[cfg(feature = "daemon")]
-    told: bool,
+    for_written: bool,
 }
 
 pub(crate) enum Inner {
@@ -21,18 +21,17 @@ pub(crate) enum Inner {
 }
 
 impl SendStream {
-    pub(crate) fn of(way: Inner) -> Self {
+    pub(crate) fn of(inner: Inner) -> Self {
         Self {
-            way,
+            inner,
             #[cfg(feature = "daemon")]
-            told: false,
+            for_written: false,
         }
     }
 
-    /// Writes all pieces, in order; they are emptied, not copied where the transport can do
-    /// without.
+    /// Writes all pieces, in order, and empties them. QUIC does not copy them.
     pub(crate) async fn write(&mut self, pieces: &mut [Bytes]) -> Result<(), WriteError> {
-        let stream = match &mut self.way {
+        let stream = match &mut self.inner {
             Inner::Quic(stream) => stream,
             Inner::WebTransport(stream) => stream.quic_stream_mut(),
             Inner::WebSocket(channel) => return channel.write(pieces, false).await,
@@ -40,44 +39,45 @@ impl SendStream {
         Ok(stream.write_all_chunks(pieces).await?)
     }
 
-    /// As [`write`](Self::write). The first piece says for whom the rest is, and is left out where
-    /// the peer knows: on a stream of its own after it was said once, on a shared channel if it
-    /// was said last.
+    /// The same as [`write`](Self::write), with the frame `For` as the first piece. It is left out
+    /// where the peer knows the request: on a QUIC stream after the first write, on a WebSocket if
+    /// the last `For` was the same.
     #[cfg(feature = "daemon")]
     pub(crate) async fn write_for(&mut self, pieces: &mut [Bytes]) -> Result<(), WriteError> {
-        if let Inner::WebSocket(channel) = &self.way {
+        if let Inner::WebSocket(channel) = &self.inner {
             return channel.write(pieces, true).await;
         }
-        let known = usize::from(self.told);
-        self.write(&mut pieces[known..]).await?;
-        self.told = true;
+        let skipped = usize::from(self.for_written);
+        self.write(&mut pieces[skipped..]).await?;
+        self.for_written = true;
         Ok(())
     }
 
-    /// Streams with a higher priority are sent first; they begin with 0. A shared channel has one.
+    /// Sets the priority. Streams with a higher priority are sent first; the default is 0. Ignored
+    /// over WebSocket.
     pub(crate) fn set_priority(&mut self, priority: i32) {
-        // SessionClosed already: nothing is sent on it any more.
-        let _ = match &mut self.way {
+        // An error means that the stream is closed, and sends nothing more.
+        let _ = match &mut self.inner {
             Inner::Quic(stream) => stream.set_priority(priority),
             Inner::WebTransport(stream) => stream.quic_stream_mut().set_priority(priority),
             Inner::WebSocket(_) => Ok(()),
         };
     }
 
-    /// Nothing more will be written. Does not wait for the peer.
+    /// Ends the stream, without waiting for the peer. Ignored over WebSocket.
     pub(crate) fn finish(&mut self) {
-        // Already stopped or reset: just as finished. A shared channel goes on.
-        let _ = match &mut self.way {
+        // An error means that the stream was stopped or reset already.
+        let _ = match &mut self.inner {
             Inner::Quic(stream) => stream.finish(),
             Inner::WebTransport(stream) => stream.quic_stream_mut().finish(),
             Inner::WebSocket(_) => Ok(()),
         };
     }
 
-    /// Gives up what was not sent yet.
+    /// Resets the stream: what was not sent is dropped. Ignored over WebSocket.
     pub(crate) fn reset(&mut self, code: Code) {
         let number = |code| VarInt::from_u64(code).unwrap_or(VarInt::MAX);
-        let _ = match &mut self.way {
+        let _ = match &mut self.inner {
             Inner::Quic(stream) => stream.reset(number(code.0.into())),
             Inner::WebTransport(stream) => {
                 stream.quic_stream_mut().reset(number(webtransport_code(code.0)))
@@ -86,13 +86,13 @@ impl SendStream {
         };
     }
 
-    /// Waits until the peer has everything, or wants no more.
+    /// Waits until the peer has received everything, or has stopped the stream.
     #[cfg(feature = "daemon")]
     pub(crate) async fn stopped(&mut self) {
-        match &mut self.way {
+        match &mut self.inner {
             Inner::Quic(stream) => drop(stream.stopped().await),
             Inner::WebTransport(stream) => drop(stream.quic_stream_mut().stopped().await),
-            // Leaving does that.
+            // The closing handshake does that.
             Inner::WebSocket(_) => {}
         }
     }
@@ -108,21 +108,21 @@ fn webtransport_code(code: u32) -> u64 {
 pub(crate) enum RecvStream {
     Quic(quinn::RecvStream),
     WebTransport(wtransport::RecvStream),
-    /// The whole channel, or what of it is for nobody in particular.
+    /// The whole channel, or the frames that belong to no request.
     WebSocket(WebSocket),
-    /// What of the channel is for one request.
+    /// The frames of the channel that belong to one request.
     RequestStream(RequestStream),
 }
 
 impl RecvStream {
-    /// Reads what there is, at least one piece, into the front of `pieces`; none at the end.
-    /// Losing the future loses nothing.
+    /// Reads what there is, at least one piece, into the front of `pieces`. Returns the number of
+    /// pieces, or `None` at the end. Cancel safe.
     pub(crate) async fn read(&mut self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
         let read = match self {
             Self::Quic(stream) => stream.read_chunks(pieces).await,
             Self::WebTransport(stream) => stream.quic_stream_mut().read_chunks(pieces).await,
             Self::WebSocket(channel) => return channel.read(pieces).await,
-            Self::RequestStream(routed) => return routed.read(pieces).await,
+            Self::RequestStream(stream) => return stream.read(pieces).await,
         };
         read.map_err(|error| match error {
             quinn::ReadError::ConnectionLost(error) => ReadError::ConnectionLost(error.into()),
@@ -130,11 +130,11 @@ impl RecvStream {
         })
     }
 
-    /// Wants no more of it. A shared channel goes on.
+    /// Asks the peer to stop sending (RFC 9000, section 3.5). Ignored over WebSocket.
     #[cfg(feature = "daemon")]
     pub(crate) fn stop(&mut self, code: Code) {
         let number = |code| VarInt::from_u64(code).unwrap_or(VarInt::MAX);
-        // It may have come to its end: there is nothing to stop any more.
+        // An error means that the stream has ended already.
         let _ = match self {
             Self::Quic(stream) => stream.stop(number(code.0.into())),
             Self::WebTransport(stream) => {
@@ -144,16 +144,15 @@ impl RecvStream {
         };
     }
 
-    /// Whether each piece is a message of its own, which no frame goes beyond, and shares its
-    /// memory with others.
+    /// Whether an empty piece marks the end of a message. No frame goes beyond a message.
     #[cfg(feature = "daemon")]
     pub(crate) fn is_messages(&self) -> bool {
         matches!(self, Self::WebSocket(_))
     }
 
-    /// Whether its end is not the peer's: it was not read fast enough.
-    pub(crate) fn is_cut_short(&self) -> bool {
-        matches!(self, Self::RequestStream(routed) if routed.is_cut())
+    /// Whether the stream ended early because it was not read fast enough.
+    pub(crate) fn has_overflowed(&self) -> bool {
+        matches!(self, Self::RequestStream(stream) if stream.has_overflowed())
     }
 }
 

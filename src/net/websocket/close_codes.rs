@@ -1,4 +1,4 @@
-//! Why a channel is closed or broken: close codes (RFC 6455, section 7.4) and tungstenite's errors.
+//! Why a channel was closed or lost: close codes (RFC 6455, section 7.4) and tungstenite's errors.
 
 use crate::net::error::{ConnectionLost, ReadError};
 use crate::wire::{Code, Refusal};
@@ -6,21 +6,21 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-/// Codes of this protocol stand above those of RFC 6455.
+/// The first close code of this protocol. RFC 6455 reserves 4000 to 4999 for private use.
 const CODES: u16 = 4000;
 
-/// A close frame that says `code` and as much of `reason` as it holds.
+/// A close frame with `code` and as much of `reason` as fits.
 pub(super) fn close_frame(code: Code, reason: &str) -> CloseFrame {
     let number = match code {
         Code::DONE => 1000,
         Code(code) => CODES + u16::try_from(code).unwrap_or(999).min(999),
     };
-    // 125 bytes of a control frame, less the code.
+    // A control frame holds 125 bytes. The code takes two of them.
     let end = (0..=reason.len().min(123)).rev().find(|end| reason.is_char_boundary(*end));
     CloseFrame { code: number.into(), reason: reason[..end.unwrap_or(0)].into() }
 }
 
-/// What the peer's close says.
+/// The reason in the peer's close frame.
 pub(super) fn closed(close: Option<CloseFrame>) -> ConnectionLost {
     let Some(CloseFrame { code, reason }) = close else {
         return ConnectionLost {
@@ -29,24 +29,24 @@ pub(super) fn closed(close: Option<CloseFrame>) -> ConnectionLost {
         };
     };
     let number = u16::from(code);
-    let known = match number {
+    let code = match number {
         1000 => Some(Code::DONE),
         4000..=4999 => Some(Code(u32::from(number - CODES))),
         _ => None,
     };
-    let reason = match (known, reason.is_empty()) {
+    let reason = match (code, reason.is_empty()) {
         (None, true) => format!("the WebSocket was closed with code {number}"),
         _ => reason.as_str().to_owned(),
     };
-    ConnectionLost { code: known, reason }
+    ConnectionLost { code, reason }
 }
 
-/// The channel is gone and nobody has said why.
-pub(super) fn lost(error: &Error) -> ConnectionLost {
-    ConnectionLost { code: None, reason: format!("the WebSocket is gone: {error}") }
+/// The reason when the channel was lost without a close frame.
+pub(super) fn connection_lost(error: &Error) -> ConnectionLost {
+    ConnectionLost { code: None, reason: format!("the WebSocket was lost: {error}") }
 }
 
-/// What the peer did wrong, or that it is gone.
+/// The peer's violation of the protocol, or the loss of the channel.
 pub(super) fn failure(error: &Error) -> ReadError {
     let broken = |code| ReadError::Broken(Refusal::new(code, error.to_string()));
     match error {
@@ -57,12 +57,12 @@ pub(super) fn failure(error: &Error) -> ReadError {
             ))
         }
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-            ReadError::ConnectionLost(lost(error))
+            ReadError::ConnectionLost(connection_lost(error))
         }
         Error::Protocol(_) | Error::Utf8(_) | Error::AttackAttempt | Error::Capacity(_) => {
             broken(Code::MALFORMED)
         }
-        _ => ReadError::ConnectionLost(lost(error)),
+        _ => ReadError::ConnectionLost(connection_lost(error)),
     }
 }
 
@@ -80,14 +80,14 @@ mod tests {
             } else {
                 number == 4000 + code.0 as u16
             });
-            let gone = closed(Some(frame));
-            assert_eq!((gone.code, &*gone.reason), (Some(*code), "why"));
+            let lost = closed(Some(frame));
+            assert_eq!((lost.code, &*lost.reason), (Some(*code), "why"));
         }
         assert_eq!(u16::from(close_frame(Code(70_000), "").code), 4999);
         let going_away = CloseFrame { code: 1001.into(), reason: "".into() };
-        let gone = closed(Some(going_away));
-        assert_eq!(gone.code, None);
-        assert!(gone.reason.contains("1001"), "{}", gone.reason);
+        let lost = closed(Some(going_away));
+        assert_eq!(lost.code, None);
+        assert!(lost.reason.contains("1001"), "{}", lost.reason);
         assert_eq!(closed(None).code, None);
     }
 

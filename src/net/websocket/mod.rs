@@ -1,8 +1,8 @@
 //! A session over WebSocket (RFC 6455): one channel in each direction, for everything.
 //!
-//! Whoever has something to send writes it, one after the other, through one fair lock; there is
-//! no task and no queue between. A write that is given up half-way leaves a whole message behind:
-//! what has been begun stands in the socket's buffer, and goes out with whatever is written next.
+//! Tasks write one after the other, through one fair lock, without a task or a queue in between. A
+//! cancelled write leaves whole messages behind: what it has begun is in the socket's buffer, and
+//! goes out with the next write.
 
 mod close_codes;
 mod demux;
@@ -21,7 +21,7 @@ use crate::wire::Code;
 #[cfg(feature = "daemon")]
 use crate::wire::MAX_CONTROL_FRAME;
 use bytes::Bytes;
-use close_codes::{close_frame, lost};
+use close_codes::{close_frame, connection_lost};
 use demux::Demux;
 use futures_util::StreamExt as _;
 use reader::{ActivityMonitor, Reader};
@@ -39,21 +39,21 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use writer::Writer;
 
-/// A session that is not heard of for this long is over, as with QUIC.
+/// A session without activity for this long ends, as with QUIC.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// After this long without hearing anything a ping asks for something to hear. The client's turn
-/// comes first, which keeps what stands between awake; the daemon's comes with browsers, which
-/// cannot ping and do answer.
+/// Time without activity after which this end sends a ping. The client's is shorter, so that the
+/// client keeps the path through NATs and proxies open. The daemon pings browsers, which answer
+/// pings and cannot send them.
 const DIALLED_PING: Duration = Duration::from_secs(9);
 #[cfg(feature = "daemon")]
 const SERVED_PING: Duration = Duration::from_secs(10);
 
-/// Bytes taken from the socket at once, and put into one message together, 64 KiB: what one read
-/// of the engine gives. A single frame may be longer.
+/// Bytes read from the socket at once, and joined into one message, 64 KiB: as many as one read of
+/// the engine. A single frame may be longer.
 const BATCH: usize = 64 << 10;
 
-/// A session's connection. Clones are the same one.
+/// A session's connection. Clones share it.
 #[derive(Clone)]
 pub(crate) struct WebSocket(Arc<Channel>);
 
@@ -62,25 +62,25 @@ struct Channel {
     ping: Duration,
     writer: tokio::sync::Mutex<Writer>,
     reader: Mutex<Reader>,
-    // A client's only: the daemon's peers say nothing that would have to be taken apart.
+    // At the client only. Frames of clients need no splitting.
     demux: Option<Mutex<Demux>>,
-    // The one control channel has been taken.
+    // The control stream has been opened.
     opened: AtomicBool,
     activity: Arc<ActivityMonitor>,
-    gone: watch::Sender<Option<ConnectionLost>>,
-    // What to close with, if this end closes.
+    lost: watch::Sender<Option<ConnectionLost>>,
+    // The close frame, if this end closes.
     farewell: Mutex<Option<CloseFrame>>,
     left: watch::Sender<bool>,
 }
 
-/// A connection that the HTTP server has upgraded, of a daemon that takes payloads of `payload`
-/// bytes: the largest message holds one of them and what else may be on its way.
+/// Takes over a connection that the HTTP server has upgraded. `payload` is the largest payload,
+/// bytes. The largest message holds one of them, and other frames.
 #[cfg(feature = "daemon")]
 pub(crate) async fn served(io: Box<dyn Io>, remote: SocketAddr, payload: usize) -> WebSocket {
     WebSocket::served(io, remote, payload + MAX_CONTROL_FRAME).await
 }
 
-/// A socket that this end has dialled.
+/// Takes over a socket that this end has dialled.
 pub(crate) fn dialled(socket: WebSocketStream<Box<dyn Io>>, remote: SocketAddr) -> WebSocket {
     let (sink, stream) = socket.split();
     let (activity, demux) = (ActivityMonitor::new(), Some(Mutex::default()));
@@ -93,13 +93,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl WebSocket {
-    /// A daemon's, which takes messages of `most` bytes.
+    /// The daemon's end. `limit` is the maximum length of a message, bytes.
     #[cfg(feature = "daemon")]
-    async fn served(io: Box<dyn Io>, remote: SocketAddr, most: usize) -> Self {
-        let (sieve, heard) = Sieve::new(io, most);
+    async fn served(io: Box<dyn Io>, remote: SocketAddr, limit: usize) -> Self {
+        let (sieve, received) = Sieve::new(io, limit);
         let (sink, stream) = socket::served(Box::new(sieve)).await.split();
         let activity = ActivityMonitor::new();
-        let reader = Reader::of_sieve(stream, &activity, heard);
+        let reader = Reader::of_sieve(stream, &activity, received);
         Self::new(sink, (reader, activity), remote, SERVED_PING, None)
     }
 
@@ -118,7 +118,7 @@ impl WebSocket {
             demux,
             opened: AtomicBool::new(false),
             activity,
-            gone: watch::channel(None).0,
+            lost: watch::channel(None).0,
             farewell: Mutex::new(None),
             left: watch::channel(false).0,
         }))
@@ -128,32 +128,32 @@ impl WebSocket {
         self.0.remote
     }
 
-    /// The channel itself; the first time only, after that none will ever come.
+    /// Returns the first time, for the one control stream. Later calls wait for the end.
     pub(super) async fn control(&self) -> Result<(), ConnectionLost> {
         if self.0.opened.swap(true, Relaxed) { Err(self.closed().await) } else { Ok(()) }
     }
 
-    /// Something of a request that was not heard of before.
+    /// Waits for a new request, and returns its stream.
     pub(super) async fn accept(&self) -> Result<RequestStream, ConnectionLost> {
         let Some(demux) = &self.0.demux else {
             return Err(self.closed().await);
         };
-        let request = poll_fn(|context| match locked(demux).poll_begun(context) {
+        let request = poll_fn(|context| match locked(demux).poll_new_request(context) {
             Poll::Ready(request) => Poll::Ready(Ok(request)),
-            Poll::Pending => self.0.gone().map_or(Poll::Pending, |gone| Poll::Ready(Err(gone))),
+            Poll::Pending => self.0.lost().map_or(Poll::Pending, |lost| Poll::Ready(Err(lost))),
         });
         Ok(RequestStream { channel: self.clone(), request: request.await? })
     }
 
-    /// A request that its reader has not kept up with.
-    pub(super) async fn cut(&self) -> u32 {
+    /// Waits for a request whose reader is too slow.
+    pub(super) async fn next_overflowed_request(&self) -> u32 {
         match &self.0.demux {
-            Some(demux) => poll_fn(|context| locked(demux).poll_cut(context)).await,
+            Some(demux) => poll_fn(|context| locked(demux).poll_overflowed(context)).await,
             None => std::future::pending().await,
         }
     }
 
-    /// The daemon has said that it sends no more for `request`.
+    /// Ends the stream of `request`, for which the daemon sends no more.
     pub(super) fn finish_request(&self, request: u32) {
         let mut wake = Vec::new();
         if let Some(demux) = &self.0.demux {
@@ -162,130 +162,136 @@ impl WebSocket {
         wake.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until the connection is gone; while waiting, finds out whether it is.
+    /// Waits until the connection is closed or lost. Meanwhile it sends pings, and detects a silent
+    /// peer.
     pub(super) async fn watch(&self) -> ConnectionLost {
-        let mut gone = self.0.gone.subscribe();
+        let mut lost = self.0.lost.subscribe();
         loop {
             let quiet = self.0.activity.quiet();
             if quiet >= IDLE {
-                let reason = format!("nothing was heard for {} s", IDLE.as_secs());
+                let reason = format!("the peer was silent for {} s", IDLE.as_secs());
                 self.0.end(ConnectionLost { code: Some(Code::TIMED_OUT), reason });
             } else if quiet >= self.0.ping {
-                // While somebody writes there is no need to ask.
+                // While another task writes, no ping is needed.
                 if let Ok(mut writer) = self.0.writer.try_lock() {
                     writer.ping();
                 }
             }
             let next = if quiet < self.0.ping { self.0.ping } else { IDLE }.saturating_sub(quiet);
             tokio::select! {
-                gone = wait(&mut gone) => return gone,
+                lost = wait(&mut lost) => return lost,
                 () = tokio::time::sleep(next.min(self.0.ping)) => {}
             }
         }
     }
 
-    /// Waits until the connection is gone.
+    /// Waits until the connection is closed or lost.
     pub(super) async fn closed(&self) -> ConnectionLost {
-        wait(&mut self.0.gone.subscribe()).await
+        wait(&mut self.0.lost.subscribe()).await
     }
 
-    /// The session is over; [`leave`](Self::leave) says so to the peer.
+    /// Ends the session. [`leave`](Self::leave) tells the peer.
     pub(super) fn close(&self, code: Code, reason: &str) {
         locked(&self.0.farewell).get_or_insert_with(|| close_frame(code, reason));
         self.0.end(ConnectionLost { code: None, reason: "closed by this end".into() });
     }
 
-    /// The session is over, as the peer said.
-    pub(super) fn end(&self, gone: ConnectionLost) {
-        self.0.end(gone);
+    /// Ends the session with the reason that the peer gave.
+    pub(super) fn end(&self, lost: ConnectionLost) {
+        self.0.end(lost);
     }
 
-    /// Closes in good order: says so, and waits for the peer to say it too. Whoever calls this
-    /// does not wait for ever.
+    /// Sends a close frame, and waits for the peer's (RFC 6455, section 7.1.2). The caller bounds
+    /// the time.
     pub(super) async fn leave(&self, code: Code, reason: &str) {
         let close = locked(&self.0.farewell).take();
         let close = close.unwrap_or_else(|| close_frame(code, reason));
-        // If the peer was first, this sends the answer to it.
+        // If the peer closed first, this is the answer.
         let _ = self.0.writer.lock().await.close(close).await;
         poll_fn(|context| locked(&self.0.reader).poll_end(context)).await;
     }
 
-    /// It has been left, or given up.
+    /// The closing handshake is done, or has timed out.
     pub(super) fn set_left(&self) {
         self.0.end(ConnectionLost { code: None, reason: "closed by this end".into() });
         self.0.left.send_replace(true);
     }
 
-    /// Waits for that.
+    /// Waits for [`set_left`](Self::set_left).
     pub(super) async fn left(&self) {
-        // The sender lives as long as this.
+        // The sender lives as long as `self`.
         let _ = self.0.left.subscribe().wait_for(|left| *left).await;
     }
 
-    /// Writes pieces, all of them whole frames together. With `whose`, the first piece says for
-    /// whom the rest is, and is left out where that was said last.
-    pub(super) async fn write(&self, pieces: &mut [Bytes], whose: bool) -> Result<(), WriteError> {
+    /// Writes pieces, which together are whole frames. With `begins_with_for`, the first piece is a
+    /// `For` frame, and is left out if the last one was the same.
+    pub(super) async fn write(
+        &self,
+        pieces: &mut [Bytes],
+        begins_with_for: bool,
+    ) -> Result<(), WriteError> {
         let mut writer = self.0.writer.lock().await;
-        let written = writer.write(pieces, whose).await;
+        let written = writer.write(pieces, begins_with_for).await;
         written.map_err(|error| {
-            WriteError::ConnectionLost(self.0.gone().unwrap_or_else(|| lost(&error)))
+            WriteError::ConnectionLost(self.0.lost().unwrap_or_else(|| connection_lost(&error)))
         })
     }
 
-    /// Reads what there is for control, at least one piece. At the daemon's end pieces are parts of
-    /// messages, and an empty one stands where a message ends.
+    /// Reads what there is for control, at least one piece. At the daemon's end, pieces are parts
+    /// of messages, and an empty piece marks the end of a message.
     pub(super) async fn read(&self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
-        let shared = &*self.0;
-        let read = poll_fn(|context| locked(&shared.reader).poll_read(shared, pieces, context));
+        let channel = &*self.0;
+        let read = poll_fn(|context| locked(&channel.reader).poll_read(channel, pieces, context));
         let read = read.await;
-        if let Err(ReadError::ConnectionLost(gone)) = &read {
-            shared.end(gone.clone());
+        if let Err(ReadError::ConnectionLost(lost)) = &read {
+            channel.end(lost.clone());
         }
         read.map(Some)
     }
 }
 
-async fn wait(gone: &mut watch::Receiver<Option<ConnectionLost>>) -> ConnectionLost {
-    let gone = gone.wait_for(Option::is_some).await.ok().and_then(|gone| gone.clone());
-    gone.unwrap_or_else(|| lost(&Error::AlreadyClosed))
+async fn wait(lost: &mut watch::Receiver<Option<ConnectionLost>>) -> ConnectionLost {
+    let lost = lost.wait_for(Option::is_some).await.ok().and_then(|lost| lost.clone());
+    lost.unwrap_or_else(|| connection_lost(&Error::AlreadyClosed))
 }
 
 impl Channel {
-    fn gone(&self) -> Option<ConnectionLost> {
-        self.gone.borrow().clone()
+    fn lost(&self) -> Option<ConnectionLost> {
+        self.lost.borrow().clone()
     }
 
-    // The first reason stands.
-    fn end(&self, gone: ConnectionLost) {
-        let first = self.gone.send_if_modified(|was| {
+    // The first reason is kept.
+    fn end(&self, lost: ConnectionLost) {
+        let first = self.lost.send_if_modified(|was| {
             let first = was.is_none();
-            was.get_or_insert(gone);
+            was.get_or_insert(lost);
             first
         });
         if first {
             self.activity.wake_reader();
             let mut wake = Vec::new();
             if let Some(demux) = &self.demux {
-                locked(demux).everybody(&mut wake);
+                locked(demux).take_wakers(&mut wake);
             }
             wake.into_iter().for_each(Waker::wake);
         }
     }
 }
 
-/// What comes for one request.
+/// The frames of one request.
 pub(crate) struct RequestStream {
     channel: WebSocket,
     request: u32,
 }
 
 impl RequestStream {
-    /// Whether it was not read fast enough, and so ends before its end.
-    pub(super) fn is_cut(&self) -> bool {
-        self.channel.0.demux.as_ref().is_some_and(|demux| locked(demux).is_cut(self.request))
+    /// Whether the stream ended early because it was not read fast enough.
+    pub(super) fn has_overflowed(&self) -> bool {
+        let demux = self.channel.0.demux.as_ref();
+        demux.is_some_and(|demux| locked(demux).has_overflowed(self.request))
     }
 
-    /// Reads what there is, at least one piece; none at the end.
+    /// Reads what there is, at least one piece. Returns `None` at the end.
     pub(super) async fn read(&self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
         let Channel { demux: Some(demux), .. } = &*self.channel.0 else {
             return Ok(None);
@@ -297,8 +303,8 @@ impl RequestStream {
         ) {
             Poll::Ready(read) => Poll::Ready(Ok(read)),
             Poll::Pending => {
-                let gone = self.channel.0.gone();
-                gone.map_or(Poll::Pending, |gone| Poll::Ready(Err(ReadError::ConnectionLost(gone))))
+                let lost = self.channel.0.lost();
+                lost.map_or(Poll::Pending, |lost| Poll::Ready(Err(ReadError::ConnectionLost(lost))))
             }
         };
         poll_fn(|context| read(context)).await

@@ -1,8 +1,8 @@
-//! What is heard: messages, and whether there is anybody.
+//! Reads messages, and notes when the peer was last active.
 
-use super::close_codes::{closed, failure, lost};
+use super::close_codes::{closed, connection_lost, failure};
 #[cfg(feature = "daemon")]
-use super::sieve::Heard;
+use super::sieve::ReceiveQueue;
 use super::socket::SocketStream;
 use super::{BATCH, Channel, locked};
 use crate::net::error::ReadError;
@@ -18,48 +18,48 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// The other end of the channel.
+/// The receiving half of the channel.
 pub(super) struct Reader {
     stream: SocketStream,
-    // What comes past the stream: all that is data, at a daemon.
+    // Data at the daemon's end, which bypasses `stream`.
     #[cfg(feature = "daemon")]
-    heard: Option<Heard>,
+    received: Option<ReceiveQueue>,
     waker: Waker,
-    // For control, and what is said after it.
+    // Pieces for control, and the error after them.
     read: VecDeque<Bytes>,
     failed: Option<ReadError>,
-    // The socket can be read no further, although the peer may still be there.
+    // Nothing more can be read, although the peer may still be there.
     damaged: bool,
 }
 
-/// Stands between the socket and the task that reads it, and notes when the socket has anything to
-/// say: bytes of a long message that is not whole yet, or room to write, show as well as a whole
-/// message does that the peer is there.
+/// The waker that the socket is given. It notes the time of each wake, and wakes the task that
+/// reads. Any event shows that the peer is there: a whole message, bytes of a long one, or room to
+/// write.
 pub(super) struct ActivityMonitor {
     task: AtomicWaker,
     since: Instant,
-    // Milliseconds after that.
-    heard: AtomicU64,
+    // The last activity, milliseconds after `since`.
+    last: AtomicU64,
 }
 
 impl ActivityMonitor {
     pub(super) fn new() -> Arc<Self> {
         let since = Instant::now();
-        Arc::new(Self { task: AtomicWaker::new(), since, heard: AtomicU64::new(0) })
+        Arc::new(Self { task: AtomicWaker::new(), since, last: AtomicU64::new(0) })
     }
 
-    /// Wakes whoever reads, for another reason than that there is something to hear.
+    /// Wakes the task that reads, without noting activity.
     pub(super) fn wake_reader(&self) {
         self.task.wake();
     }
 
     fn note(&self) {
-        self.heard.store(self.since.elapsed().as_millis() as u64, Relaxed);
+        self.last.store(self.since.elapsed().as_millis() as u64, Relaxed);
     }
 
-    /// How long there has been nothing to hear.
+    /// Time since the last activity.
     pub(super) fn quiet(&self) -> Duration {
-        self.since.elapsed().saturating_sub(Duration::from_millis(self.heard.load(Relaxed)))
+        self.since.elapsed().saturating_sub(Duration::from_millis(self.last.load(Relaxed)))
     }
 }
 
@@ -79,7 +79,7 @@ impl Reader {
         Self {
             stream,
             #[cfg(feature = "daemon")]
-            heard: None,
+            received: None,
             waker: activity.clone().into(),
             read: VecDeque::new(),
             failed: None,
@@ -87,32 +87,32 @@ impl Reader {
         }
     }
 
-    /// One whose stream has control frames only.
+    /// A reader whose stream has control frames only.
     #[cfg(feature = "daemon")]
     pub(super) fn of_sieve(
         stream: SocketStream,
         activity: &Arc<ActivityMonitor>,
-        heard: Heard,
+        received: ReceiveQueue,
     ) -> Self {
-        Self { heard: Some(heard), ..Self::new(stream, activity) }
+        Self { received: Some(received), ..Self::new(stream, activity) }
     }
 
-    /// What there is for control, at least one piece, into the front of `pieces`.
+    /// Reads what there is for control, at least one piece, into the front of `pieces`.
     pub(super) fn poll_read(
         &mut self,
-        shared: &Channel,
+        channel: &Channel,
         pieces: &mut [Bytes],
         context: &mut Context<'_>,
     ) -> Poll<Result<usize, ReadError>> {
         if self.read.is_empty() && self.failed.is_none() {
-            // Before asking whether it is over, so that no end is missed.
-            shared.activity.task.register(context.waker());
-            if let Some(gone) = shared.gone() {
-                return Poll::Ready(Err(ReadError::ConnectionLost(gone)));
+            // Registers before it checks for the end, so that it misses none.
+            channel.activity.task.register(context.waker());
+            if let Some(lost) = channel.lost() {
+                return Poll::Ready(Err(ReadError::ConnectionLost(lost)));
             }
-            let more = self.fill(shared);
+            let more = self.fill(channel);
             if self.read.is_empty() && self.failed.is_none() {
-                // Others got all of it: it is their turn first.
+                // Everything went to requests. Their readers run first.
                 if more {
                     context.waker().wake_by_ref();
                 }
@@ -125,36 +125,35 @@ impl Reader {
             return Poll::Ready(Ok(moved));
         }
         let failed = self.failed.take();
-        Poll::Ready(Err(
-            failed.unwrap_or_else(|| ReadError::ConnectionLost(lost(&Error::AlreadyClosed)))
-        ))
+        let closed = || ReadError::ConnectionLost(connection_lost(&Error::AlreadyClosed));
+        Poll::Ready(Err(failed.unwrap_or_else(closed)))
     }
 
-    /// Reads and drops what still comes, to the end.
+    /// Reads and drops everything until the end.
     pub(super) fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.damaged {
-            // There may be something left to read, and to close with that cuts off a peer that
-            // has not read our goodbye yet (RFC 9112, section 9.6).
+            // Unread bytes may be left. Closing with them resets the connection, and the peer may
+            // lose our goodbye (RFC 9112, section 9.6).
             return Poll::Pending;
         }
         #[cfg(feature = "daemon")]
-        self.heard.iter().for_each(Heard::end);
+        self.received.iter().for_each(ReceiveQueue::end);
         while let Some(Ok(_)) = ready!(self.stream.poll_next_unpin(context)) {}
         Poll::Ready(())
     }
 
-    /// Takes messages from the socket until it has no more or a batch is full; whether there may
-    /// be more.
-    fn fill(&mut self, shared: &Channel) -> bool {
+    /// Reads messages from the socket until it has no more or a batch is full. Returns whether
+    /// there may be more.
+    fn fill(&mut self, channel: &Channel) -> bool {
         let waker = self.waker.clone();
         let mut context = Context::from_waker(&waker);
         let mut bytes = 0;
         while bytes < BATCH {
             let message = self.stream.poll_next_unpin(&mut context);
-            // What came before it.
+            // The data before the message.
             #[cfg(feature = "daemon")]
             {
-                bytes += self.take_heard(shared);
+                bytes += self.take_received(channel);
                 if self.damaged {
                     return false;
                 }
@@ -163,14 +162,14 @@ impl Reader {
                 return false;
             };
             if bytes == 0 {
-                shared.activity.note();
+                channel.activity.note();
             }
-            // What each costs to take, even if it is empty.
+            // The cost of each message, even if it is empty.
             bytes += 64;
             let failed = match message {
                 Some(Ok(Message::Binary(message))) => {
                     bytes += message.len();
-                    self.take(message, shared).err().map(ReadError::Broken)
+                    self.take(message, channel).err().map(ReadError::Broken)
                 }
                 Some(Ok(Message::Text(_))) => Some(ReadError::Broken(Refusal::new(
                     Code::MALFORMED,
@@ -183,7 +182,7 @@ impl Reader {
                     self.damaged = matches!(failed, ReadError::Broken(_));
                     Some(failed)
                 }
-                None => Some(ReadError::ConnectionLost(lost(&Error::ConnectionClosed))),
+                None => Some(ReadError::ConnectionLost(connection_lost(&Error::ConnectionClosed))),
             };
             if failed.is_some() {
                 self.failed = failed;
@@ -193,15 +192,15 @@ impl Reader {
         true
     }
 
-    /// Takes what came past the stream; what that costs.
+    /// Takes the data that bypassed the stream. Returns its cost.
     #[cfg(feature = "daemon")]
-    fn take_heard(&mut self, shared: &Channel) -> usize {
-        let Some(heard) = &self.heard else {
+    fn take_received(&mut self, channel: &Channel) -> usize {
+        let Some(received) = &self.received else {
             return 0;
         };
-        let (cost, refusal) = heard.take(&mut self.read);
+        let (cost, refusal) = received.take(&mut self.read);
         if cost > 0 {
-            shared.activity.note();
+            channel.activity.note();
         }
         if let Some(refusal) = refusal {
             self.failed = Some(ReadError::Broken(refusal));
@@ -210,11 +209,11 @@ impl Reader {
         cost
     }
 
-    fn take(&mut self, message: Bytes, shared: &Channel) -> Result<(), Refusal> {
-        match &shared.demux {
+    fn take(&mut self, message: Bytes, channel: &Channel) -> Result<(), Refusal> {
+        match &channel.demux {
             Some(demux) => {
                 let mut wake = Vec::new();
-                let taken = locked(demux).take(&message, &mut self.read, &mut wake);
+                let taken = locked(demux).split(&message, &mut self.read, &mut wake);
                 wake.into_iter().for_each(Waker::wake);
                 taken
             }

@@ -1,6 +1,6 @@
-//! What a daemon reads of a WebSocket (RFC 6455, section 5): what is in its binary messages, as it
-//! comes. The library below would keep a message until it is whole, and tell nobody how much of it
-//! there is.
+//! Reads the data of binary messages (RFC 6455, section 5) as it arrives, at the daemon's end.
+//! The tungstenite crate would keep a message until it is complete, without reporting how much it
+//! holds. It therefore sees the control frames only.
 
 use super::BATCH;
 use super::socket::Io;
@@ -13,125 +13,124 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
-/// Bytes read from the socket at once: 2 KiB of a session that says little, 16 KiB of one that
-/// fills them.
+/// Bytes read from the socket at once. It begins with 2 KiB, and doubles with each full read up to
+/// 16 KiB.
 const READ: std::ops::RangeInclusive<usize> = (2 << 10)..=(16 << 10);
 
-/// What each piece costs to take, even if it is empty, bytes.
+/// The cost of each piece beside its bytes, even if it is empty, bytes.
 const PIECE: usize = 64;
 
-/// Most bytes that a control frame carries (RFC 6455, section 5.5).
+/// Maximum payload of a control frame, bytes (RFC 6455, section 5.5).
 const CONTROL: u64 = 125;
 
-/// What has been read and not taken. Shared between the socket and who reads it.
+/// Data that has been received and not taken. The sieve fills it, and the reader takes from it.
 #[derive(Clone, Default)]
-pub(super) struct Heard(Arc<Mutex<Waiting>>);
+pub(super) struct ReceiveQueue(Arc<Mutex<Received>>);
 
 #[derive(Default)]
-struct Waiting {
-    // An empty one stands where a message ends.
+struct Received {
+    // An empty piece marks the end of a message.
     pieces: VecDeque<Bytes>,
     cost: usize,
-    // Nothing can be read after it.
+    // The last event: nothing can be read after it.
     failed: Option<Refusal>,
-    // What still comes is dropped.
+    // Further data is dropped.
     ended: bool,
 }
 
-impl Heard {
-    fn with<T>(&self, call: impl FnOnce(&mut Waiting) -> T) -> T {
+impl ReceiveQueue {
+    fn with<T>(&self, call: impl FnOnce(&mut Received) -> T) -> T {
         call(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Moves everything that waits to `pieces`: says what that costs, and what was wrong after it.
+    /// Moves everything to `pieces`. Returns its cost, and the error after it.
     pub(super) fn take(&self, pieces: &mut VecDeque<Bytes>) -> (usize, Option<Refusal>) {
-        self.with(|waiting| {
-            pieces.append(&mut waiting.pieces);
-            (std::mem::take(&mut waiting.cost), waiting.failed.take())
+        self.with(|received| {
+            pieces.append(&mut received.pieces);
+            (std::mem::take(&mut received.cost), received.failed.take())
         })
     }
 
-    /// Nobody takes anything any more.
+    /// Drops everything from now on.
     pub(super) fn end(&self) {
-        self.with(|waiting| {
-            waiting.ended = true;
-            waiting.pieces.clear();
+        self.with(|received| {
+            received.ended = true;
+            received.pieces.clear();
         });
     }
 
     fn is_full(&self) -> bool {
-        self.with(|waiting| !waiting.ended && waiting.cost >= BATCH)
+        self.with(|received| !received.ended && received.cost >= BATCH)
     }
 
     fn push(&self, piece: Bytes) {
-        self.with(|waiting| {
-            if !waiting.ended {
-                waiting.cost += PIECE + piece.len();
-                waiting.pieces.push_back(piece);
+        self.with(|received| {
+            if !received.ended {
+                received.cost += PIECE + piece.len();
+                received.pieces.push_back(piece);
             }
         });
     }
 }
 
-/// What comes next.
+/// The part of the stream that is read next.
 enum At {
     Head,
-    /// Bytes of a message: so many more, masked so, and whether the message ends with them.
+    /// The rest of a frame's data: its length, its mask, and whether the message ends with it.
     Data {
         left: u64,
         mask: [u8; 4],
         last: bool,
     },
-    /// Bytes of a control frame, and whether it closes.
+    /// The rest of a control frame, and whether it is a close frame.
     Control {
         left: u64,
         closes: bool,
     },
-    /// After a close, or what cannot be read.
+    /// Nothing more is read, after a close frame or an error.
     Nothing,
 }
 
-/// A socket of which the library below sees the control frames only.
+/// A socket of which tungstenite sees the control frames only.
 pub(super) struct Sieve {
     io: Box<dyn Io>,
-    heard: Heard,
-    // Longest message, bytes.
-    most: u64,
+    received: ReceiveQueue,
+    // Maximum length of a message, bytes.
+    limit: u64,
     buffer: BytesMut,
     read: usize,
     at: At,
-    // Of the message that has begun and has not ended.
+    // Bytes so far of the message that has not ended.
     message: Option<u64>,
-    // Control frames that have not been read.
+    // Control frames that tungstenite has not read.
     control: BytesMut,
 }
 
 impl Sieve {
-    pub(super) fn new(io: Box<dyn Io>, most: usize) -> (Self, Heard) {
-        let heard = Heard::default();
+    pub(super) fn new(io: Box<dyn Io>, limit: usize) -> (Self, ReceiveQueue) {
+        let received = ReceiveQueue::default();
         let sieve = Self {
             io,
-            heard: heard.clone(),
-            most: most as u64,
+            received: received.clone(),
+            limit: limit as u64,
             buffer: BytesMut::new(),
             read: *READ.start(),
             at: At::Head,
             message: None,
             control: BytesMut::new(),
         };
-        (sieve, heard)
+        (sieve, received)
     }
 
-    /// Takes apart what was read, until that is all, a control frame has come, or enough waits to
-    /// be taken.
+    /// Parses what was read, until all is parsed, there is a control frame, or the queue is full.
     fn sift(&mut self) {
-        while self.control.is_empty() && !self.heard.is_full() {
+        while self.control.is_empty() && !self.received.is_full() {
             match &mut self.at {
                 At::Head => match self.head() {
                     Ok(Some(at)) => self.at = at,
                     Ok(None) => return,
                     Err(refusal) => {
-                        self.heard.with(|waiting| waiting.failed = Some(refusal));
+                        self.received.with(|received| received.failed = Some(refusal));
                         self.at = At::Nothing;
                     }
                 },
@@ -142,13 +141,13 @@ impl Sieve {
                         unmask(&mut piece, *mask);
                         mask.rotate_left(take % 4);
                         *left -= take as u64;
-                        self.heard.push(piece.freeze());
+                        self.received.push(piece.freeze());
                     }
                     if *left > 0 {
                         return;
                     }
                     if *last {
-                        self.heard.push(Bytes::new());
+                        self.received.push(Bytes::new());
                     }
                     self.at = At::Head;
                 }
@@ -167,7 +166,7 @@ impl Sieve {
         }
     }
 
-    /// The head of the next frame; none if not all of it is there.
+    /// Parses the head of the next frame. Returns `None` if it is incomplete.
     fn head(&mut self) -> Result<Option<At>, Refusal> {
         let malformed = |reason| Err(Refusal::new(Code::MALFORMED, reason));
         let [first, second, rest @ ..] = &self.buffer[..] else {
@@ -180,7 +179,7 @@ impl Sieve {
                 return malformed("a reserved bit of a WebSocket frame is set");
             }
             _ if second & 0x80 == 0 => return malformed("a WebSocket frame that is not masked"),
-            (0, None) => return malformed("a WebSocket message that goes on and has not begun"),
+            (0, None) => return malformed("a WebSocket message continues that has not begun"),
             (2, Some(_)) => return malformed("a WebSocket message before the end of another"),
             (1, _) => return malformed("a text message: frames come in binary messages"),
             (0 | 2 | 8..=10, _) => {}
@@ -197,15 +196,15 @@ impl Sieve {
         let head = 2 + wide + 4;
         if is_control {
             if length > CONTROL || !last {
-                return malformed("a control frame of WebSocket that is long, or in parts");
+                return malformed("a WebSocket control frame that is too long, or in parts");
             }
-            // Left to the library, mask and all.
+            // tungstenite gets the whole frame, with its mask.
             return Ok(Some(At::Control { left: head as u64 + length, closes: opcode == 8 }));
         }
         let size = self.message.unwrap_or(0).saturating_add(length);
-        if size > self.most {
+        if size > self.limit {
             let reason =
-                format!("a WebSocket message of {size} bytes is above the limit of {}", self.most);
+                format!("a WebSocket message of {size} bytes is above the limit of {}", self.limit);
             return Err(Refusal::new(Code::FRAME_TOO_LARGE, reason));
         }
         let Some(mask) = self.buffer.get(head - 4..head).and_then(|mask| mask.try_into().ok())
@@ -218,7 +217,7 @@ impl Sieve {
     }
 }
 
-/// Takes the mask off (RFC 6455, section 5.3).
+/// Removes the mask (RFC 6455, section 5.3).
 fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
@@ -233,8 +232,8 @@ fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
 }
 
 impl AsyncRead for Sieve {
-    /// Control frames. Whatever else comes goes where it is taken from; while too much waits there,
-    /// nothing is read, and nobody woken: whoever takes it asks again.
+    /// Reads control frames, and moves data to the queue. While the queue is full it reads nothing,
+    /// and no wake follows: the task that takes from the queue polls again.
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -248,7 +247,7 @@ impl AsyncRead for Sieve {
                 into.put_slice(&this.control.split_to(take));
                 return Poll::Ready(Ok(()));
             }
-            if this.heard.is_full() {
+            if this.received.is_full() {
                 return Poll::Pending;
             }
             if this.buffer.capacity() - this.buffer.len() < this.read / 2 {

@@ -1,4 +1,4 @@
-//! The library's WebSocket, as it is set up at either end.
+//! The settings of tungstenite's WebSocket, at either end.
 
 use futures_util::stream::{SplitSink, SplitStream};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -8,45 +8,45 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-/// Bytes read from the socket at once by a client; there is such a buffer for each session. The
-/// daemon's library reads control frames only, of which one has 139 bytes at most.
+/// Bytes that tungstenite reads at once; each session has such a buffer. At the daemon it reads
+/// control frames only, of at most 139 bytes each.
 const DIALLED_BUFFER: usize = 64 << 10;
 #[cfg(feature = "daemon")]
 const SERVED_BUFFER: usize = 256;
 
-/// Bytes in both directions.
+/// A bidirectional stream of bytes.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A WebSocket that is connected.
+/// A connected WebSocket.
 pub(super) type Socket = WebSocketStream<Box<dyn Io>>;
 
 /// Its two halves.
 pub(super) type SocketSink = SplitSink<Socket, Message>;
 pub(super) type SocketStream = SplitStream<Socket>;
 
-// Nothing waits in the write buffer for more to come: what goes out together has been put together,
-// and what the socket does not take is to be noticed at once.
+// The write buffer has size 0 at both ends. The writer has already joined what goes out together,
+// and has to see at once when the socket takes no more.
 
-/// What a dialling client lets in: it learns the daemon's limit only later, and a frame's own
-/// length ends here.
+/// The settings of a client. It learns the daemon's limit only later, so it allows 4 GiB, the
+/// maximum length of a frame of this protocol.
 pub(crate) fn dialled_config() -> WebSocketConfig {
-    let most = Some(u32::MAX as usize);
+    let limit = Some(u32::MAX as usize);
     WebSocketConfig::default()
-        .max_message_size(most)
-        .max_frame_size(most)
+        .max_message_size(limit)
+        .max_frame_size(limit)
         .read_buffer_size(DIALLED_BUFFER)
         .write_buffer_size(0)
 }
 
-/// What may wait to be sent, bytes. Pings that a peer sends and whose answers it does not read add
-/// up to so much; of those beyond it only the newest is answered (RFC 6455, 5.5.3). The daemon's
-/// largest message is smaller: a batch, and behind it a frame with the 100 highest counts, of which
-/// each has at most 4 KiB of its payload.
+/// Maximum number of bytes that wait to be sent, 512 KiB. A peer that sends pings and does not read
+/// the answers can cause as many; beyond it only the newest ping is answered (RFC 6455, section
+/// 5.5.3). The daemon's largest message is smaller. It is a batch and a frame with the 100 highest
+/// counts, each with at most 4 KiB of its payload.
 #[cfg(feature = "daemon")]
 const SERVED_UNSENT: usize = 512 << 10;
 
-/// The daemon's end of a connection that has been upgraded.
+/// The daemon's end of an upgraded connection.
 #[cfg(feature = "daemon")]
 pub(super) async fn served(io: Box<dyn Io>) -> Socket {
     let config = WebSocketConfig::default()

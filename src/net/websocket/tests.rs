@@ -1,4 +1,4 @@
-//! A channel against a peer on the other end of a pipe, with a clock that the test winds.
+//! A channel, and a peer at the other end of a pipe. The clock is the test's.
 
 use super::*;
 use crate::wire::{DaemonFrame, encode_publish};
@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 type Peer = WebSocketStream<DuplexStream>;
 
-/// A channel in the role given, and the raw other end of its pipe.
+/// A channel in the given role, and the raw other end of its pipe.
 async fn channel(role: Role, buffer: usize) -> (WebSocket, DuplexStream) {
     let (ours, theirs) = duplex(buffer);
     let ours: Box<dyn Io> = Box::new(ours);
@@ -49,14 +49,14 @@ fn frame(size: usize) -> Bytes {
 async fn a_write_that_is_given_up_tears_no_message() {
     let (channel, mut peer) = pair(64).await;
     let frames = [frame(1000), frame(2000), frame(3000), frame(4000)];
-    // The first is given up while it is under way, the others while they wait for that.
+    // The first write is cancelled half-way, the others while they wait for it.
     for frame in &frames[..3] {
         let (mut pieces, moment) = ([frame.clone()], Duration::ZERO);
         assert!(timeout(moment, channel.write(&mut pieces, false)).await.is_err(), "no room");
     }
     let (writing, last) = (channel.clone(), frames[3].clone());
     let write = tokio::spawn(async move { writing.write(&mut [last], false).await });
-    // What was not begun is missing, and everything else is whole.
+    // Writes that had not begun are missing. All others are whole.
     for number in [0, 3] {
         assert!(binary(&mut peer).await == frames[number], "frame {number} is not the same");
     }
@@ -66,14 +66,14 @@ async fn a_write_that_is_given_up_tears_no_message() {
 #[tokio::test]
 async fn for_whom_a_message_is_stands_there_when_that_changes() {
     let (channel, mut peer) = pair(1 << 16).await;
-    let whose = |request| DaemonFrame::For { request }.to_bytes();
+    let for_frame = |request| DaemonFrame::For { request }.to_bytes();
     let mut sent = Vec::new();
-    for (request, said) in
+    for (request, written) in
         [(Some(1), true), (Some(1), false), (None, false), (Some(1), false), (Some(2), true)]
     {
-        let mut pieces: Vec<_> = request.map(whose).into_iter().collect();
+        let mut pieces: Vec<_> = request.map(for_frame).into_iter().collect();
         pieces.extend([frame(10), frame(20)]);
-        sent.push(pieces[usize::from(request.is_some() && !said)..].concat());
+        sent.push(pieces[usize::from(request.is_some() && !written)..].concat());
         channel.write(&mut pieces, request.is_some()).await.unwrap();
     }
     for message in sent {
@@ -92,15 +92,14 @@ async fn a_single_frame_goes_out_as_it_is() {
     assert!(binary(&mut peer).await == large);
 }
 
-// Found by this project's own CI and a reading: answers to pings took the room of what came next,
-// which ended the session.
+// Once, answers to pings took the room of the next message, which ended the session.
 #[tokio::test]
 async fn a_message_has_room_behind_answers_to_pings() {
     let (channel, theirs) = channel(Role::Server, 1 << 10).await;
     let (mut rx, mut tx) = tokio::io::split(theirs);
     let reading = channel.clone();
     tokio::spawn(async move { reading.read(&mut [Bytes::new()]).await.map(drop) });
-    // More answers than may wait to be sent, and none of them is read.
+    // Causes more answers than may wait to be sent, and reads none of them.
     let ping = [&[0x89, 0xfd, 0, 0, 0, 0][..], &[b'x'; 125]].concat();
     tx.write_all(&ping.repeat(10_000)).await.unwrap();
     let large = frame(LARGEST);
@@ -120,15 +119,15 @@ async fn a_message_has_room_behind_answers_to_pings() {
 async fn who_is_silent_is_asked_and_then_gone() {
     let (channel, mut theirs) = channel(Role::Server, 1 << 16).await;
     let start = tokio::time::Instant::now();
-    let gone = channel.watch().await;
+    let lost = channel.watch().await;
     assert_eq!(start.elapsed().as_secs(), 30);
-    assert!(gone.reason.contains("30 s"), "{}", gone.reason);
+    assert!(lost.reason.contains("30 s"), "{}", lost.reason);
     let mut pings = [0; 8];
     let read = theirs.read(&mut pings).await.unwrap();
     assert_eq!(&pings[..read], [0x89, 0, 0x89, 0], "two empty pings");
-    // Everybody else knows too.
+    // All other tasks get the same reason.
     assert!(matches!(channel.read(&mut [Bytes::new()]).await, Err(ReadError::ConnectionLost(_))));
-    assert_eq!(channel.closed().await.reason, gone.reason);
+    assert_eq!(channel.closed().await.reason, lost.reason);
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,9 +159,9 @@ async fn a_message_that_takes_its_time_is_a_sign_of_life() {
     let mut watch = pin!(channel.watch());
     tokio::select! {
         read = read => assert_eq!(read.unwrap(), (0..20).collect::<Vec<u8>>()),
-        gone = &mut watch => panic!("{}", gone.reason),
+        lost = &mut watch => panic!("{}", lost.reason),
     }
-    // After which there is nothing more.
+    // Then the peer is silent.
     let start = tokio::time::Instant::now();
     watch.await;
     assert_eq!(start.elapsed().as_secs(), 30);
@@ -194,10 +193,10 @@ async fn the_peers_close_is_answered_and_says_why() {
     // The message, and its end.
     assert_eq!(channel.read(&mut pieces).await.unwrap(), Some(2));
     assert_eq!(pieces[..2], [frame(10), Bytes::new()]);
-    let Err(ReadError::ConnectionLost(gone)) = channel.read(&mut pieces).await else {
-        panic!("not gone");
+    let Err(ReadError::ConnectionLost(lost)) = channel.read(&mut pieces).await else {
+        panic!("not lost");
     };
-    assert_eq!((gone.code, &*gone.reason), (Some(Code::MALFORMED), "what?"));
+    assert_eq!((lost.code, &*lost.reason), (Some(Code::MALFORMED), "what?"));
     assert_eq!(channel.closed().await.reason, "what?");
     let ((), answer) = tokio::join!(channel.leave(Code::DONE, ""), peer.next());
     assert!(matches!(answer, Some(Ok(Message::Close(_)))), "{answer:?}");
@@ -219,7 +218,7 @@ async fn text_is_refused_after_what_came_before_it() {
     }
 }
 
-// However much there is, and whatever stands between.
+// Also if there is more, and with pings in between.
 #[tokio::test]
 async fn a_batch_is_read_at_once_and_no_more() {
     let (channel, mut peer) = pair(8 << 20).await;

@@ -1,4 +1,4 @@
-//! What is sent: whole frames, some together in a message.
+//! Writes whole frames, several to a message.
 
 use super::BATCH;
 use super::socket::SocketSink;
@@ -9,26 +9,30 @@ use std::task::{Context, Poll, Waker};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// One end of the channel; whoever writes has it to itself.
+/// The sending half of the channel. One task at a time writes.
 pub(super) struct Writer {
     sink: SocketSink,
-    // The `For` frame that was said last.
-    whose: Bytes,
+    // The last `For` frame that was written.
+    last_for: Bytes,
     joined: BytesMut,
 }
 
 impl Writer {
     pub(super) fn new(sink: SocketSink) -> Self {
-        Self { sink, whose: Bytes::new(), joined: BytesMut::new() }
+        Self { sink, last_for: Bytes::new(), joined: BytesMut::new() }
     }
 
-    /// Writes pieces, all of them whole frames together, as one message, or as several where they
-    /// are many; with `whose`, the first piece says for whom the rest is, and is left out where
-    /// that was said last. Given up half-way, it leaves whole messages behind.
-    pub(super) async fn write(&mut self, pieces: &mut [Bytes], whose: bool) -> Result<(), Error> {
-        let for_whom = pieces.first().filter(|_| whose).cloned();
-        let mut pieces = match &for_whom {
-            Some(whose) if *whose == self.whose => &mut pieces[1..],
+    /// Writes pieces, which together are whole frames, as one message or several. With
+    /// `begins_with_for`, the first piece is a `For` frame, and is left out if the last one was the
+    /// same. A cancelled write leaves whole messages behind.
+    pub(super) async fn write(
+        &mut self,
+        pieces: &mut [Bytes],
+        begins_with_for: bool,
+    ) -> Result<(), Error> {
+        let for_request = pieces.first().filter(|_| begins_with_for).cloned();
+        let mut pieces = match &for_request {
+            Some(frame) if *frame == self.last_for => &mut pieces[1..],
             _ => pieces,
         };
         while !pieces.is_empty() {
@@ -36,7 +40,7 @@ impl Writer {
             let (message, rest) = pieces.split_at_mut(count);
             let message = match message {
                 [piece] => std::mem::take(piece),
-                // A buffer of this size is not kept.
+                // A buffer of this size would not be kept.
                 _ if size > 2 * BATCH => message.concat().into(),
                 _ => {
                     self.joined.reserve(size);
@@ -44,44 +48,44 @@ impl Writer {
                     self.joined.split().freeze()
                 }
             };
-            // What waits to be sent is bounded, answers to pings among it. A message always has
-            // room, as nothing is before it.
+            // The write buffer is bounded, and also holds answers to pings. After a flush it is
+            // empty, and has room for any message.
             self.sink.flush().await?;
             self.sink.feed(Message::Binary(message)).await?;
-            // From here on it is under way, whatever becomes of this future.
-            if let Some(whose) = &for_whom {
-                self.whose.clone_from(whose);
+            // From here on the message is sent, even if this future is dropped.
+            if let Some(frame) = &for_request {
+                self.last_for.clone_from(frame);
             }
             pieces = rest;
         }
         self.sink.flush().await
     }
 
-    /// Says that this end closes, or answers that the other does.
+    /// Sends a close frame, or the answer to the peer's.
     pub(super) async fn close(&mut self, close: CloseFrame) -> Result<(), Error> {
         self.sink.send(Message::Close(Some(close))).await
     }
 
-    /// Asks for a sign of life, unless there is no room for it.
+    /// Sends a ping, unless the socket has no room for it.
     pub(super) fn ping(&mut self) {
         let mut context = Context::from_waker(Waker::noop());
         if let Poll::Ready(Ok(())) = self.sink.poll_ready_unpin(&mut context) {
-            // A channel that is broken is found out by reading.
+            // Errors are ignored, because reading reports a broken channel.
             let _ = self.sink.start_send_unpin(Message::Ping(Bytes::new()));
             let _ = self.sink.poll_flush_unpin(&mut context);
         }
     }
 }
 
-/// How many of the pieces go into one message, and how many bytes these have: all, unless they are
-/// more than a batch and there is a frame's end to cut at.
+/// Returns the number of pieces that go into one message, and their bytes. It is all of them up to
+/// two batches. Beyond that, the message ends after the first batch, where a frame ends.
 fn first_message(pieces: &[Bytes]) -> (usize, usize) {
     let total: usize = pieces.iter().map(Bytes::len).sum();
     if total <= 2 * BATCH {
         return (pieces.len(), total);
     }
-    // Pieces end where frames do, or a frame goes on in the next piece; its length stands whole in
-    // one piece. `ahead`: how far the last frame reaches beyond the pieces so far.
+    // A frame may continue in the next piece, but its length is always in one piece. `ahead` is the
+    // number of bytes of the last frame beyond the pieces so far.
     let (mut size, mut ahead) = (0, 0);
     for (index, piece) in pieces.iter().enumerate() {
         let mut at = ahead.min(piece.len());
@@ -115,7 +119,7 @@ mod tests {
             let (head, body) = frame.pieces();
             pieces.extend([head.clone(), body.clone()].into_iter().filter(|p| !p.is_empty()));
         }
-        // Frames of one piece, as receipts come.
+        // Two frames in one piece, as with receipts.
         pieces.push([pieces[0].clone(), pieces[0].clone()].concat().into());
         let all: Vec<u8> = pieces.concat();
         let (mut messages, mut rest) = (Vec::new(), &pieces[..]);

@@ -1,23 +1,23 @@
-//! The sequences of one topic that have not come, though higher ones have or are known of.
+//! The missing sequences of one topic: those below the highest known sequence.
 
-/// A run of missing sequences, asked for together.
+/// A range of missing sequences that are requested together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hole {
     pub(super) first: u64,
     pub(super) last: u64,
-    // When it was seen, and when it is asked for next.
+    // When the hole was found, when it is requested next, and how often it was requested.
     pub(super) since: u64,
     pub(super) ask: u64,
     pub(super) asked: u32,
 }
 
-/// Every sequence below `end` that is in no hole was had or is final. So what is missing costs
-/// memory, and not what has come.
+/// The holes of one topic. A sequence below `end` outside all holes has been received, or is final:
+/// a gap was reported for it. So only missing sequences take memory.
 #[derive(Debug)]
 pub(super) struct Holes {
-    // Below 2^64 - 1 are all sequences there are, so that this is one above them.
+    // One above the highest known sequence. Sequences are below 2^64 - 1, so that it fits.
     end: u64,
-    // In order, none empty, none overlapping, all below `end`. Neighbours may touch.
+    // In order, not empty, not overlapping, all below `end`. Neighbours may be adjacent.
     list: Vec<Hole>,
 }
 
@@ -26,7 +26,7 @@ impl Holes {
         Self { end: next, list: Vec::new() }
     }
 
-    /// One above the highest sequence known of.
+    /// Returns one above the highest known sequence.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
@@ -39,35 +39,37 @@ impl Holes {
         self.list.iter_mut()
     }
 
-    /// The lowest sequence that is neither had nor final.
+    /// Returns the lowest sequence that is neither received nor final.
     pub(super) fn next(&self) -> u64 {
         self.list.first().map_or(self.end, |hole| hole.first)
     }
 
-    /// What is had or final above that.
-    pub(super) fn had(&self) -> Vec<(u64, u64)> {
+    /// Returns the ranges above [`next`](Self::next) that are received or final.
+    pub(super) fn received(&self) -> Vec<(u64, u64)> {
         let starts = self.list.iter().map(|hole| hole.last + 1);
         let ends = self.list.iter().skip(1).map(|hole| hole.first).chain([self.end]);
         let between = starts.zip(ends).filter(|(start, end)| start < end);
         between.map(|(start, end)| (start, end - 1)).collect()
     }
 
-    /// The one that comes next has come.
+    /// Records that sequence `end` was received.
     pub(super) fn advance(&mut self) {
         self.end += 1;
     }
 
-    /// Everything up to `end`, exclusive, is known of: what is new of it is missing, except from
-    /// `had` on. Says whether it could be so: without `room` for one more hole, `had` is missing
-    /// too, and is part of a hole that reaches to the end and keeps doing so. Of these a topic
-    /// has one at most, and for that one there is always room.
-    pub(super) fn extend(&mut self, had: u64, end: u64, room: bool, hole: &Hole) -> bool {
-        let (first, had) = (self.end, had.max(self.end));
+    /// Records that all sequences below `end` exist. The new ones are missing, except those from
+    /// `received` on.
+    ///
+    /// Returns false without `room` for one more hole. Then those from `received` on are
+    /// missing too, in a hole that extends to the end. A topic has at most one such hole, and there
+    /// is always room for it.
+    pub(super) fn extend(&mut self, received: u64, end: u64, room: bool, hole: &Hole) -> bool {
+        let (first, received) = (self.end, received.max(self.end));
         self.end = end;
         let trailing = self.list.last_mut().filter(|hole| hole.last + 1 == first);
-        if room || (had == first && trailing.is_none()) {
-            if had > first {
-                self.list.push(Hole { first, last: had - 1, ..*hole });
+        if room || (received == first && trailing.is_none()) {
+            if received > first {
+                self.list.push(Hole { first, last: received - 1, ..*hole });
             }
             return true;
         }
@@ -78,8 +80,11 @@ impl Holes {
         false
     }
 
-    /// Takes what is missing of a range out, telling each part and the hole it was part of. Says
-    /// whether it could: without `room` for one more hole none is split, nor cut off from the end.
+    /// Removes a range from the holes. Calls `part` for each removed part, with the hole that
+    /// contained it.
+    ///
+    /// Returns false without `room` for one more hole, if a hole would have to be split, or
+    /// to be detached from the end.
     pub(super) fn fill(
         &mut self,
         first: u64,
@@ -95,7 +100,7 @@ impl Holes {
             let old = *hole;
             let (from, to) = (old.first.max(first), old.last.min(last));
             match (old.first < from, to < old.last) {
-                // These are the first and the last of the range: nothing was taken out yet.
+                // Such a hole is the first one of the range, so that nothing was removed yet.
                 (true, true) if !room => return false,
                 (true, false) if !room && to + 1 == self.end => return false,
                 (true, true) => {
@@ -120,8 +125,8 @@ impl Holes {
         true
     }
 
-    /// Takes out the holes seen at `since` or earlier, telling each.
-    pub(super) fn give_up(&mut self, since: u64, part: &mut impl FnMut(u64, u64)) {
+    /// Removes the holes that were found at `since` or earlier. Calls `part` for each.
+    pub(super) fn expire(&mut self, since: u64, part: &mut impl FnMut(u64, u64)) {
         self.list.retain(|hole| {
             let keep = hole.since > since;
             if !keep {

@@ -1,8 +1,8 @@
-//! What makes datagrams reliable, on either end: finding holes, repeating early, publishing again.
+//! Reliable datagrams, for both ends: finding holes, repeating early, publishing again.
 //!
-//! "Datagrams" in `docs/protocol.md` is the contract. Times are µs of any clock that only goes
-//! forward; `rtt` is the path's round-trip time as it is now, µs. Nothing here waits or sends:
-//! `due` says when to call `poll` or `pop`, and these say what to send.
+//! The contract is "Datagrams" in `docs/protocol.md`. Times are µs of any monotonic clock; `rtt` is
+//! the path's current round-trip time, µs. This code neither waits nor sends: `due` returns when to
+//! call `poll` or `pop`, and these return what to send.
 
 mod holes;
 mod receiver;
@@ -18,41 +18,42 @@ pub use unacked::{Resend, Unacked};
 
 const MILLISECOND: u64 = 1000;
 
-/// How long after a topic's last datagram its newest sequence is told. 25 ms.
+/// Delay between a topic's last datagram and the `Head` with its newest sequence, 25 ms.
 pub const HEAD_AFTER: u64 = 25 * MILLISECOND;
 
-/// The same for a datagram that QUIC has acknowledged: what a receiver had no room for, or could
-/// make nothing of yet, it has lost all the same. 2 s.
+/// The same delay if QUIC has acknowledged the datagram, 2 s. The `Head` is still necessary, because
+/// the receiver may have dropped the datagram for lack of room, or of its topic's announcement.
 pub const HEAD_AFTER_ACKNOWLEDGED: u64 = 2000 * MILLISECOND;
 
-/// Most holes in one [`Repair`](super::ClientFrame::Repair).
+/// Maximum number of holes in one [`Repair`](super::ClientFrame::Repair).
 pub const HOLES: usize = 64;
 
-/// Most sequences that one datagram may ask for.
+/// Maximum number of sequences that the repairs of one datagram may request.
 pub const ASKED_BY_DATAGRAM: u64 = 64;
 
-/// How long after a datagram it is sent again; none where asking for it is as fast.
+/// Returns the delay before a datagram is repeated, µs. Returns `None` if a repair is as fast.
 pub fn repeat_after(rtt: u64) -> Option<u64> {
     (rtt > 5 * MILLISECOND).then(|| (rtt / 10).clamp(2 * MILLISECOND, 5 * MILLISECOND))
 }
 
-/// How long what is merely repeated or reordered may take, counted from the last message before
-/// the hole.
+/// Returns how long a receiver waits for repeated or reordered datagrams before it requests a
+/// repair, µs. The time counts from the last message before the hole.
 pub fn grace(rtt: u64) -> u64 {
     (rtt / 8).clamp(MILLISECOND, 6 * MILLISECOND) + 2 * MILLISECOND
 }
 
-/// How long to wait for the answer to a datagram that asks.
+/// Returns how long to wait for the answer to a repair in a datagram, µs.
 pub fn ask_again(rtt: u64) -> u64 {
     rtt.saturating_add(rtt / 4).saturating_add(10 * MILLISECOND)
 }
 
-/// How long to wait after asking on the control stream, where nothing is lost.
+/// Returns how long to wait for the answer to a repair on the control stream, µs. The stream loses
+/// nothing.
 pub fn ask_again_reliably(rtt: u64) -> u64 {
     rtt.saturating_mul(4).saturating_add(1000 * MILLISECOND)
 }
 
-/// How long a publication in a datagram may go without an acknowledgement.
+/// Returns how long to wait for the acknowledgement of a publication in a datagram, µs.
 pub fn acknowledged_within(rtt: u64) -> u64 {
     rtt.saturating_add(rtt / 2).saturating_add(10 * MILLISECOND)
 }

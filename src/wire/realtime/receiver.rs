@@ -1,31 +1,32 @@
-//! The receiving end of one subscription: each message once, and what did not come asked for.
+//! The receiving end of one subscription: accepts each message once, and requests missing ones.
 
 use super::holes::{Hole, Holes};
 use super::{ASKED_BY_DATAGRAM, HOLES, ask_again, ask_again_reliably, grace};
 use foldhash::fast::RandomState;
 use std::collections::{BTreeSet, HashMap};
 
-// Holes of a topic, and of all topics together. One more at the end of a topic always fits.
+// Maximum number of holes of a topic, and of all topics together. One more at the end of a topic
+// always fits.
 pub(super) const TOPIC_HOLES: usize = 256;
 pub(super) const ALL_HOLES: usize = 4096;
 
-// A hole is asked for so many times in datagrams before it is asked for on the control stream.
+// How often a hole is requested in datagrams before it is requested on the control stream.
 const TRIES: u32 = 2;
 
-/// What to do with a message.
+/// How to treat a message that has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// Hand it on.
+    /// Deliver it.
     New,
-    /// It was had, or told as a gap: drop it.
+    /// Drop it: it was received before, or reported as a gap.
     Duplicate,
-    /// Its topic was not announced yet: drop it.
+    /// Drop it: its topic is not announced yet.
     Unknown,
-    /// There are too many holes to remember that it came: drop it. It is a hole like the others.
+    /// Drop it: there are too many holes to record that it arrived. It remains missing.
     Full,
 }
 
-/// What to do about holes.
+/// An action about holes that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Due {
     /// Send a [`Repair`](crate::wire::ClientFrame::Repair).
@@ -34,10 +35,10 @@ pub enum Due {
         topic: u64,
         /// First and last sequences, in order; at most [`HOLES`].
         holes: Vec<(u64, u64)>,
-        /// On the control stream rather than in a datagram.
+        /// Whether to send it on the control stream rather than in a datagram.
         reliably: bool,
     },
-    /// Tell a gap: these have passed their deadline.
+    /// Report a gap: these sequences have passed their deadline.
     Late {
         /// Id of the topic.
         topic: u64,
@@ -48,39 +49,41 @@ pub enum Due {
     },
 }
 
-/// What has happened so far.
+/// Counters of a receiver.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Messages that had come before.
+    /// Messages that had been received before.
     pub duplicates: u64,
-    /// Repairs asked for, in datagrams and on the control stream.
+    /// Repairs requested, in datagrams and on the control stream.
     pub asked: u64,
-    /// Messages that came after they had been asked for.
+    /// Messages received after they had been requested.
     pub repaired: u64,
-    /// Sequences given up for their deadline.
+    /// Sequences that passed their deadline.
     pub late: u64,
 }
 
 #[derive(Debug)]
 struct Topic {
     holes: Holes,
-    // When the last message in order came: what comes before a hole.
+    // When the message or gap arrived that is just below the end: the grace of the next hole begins
+    // then.
     arrived: u64,
-    // Its entry in the schedule, at the latest when its first hole is due. None without holes.
+    // Time of the topic's entry in the schedule: not later than its first hole is due. None if it
+    // has no holes.
     due: Option<u64>,
 }
 
-/// Which messages of one subscription have come, over all its topics.
+/// Records which messages of one subscription have been received, in all its topics.
 ///
-/// Sequence 2^64 - 1 is none: nobody counts that far.
+/// Sequence 2^64 - 1 is not valid, and no topic reaches it.
 #[derive(Debug)]
 pub struct Receiver {
     repair: bool,
     deadline: u64,
     topics: HashMap<u64, Topic, RandomState>,
-    // Topics with holes, by when they are due.
+    // Topics with holes, by the time at which they are due.
     schedule: BTreeSet<(u64, u64)>,
-    // Holes of all topics.
+    // Number of holes of all topics.
     holes: usize,
     stats: Stats,
 }
@@ -88,8 +91,8 @@ pub struct Receiver {
 const HIGHEST: u64 = u64::MAX - 1;
 
 impl Receiver {
-    /// Without `repair` holes are not asked for, as where nothing is lost. `deadline` is how long
-    /// a hole may take, µs; 0 is for ever.
+    /// Creates a receiver. Without `repair` it requests nothing, which suits transports that lose
+    /// nothing. `deadline` is the maximum age of a hole, µs; 0 means no limit.
     pub fn new(repair: bool, deadline: u64) -> Self {
         Self {
             repair,
@@ -101,25 +104,25 @@ impl Receiver {
         }
     }
 
-    /// A topic was announced. `next` is the first sequence that is wanted, and `had` are ranges
-    /// above it that an earlier session had, in order. No effect when the id is known.
+    /// Records the announcement of a topic. `next` is the first sequence that is needed. `received`
+    /// are ranges above it that an earlier session received, in order. A known id has no effect.
     pub fn topic(
         &mut self,
         now: u64,
         rtt: u64,
         id: u64,
         next: u64,
-        had: impl IntoIterator<Item = (u64, u64)>,
+        received: impl IntoIterator<Item = (u64, u64)>,
     ) {
         if self.knows(id) {
             return;
         }
         let topic = Topic { holes: Holes::new(next), arrived: now, due: None };
         self.topics.insert(id, topic);
-        for (first, last) in had {
+        for (first, last) in received {
             self.gap(now, rtt, id, first, last);
         }
-        // All of these are under way: as if asked for with the subscription.
+        // The subscription has requested all of these, so that they are on their way.
         if let Some(topic) = self.topics.get_mut(&id)
             && topic.holes.len() > 0
         {
@@ -128,7 +131,7 @@ impl Receiver {
         }
     }
 
-    /// The topic has come to an end.
+    /// Removes a topic that has ended.
     pub fn forget(&mut self, id: u64) {
         if let Some(mut topic) = self.topics.remove(&id) {
             self.holes -= topic.holes.len();
@@ -136,12 +139,12 @@ impl Receiver {
         }
     }
 
-    /// Whether the topic was announced.
+    /// Returns whether the topic was announced.
     pub fn knows(&self, id: u64) -> bool {
         self.topics.contains_key(&id)
     }
 
-    /// A message has come, whatever way.
+    /// Records that a message has arrived, in a datagram or on a stream.
     pub fn message(&mut self, now: u64, rtt: u64, id: u64, sequence: u64) -> Arrival {
         let Some(topic) = self.topics.get_mut(&id).filter(|_| sequence <= HIGHEST) else {
             return Arrival::Unknown;
@@ -153,11 +156,11 @@ impl Receiver {
             return Arrival::New;
         }
         if sequence >= end {
-            let fits = self.seen(now, rtt, id, sequence, sequence);
-            if fits && let Some(topic) = self.topics.get_mut(&id) {
-                topic.arrived = now;
+            if !self.extend(now, rtt, id, sequence, sequence) {
+                return Arrival::Full;
             }
-            return if fits { Arrival::New } else { Arrival::Full };
+            self.arrived(now, id, sequence);
+            return Arrival::New;
         }
         let mut asked = None;
         let part = &mut |_, _, hole: &Hole| asked = Some(hole.asked > 0);
@@ -170,11 +173,13 @@ impl Receiver {
                 return Arrival::Duplicate;
             }
         }
+        self.arrived(now, id, sequence);
         Arrival::New
     }
 
-    /// These will not come. Gives those of them that have not come, in order: they are final now.
-    /// What there is no room to remember is not among them, and remains a hole.
+    /// Records that a range of sequences will not arrive. Returns those of them that were missing,
+    /// in order; they are final now. Sequences that do not fit the tables are not among them, and
+    /// remain missing.
     pub fn gap(&mut self, now: u64, rtt: u64, id: u64, first: u64, last: u64) -> Vec<(u64, u64)> {
         let last = last.min(HIGHEST);
         let mut parts: Vec<(u64, u64)> = Vec::new();
@@ -183,21 +188,33 @@ impl Receiver {
         };
         let end = topic.holes.end();
         self.fill(id, first, last, &mut |first, last, _| join(&mut parts, first, last));
-        if last >= end && self.seen(now, rtt, id, first, last) {
+        if last >= end && self.extend(now, rtt, id, first, last) {
             join(&mut parts, first.max(end), last);
+        }
+        if !parts.is_empty() {
+            self.arrived(now, id, last);
         }
         parts
     }
 
-    /// The topic has messages up to this one.
+    /// Records that the topic has messages up to this sequence.
     pub fn head(&mut self, now: u64, rtt: u64, id: u64, sequence: u64) {
         let sequence = sequence.min(HIGHEST);
         if self.topics.get(&id).is_some_and(|topic| sequence >= topic.holes.end()) {
-            self.seen(now, rtt, id, sequence + 1, sequence);
+            self.extend(now, rtt, id, sequence + 1, sequence);
         }
     }
 
-    // Takes what is missing of a range out of the holes.
+    // Notes the time at which a sequence was received, or told as part of a gap, if it is the newest.
+    fn arrived(&mut self, now: u64, id: u64, sequence: u64) {
+        if let Some(topic) = self.topics.get_mut(&id)
+            && topic.holes.end() == sequence + 1
+        {
+            topic.arrived = now;
+        }
+    }
+
+    // Removes a range from the topic's holes. Returns whether there was room to record it.
     fn fill(
         &mut self,
         id: u64,
@@ -217,9 +234,9 @@ impl Receiver {
         fits
     }
 
-    // Sequences up to `last`, which is beyond all before, are known of, and those from `first` on
-    // are settled. Says whether they are: not when there is no room to remember it.
-    fn seen(&mut self, now: u64, rtt: u64, id: u64, first: u64, last: u64) -> bool {
+    // Records that sequences up to `last` exist, which is higher than all known ones, and that those
+    // from `first` on are received or final. Returns false without room to record the latter.
+    fn extend(&mut self, now: u64, rtt: u64, id: u64, first: u64, last: u64) -> bool {
         let Some(topic) = self.topics.get_mut(&id) else {
             return false;
         };
@@ -230,19 +247,19 @@ impl Receiver {
         let fits = topic.holes.extend(first, last + 1, room, &hole);
         self.holes = self.holes - before + topic.holes.len();
         if self.repair && topic.holes.len() > before {
-            let due = ask.min(given_up_at(self.deadline, rtt, now));
+            let due = ask.min(expires_at(self.deadline, rtt, now));
             let due = topic.due.map_or(due, |planned| planned.min(due));
             topic.plan(&mut self.schedule, id, Some(due));
         }
         fits
     }
 
-    /// When to [`poll`](Self::poll).
+    /// Returns when to call [`poll`](Self::poll).
     pub fn due(&self) -> Option<u64> {
         self.schedule.first().map(|(due, _)| *due)
     }
 
-    /// Appends what is to be done by now.
+    /// Appends the actions that are due.
     pub fn poll(&mut self, now: u64, rtt: u64, out: &mut Vec<Due>) {
         while let Some((due, id)) = self.schedule.first().copied()
             && due <= now
@@ -252,10 +269,10 @@ impl Receiver {
                 continue;
             };
             let before = topic.holes.len();
-            let patience = given_up_at(self.deadline, rtt, 0);
-            if let Some(since) = now.checked_sub(patience) {
+            let max_age = expires_at(self.deadline, rtt, 0);
+            if let Some(since) = now.checked_sub(max_age) {
                 let mut late = Vec::new();
-                topic.holes.give_up(since, &mut |first, last| join(&mut late, first, last));
+                topic.holes.expire(since, &mut |first, last| join(&mut late, first, last));
                 for (first, last) in late {
                     self.stats.late =
                         self.stats.late.saturating_add(last - first).saturating_add(1);
@@ -264,38 +281,38 @@ impl Receiver {
             }
             self.holes = self.holes - before + topic.holes.len();
             self.stats.asked += ask(topic, now, rtt, id, out);
-            let next = topic
-                .holes
-                .iter_mut()
-                .map(|hole| hole.ask.min(hole.since.saturating_add(patience)));
-            // Not again in this poll, whatever the clock.
+            let next =
+                topic.holes.iter_mut().map(|hole| hole.ask.min(hole.since.saturating_add(max_age)));
+            // At least 1 µs later, so that this loop ends.
             let next = next.min().map(|due| due.max(now.saturating_add(1)));
             topic.plan(&mut self.schedule, id, next.filter(|due| *due > now));
         }
     }
 
-    /// The lowest sequence of the topic that was neither had nor told as a gap.
+    /// Returns the lowest sequence of the topic that was neither received nor reported as a gap.
     pub fn next(&self, id: u64) -> Option<u64> {
         self.topics.get(&id).map(|topic| topic.holes.next())
     }
 
-    /// Ranges above [`next`](Self::next) that were had or told as a gap, in order.
+    /// Returns the ranges above [`next`](Self::next) that were received or reported as a gap, in
+    /// order.
     pub fn had(&self, id: u64) -> Vec<(u64, u64)> {
-        self.topics.get(&id).map_or_else(Vec::new, |topic| topic.holes.had())
+        self.topics.get(&id).map_or_else(Vec::new, |topic| topic.holes.received())
     }
 
-    /// Whether nothing of the topic is missing that it is known to have.
+    /// Returns whether no known sequence of the topic is missing.
     pub fn is_complete(&self, id: u64) -> bool {
         self.topics.get(&id).is_none_or(|topic| topic.holes.len() == 0)
     }
 
-    /// What has happened so far.
+    /// Returns the counters.
     pub fn stats(&self) -> Stats {
         self.stats
     }
 }
 
 impl Topic {
+    // Moves the topic's entry in the schedule to `due`, or removes it.
     fn plan(&mut self, schedule: &mut BTreeSet<(u64, u64)>, id: u64, due: Option<u64>) {
         if self.due == due {
             return;
@@ -312,12 +329,12 @@ fn has_room(of_topic: usize, of_all: usize) -> bool {
     of_topic < TOPIC_HOLES && of_all < ALL_HOLES
 }
 
-// When a hole seen at `since` is given up.
-fn given_up_at(deadline: u64, rtt: u64, since: u64) -> u64 {
+// Returns when a hole that was found at `since` passes its deadline.
+fn expires_at(deadline: u64, rtt: u64, since: u64) -> u64 {
     if deadline == 0 { u64::MAX } else { since.saturating_add(deadline.saturating_sub(rtt / 2)) }
 }
 
-// Asks for the holes of a topic that are due. Says how many repairs that takes.
+// Requests the holes of a topic that are due. Returns the number of repairs.
 fn ask(topic: &mut Topic, now: u64, rtt: u64, id: u64, out: &mut Vec<Due>) -> u64 {
     let (mut datagram, mut stream) = (Vec::new(), Vec::new());
     let mut left = ASKED_BY_DATAGRAM;
@@ -344,7 +361,7 @@ fn ask(topic: &mut Topic, now: u64, rtt: u64, id: u64, out: &mut Vec<Due>) -> u6
     (out.len() - before) as u64
 }
 
-// Appends a range, to the one before it where they touch.
+// Appends a range. Merges it with the previous one if they are adjacent.
 fn join(ranges: &mut Vec<(u64, u64)>, first: u64, last: u64) {
     match ranges.last_mut() {
         Some(before) if before.1 + 1 == first => before.1 = last,
@@ -358,7 +375,7 @@ impl Receiver {
         self.topics[&id].holes.ranges()
     }
 
-    /// The accounts agree, and no hole is forgotten by the schedule.
+    /// Checks that the number of holes is right, and that the schedule covers every hole.
     pub(super) fn audit(&self) {
         let holes = self.topics.values().map(|topic| topic.holes.len());
         assert_eq!(holes.sum::<usize>(), self.holes);

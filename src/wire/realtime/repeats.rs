@@ -1,13 +1,13 @@
-//! The sending end: each datagram once more after a moment, while that is affordable.
+//! The sending end: repeats each datagram once after a delay, within a budget.
 
 use super::{MILLISECOND, repeat_after};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-// Frames that wait for their repetition.
+// Maximum number of frames that wait to be repeated.
 const PENDING: usize = 1024;
 
-// What is due so soon goes along.
+// Frames that are due within this time join a datagram of repeats, µs.
 const SOON: u64 = MILLISECOND;
 
 const SECOND: u128 = 1_000_000;
@@ -19,24 +19,23 @@ struct Pending {
     frame: Bytes,
 }
 
-/// Frames that were sent in datagrams and are to be sent once more.
+/// Frames that were sent in datagrams and will be sent once more.
 #[derive(Debug)]
 pub struct Repeats {
-    // In the order in which they were sent. One does not overtake another, though the round-trip
-    // time may shrink in between.
+    // In the order in which they were sent, also if the round-trip time has shrunk in between.
     pending: VecDeque<Pending>,
     carry: bool,
-    // The frame repeated last.
+    // The frame that was repeated last.
     last: Option<Bytes>,
     budget: Budget,
     skipped: u64,
 }
 
-// A token bucket. Fills in a quarter of a second.
+// A token bucket that fills in a quarter of a second.
 #[derive(Debug)]
 struct Budget {
     rate: u128,
-    // Bytes times 1,000,000, as one µs adds `rate` of them.
+    // Bytes times 1,000,000, so that each µs adds `rate`.
     tokens: u128,
     at: u64,
 }
@@ -65,9 +64,10 @@ impl Budget {
 }
 
 impl Repeats {
-    /// Spends no more than so many bytes a second on average. With `carry`, a datagram of
-    /// repetitions also has the frame that was repeated last before, if it fits: then a message
-    /// goes out three times, which outlasts a burst of losses.
+    /// Creates a queue that repeats at most `bytes_per_second` on average.
+    ///
+    /// With `carry`, a datagram of repeats also contains the frame that was repeated before it, if
+    /// it fits. A message is then sent three times, which outlasts a burst of losses.
     pub fn new(bytes_per_second: u64, carry: bool) -> Self {
         Self {
             pending: VecDeque::new(),
@@ -78,7 +78,7 @@ impl Repeats {
         }
     }
 
-    /// A frame was sent in a datagram.
+    /// Queues a frame that was sent in a datagram.
     pub fn push(&mut self, now: u64, rtt: u64, topic: u64, frame: Bytes) {
         let Some(after) = repeat_after(rtt) else {
             return;
@@ -91,19 +91,20 @@ impl Repeats {
         self.pending.push_back(Pending { due, topic, frame });
     }
 
-    /// Nothing of this topic needs to be repeated any more.
+    /// Drops the frames of a topic.
     pub fn forget(&mut self, topic: u64) {
         self.pending.retain(|pending| pending.topic != topic);
     }
 
-    /// When to [`pop`](Self::pop).
+    /// Returns when to call [`pop`](Self::pop).
     pub fn due(&self) -> Option<u64> {
         self.pending.front().map(|pending| pending.due)
     }
 
-    /// Appends the frames for one datagram of at most `room` bytes: those that are due, and those
-    /// that are due within a millisecond. What the budget does not cover, or `room` never will,
-    /// is dropped. Says whether there are any; when there are not, nothing is due any more.
+    /// Appends the frames for one datagram of at most `room` bytes: those that are due now or within
+    /// a millisecond. Drops frames that exceed the budget, or that are longer than `room`.
+    ///
+    /// Returns whether it appended any. If not, no frame is due any more.
     pub fn pop(&mut self, now: u64, room: usize, out: &mut Vec<Bytes>) -> bool {
         self.budget.refill(now);
         let (mut left, mut newest) = (room, None);
@@ -137,7 +138,7 @@ impl Repeats {
         true
     }
 
-    /// Drops what is due: the path is congested.
+    /// Drops the frames that are due, because the path is congested.
     pub fn skip_due(&mut self, now: u64) {
         while self.due().is_some_and(|due| due <= now) {
             self.pending.pop_front();
@@ -145,27 +146,28 @@ impl Repeats {
         }
     }
 
-    /// Frames that were not repeated, for want of budget or of room or because of congestion.
+    /// Returns the number of frames that were not repeated, for lack of budget or room, or because
+    /// of congestion.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 }
 
-// The least round-trip time is looked for in so long a time, and the one before it. 10 s.
+// Length of the time windows for the minimum round-trip time, 10 s.
 const WINDOW: u64 = 10_000 * MILLISECOND;
 
-/// Whether packets queue up on the path: their round trip takes much longer than the shortest of
-/// the last 10 to 20 seconds.
+/// Detects packets that queue up on the path: their round-trip time is much longer than the minimum
+/// of the last 10 to 20 seconds.
 #[derive(Debug, Default)]
 pub struct Congestion {
     began: u64,
-    // In the window that began then, and in the one before it; none without a sample.
+    // The minima of the window that began then, and of the previous one; none without a sample.
     least: Option<u64>,
     before: Option<u64>,
 }
 
 impl Congestion {
-    /// Takes a sample, and says whether it tells of congestion.
+    /// Records a sample, and returns whether it shows congestion.
     pub fn sample(&mut self, now: u64, rtt: u64) -> bool {
         let passed = now.saturating_sub(self.began);
         if passed >= WINDOW {

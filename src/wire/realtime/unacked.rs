@@ -1,15 +1,15 @@
-//! The publishing end: what went out in a datagram and is not known to have arrived.
+//! The publishing end: publications that were sent in datagrams and are not acknowledged.
 
 use super::{acknowledged_within, grace, repeat_after};
 use crate::wire::Encoded;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What to send.
+/// A publication to send again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resend {
-    /// In a datagram, the second time: alias and frame.
+    /// For the second time in a datagram: alias and frame.
     Datagram(u32, Encoded),
-    /// On the publish stream, where it does not get lost: alias, number and frame.
+    /// On the publishing stream, which loses nothing: alias, number and frame.
     Stream(u32, u64, Encoded),
 }
 
@@ -18,14 +18,15 @@ struct Publication {
     frame: Encoded,
     sent: u64,
     repeated: bool,
-    // What was sent then or later, and has arrived, has not merely overtaken it.
+    // The publication is lost if another one arrives that was sent at this time or later. One that
+    // was sent earlier may merely have overtaken it.
     lost_if: u64,
     lost: bool,
-    // Its entry in the schedule; none when it is on the stream.
+    // Time of its entry in the schedule; none once it is on the stream.
     due: Option<u64>,
 }
 
-/// Publications that have no answer yet. As many as are pushed: the caller bounds them.
+/// Publications without an answer. The caller limits their number.
 #[derive(Debug, Default)]
 pub struct Unacked {
     all: BTreeMap<(u32, u64), Publication>,
@@ -33,12 +34,12 @@ pub struct Unacked {
 }
 
 impl Unacked {
-    /// None.
+    /// Creates an empty table.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A publication was sent in a datagram.
+    /// Adds a publication that was sent in a datagram.
     pub fn push(&mut self, now: u64, rtt: u64, alias: u32, number: u64, frame: Encoded) {
         self.settled(alias, number);
         let repeat = repeat_after(rtt);
@@ -51,8 +52,9 @@ impl Unacked {
         self.all.insert((alias, number), publication);
     }
 
-    /// An [`Acknowledge`](crate::wire::DaemonFrame::Acknowledge) has come. Names what it settles.
-    /// What is missing before something that was sent a moment later is lost: it is due at once.
+    /// Applies an [`Acknowledge`](crate::wire::DaemonFrame::Acknowledge). Calls `settled` for each
+    /// publication that it acknowledges. A missing publication before one that was sent a little
+    /// later is lost, and is due at once.
     pub fn acknowledged(
         &mut self,
         alias: u32,
@@ -84,7 +86,7 @@ impl Unacked {
         }
     }
 
-    /// A receipt or a rejection has come. Says whether it was waited for.
+    /// Removes a publication that has its receipt or rejection. Returns whether it was in the table.
     pub fn settled(&mut self, alias: u32, number: u64) -> bool {
         let Some(publication) = self.all.remove(&(alias, number)) else {
             return false;
@@ -95,13 +97,13 @@ impl Unacked {
         true
     }
 
-    /// When to [`poll`](Self::poll).
+    /// Returns when to call [`poll`](Self::poll).
     pub fn due(&self) -> Option<u64> {
         self.schedule.first().map(|(due, ..)| *due)
     }
 
-    /// Appends what is to be sent by now, in the order in which it became due. What went on the
-    /// stream then waits for [`settled`](Self::settled).
+    /// Appends the publications that are due, in the order in which they became due. Those for the
+    /// stream then wait for [`settled`](Self::settled).
     pub fn poll(&mut self, now: u64, rtt: u64, out: &mut Vec<Resend>) {
         while let Some((due, alias, number)) = self.schedule.first().copied()
             && due <= now
@@ -110,7 +112,7 @@ impl Unacked {
             let Some(publication) = self.all.get_mut(&(alias, number)) else {
                 continue;
             };
-            // The round-trip time may have grown since.
+            // The round-trip time may have changed since the publication was sent.
             let stream = publication.sent.saturating_add(acknowledged_within(rtt));
             publication.due = Some(stream).filter(|stream| *stream > now && !publication.lost);
             let frame = || publication.frame.clone();
@@ -127,12 +129,12 @@ impl Unacked {
         }
     }
 
-    /// How many have no answer yet.
+    /// Returns the number of publications without an answer.
     pub fn len(&self) -> usize {
         self.all.len()
     }
 
-    /// Whether all have their answer.
+    /// Returns whether all publications have their answer.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()
     }

@@ -1,6 +1,5 @@
-// A small server for the tests' own pages: an empty page at /, the
-// same with a strict policy at /bound, weir.js and the page's files at /web/,
-// this repository's tests at /tests/. It stands on an origin of its own, as a page of someone who
+// A small server for the tests' own pages: an empty page at /, the same with a strict policy at /bound.
+// The page's files and the built weir.js are at /web/, this repository's tests at /tests/. It stands on an origin of its own, as a page of someone who
 // uses a daemon elsewhere does.
 
 import { createServer } from "node:http";
@@ -9,7 +8,7 @@ import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const tests = fileURLToPath(new URL("../..", import.meta.url));
-/** Where weir.js and the page are. */
+/** The folder of weir.js and of the page. */
 export const web = process.env.WEIR_WEB ?? join(tests, "../web");
 
 const types = {
@@ -47,7 +46,8 @@ export class Files {
     }
     const [, top, rest] = /^\/(web|tests)\/(.*)$/.exec(path) ?? [];
     try {
-      const body = await readFile(join(top === "web" ? web : tests, rest));
+      const built = path === "/web/weir.js" ? "dist/weir.js" : rest;
+      const body = await readFile(join(top === "web" ? web : tests, built));
       response.setHeader("content-type", types[extname(path)] ?? "application/octet-stream");
       response.end(body);
     } catch {

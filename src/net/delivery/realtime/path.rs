@@ -1,53 +1,53 @@
-//! What one subscription knows of the path to its peer: how long it is, whether packets queue up on
-//! it, whether it loses any, and what fits a datagram.
+//! One delivery's view of the path to its peer: the round-trip time, whether packets queue
+//! up on it, its losses, and the size of a datagram.
 
 use crate::net::quic::congestion::AckStats;
 use crate::net::transport::connection::Connection;
 use crate::wire::realtime::{Congestion, repeat_after};
 use tokio::time::Instant;
 
-/// How often the round-trip time is looked at, 20 ms, in µs.
+/// Interval between samples of the round-trip time, 20 ms in µs.
 const SAMPLE: u64 = 20_000;
 
-/// How often a path that seems long is asked how short it can be, 1 s, in µs: that takes a copy of
-/// its controller.
-const LOOK: u64 = 1_000_000;
+/// Interval between reads of the acknowledgements while the round trip seems long, 1 s in µs. Each
+/// read copies the connection's congestion controller.
+const READ_ACKS: u64 = 1_000_000;
 
-/// How long a path that has lost something is not trusted, 10 s in µs.
+/// For this long after a loss the path is not trusted, 10 s in µs.
 pub(crate) const DISTRUST: u64 = 10_000_000;
 
-/// What is known of the path. Times are µs.
+/// Estimates of the path. Times are µs.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct PathEstimate {
     pub(crate) rtt: u64,
-    /// The shortest round trip that there has been: without what queues add, or busy programs at
-    /// the ends. 0 before one is known.
-    pub(crate) shortest: u64,
-    /// What was sent up to then has been acknowledged, or was lost before.
+    /// The shortest round trip so far: without queues on the path, or busy programs at its ends.
+    /// 0 until one is known.
+    pub(crate) min_rtt: u64,
+    /// Everything sent up to this time was acknowledged, or was lost before.
     pub(crate) acked_through: Option<u64>,
-    /// When something was last found to be lost.
-    pub(crate) lost: Option<u64>,
+    /// When a loss was last detected.
+    pub(crate) last_loss: Option<u64>,
 }
 
 impl PathEstimate {
-    /// Whether what was sent then is known to have arrived.
-    pub(crate) fn has_brought(&self, sent: u64) -> bool {
-        self.acked_through >= Some(sent) && self.lost.is_none_or(|lost| lost < sent)
+    /// Whether everything sent at `sent` is known to have arrived.
+    pub(crate) fn has_delivered(&self, sent: u64) -> bool {
+        self.acked_through >= Some(sent) && self.last_loss.is_none_or(|lost| lost < sent)
     }
 
-    /// Whether nothing is known to have been lost lately.
+    /// Whether no loss was detected recently.
     pub(crate) fn is_trusted(&self, now: u64) -> bool {
-        self.lost.is_none_or(|lost| now >= lost.saturating_add(DISTRUST))
+        self.last_loss.is_none_or(|lost| now >= lost.saturating_add(DISTRUST))
     }
 
-    /// Whether datagrams are worth repeating: where the path is short, and only those at its ends
-    /// are busy, asking is as fast, and repeats make them busier.
+    /// Whether datagrams are worth repeating. On a short path between busy hosts a repair request
+    /// is as fast, and repeats would make the hosts busier.
     pub(crate) fn is_long(&self) -> bool {
-        repeat_after(self.rtt.min(self.shortest)).is_some()
+        repeat_after(self.rtt.min(self.min_rtt)).is_some()
     }
 }
 
-/// The path, looked at again from time to time.
+/// The path, sampled from time to time.
 #[derive(Debug)]
 pub(crate) struct PathMonitor {
     begun: Instant,
@@ -55,10 +55,10 @@ pub(crate) struct PathMonitor {
     congestion: Congestion,
     /// Whether packets queue up.
     pub(crate) congested: bool,
-    /// Bytes that a datagram holds.
-    pub(crate) size: usize,
+    /// Maximum size of a datagram, bytes.
+    pub(crate) datagram_size: usize,
     sampled: Option<u64>,
-    looked: Option<u64>,
+    acks_read: Option<u64>,
 }
 
 impl PathMonitor {
@@ -68,44 +68,45 @@ impl PathMonitor {
             path: PathEstimate::default(),
             congestion: Congestion::default(),
             congested: false,
-            size: 0,
+            datagram_size: 0,
             sampled: None,
-            looked: None,
+            acks_read: None,
         }
     }
 
-    /// µs since it began.
+    /// µs since the monitor began.
     pub(crate) fn now(&self) -> u64 {
         self.begun.elapsed().as_micros() as u64
     }
 
-    /// When that is.
+    /// The instant `now` µs after the monitor began.
     pub(crate) fn at(&self, now: u64) -> Instant {
         self.begun + std::time::Duration::from_micros(now)
     }
 
-    /// Looks at what changes, unless it was looked at just now.
+    /// Samples the connection, unless the last sample is recent.
     pub(crate) fn sample(&mut self, connection: &Connection, now: u64) {
         if self.sampled.is_some_and(|at| now < at + SAMPLE) {
             return;
         }
         self.sampled = Some(now);
         self.path.rtt = connection.rtt().map_or(0, |rtt| rtt.as_micros() as u64);
-        if repeat_after(self.path.rtt).is_some() && self.looked.is_none_or(|at| now >= at + LOOK) {
-            self.look(connection, now);
+        let acks_are_old = self.acks_read.is_none_or(|at| now >= at + READ_ACKS);
+        if repeat_after(self.path.rtt).is_some() && acks_are_old {
+            self.read_acks(connection, now);
         }
         self.congested = self.congestion.sample(now, self.path.rtt);
-        self.size = connection.datagram_size().unwrap_or(0);
+        self.datagram_size = connection.datagram_size().unwrap_or(0);
     }
 
-    /// Looks at what acknowledgements have told.
-    pub(crate) fn look(&mut self, connection: &Connection, now: u64) -> PathEstimate {
+    /// Reads what the acknowledgements say about the path.
+    pub(crate) fn read_acks(&mut self, connection: &Connection, now: u64) -> PathEstimate {
         let AckStats { acked_through, last_loss, min_rtt } = connection.ack_stats();
         let since = |at| Instant::from_std(at).duration_since(self.begun).as_micros() as u64;
-        self.looked = Some(now);
-        self.path.shortest = min_rtt.map_or(0, |rtt| rtt.as_micros() as u64);
+        self.acks_read = Some(now);
+        self.path.min_rtt = min_rtt.map_or(0, |rtt| rtt.as_micros() as u64);
         self.path.acked_through = acked_through.map(since);
-        self.path.lost = last_loss.map(since);
+        self.path.last_loss = last_loss.map(since);
         self.path
     }
 }
@@ -116,18 +117,14 @@ mod tests {
 
     #[test]
     fn a_short_path_between_busy_hosts_is_not_long() {
-        let busy = PathEstimate { rtt: 40_000, shortest: 300, ..PathEstimate::default() };
+        let busy = PathEstimate { rtt: 40_000, min_rtt: 300, ..PathEstimate::default() };
         assert!(!busy.is_long());
         assert!(
             !PathEstimate { rtt: 40_000, ..PathEstimate::default() }.is_long(),
-            "not looked at yet"
+            "not known yet"
         );
-        assert!(
-            PathEstimate { rtt: 60_000, shortest: 50_000, ..PathEstimate::default() }.is_long()
-        );
-        // As after a change of networks, before it is looked at again.
-        assert!(
-            !PathEstimate { rtt: 1_000, shortest: 50_000, ..PathEstimate::default() }.is_long()
-        );
+        assert!(PathEstimate { rtt: 60_000, min_rtt: 50_000, ..PathEstimate::default() }.is_long());
+        // After a change of networks, until the acknowledgements are read again.
+        assert!(!PathEstimate { rtt: 1_000, min_rtt: 50_000, ..PathEstimate::default() }.is_long());
     }
 }

@@ -1,11 +1,12 @@
-//! Holes that a subscriber has asked to be filled, until its delivery comes to them.
+//! Repair requests of one subscription that its delivery has not handled yet.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Most that wait. Who asks for more asks again.
-const MOST: usize = 64;
+/// Maximum number of queued repair requests. Further requests are dropped; the receiver repeats
+/// them.
+const MAX_HOLES: usize = 64;
 
 /// Sequences of a topic to send again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub(crate) struct Hole {
     pub(crate) topic: u64,
     pub(crate) first: u64,
     pub(crate) last: u64,
-    /// By stream; else in datagrams.
+    /// On a stream. Otherwise in datagrams.
     pub(crate) reliably: bool,
 }
 
@@ -42,19 +43,19 @@ impl RepairQueue {
 
     pub(crate) fn push(&self, hole: Hole) {
         self.fill(|holes| {
-            // Asked for again before it was answered.
-            if !holes.contains(&hole) && holes.len() < MOST {
+            // A request that is repeated before it was handled counts once.
+            if !holes.contains(&hole) && holes.len() < MAX_HOLES {
                 holes.push_back(hole);
             }
         });
     }
 
-    /// Puts back what is left of a hole.
+    /// Puts the rest of a hole back to the front.
     pub(crate) fn put_back(&self, hole: Hole) {
         self.fill(|holes| holes.push_front(hole));
     }
 
-    /// Takes one; with none, wakes whoever asked last when there is.
+    /// Takes the first hole. If there is none, the last task that polled is woken by the next.
     pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Hole> {
         let mut holes = self.lock();
         if let Some(hole) = holes.all.pop_front() {
@@ -73,13 +74,13 @@ mod tests {
 
     #[test]
     fn bounded_and_each_once() {
-        let asked = RepairQueue::default();
+        let queue = RepairQueue::default();
         let hole = |first| Hole { topic: 1, first, last: first, reliably: false };
         for first in [1, 1, 2].into_iter().chain(3..1000) {
-            asked.push(hole(first));
+            queue.push(hole(first));
         }
-        let holes = asked.lock();
-        assert_eq!(holes.all.len(), MOST);
+        let holes = queue.lock();
+        assert_eq!(holes.all.len(), MAX_HOLES);
         assert_eq!(holes.all.iter().map(|hole| hole.first).collect::<Vec<_>>()[..3], [1, 2, 3]);
     }
 }

@@ -1,30 +1,32 @@
-//! What a realtime delivery has sent by stream, so that it is not sent again only because datagrams
-//! have overtaken it and the peer asks.
+//! The messages that a realtime delivery has written to its stream. Datagrams may overtake them,
+//! and the receiver then requests them although they are in flight.
 
 use std::collections::VecDeque;
 
-/// Ranges that are remembered. What is forgotten is sent again when asked for, and dropped there.
+/// Maximum number of ranges. A message of an evicted range may be sent twice; the receiver drops
+/// the second.
 const RANGES: usize = 64;
 
-/// For how long what went by stream is not sent again even to who asks on the control stream, 2 s
-/// in µs. Who asks later has dropped it, for want of room to remember that it came.
-const UNDER_WAY: u64 = 2_000_000;
+/// For this long after a message was written to the stream, a repair request for it is ignored,
+/// even on the control stream: the message is still in flight. A later request means that the
+/// receiver has discarded it. 2 s in µs.
+const IN_FLIGHT: u64 = 2_000_000;
 
 #[derive(Debug)]
 struct Range {
     topic: u64,
     first: u64,
     last: u64,
-    // When the last was written.
+    // When the last message was written.
     at: u64,
 }
 
-/// The ranges, oldest first.
+/// Ranges of sequences, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct SentOnStream(VecDeque<Range>);
 
 impl SentOnStream {
-    /// A message was written.
+    /// Adds a message that was written. `now` is in µs.
     pub(crate) fn push(&mut self, now: u64, topic: u64, sequence: u64) {
         match self.0.back_mut() {
             Some(range) if range.topic == topic && range.last + 1 == sequence => {
@@ -46,14 +48,14 @@ impl SentOnStream {
         self.0.iter().filter(holds)
     }
 
-    /// Whether it was written, and will arrive.
-    pub(crate) fn has(&self, topic: u64, sequence: u64) -> bool {
+    /// Whether the message was written, and will therefore arrive.
+    pub(crate) fn contains(&self, topic: u64, sequence: u64) -> bool {
         self.find(topic, sequence).next().is_some()
     }
 
-    /// Whether that was so lately that it may still be on its way.
-    pub(crate) fn is_under_way(&self, now: u64, topic: u64, sequence: u64) -> bool {
-        self.find(topic, sequence).any(|range| now < range.at + UNDER_WAY)
+    /// Whether the message was written so recently that it may still be in flight.
+    pub(crate) fn is_in_flight(&self, now: u64, topic: u64, sequence: u64) -> bool {
+        self.find(topic, sequence).any(|range| now < range.at + IN_FLIGHT)
     }
 }
 
@@ -63,13 +65,13 @@ mod tests {
 
     #[test]
     fn ranges_grow_and_are_bounded() {
-        let mut streamed = SentOnStream::default();
-        (1..=1000).for_each(|sequence| streamed.push(sequence, 1, sequence));
-        assert_eq!(streamed.0.len(), 1);
-        assert!(streamed.has(1, 500) && !streamed.has(1, 1001) && !streamed.has(2, 500));
-        assert!(streamed.is_under_way(UNDER_WAY, 1, 3));
-        assert!(!streamed.is_under_way(1000 + UNDER_WAY, 1, 3));
-        (0..1000).for_each(|topic| streamed.push(0, topic, topic * 2 + 1));
-        assert_eq!(streamed.0.len(), RANGES);
+        let mut sent = SentOnStream::default();
+        (1..=1000).for_each(|sequence| sent.push(sequence, 1, sequence));
+        assert_eq!(sent.0.len(), 1);
+        assert!(sent.contains(1, 500) && !sent.contains(1, 1001) && !sent.contains(2, 500));
+        assert!(sent.is_in_flight(IN_FLIGHT, 1, 3));
+        assert!(!sent.is_in_flight(1000 + IN_FLIGHT, 1, 3));
+        (0..1000).for_each(|topic| sent.push(0, topic, topic * 2 + 1));
+        assert_eq!(sent.0.len(), RANGES);
     }
 }

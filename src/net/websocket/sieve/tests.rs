@@ -1,4 +1,4 @@
-//! Messages through a sieve, in pieces of any size, and what is no message.
+//! Messages through a sieve, in pieces of any size, and malformed ones.
 
 use super::*;
 use proptest::prelude::*;
@@ -6,10 +6,10 @@ use std::task::Waker;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketContext};
 
-// Everything that comes through, read as it is and taken when it is: data, control.
-fn through(bytes: &[u8], cuts: &[usize], most: usize) -> (Vec<Vec<u8>>, Vec<u8>, Heard) {
+// Returns everything that comes through: the data of messages, and control frames.
+fn through(bytes: &[u8], cuts: &[usize], limit: usize) -> (Vec<Vec<u8>>, Vec<u8>, ReceiveQueue) {
     let (mut theirs, ours) = tokio::io::duplex(1 << 24);
-    let (mut sieve, heard) = Sieve::new(Box::new(ours), most);
+    let (mut sieve, received) = Sieve::new(Box::new(ours), limit);
     let mut context = Context::from_waker(Waker::noop());
     let (mut messages, mut control) = (vec![Vec::new()], Vec::new());
     let (mut rest, mut cuts) = (bytes, cuts.iter().cycle());
@@ -23,10 +23,10 @@ fn through(bytes: &[u8], cuts: &[usize], most: usize) -> (Vec<Vec<u8>>, Vec<u8>,
             let read = Pin::new(&mut sieve).poll_read(&mut context, &mut buffer);
             control.extend_from_slice(buffer.filled());
             let mut pieces = VecDeque::new();
-            let any = heard.with(|waiting| {
-                assert!(waiting.cost < BATCH + PIECE + READ.end());
-                waiting.cost = 0;
-                pieces.append(&mut waiting.pieces);
+            let any = received.with(|received| {
+                assert!(received.cost < BATCH + PIECE + READ.end());
+                received.cost = 0;
+                pieces.append(&mut received.pieces);
                 !pieces.is_empty()
             });
             for piece in pieces {
@@ -41,10 +41,10 @@ fn through(bytes: &[u8], cuts: &[usize], most: usize) -> (Vec<Vec<u8>>, Vec<u8>,
             }
         }
     }
-    (messages, control, heard)
+    (messages, control, received)
 }
 
-// A frame of a client's, masked.
+// A client's frame, which is masked.
 fn frame(first: u8, payload: &[u8], mask: [u8; 4]) -> Vec<u8> {
     let mut out = vec![first];
     match payload.len() {
@@ -89,8 +89,8 @@ proptest! {
             }
             goes_on = !last;
         }
-        let (messages, control, heard) = through(&bytes, &cuts, 1 << 24);
-        prop_assert_eq!(heard.with(|waiting| waiting.failed.take()), None);
+        let (messages, control, received) = through(&bytes, &cuts, 1 << 24);
+        prop_assert_eq!(received.with(|received| received.failed.take()), None);
         prop_assert!(messages == expected);
         prop_assert_eq!(control, pings);
     }
@@ -136,9 +136,9 @@ fn what_is_wrong_is_told_after_what_came_before_it() {
         (vec![0x82, 0xff, 255, 255, 255, 255, 255, 255, 255, 255], Code::FRAME_TOO_LARGE, "limit"),
     ] {
         let bytes = [&good[..], &bad, &good].concat();
-        let (messages, control, heard) = through(&bytes, &[3], 100);
+        let (messages, control, received) = through(&bytes, &[3], 100);
         assert!(messages[0] == b"good" && control.is_empty());
-        let refusal = heard.with(|waiting| waiting.failed.take()).unwrap();
+        let refusal = received.with(|received| received.failed.take()).unwrap();
         assert_eq!(refusal.code, code, "{refusal}");
         assert!(refusal.reason.contains(words), "{refusal}");
     }

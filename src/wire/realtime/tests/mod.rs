@@ -1,8 +1,10 @@
-//! Each part against a plain model of it.
+//! Compares each part with a plain model of it.
 
+mod bounds;
 mod receiver;
 mod repeats;
 mod unacked;
+mod vectors;
 
 use super::*;
 use proptest::prelude::*;
@@ -10,14 +12,14 @@ use proptest::prelude::*;
 const MS: u64 = 1000;
 
 proptest! {
-    // Whatever the clock and the path say, nothing overflows, and the times stay in their order.
+    // For every time and every path, no time overflows, and the times keep their order.
     #[test]
     fn times_are_within_the_bounds_of_the_protocol(rtt: u64) {
         for rtt in [rtt, rtt % 1_000_000, rtt % 10_000] {
             prop_assert_eq!(repeat_after(rtt).is_some(), rtt > 5 * MS);
             prop_assert!(repeat_after(rtt).is_none_or(|after| (2 * MS..=6 * MS).contains(&after)));
             prop_assert!((3 * MS..=8 * MS).contains(&grace(rtt)));
-            // What is repeated is waited for.
+            // The grace covers the repeat.
             prop_assert!(repeat_after(rtt).is_none_or(|after| grace(rtt) > after));
             prop_assert!(ask_again(rtt) >= rtt.saturating_add(10 * MS));
             prop_assert!(ask_again_reliably(rtt) >= ask_again(rtt));

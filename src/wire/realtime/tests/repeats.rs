@@ -1,4 +1,4 @@
-//! The early repetition: what is due, within its budget, and what it skips.
+//! Early repeats: what is due, within the budget, and what is skipped.
 
 use super::*;
 use bytes::Bytes;
@@ -60,12 +60,12 @@ fn what_does_not_fit_goes_in_the_next_and_what_never_will_is_dropped() {
 
 #[test]
 fn beyond_the_budget_nothing_is_repeated() {
-    // A quarter of a second's worth at once: 1000 bytes.
+    // The budget of a quarter of a second is available at once: 1000 bytes.
     let mut repeats = Repeats::new(4000, false);
     (0..20).for_each(|n| repeats.push(0, RTT, 1, frame(n, 100)));
     assert_eq!(pop(&mut repeats, 6000, 1200), Some((0..10).collect()));
     assert_eq!(repeats.skipped(), 10);
-    // 100 bytes every 25 ms from there on.
+    // After that, 100 bytes every 25 ms.
     let mut sent = 0;
     for n in 0..1000_u64 {
         let now = 10 * MS + n * 5 * MS;
@@ -74,7 +74,7 @@ fn beyond_the_budget_nothing_is_repeated() {
     }
     assert!((195..=205).contains(&sent), "{sent}");
     assert_eq!(repeats.skipped(), 10 + 1000 - sent as u64);
-    // It does not save up for longer than that quarter.
+    // It saves at most a quarter of a second's budget.
     (0..20).for_each(|n| repeats.push(60_000 * MS, RTT, 1, frame(n, 100)));
     assert_eq!(pop(&mut repeats, 60_010 * MS, 4000).unwrap().len(), 10);
 }
@@ -120,7 +120,7 @@ fn it_keeps_a_bounded_number() {
 }
 
 proptest! {
-    // Everything is repeated once, in order, or counted as skipped; nothing stays due.
+    // Every frame is repeated once, in order, or counted as skipped; no frame stays due.
     #[test]
     fn repeated_once_or_skipped(
         steps in proptest::collection::vec((0_u64..4000, 5_u64..60, 4_usize..1500), 1..200),
@@ -179,7 +179,7 @@ fn congestion_is_a_round_trip_far_above_the_least() {
     assert!(path.sample(2 * MS, 85 * MS + 1));
     assert!(!path.sample(3 * MS, 20 * MS));
     assert!(path.sample(4 * MS, 41 * MS));
-    // The path has become longer: 10 to 20 seconds later that is what it is.
+    // The path has become longer. After 10 to 20 seconds this does not count as congestion.
     let mut congested = 0;
     for second in 1..60 {
         congested += u64::from(path.sample(second * 1000 * MS, 80 * MS));

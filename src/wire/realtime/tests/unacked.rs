@@ -1,4 +1,4 @@
-//! Publications in datagrams: repeated once, then on the stream, until they are settled.
+//! Publications in datagrams: repeated once, then sent on the stream, until they are settled.
 
 use super::*;
 use crate::wire::{Encoded, encode_publish};
@@ -69,7 +69,7 @@ fn what_is_missing_before_later_ones_goes_on_the_stream_at_once() {
         unacked.push(now, RTT, 1, number, frame(1, number));
         poll(&mut unacked, now);
     }
-    // 3 was repeated after 9 ms: what was sent up to 16 ms may have overtaken it.
+    // 3 was repeated after 9 ms: publications sent up to 16 ms may have overtaken it.
     unacked.acknowledged(1, 2, 0b1_1111_1111_1110, &mut |_, _| {});
     assert!(unacked.due().is_none_or(|due| due > now));
     unacked.acknowledged(1, 2, 0b111_1111_1111_1110, &mut |_, _| {});
@@ -80,8 +80,8 @@ fn what_is_missing_before_later_ones_goes_on_the_stream_at_once() {
 }
 
 proptest! {
-    // Against sets: who is acknowledged is settled once, and nobody else; the others go out as
-    // they should, whatever is acknowledged in between.
+    // Compared with sets: only acknowledged publications are settled, each once. The others are sent
+    // when they are due, with any acknowledgements in between.
     #[test]
     fn settled_once(
         steps in proptest::collection::vec(
@@ -89,7 +89,7 @@ proptest! {
     ) {
         let mut unacked = Unacked::new();
         let mut waiting: BTreeMap<(u32, u64), u64> = BTreeMap::new();
-        // When the latest of those acknowledged were sent.
+        // When the newest acknowledged publications were sent.
         let mut overtaken = [0_u64; 3];
         let mut numbers = [0_u64; 3];
         let (mut repeated, mut streamed) = (BTreeSet::new(), BTreeSet::new());
@@ -152,7 +152,7 @@ proptest! {
                 prop_assert!(age < 85 * MS || streamed.contains(key));
             }
         }
-        // The highest there are overflow nothing.
+        // The highest values do not overflow.
         unacked.acknowledged(0, u64::MAX - 3, u64::MAX, &mut |_, _| {});
         unacked.acknowledged(1, u64::MAX, u64::MAX, &mut |_, _| {});
         prop_assert!(unacked.len() <= numbers[2] as usize);

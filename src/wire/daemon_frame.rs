@@ -1,0 +1,245 @@
+//! Frames that the daemon sends. Appending a variant is the only change that keeps the version.
+
+use super::fields::{GapCause, Limits, TopEntry};
+use super::frame::{DecodeError, decode, encode, raw};
+use super::{Code, Digest, FRAME_OVERHEAD};
+use serde::{Deserialize, Serialize};
+
+/// A frame from the daemon to the client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DaemonFrame<'a> {
+    /// The answer to the hello, and the first frame on the control stream.
+    Welcome {
+        /// The protocol version of the session.
+        version: u32,
+        /// Number of the session in the daemon's logs.
+        session: u64,
+        /// The run of the daemon that positions belong to.
+        run: u64,
+        /// The daemon's clock, µs since 1970.
+        clock: u64,
+        /// Limits of what the daemon accepts.
+        limits: Limits,
+        /// Name and version of the daemon, for logs.
+        agent: &'a str,
+    },
+    /// The frames that follow belong to this request: a subscription or a get.
+    ///
+    /// It is the first frame of each of the daemon's unidirectional streams. A channel that carries
+    /// several requests, a WebSocket or datagrams, has it whenever the request changes.
+    For {
+        /// Number of the request.
+        request: u32,
+    },
+    /// Declares that `id` names the topic `name` for the rest of this request. It precedes the
+    /// topic's first message or gap, and is sent again when the topic's epoch has changed.
+    Topic {
+        /// An id that is the same for all sessions, and names one topic for the whole run.
+        id: u64,
+        /// Epoch of the topic's sequences.
+        epoch: u64,
+        /// The first sequence for which this subscription receives a message or a gap.
+        next: u64,
+        /// The topic.
+        name: &'a str,
+    },
+    /// One message. Every subscriber receives the same bytes.
+    Message {
+        /// Topic id.
+        topic: u64,
+        /// Sequence in the topic.
+        sequence: u64,
+        /// How often the payload has been published to the topic, this publication included.
+        count: u64,
+        /// The publisher's clock, µs since 1970; 0 means none.
+        stamp: u64,
+        /// The published bytes.
+        #[serde(borrow, serialize_with = "raw")]
+        payload: &'a [u8],
+    },
+    /// The head of a message that is relayed while it arrives (cut-through).
+    /// [`Chunk`](Self::Chunk)s and an [`End`](Self::End) or [`Abort`](Self::Abort) follow.
+    Begin {
+        /// Topic id.
+        topic: u64,
+        /// Sequence in the topic.
+        sequence: u64,
+        /// As in [`Message`](Self::Message).
+        stamp: u64,
+        /// Length of the payload, bytes.
+        size: u64,
+    },
+    /// The next bytes of the payload.
+    Chunk {
+        /// At most 64 KiB.
+        #[serde(borrow, serialize_with = "raw")]
+        bytes: &'a [u8],
+    },
+    /// The message is complete.
+    End {
+        /// As in [`Message`](Self::Message).
+        count: u64,
+        /// Digest of the whole payload. The client discards a payload with another digest.
+        digest: Digest,
+    },
+    /// The message will not be completed; its sequence is a gap.
+    Abort {
+        /// Code of the reason.
+        code: Code,
+    },
+    /// Sequences that the subscription will never receive.
+    Gap {
+        /// Topic id.
+        topic: u64,
+        /// First sequence.
+        first: u64,
+        /// Last sequence.
+        last: u64,
+        /// The reason.
+        cause: GapCause,
+    },
+    /// `realtime`: the topic's newest sequence, sent when a burst ends.
+    Head {
+        /// Topic id.
+        topic: u64,
+        /// The newest sequence.
+        sequence: u64,
+    },
+    /// A publication was accepted, now or when it arrived earlier.
+    Receipt {
+        /// As published.
+        alias: u32,
+        /// As published.
+        number: u64,
+        /// Sequence of the message.
+        sequence: u64,
+        /// How often the payload has been published to the topic, that publication included; 0 in
+        /// a repeated receipt whose message has left the cache.
+        count: u64,
+        /// 0 if the count covers the whole epoch. Otherwise the time at which counting restarted,
+        /// µs since 1970: earlier publications may be missing from the count.
+        since: u64,
+        /// Digest of the payload.
+        digest: Digest,
+        /// Whether the publication had been accepted before, and so was not counted again.
+        duplicate: bool,
+    },
+    /// `realtime`: acknowledges publications. Sent in a datagram.
+    Acknowledge {
+        /// As published.
+        alias: u32,
+        /// Every number up to this one was accepted, or has left the producer's window.
+        floor: u64,
+        /// If bit i is set, number floor + 1 + i was accepted.
+        seen: u64,
+    },
+    /// A publication was rejected; the session continues.
+    Rejected {
+        /// As published.
+        alias: u32,
+        /// As published.
+        number: u64,
+        /// Code of the reason.
+        code: Code,
+        /// The reason in words.
+        reason: &'a str,
+    },
+    /// The subscription has begun.
+    Subscribed {
+        /// Number of the subscription.
+        request: u32,
+        /// The daemon's position when it began; [`Start::Resume`](super::Start::Resume) takes it.
+        position: u64,
+    },
+    /// The subscription has ended; the daemon sends nothing more for it.
+    Ended {
+        /// Number of the subscription.
+        request: u32,
+        /// Code of the reason.
+        code: Code,
+        /// The reason in words.
+        reason: &'a str,
+    },
+    /// The payloads with the highest counts, highest first.
+    Top {
+        /// Number of the request.
+        request: u32,
+        /// At most as many as the client requested.
+        #[serde(borrow)]
+        entries: Vec<TopEntry<'a>>,
+    },
+    /// The answer to a ping.
+    Pong {
+        /// Number of the request.
+        request: u32,
+        /// The daemon's clock, µs since 1970.
+        clock: u64,
+    },
+    /// A request was refused; the session continues.
+    Failed {
+        /// Number of the request.
+        request: u32,
+        /// Code of the reason.
+        code: Code,
+        /// The reason in words.
+        reason: &'a str,
+    },
+    /// The daemon will stop. The session continues until then; the client should connect elsewhere.
+    Drain {
+        /// How long the daemon still serves this session, ms.
+        within: u32,
+        /// The reason in words.
+        reason: &'a str,
+    },
+    /// The daemon ends the session. The last frame on the control stream.
+    Goodbye {
+        /// Code of the reason.
+        code: Code,
+        /// The reason, and what to do about it, in words.
+        reason: &'a str,
+        /// Whether the client may reconnect.
+        retry: bool,
+    },
+    /// All messages and gaps of this subscription up to `position` precede this frame on this
+    /// stream. A client that resumes therefore need not list topics without a later frame.
+    Mark {
+        /// As in [`Subscribed`](Self::Subscribed), and above that of every earlier mark.
+        position: u64,
+    },
+}
+
+impl<'a> DaemonFrame<'a> {
+    /// Appends the frame, preceded by its length.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        encode(self, out);
+    }
+
+    /// Returns the frame, preceded by its length.
+    pub fn to_bytes(&self) -> bytes::Bytes {
+        let mut out = Vec::with_capacity(FRAME_OVERHEAD);
+        self.encode(&mut out);
+        out.into()
+    }
+
+    /// Decodes a frame from exactly its bytes, without the length.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        decode(bytes)
+    }
+
+    /// Returns whether the frame belongs to the request that the last [`For`](Self::For) named.
+    /// A `For` itself, and the frames of the control stream, do not.
+    pub fn is_for_request(&self) -> bool {
+        matches!(
+            self,
+            Self::Topic { .. }
+                | Self::Message { .. }
+                | Self::Begin { .. }
+                | Self::Chunk { .. }
+                | Self::End { .. }
+                | Self::Abort { .. }
+                | Self::Gap { .. }
+                | Self::Head { .. }
+                | Self::Mark { .. }
+        )
+    }
+}

@@ -1,0 +1,102 @@
+// The events of a subscription that the page has not taken yet.
+
+import { BUFFER_BYTES, BUFFER_MESSAGES } from "./limits.js";
+import { noop } from "./util.js";
+
+/** Memory of an event without a payload, in bytes: an estimate. */
+const EVENT_BYTES = 64;
+
+const sizeOf = ({ payload = "" }) => EVENT_BYTES + payload.length;
+
+/**
+ * The subscription of a queue.
+ *
+ * @typedef {object} Source
+ * @property {() => any} isReady whether events may be taken
+ * @property {() => void} taken an event was taken
+ * @property {() => void} drained an event is wanted, and none is there
+ */
+
+/** A queue that an async iterator reads. Its limits are soft: the subscription observes them. */
+export class EventQueue {
+  #events = [];
+  #bytes = 0;
+  #wake = noop;
+  /** The error that ended it, or null if the page did; undefined while it is open. */
+  #end;
+  /** The last read; the next one waits for it. @type {Promise<any>} */
+  #reading = Promise.resolve();
+  #source;
+
+  /** @param {Source} source */
+  constructor(source) {
+    this.#source = source;
+  }
+
+  get isEmpty() {
+    return !this.#events.length;
+  }
+
+  get isOver() {
+    return this.#end !== undefined;
+  }
+
+  /** Whether streams must wait. A single message may be larger than the whole buffer. */
+  get isFull() {
+    return this.#bytes > BUFFER_BYTES && this.#events.length > 1;
+  }
+
+  /** Whether the queue holds more than this share of its limits. @param {number} share */
+  exceeds(share) {
+    return this.#bytes > BUFFER_BYTES * share || this.#events.length >= BUFFER_MESSAGES * share;
+  }
+
+  push(event) {
+    this.#events.push(event);
+    this.#bytes += sizeOf(event);
+    this.#wake();
+  }
+
+  clear() {
+    this.#events = [];
+    this.#bytes = 0;
+  }
+
+  /** Makes a waiting read look again. */
+  wake() {
+    this.#wake();
+  }
+
+  /** Ends the queue. With an error, its events can still be read; with null they are discarded. */
+  end(error) {
+    this.#end = error;
+    if (!error) this.clear();
+    this.#wake();
+  }
+
+  /** Returns the next event. Calls are answered in their order. @returns {Promise<any>} */
+  next() {
+    const read = () => this.#read();
+    return (this.#reading = this.#reading.then(read, read));
+  }
+
+  async #read() {
+    for (;;) {
+      const value = this.#source.isReady() && this.#events.shift();
+      if (value) {
+        this.#bytes -= sizeOf(value);
+        this.#source.taken();
+        return { value, done: false };
+      }
+      if (this.isOver) {
+        const error = this.#end;
+        // It is thrown once.
+        this.#end = null;
+        if (error) throw error;
+        return { value: undefined, done: true };
+      }
+      this.#source.drained();
+      await new Promise((resolve) => (this.#wake = resolve));
+    }
+  }
+}

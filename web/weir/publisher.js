@@ -1,0 +1,163 @@
+// Publishes: numbers publications, keeps them until they are answered, sends them again.
+
+import { concat, toUtf8 } from "./bytes.js";
+import { encode } from "./codec/frames.js";
+import { BAD_ALIAS, BAD_TOPIC, WeirError } from "./errors.js";
+import { WRITE_BYTES } from "./limits.js";
+import { toReadable } from "./message.js";
+import { clamp, noop } from "./util.js";
+
+/** @import { Session } from "./session.js" */
+
+/** Maximum publications without an answer. */
+const IN_FLIGHT = 1024;
+
+/** Maximum of these that have a stream of their own. */
+const IN_FLIGHT_ALONE = 16;
+
+/** Maximum topics of a client, and maximum bytes of a topic. The daemon ends a session above them. */
+const TOPICS = 4096, TOPIC_BYTES = 255;
+
+/**
+ * A topic that is published to. Its alias is the client's, for its whole life.
+ *
+ * @typedef {{ alias: number, declaration: Uint8Array, last: number, waiting: Map<number, Publication> }} Topic
+ * @typedef {{ topic: Topic, number: number, bytes: Uint8Array, realtime: boolean,
+ *   resolve: (receipt: any) => void, reject: (error: any) => void }} Publication
+ */
+
+export class Publisher {
+  /** @type {Session | null} */
+  #session = null;
+  /** @type {Map<string, Topic>} */
+  #topics = new Map();
+  /** By alias. @type {Topic[]} */
+  #aliases = [];
+  // The oldest first.
+  /** @type {Set<Publication>} */
+  #sent = new Set();
+  /** @type {Set<Publication>} */
+  #unsent = new Set();
+  /** Publications in #sent that have a stream of their own. */
+  #alone = 0;
+  /** Topics that are declared on the session's stream. @type {Set<Topic>} */
+  #declared = new Set();
+  /** Aliases that the daemon has acknowledged in this session. @type {Set<number>} */
+  #acknowledged = new Set();
+  #settled = noop;
+
+  get isIdle() {
+    return !(this.#sent.size + this.#unsent.size);
+  }
+
+  /** Resolves when everything sent is answered. */
+  settled() {
+    return new Promise((resolve) => (this.#settled = resolve));
+  }
+
+  /** Publications are numbered and encoded now, so that each attempt sends the same bytes. */
+  publish(name, payload, realtime) {
+    return new Promise((resolve, reject) => {
+      const topic = this.#topic(name), number = ++topic.last;
+      const stamp = Math.floor((performance.timeOrigin + performance.now()) * 1000);
+      const bytes = encode({ frame: "Publish", alias: topic.alias, number, stamp, payload });
+      this.#unsent.add({ topic, number, bytes, realtime, resolve, reject });
+      this.#pump();
+    });
+  }
+
+  /** @param {string} name @returns {Topic} */
+  #topic(name) {
+    const known = this.#topics.get(name);
+    if (known) return known;
+    if (toUtf8(name).length > TOPIC_BYTES) {
+      throw new WeirError(BAD_TOPIC, `a topic above ${TOPIC_BYTES} bytes`);
+    }
+    const alias = this.#aliases.length;
+    if (alias === TOPICS) {
+      throw new WeirError(BAD_ALIAS, `more than ${TOPICS} topics: connect another client`);
+    }
+    const topic = {
+      alias, declaration: encode({ frame: "Topic", alias, name }), last: 0, waiting: new Map(),
+    };
+    this.#topics.set(name, topic);
+    this.#aliases.push(topic);
+    return topic;
+  }
+
+  /** The client has a session, or lost it. Unanswered publications are sent again. @param {Session | null} session */
+  attach(session) {
+    this.#session = session;
+    if (!session) return;
+    this.#declared.clear();
+    this.#acknowledged.clear();
+    session.onanswer = (frame) => this.#answered(frame);
+    // The numbers are the same, so the daemon counts nothing twice.
+    for (const publication of this.#sent) this.#send(publication);
+    this.#pump();
+  }
+
+  // Sends what the window allows.
+  #pump() {
+    const session = this.#session;
+    if (!session) return;
+    for (const publication of this.#unsent) {
+      const { topic: { waiting }, number, bytes } = publication, alone = bytes.length > WRITE_BYTES;
+      // Numbers without an answer are in order: the first is the lowest.
+      const lowest = waiting.keys().next().value ?? number;
+      if (this.#sent.size === IN_FLIGHT || number >= lowest + session.welcome.limits.window) return;
+      if (alone && this.#alone === IN_FLIGHT_ALONE) return;
+      if (alone) this.#alone++;
+      this.#unsent.delete(publication);
+      this.#sent.add(publication);
+      waiting.set(number, publication);
+      this.#send(publication);
+    }
+  }
+
+  /** @param {Publication} publication */
+  #send({ topic, number, bytes, realtime }) {
+    const { alias, declaration, waiting } = topic, session = /** @type {Session} */ (this.#session);
+    const { link, rtt } = session;
+    if (bytes.length > WRITE_BYTES) return link.publishAlone(declaration, bytes);
+    if (!this.#declared.has(topic)) link.publish(declaration);
+    this.#declared.add(topic);
+    const sendDatagram = (least) => link.datagram?.(
+      this.#acknowledged.has(alias) ? bytes : concat([declaration, bytes]), least);
+    if (!realtime || !sendDatagram()) return link.publish(bytes);
+    session.measure();
+    const unlessAnswered = (ms, act) =>
+      setTimeout(() => session.over || waiting.has(number) && act(), ms);
+    // Below 5 ms a repair is as fast as a repetition.
+    if (rtt > 5) unlessAnswered(clamp(rtt / 10, 2, 5), () => sendDatagram(1));
+    unlessAnswered(rtt * 1.5 + 10, () => link.publish(bytes));
+  }
+
+  #answered({ frame, alias, number, floor, seen, code, reason, ...receipt }) {
+    const waiting = this.#aliases[alias]?.waiting ?? new Map();
+    if (frame === "Acknowledge") this.#acknowledged.add(alias);
+    // One Acknowledge answers all datagrams; other publications wait for their receipts.
+    const answered = frame !== "Acknowledge" ? [waiting.get(number)]
+      : [...waiting.values()].filter(({ realtime, number }) => realtime &&
+        (number <= floor || BigInt(seen) >> BigInt(number - floor - 1) & 1n));
+    for (const publication of answered) {
+      if (!publication) return;
+      waiting.delete(publication.number);
+      this.#sent.delete(publication);
+      if (publication.bytes.length > WRITE_BYTES) this.#alone--;
+      if (frame === "Rejected") publication.reject(new WeirError(code, reason));
+      else if (frame === "Acknowledge") publication.resolve(null);
+      else publication.resolve(toReadable(receipt));
+    }
+    this.#pump();
+    if (!this.#sent.size) this.#settled();
+  }
+
+  /** Rejects everything without an answer. @param {WeirError} error */
+  fail(error) {
+    for (const { reject } of [...this.#sent, ...this.#unsent]) reject(error);
+    this.#sent.clear();
+    this.#unsent.clear();
+    this.#settled();
+  }
+}
