@@ -75,8 +75,8 @@ impl Bench {
 
     // Does the work of the shell: every subscription that was woken reads until it has everything.
     fn deliver(&mut self) {
-        while self.engine.is_stirred() {
-            self.engine.tend();
+        while self.engine.has_deferred() {
+            self.engine.run_deferred();
         }
         self.engine.take_wakes(&mut self.named);
         for id in self.named.drain(..) {

@@ -41,7 +41,7 @@ fn a_small_topic_stays_beside_large_payloads_and_many_topics() {
         if n % 50 == 0 {
             publish(&mut engine, &format!("large/{}", n / 50 % 8), n, 2 << 20);
         }
-        while engine.tend() {}
+        while engine.run_deferred() {}
         // From here on the cache is full, and its content is steady.
         if n > 5000 && n % 50 == 0 {
             least = least.min(cached(&mut engine, "honest"));

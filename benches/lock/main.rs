@@ -61,10 +61,10 @@ impl Shell {
         let result = run(&mut self.engine);
         self.outputs();
         self.record(call, start.elapsed());
-        while self.engine.is_stirred() {
+        while self.engine.has_deferred() {
             let start = Instant::now();
             self.engine.begin_work();
-            self.engine.tend();
+            self.engine.run_deferred();
             self.outputs();
             self.record(&format!("tend after {call}"), start.elapsed());
         }
@@ -92,7 +92,7 @@ impl Shell {
             let more = self.engine.read(id, wanted, &mut |item: Item<'_>| {
                 black_box(&item);
             });
-            let rests = self.engine.rest(id);
+            let rests = self.engine.park_if_idle(id);
             self.record(call, start.elapsed());
             if !more? || rests {
                 return Ok(());

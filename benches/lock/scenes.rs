@@ -75,7 +75,7 @@ impl Shell {
     fn subscribe(&mut self, call: &str, filter: &str, start: &Start<'_>) -> SubscriptionId {
         let filter = Filter::new(filter).unwrap();
         // The shell builds this table before it takes the lock.
-        let start = weir::engine::Beginning::from(start);
+        let start = weir::engine::PreparedStart::from(start);
         self.with(call, |engine| engine.subscribe(filter, start, Lag::Oldest))
     }
 }
@@ -206,7 +206,7 @@ impl Peer {
             let Self { session, intake, .. } = self;
             shell.with(call, |engine| {
                 while out.len() < 64 << 10
-                    && !engine.is_tired()
+                    && !engine.is_work_spent()
                     && let Some(frame) = prepared.next()
                 {
                     let of = (Channel::Control, &mut *intake);
@@ -289,14 +289,14 @@ fn one_topic(shell: &mut Shell) {
     let id = shell.subscribe("subscribe, All", "a", &Start::All);
     shell.read("read, apart", id, apart).unwrap();
     let topic = shell.engine.get("a", Which::Latest).unwrap().topic_id();
-    let next = shell.engine.head("a").unwrap().1;
+    let next = shell.engine.head("a").unwrap().next;
     for at in (next - 1000..next).step_by(50) {
         shell.with("repair", |engine| {
             let mut from = at;
             while let Some(next) = engine.repair(id, topic, (from, next - 1), 64 << 10, &mut |_| ())
             {
                 from = next;
-                if engine.is_tired() {
+                if engine.is_work_spent() {
                     break;
                 }
             }

@@ -233,8 +233,9 @@ impl<L: Lock> Broker<L> {
         while self
             .inner
             .lock()
-            .is_some_and(|mut inner| inner.engine.is_stirred() && inner.engine.tend())
-        {}
+            .is_some_and(|mut inner| inner.engine.has_deferred() && inner.engine.run_deferred())
+        {
+        }
         let Some(mut inner) = self.inner.lock() else {
             return;
         };
@@ -251,9 +252,9 @@ impl<L: Lock> Broker<L> {
         };
         let (mut waking, mut ended) = (WAKING.take(), Vec::new());
         let mut more = inner.turns(&mut waking);
-        if inner.engine.is_stirred() {
+        if inner.engine.has_deferred() {
             inner.engine.begin_work();
-            more |= inner.engine.tend();
+            more |= inner.engine.run_deferred();
             inner.outputs(&mut waking, &mut ended);
         }
         drop(inner);
@@ -277,11 +278,12 @@ impl<L: Lock> Broker<L> {
         let mut ended = Vec::new();
         let mut inner = self.lock();
         inner.engine.begin_work();
-        let before = inner.engine.stirs();
+        let before = inner.engine.deferred_wakes();
         let result = call(&mut inner.engine);
         let stirred = loop {
             inner.outputs(&mut waking, &mut ended);
-            let (pressed, stirred) = (inner.engine.is_pressed(before), inner.engine.is_stirred());
+            let (pressed, stirred) =
+                (inner.engine.must_run_deferred(before), inner.engine.has_deferred());
             drop(inner);
             waking.drain(..).for_each(Waker::wake);
             // Dropped without the lock, because dropping a waker may call the broker.
@@ -291,7 +293,7 @@ impl<L: Lock> Broker<L> {
             }
             inner = self.lock();
             inner.engine.begin_work();
-            inner.engine.tend();
+            inner.engine.run_deferred();
         };
         if stirred {
             self.turns.notify_one();
@@ -323,7 +325,7 @@ impl<L: Lock> Broker<L> {
             any = true;
             sink(item);
         })?;
-        if any && !inner.engine.rest(id) {
+        if any && !inner.engine.park_if_idle(id) {
             return Poll::Ready(Ok(true));
         }
         if !any && inner.closed {
@@ -354,7 +356,7 @@ impl<L: Lock> Broker<L> {
     /// when there is.
     pub(crate) fn poll_unread(&self, id: SubscriptionId, context: &mut Context<'_>) -> Poll<()> {
         let mut inner = self.lock();
-        if inner.closed || !inner.engine.rest(id) {
+        if inner.closed || !inner.engine.park_if_idle(id) {
             return Poll::Ready(());
         }
         let reader =

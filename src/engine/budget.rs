@@ -1,11 +1,11 @@
-//! One budget for the bytes that peers make the daemon hold beside the topics: what has come of
-//! publications that are not complete, the state of sessions, cursors.
+//! The budget for bytes that peers make the daemon hold beside the topics: parts of small
+//! publications, the state of sessions, cursors.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The budget; clones are the same one. The topics give up their oldest for what is held here,
-/// so that both together stay within [`Limits::cache`](super::Limits::cache).
+/// The budget. Clones share one. Topics evict their oldest messages for the bytes that are held, so
+/// that both together stay within [`Limits::cache`](super::Limits::cache).
 #[derive(Debug, Clone)]
 pub struct Budget(Arc<Inner>);
 
@@ -16,29 +16,41 @@ struct Inner {
 }
 
 impl Budget {
-    /// A budget of `most` bytes.
+    /// Creates a budget of `most` bytes.
     pub fn new(most: usize) -> Self {
         Self(Arc::new(Inner { most, held: AtomicUsize::new(0) }))
     }
 
-    /// The most that may be held, bytes.
+    /// Returns the maximum number of bytes that may be held.
     pub fn most(&self) -> usize {
         self.0.most
     }
 
-    /// What is held, bytes.
+    /// Returns the number of bytes that are held.
     pub fn held(&self) -> usize {
         self.0.held.load(Relaxed)
     }
 
-    /// Charges so many bytes until the charge is dropped; nothing when there is no room for them.
+    /// Charges so many bytes until the charge is dropped. Returns `None` if there is no room for them.
     pub fn take(&self, bytes: usize) -> Option<Charge> {
         let mut charge = Charge { budget: self.clone(), bytes: 0 };
         charge.resize(bytes).then_some(charge)
     }
+
+    /// Charges `bytes` in all, in place of those before. Returns whether there is room; if not,
+    /// nothing changes.
+    pub(crate) fn charge(&self, charge: &mut Option<Charge>, bytes: usize) -> bool {
+        match charge {
+            Some(charge) => charge.resize(bytes),
+            None => {
+                *charge = self.take(bytes);
+                charge.is_some()
+            }
+        }
+    }
 }
 
-/// Bytes charged to a [`Budget`]; given back when dropped.
+/// Bytes charged to a [`Budget`], until this is dropped.
 #[derive(Debug)]
 pub struct Charge {
     budget: Budget,
@@ -46,13 +58,13 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// Bytes charged.
+    /// Returns the number of bytes charged.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Charges `bytes` in all from now on. Says whether there is room; if not, nothing changes.
-    /// Less always fits.
+    /// Charges `bytes` in all from now on. Returns whether there is room; if not, nothing changes. A
+    /// smaller number always fits.
     pub fn resize(&mut self, bytes: usize) -> bool {
         let Inner { most, held } = &*self.budget.0;
         if bytes <= self.bytes {
@@ -80,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_more_than_there_is_and_all_of_it_comes_back() {
+    fn the_budget_is_never_exceeded_and_all_of_it_is_returned() {
         let budget = Budget::new(100);
         let mut one = budget.take(60).unwrap();
         assert!(budget.take(41).is_none());

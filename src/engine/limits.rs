@@ -1,27 +1,27 @@
 //! Bounds on everything the engine keeps, with their defaults and reasons.
 
-use super::memory::evicted_counts::COUNT_COST;
+use super::cost::COUNT_COST;
 
-/// What an engine may hold. Every field has a default; see [`Limits::default`].
+/// What an engine may hold. Every field has a default: see [`Limits::default`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes for payloads, their logs and indexes, and counts, over all topics. A quarter is set
-    /// aside for counts. Exceeded only while one topic's producers alone take more than the rest.
-    /// Default 256 MiB; at least 1 MiB is used.
+    /// Bytes for payloads, logs, indexes and counts of all topics. A quarter is reserved for counts.
+    /// It is exceeded only if one topic's producers alone take more than the rest. Default 256 MiB;
+    /// at least 1 MiB is used.
     pub cache: usize,
-    /// Largest payload, bytes. Default 16 MiB; never more than a quarter of `cache`, so that one
-    /// payload cannot empty it.
+    /// Largest payload, bytes. Default 16 MiB. At most a quarter of `cache` is used, so that one
+    /// payload cannot empty the cache.
     pub payload: usize,
-    /// Most topics. Beyond it the one idle longest is forgotten, with its messages and producers;
-    /// its counts stay while they can. Default 65,536.
+    /// Maximum number of topics. Beyond it the least recently used one is forgotten, with its
+    /// messages and producers. Its counts are kept among the evicted ones. Default 65,536.
     pub topics: usize,
-    /// Producers a topic remembers for publishing once. Default 1,024.
+    /// Number of producers that a topic remembers, to accept each publication once. Default 1,024.
     pub producers: usize,
-    /// How far a producer's numbers may run ahead of the oldest one missing; from 64 to 65,536.
-    /// Default 1,024.
+    /// How far a producer's numbers may be ahead of the oldest one that is missing: from 64 to
+    /// 65,536. Default 1,024.
     pub window: u32,
-    /// Most subscriptions in one session. Default 256.
+    /// Maximum number of subscriptions in one session. Default 256.
     pub subscriptions: u32,
 }
 
@@ -39,21 +39,21 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// With another cache budget, bytes.
+    /// Returns the limits with another cache budget, bytes.
     #[must_use]
     pub fn with_cache(mut self, bytes: usize) -> Self {
         self.cache = bytes;
         self
     }
 
-    /// With another largest payload, bytes.
+    /// Returns the limits with another largest payload, bytes.
     #[must_use]
     pub fn with_payload(mut self, bytes: usize) -> Self {
         self.payload = bytes;
         self
     }
 
-    /// The limits as they are applied, out-of-range values brought into range.
+    /// Returns the limits as they are applied: values out of range are brought into it.
     pub(crate) fn applied(mut self) -> Self {
         self.cache = self.cache.max(1 << 20);
         self.payload = self.payload.clamp(1, self.cache / 4);
@@ -63,18 +63,18 @@ impl Limits {
         self
     }
 
-    /// Counts that outlive their payloads: a quarter of the budget's worth.
+    /// Returns the number of counts of evicted payloads: they take a quarter of the budget.
     pub(crate) fn counts(&self) -> usize {
         self.cache / 4 / COUNT_COST
     }
 
-    /// Bytes that peers may make the daemon hold beside the topics, taken from the topics' part:
-    /// a quarter of the budget, as for a largest payload.
+    /// Returns the bytes that peers may make the daemon hold beside the topics: a quarter of the
+    /// budget, as for one payload. They are taken from the topics' part.
     pub(crate) fn held(&self) -> usize {
         self.cache / 4
     }
 
-    /// Bytes for everything else.
+    /// Returns the bytes for topics, and for what peers make the daemon hold.
     pub(crate) fn messages(&self) -> usize {
         self.cache - self.cache / 4
     }

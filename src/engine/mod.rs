@@ -1,52 +1,56 @@
-//! What decides: topics, cache, counts, logs, cursors, sessions. No I/O, no runtime, no clock.
+//! The engine decides: topics, cache, counts, logs, cursors, sessions. No I/O, no runtime, no clock.
 //!
 //! # The contract
 //!
-//! An [`Engine`] is plain memory. Whoever owns it (in the daemon: one mutex) calls in, takes the
-//! outputs, and acts on them; nothing here blocks, waits or looks at the time. Time is an
-//! argument: `now` is µs since 1970, and only ever compared.
+//! An [`Engine`] is plain memory. Its owner (in the daemon: one mutex) calls it, takes the outputs,
+//! and acts on them. The engine never blocks or waits, and has no clock. Time is an argument: `now`
+//! is µs since 1970, and is only compared.
 //!
-//! - **In.** [`publish`](Engine::publish) accepts a publication once: count, cache, log, and wake
-//!   whoever had everything before. [`subscribe`](Engine::subscribe) and
-//!   [`unsubscribe`](Engine::unsubscribe) begin and end subscriptions.
-//!   [`get`](Engine::get) and [`top`](Engine::top) look.
-//!   A large payload may be published while it arrives: [`begin`](Engine::begin),
-//!   [`append`](Engine::append), [`end`](Engine::end), or [`abort`](Engine::abort).
-//! - **Out.** After every call that may publish, [`take_wakes`](Engine::take_wakes) names the
-//!   subscriptions that have something to read, or to look for. For each of them call
-//!   [`read`](Engine::read) until it gives nothing: then, and only then, will it be named again.
-//!   Each is named at most once in between, so the list is never longer than the number of
-//!   subscriptions. [`take_ended`](Engine::take_ended) names those that have ended: an index may
-//!   be another's from then on.
-//! - **Replay is the only operation.** A subscription is a position, and while it is behind a
-//!   window of cursors. `read` hands out what lies between it and the head: live, late, after a
-//!   reconnect or far behind alike. What has fallen out of the log is told as a gap.
-//!   A large message that is sent apart from the others is a subscription of its own, to that one
-//!   message: [`follow`](Engine::follow).
-//! - **Order.** A subscription sees messages in the order of their positions, which is the order
+//! - **In.** [`publish`](Engine::publish) accepts a publication once: it counts, caches and logs it,
+//!   and wakes the subscriptions that had received everything before. [`subscribe`](Engine::subscribe)
+//!   and [`unsubscribe`](Engine::unsubscribe) begin and end subscriptions.
+//!   [`get`](Engine::get) and [`top`](Engine::top) look things up. A large payload may be published
+//!   while it arrives: [`begin`](Engine::begin), [`append`](Engine::append), and
+//!   [`end`](Engine::end) or [`abort`](Engine::abort).
+//! - **Out.** After every call that may publish, [`take_wakes`](Engine::take_wakes) lists the
+//!   subscriptions that have something to read, or to search for. For each of them call
+//!   [`read`](Engine::read) until it yields nothing. Only then will it be listed again. Each is
+//!   listed once in between, so the list has at most as many entries as there are subscriptions.
+//!   [`take_ended`](Engine::take_ended) lists those that have ended: their indexes may be reused
+//!   from then on.
+//! - **Replay is the only operation.** A subscription is a position, and, while it is behind, a
+//!   window of cursors. `read` yields the messages between the position and the head: for live,
+//!   late, resumed and slow subscriptions alike. Messages that have left the log are a gap. A large
+//!   message on a stream of its own is a subscription to that one message:
+//!   [`follow`](Engine::follow).
+//! - **Order.** A subscription receives messages in the order of their positions. That is the order
 //!   in which they were accepted, or began to arrive, over all topics that its filter matches.
-//!   Those of other topics may overtake what is still arriving.
-//! - **Bounds.** See [`Limits`]. When the byte budget is exceeded, the topic with the most to
-//!   give up gives up what it used longest ago; each topic's newest message goes last, and then
-//!   the topics idle longest are forgotten. A subscription that had not read all of one ends. What
-//!   peers make the daemon hold beside the topics is charged to one [`Budget`].
-//! - **Work.** No call does more than a bounded amount of it, whatever there is: 64 KiB or 2,048
-//!   topics in a read, 64 wakes and 1,024 evictions in a publication. The rest is left for
-//!   [`tend`](Engine::tend), in portions: call it while the engine [is
-//!   stirred](Engine::is_stirred), and let others have their turn in between; at once while it [is
-//!   pressed](Engine::is_pressed). Who hands several
-//!   frames in under one lock begins to [measure](Engine::begin_work), and stops when the engine
-//!   [is tired](Engine::is_tired). So no call takes more than 1 ms at the default limits.
+//!   Messages of other topics may overtake one that still arrives.
+//! - **Bounds.** See [`Limits`]. When the byte budget is exceeded, the topic with the most evictable
+//!   bytes evicts what it used least recently. Each topic's newest message is last. Then the least
+//!   recently used topics are forgotten, and subscriptions that had not received all of one end.
+//!   Bytes that peers make the daemon hold beside the topics are charged to one [`Budget`].
+//! - **Work.** Every call does a bounded amount of work: 64 KiB or 2,048 topics in a read, 64 wakes
+//!   and 512 evictions in a publication. The rest is deferred. While the engine
+//!   [has deferred work](Engine::has_deferred), call [`run_deferred`](Engine::run_deferred), and
+//!   release the lock between the calls. Call it at once if
+//!   [it must be run](Engine::must_run_deferred). A caller that handles several frames under one
+//!   lock [begins to measure](Engine::begin_work), and stops when the
+//!   [work is spent](Engine::is_work_spent). So every call takes less than 1 ms at the default
+//!   limits.
 //!
-//! [`Session`] is the same for one remote peer: frames in, frames and actions out.
+//! [`Session`] does the same for one remote peer: frames in, frames and actions out.
 
 mod budget;
+pub(crate) mod cost;
+pub(crate) mod ids;
 mod limits;
 mod memory;
 mod payload;
+mod positions;
+mod publication;
 mod publish;
 mod query;
-mod reading;
 mod rope;
 mod session;
 mod subscribe;
@@ -56,10 +60,11 @@ mod topic;
 mod tests;
 
 pub use budget::{Budget, Charge};
+pub use ids::{SubscriptionId, UploadId};
 pub use limits::Limits;
 pub use payload::Payload;
-pub use publish::upload::{BeginOutcome, UploadError, UploadId, UploadRequest};
-pub use publish::{Publication, Receipt};
+pub use publication::{Publication, PublicationId, Receipt};
+pub use publish::upload::{BeginOutcome, UploadError, UploadRequest};
 pub use query::Ranking;
 pub use rope::Rope;
 pub use session::Session;
@@ -72,12 +77,11 @@ pub use subscribe::item::{Item, MessageRef};
 pub use subscribe::progress::Overtaken;
 pub use subscribe::repair::Repaired;
 pub use subscribe::replay::{LargePayloads, ReadOptions};
-pub use subscribe::start::Beginning;
-pub use subscribe::table::SubscriptionId;
+pub use subscribe::start::PreparedStart;
 pub use topic::idempotency_keys::IdempotencyKeys;
-pub use topic::log::PublicationId;
 
 use foldhash::fast::RandomState;
+use ids::Slot;
 use lru::LruCache;
 use memory::evicted_counts::EvictedCounts;
 use memory::fair_share::Shares;
@@ -86,22 +90,19 @@ use std::{
     num::NonZeroUsize,
     sync::Arc,
 };
-use subscribe::discover::{PORTIONS, Portions};
+use subscribe::deferred::DeferredWork;
 use subscribe::filter_tree::FilterIndex;
 use subscribe::forgotten::Forgotten;
-use subscribe::stir::Stir;
+use subscribe::portions::{PORTIONS, Portions};
 use subscribe::table::Subscriptions;
 use topic::Topic;
 use topic::recent::Recent;
 
-/// Index into the table of topics; reused after a topic was forgotten.
-type Slot = usize;
+/// Maximum number of topics for which the tables reserve memory in advance.
+const RESERVED: usize = 1 << 20;
 
-/// Topics for which there is room in the tables from the beginning.
-const PROMISED: usize = 1 << 20;
-
-/// Work after which a call that handles several frames, or one of several portions, is to let
-/// others have their turn. A unit takes 100 ns at most, so that this is 0.4 ms.
+/// Units of work after which a caller is to release the lock for others. A unit takes 100 ns at
+/// most, so that this is 0.4 ms.
 const WORK: usize = 4096;
 
 /// Topics, cache, counts and cursors of one daemon. See the [module](self) for the contract.
@@ -110,10 +111,10 @@ pub struct Engine {
     limits: Limits,
     run: u64,
     secret: [u8; 32],
-    // Messages accepted so far, or begun: the position of the last.
+    // Position of the last message that was accepted, or began to arrive.
     position: u64,
-    // Publications that arrived in parts, and are complete.
-    uploads: u64,
+    // Number of uploads that have become complete.
+    completed_uploads: u64,
     topics: Vec<Option<Box<Topic>>>,
     free: Vec<Slot>,
     // In the order of the last publication; and in the order of names.
@@ -121,41 +122,43 @@ pub struct Engine {
     by_name: BTreeMap<Arc<str>, Slot>,
     by_id: HashMap<u64, Slot, RandomState>,
     recent: Recent,
+    // Records of forgotten topics that some subscription had not received completely.
     forgotten: Forgotten,
-    // Forgotten, and not emptied yet.
-    dying: VecDeque<Box<Topic>>,
+    // Forgotten topics that are still to be emptied.
+    forgotten_topics: VecDeque<Box<Topic>>,
     next_topic: u64,
     shares: Shares,
     evicted_counts: EvictedCounts,
-    // Cost of all topics; and what peers make the daemon hold beside them.
+    // Cost of all topics.
     bytes: usize,
+    // For bytes that peers make the daemon hold beside the topics.
     budget: Budget,
     filters: FilterIndex,
     subscriptions: Subscriptions,
-    // Whom to wake still, oldest first.
-    stirs: VecDeque<Stir>,
+    deferred: DeferredWork,
     next_session: u64,
-    // What subscriptions knew that have ended, to be taken apart.
-    leavings: Vec<BTreeMap<u64, u64>>,
-    // Room is still to be made for a publication.
-    owes: bool,
+    // A publication has exceeded the budget, and its portion of evictions was not enough.
+    owes_room: bool,
     portions: Portions,
-    // Work done since the call began that it belongs to.
+    // Units of work since `begin_work`.
     work: usize,
 }
 
 impl Engine {
-    /// An empty engine. `run` names this run, must not be 0, and must be far from those that were
-    /// used before, because epochs count up from it: a random number of 52 bits will do, and the
-    /// time of day will not, because clocks are set back. `secret` makes the keys of the table of counts unguessable.
+    /// Creates an empty engine.
+    ///
+    /// `run` names this run. It must not be 0. Epochs count up from it, so it must be far from those
+    /// that were used before: a random number of 52 bits is, and the time of day is not, because
+    /// clocks are set back. `secret` makes the keys of the tables of counts unguessable.
     pub fn new(limits: Limits, run: u64, secret: [u8; 32]) -> Self {
         let limits = limits.applied();
-        // Tables of topics are made at once: one that grows under way would stall everyone. Memory
-        // that is not used yet is only promised.
-        let topics = limits.topics.min(PROMISED);
-        // Room is made here, not there. It would give its table back if it were told so later.
+        // Memory for the tables of topics is reserved now: a table that grows would block all
+        // callers. The system provides the memory when it is used.
+        let topics = limits.topics.min(RESERVED);
+        // The engine itself keeps the cache of names below its capacity. With `resize`, the cache
+        // would free its table.
         let by_use = match NonZeroUsize::new(limits.topics + 1) {
-            Some(most) if limits.topics <= PROMISED => {
+            Some(most) if limits.topics <= RESERVED => {
                 LruCache::with_hasher(most, RandomState::default())
             }
             _ => LruCache::unbounded_with_hasher(RandomState::default()),
@@ -165,7 +168,7 @@ impl Engine {
             run,
             secret,
             position: 0,
-            uploads: 0,
+            completed_uploads: 0,
             topics: Vec::new(),
             free: Vec::new(),
             by_use,
@@ -173,7 +176,7 @@ impl Engine {
             by_id: HashMap::with_capacity_and_hasher(topics, RandomState::default()),
             recent: Recent::default(),
             forgotten: Forgotten::default(),
-            dying: VecDeque::new(),
+            forgotten_topics: VecDeque::new(),
             next_topic: 1,
             shares: Shares::default(),
             evicted_counts: EvictedCounts::new(limits.counts()),
@@ -181,66 +184,67 @@ impl Engine {
             budget: Budget::new(limits.held()),
             filters: FilterIndex::default(),
             subscriptions: Subscriptions::default(),
-            stirs: VecDeque::new(),
+            deferred: DeferredWork::default(),
             next_session: 1,
-            leavings: Vec::new(),
-            owes: false,
+            owes_room: false,
             portions: PORTIONS,
             work: 0,
         }
     }
 
-    /// The limits as they are applied.
+    /// Returns the limits as they are applied.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Names this run.
+    /// Returns the name of this run.
     pub fn run(&self) -> u64 {
         self.run
     }
 
-    /// How many messages were accepted in this run, or began to arrive.
+    /// Returns how many messages were accepted in this run, or began to arrive.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// Number of topics.
+    /// Returns the number of topics.
     pub fn topics(&self) -> usize {
         self.by_name.len()
     }
 
-    /// Makes the origins of publications under keys: text that a publisher chooses for one
-    /// publication, so that a repetition is recognised. A topic remembers as many keys as
-    /// [producers](Limits::producers), apart from these, each with its receipt.
+    /// Turns idempotency keys into publication ids. A key is a text that a publisher chooses for one
+    /// publication, so that a repetition is recognised.
+    ///
+    /// Beside its producers, a topic remembers as many keys as [producers](Limits::producers), each
+    /// with its receipt.
     pub fn keys(&self) -> IdempotencyKeys {
         IdempotencyKeys::new(self.secret)
     }
 
-    /// Begins to measure the work that is done.
+    /// Begins to measure work.
     pub fn begin_work(&mut self) {
         self.work = 0;
     }
 
-    /// Whether so much work was done since it [began](Self::begin_work) that others are to have
-    /// their turn.
-    pub fn is_tired(&self) -> bool {
+    /// Returns whether the work since it [began](Self::begin_work) is so much that the caller is to
+    /// release the lock for others.
+    pub fn is_work_spent(&self) -> bool {
         self.work >= WORK
     }
 
-    /// Number of subscriptions.
+    /// Returns the number of subscriptions.
     pub fn subscriptions(&self) -> usize {
         self.subscriptions.len()
     }
 
-    /// Bytes charged to the cache: topics and messages, what peers make the daemon hold beside
-    /// them, and the part set aside for counts.
+    /// Returns the bytes charged to the cache: topics and messages, bytes that peers make the daemon
+    /// hold beside them, and the part that is reserved for counts.
     pub fn bytes(&self) -> usize {
         self.bytes + self.budget.held() + self.limits.cache / 4
     }
 
-    /// For what peers make the daemon hold beside the topics, a quarter of the cache: the topics
-    /// give way to it with the next publication.
+    /// Returns the budget for bytes that peers make the daemon hold beside the topics: a quarter of
+    /// the cache. The topics evict messages for them with the next publication.
     pub fn budget(&self) -> &Budget {
         &self.budget
     }
@@ -253,7 +257,7 @@ impl Engine {
         self.by_use.peek(name).copied()
     }
 
-    // A new topic; the one idle longest gives way when there are too many.
+    // Creates a topic. If there are too many, the least recently used one is forgotten.
     fn create(&mut self, name: &str) -> Slot {
         self.make_topic_room();
         let name: Arc<str> = name.into();
@@ -262,8 +266,8 @@ impl Engine {
         let key = crate::wire::Digest(*hasher.finalize().as_bytes()).hint();
         let id = self.next_topic;
         self.next_topic += 1;
-        // Unique: ids never repeat in a run, and of two random runs one topic has the same epoch
-        // with a chance of 2^-52. Only epochs of one topic are ever compared.
+        // Epochs are only compared between runs of one topic. Ids never repeat in a run. In two
+        // random runs, one topic has the same epoch with a chance of 2^-52.
         let epoch = self.run.wrapping_add(id - 1).max(1);
         let topic = Box::new(Topic::new(name.clone(), id, epoch, key, self.position + 1));
         self.bytes += topic.cost();
@@ -276,11 +280,11 @@ impl Engine {
         self.by_name.insert(name, slot);
         self.by_id.insert(id, slot);
         let topics = &mut self.topics;
-        self.shares.insert(slot, |slot, place| set_place(topics, slot, place));
+        self.shares.insert(slot, |slot, share| set_share(topics, slot, share));
         slot
     }
 
-    // Changes a topic and keeps the accounts.
+    // Changes a topic, and keeps the accounts.
     fn change<T>(&mut self, slot: Slot, change: impl FnOnce(&mut Topic) -> T) -> Option<T> {
         let topic = self.topics.get_mut(slot)?.as_deref_mut()?;
         let before = topic.cost();
@@ -289,21 +293,21 @@ impl Engine {
         Some(result)
     }
 
-    // The accounts of a topic that has changed: what it costs, and what it could give up now.
+    // Updates the accounts of a topic that has changed: its cost, and its evictable bytes.
     fn settle(&mut self, slot: Slot, before: usize) {
         let Some(topic) = self.topic(slot) else {
             return;
         };
-        let (place, (spare, big)) = (topic.place, topic.gives());
+        let (share, (evictable, big)) = (topic.share(), topic.evictable());
         self.bytes = self.bytes + topic.cost() - before;
         self.shares.set_big(slot, big);
         let topics = &mut self.topics;
-        self.shares.update(place, spare, |slot, place| set_place(topics, slot, place));
+        self.shares.update(share, evictable, |slot, share| set_share(topics, slot, share));
     }
 }
 
-fn set_place(topics: &mut [Option<Box<Topic>>], slot: Slot, place: usize) {
+fn set_share(topics: &mut [Option<Box<Topic>>], slot: Slot, share: usize) {
     if let Some(topic) = &mut topics[slot] {
-        topic.place = place;
+        topic.set_share(share);
     }
 }

@@ -1,13 +1,15 @@
-//! A payload as a publisher hands it over.
+//! A payload, as a publisher hands it over.
 
 use super::rope::Rope;
 use crate::wire::{Digest, LARGE};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// A payload that is complete, prepared for [`Engine::publish`](super::Engine::publish) by a caller
-/// that holds no lock. One above [`LARGE`] has been cut into chunks, each in memory of its own: so a
-/// chunk that waits in a transport keeps no others once the cache has given the payload up.
+/// A complete payload, prepared for [`Engine::publish`](super::Engine::publish) before the caller
+/// takes a lock.
+///
+/// A payload above [`LARGE`] is cut into chunks, each in memory of its own. So after eviction, a
+/// chunk that waits in a transport keeps none of the others in memory.
 ///
 /// ```
 /// use weir::engine::Payload;
@@ -24,8 +26,8 @@ pub(super) enum Parts {
 }
 
 impl From<Bytes> for Payload {
-    /// Copies a large payload. One up to [`LARGE`] is shared, unless it is so short that
-    /// publishing copies it: hand over a buffer of its own.
+    /// Copies a large payload. One up to [`LARGE`] is shared, unless it is so short that publishing
+    /// copies it. So pass a buffer that holds nothing else.
     fn from(payload: Bytes) -> Self {
         Self(if payload.len() > LARGE {
             Parts::Large(Arc::new(Rope::cut(&payload)))
@@ -36,7 +38,7 @@ impl From<Bytes> for Payload {
 }
 
 impl Payload {
-    /// Length, bytes.
+    /// Returns the length, bytes.
     pub fn len(&self) -> usize {
         match &self.0 {
             Parts::Small(payload) => payload.len(),
@@ -44,12 +46,12 @@ impl Payload {
         }
     }
 
-    /// Whether it has no bytes.
+    /// Returns whether it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Its digest, computed anew with each call.
+    /// Computes the digest, anew with each call.
     pub fn digest(&self) -> Digest {
         match &self.0 {
             Parts::Small(payload) => Digest::of(payload),

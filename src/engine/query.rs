@@ -1,38 +1,44 @@
-//! Looking things up: one message, or the highest counts.
+//! Look-ups: one message, or the most counted payloads.
 
+use super::Engine;
+use super::subscribe::item::MessageRef;
 use super::topic::body::Body;
 use super::topic::log::Entry;
-use super::{Engine, MessageRef};
-use crate::wire::{Code, Digest, ProducerId, Refusal, Which, check_topic};
+use crate::wire::{Code, Digest, ProducerId, Refusal, TopicCursor, Which, check_topic};
 
-/// A payload among the most counted of a topic.
+/// One of the most counted payloads of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ranking {
     /// Digest of the payload.
     pub digest: Digest,
     /// Its count.
     pub count: u64,
-    /// As in [`Receipt::since`](super::Receipt::since).
+    /// As in [`Receipt::since`](super::publication::Receipt::since).
     pub since: u64,
     /// Sequence of its newest publication.
     pub sequence: u64,
     /// Length, bytes.
     pub size: u64,
-    /// The payload, if it is still cached and short enough to come along: 1 KiB.
+    /// The payload, if it is cached and at most 1 KiB long.
     pub payload: Option<bytes::Bytes>,
 }
 
-const COMES_ALONG: usize = 1024;
+/// Maximum length of a payload in a ranking, bytes.
+const RANKED_PAYLOAD: usize = 1024;
 
 impl Engine {
-    /// Which of a producer's numbers a topic has accepted: all up to the first value, as far as
-    /// they were not given up; and of those above it, from the lowest bit on, those set.
+    /// Returns which of a producer's numbers a topic has accepted: the number up to which all were
+    /// accepted or passed by the window; and bits for the numbers above it, from the lowest bit on.
     pub fn accepted(&self, topic: &str, producer: ProducerId) -> Option<(u64, u64)> {
-        self.topic(self.slot(topic)?)?.producers.accepted(producer)
+        self.topic(self.slot(topic)?)?.accepted(producer)
     }
 
-    /// One message of a topic. To ask for a payload is to use it: it moves to the young end of
-    /// the LRU.
+    /// Returns one message of a topic. That counts as a use of its payload, which moves to the young
+    /// end of the LRU.
+    ///
+    /// # Errors
+    ///
+    /// The topic is malformed, or there is no such message in the cache.
     pub fn get(&mut self, topic: &str, which: Which) -> Result<MessageRef<'_>, Refusal> {
         check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
         let before = self.position + 1;
@@ -40,25 +46,25 @@ impl Engine {
         let Some(found) = self.topics[slot].as_deref_mut() else {
             return Err(no_topic(topic));
         };
-        let (first, next) = (found.log.first(), found.log.next());
+        let (first, next) = (found.first_sequence(), found.next_sequence());
         let latest = found.latest();
         let digest = match which {
             Which::Digest(digest) => digest,
-            Which::Latest => match latest.and_then(|latest| found.log.get(latest)) {
+            Which::Latest => match latest.and_then(|latest| found.entry(latest)) {
                 Some(newest) => newest.digest,
                 None if first > 1 => return Err(evicted(topic, first - 1)),
                 None => return Err(no_topic(topic)),
             },
-            Which::Sequence(sequence) => match found.log.get(sequence) {
+            Which::Sequence(sequence) => match found.entry(sequence) {
                 Some(entry) if entry.body.is_complete() => entry.digest,
                 Some(entry) => return Err(incomplete(topic, sequence, entry)),
                 None if (1..first).contains(&sequence) => return Err(evicted(topic, sequence)),
                 None => return Err(no_sequence(topic, sequence, next)),
             },
         };
-        let forgotten = found.top.find(&digest).is_some();
-        let Some((newest, _)) = found.find(&digest, before) else {
-            return Err(if forgotten {
+        let is_counted = found.top_count(&digest).is_some();
+        let Some((newest, _)) = found.look_up(&digest, before) else {
+            return Err(if is_counted {
                 Refusal::new(
                     Code::EVICTED,
                     format!("the payload {digest} of {topic} has left the cache"),
@@ -72,10 +78,10 @@ impl Engine {
         };
         let found = &*found;
         let (sequence, entry): (u64, Option<&Entry>) = match which {
-            Which::Sequence(sequence) => (sequence, found.log.get(sequence)),
+            Which::Sequence(sequence) => (sequence, found.entry(sequence)),
             Which::Latest => {
                 let latest = latest.unwrap_or(newest);
-                (latest, found.log.get(latest))
+                (latest, found.entry(latest))
             }
             Which::Digest(digest) => (newest, found.peek(&digest)),
         };
@@ -83,28 +89,28 @@ impl Engine {
         Ok(MessageRef::new(found, sequence, entry))
     }
 
-    /// The epoch of a topic, and the sequence that its next message will have; none before its
-    /// first.
-    pub fn head(&self, topic: &str) -> Option<(u64, u64)> {
+    /// Returns the cursor at the head of a topic: the sequence that its next message will have. None
+    /// before its first message.
+    pub fn head(&self, topic: &str) -> Option<TopicCursor> {
         let found = self.topic(self.slot(topic)?)?;
-        Some((found.epoch, found.log.next()))
+        Some(TopicCursor { epoch: found.epoch(), next: found.next_sequence() })
     }
 
-    /// The most counted payloads of a topic, highest first; at most 100.
+    /// Returns the most counted payloads of a topic, highest count first; at most 100.
     pub fn top(&self, topic: &str, k: usize) -> Result<Vec<Ranking>, Refusal> {
         check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
         let slot = self.by_use.peek(topic).copied();
         let Some(found) = slot.and_then(|slot| self.topic(slot)) else {
             return Err(no_topic(topic));
         };
-        let ranking = found.top.iter().take(k).map(|ranked| Ranking {
+        let ranking = found.top().take(k).map(|ranked| Ranking {
             digest: ranked.digest,
             count: ranked.count.count,
             since: ranked.count.since,
             sequence: ranked.sequence,
             size: ranked.size,
             payload: found.peek(&ranked.digest).and_then(|entry| match &entry.body {
-                Body::Small(encoded) if encoded.size() <= COMES_ALONG => Some(encoded.payload()),
+                Body::Small(encoded) if encoded.size() <= RANKED_PAYLOAD => Some(encoded.payload()),
                 _ => None,
             }),
         });

@@ -1,20 +1,16 @@
-//! A large payload as it came: in pieces, shared by all who are sent it.
+//! A large payload, in the pieces in which it arrived. All subscribers share them.
 
-use super::topic::log::allocated;
+use super::cost::{PIECE_COST, allocated};
 use crate::wire::CHUNK;
 use bytes::Bytes;
 
-/// What a piece costs beside its bytes: its place, its handle, and the head of the frame that it
-/// came in. Bytes.
-const PIECE_COST: usize = 96;
-
-/// What may stand before a piece in the memory that it came in, bytes: the head of its frame.
+/// Bytes before a piece in the memory in which it arrived: the head of its frame.
 const FRAMED: usize = 4;
 
-/// Pieces of a payload, in order. Each has at most a chunk, and memory of its own.
+/// The pieces of a payload, in order. Each has at most the length of a chunk, and memory of its own.
 #[derive(Debug, Clone, Default)]
 pub struct Rope {
-    // Each with the offset of its end.
+    // Each piece with the offset of its end.
     pieces: Vec<(usize, Bytes)>,
     cost: usize,
 }
@@ -24,42 +20,42 @@ fn cost(piece: &Bytes) -> usize {
 }
 
 impl Rope {
-    /// A copy of a payload, in chunks, each in memory of its own.
+    /// Copies a payload into chunks, each in memory of its own.
     pub(crate) fn cut(payload: &[u8]) -> Self {
         let mut rope = Self::default();
         rope.pieces.reserve_exact(payload.len().div_ceil(CHUNK));
         for chunk in payload.chunks(CHUNK) {
-            // No frame stands before it.
+            // Without the head of a frame.
             rope.cost += PIECE_COST + allocated(chunk.len());
             rope.pieces.push((rope.len() + chunk.len(), Bytes::copy_from_slice(chunk)));
         }
         rope
     }
 
-    /// Length, bytes.
+    /// Returns the length, bytes.
     pub fn len(&self) -> usize {
         self.pieces.last().map_or(0, |(end, _)| *end)
     }
 
-    /// Whether it is empty.
+    /// Returns whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }
 
-    /// The pieces, shared.
+    /// Returns the pieces, shared.
     pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
         self.pieces.iter().map(|(_, piece)| piece)
     }
 
-    /// The whole in one piece, a copy: not to be made while others wait for a lock.
+    /// Copies the payload into one piece. Do not call it while holding a lock.
     pub fn join(&self) -> Bytes {
         let mut joined = Vec::with_capacity(self.len());
         self.pieces().for_each(|piece| joined.extend_from_slice(piece));
         joined.into()
     }
 
-    /// Appends a piece. One that is no shorter than the last is put together with it, up to a
-    /// chunk: however small the pieces come, they are few, and no byte is copied often.
+    /// Appends a piece. It is joined with the last one if that is not longer, up to the length of a
+    /// chunk. So even the smallest pieces become few, and each byte is copied a few times at most.
     pub(crate) fn push(&mut self, mut piece: Bytes) {
         while let Some((_, last)) = self.pieces.last()
             && last.len() <= piece.len()
@@ -73,7 +69,7 @@ impl Rope {
         self.pieces.push((self.len() + piece.len(), piece));
     }
 
-    /// What stands at an offset: a chunk, or less where a piece ends; none at the end.
+    /// Returns the bytes at an offset: a chunk, or less if a piece ends. None at the end.
     pub(crate) fn at(&self, offset: usize) -> Option<Bytes> {
         let index = self.pieces.partition_point(|(end, _)| *end <= offset);
         let (end, piece) = self.pieces.get(index)?;
@@ -81,7 +77,7 @@ impl Rope {
         Some(piece.slice(from..piece.len().min(from + CHUNK)))
     }
 
-    /// Bytes charged for it.
+    /// Returns the bytes charged for it.
     pub(crate) fn cost(&self) -> usize {
         self.cost
     }
@@ -119,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_smallest_pieces_are_put_together() {
+    fn the_smallest_pieces_are_joined() {
         let mut rope = Rope::default();
         (0..200_000_u32).for_each(|n| rope.push(vec![n as u8].into()));
         assert!(rope.pieces.len() <= 3 + 17, "{} pieces", rope.pieces.len());

@@ -178,13 +178,13 @@ impl Events {
             let id = engine.subscribe(filter.clone(), start, lag);
             let outcome = engine.read(id, BATCH, &mut |item| read.push(&item));
             // The stream of one topic waits for a message that is still arriving.
-            let through = if exact { engine.had(id) } else { engine.reached(id) };
+            let through = if exact { engine.delivered_through(id) } else { engine.reached(id) };
             let complete = outcome == Ok(false) && through == engine.position();
             let since = Position { run: engine.run(), position: engine.position() };
-            let topic = head.map(|(epoch, next)| {
+            let topic = head.map(|head| {
                 let waits = engine.overtaken(id, since.position);
-                let next = waits.iter().map(|waits| waits.next).fold(next, u64::min);
-                (epoch, next - 1)
+                let next = waits.iter().map(|waits| waits.next).fold(head.next, u64::min);
+                (head.epoch, next - 1)
             });
             (id, topic, outcome, complete, since)
         };
@@ -318,7 +318,7 @@ impl Events {
             let (outcome, position) = state.broker.with(|engine| {
                 let id = subscription.id();
                 let outcome = engine.read(id, BATCH, &mut |item| read.push(&item));
-                (outcome, if exact { engine.had(id) } else { engine.reached(id) })
+                (outcome, if exact { engine.delivered_through(id) } else { engine.reached(id) })
             });
             self.charge = Some(read.settle(room));
             self.note_overtaken();

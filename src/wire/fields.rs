@@ -79,6 +79,15 @@ pub struct Resume<'a> {
     pub next: u64,
 }
 
+/// The next sequence that a reader needs in a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicCursor {
+    /// Names the run of the topic's sequences.
+    pub epoch: u64,
+    /// The sequence.
+    pub next: u64,
+}
+
 fn resumed<'de: 'a, 'a, D: Deserializer<'de>>(bytes: D) -> Result<Vec<Resume<'a>>, D::Error> {
     struct List;
 

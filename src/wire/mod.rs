@@ -22,7 +22,7 @@ mod varint;
 
 pub use crate::wire::fields::{
     Delivery, GapCause, Lag, Limits, MAX_RESUMED, Position, ProducerId, Resume, Start, TopEntry,
-    Which,
+    TopicCursor, Which,
 };
 pub use crate::wire::frame_reader::{FrameError, FrameReader, MAX_SMALL_FRAME, frame_span};
 pub use client_frame::ClientFrame;

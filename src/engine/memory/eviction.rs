@@ -1,52 +1,58 @@
-//! Keeping to the byte budget.
+//! Keeping to the byte budget: evicting messages, and forgetting topics.
 
-use super::evicted_counts::Key;
-use crate::engine::topic::{Left, Topic};
-use crate::engine::{Engine, Slot, set_place};
+use crate::engine::Engine;
+use crate::engine::ids::Slot;
+use crate::engine::set_share;
+use crate::engine::topic::{Evicted, Topic};
 
-// How many of the topics idle longest are looked at. A subscription may hold that many up.
+// Number of topics, the least recently used, from which one is chosen to be forgotten. Subscriptions
+// may keep so many of them in memory.
 const IDLE: usize = 64;
 
 impl Engine {
-    /// Makes room until the budget holds, or for long enough. `newest` is the topic published to
-    /// just now: its new message stays, so that whoever was woken for it can read it.
+    /// Makes room until the budget holds, or the portion of work is done. `newest` is the topic that
+    /// was just published to: its new message stays, so that the subscriptions woken for it can
+    /// read it.
     pub(crate) fn make_room(&mut self, newest: Slot) {
-        if self.is_over() || !self.dying.is_empty() {
+        if self.is_over_budget() || !self.forgotten_topics.is_empty() {
             self.make_room_for(Some(newest), self.portions.evictions);
         }
     }
 
-    fn is_over(&self) -> bool {
+    fn is_over_budget(&self) -> bool {
         self.bytes > self.limits.messages() - self.budget.held()
     }
 
-    /// Whether a publication has left room to be made. What is charged to the budget meanwhile is
-    /// made room for with the next: mostly it is given back before.
+    /// Returns whether a publication has deferred making room. For bytes that are charged to the
+    /// budget meanwhile, the next publication makes room: mostly they are returned before that.
     pub(crate) fn owes_room(&self) -> bool {
-        self.owes || !self.dying.is_empty()
+        self.owes_room || !self.forgotten_topics.is_empty()
     }
 
+    /// As [`make_room`](Self::make_room), with so much work.
     pub(crate) fn make_room_for(&mut self, newest: Option<Slot>, work: usize) {
         let newest = newest.or_else(|| self.recent.iter().next());
         let mut left = work;
-        self.bury(&mut left);
-        while self.is_over() && left > 0 {
+        self.empty_forgotten(&mut left);
+        while self.is_over_budget() && left > 0 {
             left -= 1;
             if let Some(slot) = self.above_its_share(newest) {
                 left = left.saturating_sub(self.evict(slot));
                 continue;
             }
-            // Every topic is down to its newest message: what is idle longest goes.
+            // Each topic has only its newest message: the least recently used topic is forgotten.
             let idle = self.by_use.iter().rev().map(|(_, slot)| *slot);
             let idle = idle.filter(|slot| Some(*slot) != newest).take(IDLE);
             let fair = self.fair_share();
-            let gives = |topic: &Topic| !self.is_waited_for(topic) || !topic.is_empty();
-            // What arrives would have to begin again: rather one without, if it is no more than fair.
-            let arrives = |topic: &Topic| !topic.arriving.is_empty() && topic.cost() <= fair;
-            let worth = |topic: &Topic| (!gives(topic), arrives(topic));
+            let frees = |topic: &Topic| !self.is_unread(topic) || !topic.is_empty();
+            // Publishers would have to send arriving messages again. So a topic without any is
+            // chosen, unless this one takes more than a fair share.
+            let arrives = |topic: &Topic| topic.has_arriving() && topic.cost() <= fair;
+            let worth = |topic: &Topic| (!frees(topic), arrives(topic));
             let worth = |slot: &Slot| self.topic(*slot).map_or((true, true), worth);
             let Some(slot) = idle.min_by_key(worth) else {
-                // Nothing is left but what arrives here, side by side: the oldest goes.
+                // Only messages of this topic are left, which arrive side by side: the oldest is
+                // evicted.
                 let Some(newest) = newest else { break };
                 if self.topic(newest).is_some_and(Topic::is_one) {
                     break;
@@ -54,48 +60,48 @@ impl Engine {
                 left = left.saturating_sub(self.evict(newest));
                 continue;
             };
-            let held = |topic: &Topic| self.is_waited_for(topic) && !topic.is_empty();
-            if self.topic(slot).is_some_and(held) {
+            let is_held = |topic: &Topic| self.is_unread(topic) && !topic.is_empty();
+            if self.topic(slot).is_some_and(is_held) {
                 left = left.saturating_sub(self.evict(slot));
             } else {
                 self.forget(slot);
-                self.bury(&mut left);
+                self.empty_forgotten(&mut left);
             }
         }
         self.work += work - left;
-        // Else there is room, or nothing to give up for it.
-        self.owes = left == 0 && self.is_over();
+        // If work is left, there is room, or nothing to evict.
+        self.owes_room = left == 0 && self.is_over_budget();
     }
 
-    // The topic furthest above its share. The newest message of a topic is kept as long as there
-    // are others to give up, but for a large one that takes more than a fair share by itself, and
-    // more than any topic that could give up others.
+    // Returns the topic furthest above its share. The newest message of a topic is kept while other
+    // topics have more to evict. The exception is a big one that takes more than a fair share, and
+    // more than any topic that has others.
     fn above_its_share(&self, newest: Option<Slot>) -> Option<Slot> {
         let takes = |slot: Slot| self.topic(slot).map_or(0, Topic::cost);
-        let spare = self.shares.largest();
+        let largest = self.shares.largest();
         let big = self.shares.biggest(newest).filter(|big| {
-            let most = spare.map_or(0, takes).max(self.fair_share());
+            let most = largest.map_or(0, takes).max(self.fair_share());
             takes(*big) > most
         });
-        big.or(spare)
+        big.or(largest)
     }
 
-    // What a topic may take without taking it from others, bytes.
+    // The bytes that a topic may take without taking them from others.
     fn fair_share(&self) -> usize {
         self.limits.messages() / self.by_name.len().max(1)
     }
 
-    // Whether some subscription may not have had all of it.
-    fn is_waited_for(&self, topic: &Topic) -> bool {
-        self.subscriptions.reading.is_behind(topic.moved())
+    // Returns whether some subscription may not have received all of a topic.
+    fn is_unread(&self, topic: &Topic) -> bool {
+        self.subscriptions.positions.is_behind(topic.last_position())
     }
 
     /// Makes room for one more topic.
     pub(crate) fn make_topic_room(&mut self) {
         while self.by_name.len() >= self.limits.topics {
             let idle = self.by_use.iter().rev().map(|(_, slot)| *slot).take(IDLE);
-            // Rather one that nobody waits for; of those, rather one that holds nothing.
-            let worth = |topic: &Topic| (self.is_waited_for(topic), !topic.is_empty());
+            // Rather a topic that was read completely; among those, rather one without messages.
+            let worth = |topic: &Topic| (self.is_unread(topic), !topic.is_empty());
             let Some(slot) = idle.min_by_key(|slot| self.topic(*slot).map(worth)) else {
                 return;
             };
@@ -103,86 +109,85 @@ impl Engine {
         }
     }
 
-    // Gives the work that it took to wake those who waited for it.
+    /// Evicts one message or payload of a topic. Returns the work of waking its waiters.
     pub(crate) fn evict(&mut self, slot: Slot) -> usize {
-        let reading = &self.subscriptions.reading;
+        let positions = &self.subscriptions.positions;
         let Some(topic) = self.topics.get_mut(slot).and_then(Option::as_deref_mut) else {
             return 0;
         };
         let before = topic.cost();
-        let mut left = topic.evict(Some(reading));
-        if topic.log.first() == topic.log.next() && left.payload.is_none() {
-            // The last of its messages has been asked for, and is kept for that: it goes as well,
-            // or room would be looked for in one topic after the other, and none be made.
-            left.payload = topic.evict_kept(true).and_then(|left| left.payload);
+        let mut evicted = topic.evict(Some(positions));
+        if topic.len() == 0 && evicted.payload.is_none() {
+            // The last message was looked up, so that its payload is kept. It is evicted as well.
+            // Else one topic after the other would be chosen, and no room be made.
+            evicted.payload = topic.evict_kept(true).and_then(|evicted| evicted.payload);
         }
         self.settle(slot, before);
-        self.take_left(slot, left)
+        self.take_evicted(slot, evicted)
     }
 
-    fn take_left(&mut self, slot: Slot, left: Left) -> usize {
-        if let Some((key, count)) = left.payload {
+    fn take_evicted(&mut self, slot: Slot, evicted: Evicted) -> usize {
+        if let Some((key, count)) = evicted.payload {
             self.evicted_counts.put(key, count, self.position);
         }
-        let waiting = left.arriving.into_iter().flatten();
-        waiting.map(|waiting| self.rouse(slot, waiting)).sum()
+        let waiters = evicted.waiters.into_iter().flatten();
+        waiters.map(|waiters| self.wake_waiters(slot, waiters)).sum()
     }
 
-    /// Forgets a topic. Its counts stay in the ledger while they can; subscriptions that have not
-    /// read all of it are told when they read.
+    // Forgets a topic. Its counts are kept among the evicted ones. Subscriptions that have not
+    // received all of it end with their next read.
     fn forget(&mut self, slot: Slot) {
         let Some(mut topic) = self.topics.get_mut(slot).and_then(Option::take) else {
             return;
         };
-        if self.is_waited_for(&topic) {
-            let bounds = (topic.log.first(), topic.log.next());
-            let most = self.portions.forgotten;
-            self.forgotten.push(most, topic.name.clone(), topic.epoch, bounds, topic.moved());
+        if self.is_unread(&topic) {
+            self.forgotten.push(self.portions.forgotten, &topic);
         }
         let topics = &mut self.topics;
         self.shares.set_big(slot, None);
-        self.shares.remove(topic.place, |slot, place| set_place(topics, slot, place));
+        self.shares.remove(topic.share(), |slot, share| set_share(topics, slot, share));
         self.recent.remove(slot);
-        self.by_use.pop(&topic.name);
-        self.by_name.remove(&topic.name);
-        self.by_id.remove(&topic.id);
+        self.by_use.pop(topic.name());
+        self.by_name.remove(topic.name());
+        self.by_id.remove(&topic.id());
         self.free.push(slot);
-        // Who waits there for what arrives is told as it is buried, and by this slot.
-        topic.place = slot;
-        self.dying.push_back(topic);
+        // Waiters of its messages are woken while it is emptied. They know the topic by this slot.
+        topic.set_share(slot);
+        self.forgotten_topics.push_back(topic);
     }
 
-    // Gives up what topics had that were forgotten.
-    fn bury(&mut self, left: &mut usize) {
+    // Empties topics that were forgotten.
+    fn empty_forgotten(&mut self, left: &mut usize) {
         while *left > 0
-            && let Some(topic) = self.dying.front_mut()
+            && let Some(topic) = self.forgotten_topics.front_mut()
         {
             *left -= 1;
-            let (before, slot) = (topic.cost(), topic.place);
+            let (before, slot) = (topic.cost(), topic.share());
             if !topic.is_empty() {
-                let gone = topic.evict(None);
-                let stands = topic.cost() == before && topic.log.len() == 0;
+                let evicted = topic.evict(None);
+                let is_stuck = topic.cost() == before && topic.len() == 0;
                 self.bytes = self.bytes + topic.cost() - before;
-                debug_assert!(!stands, "a topic that is not empty, and gives up nothing");
-                if !stands {
-                    let woken = self.take_left(slot, gone);
+                debug_assert!(!is_stuck, "a topic that is not empty, and evicts nothing");
+                if !is_stuck {
+                    let woken = self.take_evicted(slot, evicted);
                     *left = left.saturating_sub(woken);
                     continue;
                 }
-                // Never is everybody to wait for that.
+                // In release builds it is dropped as it is, so that the loop ends.
             }
-            let Some(topic) = self.dying.front_mut() else {
+            let Some(topic) = self.forgotten_topics.front_mut() else {
                 return;
             };
-            for ranked in topic.top.iter().rev() {
-                // What only the list of the highest still knew; the highest are to stay longest.
-                let key = Key::new(topic.key, &ranked.digest);
+            // Counts that only the list of the most counted payloads had. The highest are put last,
+            // so that they stay longest.
+            for ranked in topic.top().rev() {
+                let key = topic.payload_key(&ranked.digest);
                 self.evicted_counts.take(&key);
                 self.evicted_counts.put(key, ranked.count, self.position);
                 *left = left.saturating_sub(1);
             }
             self.bytes -= before;
-            self.dying.pop_front();
+            self.forgotten_topics.pop_front();
         }
     }
 }

@@ -1,27 +1,27 @@
-//! Which topic takes most above its fair share: a heap of topics by the bytes they could give up.
+//! The topic furthest above its fair share: a heap of topics by their evictable bytes.
 
 use foldhash::fast::RandomState;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 
-/// A binary max-heap of `(bytes, topic)`. The caller keeps each topic's place and hands in a way
-/// to write it.
+/// A binary max-heap of `(bytes, topic)`. The caller stores each topic's index in it, and passes a
+/// function `moved(topic, index)` that writes it.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
     heap: Vec<(usize, usize)>,
-    // Topics whose newest message is large, by what that takes; of equal ones the oldest last.
+    // Topics whose newest message is big, by its cost. Among equal costs, the oldest is last.
     big: BTreeSet<(usize, Reverse<u64>, usize)>,
     sizes: HashMap<usize, (usize, u64), RandomState>,
 }
 
 impl Shares {
-    /// Adds a topic with nothing to give up.
+    /// Adds a topic without evictable bytes.
     pub(crate) fn insert(&mut self, topic: usize, mut moved: impl FnMut(usize, usize)) {
         self.heap.push((0, topic));
         moved(topic, self.heap.len() - 1);
     }
 
-    /// Says what the newest message of a topic takes, if that is much, and its position.
+    /// Sets the cost and the position of a topic's newest message, if that is big.
     pub(crate) fn set_big(&mut self, topic: usize, size: Option<(usize, u64)>) {
         if size.is_none() && self.sizes.is_empty() {
             return;
@@ -37,36 +37,36 @@ impl Shares {
         }
     }
 
-    /// The topic whose newest message takes most, if it takes much; not this one.
+    /// Returns the topic with the biggest newest message, other than `but`.
     pub(crate) fn biggest(&self, but: Option<usize>) -> Option<usize> {
         self.big.iter().rev().map(|(.., topic)| *topic).find(|topic| Some(*topic) != but)
     }
 
-    /// Takes the topic at `place` out.
-    pub(crate) fn remove(&mut self, place: usize, mut moved: impl FnMut(usize, usize)) {
-        self.heap.swap_remove(place);
-        if let Some((bytes, topic)) = self.heap.get(place).copied() {
-            moved(topic, place);
-            self.update(place, bytes, moved);
+    /// Removes the topic at `index`.
+    pub(crate) fn remove(&mut self, index: usize, mut moved: impl FnMut(usize, usize)) {
+        self.heap.swap_remove(index);
+        if let Some((bytes, topic)) = self.heap.get(index).copied() {
+            moved(topic, index);
+            self.update(index, bytes, moved);
         }
     }
 
-    /// Says what the topic at `place` could give up now. `moved(topic, place)` is called for each
-    /// topic whose place changes.
+    /// Sets the evictable bytes of the topic at `index`. Calls `moved` for each topic whose index
+    /// changes.
     pub(crate) fn update(
         &mut self,
-        place: usize,
+        index: usize,
         bytes: usize,
         mut moved: impl FnMut(usize, usize),
     ) {
-        let mut place = place;
-        self.heap[place].0 = bytes;
-        while place > 0 && self.heap[(place - 1) / 2].0 < self.heap[place].0 {
-            self.swap(place, (place - 1) / 2, &mut moved);
-            place = (place - 1) / 2;
+        let mut index = index;
+        self.heap[index].0 = bytes;
+        while index > 0 && self.heap[(index - 1) / 2].0 < self.heap[index].0 {
+            self.swap(index, (index - 1) / 2, &mut moved);
+            index = (index - 1) / 2;
         }
         loop {
-            let child = 2 * place + 1;
+            let child = 2 * index + 1;
             let Some(left) = self.heap.get(child) else {
                 return;
             };
@@ -74,11 +74,11 @@ impl Shares {
                 Some(right) if right.0 > left.0 => child + 1,
                 _ => child,
             };
-            if self.heap[child].0 <= self.heap[place].0 {
+            if self.heap[child].0 <= self.heap[index].0 {
                 return;
             }
-            self.swap(place, child, &mut moved);
-            place = child;
+            self.swap(index, child, &mut moved);
+            index = child;
         }
     }
 
@@ -88,7 +88,7 @@ impl Shares {
         moved(self.heap[b].1, b);
     }
 
-    /// The topic that could give up most, if any could.
+    /// Returns the topic with the most evictable bytes, if it has any.
     pub(crate) fn largest(&self) -> Option<usize> {
         self.heap.first().filter(|(bytes, _)| *bytes > 0).map(|(_, topic)| *topic)
     }
@@ -103,21 +103,21 @@ mod tests {
         #[test]
         fn largest_is_the_largest(steps in proptest::collection::vec((0_usize..12, 0_usize..50, 0_u8..8), 0..300)) {
             let mut shares = Shares::default();
-            let mut places = [None::<usize>; 12];
+            let mut indexes = [None::<usize>; 12];
             let mut model = [None::<usize>; 12];
             for (topic, bytes, step) in steps {
-                match (places[topic], step) {
+                match (indexes[topic], step) {
                     (None, _) => {
-                        shares.insert(topic, |topic, place| places[topic] = Some(place));
+                        shares.insert(topic, |topic, index| indexes[topic] = Some(index));
                         model[topic] = Some(0);
                     }
-                    (Some(place), 0) => {
-                        places[topic] = None;
+                    (Some(index), 0) => {
+                        indexes[topic] = None;
                         model[topic] = None;
-                        shares.remove(place, |topic, place| places[topic] = Some(place));
+                        shares.remove(index, |topic, index| indexes[topic] = Some(index));
                     }
-                    (Some(place), _) => {
-                        shares.update(place, bytes, |topic, place| places[topic] = Some(place));
+                    (Some(index), _) => {
+                        shares.update(index, bytes, |topic, index| indexes[topic] = Some(index));
                         model[topic] = Some(bytes);
                     }
                 }

@@ -1,4 +1,4 @@
-//! Keeping to the byte budget: who has too much, what is evicted, and the counts that outlive it.
+//! Keeping to the byte budget: shares of topics, eviction, and the counts of evicted payloads.
 
 pub(crate) mod evicted_counts;
 pub(crate) mod eviction;

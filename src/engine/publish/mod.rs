@@ -1,104 +1,73 @@
-//! Accept once → count → cache → wake whoever stands at the head.
+//! Publishing: accept once, count, cache, wake.
 
 pub(crate) mod upload;
 
-use super::memory::evicted_counts::{EvictedCounts, Key};
-use super::payload::{Parts, Payload};
+use super::Engine;
+use super::ids::Slot;
+use super::memory::evicted_counts::EvictedCounts;
+use super::payload::Parts;
+use super::publication::{Publication, PublicationId, Receipt};
 use super::topic::body::Body;
 use super::topic::counts::Count;
-use super::topic::log::{Entry, PublicationId};
-use super::topic::producers::{Accepted, Verdict};
+use super::topic::log::Entry;
+use super::topic::producers::Verdict;
 use super::topic::{CachedPayload, Topic};
-use super::{Engine, Limits, Slot};
 use crate::wire::{Code, Digest, Refusal, check_topic, encode_message};
 use std::collections::VecDeque;
 
-/// What a publisher hands over.
-#[derive(Debug, Clone, Copy)]
-pub struct Publication<'a> {
-    /// The topic.
-    pub topic: &'a str,
-    /// Opaque bytes. Up to [`INLINE`](crate::wire::INLINE) they are copied, once for everybody;
-    /// longer ones are shared.
-    pub payload: &'a Payload,
-    /// [`Digest::of`] the payload, made by the caller so that nobody waits for the hashing.
-    pub digest: Digest,
-    /// The publisher's clock, µs since 1970; 0 is none.
-    pub stamp: u64,
-    /// Who published it and under which number, or under which [key](super::Keys); with none,
-    /// every call counts.
-    pub origin: Option<PublicationId>,
-}
-
-/// A publication was accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
-    /// Its sequence in the topic; 0 in a repeated receipt whose message has left the cache. It is
-    /// always there while the message is cached and its number is less than the
-    /// [window](Limits::window) behind the newest of its producer; of older numbers it may be 0
-    /// too, if the producer's numbers come far out of order or its messages stand far apart. That
-    /// of a key is kept with the key.
-    pub sequence: u64,
-    /// Times the payload was published to the topic, that time included; 0 as above.
-    pub count: u64,
-    /// 0: the count covers everything since the topic began. Else µs since 1970: the counting
-    /// of this payload began then, and what was before may have been forgotten.
-    pub since: u64,
-    /// Digest of the payload.
-    pub digest: Digest,
-    /// Whether it had been accepted before, and so was not counted again.
-    pub duplicate: bool,
-}
-
-/// Blocks and messages that are looked at in one unit of work: each takes some 10 ns.
+/// Number of blocks and messages that are looked at in one unit of work: each takes some 10 ns.
 const LOOKED: usize = 8;
 
 impl Engine {
-    /// Accepts a publication, once. Refused are bad topics, payloads above the limit and numbers
-    /// out of the window.
+    /// Accepts a publication, once.
+    ///
+    /// # Errors
+    ///
+    /// The topic is malformed, the payload is above the limit, or the number is below the window.
     pub fn publish(&mut self, now: u64, publication: &Publication<'_>) -> Result<Receipt, Refusal> {
         let Publication { topic, payload, digest, stamp, origin } = *publication;
         if payload.len() > self.limits.payload {
             return Err(self.too_large(payload.len()));
         }
-        let slot = self.published_to(topic)?;
+        let slot = self.topic_for_publish(topic)?;
         if let Some(origin) = origin
-            && let Some(receipt) = self.seen(slot, origin, digest)?
+            && let Some(receipt) = self.find_receipt(slot, origin, digest)?
         {
             return Ok(receipt);
         }
         self.position += 1;
         self.work += 1;
         let position = self.position;
-        let (limits, evicted_counts) = (self.limits, &mut self.evicted_counts);
+        let limits = self.limits;
+        let tables = (&mut self.evicted_counts, &mut self.forgotten_topics);
         let Some(topic) = self.topics[slot].as_deref_mut() else {
             unreachable!("the tables of names point to topics");
         };
         let before = topic.cost();
-        let (count, known) = count(topic, (evicted_counts, &mut self.dying), now, &digest);
-        let sequence = topic.log.next();
+        let (count, cached) = count(topic, tables, now, &digest);
+        let sequence = topic.next_sequence();
         let body = match payload.parts() {
             Parts::Large(rope) => {
-                let cached = known.and_then(|known| known.rope(rope.len()));
+                let cached = cached.and_then(|cached| cached.rope(rope.len()));
                 Body::Large { rope: cached.unwrap_or_else(|| rope.clone()), upload: 0 }
             }
             Parts::Small(payload) => {
-                let body = known.as_ref().map_or(payload, |known| known.body(payload));
-                Body::Small(encode_message(topic.id, sequence, count.count, stamp, body))
+                let body = cached.as_ref().map_or(payload, |cached| cached.body(payload));
+                Body::Small(encode_message(topic.id(), sequence, count.count, stamp, body))
             }
         };
         let cost = 0;
         let entry = Entry { position, accepted: now, origin, stamp, count, digest, body, cost };
         topic.push(entry);
-        let receipt = accept(topic, &limits, origin, sequence, count, digest);
+        let receipt = topic.accept(&limits, origin, sequence, count, digest);
         self.settle(slot, before);
         self.make_room(slot);
-        self.stir(slot, position);
+        self.wake_for_message(slot, position);
         Ok(receipt)
     }
 
-    // The topic, which may begin so.
-    pub(super) fn published_to(&mut self, topic: &str) -> Result<Slot, Refusal> {
+    // Returns the topic that is published to, and creates it if it is new.
+    pub(super) fn topic_for_publish(&mut self, topic: &str) -> Result<Slot, Refusal> {
         if let Some(slot) = self.by_use.get(topic) {
             return Ok(*slot);
         }
@@ -106,8 +75,8 @@ impl Engine {
         Ok(self.create(topic))
     }
 
-    // The receipt of a publication that was accepted before.
-    pub(super) fn seen(
+    // Returns the receipt of a publication that was accepted before.
+    pub(super) fn find_receipt(
         &mut self,
         slot: Slot,
         origin: PublicationId,
@@ -118,28 +87,19 @@ impl Engine {
             return Ok(None);
         };
         if origin.is_key() {
-            let known = topic.keys.get(origin.producer);
-            return Ok(known.map(|receipt| Receipt { duplicate: true, ..receipt }));
+            let receipt = topic.receipt_of_key(origin.producer);
+            return Ok(receipt.map(|receipt| Receipt { duplicate: true, ..receipt }));
         }
-        match topic.producers.judge(origin.producer, origin.number) {
+        match topic.judge(origin) {
             Verdict::Fresh => return Ok(None),
             Verdict::Duplicate => {}
-            Verdict::Stale => {
-                return Err(Refusal::new(
-                    Code::STALE,
-                    format!(
-                        "publication {} is {window} or more behind this producer's newest: \
-                         whether it was counted can no longer be told",
-                        origin.number
-                    ),
-                ));
-            }
+            Verdict::Stale => return Err(stale(origin.number, window)),
         }
-        let (places, looked) = topic.producers.find(origin.producer, origin.number);
+        let (sequences, looked) = topic.sequences_of(origin);
         let mut entries = 0;
-        let found = places.into_iter().flatten().rev().find_map(|at| {
+        let found = sequences.into_iter().flatten().rev().find_map(|at| {
             entries += 1;
-            topic.log.get(at).filter(|entry| is(entry, origin)).map(|entry| (at, entry))
+            topic.entry(at).filter(|entry| is(entry, origin)).map(|entry| (at, entry))
         });
         self.work += 1 + (looked + entries) / LOOKED;
         let mut receipt = Receipt { sequence: 0, count: 0, since: 0, digest, duplicate: true };
@@ -155,7 +115,7 @@ impl Engine {
         Ok(Some(receipt))
     }
 
-    pub(crate) fn too_large(&self, size: usize) -> Refusal {
+    pub(super) fn too_large(&self, size: usize) -> Refusal {
         Refusal::new(
             Code::PAYLOAD_TOO_LARGE,
             format!(
@@ -166,62 +126,51 @@ impl Engine {
     }
 }
 
+fn stale(number: u64, window: u32) -> Refusal {
+    Refusal::new(
+        Code::STALE,
+        format!(
+            "publication {number} is {window} or more behind this producer's newest: whether it was \
+             counted can no longer be told"
+        ),
+    )
+}
+
 fn is(entry: &Entry, origin: PublicationId) -> bool {
     entry.origin == Some(origin) && entry.body.is_complete()
 }
 
-/// The count that a payload has with one more publication, and what is known of it.
-pub(super) fn count(
+/// Returns the count of a payload with one more publication, and the payload if it is cached.
+fn count(
     topic: &mut Topic,
-    (evicted_counts, dying): (&mut EvictedCounts, &mut VecDeque<Box<Topic>>),
+    (evicted_counts, forgotten): (&mut EvictedCounts, &mut VecDeque<Box<Topic>>),
     now: u64,
     digest: &Digest,
 ) -> (Count, Option<CachedPayload>) {
-    let known = topic.known(digest);
-    let count = known
+    let cached = topic.cached_payload(digest);
+    let count = cached
         .as_ref()
-        .map(|known| known.count)
-        .or_else(|| evicted_counts.take(&Key::new(topic.key, digest)));
-    // The topic may have been forgotten, and have begun again before all that it had is in the ledger.
-    let count = if dying.is_empty() {
+        .map(|cached| cached.count)
+        .or_else(|| evicted_counts.take(&topic.payload_key(digest)));
+    // The topic may have been forgotten and created again before all its counts were moved to the
+    // evicted ones.
+    let count = if forgotten.is_empty() {
         count
     } else {
-        let before = dying.iter_mut().rev().filter(|dying| dying.key == topic.key);
-        before.fold(count, |count, dying| {
-            let known = dying.bequeath(digest);
-            count.or(known)
+        let before = forgotten.iter_mut().rev().filter(|before| before.has_name_of(topic));
+        before.fold(count, |count, before| {
+            let taken = before.take_count(digest);
+            count.or(taken)
         })
     };
-    let complete = evicted_counts.covers(topic.born);
+    let complete = evicted_counts.covers(topic.created_at());
     let count = match count {
-        None if !complete => topic.top.find(digest),
+        None if !complete => topic.top_count(digest),
         count => count,
     };
     let count = match count {
         Some(Count { count, since }) => Count { count: count + 1, since },
         None => Count { count: 1, since: if complete { 0 } else { now.max(1) } },
     };
-    (count, known)
-}
-
-/// Remembers that a publication was accepted.
-pub(super) fn accept(
-    topic: &mut Topic,
-    limits: &Limits,
-    origin: Option<PublicationId>,
-    sequence: u64,
-    Count { count, since }: Count,
-    digest: Digest,
-) -> Receipt {
-    let receipt = Receipt { sequence, count, since, digest, duplicate: false };
-    let (window, most) = (u64::from(limits.window), limits.producers);
-    match origin {
-        Some(key) if key.is_key() => topic.keys.put(key.producer, receipt, most),
-        Some(PublicationId { producer, number }) => {
-            let accepted = Accepted { number, sequence, oldest: topic.log.first() };
-            topic.producers.accept(producer, accepted, window, most);
-        }
-        None => {}
-    }
-    receipt
+    (count, cached)
 }

@@ -1,15 +1,17 @@
-//! A publication that is relayed while it arrives: begin, append, end, or abort.
+//! Uploads: publications that are relayed while they arrive. Begin, append, end, or abort.
 //!
-//! Its sequence and its position are given when it begins, so that whoever stands at the head gets
-//! it at once. It is accepted (counted, cached, its number taken) when it ends. Until then nothing
-//! finds it that does not stand before it in the log; and when it is aborted, its place stays, as a
-//! gap.
+//! An upload takes its sequence and position when it begins, so that subscriptions at the head
+//! receive it at once. It is accepted (counted, cached, its number taken) when it ends. Until then
+//! it is only in the log, and look-ups do not find it. An aborted upload keeps its slot in the log,
+//! as a gap.
 
-use super::{accept, count};
-use crate::engine::topic::body::{Arriving, Body, Waiting};
+use super::count;
+use crate::engine::Engine;
+use crate::engine::ids::{Slot, UploadId};
+use crate::engine::publication::{PublicationId, Receipt};
+use crate::engine::topic::body::{Arriving, Body, Waiters};
 use crate::engine::topic::counts::Count;
-use crate::engine::topic::log::{Entry, PublicationId};
-use crate::engine::{Engine, Receipt, Slot};
+use crate::engine::topic::log::Entry;
 use crate::wire::{Code, Digest, Refusal};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -27,50 +29,48 @@ pub struct UploadRequest<'a> {
     pub origin: Option<PublicationId>,
 }
 
-/// A publication that arrives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct UploadId {
-    topic: u64,
-    sequence: u64,
-}
-
-/// What became of an [`UploadRequest`].
+/// The outcome of an [`UploadRequest`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BeginOutcome {
-    /// It arrives.
+    /// The upload has begun.
     Arriving(UploadId),
-    /// It was accepted before. If the message has left the cache, the digest is all zeros.
+    /// The publication was accepted before. If the message has left the cache, the digest is all
+    /// zeros.
     Duplicate(Receipt),
 }
 
-/// A publication will not be completed.
+/// An upload was aborted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UploadError {
-    /// Its producer has begun it again, on another session perhaps: that one is answered.
+    /// Its producer has begun it again, perhaps in another session. That upload is answered.
     Superseded,
     /// Tell the publisher.
     Refused(Refusal),
 }
 
 impl Engine {
-    /// Begins a publication of a large payload; smaller ones are [published](Self::publish). Refused
-    /// are bad topics, payloads above the limit and numbers out of the window.
+    /// Begins the upload of a large payload; smaller ones are [published](Self::publish).
+    ///
+    /// # Errors
+    ///
+    /// The topic is malformed, the payload is above the limit, or the number is below the window.
     pub fn begin(
         &mut self,
         now: u64,
-        opening: &UploadRequest<'_>,
+        request: &UploadRequest<'_>,
     ) -> Result<BeginOutcome, Refusal> {
-        let UploadRequest { topic, size, stamp, origin } = *opening;
+        let UploadRequest { topic, size, stamp, origin } = *request;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         if size > self.limits.payload {
             return Err(self.too_large(size));
         }
-        let slot = self.published_to(topic)?;
+        let slot = self.topic_for_publish(topic)?;
         if let Some(origin) = origin {
-            if let Some(receipt) = self.seen(slot, origin, Digest([0; 32]))? {
+            if let Some(receipt) = self.find_receipt(slot, origin, Digest([0; 32]))? {
                 return Ok(BeginOutcome::Duplicate(receipt));
             }
-            // Under a key, whichever is complete first is the one: all get its receipt.
+            // Uploads under one key arrive side by side. The first that is complete is accepted, and
+            // all of them get its receipt.
             if !origin.is_key() {
                 self.supersede(slot, origin);
             }
@@ -89,17 +89,17 @@ impl Engine {
             cost: 0,
         };
         let upload = self.change(slot, |topic| {
-            let upload = UploadId { topic: topic.id, sequence: topic.log.next() };
+            let upload = UploadId { topic: topic.id(), sequence: topic.next_sequence() };
             topic.push_arriving(entry);
             upload
         });
         self.make_room(slot);
-        self.stir(slot, position);
-        upload.map(BeginOutcome::Arriving).ok_or_else(gone)
+        self.wake_for_message(slot, position);
+        upload.map(BeginOutcome::Arriving).ok_or_else(evicted)
     }
 
-    // Whoever begins a publication again has given up the first attempt, and may be the only one
-    // to know it.
+    // A producer that begins a publication again has abandoned its first attempt. The daemon may not
+    // have noticed that yet.
     fn supersede(&mut self, slot: Slot, origin: PublicationId) {
         let before = self.topic(slot).and_then(|topic| topic.begun(&origin));
         if let Some(sequence) = before {
@@ -107,56 +107,66 @@ impl Engine {
         }
     }
 
-    /// Takes the next bytes of a payload, a [`CHUNK`](crate::wire::CHUNK) at most, and wakes whoever
-    /// has had all before. What is refused has been aborted.
+    /// Appends the next bytes of a payload, at most a [`CHUNK`](crate::wire::CHUNK), and wakes the
+    /// subscriptions that have received all bytes before them.
+    ///
+    /// # Errors
+    ///
+    /// The upload was aborted: its bytes are more than it had announced, or the cache had no room
+    /// for them.
     pub fn append(&mut self, upload: UploadId, chunk: Bytes) -> Result<(), UploadError> {
-        let slot = self.arriving(upload)?;
+        let slot = self.slot_of_upload(upload)?;
         let appended = self.change(slot, |topic| {
-            topic.arrive(upload.sequence, |entry| {
-                let arriving = entry.body.arriving()?;
+            topic.change_arriving(upload.sequence, |entry| {
+                let arriving = entry.body.arriving_mut()?;
                 if chunk.is_empty() || arriving.rope.len() + chunk.len() > arriving.size {
                     return None;
                 }
                 arriving.rope.push(chunk);
-                Some([std::mem::take(&mut arriving.waiting)])
+                Some([std::mem::take(&mut arriving.chunk_waiters)])
             })
         });
-        let Some(waiting) = appended.flatten().flatten() else {
+        let Some(waiters) = appended.flatten().flatten() else {
             self.abort_entry(slot, upload.sequence, false);
             return Err(UploadError::Refused(malformed(
-                "more of a payload than its begin had said",
+                "more of a payload than its begin had announced",
             )));
         };
-        self.rouse_all(slot, waiting);
-        if let Some(name) = self.topic(slot).map(|topic| topic.name.clone()) {
-            // It is in use.
+        self.wake_lists(slot, waiters);
+        if let Some(name) = self.topic(slot).map(|topic| topic.name().clone()) {
+            // The topic is in use.
             self.by_use.promote(&name);
         }
         self.make_room(slot);
-        self.arriving(upload).map(drop)
+        self.slot_of_upload(upload).map(drop)
     }
 
-    /// The payload is complete: accepts the publication, once. What is refused has been aborted, and
-    /// so has what was accepted meanwhile by another way, whose receipt is given then.
+    /// Ends an upload whose payload is complete: accepts the publication, once. If it was accepted
+    /// in another way meanwhile, returns the receipt of that, and aborts the upload.
+    ///
+    /// # Errors
+    ///
+    /// The upload was aborted: its bytes are fewer than it had announced, or the cache had no room
+    /// for it.
     pub fn end(
         &mut self,
         now: u64,
         upload: UploadId,
         digest: Digest,
     ) -> Result<Receipt, UploadError> {
-        let slot = self.arriving(upload)?;
+        let slot = self.slot_of_upload(upload)?;
         let sequence = upload.sequence;
-        let entry = self.topic(slot).and_then(|topic| topic.log.get(sequence));
+        let entry = self.topic(slot).and_then(|topic| topic.entry(sequence));
         let origin = entry.and_then(|entry| entry.origin);
-        let whole = entry.is_some_and(|entry| {
+        let complete = entry.is_some_and(|entry| {
             entry.body.rope().is_some_and(|rope| rope.len() == entry.body.size())
         });
-        let seen = match origin {
-            _ if !whole => Err(malformed("less of a payload than its begin had said")),
-            Some(origin) => self.seen(slot, origin, digest),
+        let before = match origin {
+            _ if !complete => Err(malformed("less of a payload than its begin had announced")),
+            Some(origin) => self.find_receipt(slot, origin, digest),
             None => Ok(None),
         };
-        match seen {
+        match before {
             Ok(None) => {}
             Ok(Some(receipt)) => {
                 self.abort_entry(slot, sequence, false);
@@ -167,73 +177,74 @@ impl Engine {
                 return Err(UploadError::Refused(refusal));
             }
         }
-        self.uploads += 1;
-        let upload = self.uploads;
-        let (limits, tables) = (self.limits, (&mut self.evicted_counts, &mut self.dying));
+        self.completed_uploads += 1;
+        let upload = self.completed_uploads;
+        let limits = self.limits;
+        let tables = (&mut self.evicted_counts, &mut self.forgotten_topics);
         let Some(topic) = self.topics[slot].as_deref_mut() else {
-            return Err(UploadError::Refused(gone()));
+            return Err(UploadError::Refused(evicted()));
         };
-        let before = topic.cost();
-        let (count, known) = count(topic, tables, now, &digest);
-        let arrived = topic.arrive(sequence, |entry| {
-            let arriving = entry.body.arriving()?;
-            let waiting = arriving.take_all();
-            let rope = known.and_then(|known| known.rope(arriving.size));
+        let cost = topic.cost();
+        let (count, cached) = count(topic, tables, now, &digest);
+        let waiters = topic.change_arriving(sequence, |entry| {
+            let arriving = entry.body.arriving_mut()?;
+            let waiters = arriving.take_waiters();
+            let rope = cached.and_then(|cached| cached.rope(arriving.size));
             let rope = rope.unwrap_or_else(|| Arc::new(std::mem::take(&mut arriving.rope)));
             let body = Body::Large { rope, upload };
             (entry.count, entry.digest, entry.body) = (count, digest, body);
-            Some(waiting)
+            Some(waiters)
         });
         topic.complete(sequence);
-        let receipt = accept(topic, &limits, origin, sequence, count, digest);
+        let receipt = topic.accept(&limits, origin, sequence, count, digest);
         self.work += 1;
-        self.settle(slot, before);
-        if let Some(waiting) = arrived.flatten() {
-            self.rouse_all(slot, waiting);
+        self.settle(slot, cost);
+        if let Some(waiters) = waiters.flatten() {
+            self.wake_lists(slot, waiters);
         }
         self.make_room(slot);
         Ok(receipt)
     }
 
-    fn rouse_all(&mut self, slot: Slot, waiting: impl IntoIterator<Item = Waiting>) {
-        for waiting in waiting {
-            self.work += self.rouse(slot, waiting);
+    fn wake_lists(&mut self, slot: Slot, lists: impl IntoIterator<Item = Waiters>) {
+        for waiters in lists {
+            self.work += self.wake_waiters(slot, waiters);
         }
     }
 
-    /// Gives a publication up that arrives; one that does not any more is left alone.
+    /// Aborts an upload. One that has ended is left alone.
     pub fn abort(&mut self, upload: UploadId) {
-        if let Ok(slot) = self.arriving(upload) {
+        if let Ok(slot) = self.slot_of_upload(upload) {
             self.abort_entry(slot, upload.sequence, false);
         }
     }
 
     fn abort_entry(&mut self, slot: Slot, sequence: u64, superseded: bool) {
         let aborted = self.change(slot, |topic| {
-            topic.arrive(sequence, |entry| {
-                let waiting = entry.body.arriving()?.take_all();
+            topic.change_arriving(sequence, |entry| {
+                let waiters = entry.body.arriving_mut()?.take_waiters();
                 (entry.origin, entry.body) = (None, Body::Aborted { superseded });
-                Some(waiting)
+                Some(waiters)
             })
         });
-        if let Some(waiting) = aborted.flatten().flatten() {
-            self.rouse_all(slot, waiting);
+        if let Some(waiters) = aborted.flatten().flatten() {
+            self.wake_lists(slot, waiters);
         }
     }
 
-    // Where it arrives.
-    fn arriving(&self, upload: UploadId) -> Result<Slot, UploadError> {
+    // Returns the topic of an upload that still arrives.
+    fn slot_of_upload(&self, upload: UploadId) -> Result<Slot, UploadError> {
         let slot = self.by_id.get(&upload.topic).copied();
-        let entry = slot.and_then(|slot| self.topic(slot)?.log.get(upload.sequence));
+        let entry = slot.and_then(|slot| self.topic(slot)?.entry(upload.sequence));
         match (slot, entry.map(|entry| &entry.body)) {
             (Some(slot), Some(Body::Arriving(_))) => Ok(slot),
             (_, Some(Body::Aborted { superseded: true })) => Err(UploadError::Superseded),
-            _ => Err(UploadError::Refused(gone())),
+            _ => Err(UploadError::Refused(evicted())),
         }
     }
 }
 
-fn gone() -> Refusal {
+fn evicted() -> Refusal {
     Refusal::new(
         Code::OVERLOADED,
         "the cache had no room for the rest of the payload: publish it again later",

@@ -1,70 +1,80 @@
-//! What a peer's frame asks of the shell.
+//! What the daemon does after a peer's frame.
 
-use crate::engine::SubscriptionId;
+use crate::engine::ids::SubscriptionId;
 use crate::wire::{Code, Delivery, Encoded};
 use bytes::Bytes;
 
-/// What the shell is to do.
+/// What the daemon is to do. Each action that ends or refuses something says why, with a code.
 #[derive(Debug)]
 pub enum Action {
-    /// Begin to deliver: read the subscription whenever it is named.
+    /// Begin to deliver: read the subscription whenever it is woken.
     Deliver {
-        /// The subscription's name on the wire.
+        /// The subscription's number on the wire.
         request: u32,
         /// The subscription.
         subscription: SubscriptionId,
-        /// How to carry its messages.
+        /// How its messages are carried.
         delivery: Delivery,
-        /// Messages older than this are to be passed over, µs; 0 is none.
+        /// Messages older than this are skipped, µs; 0 is none.
         deadline: u64,
-        /// Whether its datagrams need not say whose they are: it is the session's first with any.
+        /// Whether its datagrams leave out its number: it is the session's first with datagrams.
         bare: bool,
-        /// Whether its client is to be told how far it has come, from position to position: its
-        /// filter matches any number of topics. None if not.
+        /// The position from which its client is sent marks, because its filter matches any number
+        /// of topics.
         marks: Option<u64>,
     },
-    /// Send again what did not come: see [`Engine::repair`](crate::engine::Engine::repair).
+    /// Send lost messages again: see [`Engine::repair`](crate::engine::Engine::repair).
     Repair {
-        /// The subscription's name on the wire.
+        /// The subscription's number on the wire.
         request: u32,
         /// The topic's id.
         topic: u64,
         /// First and last sequence of each hole.
         holes: Vec<(u64, u64)>,
-        /// On the subscription's stream; else in datagrams.
+        /// Whether to send them on the subscription's stream, and not in datagrams.
         reliably: bool,
     },
-    /// Acknowledge this alias in a datagram before long: see
+    /// Acknowledge this alias in a datagram soon: see
     /// [`Session::acknowledge`](crate::engine::Session::acknowledge).
     Acknowledge {
         /// As published.
         alias: u32,
     },
-    /// Stop delivering: it is no longer a subscription.
+    /// Stop delivering: the subscription has ended.
     Stop {
-        /// The subscription's name on the wire.
+        /// The subscription's number on the wire.
         request: u32,
+        /// Why it has ended.
+        code: Code,
     },
-    /// Send this on a uni stream of its own.
+    /// Send this message on a unidirectional stream of its own.
     Answer {
-        /// The question's name on the wire.
+        /// The request's number on the wire.
         request: u32,
-        /// Frames that come first: whom it is for, and the topic.
+        /// Frames that come first: the number, and the topic.
         head: [Bytes; 2],
         /// The message.
         message: GetReply,
     },
-    /// A publication was answered before its end: if it stands on a stream of its own, stop that,
-    /// and read no further.
-    Enough {
+    /// A publication in chunks was answered before its end. If it has a stream of its own, stop that
+    /// stream and read no more of it.
+    StopReading {
+        /// Why: [`Code::DONE`] if the publication was accepted before, or is sent again.
+        code: Code,
+    },
+    /// A publication or a request was refused. The peer has been told.
+    Refused {
         /// Why.
         code: Code,
     },
     /// The peer said goodbye.
-    Left(Code),
+    PeerLeft {
+        /// Why.
+        code: Code,
+    },
 }
 
-/// A message that was asked for.
+/// A message that a peer has requested.
 #[derive(Debug)]
 pub enum GetReply {
     /// Its bytes.

@@ -1,37 +1,39 @@
-//! Between frames and the engine: what a session takes in, and what it sends of the log.
+//! Between frames and the engine: what a session receives, and what it sends of the log.
 
-use crate::engine::{Beginning, Item, Payload};
+use crate::engine::payload::Payload;
+use crate::engine::subscribe::item::Item;
+use crate::engine::subscribe::start::PreparedStart;
 use crate::wire::{
     ClientFrame, Code, DaemonFrame, DecodeError, Delivery, Digest, Filter, INLINE, Lag,
     MAX_RESUMED, NameError, Refusal,
 };
 use bytes::Bytes;
 
-/// Where a frame came in.
+/// Where a frame has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
-    /// The control stream: every frame may stand there.
+    /// The control stream: it may carry every frame.
     Control,
-    /// Another stream of the client's: publications only.
+    /// Another stream of the client: it carries publications only.
     Publish,
-    /// A datagram: publications, which are acknowledged rather than answered, and repairs.
+    /// A datagram: it carries publications, which are acknowledged instead of answered, and repairs.
     Datagram,
 }
 
-/// A frame, decoded, and hashed if it is a publication or a part of one: what needs no engine and
-/// no lock.
+/// A frame that is decoded, and hashed if it is a publication or a part of one. That is done before
+/// the lock is taken.
 #[derive(Debug)]
 pub enum Prepared<'a> {
     /// A publication.
     Publish(Publishing),
-    /// The next bytes of one.
+    /// The next bytes of a publication.
     Chunk(Bytes),
-    /// The end of one.
+    /// The end of a publication in chunks.
     End {
-        /// The digest that the publisher says it has.
+        /// The digest that the publisher sent.
         claimed: Digest,
-        /// The one that it has; none without a begin.
-        found: Option<Digest>,
+        /// The digest of the bytes that have arrived; none without a begin.
+        computed: Option<Digest>,
     },
     /// A subscription.
     Subscribe(Subscribing),
@@ -39,18 +41,18 @@ pub enum Prepared<'a> {
     Other(ClientFrame<'a>),
 }
 
-/// A subscription as the peer asks for it: its filter checked, and its list made a table.
+/// A peer's request for a subscription: its filter is checked, and its list of topics is a table.
 #[derive(Debug)]
 pub struct Subscribing {
     pub(crate) request: u32,
     pub(crate) filter: Result<Filter, NameError>,
-    pub(crate) start: Beginning,
+    pub(crate) start: PreparedStart,
     pub(crate) delivery: Delivery,
     pub(crate) lag: Lag,
     pub(crate) deadline: u32,
 }
 
-/// A publication as it came from the peer.
+/// A peer's publication.
 #[derive(Debug, Clone)]
 pub struct Publishing {
     pub(crate) alias: u32,
@@ -60,8 +62,7 @@ pub struct Publishing {
     pub(crate) digest: Digest,
 }
 
-/// The digest of a payload that comes in chunks, as far as it has come. There is one for each
-/// stream.
+/// The digest of a payload in chunks, as far as it has arrived. There is one for each stream.
 #[derive(Debug, Default)]
 pub struct Hashing(Option<Box<blake3::Hasher>>);
 
@@ -80,7 +81,7 @@ impl<'a> Prepared<'a> {
                 if let Some(hasher) = &mut hashing.0 {
                     hasher.update(bytes);
                 }
-                // A short frame may stand in a read buffer that it is a small part of.
+                // A short frame may be a small part of the read buffer, which it would keep in memory.
                 let short = frame.len() <= INLINE;
                 Self::Chunk(if short {
                     Bytes::copy_from_slice(bytes)
@@ -89,12 +90,12 @@ impl<'a> Prepared<'a> {
                 })
             }
             ClientFrame::End { digest: claimed } => {
-                let found = hashing.0.take();
-                let found = found.map(|hasher| Digest(*hasher.finalize().as_bytes()));
-                Self::End { claimed, found }
+                let hasher = hashing.0.take();
+                let computed = hasher.map(|hasher| Digest(*hasher.finalize().as_bytes()));
+                Self::End { claimed, computed }
             }
             ClientFrame::Subscribe { request, filter, start, delivery, lag, deadline } => {
-                let (filter, start) = (Filter::new(filter), Beginning::from(&start));
+                let (filter, start) = (Filter::new(filter), PreparedStart::from(&start));
                 Self::Subscribe(Subscribing { request, filter, start, delivery, lag, deadline })
             }
             other => {
@@ -108,7 +109,7 @@ impl<'a> Prepared<'a> {
 }
 
 fn malformed(frame: &Bytes) -> Refusal {
-    // The shortest list that is too long: three bytes each.
+    // The shortest list that is too long takes three bytes for each topic.
     if frame.len() > 3 * MAX_RESUMED {
         let reason = format!(
             "{DecodeError}; a subscription resumes at most {MAX_RESUMED} topics by name: leave out \
@@ -119,8 +120,8 @@ fn malformed(frame: &Bytes) -> Refusal {
     Refusal::new(Code::MALFORMED, DecodeError.to_string())
 }
 
-/// Appends an item's frame. Messages are encoded already: see [`MessageRef::encoded`]; and chunks
-/// are better sent as they are, after [`encode_chunk`].
+/// Appends an item's frame. Messages are encoded already: see [`MessageRef::encoded`]. Chunks are
+/// better sent without copying, after [`encode_chunk`].
 ///
 /// [`MessageRef::encoded`]: crate::engine::MessageRef::encoded
 /// [`encode_chunk`]: crate::wire::encode_chunk

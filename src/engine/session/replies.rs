@@ -1,45 +1,72 @@
-//! What a session answers to those who look things up.
+//! Frames that answer a peer, on its control stream.
 
 use super::action::{Action, GetReply};
 use super::frames::encode_item;
 use crate::engine::Engine;
-use crate::wire::{self, DaemonFrame, Refusal, TopEntry, Which};
+use crate::engine::publication::Receipt;
+use crate::wire::{self, Code, DaemonFrame, Refusal, TopEntry, Which};
 
-pub(crate) fn fail(out: &mut Vec<u8>, request: u32, refusal: &Refusal) {
-    DaemonFrame::Failed { request, code: refusal.code, reason: &refusal.reason }.encode(out);
+/// Work of one entry of a ranking: its payload is looked up and copied. Each look is elsewhere in
+/// memory.
+const RANKED: usize = 16;
+
+/// Answers a request that is refused.
+pub(super) fn fail(request: u32, refusal: &Refusal, out: &mut Vec<u8>) -> Action {
+    let Refusal { code, reason } = refusal;
+    DaemonFrame::Failed { request, code: *code, reason }.encode(out);
+    Action::Refused { code: *code }
 }
 
-pub(crate) fn answer(
+/// Answers a publication that was accepted.
+pub(super) fn receive(alias: u32, number: u64, receipt: &Receipt, out: &mut Vec<u8>) {
+    let Receipt { sequence, count, since, digest, duplicate } = *receipt;
+    DaemonFrame::Receipt { alias, number, sequence, count, since, digest, duplicate }.encode(out);
+}
+
+/// Answers a publication that is refused.
+pub(super) fn reject(alias: u32, number: u64, refusal: &Refusal, out: &mut Vec<u8>) -> Action {
+    let Refusal { code, reason } = refusal;
+    DaemonFrame::Rejected { alias, number, code: *code, reason }.encode(out);
+    Action::Refused { code: *code }
+}
+
+/// For the engine, number 0 is an idempotency key. A peer has none.
+pub(super) fn unnumbered() -> Refusal {
+    Refusal::new(Code::STALE, "publications are numbered from 1")
+}
+
+/// Answers a `Get`.
+pub(super) fn answer(
     engine: &mut Engine,
     request: u32,
     topic: &str,
     which: Which,
     out: &mut Vec<u8>,
-) -> Option<Action> {
+) -> Action {
     match engine.get(topic, which) {
         Ok(found) => {
-            let whose = DaemonFrame::For { request }.to_bytes();
+            let number = DaemonFrame::For { request }.to_bytes();
             let mut topic = Vec::with_capacity(wire::FRAME_OVERHEAD);
             encode_item(&found.announcement(), &mut topic);
-            let head = [whose, topic.into()];
+            let head = [number, topic.into()];
             let message = match found.encoded() {
                 Some(encoded) => GetReply::Small(encoded.clone()),
                 None => GetReply::Large { topic: found.topic_id(), sequence: found.sequence() },
             };
-            Some(Action::Answer { request, head, message })
+            Action::Answer { request, head, message }
         }
-        Err(refusal) => {
-            fail(out, request, &refusal);
-            None
-        }
+        Err(refusal) => fail(request, &refusal, out),
     }
 }
 
-/// Work for one of the highest counts: its payload is looked up and copied. Each look is
-/// somewhere else in memory.
-const RANKED: usize = 16;
-
-pub(crate) fn top(engine: &mut Engine, request: u32, topic: &str, k: u32, out: &mut Vec<u8>) {
+/// Answers a `Top`.
+pub(super) fn top(
+    engine: &mut Engine,
+    request: u32,
+    topic: &str,
+    k: u32,
+    out: &mut Vec<u8>,
+) -> Option<Action> {
     match engine.top(topic, k as usize) {
         Ok(ranking) => {
             engine.work += RANKED * ranking.len();
@@ -55,7 +82,8 @@ pub(crate) fn top(engine: &mut Engine, request: u32, topic: &str, k: u32, out: &
                 })
                 .collect();
             DaemonFrame::Top { request, entries }.encode(out);
+            None
         }
-        Err(refusal) => fail(out, request, &refusal),
+        Err(refusal) => Some(fail(request, &refusal, out)),
     }
 }

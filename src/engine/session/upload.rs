@@ -1,47 +1,77 @@
-//! The publication that a peer is sending in chunks, on one stream or on the one channel.
+//! The publication that a peer sends in chunks, on one stream or on its one channel.
+//!
+//! An [`IncomingUpload`] knows the engine and not the session. It returns [`UploadStep`]s, which
+//! the session turns into replies.
 
-use super::Session;
-use super::action::Action;
-use super::frames::{Channel, Publishing};
-use crate::engine::publish::upload::{BeginOutcome, UploadError, UploadId, UploadRequest};
-use crate::engine::{Budget, Charge, Engine, PublicationId, Receipt};
-use crate::wire::{CHUNK, Code, DaemonFrame, Digest, LARGE, ProducerId, Refusal};
+use super::frames::Publishing;
+use super::replies::unnumbered;
+use crate::engine::Engine;
+use crate::engine::budget::{Budget, Charge};
+use crate::engine::ids::UploadId;
+use crate::engine::publication::{PublicationId, Receipt};
+use crate::engine::publish::upload::{BeginOutcome, UploadError, UploadRequest};
+use crate::wire::{CHUNK, Code, Digest, LARGE, Refusal};
 use bytes::Bytes;
 
-/// What has come of a publication on one stream. There is one for each stream that a peer
-/// publishes on, and one for its control stream.
+/// The part of a publication that has arrived on one stream. There is one for each stream on which
+/// a peer publishes, and one for its control stream.
 #[derive(Debug, Default)]
 pub struct IncomingUpload {
-    open: Option<CurrentUpload>,
-    // How many have begun.
+    current: Option<CurrentUpload>,
+    // Number of publications that have begun.
     begun: u64,
+}
+
+/// The fields of a [`Begin`](crate::wire::ClientFrame::Begin).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BeginFields {
+    pub(super) alias: u32,
+    pub(super) number: u64,
+    pub(super) stamp: u64,
+    pub(super) size: u64,
 }
 
 #[derive(Debug)]
 struct CurrentUpload {
-    alias: u32,
-    number: u64,
-    stamp: u64,
-    size: u64,
-    came: u64,
-    to: UploadTarget,
+    fields: BeginFields,
+    // Number of bytes that have arrived.
+    received: u64,
+    target: UploadTarget,
 }
 
 #[derive(Debug)]
 enum UploadTarget {
-    /// It is relayed.
+    /// It is relayed while it arrives.
     Relay(UploadId),
-    /// It is not large: published when it is complete.
+    /// It is not large: it is published when it is complete.
     Buffer(Buffer),
     /// It was answered before its end: the rest is dropped.
     Discard,
 }
 
-/// Of a small publication's chunks, what costs nothing: 1 KiB. There is one for each stream.
+/// The session's part of a step.
+pub(super) enum UploadStep {
+    /// Nothing.
+    Continue,
+    /// Remember the upload: it ends with the session.
+    Relaying(UploadId),
+    /// Publish this: a small publication is complete.
+    Publish(Publishing),
+    /// Answer the publication, and forget its upload.
+    Answer {
+        fields: BeginFields,
+        upload: Option<UploadId>,
+        outcome: Result<Receipt, UploadError>,
+        /// Whether the publication ends with this, and not before its end.
+        at_end: bool,
+    },
+}
+
+/// Bytes of a small publication's chunks that are not charged, 1 KiB: there is one for each stream.
 const FREE: usize = 1 << 10;
 
-/// The chunks of a small publication, put together. Nothing is set aside for those that have not
-/// come, and what has is charged.
+/// The chunks of a small publication, joined. Nothing is reserved for chunks that have not arrived,
+/// and those that have are charged.
 #[derive(Debug)]
 struct Buffer {
     bytes: Vec<u8>,
@@ -53,23 +83,14 @@ impl Buffer {
         Self { bytes: Vec::new(), charge: None }
     }
 
-    /// Whether there is room for a chunk of `size` bytes in all; if not, it was not taken.
-    fn take(&mut self, budget: &Budget, chunk: &[u8], size: usize) -> bool {
+    /// Appends a chunk of a payload of `size` bytes. Returns whether there was room for it.
+    fn append(&mut self, budget: &Budget, chunk: &[u8], size: usize) -> bool {
         let needed = self.bytes.len() + chunk.len();
         if needed > self.bytes.capacity() {
-            // So that few of them are copied, and none often.
+            // The buffer doubles, so that each byte is copied a few times at most.
             let room = needed.max(2 * self.bytes.capacity()).min(size);
-            if room > FREE {
-                let charged = match &mut self.charge {
-                    Some(charge) => charge.resize(room),
-                    None => {
-                        self.charge = budget.take(room);
-                        self.charge.is_some()
-                    }
-                };
-                if !charged {
-                    return false;
-                }
+            if room > FREE && !budget.charge(&mut self.charge, room) {
+                return false;
             }
             self.bytes.reserve_exact(room - self.bytes.len());
         }
@@ -79,24 +100,163 @@ impl Buffer {
 }
 
 impl IncomingUpload {
-    /// Of a publication that is not complete: which one of this intake's it is, and how many bytes
-    /// have come. None if there is none, or if nobody waits for its rest.
+    /// Returns the number of the publication that is not complete, among those of this stream, and
+    /// how many of its bytes have arrived. None if there is none, or if its rest is dropped.
     pub fn progress(&self) -> Option<(u64, u64)> {
-        let open = self.open.as_ref()?;
-        (!matches!(open.to, UploadTarget::Discard)).then_some((self.begun, open.came))
+        let current = self.current.as_ref().filter(|current| current.is_wanted())?;
+        Some((self.begun, current.received))
     }
 
-    pub(crate) fn is_open(&self) -> bool {
-        self.open.is_some()
+    pub(super) fn is_open(&self) -> bool {
+        self.current.is_some()
+    }
+
+    /// Refuses a begin before the end of the publication before it.
+    pub(super) fn may_begin(&self) -> Result<(), Refusal> {
+        match self.current.as_ref().is_some_and(CurrentUpload::is_wanted) {
+            true => Err(unexpected("a begin before the end of the publication before it")),
+            false => Ok(()),
+        }
+    }
+
+    /// Begins a publication to a topic.
+    pub(super) fn begin(
+        &mut self,
+        engine: &mut Engine,
+        now: u64,
+        topic: &str,
+        origin: PublicationId,
+        fields: BeginFields,
+    ) -> UploadStep {
+        let BeginFields { number, stamp, size, .. } = fields;
+        let request = UploadRequest { topic, size, stamp, origin: Some(origin) };
+        let small = size <= LARGE as u64 && size <= engine.limits().payload as u64;
+        let begun = match number {
+            0 => Err(unnumbered()),
+            _ if small => Ok(None),
+            _ => engine.begin(now, &request).map(Some),
+        };
+        let answer = |outcome| {
+            let step = UploadStep::Answer { fields, upload: None, outcome, at_end: false };
+            (UploadTarget::Discard, step)
+        };
+        let (target, step) = match begun {
+            Ok(None) => (UploadTarget::Buffer(Buffer::new()), UploadStep::Continue),
+            Ok(Some(BeginOutcome::Arriving(upload))) => {
+                (UploadTarget::Relay(upload), UploadStep::Relaying(upload))
+            }
+            Ok(Some(BeginOutcome::Duplicate(receipt))) => answer(Ok(receipt)),
+            Err(refusal) => answer(Err(UploadError::Refused(refusal))),
+        };
+        self.begun += 1;
+        self.current = Some(CurrentUpload { fields, received: 0, target });
+        step
+    }
+
+    /// Appends a chunk.
+    pub(super) fn chunk(
+        &mut self,
+        engine: &mut Engine,
+        chunk: Bytes,
+    ) -> Result<UploadStep, Refusal> {
+        let Some(current) = &mut self.current else {
+            return Err(unexpected("a chunk of no publication: it begins with a begin"));
+        };
+        if chunk.is_empty() || chunk.len() > CHUNK {
+            return Err(malformed(format!("a chunk has 1 to {CHUNK} bytes, not {}", chunk.len())));
+        }
+        let (fields, length) = (current.fields, chunk.len() as u64);
+        let (upload, error) = match &mut current.target {
+            UploadTarget::Discard => return Ok(UploadStep::Continue),
+            _ if current.received + length > fields.size => {
+                return Err(malformed(format!(
+                    "more than the {} bytes that were begun",
+                    fields.size
+                )));
+            }
+            UploadTarget::Buffer(buffer) => {
+                if buffer.append(engine.budget(), &chunk, fields.size as usize) {
+                    current.received += length;
+                    return Ok(UploadStep::Continue);
+                }
+                (None, UploadError::Refused(no_room()))
+            }
+            UploadTarget::Relay(upload) => match engine.append(*upload, chunk) {
+                Ok(()) => {
+                    current.received += length;
+                    return Ok(UploadStep::Continue);
+                }
+                Err(error) => (Some(*upload), error),
+            },
+        };
+        current.target = UploadTarget::Discard;
+        Ok(UploadStep::Answer { fields, upload, outcome: Err(error), at_end: false })
+    }
+
+    /// Ends the publication. `claimed` is the digest that the publisher sent, and `computed` that of
+    /// the bytes that have arrived.
+    pub(super) fn end(
+        &mut self,
+        engine: &mut Engine,
+        now: u64,
+        (claimed, computed): (Digest, Option<Digest>),
+    ) -> Result<UploadStep, Refusal> {
+        let Some(CurrentUpload { fields, received, target }) = self.current.take() else {
+            return Err(unexpected("an end of no publication: it begins with a begin"));
+        };
+        let BeginFields { alias, number, stamp, size } = fields;
+        if let UploadTarget::Discard = target {
+            return Ok(UploadStep::Continue);
+        }
+        if received != size {
+            return Err(malformed(format!("{received} bytes, and {size} were begun")));
+        }
+        let answer = |upload, outcome| UploadStep::Answer { fields, upload, outcome, at_end: true };
+        if computed != Some(claimed) {
+            let refusal = malformed("the digest is not that of the bytes that came".into());
+            return Ok(answer(target.abort(engine), Err(UploadError::Refused(refusal))));
+        }
+        Ok(match target {
+            UploadTarget::Relay(upload) => answer(Some(upload), engine.end(now, upload, claimed)),
+            UploadTarget::Buffer(buffer) => {
+                let (payload, digest) = (Bytes::from(buffer.bytes).into(), claimed);
+                UploadStep::Publish(Publishing { alias, number, stamp, payload, digest })
+            }
+            UploadTarget::Discard => UploadStep::Continue,
+        })
+    }
+
+    /// Refuses the publication before its end: it stalled, was too slow, or found no room.
+    pub(super) fn refuse(&mut self, engine: &mut Engine, why: &Refusal) -> UploadStep {
+        let Some(current) = self.current.as_mut().filter(|current| current.is_wanted()) else {
+            return UploadStep::Continue;
+        };
+        let upload = std::mem::replace(&mut current.target, UploadTarget::Discard).abort(engine);
+        let outcome = Err(UploadError::Refused(why.clone()));
+        UploadStep::Answer { fields: current.fields, upload, outcome, at_end: false }
+    }
+
+    /// Aborts the publication, because its stream was reset. Returns its upload.
+    pub(super) fn reset(&mut self, engine: &mut Engine) -> Option<UploadId> {
+        self.current.take()?.target.abort(engine)
     }
 }
 
-/// What stands in a [`Begin`](crate::wire::ClientFrame::Begin).
-pub(crate) struct Beginning {
-    pub(crate) alias: u32,
-    pub(crate) number: u64,
-    pub(crate) stamp: u64,
-    pub(crate) size: u64,
+impl CurrentUpload {
+    fn is_wanted(&self) -> bool {
+        !matches!(self.target, UploadTarget::Discard)
+    }
+}
+
+impl UploadTarget {
+    // Aborts the upload, and returns it.
+    fn abort(self, engine: &mut Engine) -> Option<UploadId> {
+        let Self::Relay(upload) = self else {
+            return None;
+        };
+        engine.abort(upload);
+        Some(upload)
+    }
 }
 
 fn unexpected(reason: &'static str) -> Refusal {
@@ -107,196 +267,11 @@ fn malformed(reason: String) -> Refusal {
     Refusal::new(Code::MALFORMED, reason)
 }
 
-impl Session {
-    pub(crate) fn begin_publication(
-        &mut self,
-        engine: &mut Engine,
-        now: u64,
-        (intake, producer): (&mut IncomingUpload, ProducerId),
-        beginning: &Beginning,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Action>, Refusal> {
-        if intake.open.as_ref().is_some_and(|open| !matches!(open.to, UploadTarget::Discard)) {
-            return Err(unexpected("a begin before the end of the publication before it"));
-        }
-        let Beginning { alias, number, stamp, size } = *beginning;
-        let topic = self.alias(alias)?;
-        let origin = Some(PublicationId { producer, number });
-        let opening = UploadRequest { topic, size, stamp, origin };
-        let small = size <= LARGE as u64 && size <= engine.limits().payload as u64;
-        let begun = match number {
-            0 => Err(super::unnumbered()),
-            _ if small => Ok(None),
-            _ => engine.begin(now, &opening).map(Some),
-        };
-        let (to, answered) = match begun {
-            Ok(None) => (UploadTarget::Buffer(Buffer::new()), None),
-            Ok(Some(BeginOutcome::Arriving(upload))) => {
-                self.uploads.push(upload);
-                (UploadTarget::Relay(upload), None)
-            }
-            Ok(Some(BeginOutcome::Duplicate(receipt))) => {
-                receive(alias, number, &receipt, out);
-                (UploadTarget::Discard, Some(Code::DONE))
-            }
-            Err(refusal) => {
-                reject(alias, number, &refusal, out);
-                (UploadTarget::Discard, Some(refusal.code))
-            }
-        };
-        intake.begun += 1;
-        intake.open = Some(CurrentUpload { alias, number, stamp, size, came: 0, to });
-        Ok(answered.map(|code| Action::Enough { code }))
-    }
-
-    pub(crate) fn take_chunk(
-        &mut self,
-        engine: &mut Engine,
-        intake: &mut IncomingUpload,
-        chunk: Bytes,
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Action>, Refusal> {
-        let Some(open) = &mut intake.open else {
-            return Err(unexpected("a chunk of no publication: it begins with a begin"));
-        };
-        if chunk.is_empty() || chunk.len() > CHUNK {
-            return Err(malformed(format!("a chunk has 1 to {CHUNK} bytes, not {}", chunk.len())));
-        }
-        let failed = match &mut open.to {
-            UploadTarget::Discard => return Ok(None),
-            _ if open.came + chunk.len() as u64 > open.size => {
-                return Err(malformed(format!(
-                    "more than the {} bytes that were begun",
-                    open.size
-                )));
-            }
-            UploadTarget::Buffer(buffer) => {
-                if buffer.take(engine.budget(), &chunk, open.size as usize) {
-                    open.came += chunk.len() as u64;
-                    return Ok(None);
-                }
-                UploadError::Refused(no_room())
-            }
-            UploadTarget::Relay(upload) => {
-                let (upload, length) = (*upload, chunk.len() as u64);
-                match engine.append(upload, chunk) {
-                    Ok(()) => {
-                        open.came += length;
-                        return Ok(None);
-                    }
-                    Err(failed) => {
-                        self.uploads.retain(|other| *other != upload);
-                        failed
-                    }
-                }
-            }
-        };
-        open.to = UploadTarget::Discard;
-        Ok(Some(fail(open.alias, open.number, &failed, out)))
-    }
-
-    pub(crate) fn end_publication(
-        &mut self,
-        engine: &mut Engine,
-        now: u64,
-        (channel, intake, producer): (Channel, &mut IncomingUpload, ProducerId),
-        (claimed, found): (Digest, Option<Digest>),
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Action>, Refusal> {
-        let Some(CurrentUpload { alias, number, stamp, size, came, to }) = intake.open.take()
-        else {
-            return Err(unexpected("an end of no publication: it begins with a begin"));
-        };
-        if let UploadTarget::Discard = to {
-            return Ok(None);
-        }
-        if came != size {
-            return Err(malformed(format!("{came} bytes, and {size} were begun")));
-        }
-        if found != Some(claimed) {
-            self.drop_upload(engine, &to);
-            let refusal = malformed("the digest is not that of the bytes that came".into());
-            reject(alias, number, &refusal, out);
-            return Ok(None);
-        }
-        match to {
-            UploadTarget::Relay(upload) => {
-                self.uploads.retain(|other| *other != upload);
-                match engine.end(now, upload, claimed) {
-                    Ok(receipt) => receive(alias, number, &receipt, out),
-                    Err(failed) => drop(fail(alias, number, &failed, out)),
-                }
-                Ok(None)
-            }
-            UploadTarget::Buffer(buffer) => {
-                let (payload, digest) = (Bytes::from(buffer.bytes).into(), claimed);
-                let publishing = Publishing { alias, number, stamp, payload, digest };
-                self.publish(engine, now, producer, channel, &publishing, out)
-            }
-            UploadTarget::Discard => Ok(None),
-        }
-    }
-
-    /// A publication stood still, came too slowly, or found no room: it is given up, and the peer
-    /// told why.
-    pub fn give_up(
-        &mut self,
-        engine: &mut Engine,
-        intake: &mut IncomingUpload,
-        why: &Refusal,
-        out: &mut Vec<u8>,
-    ) -> Option<Action> {
-        let open = intake.open.as_mut()?;
-        let to = std::mem::replace(&mut open.to, UploadTarget::Discard);
-        if let UploadTarget::Discard = to {
-            return None;
-        }
-        self.drop_upload(engine, &to);
-        reject(open.alias, open.number, why, out);
-        Some(Action::Enough { code: why.code })
-    }
-
-    /// The stream is at its end: what was not complete is given up.
-    pub fn broke_off(&mut self, engine: &mut Engine, intake: &mut IncomingUpload) {
-        if let Some(open) = intake.open.take() {
-            self.drop_upload(engine, &open.to);
-        }
-    }
-
-    fn drop_upload(&mut self, engine: &mut Engine, to: &UploadTarget) {
-        if let UploadTarget::Relay(upload) = to {
-            self.uploads.retain(|other| other != upload);
-            engine.abort(*upload);
-        }
-    }
-}
-
-/// There is no room for what peers make the daemon hold.
+/// The budget has no room for what peers make the daemon hold.
 pub(crate) fn no_room() -> Refusal {
     Refusal::new(
         Code::OVERLOADED,
         "there is no room for what peers have begun to send (a quarter of cache.bytes): publish it \
          again later",
     )
-}
-
-pub(crate) fn receive(alias: u32, number: u64, receipt: &Receipt, out: &mut Vec<u8>) {
-    let Receipt { sequence, count, since, digest, duplicate } = *receipt;
-    DaemonFrame::Receipt { alias, number, sequence, count, since, digest, duplicate }.encode(out);
-}
-
-pub(crate) fn reject(alias: u32, number: u64, refusal: &Refusal, out: &mut Vec<u8>) {
-    let Refusal { code, reason } = refusal;
-    DaemonFrame::Rejected { alias, number, code: *code, reason }.encode(out);
-}
-
-fn fail(alias: u32, number: u64, failed: &UploadError, out: &mut Vec<u8>) -> Action {
-    match failed {
-        // The second attempt is answered.
-        UploadError::Superseded => Action::Enough { code: Code::DONE },
-        UploadError::Refused(refusal) => {
-            reject(alias, number, refusal, out);
-            Action::Enough { code: refusal.code }
-        }
-    }
 }

@@ -1,64 +1,74 @@
-//! What waits aside: a cursor whose message still arrives, or comes in its turn after another large
-//! one, while messages of other topics overtake it.
+//! Cursors aside: their messages still arrive, or wait until another large message has ended, and
+//! messages of other topics overtake them.
 //!
-//! So many wait, and as many as there is room for. Whoever publishes slowly is not to hold others
-//! up: where there is no room for one more, the one that has waited longest is given up. Its message
-//! is told as a gap, and its topic goes on after that.
+//! The number of cursors aside is limited, and above a few they are charged to the budget. A slow
+//! publisher must not block a subscription: without room for one more cursor, the one that has
+//! waited longest skips its message. That message becomes a gap, and its topic goes on after it.
 
-use super::discover::lagged;
+use super::cursor::{Cursor, IfArriving};
+use super::item::Item;
+use super::refusals::{lagged, waits_too_long};
 use super::replay::LargePayloads;
-use super::table::{Arrives, Cursor, Subscription, Subscriptions, Waits, Why};
-use crate::engine::{Charge, Engine, Item, SubscriptionId};
+use super::state::CursorState;
+use super::table::Subscription;
+use crate::engine::Engine;
+use crate::engine::budget::Charge;
+use crate::engine::cost::ASIDE_COST;
+use crate::engine::ids::SubscriptionId;
+use crate::engine::topic::body::add_waiter;
 use crate::wire::{Code, Lag, Refusal};
-use std::cmp::Reverse;
 
-/// What one topic aside costs, bytes: [`Portions::aside`](super::discover::Portions::aside).
-const ASIDE_COST: usize = 128;
-
-/// What it takes to wait for what arrives, beside the look at it: the list of those who wait is
-/// somewhere else in memory, and perhaps new.
+/// Work of setting a cursor aside, beside the look at it: the message's list of waiters is
+/// elsewhere in memory, and perhaps new.
 const SET_ASIDE: usize = 4;
 
 impl Engine {
-    /// A cursor waits, for its message or for another to come to its end.
-    pub(crate) fn set_aside(
+    /// Sets a cursor aside: it waits for more of its message, or, if it is `blocked`, for another
+    /// message to end.
+    pub(super) fn set_aside(
         &mut self,
         id: SubscriptionId,
         s: &mut Subscription,
-        (mut cursor, why): (Cursor, Why),
+        (mut cursor, blocked): (Cursor, bool),
         large: LargePayloads,
         work: &mut usize,
     ) -> Result<(), Refusal> {
         *work = work.saturating_sub(SET_ASIDE);
         let has_room = self.has_room_aside(id, s, work)?;
         let topic = self.topics.get_mut(cursor.slot as usize).and_then(Option::as_deref_mut);
-        let entry = topic.and_then(|topic| topic.log.get_mut(cursor.next));
-        let arriving = entry.and_then(|entry| entry.body.arriving());
+        let arriving = topic.and_then(|topic| topic.arriving_mut(cursor.next));
         let arrives = arriving.is_some();
         if arrives && !has_room {
-            // All the others come with the next window.
+            // All the other cursors aside wait for the next window.
             if s.lag == Lag::Disconnect {
                 return Err(self.waits_too_long(&cursor));
             }
-            cursor.arrives = Arrives::Passed;
-            s.window.push(Reverse(cursor));
+            cursor.if_arriving = IfArriving::Skip;
+            s.set_cursor(cursor, CursorState::Ready);
             return Ok(());
         }
         if let Some(arriving) = arriving {
-            let whole = large == LargePayloads::WhenComplete
-                || cursor.arrives == Arrives::Patient
-                || why == Why::Blocked;
-            let list = if whole { &mut arriving.whole } else { &mut arriving.waiting };
-            Subscriptions::line_up(list, id);
+            let until_complete = large == LargePayloads::WhenComplete
+                || cursor.if_arriving == IfArriving::AwaitCompletion
+                || blocked;
+            let list = match until_complete {
+                true => &mut arriving.completion_waiters,
+                false => &mut arriving.chunk_waiters,
+            };
+            add_waiter(list, id);
         }
-        // One that is complete, and waits for what is open, has waited aside before: it stands
-        // before that. So its place is free.
-        s.aside.insert(cursor.slot, Waits { cursor, why, arrives });
+        // A complete message that is blocked by the open one has been aside before: it comes
+        // before the open one. So there is room for it.
+        let state = match blocked {
+            true => CursorState::Blocked { arriving: arrives },
+            false => CursorState::Stalled,
+        };
+        s.set_cursor(cursor, state);
         Ok(())
     }
 
-    /// What comes next in a topic is left for the next window.
-    pub(crate) fn put_off(
+    /// Keeps a cursor for the next window.
+    pub(super) fn keep_for_next_window(
         &mut self,
         id: SubscriptionId,
         s: &mut Subscription,
@@ -66,14 +76,15 @@ impl Engine {
         work: &mut usize,
     ) -> Result<(), Refusal> {
         if !self.has_room_aside(id, s, work)? {
-            return Err(lagged(self.topic(cursor.slot as usize).map_or("", |topic| &topic.name)));
+            return Err(lagged(self.topic_name(cursor.slot)));
         }
-        s.aside.insert(cursor.slot, Waits { cursor, why: Why::Later, arrives: false });
+        s.set_cursor(cursor, CursorState::NextWindow);
         Ok(())
     }
 
-    /// What is open is given up, and comes again when it is complete.
-    pub(crate) fn give_way(
+    /// Aborts the open message, so that another one can be read. It is read again from its
+    /// beginning once it is complete.
+    pub(super) fn give_way(
         &mut self,
         id: SubscriptionId,
         s: &mut Subscription,
@@ -83,17 +94,17 @@ impl Engine {
             return;
         };
         sink(Item::Abort { code: Code::OVERTAKEN });
-        if let Some(waits) = s.aside.get_mut(&open.slot) {
-            waits.cursor.arrives = Arrives::Patient;
+        if let Some(waiting) = s.aside.get_mut(&open.slot) {
+            waiting.cursor.if_arriving = IfArriving::AwaitCompletion;
             let topic = self.topics.get_mut(open.slot as usize).and_then(Option::as_deref_mut);
-            let entry = topic.and_then(|topic| topic.log.get_mut(waits.cursor.next));
-            if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
-                Subscriptions::line_up(&mut arriving.whole, id);
+            let arriving = topic.and_then(|topic| topic.arriving_mut(waiting.cursor.next));
+            if let Some(arriving) = arriving {
+                add_waiter(&mut arriving.completion_waiters, id);
             }
         }
     }
 
-    // Whether one more may wait, perhaps in place of another.
+    // Returns whether there is room for one more cursor aside, perhaps in place of another.
     fn has_room_aside(
         &mut self,
         id: SubscriptionId,
@@ -103,49 +114,45 @@ impl Engine {
         if self.fits_aside(s) {
             return Ok(true);
         }
-        // To look through them is work as well.
+        // Looking through the cursors is work as well.
         *work = work.saturating_sub(s.aside.len() / 8);
         let open = s.open.map(|open| open.slot);
-        let arriving = s.aside.iter().filter(|(slot, waits)| {
-            // What is open is followed, and makes way for what is complete.
-            waits.arrives && Some(**slot) != open
+        let listed = s.aside.iter().filter(|(slot, waiting)| {
+            // The open message goes on, and gives way to what is complete.
+            waiting.state.is_listed() && Some(**slot) != open
         });
-        let Some(slot) = arriving.min_by_key(|(_, waits)| waits.cursor).map(|(slot, _)| *slot)
+        let Some(slot) = listed.min_by_key(|(_, waiting)| waiting.cursor).map(|(slot, _)| *slot)
         else {
             return Ok(false);
         };
-        let Some(Waits { mut cursor, .. }) = s.aside.remove(&slot) else {
+        let Some(waiting) = s.aside.get_mut(&slot) else {
             return Ok(false);
         };
         let topic = self.topics.get_mut(slot as usize).and_then(Option::as_deref_mut);
-        let entry = topic.and_then(|topic| topic.log.get_mut(cursor.next));
-        // If not, it was about to be named for that.
-        if let Some(arriving) = entry.and_then(|entry| entry.body.arriving()) {
+        let arriving = topic.and_then(|topic| topic.arriving_mut(waiting.cursor.next));
+        // If the message no longer arrives, the subscription was about to be woken for that.
+        if let Some(arriving) = arriving {
             if s.lag == Lag::Disconnect {
+                let cursor = waiting.cursor;
                 return Err(self.waits_too_long(&cursor));
             }
-            arriving.waiting.remove(&id);
-            arriving.whole.remove(&id);
-            cursor.arrives = Arrives::Passed;
+            arriving.chunk_waiters.remove(&id);
+            arriving.completion_waiters.remove(&id);
+            waiting.cursor.if_arriving = IfArriving::Skip;
         }
-        s.window.push(Reverse(cursor));
+        s.make_ready(slot);
         Ok(true)
     }
 
     fn waits_too_long(&self, cursor: &Cursor) -> Refusal {
-        let topic = self.topic(cursor.slot as usize);
-        let name = topic.map_or("", |topic| &topic.name);
-        Refusal::new(
-            Code::LAGGED,
-            format!(
-                "waits for more messages that arrive slowly than it may, message {} of {name} \
-                 among them: use narrower filters",
-                cursor.next
-            ),
-        )
+        waits_too_long(self.topic_name(cursor.slot), cursor)
     }
 
-    // Whether one more may wait beside those that do.
+    fn topic_name(&self, slot: u32) -> &str {
+        self.topic(slot as usize).map_or("", |topic| topic.name())
+    }
+
+    // Returns whether one more cursor fits beside those that are aside.
     fn fits_aside(&self, s: &mut Subscription) -> bool {
         let charged = s.aside_charge.as_ref().map_or(0, Charge::bytes);
         let most = self.portions.aside_free.max(charged / ASIDE_COST);
@@ -153,13 +160,6 @@ impl Engine {
             return true;
         }
         let bytes = (2 * most).min(self.portions.aside) * ASIDE_COST;
-        most < self.portions.aside
-            && match &mut s.aside_charge {
-                Some(charge) => charge.resize(bytes),
-                None => {
-                    s.aside_charge = self.budget.take(bytes);
-                    s.aside_charge.is_some()
-                }
-            }
+        most < self.portions.aside && self.budget.charge(&mut s.aside_charge, bytes)
     }
 }

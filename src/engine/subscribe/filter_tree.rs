@@ -1,9 +1,9 @@
-//! Which subscriptions a topic concerns, found by walking the topic, not the subscriptions.
+//! The filters that match a topic, found by walking along the topic, not through the subscriptions.
 //!
-//! Subscriptions with the same filter are one [`Group`]. A group lists those of its members that
-//! have had everything: the next publication wakes them, and costs the others nothing.
+//! Subscriptions with the same filter are one [`Group`]. A group lists its members at the head. The
+//! next publication wakes those, and the others cost it nothing.
 
-use crate::engine::SubscriptionId;
+use crate::engine::ids::SubscriptionId;
 use crate::wire::Filter;
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ const NONE: GroupId = GroupId::MAX;
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     members: u32,
-    /// Those that have had everything.
-    pub(crate) idle: Vec<SubscriptionId>,
+    /// The members that have received everything.
+    pub(crate) at_head: Vec<SubscriptionId>,
 }
 
 /// A tree over the segments of filters.
@@ -42,7 +42,7 @@ impl Node {
         self.literal.is_empty() && self.star.is_none() && self.here == NONE && self.rest == NONE
     }
 
-    // Where the group of a filter stands; the way to it is made.
+    // Returns the place of a filter's group. Nodes on the way to it are created.
     fn place<'a>(&mut self, mut segments: impl Iterator<Item = &'a str>) -> &mut GroupId {
         match segments.next() {
             None => &mut self.here,
@@ -76,14 +76,14 @@ impl Node {
     }
 }
 
-/// Where a walk stands: a node, by the turns that lead to it. Nodes come and go while a walk
-/// rests, and it goes on with the first that there is from here on.
+/// How far a walk has come: a node, by the turns that lead to it. Nodes may be added and removed
+/// before the walk goes on. It then goes on with the first node at this place or after it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct WalkPosition {
     depth: u32,
-    // Bit i: the turn at depth i was to the star, and not to the literal before it.
+    // Bit i: the turn at depth i was to the star, which comes after the literal.
     turns: u32,
-    // How many of the node's visits are behind: it, its filter with `**`, and its filter.
+    // How many of the node's visits are done: the node, its filter with `**`, its filter.
     done: u8,
 }
 
@@ -91,26 +91,26 @@ pub(crate) struct Place {
 struct Walk<'a, V> {
     segments: &'a [&'a str],
     wildcards: bool,
-    from: Option<Place>,
+    from: Option<WalkPosition>,
     visit: &'a mut V,
 }
 
 impl<V: FnMut(Option<GroupId>) -> bool> Walk<'_, V> {
-    // Gives where to go on, if `visit` wanted no more.
-    fn node(&mut self, node: &Node, at: Place) -> Result<(), Place> {
-        // What the walk has to skip: everything before the place that it goes on with.
+    // Returns where to go on, if `visit` stopped the walk.
+    fn node(&mut self, node: &Node, at: WalkPosition) -> Result<(), WalkPosition> {
+        // The walk skips everything before the position that it goes on with.
         let from = self.from.filter(|from| from.depth > at.depth);
         if from.is_none() {
-            let here = self.from.take().filter(|from| Place { done: 0, ..*from } == at);
+            let here = self.from.take().filter(|from| WalkPosition { done: 0, ..*from } == at);
             let done = here.map_or(0, |from| from.done);
             let wild = if at.depth > 0 || self.wildcards { node.rest } else { NONE };
             let end = at.depth as usize == self.segments.len();
             let here = if end { node.here } else { NONE };
-            // The node itself is work, too.
+            // A visit of the node itself is work, too.
             let all = [None, Some(wild), Some(here)];
             for (group, done) in all.into_iter().zip(1..).skip(done.into()) {
                 if group != Some(NONE) && !(self.visit)(group) {
-                    return Err(Place { done, ..at });
+                    return Err(WalkPosition { done, ..at });
                 }
             }
         }
@@ -120,14 +120,14 @@ impl<V: FnMut(Option<GroupId>) -> bool> Walk<'_, V> {
         let turn = 1 << at.depth;
         let skips = from.is_some_and(|from| from.turns & turn != 0);
         if let Some(child) = node.literal.get(*segment).filter(|_| !skips) {
-            self.node(child, Place { depth: at.depth + 1, turns: at.turns, done: 0 })?;
+            self.node(child, WalkPosition { depth: at.depth + 1, turns: at.turns, done: 0 })?;
         }
         if !skips {
-            // What the literal turn had to skip to is behind.
+            // The literal turn has reached the position to go on with.
             self.from = None;
         }
         if let Some(child) = node.star.as_ref().filter(|_| at.depth > 0 || self.wildcards) {
-            let place = Place { depth: at.depth + 1, turns: at.turns | turn, done: 0 };
+            let place = WalkPosition { depth: at.depth + 1, turns: at.turns | turn, done: 0 };
             self.node(child, place)?;
         }
         self.from = None;
@@ -140,14 +140,14 @@ impl<V: FnMut(Option<GroupId>) -> bool> Walk<'_, V> {
 pub(crate) struct Tree(Node);
 
 impl Tree {
-    /// Calls `visit` with each node on the way, as none, and with each group whose filter matches,
-    /// until it wants no more after that: then gives where to go on.
+    /// Calls `visit` with `None` for each node on the way, and with each group whose filter matches.
+    /// If it returns false, the walk stops after that group, and returns where to go on.
     pub(crate) fn matching(
         &self,
         topic: &str,
-        from: Option<Place>,
+        from: Option<WalkPosition>,
         mut visit: impl FnMut(Option<GroupId>) -> bool,
-    ) -> Option<Place> {
+    ) -> Option<WalkPosition> {
         if self.0.is_empty() {
             return None;
         }
@@ -160,7 +160,7 @@ impl Tree {
         let wildcards = segments[0] != "$weir";
         let segments = &segments[..count];
         let mut walk = Walk { segments, wildcards, from, visit: &mut visit };
-        walk.node(&self.0, Place::default()).err()
+        walk.node(&self.0, WalkPosition::default()).err()
     }
 }
 
@@ -173,12 +173,12 @@ pub(crate) struct FilterIndex {
 }
 
 impl FilterIndex {
-    /// Whether nobody subscribes.
+    /// Returns whether there is no subscription.
     pub(crate) fn is_empty(&self) -> bool {
         self.tree.0.is_empty()
     }
 
-    /// Adds a member to the group of a filter, and gives that.
+    /// Adds a member to the group of a filter, and returns the group.
     pub(crate) fn insert(&mut self, filter: &Filter) -> GroupId {
         let place = self.tree.0.place(filter.segments());
         if *place == NONE {
@@ -192,7 +192,7 @@ impl FilterIndex {
         id
     }
 
-    /// Takes a member out of the group of a filter. It is not among the idle any more.
+    /// Removes a member from the group of a filter. It is no longer listed at the head.
     pub(crate) fn remove(&mut self, filter: &Filter, id: GroupId) {
         let group = &mut self.groups[id as usize];
         group.members -= 1;
@@ -225,7 +225,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_tree_agrees_with_asking_every_filter(
+        fn the_tree_agrees_with_matching_every_filter(
             filters in proptest::collection::vec(filter(), 0..30),
             removed in proptest::collection::vec(any::<bool>(), 30),
             step in 1_usize..9,
@@ -238,7 +238,7 @@ mod tests {
             }
             for topic in topics {
                 let topic = topic.join("/");
-                // In portions of `step`, each of which goes on where the one before stopped.
+                // In portions of `step`. Each goes on where the one before stopped.
                 let (mut found, mut from) = (Vec::new(), None);
                 loop {
                     let mut left = step;

@@ -1,108 +1,104 @@
-//! Topics that were forgotten while some subscription had not had all of them.
+//! Records of topics that were forgotten before some subscription had received all of them.
 
-use super::start::{Kind, View};
+use super::refusals::topic_forgotten;
+use super::start::{StartFrom, TopicView};
 use super::table::Subscription;
-use crate::wire::{Code, Filter, Refusal};
+use crate::engine::topic::Topic;
+use crate::wire::{Filter, Refusal};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 #[derive(Debug)]
-struct Topic {
+struct Record {
     name: Arc<str>,
     epoch: u64,
-    // The oldest message that was in the log, what would have come next, and the position of the
-    // last.
+    // The oldest sequence in the log, and the one that its next message would have had.
     first: u64,
     next: u64,
-    moved: u64,
+    last_position: u64,
 }
 
-/// The last of these, oldest first.
+/// The newest records, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Forgotten {
-    topics: VecDeque<Topic>,
-    // Number of the first of them; and the highest position of those before.
+    records: VecDeque<Record>,
+    // The number of the first record, and the highest position in those that were dropped.
     number: u64,
-    moved: u64,
+    dropped: u64,
 }
 
 impl Forgotten {
-    /// The number that the next one will have.
+    /// Returns the number that the next record will have.
     pub(crate) fn next(&self) -> u64 {
-        self.number + self.topics.len() as u64
+        self.number + self.records.len() as u64
     }
 
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
-        self.topics.len()
+        self.records.len()
     }
 
-    /// Whether one that has looked at those below this number is to look soon, before others take
-    /// the place of what it has not looked at.
-    pub(crate) fn is_due(&self, seen: u64, most: usize) -> bool {
-        self.next() - seen >= most as u64 / 2
+    /// Returns whether a subscription that has checked the records below a number is to check again
+    /// soon, before records that it has not checked are dropped.
+    pub(crate) fn is_due(&self, checked: u64, most: usize) -> bool {
+        self.next() - checked >= most as u64 / 2
     }
 
-    /// A topic was forgotten, with these first and next sequences, and this position of its last
-    /// message. So many are remembered at [most](super::discover::Portions::forgotten): whoever may
-    /// have missed one before these is ended.
-    pub(crate) fn push(
-        &mut self,
-        most: usize,
-        name: Arc<str>,
-        epoch: u64,
-        (first, next): (u64, u64),
-        moved: u64,
-    ) {
-        if self.topics.len() >= most
-            && let Some(oldest) = self.topics.pop_front()
+    /// Records a topic that is forgotten. At
+    /// [`most`](super::portions::Portions::forgotten) records, the oldest is dropped: subscriptions
+    /// that may have missed its messages are ended.
+    pub(crate) fn push(&mut self, most: usize, topic: &Topic) {
+        if self.records.len() >= most
+            && let Some(oldest) = self.records.pop_front()
         {
-            self.moved = self.moved.max(oldest.moved);
+            self.dropped = self.dropped.max(oldest.last_position);
             self.number += 1;
         }
-        self.topics.push_back(Topic { name, epoch, first, next, moved });
+        self.records.push_back(Record {
+            name: topic.name().clone(),
+            epoch: topic.epoch(),
+            first: topic.first_sequence(),
+            next: topic.next_sequence(),
+            last_position: topic.last_position(),
+        });
     }
 
-    /// Refused is a subscription that has not had all of one of them.
-    pub(crate) fn check(
+    /// Refuses a subscription that had not received all of one of the topics.
+    pub(super) fn check(
         &self,
         s: &mut Subscription,
         filter: &Filter,
         run: u64,
     ) -> Result<(), Refusal> {
-        // Of what has not moved since it has had all, or has a cursor, which finds it gone.
-        let upto = s.had.max(s.upto);
-        if s.forgotten < self.number && self.moved > upto {
-            return Err(lost("a topic"));
+        // A topic that had no messages after this position is of no concern: the subscription had
+        // received all of it, or has a cursor in it, which will find it forgotten.
+        let received = s.delivered_through.max(s.window_end);
+        if s.forgotten_checked < self.number && self.dropped > received {
+            return Err(topic_forgotten("a topic"));
         }
-        let unseen = s.forgotten.saturating_sub(self.number) as usize;
-        for topic in self.topics.iter().skip(unseen) {
+        let checked = s.forgotten_checked.saturating_sub(self.number) as usize;
+        for record in self.records.iter().skip(checked) {
             let unread = || match &s.start {
-                Some(start) if s.had == 0 && topic.moved <= s.began => topic.is_wanted(start, run),
+                Some(start) if s.delivered_through == 0 && record.last_position <= s.began_at => {
+                    record.is_wanted(start, run)
+                }
                 _ => true,
             };
-            if topic.moved > upto && filter.matches(&topic.name) && unread() {
-                return Err(lost(&topic.name));
+            if record.last_position > received && filter.matches(&record.name) && unread() {
+                return Err(topic_forgotten(&record.name));
             }
         }
-        s.forgotten = self.next();
+        s.forgotten_checked = self.next();
         Ok(())
     }
 }
 
-impl Topic {
-    fn is_wanted(&self, start: &Kind, run: u64) -> bool {
+impl Record {
+    fn is_wanted(&self, start: &StartFrom, run: u64) -> bool {
         let Self { name, epoch, first, next, .. } = self;
-        let view = View { name, epoch: *epoch, first: *first, edge: *next };
-        let last = || next.saturating_sub(1).max(*first);
-        let unheard = |since| if self.moved > since { next - 1 } else { *next };
-        start.begin(&view, run, last, unheard) < *next
+        let view = TopicView { name, epoch: *epoch, first: *first, edge: *next };
+        let latest = || next.saturating_sub(1).max(*first);
+        let after = |since| if self.last_position > since { next - 1 } else { *next };
+        start.begin(&view, run, latest, after) < *next
     }
-}
-
-pub(crate) fn lost(topic: &str) -> Refusal {
-    Refusal::new(
-        Code::LAGGED,
-        format!("fell behind the cache: {topic} was forgotten before all of it was read"),
-    )
 }

@@ -1,35 +1,36 @@
-//! What subscribers get, borrowed from the log.
+//! What a read yields, borrowed from the log.
 
+use crate::engine::publication::PublicationId;
 use crate::engine::rope::Rope;
 use crate::engine::topic::Topic;
 use crate::engine::topic::body::Body;
-use crate::engine::topic::log::{Entry, PublicationId};
+use crate::engine::topic::log::Entry;
 use crate::wire::{Code, Digest, Encoded, FRAME_OVERHEAD, GapCause};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// What [`Engine::read`](crate::engine::Engine::read) hands out.
+/// What [`Engine::read`](crate::engine::Engine::read) yields.
 #[derive(Debug)]
 pub enum Item<'a> {
-    /// A topic's first message or gap follows.
+    /// The announcement of a topic, before its first message or gap.
     Topic {
         /// Daemon-wide id.
         id: u64,
         /// Names the run of sequences.
         epoch: u64,
-        /// Where the subscription begins in it.
+        /// The sequence at which the subscription begins in it.
         next: u64,
         /// The topic.
         name: &'a Arc<str>,
     },
     /// A message that is complete.
     Message(MessageRef<'a>),
-    /// There is a large message, complete or not: [`Engine::follow`](crate::engine::Engine::follow) it.
-    /// Only where [`LargePayloads::AnnounceOnly`](crate::engine::Large::Apart) is asked for.
+    /// A large message, complete or not: [`Engine::follow`](crate::engine::Engine::follow) it.
+    /// Only with [`AnnounceOnly`](crate::engine::LargePayloads::AnnounceOnly).
     Large(MessageRef<'a>),
-    /// A large message begins; [`Chunk`](Self::Chunk)s and [`End`](Self::End) or
-    /// [`Abort`](Self::Abort) follow, perhaps in later reads, and in between, items of other
-    /// topics. Only where [`LargePayloads::InChunks`](crate::engine::Large::Pieces) is asked for, as these.
+    /// A large message begins. [`Chunk`](Self::Chunk)s and [`End`](Self::End) or
+    /// [`Abort`](Self::Abort) follow, perhaps in later reads, with items of other topics in between.
+    /// Only with [`InChunks`](crate::engine::LargePayloads::InChunks), and the same for these.
     Begin(MessageRef<'a>),
     /// The next bytes of its payload, at most [`CHUNK`](crate::wire::CHUNK).
     Chunk(Bytes),
@@ -37,12 +38,13 @@ pub enum Item<'a> {
     End {
         /// As [`MessageRef::count`].
         count: u64,
-        /// Digest of the whole.
+        /// Digest of the payload.
         digest: Digest,
     },
-    /// It will not be completed. A gap follows.
+    /// The rest of it will not come.
     Abort {
-        /// [`Code::PUBLISHER_GONE`] or [`Code::EVICTED`].
+        /// [`Code::PUBLISHER_GONE`] or [`Code::EVICTED`]: a gap follows. [`Code::OVERTAKEN`]: the
+        /// message begins again later, or a gap follows.
         code: Code,
     },
     /// Sequences that will never come.
@@ -53,7 +55,7 @@ pub enum Item<'a> {
         epoch: u64,
         /// The topic.
         name: &'a Arc<str>,
-        /// Where the subscription began in it.
+        /// The sequence at which the subscription began in it.
         begin: u64,
         /// First sequence.
         first: u64,
@@ -65,8 +67,8 @@ pub enum Item<'a> {
 }
 
 impl Item<'_> {
-    /// The announcement that precedes a message or a gap which stands alone; none for what goes
-    /// on.
+    /// Returns the announcement that precedes a message or a gap, if it is sent alone. Items that
+    /// continue a large message have none.
     #[must_use]
     pub fn topic(&self) -> Option<Self> {
         Some(match *self {
@@ -96,65 +98,65 @@ impl<'a> MessageRef<'a> {
         Self { topic, sequence, entry, begin: sequence }
     }
 
-    // As part of a subscription that began there.
-    pub(crate) fn since(self, begin: u64) -> Self {
+    // As part of a subscription that began at this sequence.
+    pub(super) fn since(self, begin: u64) -> Self {
         Self { begin, ..self }
     }
 
-    /// The topic.
+    /// Returns the topic.
     pub fn topic(&self) -> &'a Arc<str> {
-        &self.topic.name
+        self.topic.name()
     }
 
-    /// Daemon-wide id of the topic.
+    /// Returns the daemon-wide id of the topic.
     pub fn topic_id(&self) -> u64 {
-        self.topic.id
+        self.topic.id()
     }
 
-    /// Names the run of sequences.
+    /// Returns the name of the run of sequences.
     pub fn epoch(&self) -> u64 {
-        self.topic.epoch
+        self.topic.epoch()
     }
 
-    /// Sequence in the topic.
+    /// Returns the sequence in the topic.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
 
-    /// Its place in the order in which the engine accepted everything in this run: a subscription
-    /// that has had this message and [resumes](crate::wire::Start::Resume) since this position
-    /// goes on with the next.
+    /// Returns its place in the order in which the engine accepted all messages of this run. A
+    /// subscription that has received this message and [resumes](crate::wire::Start::Resume) since
+    /// this position goes on with the next.
     pub fn position(&self) -> u64 {
         self.entry.position
     }
 
-    /// The announcement of its topic, as of a subscription that has it.
+    /// Returns the announcement of its topic, for the subscription that receives it.
     pub fn announcement(&self) -> Item<'a> {
-        let Topic { id, epoch, name, .. } = self.topic;
-        Item::Topic { id: *id, epoch: *epoch, next: self.begin, name }
+        let topic = self.topic;
+        Item::Topic { id: topic.id(), epoch: topic.epoch(), next: self.begin, name: topic.name() }
     }
 
-    /// Times the payload had been published, this time included.
+    /// Returns how many times the payload had been published, this time included.
     pub fn count(&self) -> u64 {
         self.entry.count.count
     }
 
-    /// The publisher's clock, µs since 1970; 0 is none.
+    /// Returns the publisher's clock, µs since 1970; 0 is none.
     pub fn stamp(&self) -> u64 {
         self.entry.stamp
     }
 
-    /// Digest of the payload.
+    /// Returns the digest of the payload.
     pub fn digest(&self) -> Digest {
         self.entry.digest
     }
 
-    /// Who published it, if that was said.
+    /// Returns the producer and the number of the publication, if it had them.
     pub fn origin(&self) -> Option<PublicationId> {
         self.entry.origin
     }
 
-    /// Its bytes on the wire, shared by all; none of a large one, which is sent in chunks.
+    /// Returns its bytes on the wire, shared by all. A large message has none: it is sent in chunks.
     pub fn encoded(&self) -> Option<&'a Encoded> {
         match &self.entry.body {
             Body::Small(encoded) => Some(encoded),
@@ -162,12 +164,12 @@ impl<'a> MessageRef<'a> {
         }
     }
 
-    /// The payload of a large one, shared by all.
+    /// Returns the payload of a large message, as far as it has arrived, shared by all.
     pub fn rope(&self) -> Option<&'a Rope> {
         self.entry.body.rope()
     }
 
-    /// The payload of a large one that is complete, shared by all.
+    /// Returns the payload of a large message that is complete, shared by all.
     pub fn whole(&self) -> Option<&'a Arc<Rope>> {
         match &self.entry.body {
             Body::Large { rope, .. } => Some(rope),
@@ -175,18 +177,18 @@ impl<'a> MessageRef<'a> {
         }
     }
 
-    /// Whether all of it has come.
+    /// Returns whether all of it has arrived.
     pub fn is_complete(&self) -> bool {
         self.entry.body.is_complete()
     }
 
-    /// Length of the payload, bytes.
+    /// Returns the length of the payload, bytes.
     pub fn size(&self) -> usize {
         self.entry.body.size()
     }
 
-    /// The payload. Of a large one, a copy: rather [`join`](Rope::join) the [whole](Self::whole)
-    /// without a lock.
+    /// Returns the payload. That of a large message is copied: rather [`join`](Rope::join) the
+    /// [rope](Self::whole) after the lock is released.
     pub fn payload(&self) -> Bytes {
         match &self.entry.body {
             Body::Small(encoded) => encoded.payload(),
@@ -195,7 +197,7 @@ impl<'a> MessageRef<'a> {
     }
 
     // Bytes that it takes on the wire, about.
-    pub(crate) fn wire_len(&self) -> usize {
+    pub(super) fn wire_len(&self) -> usize {
         self.encoded().map_or_else(|| self.size() + FRAME_OVERHEAD, Encoded::wire_len)
     }
 }

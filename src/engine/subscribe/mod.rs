@@ -1,16 +1,23 @@
-//! Subscriptions: where one stands, what concerns it, and what it is handed out.
+//! Subscriptions: where each of them is, which messages concern it, and what its reads yield.
 
+pub(crate) mod announced;
 pub(crate) mod aside;
+pub(crate) mod cursor;
+pub(crate) mod deferred;
 pub(crate) mod discover;
 pub(crate) mod filter_tree;
 pub(crate) mod forgotten;
 pub(crate) mod item;
+mod lifecycle;
+pub(crate) mod portions;
 pub(crate) mod progress;
 pub(crate) mod read_budget;
+mod refusals;
 pub(crate) mod repair;
 pub(crate) mod replay;
 pub(crate) mod single_message;
 pub(crate) mod start;
-pub(crate) mod step;
-pub(crate) mod stir;
+pub(crate) mod state;
+mod step;
+pub(crate) mod sweep;
 pub(crate) mod table;

@@ -1,36 +1,37 @@
-//! Where what is read goes, and how much of it.
+//! The sink that a read yields items to, and the budget of that read.
 
+use super::item::{Item, MessageRef};
 use crate::engine::topic::Topic;
-use crate::engine::{Item, MessageRef};
 use crate::wire::GapCause;
 
 /// What an announcement or a gap takes of a budget, bytes.
 pub(crate) const NOTICE: usize = 32;
 
-/// Where a message's or a topic's items go: the first after an announcement.
-pub(crate) struct BudgetedSink<'a, S> {
-    pub(crate) topic: &'a Topic,
-    pub(crate) begin: u64,
-    pub(crate) announced: bool,
-    pub(crate) left: usize,
-    pub(crate) given: bool,
-    pub(crate) sink: &'a mut S,
+/// Yields the items of one topic, the first one after an announcement of the topic.
+pub(super) struct BudgetedSink<'a, S> {
+    pub(super) topic: &'a Topic,
+    pub(super) begin: u64,
+    pub(super) announced: bool,
+    pub(super) left: usize,
+    pub(super) given: bool,
+    pub(super) sink: &'a mut S,
 }
 
-/// How far a large message was handed out.
-pub(crate) enum ChunkProgress {
+/// How far a large message was read.
+pub(super) enum ChunkProgress {
     /// To its end.
     Complete,
-    /// As far as it has come.
+    /// As far as it has arrived.
     CaughtUp,
-    /// As far as the budget went.
+    /// As far as the budget allowed.
     BudgetSpent,
 }
 
 impl<S: FnMut(Item<'_>)> BudgetedSink<'_, S> {
-    pub(crate) fn give(&mut self, item: Item<'_>, taken: usize) {
+    /// Yields an item that takes so much of the budget.
+    pub(super) fn give(&mut self, item: Item<'_>, taken: usize) {
         if !std::mem::replace(&mut self.announced, true) {
-            self.left = self.left.saturating_sub(NOTICE + self.topic.name.len());
+            self.left = self.left.saturating_sub(NOTICE + self.topic.name().len());
             item.topic().into_iter().for_each(&mut self.sink);
         }
         self.left = self.left.saturating_sub(taken);
@@ -38,29 +39,29 @@ impl<S: FnMut(Item<'_>)> BudgetedSink<'_, S> {
         (self.sink)(item);
     }
 
-    pub(crate) fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.left == 0 && self.given
     }
 
-    pub(crate) fn notice(&mut self, item: Item<'_>) {
+    pub(super) fn notice(&mut self, item: Item<'_>) {
         self.give(item, NOTICE);
     }
 
-    pub(crate) fn skip(&mut self, first: u64, last: u64, cause: GapCause) {
-        let Topic { id, epoch, name, .. } = self.topic;
-        let begin = self.begin;
-        self.notice(Item::Gap { id: *id, epoch: *epoch, name, begin, first, last, cause });
+    pub(super) fn gap(&mut self, first: u64, last: u64, cause: GapCause) {
+        let topic = self.topic;
+        let (id, epoch, name) = (topic.id(), topic.epoch(), topic.name());
+        self.notice(Item::Gap { id, epoch, name, begin: self.begin, first, last, cause });
     }
 
-    /// Hands out what has come of a large message, from an offset on.
-    pub(crate) fn chunks(&mut self, message: MessageRef<'_>, offset: &mut usize) -> ChunkProgress {
+    /// Yields what has arrived of a large message, from an offset on.
+    pub(super) fn chunks(&mut self, message: MessageRef<'_>, offset: &mut usize) -> ChunkProgress {
         let Some(rope) = message.rope() else {
             return ChunkProgress::Complete;
         };
         while !self.is_full() {
             if let Some(chunk) = rope.at(*offset) {
                 let taken = chunk.len();
-                // Rather less than is wanted than nearly twice that.
+                // Rather less than the budget than nearly twice as much.
                 if self.given && taken / 2 > self.left {
                     return ChunkProgress::BudgetSpent;
                 }

@@ -1,15 +1,17 @@
-//! Repairs: what a subscription has been handed out is read once more.
+//! Repairs: messages that a subscription has received are read once more.
 
+use super::item::MessageRef;
 use super::read_budget::NOTICE;
-use super::start::After;
 use super::table::Subscription;
+use crate::engine::Engine;
+use crate::engine::ids::{Slot, SubscriptionId};
 use crate::engine::topic::Topic;
+use crate::engine::topic::after::After;
 use crate::engine::topic::body::Body;
-use crate::engine::{Engine, MessageRef, Slot, SubscriptionId};
 use crate::wire::GapCause;
 use std::cmp::Reverse;
 
-/// What [`Engine::repair`] hands out.
+/// What [`Engine::repair`] yields.
 #[derive(Debug)]
 pub enum Repaired<'a> {
     /// A message.
@@ -28,9 +30,11 @@ pub enum Repaired<'a> {
 }
 
 impl Engine {
-    /// Hands out once more what a subscription has been handed out of a topic, `first` to `last`:
-    /// not much more than `budget` bytes, and at least one item; what has left the cache as a gap.
-    /// Gives the sequence to go on with, if there is more.
+    /// Yields the messages `first` to `last` of a topic once more, which a subscription has received
+    /// before. Messages that have left the cache are a gap.
+    ///
+    /// Yields about `budget` bytes, and at least one item. Returns the sequence to go on with, if
+    /// there are more.
     pub fn repair(
         &mut self,
         id: SubscriptionId,
@@ -42,28 +46,28 @@ impl Engine {
         self.work += 64;
         let subscription = self.subscriptions.get(id)?;
         let slot = self.by_id.get(&topic_id).copied();
-        let known = slot.and_then(|slot| {
-            let begin = *subscription.known.get(&topic_id)?;
+        let announced = slot.and_then(|slot| {
+            let begin = *subscription.announced.get(&topic_id)?;
             Some((slot, self.topic(slot)?, begin))
         });
-        let Some((slot, topic, begin)) = known else {
-            let is_its = |topic: &Topic| {
-                let filter = subscription.filter.as_ref().filter(|_| subscription.lost.is_none());
-                filter.is_some_and(|filter| filter.matches(&topic.name))
+        let Some((slot, topic, begin)) = announced else {
+            let matches = |topic: &Topic| {
+                let filter = subscription.filter.as_ref().filter(|_| !subscription.is_ending());
+                filter.is_some_and(|filter| filter.matches(topic.name()))
             };
-            if slot.and_then(|slot| self.topic(slot)).is_some_and(is_its) {
-                // It has not been told of it yet, and will have it anyway.
+            if slot.and_then(|slot| self.topic(slot)).is_some_and(matches) {
+                // The topic was not announced to it yet, and its messages are still to come.
                 return None;
             }
-            // Forgotten, or not told of; or another's, of which no more is said than that it will
-            // not come.
+            // The topic was forgotten, or was not announced, or another subscription's filter
+            // matches it. A peer learns nothing more about such a topic.
             sink(Repaired::NotCached { first, last, cause: GapCause::Evicted });
             return None;
         };
-        // What lies beyond comes anyway.
+        // Messages beyond the cursor are still to come.
         let last = last.min(subscription.next_in(slot, topic).saturating_sub(1));
         let mut next = first.max(begin);
-        let oldest = topic.log.first();
+        let oldest = topic.first_sequence();
         if next < oldest && next <= last {
             let cause = GapCause::Evicted;
             sink(Repaired::NotCached { first: next, last: last.min(oldest - 1), cause });
@@ -71,7 +75,7 @@ impl Engine {
         }
         let mut left = budget;
         while next <= last
-            && let Some(entry) = topic.log.get(next)
+            && let Some(entry) = topic.entry(next)
         {
             let message = MessageRef::new(topic, next, entry).since(begin);
             left = left.saturating_sub(match &entry.body {
@@ -100,18 +104,18 @@ impl Engine {
 }
 
 impl Subscription {
-    // The next that it needs of a topic that it has been told of.
+    // Returns the sequence that it needs next in a topic that was announced to it.
     fn next_in(&self, slot: Slot, topic: &Topic) -> u64 {
         let slot = slot as u32;
-        if let Some(waits) = self.aside.get(&slot) {
-            return waits.cursor.next;
+        if let Some(waiting) = self.aside.get(&slot) {
+            return waiting.cursor.next;
         }
         let mut window = self.window.iter().filter(|Reverse(cursor)| cursor.slot == slot);
-        match (window.next(), topic.after(self.upto)) {
+        match (window.next(), topic.after(self.window_end)) {
             (Some(Reverse(cursor)), _) => cursor.next,
-            // It has had everything that its window had.
+            // It has received everything up to the end of the window.
             (None, After::Exactly(next, _)) => next,
-            (None, After::AtLeast(_)) => topic.log.first(),
+            (None, After::AtLeast(_)) => topic.first_sequence(),
         }
     }
 }

@@ -1,98 +1,107 @@
-//! Replay from a cursor: the only way to be served.
+//! Replay from a cursor: the one operation that serves all subscriptions.
 
-use super::discover::LEARNED;
-use super::forgotten::lost;
+use super::announced::REMEMBERED;
+use super::item::Item;
+use super::refusals::{ended, fell_behind, topic_forgotten};
+use super::state::{CursorState, State};
 use super::step::{Next, Step};
-use super::table::{Cursor, Subscription, Why};
-use crate::engine::topic::Topic;
-use crate::engine::{Engine, Item, SubscriptionId};
-use crate::wire::{Code, Lag, Refusal};
+use super::table::Subscription;
+use crate::engine::Engine;
+use crate::engine::ids::SubscriptionId;
+use crate::wire::{Lag, Refusal};
 use std::cmp::Reverse;
 
-/// What a read is to hand out. A subscription is read in one way, from its first read to its last.
+/// What a read yields. A subscription is read with the same options from its first read to its
+/// last.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadOptions {
-    /// Not much more than so many bytes, and at least one item.
+    /// Number of bytes to yield, about. A read yields at least one item.
     pub budget: usize,
-    /// Messages accepted before this time are passed over, and told as a gap; 0 is none.
+    /// Messages accepted before this time are skipped and become a gap. µs since 1970; 0 is none.
     pub accepted_since: u64,
-    /// In what form payloads above [`LARGE`](crate::wire::LARGE) are handed out.
+    /// In what form payloads above [`LARGE`](crate::wire::LARGE) are read.
     pub large: LargePayloads,
 }
 
-/// How large messages are handed out.
+/// How large messages are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LargePayloads {
     /// As one message, once it is complete. Messages of other topics may overtake it.
     WhenComplete,
     /// While they arrive: [`Item::Begin`], and what follows it. At most one is open at a time.
-    /// Messages of other topics may overtake it; a large one that is complete makes one that still
-    /// arrives [give way](Code::OVERTAKEN).
+    /// Messages of other topics may overtake it. A large message that is complete makes one that
+    /// still arrives [give way](crate::wire::Code::OVERTAKEN).
     InChunks,
-    /// Only named, complete or not: [`Item::Large`].
+    /// Only announced, complete or not: [`Item::Large`].
     AnnounceOnly,
 }
 
 impl From<usize> for ReadOptions {
-    /// Everything whole, in portions of not much more than so many bytes.
+    /// Reads complete messages, about so many bytes at a time.
     fn from(budget: usize) -> Self {
         Self { budget, accepted_since: 0, large: LargePayloads::WhenComplete }
     }
 }
 
 impl Engine {
-    /// Whether the subscription has had everything that there is: then it will be named again once
-    /// there is more, and need not be [read](Self::read) until then.
-    pub fn rest(&mut self, id: SubscriptionId) -> bool {
+    /// Returns whether the subscription has received everything. If so, it need not be
+    /// [read](Self::read) until [`take_wakes`](Self::take_wakes) lists it again.
+    pub fn park_if_idle(&mut self, id: SubscriptionId) -> bool {
         let Some(s) = self.subscriptions.get_mut(id) else {
             return false;
         };
-        let rest = s.idle && s.window.is_empty() && s.lost.is_none();
-        s.woken &= !rest;
-        rest
+        let idle = s.is_idle();
+        s.wake_queued &= !idle;
+        idle
     }
 
-    /// Whether the subscription looks through the names of topics for what it has not had. Each
-    /// [read](Self::read) does a portion of that; whoever calls lets few do so at a time.
+    /// Returns whether the subscription searches the names of topics for messages. Each
+    /// [read](Self::read) searches a portion of them; let few subscriptions do so at a time.
     pub fn is_sweeping(&self, id: SubscriptionId) -> bool {
-        self.subscriptions.get(id).is_some_and(|s| s.sweep.is_some())
+        self.subscriptions.get(id).is_some_and(Subscription::is_sweeping)
     }
 
-    /// Hands out what lies between the cursor and the head, and not much more than is wanted. Says
-    /// whether to read again: there was something, or it takes more than one call to find it. If
-    /// not, the subscription will be named once there is more.
+    /// Yields items between the cursor and the head, about as many as the options ask for. Returns
+    /// whether to read again: there was an item, or the search for one takes more than one call.
+    /// If not, [`take_wakes`](Self::take_wakes) lists the subscription once there is more.
     ///
-    /// Refused with [`Code::DONE`] when the subscription has ended, or the message that it follows
-    /// has been handed out, and with [`Code::LAGGED`] or [`Code::OVERLOADED`] when it asked to be
-    /// ended rather than to miss something, holds up topics that have to go, or takes more than
-    /// there is room for: then end it.
+    /// # Errors
+    ///
+    /// End the subscription after an error.
+    ///
+    /// - [`Code::DONE`](crate::wire::Code::DONE): the subscription has ended, or the message that it
+    ///   follows has been read.
+    /// - [`Code::LAGGED`](crate::wire::Code::LAGGED): it asked to end rather than to have a gap, or
+    ///   it has kept topics in memory for too long.
+    /// - [`Code::OVERLOADED`](crate::wire::Code::OVERLOADED): the budget has no room for it.
     pub fn read(
         &mut self,
         id: SubscriptionId,
-        wanted: impl Into<ReadOptions>,
+        options: impl Into<ReadOptions>,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Result<bool, Refusal> {
-        let wanted = wanted.into();
-        if self.rest(id) {
+        let options = options.into();
+        if self.park_if_idle(id) {
             return Ok(false);
         }
         let Some(mut s) = self.subscriptions.take(id) else {
-            return Err(Refusal::new(Code::DONE, "the subscription has ended"));
+            return Err(ended());
         };
-        let read = match &s.lost {
-            Some(why) => Err(why.clone()),
-            None if s.follow.is_some() => self.read_followed(id, &mut s, wanted.budget, sink),
-            None => self.replay(id, &mut s, wanted, sink),
+        let read = match &s.state {
+            State::Ending(why) => Err((**why).clone()),
+            State::Following(_) => self.read_followed(id, &mut s, options.budget, sink),
+            _ => self.replay(id, &mut s, options, sink),
         };
-        // Not moved as a whole: to read a result in words of which a byte was written just now stalls.
+        // The result is not moved as a whole: reading it in words stalls, right after one byte of it
+        // was written.
         match read {
             Ok(again) => {
                 self.subscriptions.put_back(id, s);
                 Ok(again)
             }
             Err(why) => {
-                if s.lost.is_none() && s.follow.is_none() {
-                    self.lose(&mut s, why.clone());
+                if !matches!(s.state, State::Ending(_) | State::Following(_)) {
+                    self.end_subscription(id, &mut s, why.clone());
                 }
                 self.subscriptions.put_back(id, s);
                 Err(why)
@@ -100,11 +109,12 @@ impl Engine {
         }
     }
 
-    // Before they are more than are remembered. One that is idle has only what it has waited for
-    // to read: of anything else it is told once it is woken, and knows then up to where it had all.
-    fn look_at_forgotten(&self, s: &mut Subscription) -> Result<(), Refusal> {
-        if !s.idle
-            && self.forgotten.is_due(s.forgotten, self.portions.forgotten)
+    // Checks forgotten topics before their records are dropped. At the head, only cursors aside are
+    // read. The check then comes with the next wake, which knows the position up to which the
+    // subscription had received everything.
+    fn check_forgotten(&self, s: &mut Subscription) -> Result<(), Refusal> {
+        if !s.is_at_head()
+            && self.forgotten.is_due(s.forgotten_checked, self.portions.forgotten)
             && let Some(filter) = s.filter.take()
         {
             let checked = self.forgotten.check(s, &filter, self.run);
@@ -118,19 +128,19 @@ impl Engine {
         &mut self,
         id: SubscriptionId,
         s: &mut Subscription,
-        mut wanted: ReadOptions,
+        mut options: ReadOptions,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Result<bool, Refusal> {
-        self.look_at_forgotten(s)?;
-        let apart = wanted.large == LargePayloads::AnnounceOnly;
-        let sweeps = s.sweep.is_some();
-        let portion = if sweeps { self.portions.sweep } else { self.portions.work };
+        self.check_forgotten(s)?;
+        let unordered = options.large == LargePayloads::AnnounceOnly;
+        let portion = if s.is_sweeping() { self.portions.sweep } else { self.portions.work };
         let (mut any, mut work) = (false, portion);
-        while work > 0 && !(any && wanted.budget == 0) {
-            let news = if s.news.is_some() { self.look_at_news(s, apart) } else { None };
-            let next = news.or_else(|| s.window.pop().map(|Reverse(next)| next));
+        while work > 0 && !(any && options.budget == 0) {
+            let new =
+                if s.woken_by.is_some() { self.cursor_to_new_message(s, unordered) } else { None };
+            let next = new.or_else(|| s.window.pop().map(|Reverse(next)| next));
             let Some(mut cursor) = next else {
-                self.settle_window(id, s, apart, &mut work)?;
+                self.fill_window(id, s, unordered, &mut work)?;
                 if s.window.is_empty() {
                     break;
                 }
@@ -138,107 +148,96 @@ impl Engine {
             };
             work -= 1;
             if s.exact {
-                // There is nothing else to look for.
-                s.upto = self.position;
+                // No other topic has to be searched for.
+                s.window_end = self.position;
             }
             let topic = self.topics.get_mut(cursor.slot as usize).and_then(Option::as_deref_mut);
-            let Some(topic) = topic.filter(|topic| topic.id == cursor.topic) else {
-                return Err(lost("a topic"));
+            let Some(topic) = topic.filter(|topic| topic.id() == cursor.topic) else {
+                return Err(topic_forgotten("a topic"));
             };
-            if s.lag == Lag::Disconnect && cursor.next < topic.log.first() {
+            if s.lag == Lag::Disconnect && cursor.next < topic.first_sequence() {
                 return Err(fell_behind(topic, &cursor));
             }
             let until = s.window.peek().map_or(u64::MAX, |Reverse(next)| next.position);
-            let stalled = s.open.is_some_and(|open| s.aside.contains_key(&open.slot));
+            let open_stalled = s.open.is_some_and(|open| s.aside.contains_key(&open.slot));
             let (next, left, given) = {
                 let mut step = Step {
                     slot: cursor.slot,
                     open: &mut s.open,
-                    // Others wait for what is open.
-                    others: !s.aside.is_empty(),
-                    stalled,
+                    others_wait: !s.aside.is_empty(),
+                    open_stalled,
                     lag: s.lag,
-                    wanted: &wanted,
-                    until: until.min(s.upto),
-                    upto: s.upto,
+                    options: &options,
+                    until: until.min(s.window_end),
+                    window_end: s.window_end,
                 };
                 step.run(topic, &mut cursor, sink)
             };
-            wanted.budget = left;
+            options.budget = left;
             any |= given;
-            let told = apart && cursor.announced;
-            if let Next::Stalled | Next::Waits | Next::Overtakes = next
-                && let Some(entry) = topic.log.get(cursor.next)
+            let announced = unordered && cursor.announced;
+            if let Next::Stalled | Next::Blocked | Next::Overtakes = next
+                && let Some(entry) = topic.entry(cursor.next)
             {
-                // Perhaps it has told a gap, or what came before.
+                // The step may have yielded a gap, or the messages before.
                 cursor.position = entry.position;
             }
             match next {
-                Next::More(position) if position <= s.upto => {
+                Next::More(position) if position <= s.window_end => {
                     cursor.position = position;
-                    s.window.push(Reverse(cursor));
+                    s.set_cursor(cursor, CursorState::Ready);
                 }
-                // What comes after this window is found with the next, unless it could not be told
-                // apart there from what was had, or what looks for that has passed this topic by
-                // while it waited.
+                // The next window finds messages beyond this one, with two exceptions. It may be
+                // unknown where those begin, and a sweep may have passed this topic while its
+                // cursor waited.
                 Next::More(_) | Next::Head
-                    if (cursor.lasts || s.sweep.is_some()) && topic.moved() > s.upto =>
+                    if (cursor.carry_over || s.is_sweeping())
+                        && topic.last_position() > s.window_end =>
                 {
-                    let position = match &next {
+                    cursor.position = match &next {
                         Next::More(position) => *position,
-                        _ if cursor.next < topic.log.first() => 0,
-                        _ => topic.moved(),
+                        _ if cursor.next < topic.first_sequence() => 0,
+                        _ => topic.last_position(),
                     };
-                    cursor.position = position;
-                    self.put_off(id, s, cursor, &mut work)?;
+                    self.keep_for_next_window(id, s, cursor, &mut work)?;
                 }
                 Next::More(_) | Next::Head => {}
-                Next::Lost => return Err(fell_behind(topic, &cursor)),
-                // Until what is open has come to its end, or it is complete itself.
-                Next::Stalled | Next::Waits => {
-                    self.set_aside(id, s, (cursor, next.why()), wanted.large, &mut work)?;
+                Next::Evicted => return Err(fell_behind(topic, &cursor)),
+                Next::Stalled | Next::Blocked => {
+                    let blocked = matches!(next, Next::Blocked);
+                    self.set_aside(id, s, (cursor, blocked), options.large, &mut work)?;
                 }
                 Next::Overtakes => {
                     self.give_way(id, s, sink);
                     any = true;
-                    s.window.push(Reverse(cursor));
+                    s.set_cursor(cursor, CursorState::Ready);
                 }
             }
-            if told && !s.known.contains_key(&cursor.topic) {
-                self.learn(s, &cursor)?;
-                work = work.saturating_sub(LEARNED);
+            if announced && !s.announced.contains_key(&cursor.topic) {
+                self.remember_announced(s, &cursor)?;
+                work = work.saturating_sub(REMEMBERED);
             }
-            // What waits for the open one may overtake it, once it stands still.
-            let free = s.open.is_none_or(|open| !stalled && s.aside.contains_key(&open.slot));
-            if free && !s.aside.is_empty() {
-                // To look through them is work as well.
-                work = work.saturating_sub(s.aside.len() / 8);
-                let blocked = s.aside.extract_if(|_, waits| waits.why == Why::Blocked);
-                s.window.extend(blocked.map(|(_, waits)| Reverse(waits.cursor)));
-            }
+            self.unblock(s, open_stalled, &mut work);
         }
-        if s.window.is_empty() && !s.idle && work > 0 {
-            // Perhaps that was all.
-            self.settle_window(id, s, apart, &mut work)?;
+        if s.window.is_empty() && !s.is_at_head() && work > 0 {
+            // Perhaps the subscription is at the head now.
+            self.fill_window(id, s, unordered, &mut work)?;
         }
         self.register(s);
         self.work += portion - work;
-        let rests = s.idle && s.window.is_empty();
-        // One that was handed something reads again, and is told then that this was all.
-        s.woken = any || !rests;
-        Ok(s.woken)
+        // After an item, it reads again, and learns then that it has received everything.
+        s.wake_queued = any || !s.is_idle();
+        Ok(s.wake_queued)
     }
-}
 
-fn fell_behind(topic: &Topic, cursor: &Cursor) -> Refusal {
-    let (name, next, first) = (&topic.name, cursor.next, topic.log.first());
-    let why = if next < first {
-        format!("the oldest is {first}")
-    } else {
-        "which made room while one before it still arrives".into()
-    };
-    Refusal::new(
-        Code::LAGGED,
-        format!("fell behind the cache of {name}: wanted message {next}, {why}"),
-    )
+    // Blocked cursors become ready once no message is open, or once the open one has stalled in
+    // this step: then they may overtake it.
+    fn unblock(&self, s: &mut Subscription, open_had_stalled: bool, work: &mut usize) {
+        let stalled = |s: &Subscription, slot| !open_had_stalled && s.aside.contains_key(&slot);
+        if s.open.is_none_or(|open| stalled(s, open.slot)) && !s.aside.is_empty() {
+            // Looking through the cursors is work as well.
+            *work = work.saturating_sub(s.aside.len() / 8);
+            s.make_all_ready(|state| matches!(state, CursorState::Blocked { .. }));
+        }
+    }
 }

@@ -1,60 +1,115 @@
-//! A subscription to exactly one large message: for whoever sends it on a stream of its own.
+//! A subscription to exactly one large message, which its reader sends on a stream of its own.
 
+use super::item::{Item, MessageRef};
 use super::read_budget::{BudgetedSink, ChunkProgress};
-use super::table::{Subscription, Subscriptions};
-use crate::engine::topic::body::Body;
-use crate::engine::{Engine, Item, MessageRef, SubscriptionId};
+use super::refusals::ended;
+use super::state::State;
+use super::table::Subscription;
+use crate::engine::Engine;
+use crate::engine::ids::SubscriptionId;
+use crate::engine::topic::body::{Body, add_waiter};
 use crate::wire::{Code, GapCause, Lag, Refusal};
 
-/// How far it has come.
+/// The message that is followed, and how far it was read.
 #[derive(Debug)]
 pub(crate) struct Follow {
     // The topic's id.
     pub(crate) topic: u64,
     pub(crate) sequence: u64,
-    begun: bool,
+    // Offset of the next byte.
     offset: usize,
-    // It stands in the message's list.
-    pub(crate) stalled: bool,
-    ended: bool,
+    state: FollowState,
+}
+
+/// How far the message was read.
+///
+/// ```text
+///   Unread ---> Reading <---> Stalled
+///     |            |             |
+///     +------------+-------------+----> Done
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FollowState {
+    /// Nothing was read.
+    Unread,
+    /// The message was announced, and there may be more to read.
+    Reading,
+    /// All that has arrived was read. The subscription is in the message's list of waiters.
+    Stalled,
+    /// The message was read to its end, or was aborted.
+    Done,
+}
+
+impl Follow {
+    fn set_state(&mut self, next: FollowState) {
+        use FollowState::{Done, Reading, Stalled, Unread};
+        debug_assert!(
+            matches!(
+                (self.state, next),
+                (Unread | Reading | Stalled, Reading | Done) | (Reading, Stalled)
+            ),
+            "{:?} becomes {next:?}",
+            self.state
+        );
+        self.state = next;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.state == FollowState::Stalled
+    }
+
+    /// More of the message has arrived, or it has ended.
+    pub(super) fn resume(&mut self) {
+        if self.state == FollowState::Stalled {
+            self.set_state(FollowState::Reading);
+        }
+    }
 }
 
 impl Engine {
-    /// Begins a subscription to one message that is arriving or in the cache; or says why it will
-    /// not come.
-    /// It is named at once, and [`read`](Self::read) like any other: [`Item::Begin`],
-    /// [`Item::Chunk`]s, and [`Item::End`] or [`Item::Abort`]; after that it is refused with
-    /// [`Code::DONE`]. A message that is not large comes as one [`Item::Message`].
+    /// Begins a subscription to one message that is arriving or in the cache.
+    ///
+    /// [`take_wakes`](Self::take_wakes) lists it at once. It is [read](Self::read) like any other:
+    /// [`Item::Begin`], [`Item::Chunk`]s, and [`Item::End`] or [`Item::Abort`]. After that, reads
+    /// are refused with [`Code::DONE`]. A message that is not large is one [`Item::Message`].
+    ///
+    /// # Errors
+    ///
+    /// Returns why the message will not come.
     pub fn follow(&mut self, topic: u64, sequence: u64) -> Result<SubscriptionId, GapCause> {
         let slot = self.by_id.get(&topic);
-        let entry = slot.and_then(|slot| self.topic(*slot)?.at(sequence));
+        let entry = slot.and_then(|slot| self.topic(*slot)?.cached(sequence));
         match entry.map(|entry| &entry.body) {
             None => return Err(GapCause::Evicted),
             Some(Body::Aborted { .. }) => return Err(GapCause::Aborted),
             Some(_) => {}
         }
-        let (begun, stalled, ended) = (false, false, false);
-        let follow = Follow { topic, sequence, begun, offset: 0, stalled, ended };
-        let follow = Some(Box::new(follow));
-        let id = self.subscriptions.insert(Lag::Oldest, follow, self.position);
-        self.subscriptions.name(id);
+        let follow = Follow { topic, sequence, offset: 0, state: FollowState::Unread };
+        let state = State::Following(Box::new(follow));
+        let id = self.subscriptions.insert(Lag::Oldest, state, self.position);
+        self.subscriptions.wake(id);
         Ok(id)
     }
 
-    pub(crate) fn read_followed(
+    pub(super) fn read_followed(
         &mut self,
         id: SubscriptionId,
-        subscription: &mut Subscription,
+        s: &mut Subscription,
         budget: usize,
         sink: &mut impl FnMut(Item<'_>),
     ) -> Result<bool, Refusal> {
-        let Some(follow) = subscription.follow.as_deref_mut().filter(|follow| !follow.ended) else {
-            return Err(done());
+        let State::Following(follow) = &mut s.state else {
+            return Err(ended());
         };
+        if follow.state == FollowState::Done {
+            return Err(ended());
+        }
         let slot = self.by_id.get(&follow.topic);
         let topic = slot.and_then(|slot| self.topics.get_mut(*slot)?.as_deref_mut());
         let Some(topic) = topic else {
-            (follow.ended, subscription.woken) = (true, true);
+            follow.set_state(FollowState::Done);
+            s.wake_queued = true;
             sink(Item::Abort { code: Code::EVICTED });
             return Ok(true);
         };
@@ -66,30 +121,33 @@ impl Engine {
             given: false,
             sink,
         };
-        let mut waits = false;
-        match topic.at(follow.sequence) {
+        let mut stalls = false;
+        match topic.cached(follow.sequence) {
             None => {
-                follow.ended = true;
+                follow.set_state(FollowState::Done);
                 out.notice(Item::Abort { code: Code::EVICTED });
             }
             Some(entry) => {
                 let message = MessageRef::new(topic, follow.sequence, entry);
                 match entry.body {
                     Body::Small(_) => {
-                        follow.ended = true;
+                        follow.set_state(FollowState::Done);
                         out.notice(Item::Message(message));
                     }
                     Body::Aborted { .. } | Body::Evicted { .. } => {
-                        follow.ended = true;
+                        follow.set_state(FollowState::Done);
                         out.notice(Item::Abort { code: Code::PUBLISHER_GONE });
                     }
                     Body::Large { .. } | Body::Arriving(_) => {
-                        if !std::mem::replace(&mut follow.begun, true) {
+                        if follow.state == FollowState::Unread {
+                            follow.set_state(FollowState::Reading);
                             out.notice(Item::Begin(message));
                         }
                         match out.chunks(message, &mut follow.offset) {
-                            ChunkProgress::Complete => follow.ended = true,
-                            ChunkProgress::CaughtUp => waits = !follow.stalled,
+                            ChunkProgress::Complete => follow.set_state(FollowState::Done),
+                            ChunkProgress::CaughtUp => {
+                                stalls = follow.state == FollowState::Reading;
+                            }
                             ChunkProgress::BudgetSpent => {}
                         }
                     }
@@ -97,18 +155,11 @@ impl Engine {
             }
         }
         let given = out.given;
-        if waits
-            && let Some(entry) = topic.log.get_mut(follow.sequence)
-            && let Some(arriving) = entry.body.arriving()
-        {
-            Subscriptions::line_up(&mut arriving.waiting, id);
-            follow.stalled = true;
+        if stalls && let Some(arriving) = topic.arriving_mut(follow.sequence) {
+            add_waiter(&mut arriving.chunk_waiters, id);
+            follow.set_state(FollowState::Stalled);
         }
-        subscription.woken = given;
+        s.wake_queued = given;
         Ok(given)
     }
-}
-
-fn done() -> Refusal {
-    Refusal::new(Code::DONE, "the subscription has ended")
 }

@@ -1,17 +1,18 @@
-//! Where a subscription begins, in a form that it can keep: made without the lock.
+//! Where a subscription begins, in a form that it can keep. It is made before the lock is taken.
 
-use crate::engine::topic::Topic;
-use crate::wire::{self, Position};
+use crate::engine::cost::RESUMED_COST;
+use crate::wire::{self, Position, TopicCursor};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 
 /// Where a subscription begins: a [`wire::Start`] whose list of topics has become a table.
 #[derive(Debug, Clone, Default)]
-pub struct Beginning(pub(crate) Kind);
+pub struct PreparedStart(pub(super) StartFrom);
 
+/// As [`wire::Start`].
 #[derive(Debug, Clone, Default)]
-pub(crate) enum Kind {
+pub(crate) enum StartFrom {
     #[default]
     New,
     Latest,
@@ -20,177 +21,130 @@ pub(crate) enum Kind {
     Sequence(u64),
     Resume {
         since: Position,
-        shown: Shown,
+        cursors: ResumedCursors,
     },
 }
 
-/// Topics that a client has shown: epoch and next sequence, by name. The names stand in one piece
-/// of memory, so that to drop a long list takes no time under the lock.
+/// The cursors with which a client resumes, by the names of their topics. The names are in one
+/// piece of memory, so that a long list is freed quickly under the lock.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Shown {
+pub(crate) struct ResumedCursors {
     names: Box<str>,
     // By the hash of the name.
-    topics: HashMap<u64, Entry, RandomState>,
+    cursors: HashMap<u64, Entry, RandomState>,
     hasher: RandomState,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
-    // Of the name, in `names`.
+    // Range of the name in `names`.
     start: u32,
     end: u32,
-    epoch: u64,
-    next: u64,
+    cursor: TopicCursor,
 }
 
-/// What a shown topic costs beside its name, bytes.
-const SHOWN_COST: usize = 96;
-
-impl Shown {
+impl ResumedCursors {
     fn new(topics: &[wire::Resume<'_>]) -> Self {
-        let mut names = String::with_capacity(topics.iter().map(|shown| shown.topic.len()).sum());
-        let mut shown = Self::default();
-        shown.topics.reserve(topics.len());
-        // Of a topic shown twice, the first counts.
+        let mut names = String::with_capacity(topics.iter().map(|resume| resume.topic.len()).sum());
+        let mut all = Self::default();
+        all.cursors.reserve(topics.len());
+        // If a topic is in the list twice, the first one counts.
         for wire::Resume { topic, epoch, next } in topics.iter().rev() {
             let start = names.len() as u32;
             names.push_str(topic);
-            let entry = Entry { start, end: names.len() as u32, epoch: *epoch, next: *next };
-            shown.topics.insert(shown.hasher.hash_one(topic), entry);
+            let cursor = TopicCursor { epoch: *epoch, next: *next };
+            let entry = Entry { start, end: names.len() as u32, cursor };
+            all.cursors.insert(all.hasher.hash_one(topic), entry);
         }
-        shown.names = names.into();
-        shown
+        all.names = names.into();
+        all
     }
 
-    fn get(&self, name: &str) -> Option<(u64, u64)> {
-        if self.topics.is_empty() {
+    fn get(&self, name: &str) -> Option<TopicCursor> {
+        if self.cursors.is_empty() {
             return None;
         }
-        let Entry { start, end, epoch, next } = self.topics.get(&self.hasher.hash_one(name))?;
-        // Two names with one hash: then one is not in the list.
+        let Entry { start, end, cursor } = self.cursors.get(&self.hasher.hash_one(name))?;
+        // If two names have one hash, one of them is not in the table.
         let same = self.names.get(*start as usize..*end as usize) == Some(name);
-        same.then_some((*epoch, *next))
+        same.then_some(*cursor)
     }
 
     fn cost(&self) -> usize {
-        self.names.len() + self.topics.len() * SHOWN_COST
+        self.names.len() + self.cursors.len() * RESUMED_COST
     }
 }
 
-impl From<&wire::Start<'_>> for Beginning {
+impl From<&wire::Start<'_>> for PreparedStart {
     fn from(start: &wire::Start<'_>) -> Self {
         Self(match start {
-            wire::Start::New => Kind::New,
-            wire::Start::Latest => Kind::Latest,
-            wire::Start::All => Kind::All,
-            wire::Start::Last(n) => Kind::Last(*n),
-            wire::Start::Sequence(sequence) => Kind::Sequence(*sequence),
+            wire::Start::New => StartFrom::New,
+            wire::Start::Latest => StartFrom::Latest,
+            wire::Start::All => StartFrom::All,
+            wire::Start::Last(n) => StartFrom::Last(*n),
+            wire::Start::Sequence(sequence) => StartFrom::Sequence(*sequence),
             wire::Start::Resume { since, topics } => {
-                Kind::Resume { since: *since, shown: Shown::new(topics) }
+                StartFrom::Resume { since: *since, cursors: ResumedCursors::new(topics) }
             }
         })
     }
 }
 
-impl Beginning {
-    /// Bytes that it takes while the subscription has not come to what is new.
+impl PreparedStart {
+    /// Returns the bytes that it takes until the subscription has received what was cached.
     pub(crate) fn cost(&self) -> usize {
         match &self.0 {
-            Kind::Resume { shown, .. } => shown.cost(),
+            StartFrom::Resume { cursors, .. } => cursors.cost(),
             _ => 0,
         }
     }
 }
 
-/// What the rules of beginning look at in a topic.
+/// A topic, as the rules of starting see it.
 #[derive(Debug, Clone)]
-pub(crate) struct View<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) epoch: u64,
-    // The oldest in the log; and the first of those accepted since the subscription began.
-    pub(crate) first: u64,
-    pub(crate) edge: u64,
+pub(super) struct TopicView<'a> {
+    pub(super) name: &'a str,
+    pub(super) epoch: u64,
+    // The oldest sequence in the log.
+    pub(super) first: u64,
+    // The first sequence that was accepted after the subscription began.
+    pub(super) edge: u64,
 }
 
-impl Kind {
-    /// The position in this run after which it goes on.
-    pub(crate) fn since(&self, run: u64) -> Option<u64> {
+impl StartFrom {
+    /// Returns the position in this run after which the subscription resumes.
+    pub(super) fn since(&self, run: u64) -> Option<u64> {
         match self {
             Self::Resume { since, .. } if since.run == run => Some(since.position),
             _ => None,
         }
     }
 
-    /// The first sequence that a subscription wants of a topic that was there when it began;
-    /// `latest` and `since` look closer at it where that is needed.
-    pub(crate) fn begin(
+    /// Returns the first sequence that the subscription receives of a topic that existed when it
+    /// began. `latest` returns the newest complete message, and `after` the first one after a
+    /// position; they are called only if that is needed.
+    pub(super) fn begin(
         &self,
-        view: &View<'_>,
+        view: &TopicView<'_>,
         run: u64,
         latest: impl FnOnce() -> u64,
-        unheard: impl FnOnce(u64) -> u64,
+        after: impl FnOnce(u64) -> u64,
     ) -> u64 {
-        let View { name, epoch, first, edge } = *view;
+        let TopicView { name, epoch, first, edge } = *view;
         let begin = match self {
             Self::New | Self::Last(0) => edge,
             Self::Latest => first.max(latest()),
             Self::All => first,
             Self::Last(n) => first.max(latest().saturating_sub(*n - 1)),
             Self::Sequence(sequence) => (*sequence).clamp(1, edge),
-            Self::Resume { since, shown } => match shown.get(name) {
-                Some((shown, next)) if shown == epoch => next.clamp(1, edge),
+            Self::Resume { since, cursors } => match cursors.get(name) {
+                Some(cursor) if cursor.epoch == epoch => cursor.next.clamp(1, edge),
                 Some(_) => 1,
                 None if since.run != run => 1,
-                None => unheard(since.position),
+                None => after(since.position),
             },
         };
-        // What was accepted since is wanted in any case.
+        // Messages accepted since then are always received.
         begin.min(edge)
-    }
-}
-
-/// Where in a topic what was accepted after a position begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum After {
-    /// With this sequence; the message before it has this position, 0 if there is none.
-    Exactly(u64, u64),
-    /// With this one, or a later one: what has left the log cannot be told apart any more.
-    AtLeast(u64),
-}
-
-impl Topic {
-    /// The first message after a position.
-    pub(crate) fn after(&self, position: u64) -> After {
-        let log = &self.log;
-        if self.born > position {
-            return After::Exactly(1, 0);
-        }
-        if position < log.gone() {
-            return match self.marks.find(position) {
-                Some((sequence, before)) => After::Exactly(sequence, before),
-                // They are no more than the positions they had.
-                None => After::AtLeast(log.first().saturating_sub(log.gone() - position).max(1)),
-            };
-        }
-        let at = |sequence: u64| log.get(sequence).map_or(0, |entry| entry.position);
-        // From the end, in growing steps: mostly it is the last or one of the last.
-        let (first, next) = (log.first(), log.next());
-        let (mut low, mut high, mut step) = (next, next, 1);
-        while low > first && at(low - 1) > position {
-            high = low - 1;
-            low = low.saturating_sub(step).max(first);
-            step *= 2;
-        }
-        // Whatever is below `low` is not after it, and `high` is, or is the end.
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if at(middle) <= position {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        let before = if low > first { at(low - 1) } else { log.gone() };
-        After::Exactly(low, before)
     }
 }

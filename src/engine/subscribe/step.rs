@@ -1,59 +1,54 @@
-//! One step of a replay: what one topic hands out from a cursor.
+//! One step of a replay: what one topic yields from a cursor.
 
+use super::cursor::{Cursor, IfArriving, OpenMessage};
+use super::item::{Item, MessageRef};
 use super::read_budget::{BudgetedSink, ChunkProgress};
 use super::replay::{LargePayloads, ReadOptions};
-use super::start::After;
-use super::table::{Arrives, Cursor, Open, Why};
 use crate::engine::topic::Topic;
+use crate::engine::topic::after::After;
 use crate::engine::topic::body::Body;
 use crate::engine::topic::log::Entry;
-use crate::engine::{Item, MessageRef};
 use crate::wire::{Code, GapCause, Lag};
 
-/// Messages that one read passes over, because they are late or aborted: 10 ns each.
-const PASSED: usize = 4096;
+/// Maximum number of messages that one read skips, because they are late, aborted or evicted: 10 ns
+/// each.
+const SKIPPED: usize = 4096;
 
-/// What stands next for a cursor.
-pub(crate) enum Next {
-    // A message at this position, to be read after others, or in another read.
+/// What comes next for a cursor after its step.
+pub(super) enum Next {
+    /// A message at this position, after messages of other topics or in another read.
     More(u64),
-    // Nothing.
+    /// Nothing: the cursor is at the head of its topic.
     Head,
-    // A message that has given up what it had, and who reads is to be ended.
-    Lost,
-    // More of a message that has not come yet.
+    /// An evicted message, and the subscription is to end instead of having a gap.
+    Evicted,
+    /// More of a message that has not arrived yet.
     Stalled,
-    // A large message, while another is open.
-    Waits,
-    // A large message that is complete, while one is open of which nothing more has come.
+    /// A large message, while another one is open.
+    Blocked,
+    /// A large message that is complete, while the open one has stalled.
     Overtakes,
 }
 
-impl Next {
-    /// For what a cursor waits that is not handed out now.
-    pub(crate) fn why(&self) -> Why {
-        if matches!(self, Self::Waits) { Why::Blocked } else { Why::Stalled }
-    }
-}
-
-/// A cursor's turn.
-pub(crate) struct Step<'a> {
-    pub(crate) slot: u32,
-    pub(crate) open: &'a mut Option<Open>,
-    // Whether others wait for what is open.
-    pub(crate) others: bool,
-    // Nothing more has come of that.
-    pub(crate) stalled: bool,
-    pub(crate) lag: Lag,
-    pub(crate) wanted: &'a ReadOptions,
-    pub(crate) until: u64,
-    pub(crate) upto: u64,
+/// The step of one cursor.
+pub(super) struct Step<'a> {
+    pub(super) slot: u32,
+    pub(super) open: &'a mut Option<OpenMessage>,
+    /// Whether cursors are aside, which may wait for the open message.
+    pub(super) others_wait: bool,
+    /// Whether the open message has stalled.
+    pub(super) open_stalled: bool,
+    pub(super) lag: Lag,
+    pub(super) options: &'a ReadOptions,
+    /// Position of the last message that this step may yield.
+    pub(super) until: u64,
+    pub(super) window_end: u64,
 }
 
 impl Step<'_> {
-    /// Hands out a topic's items from the cursor up to a position, and moves the cursor. Gives what
-    /// stands next, what is left of the budget, and whether there was anything.
-    pub(crate) fn run(
+    /// Yields a topic's items from the cursor up to a position, and moves the cursor. Returns what
+    /// comes next, what is left of the budget, and whether there was an item.
+    pub(super) fn run(
         &mut self,
         topic: &Topic,
         cursor: &mut Cursor,
@@ -63,7 +58,7 @@ impl Step<'_> {
             topic,
             begin: cursor.begin,
             announced: cursor.announced,
-            left: self.wanted.budget,
+            left: self.options.budget,
             given: false,
             sink,
         };
@@ -78,13 +73,13 @@ impl Step<'_> {
         cursor: &mut Cursor,
         out: &mut BudgetedSink<'_, S>,
     ) -> Next {
-        let first = topic.log.first();
+        let first = topic.first_sequence();
         if cursor.next < first {
-            // No further than the window goes: what lies beyond is told with the next.
-            let edge = match topic.after(self.upto) {
+            // The gap ends with the window: the rest of it belongs to the next one.
+            let edge = match topic.after(self.window_end) {
                 After::Exactly(edge, _) => edge,
                 After::AtLeast(_) => {
-                    cursor.lasts = true;
+                    cursor.carry_over = true;
                     first
                 }
             };
@@ -97,19 +92,19 @@ impl Step<'_> {
                 return Next::Head;
             }
             self.abort(Code::EVICTED, out);
-            out.skip(cursor.next, to - 1, cause);
+            out.gap(cursor.next, to - 1, cause);
             cursor.go_to(to);
             if to < first {
                 return Next::Head;
             }
         }
-        while let Some(entry) = topic.log.get(cursor.next) {
+        while let Some(entry) = topic.entry(cursor.next) {
             if entry.position > self.until || out.is_full() {
                 return Next::More(entry.position);
             }
             let message = MessageRef::new(topic, cursor.next, entry).since(cursor.begin);
-            if self.is_passed(entry) && !self.is_open() {
-                self.pass(cursor, |entry| self.is_passed(entry), GapCause::Late, out);
+            if self.is_late(entry) && !self.is_open() {
+                self.skip(cursor, |entry| self.is_late(entry), GapCause::Late, out);
                 continue;
             }
             match &entry.body {
@@ -117,54 +112,56 @@ impl Step<'_> {
                 Body::Aborted { .. } => {
                     self.abort(Code::PUBLISHER_GONE, out);
                     let is_aborted = |entry: &Entry| matches!(entry.body, Body::Aborted { .. });
-                    self.pass(cursor, is_aborted, GapCause::Aborted, out);
+                    self.skip(cursor, is_aborted, GapCause::Aborted, out);
                     continue;
                 }
-                Body::Evicted { .. } if self.lag == Lag::Disconnect => return Next::Lost,
+                Body::Evicted { .. } if self.lag == Lag::Disconnect => return Next::Evicted,
                 Body::Evicted { .. } if self.lag == Lag::Newest => {
-                    // As with what has left the log. It was not the newest, when it made room.
-                    let (After::Exactly(edge, _) | After::AtLeast(edge)) = topic.after(self.upto);
+                    // The same as for messages that have left the log. This message was not the
+                    // newest when it was evicted.
+                    let (After::Exactly(edge, _) | After::AtLeast(edge)) =
+                        topic.after(self.window_end);
                     let to = topic.begin_latest_before(edge).min(edge).max(cursor.next + 1);
                     self.abort(Code::EVICTED, out);
-                    out.skip(cursor.next, to - 1, GapCause::Skipped);
+                    out.gap(cursor.next, to - 1, GapCause::Skipped);
                     cursor.go_to(to);
                     continue;
                 }
                 Body::Evicted { .. } => {
                     self.abort(Code::EVICTED, out);
                     let is_evicted = |entry: &Entry| matches!(entry.body, Body::Evicted { .. });
-                    self.pass(cursor, is_evicted, GapCause::Evicted, out);
+                    self.skip(cursor, is_evicted, GapCause::Evicted, out);
                     continue;
                 }
-                Body::Arriving(_) if cursor.arrives == Arrives::Passed => {
+                Body::Arriving(_) if cursor.if_arriving == IfArriving::Skip => {
                     self.abort(Code::OVERTAKEN, out);
-                    out.skip(cursor.next, cursor.next, GapCause::Skipped);
+                    out.gap(cursor.next, cursor.next, GapCause::Skipped);
                     cursor.go_to(cursor.next + 1);
                     continue;
                 }
                 Body::Large { .. } | Body::Arriving(_) => {
-                    if let Err(next) = self.large(message, cursor.arrives, out) {
+                    if let Err(next) = self.large(message, cursor.if_arriving, out) {
                         return next;
                     }
                 }
             }
             cursor.go_to(cursor.next + 1);
-            if self.others && self.open.is_none() {
+            if self.others_wait && self.open.is_none() {
                 break;
             }
         }
-        topic.log.get(cursor.next).map_or(Next::Head, |entry| Next::More(entry.position))
+        topic.entry(cursor.next).map_or(Next::Head, |entry| Next::More(entry.position))
     }
 
-    // Hands out a large message; what stands next, if it was not handed out to its end.
+    // Yields a large message. An error says what comes next, if that is not the message after it.
     fn large<S: FnMut(Item<'_>)>(
         &mut self,
         message: MessageRef<'_>,
-        arrives: Arrives,
+        if_arriving: IfArriving,
         out: &mut BudgetedSink<'_, S>,
     ) -> Result<(), Next> {
         let complete = message.is_complete();
-        match self.wanted.large {
+        match self.options.large {
             LargePayloads::AnnounceOnly => out.notice(Item::Large(message)),
             LargePayloads::WhenComplete if complete => {
                 out.give(Item::Message(message), message.wire_len())
@@ -172,16 +169,16 @@ impl Step<'_> {
             LargePayloads::WhenComplete => return Err(Next::Stalled),
             LargePayloads::InChunks => {
                 if self.open.is_none() {
-                    if arrives == Arrives::Patient && !complete {
+                    if if_arriving == IfArriving::AwaitCompletion && !complete {
                         return Err(Next::Stalled);
                     }
-                    *self.open = Some(Open { slot: self.slot, offset: 0 });
+                    *self.open = Some(OpenMessage { slot: self.slot, offset: 0 });
                     out.notice(Item::Begin(message));
                 }
                 let slot = self.slot;
                 let Some(open) = self.open.as_mut().filter(|open| open.slot == slot) else {
-                    let overtakes = complete && self.stalled;
-                    return Err(if overtakes { Next::Overtakes } else { Next::Waits });
+                    let overtakes = complete && self.open_stalled;
+                    return Err(if overtakes { Next::Overtakes } else { Next::Blocked });
                 };
                 match out.chunks(message, &mut open.offset) {
                     ChunkProgress::Complete => *self.open = None,
@@ -197,7 +194,7 @@ impl Step<'_> {
         self.open.is_some_and(|open| open.slot == self.slot)
     }
 
-    // What was begun will not be completed.
+    // Aborts the open message, if it is this topic's.
     fn abort<S: FnMut(Item<'_>)>(&mut self, code: Code, out: &mut BudgetedSink<'_, S>) {
         if self.is_open() {
             *self.open = None;
@@ -205,28 +202,28 @@ impl Step<'_> {
         }
     }
 
-    fn is_passed(&self, entry: &Entry) -> bool {
-        entry.accepted < self.wanted.accepted_since && !matches!(entry.body, Body::Aborted { .. })
+    fn is_late(&self, entry: &Entry) -> bool {
+        entry.accepted < self.options.accepted_since && !matches!(entry.body, Body::Aborted { .. })
     }
 
-    // Passes over messages of a kind, and tells the gap.
-    fn pass<S: FnMut(Item<'_>)>(
+    // Skips messages of a kind, and yields the gap.
+    fn skip<S: FnMut(Item<'_>)>(
         &self,
         cursor: &mut Cursor,
         kind: impl Fn(&Entry) -> bool,
         cause: GapCause,
         out: &mut BudgetedSink<'_, S>,
     ) {
-        let log = &out.topic.log;
-        let passed = (cursor.next..log.next())
-            .map_while(|sequence| log.get(sequence))
+        let topic = out.topic;
+        let skipped = (cursor.next..topic.next_sequence())
+            .map_while(|sequence| topic.entry(sequence))
             .take_while(|entry| entry.position <= self.until && kind(entry))
-            .take(PASSED)
+            .take(SKIPPED)
             .count();
-        out.skip(cursor.next, cursor.next + passed as u64 - 1, cause);
-        cursor.go_to(cursor.next + passed as u64);
-        if passed == PASSED {
-            // That was enough for one read.
+        out.gap(cursor.next, cursor.next + skipped as u64 - 1, cause);
+        cursor.go_to(cursor.next + skipped as u64);
+        if skipped == SKIPPED {
+            // That is enough work for one read.
             out.left = 0;
         }
     }

@@ -1,6 +1,6 @@
 //! What must hold inside an engine after every call.
 
-use crate::engine::subscribe::table::Why;
+use crate::engine::subscribe::state::{CursorState, State};
 use crate::engine::topic::body::Body;
 use crate::engine::{Engine, SubscriptionId};
 use std::cmp::Reverse;
@@ -17,11 +17,11 @@ impl Engine {
             };
             topic.audit();
             cost += topic.cost();
-            assert_eq!(self.by_use.peek(&topic.name), Some(&slot));
-            assert_eq!(self.by_name.get(&topic.name), Some(&slot));
+            assert_eq!(self.by_use.peek(topic.name()), Some(&slot));
+            assert_eq!(self.by_name.get(topic.name()), Some(&slot));
         }
-        let dying = self.dying.iter().map(|topic| topic.cost());
-        cost += dying.sum::<usize>();
+        let forgotten = self.forgotten_topics.iter().map(|topic| topic.cost());
+        cost += forgotten.sum::<usize>();
         assert_eq!(self.bytes, cost);
         let live = self.topics.iter().flatten().count();
         assert_eq!((self.by_use.len(), self.by_name.len()), (live, live));
@@ -30,7 +30,7 @@ impl Engine {
     }
 
     pub(super) fn audit_subscriptions(&self) {
-        let mut idle = 0;
+        let mut at_head = 0;
         for (index, subscription) in self.subscriptions.all.iter().enumerate() {
             let Some(s) = subscription.as_deref() else { continue };
             let id = SubscriptionId { index: index as u32, birth: s.birth };
@@ -38,13 +38,16 @@ impl Engine {
             assert_eq!(window.len(), s.window.len(), "a topic twice");
             assert!(s.aside.keys().all(|slot| !window.contains(slot)), "in two places");
             assert!(s.aside.len() <= self.portions.aside);
-            let blocked = s.aside.values().any(|waits| waits.why == Why::Blocked);
+            let is_blocked = |state| matches!(state, CursorState::Blocked { .. });
+            let blocked = s.aside.values().any(|waiting| is_blocked(waiting.state));
             assert!(!blocked || s.open.is_some());
             for Reverse(cursor) in &s.window {
                 let topic = self.topic(cursor.slot as usize);
-                let topic = topic.filter(|topic| topic.id == cursor.topic);
+                let topic = topic.filter(|topic| topic.id() == cursor.topic);
                 assert!(
-                    topic.is_none_or(|topic| cursor.next < topic.log.next() || cursor.lasts),
+                    topic.is_none_or(
+                        |topic| cursor.next < topic.next_sequence() || cursor.carry_over
+                    ),
                     "had all"
                 );
             }
@@ -54,35 +57,37 @@ impl Engine {
             if s.filter.is_none() {
                 continue;
             }
-            if s.idle {
+            if let State::AtHead { index } = s.state {
                 let group = &self.filters.groups[s.group as usize];
-                assert_eq!(group.idle[s.place as usize], id, "it is not where it says");
-                assert!(s.woken || s.window.is_empty());
-                idle += 1;
+                assert_eq!(group.at_head[index as usize], id, "it is not where it says");
+                assert!(s.wake_queued || s.window.is_empty());
+                at_head += 1;
             } else {
-                assert!(s.woken, "a wake is missing");
+                assert!(s.wake_queued, "a wake is missing");
             }
         }
         let groups = self.filters.groups.iter();
-        assert_eq!(groups.map(|group| group.idle.len()).sum::<usize>(), idle);
+        assert_eq!(groups.map(|group| group.at_head.len()).sum::<usize>(), at_head);
         self.audit_arriving();
         let wakes: HashSet<_> = self.subscriptions.wakes.iter().collect();
-        assert_eq!(wakes.len(), self.subscriptions.wakes.len(), "named twice");
-        let all_idle = self.subscriptions.all.iter().flatten().all(|s| s.idle || s.lost.is_some());
-        assert!(!all_idle || !self.stirs.is_empty() || self.subscriptions.reading.is_empty());
+        assert_eq!(wakes.len(), self.subscriptions.wakes.len(), "listed twice");
+        let mut all = self.subscriptions.all.iter().flatten();
+        let at_rest = all.all(|s| s.is_at_head() || s.is_ending());
+        let empty = self.subscriptions.positions.is_empty();
+        assert!(!at_rest || !self.deferred.no_wakes() || empty);
     }
 
-    // Who waits for more of a message stands in its list.
+    // A subscription that waits for more of a message is in its list of waiters.
     fn audit_arriving(&self) {
         let mut listed = HashSet::new();
         for (slot, topic) in self.topics.iter().enumerate() {
             let Some(topic) = topic else { continue };
-            for sequence in topic.arriving.iter().copied() {
-                let Body::Arriving(arriving) = &topic.log.get(sequence).unwrap().body else {
+            for sequence in topic.arriving() {
+                let Body::Arriving(arriving) = &topic.entry(sequence).unwrap().body else {
                     panic!("{sequence} does not arrive");
                 };
                 assert!(arriving.rope.len() <= arriving.size);
-                for id in arriving.waiting.iter().chain(&arriving.whole) {
+                for id in arriving.chunk_waiters.iter().chain(&arriving.completion_waiters) {
                     listed.insert((*id, slot, sequence));
                 }
             }
@@ -90,12 +95,15 @@ impl Engine {
         for (index, subscription) in self.subscriptions.all.iter().enumerate() {
             let Some(subscription) = subscription else { continue };
             let id = SubscriptionId { index: index as u32, birth: subscription.birth };
-            for (slot, waits) in &subscription.aside {
-                let at = (id, *slot as usize, waits.cursor.next);
-                assert!(waits.arrives || waits.why != Why::Stalled);
-                assert!(!waits.arrives || listed.contains(&at), "it arrives, and is in no list");
+            for (slot, waiting) in &subscription.aside {
+                let at = (id, *slot as usize, waiting.cursor.next);
+                assert!(waiting.state != CursorState::Ready, "it is ready, and aside");
+                let listed = !waiting.state.is_listed() || listed.contains(&at);
+                assert!(listed, "its message arrives, and it is in no list");
             }
-            if let Some(follow) = subscription.follow.as_ref().filter(|follow| follow.stalled) {
+            if let State::Following(follow) = &subscription.state
+                && follow.is_stalled()
+            {
                 let slot = self.by_id[&follow.topic];
                 assert!(listed.contains(&(id, slot, follow.sequence)), "stalled, and in no list");
             }

@@ -40,9 +40,9 @@ fn bounded<T>(engine: &mut Engine, call: impl FnOnce(&mut Engine) -> T) -> (T, u
     let result = call(engine);
     assert!(engine.work <= WORK, "{} units in one call", engine.work);
     let mut portions = 0;
-    while engine.is_stirred() {
+    while engine.has_deferred() {
         engine.begin_work();
-        engine.tend();
+        engine.run_deferred();
         assert!(engine.work <= WORK, "{} units in one portion", engine.work);
         portions += 1;
     }
@@ -96,7 +96,7 @@ fn of_one_message_as_many_frames_are_handled_as_there_is_work() {
     let (mut locks, mut request) = (0, 0);
     while request < 256 {
         engine.begin_work();
-        while request < 256 && !engine.is_tired() {
+        while request < 256 && !engine.is_work_spent() {
             peer.say(engine, &subscribe(request, "*/*/x", Start::All)).unwrap();
             assert!(matches!(super::peer::decode(&peer.reply()), DaemonFrame::Subscribed { .. }));
             request += 1;
@@ -150,7 +150,7 @@ fn whoever_waits_for_what_arrives_is_woken_in_portions() {
     let many = 10_000;
     let ids: Vec<_> = (0..many).map(|_| begin(engine, "**", &Start::New)).collect();
     let upload = fairness::arrive(engine, "a", 200_000, &Bytes::from(vec![1; 1000]));
-    while engine.tend() {}
+    while engine.run_deferred() {}
     let chunk = Bytes::from(vec![1; 30_000]);
     for _ in 0..3 {
         assert_eq!(named(engine).len(), many);

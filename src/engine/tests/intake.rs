@@ -70,7 +70,7 @@ fn rejected(peer: &mut Peer) -> Code {
 }
 
 fn is_enough(action: Option<&Action>, expected: Code) -> bool {
-    matches!(action, Some(Action::Enough { code }) if *code == expected)
+    matches!(action, Some(Action::StopReading { code }) if *code == expected)
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn frames_out_of_place_end_the_session_and_what_it_had_begun() {
         }
         assert_eq!(code(peer.say_on(engine, channel, last)), expected, "{last:?}");
         assert_eq!(peer.session.close(engine), 0);
-        assert!(engine.topics.iter().flatten().all(|topic| topic.arriving.is_empty()));
+        assert!(engine.topics.iter().flatten().all(|topic| !topic.has_arriving()));
         engine.audit();
     }
     // On the one channel others may stand between.

@@ -18,7 +18,7 @@ mod simulation;
 mod stirs;
 mod subscriber;
 
-use super::subscribe::discover::{PORTIONS, Portions};
+use super::subscribe::portions::{PORTIONS, Portions};
 use super::{Engine, Limits, Payload, Publication, PublicationId, Receipt};
 use crate::wire::{Digest, ProducerId, Refusal};
 use bytes::Bytes;

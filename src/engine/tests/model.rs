@@ -45,20 +45,20 @@ impl World {
     }
 
     // What the engine has left to be done.
-    fn tend(&mut self) {
-        while self.engine.is_stirred() {
-            self.engine.tend();
+    fn run_deferred(&mut self) {
+        while self.engine.has_deferred() {
+            self.engine.run_deferred();
         }
     }
 
     fn id(&self, name: &str) -> Option<u64> {
         let slot = self.engine.by_use.peek(name)?;
-        Some(self.engine.topic(*slot)?.id)
+        Some(self.engine.topic(*slot)?.id())
     }
 
     fn bounds(&self) -> BTreeMap<u64, (u64, u64)> {
         let topics = self.engine.topics.iter().flatten();
-        topics.map(|topic| (topic.id, (topic.log.first(), topic.log.next()))).collect()
+        topics.map(|topic| (topic.id(), (topic.first_sequence(), topic.next_sequence()))).collect()
     }
 
     /// Publishes, the second time under the same number too; number 0 is a key.
@@ -77,7 +77,7 @@ impl World {
             said.filter(|_| key.is_none_or(|key| remembered(id, key)))
         });
         let receipt = publish(&mut self.engine, self.now, name, &payload, origin).unwrap();
-        self.tend();
+        self.run_deferred();
         let id = self.id(name).expect("published to and forgotten");
         assert_eq!(receipt.duplicate, said.is_some());
         if let Some(key) = key {
@@ -135,8 +135,8 @@ impl World {
     fn check_count(&self, name: &str, digest: Digest, count: u64, since: u64) {
         let all = self.history.values().filter(|said| said.name == name);
         let all: Vec<_> = all.filter(|said| said.digest == digest).collect();
-        let born = self.engine.topics.iter().flatten().find(|topic| *topic.name == *name);
-        let nothing_lost = self.engine.evicted_counts.covers(born.unwrap().born);
+        let born = self.engine.topics.iter().flatten().find(|topic| **topic.name() == *name);
+        let nothing_lost = self.engine.evicted_counts.covers(born.unwrap().created_at());
         if since > 0 {
             let known =
                 if count == 1 { nothing_lost } else { self.engine.evicted_counts.covers(1) };
@@ -361,7 +361,8 @@ impl World {
         let subscriber = &mut self.subscribers[index];
         match subscriber.read(&mut self.engine, &self.history, budget) {
             // Either way of finding out that this was all.
-            Some(true) if budget.budget.is_multiple_of(2) || !self.engine.rest(subscriber.id) => {}
+            Some(true)
+                if budget.budget.is_multiple_of(2) || !self.engine.park_if_idle(subscriber.id) => {}
             Some(_) => {
                 self.named.remove(&subscriber.id);
             }
@@ -435,7 +436,7 @@ impl World {
     // After each step: wakes, the LRU, and the accounts.
     fn check(&mut self) {
         let mut wakes = Vec::new();
-        self.tend();
+        self.run_deferred();
         self.engine.take_wakes(&mut wakes);
         for id in wakes {
             let subscriber = self.subscribers.iter().find(|subscriber| subscriber.id == id);
@@ -457,10 +458,10 @@ impl World {
         let ids: HashSet<u64> = self.bounds().into_keys().collect();
         self.recent.retain(|id, _| ids.contains(id));
         for topic in self.engine.topics.iter().flatten() {
-            let recent = self.recent.entry(topic.id).or_default();
+            let recent = self.recent.entry(topic.id()).or_default();
             let cached = topic.payloads();
             let newest =
-                topic.latest().and_then(|latest| topic.log.get(latest)).map(|entry| entry.digest);
+                topic.latest().and_then(|latest| topic.entry(latest)).map(|entry| entry.digest);
             // Those used longest ago are gone, but the payload of the newest message.
             let young = match cached.split_last() {
                 Some((last, young)) if newest == Some(*last) => young,

@@ -74,15 +74,16 @@ impl Peer {
     /// The stream of its publications is at its end.
     pub(super) fn break_off(&mut self, engine: &mut Engine) {
         let (_, mut intake) = std::mem::take(&mut self.stream);
-        self.session.broke_off(engine, &mut intake);
+        self.session.upload_reset(engine, &mut intake);
     }
 
     /// Nothing came for long, on either.
     pub(super) fn stall(&mut self, engine: &mut Engine) -> Option<Action> {
         let mut out = Vec::new();
         let why = Refusal::new(Code::TIMED_OUT, "it stood still");
-        let stopped = self.session.give_up(engine, &mut self.stream.1, &why, &mut out);
-        let stopped = stopped.or(self.session.give_up(engine, &mut self.control.1, &why, &mut out));
+        let stopped = self.session.refuse_upload(engine, &mut self.stream.1, &why, &mut out);
+        let stopped =
+            stopped.or(self.session.refuse_upload(engine, &mut self.control.1, &why, &mut out));
         self.replies.push(out.into());
         stopped
     }

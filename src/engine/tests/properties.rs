@@ -3,7 +3,7 @@
 use super::model::{FILTERS, From, TOPICS, World};
 use super::{SMALLEST, payload, small};
 use crate::engine::memory::evicted_counts::EvictedCounts;
-use crate::engine::subscribe::discover::Portions;
+use crate::engine::subscribe::portions::Portions;
 use crate::wire::{Digest, Lag, Which};
 use proptest::prelude::*;
 

@@ -47,7 +47,7 @@ fn a_producer_at_its_worst_is_bounded_charged_and_let_go() {
         }
     }
     let slot = engine.slot("a").unwrap();
-    let cost = |engine: &Engine| engine.topic(slot).unwrap().producers.cost();
+    let cost = |engine: &Engine| engine.topic(slot).unwrap().producers_cost();
     assert!((32 << 10..80 << 10).contains(&cost(&engine)), "{}", cost(&engine));
     // Its messages leave the log: what says where they stand goes with them.
     for n in 0..300_u32 {
@@ -101,7 +101,7 @@ proptest! {
         for step in steps {
             n += 1;
             // A topic that was forgotten begins anew, and knows no producers.
-            let id = engine.slot("a").and_then(|slot| Some(engine.topic(slot)?.id));
+            let id = engine.slot("a").and_then(|slot| Some(engine.topic(slot)?.id()));
             if born.is_some() && born != id {
                 receipts.clear();
                 highest = [0; 4];
@@ -162,7 +162,7 @@ proptest! {
                     let Ok(again) = again else { continue };
                     prop_assert!(again.duplicate);
                     let slot = engine.slot("a").unwrap();
-                    let entry = engine.topic(slot).unwrap().log.get(first.sequence);
+                    let entry = engine.topic(slot).unwrap().entry(first.sequence);
                     let is_there = entry.is_some_and(|entry| entry.body.is_complete());
                     if is_there {
                         prop_assert_eq!(again, Receipt { duplicate: true, ..*first });

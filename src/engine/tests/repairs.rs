@@ -145,7 +145,7 @@ fn what_has_left_the_cache_is_told_as_gone() {
         fill(engine, 1, "a", n..=n, 4000);
         read_all(engine, id);
     }
-    let oldest = engine.topic(0).unwrap().log.first();
+    let oldest = engine.topic(0).unwrap().first_sequence();
     assert!((100..400).contains(&oldest));
     let (seen, next) = repair(engine, id, 1, (oldest - 5, oldest + 1), usize::MAX);
     let expected = [&[('g', oldest - 5, oldest - 1)][..], &messages(oldest..=oldest + 1)].concat();
@@ -215,7 +215,7 @@ fn late_and_evicted_are_told_apart_and_nothing_is_told_twice() {
         let id = begin(engine, "a", &Start::New, lag);
         fill(engine, 100, "a", 1..=400, 4000);
         fill(engine, 200, "a", 401..=403, 10);
-        let oldest = engine.topic(0).unwrap().log.first();
+        let oldest = engine.topic(0).unwrap().first_sequence();
         assert!((100..400).contains(&oldest));
         let seen = read(engine, id, since(200));
         let rest = [('m', 1, 401, 401), ('m', 1, 402, 402), ('m', 1, 403, 403)];
@@ -324,7 +324,8 @@ fn datagrams_publish_and_ask_and_that_is_all() {
     // What is refused is said, and not acknowledged.
     say_in_datagram(&mut peer, engine, &topic(2, "$weir/x")).unwrap();
     let reserved = ClientFrame::Publish { alias: 2, number: 1, stamp: 0, payload: b"x" };
-    assert!(say_in_datagram(&mut peer, engine, &reserved).unwrap().is_none());
+    let refused = say_in_datagram(&mut peer, engine, &reserved).unwrap();
+    assert!(matches!(refused, Some(Action::Refused { code: Code::BAD_TOPIC })), "{refused:?}");
     let reply = peer.reply();
     assert!(matches!(decode(&reply), DaemonFrame::Rejected { alias: 2, number: 1, .. }));
 
@@ -399,7 +400,7 @@ fn the_first_subscription_with_datagrams_is_bare() {
             Some(Action::Deliver { bare, delivery, deadline, .. }) => {
                 Some((bare, delivery, deadline))
             }
-            Some(Action::Stop { .. }) | None => None,
+            Some(Action::Stop { .. } | Action::Refused { .. }) => None,
             other => panic!("{other:?}"),
         }
     };

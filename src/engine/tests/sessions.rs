@@ -183,10 +183,11 @@ fn subscriptions_begin_deliver_and_end() {
     assert_eq!(code(peer.say(engine, &subscribe(9, "c", Start::New))), Code::BAD_REQUEST);
     let frame = ClientFrame::Unsubscribe { subscription: 9 };
     let ended = peer.say(engine, &frame).unwrap();
-    assert!(matches!(ended, Some(Action::Stop { request: 9, .. })));
+    assert!(matches!(ended, Some(Action::Stop { request: 9, code: Code::DONE })));
     let expected = DaemonFrame::Ended { request: 9, code: Code::DONE, reason: "" };
     assert_eq!(decode(&peer.reply()), expected);
-    assert!(peer.say(engine, &frame).unwrap().is_none(), "unknown by now");
+    let refused = peer.say(engine, &frame).unwrap();
+    assert!(matches!(refused, Some(Action::Refused { code: Code::BAD_REQUEST })), "{refused:?}");
     let reply = peer.reply();
     assert!(matches!(decode(&reply), DaemonFrame::Failed { code: Code::BAD_REQUEST, .. }));
     engine.audit();
@@ -199,11 +200,13 @@ fn refused_subscriptions_leave_the_session_alone() {
     let engine = &mut engine(limits);
     let mut peer = Peer::open(engine, 1);
     let mut failed = |frame: &ClientFrame<'_>| {
-        assert!(peer.say(engine, frame).unwrap().is_none());
+        let action = peer.say(engine, frame).unwrap();
+        let Some(Action::Refused { code }) = action else { panic!("{action:?}") };
         match decode(&peer.reply()) {
-            DaemonFrame::Failed { code, .. } => code,
+            DaemonFrame::Failed { code: told, .. } => assert_eq!(code, told),
             other => panic!("{other:?}"),
         }
+        code
     };
     assert_eq!(failed(&subscribe(1, "a/**/b", Start::New)), Code::BAD_FILTER);
     for request in 1..=2 {
@@ -253,9 +256,9 @@ fn gets_tops_and_pings_are_answered() {
         ("a", Which::Digest(Digest::of(b"z")), Code::NOT_FOUND),
         ("a//b", Which::Latest, Code::BAD_TOPIC),
     ] {
-        assert!(
-            peer.say(engine, &ClientFrame::Get { request: 5, topic, which }).unwrap().is_none()
-        );
+        let action = peer.say(engine, &ClientFrame::Get { request: 5, topic, which }).unwrap();
+        let refused = matches!(action, Some(Action::Refused { code }) if code == expected);
+        assert!(refused, "{action:?}");
         let reply = peer.reply();
         let DaemonFrame::Failed { request: 5, code, .. } = decode(&reply) else { panic!() };
         assert_eq!(code, expected);
@@ -268,7 +271,7 @@ fn gets_tops_and_pings_are_answered() {
     peer.say(engine, &ClientFrame::Ping { request: 7 }).unwrap();
     assert_eq!(decode(&peer.reply()), DaemonFrame::Pong { request: 7, clock: 77 });
     let bye = ClientFrame::Goodbye { code: Code::DONE, reason: "" };
-    assert!(matches!(peer.say(engine, &bye), Ok(Some(Action::Left(Code::DONE)))));
+    assert!(matches!(peer.say(engine, &bye), Ok(Some(Action::PeerLeft { code: Code::DONE }))));
 }
 
 // A delivery ends in its own time: before the session hears of it, the peer may have ended the

@@ -5,7 +5,7 @@ mod uploads;
 
 use super::bounds::fairness::arrive;
 use super::{engine, publish, small};
-use crate::engine::subscribe::discover::{PORTIONS, Portions};
+use crate::engine::subscribe::portions::{PORTIONS, Portions};
 use crate::engine::{Engine, Item, LargePayloads, ReadOptions, SubscriptionId};
 use crate::wire::{Digest, Filter, Lag, Start};
 use bytes::Bytes;
@@ -90,7 +90,7 @@ impl World {
                 let reader = self.readers.swap_remove(n % self.readers.len());
                 self.engine.unsubscribe(reader.id);
             }
-            Step::Tend => _ = self.engine.tend(),
+            Step::Tend => _ = self.engine.run_deferred(),
             Step::Read(n) if !self.named.is_empty() => {
                 let id = self.named.swap_remove(n % self.named.len());
                 self.read(id);
@@ -121,7 +121,7 @@ proptest! {
         engine.portions = Portions { wakes: 3, ..PORTIONS };
         let mut world = World { engine, readers: Vec::new(), named: Vec::new() };
         steps.iter().for_each(|step| world.step(step));
-        while world.engine.is_stirred() || !world.named.is_empty() {
+        while world.engine.has_deferred() || !world.named.is_empty() {
             world.step(&Step::Tend);
             world.step(&Step::Read(0));
         }
@@ -156,15 +156,15 @@ fn one_that_was_read_before_its_wake_has_nothing_twice() {
     let others: Vec<_> = (0..10).map(|_| begin(engine)).collect();
     let payload = Bytes::from(vec![1; 100_000]);
     let upload = arrive(engine, "a", 100_000, &payload.slice(..1000));
-    while engine.tend() {}
+    while engine.run_deferred() {}
     assert!(read(engine, waits, LargePayloads::WhenComplete).is_empty());
     others.iter().for_each(|id| _ = read(engine, *id, LargePayloads::AnnounceOnly));
     publish(engine, 1, "a", &Bytes::from_static(b"x"), None).unwrap();
-    assert!(engine.is_stirred(), "it is to be woken later");
+    assert!(engine.has_deferred(), "it is to be woken later");
     engine.append(upload, payload.slice(1000..)).unwrap();
     engine.end(1, upload, Digest::of(&payload)).unwrap();
     assert_eq!(read(engine, waits, LargePayloads::WhenComplete), [1, 2]);
-    while engine.tend() {}
+    while engine.run_deferred() {}
     assert!(read(engine, waits, LargePayloads::WhenComplete).is_empty(), "again");
     engine.audit();
 }

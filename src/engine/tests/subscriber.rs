@@ -61,7 +61,7 @@ pub(super) struct Subscriber {
 
 fn log(engine: &Engine, id: u64) -> Option<&crate::engine::topic::log::Log> {
     let mut topics = engine.topics.iter().flatten();
-    topics.find(|topic| topic.id == id).map(|topic| &topic.log)
+    topics.find(|topic| topic.id() == id).map(|topic| topic.log())
 }
 
 impl Subscriber {
@@ -98,7 +98,7 @@ impl Subscriber {
             .topics
             .iter()
             .flatten()
-            .map(|topic| (topic.id, (topic.log.first(), topic.log.next())))
+            .map(|topic| (topic.id(), (topic.first_sequence(), topic.next_sequence())))
             .collect();
         let lost = self.is_lost(engine, history);
         let lagged = self.has_lagged(engine);

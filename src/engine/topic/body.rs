@@ -1,69 +1,78 @@
-//! What the log keeps of a message: its payload, or what has come of it.
+//! What the log keeps of a message: its payload, or the part that has arrived.
 
-use super::log::{PLACE, allocated};
-use crate::engine::SubscriptionId;
+use crate::engine::cost::{ARRIVING_COST, PAYLOAD_COST, allocated};
+use crate::engine::ids::SubscriptionId;
 use crate::engine::rope::Rope;
 use crate::wire::Encoded;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// What a message costs beside its bytes: its place in the log. Bytes.
-pub(crate) const ENTRY_COST: usize = PLACE;
-/// What a payload costs beside its bytes: its share of the tables. Bytes.
-const PAYLOAD_COST: usize = 128;
-/// What a payload costs beside its bytes while it arrives, bytes.
-const ARRIVING_COST: usize = 256;
-
-/// The payload of a message in the log, and how far it has come.
+/// The payload of a message in the log, and how far it has arrived.
 #[derive(Debug)]
 pub(crate) enum Body {
-    /// Complete, and encoded for everybody.
+    /// Complete, and encoded once for all subscribers.
     Small(Encoded),
     /// Complete, and above [`LARGE`](crate::wire::LARGE).
     Large {
         rope: Arc<Rope>,
-        /// Which upload it was in the order in which they became complete; 0 is none.
+        /// Its number in the order in which uploads became complete. 0 if it did not arrive in
+        /// parts.
         upload: u64,
     },
-    /// Above that too, and not complete yet.
+    /// Also above that size, and not complete yet.
     Arriving(Box<Arriving>),
     /// It will never be complete: its sequence is a gap.
     Aborted {
-        /// For the reason that its publisher has begun it again.
+        /// Its publisher has begun it again.
         superseded: bool,
     },
-    /// It was complete, and gave up what it had while an older one still arrived: its sequence is
-    /// a gap.
+    /// It was complete, and was evicted while an older message was still arriving: its sequence is a
+    /// gap.
     Evicted {
         /// As above.
         upload: u64,
     },
 }
 
-/// Subscriptions that wait for a message. Some may have ended, or wait no more; of each index there
-/// is one at most. A tree: no list of ten thousand is to be put in order under way.
-pub(crate) type Waiting = BTreeSet<SubscriptionId>;
+/// Subscriptions that wait for a message. Some may have ended, or no longer wait. Each index is
+/// there once at most. It is a tree, because sorting a list of ten thousand would take too long.
+pub(crate) type Waiters = BTreeSet<SubscriptionId>;
 
-/// What has come of a payload.
+/// Adds a subscription to the waiters of a message. It replaces an ended one that had its index.
+pub(crate) fn add_waiter(waiters: &mut Waiters, id: SubscriptionId) {
+    let with = |birth| SubscriptionId { birth, ..id };
+    let same = waiters.range(with(0)..=with(u32::MAX)).next().copied();
+    if same != Some(id) {
+        same.map(|ended| waiters.remove(&ended));
+        waiters.insert(id);
+    }
+}
+
+/// A payload that arrives.
 #[derive(Debug)]
 pub(crate) struct Arriving {
-    /// How long it will be, bytes.
+    /// Length of the whole payload, bytes.
     pub(crate) size: usize,
     pub(crate) rope: Rope,
-    /// Those that have had all that has come.
-    pub(crate) waiting: Waiting,
-    /// Those that wait for the whole.
-    pub(crate) whole: Waiting,
+    /// Subscriptions that have received all bytes so far, and wait for the next ones.
+    pub(crate) chunk_waiters: Waiters,
+    /// Subscriptions that wait for the whole payload.
+    pub(crate) completion_waiters: Waiters,
 }
 
 impl Arriving {
     pub(crate) fn new(size: usize) -> Self {
-        Self { size, rope: Rope::default(), waiting: Waiting::new(), whole: Waiting::new() }
+        Self {
+            size,
+            rope: Rope::default(),
+            chunk_waiters: Waiters::new(),
+            completion_waiters: Waiters::new(),
+        }
     }
 
-    /// Everybody who waits for it, in whatever way.
-    pub(crate) fn take_all(&mut self) -> [Waiting; 2] {
-        [&mut self.waiting, &mut self.whole].map(std::mem::take)
+    /// Removes all waiters.
+    pub(crate) fn take_waiters(&mut self) -> [Waiters; 2] {
+        [&mut self.chunk_waiters, &mut self.completion_waiters].map(std::mem::take)
     }
 }
 
@@ -72,7 +81,7 @@ impl Body {
         matches!(self, Self::Small(_) | Self::Large { .. })
     }
 
-    /// Whether it was complete, if it had begun, when so many uploads were.
+    /// Returns whether a message that had begun was complete when so many uploads were.
     pub(crate) fn was_complete(&self, uploads: u64) -> bool {
         match self {
             Self::Small(_) => true,
@@ -81,7 +90,7 @@ impl Body {
         }
     }
 
-    /// Length of the payload, bytes, also of what has not come yet.
+    /// Returns the length of the whole payload, bytes.
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Small(encoded) => encoded.size(),
@@ -91,7 +100,7 @@ impl Body {
         }
     }
 
-    /// What has come of a large payload.
+    /// Returns what has arrived of a large payload.
     pub(crate) fn rope(&self) -> Option<&Rope> {
         match self {
             Self::Large { rope, .. } => Some(rope),
@@ -100,25 +109,24 @@ impl Body {
         }
     }
 
-    pub(crate) fn arriving(&mut self) -> Option<&mut Arriving> {
+    pub(crate) fn arriving_mut(&mut self) -> Option<&mut Arriving> {
         match self {
             Self::Arriving(arriving) => Some(arriving),
             _ => None,
         }
     }
 
-    /// Bytes charged for the message alone.
-    pub(crate) fn own_cost(&self) -> usize {
-        ENTRY_COST
-            + match self {
-                Self::Small(encoded) => allocated(encoded.pieces().0.len()),
-                Self::Arriving(arriving) => ARRIVING_COST + arriving.rope.cost(),
-                Self::Large { .. } | Self::Aborted { .. } | Self::Evicted { .. } => 0,
-            }
+    /// Returns the bytes charged for what other messages cannot share.
+    pub(super) fn own_cost(&self) -> usize {
+        match self {
+            Self::Small(encoded) => allocated(encoded.pieces().0.len()),
+            Self::Arriving(arriving) => ARRIVING_COST + arriving.rope.cost(),
+            Self::Large { .. } | Self::Aborted { .. } | Self::Evicted { .. } => 0,
+        }
     }
 
-    /// Bytes charged for a payload that others may share.
-    pub(crate) fn shared_cost(&self) -> usize {
+    /// Returns the bytes charged for a payload that other messages may share.
+    pub(super) fn shared_cost(&self) -> usize {
         match self {
             Self::Small(encoded) => match encoded.pieces().1.len() {
                 0 => PAYLOAD_COST,

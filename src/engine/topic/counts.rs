@@ -1,20 +1,18 @@
-//! Counts, and the highest of a topic.
+//! Counts, and the list of the most counted payloads of a topic.
 
+use crate::engine::cost::TOP_COST;
 use crate::wire::Digest;
 
-/// How often a payload was published, and since when that is known.
+/// How many times a payload was published, and since when that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Count {
     pub(crate) count: u64,
-    // 0: since the topic began.
+    // 0: since the topic was created.
     pub(crate) since: u64,
 }
 
-/// Payloads that [`Top`] keeps a topic.
+/// Maximum number of payloads in the list of a topic.
 pub(crate) const TOP: usize = 100;
-
-/// What one of them costs, bytes.
-pub(crate) const TOP_COST: usize = 80;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ranked {
@@ -24,11 +22,11 @@ pub(crate) struct Ranked {
     pub(crate) size: u64,
 }
 
-/// The highest counts of a topic, exact as long as the counts are: a payload enters when its
-/// count passes the lowest here, and a count in here only ever grows by one.
+/// The most counted payloads of a topic. The list is exact as long as the counts are. A payload
+/// enters when its count passes the lowest one here, and then its count grows by one at a time.
 #[derive(Debug, Default)]
 pub(crate) struct Top {
-    // Highest count first. `hints` runs parallel: the search reads 800 bytes, not 6,400.
+    // Highest count first. `hints` runs parallel, so that a search reads 800 bytes instead of 6,400.
     hints: Vec<u64>,
     ranked: Vec<Ranked>,
 }
@@ -36,12 +34,12 @@ pub(crate) struct Top {
 impl Top {
     fn place(&self, digest: &Digest) -> Option<usize> {
         let hint = digest.hint();
-        // Mostly it is not there: to count them all takes less than to stop at the first.
+        // Mostly it is not there. Counting all of them is faster than stopping at the first.
         if self.hints.iter().filter(|other| **other == hint).count() == 0 {
             return None;
         }
         let at = self.hints.iter().position(|other| *other == hint)?;
-        // Two digests that share eight bytes: fall back to the whole.
+        // Two digests share eight bytes: compare the whole digests.
         if self.ranked[at].digest == *digest {
             return Some(at);
         }
@@ -49,14 +47,14 @@ impl Top {
         ranked.position(|ranked| ranked.digest == *digest)
     }
 
-    /// The count of a payload that may have fallen out of everything else.
+    /// Returns the count of a payload, which may have left all other tables.
     pub(crate) fn find(&self, digest: &Digest) -> Option<Count> {
         self.place(digest).map(|at| self.ranked[at].count)
     }
 
     pub(crate) fn update(&mut self, now: Ranked) {
         let at = match self.ranked.last() {
-            // The common case of a flood of new payloads: not high enough, and so not here.
+            // The common case in a flood of new payloads: the count is too low for the list.
             Some(last) if self.ranked.len() == TOP && now.count.count <= last.count.count => return,
             _ => match self.place(&now.digest) {
                 Some(at) => at,
@@ -70,11 +68,11 @@ impl Top {
         };
         let to = self.ranked[..at].partition_point(|other| other.count.count >= now.count.count);
         if to < at && self.ranked[to].count.count == self.ranked[at - 1].count.count {
-            // A step of one passes equals only: change places with the first of them.
+            // A count that grows by one passes equal ones only. It swaps with the first of them.
             self.ranked.swap(at, to);
             self.hints.swap(at, to);
         } else {
-            // A payload that comes back with a count from the ledger passes all sorts.
+            // A payload that returns with an evicted count may pass any number of others.
             self.ranked[to..=at].rotate_right(1);
             self.hints[to..=at].rotate_right(1);
         }

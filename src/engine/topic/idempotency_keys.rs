@@ -1,18 +1,18 @@
-//! Publish once by key: what the publications a topic was handed under a key got, those used last.
+//! Publish once by key: a topic remembers the receipts of the keys that were used last.
 
-use super::log::PublicationId;
-use crate::engine::publish::Receipt;
+use crate::engine::cost::KEY_COST;
+use crate::engine::publication::{PublicationId, Receipt};
 use crate::wire::ProducerId;
 use foldhash::fast::RandomState;
 use lru::LruCache;
 
-/// Makes origins of keys: see [`Engine::keys`](crate::engine::Engine::keys).
+/// Turns idempotency keys into publication ids: see [`Engine::keys`](crate::engine::Engine::keys).
 #[derive(Clone, Copy)]
 pub struct IdempotencyKeys([u8; 32]);
 
 impl std::fmt::Debug for IdempotencyKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Keys")
+        f.write_str("IdempotencyKeys")
     }
 }
 
@@ -21,12 +21,13 @@ impl IdempotencyKeys {
         Self(secret)
     }
 
-    /// The origin of whatever is published under `key`, a text of the publisher's choice.
+    /// Returns the id of a publication under `key`, a text that the publisher chooses.
     ///
-    /// Hashed under the engine's secret, so that nobody can look for two keys that collide.
+    /// The key is hashed with the engine's secret, so that publishers cannot search for two keys
+    /// that collide.
     pub fn origin(&self, key: &[u8]) -> PublicationId {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        // No topic begins so: names of topics are hashed under the same secret.
+        // Names of topics are hashed with the same secret. No topic begins with these bytes.
         hasher.update(b"\0key\0");
         hasher.update(key);
         let mut id = [0; 16];
@@ -35,13 +36,10 @@ impl IdempotencyKeys {
     }
 }
 
-/// What a key costs a topic, bytes.
-pub(crate) const KEY_COST: usize = 192;
-
-/// The keys of a topic, those used last.
+/// The keys of a topic that were used last, with their receipts.
 ///
-/// Apart from the producers: each keyed publication is a key of its own, and a few of them must
-/// not make the topic forget a producer that resends.
+/// They are separate from the producers, because each publication may have a key of its own. A few
+/// of these must not make the topic forget a producer that resends.
 #[derive(Debug, Default)]
 pub(crate) struct KeyedReceipts(Option<Box<LruCache<ProducerId, Receipt, RandomState>>>);
 
@@ -50,7 +48,7 @@ impl KeyedReceipts {
         self.0.as_mut()?.get(&key).copied()
     }
 
-    /// Remembers the receipt of a key not seen before; the key used longest ago gives way.
+    /// Remembers the receipt of a new key. Beyond `most` keys, the least recently used is dropped.
     pub(crate) fn put(&mut self, key: ProducerId, receipt: Receipt, most: usize) {
         let table =
             self.0.get_or_insert_with(|| LruCache::unbounded_with_hasher(<_>::default()).into());

@@ -1,19 +1,20 @@
 //! What a topic remembers of messages that have left its log: where those begin that some
-//! subscription has not had.
+//! subscription has not received.
 
 use std::collections::VecDeque;
 
-/// Most of them in one topic, 24 bytes each. Beyond it the oldest goes, and whoever still needed it
-/// is ended.
+/// Maximum number of marks of one topic, 24 bytes each. Beyond it the oldest is dropped, and the
+/// subscriptions that still need it are ended.
 const MOST: usize = 512;
 
-/// When it is full, those that nobody needs any more are looked for with each of so many.
-const LOOKED_FOR: u32 = 64;
+/// When the marks are full, those that are no longer needed are dropped with each of so many new
+/// ones.
+const PRUNED: u32 = 64;
 
-/// What one costs, bytes.
+/// What a mark costs, bytes.
 const COST: usize = size_of::<Mark>();
 
-/// Who has had everything up to a position from `from` to before `to` needs `sequence` next.
+/// A subscription that has received everything up to a position in `from..to` needs `sequence` next.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     from: u64,
@@ -25,14 +26,14 @@ struct Mark {
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     all: VecDeque<Mark>,
-    // Since those were looked for that nobody needs.
+    // Number of new marks since unneeded ones were dropped.
     pushed: u32,
 }
 
 impl Marks {
-    /// The message `sequence`, at the position `to`, has left the log, the one before it has the
-    /// position `from`, and somebody has had everything up to in between. `needed` says whether
-    /// there is somebody who has had everything up to a position of a range.
+    /// Remembers that the message `sequence`, at the position `to`, has left the log. `from` is the
+    /// position of the message before it, and some subscription has received everything up to a
+    /// position in between. `needed` returns whether there is such a subscription for a range.
     pub(crate) fn push(
         &mut self,
         (from, to): (u64, u64),
@@ -41,7 +42,7 @@ impl Marks {
     ) {
         self.pushed += 1;
         if self.all.len() >= MOST {
-            if self.pushed >= LOOKED_FOR {
+            if self.pushed >= PRUNED {
                 self.pushed = 0;
                 self.all.retain(|mark| needed(mark.from, mark.to));
             }
@@ -52,8 +53,8 @@ impl Marks {
         self.all.push_back(Mark { from, to, sequence });
     }
 
-    /// Of somebody who has had everything up to `position`: the next sequence, and the position of
-    /// the one before it.
+    /// Returns the sequence that a subscription needs next, if it has received everything up to
+    /// `position`; and the position of the message before it.
     pub(crate) fn find(&self, position: u64) -> Option<(u64, u64)> {
         let at = self.all.partition_point(|mark| mark.to <= position);
         let mark = self.all.get(at).filter(|mark| mark.from <= position)?;

@@ -1,15 +1,15 @@
-//! Where in a topic's log the numbers of one producer stand, so that a publication that comes again
-//! gets the receipt of the first.
+//! Where the numbers of one producer are in a topic's log, so that a repeated publication gets the
+//! receipt of the first one.
 
-use super::log::allocated;
+use crate::engine::cost::allocated;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-/// Maximum number of sequences that a block covers while its numbers are out of order. A
-/// duplicate's message is looked for in so many entries.
+/// Maximum number of sequences that a block covers while its numbers are out of order. The message
+/// of a duplicate is searched for among so many entries.
 const SPAN: u64 = 256;
 
-/// Numbers below the first of a block for which it has bits: those that were overtaken on the way.
+/// Number of bits that a block has for numbers below its first: those were overtaken on the way.
 const BELOW: u64 = 16;
 
 /// Numbers that one producer published at sequences close to each other.
@@ -18,8 +18,8 @@ struct Block {
     first: u64,
     last: u64,
     lowest: u64,
-    // Of the 64 numbers from the lowest on, the bits of those that stand here. Without any bit, the
-    // numbers stand in order: the lowest at `first`, the next one after it, and so on to `last`.
+    // Bits of the 64 numbers from the lowest on, set for those in this block. Without any bit, the
+    // numbers are in order: the lowest at `first`, the next one after it, and so on to `last`.
     numbers: u64,
 }
 
@@ -28,7 +28,7 @@ impl Block {
         Self { first: sequence, last: sequence, lowest: number, numbers: 0 }
     }
 
-    /// Enters a number, if it belongs here.
+    /// Enters a number, if it fits here. Returns whether it did.
     fn take(&mut self, number: u64, sequence: u64) -> bool {
         if self.numbers != 0 {
             return self.scatter(number, sequence);
@@ -61,7 +61,7 @@ impl Block {
         true
     }
 
-    /// The sequences at one of which a number stands, if it stands here.
+    /// Returns the sequences among which a number is, if it is in this block.
     fn find(&self, number: u64) -> Option<RangeInclusive<u64>> {
         let at = number.wrapping_sub(self.lowest);
         if self.numbers == 0 {
@@ -71,19 +71,19 @@ impl Block {
     }
 }
 
-/// The blocks of one producer. Each number stands in one of them.
+/// The blocks of one producer. Each number is in one of them.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
-    // A producer whose messages follow each other in the log needs no other. As no sequence is 0,
-    // the default is none.
+    // A producer whose messages follow each other in the log has only this block. The default, with
+    // the sequence 0, is no block.
     newest: Block,
     older: VecDeque<Block>,
     cost: usize,
 }
 
 impl Places {
-    /// Enters a number. `oldest` is the first sequence in the log: blocks below it are dropped, as
-    /// are those beyond `most`.
+    /// Enters a number. `oldest` is the first sequence in the log: blocks below it are dropped, and
+    /// so are the oldest blocks beyond `most`.
     pub(crate) fn enter(&mut self, number: u64, sequence: u64, oldest: u64, most: usize) {
         if self.newest.first == 0 {
             self.newest = Block::of(number, sequence);
@@ -103,7 +103,7 @@ impl Places {
         self.settle();
     }
 
-    /// Drops the oldest blocks, as far as nothing of them is in the log any more.
+    /// Drops the oldest blocks whose messages have all left the log.
     pub(crate) fn trim(&mut self, oldest: u64) {
         let before = self.older.len();
         while self.older.front().is_some_and(|block| block.last < oldest) {
@@ -119,7 +119,7 @@ impl Places {
         self.cost = allocated(self.older.capacity() * size_of::<Block>());
     }
 
-    /// The sequences at one of which a number stands; and how many blocks were looked at.
+    /// Returns the sequences among which a number is; and how many blocks were looked at.
     pub(crate) fn find(&self, number: u64) -> (Option<RangeInclusive<u64>>, usize) {
         let mut looked = 0;
         let mut blocks = std::iter::once(&self.newest).chain(self.older.iter().rev());
@@ -130,7 +130,7 @@ impl Places {
         (found, looked)
     }
 
-    /// How many there are that cost.
+    /// Returns the number of blocks that are charged.
     pub(crate) fn len(&self) -> usize {
         self.older.len()
     }

@@ -1,6 +1,7 @@
-//! Publish once: which of a producer's numbers a topic has accepted.
+//! Publish once: the numbers of each producer that a topic has accepted.
 
 use super::producer_places::Places;
+use crate::engine::cost::PRODUCER_COST;
 use crate::wire::ProducerId;
 use foldhash::fast::RandomState;
 use lru::LruCache;
@@ -9,22 +10,22 @@ use std::ops::RangeInclusive;
 /// What to do with a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Not seen before: accept it.
+    /// It was not accepted before.
     Fresh,
-    /// Accepted before.
+    /// It was accepted before.
     Duplicate,
-    /// So old that nobody knows.
+    /// It is so old that it is not known whether it was accepted.
     Stale,
 }
 
-/// Numbers accepted from one producer. Every number up to `floor` was accepted, or given up when
-/// the window moved past it.
+/// Numbers accepted from one producer. Every number up to `floor` was accepted, or was passed by the
+/// window.
 #[derive(Debug, Default)]
 struct Window {
     floor: u64,
-    // Numbers up to this may have been given up rather than accepted.
-    given_up: u64,
-    // A ring of bits for the numbers above the floor, those accepted set; none while none is.
+    // Numbers up to this one may have been passed without being accepted.
+    passed: u64,
+    // A ring of bits for the numbers above the floor, set for those accepted. Empty if none is.
     ahead: Box<[u64]>,
     accepted_ahead: u32,
     // Highest number accepted.
@@ -32,7 +33,7 @@ struct Window {
     places: Places,
 }
 
-/// What a topic accepts of a producer.
+/// A number that a topic has accepted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Accepted {
     pub(crate) number: u64,
@@ -41,13 +42,13 @@ pub(crate) struct Accepted {
     pub(crate) oldest: u64,
 }
 
-/// Maximum number of blocks of a producer, as a multiple of its window. Every number within the
-/// window keeps its place: a block after it has only numbers above twice the window, because what
-/// it took was within the window then, and each number stands in one block.
+/// Maximum number of blocks of a producer, as a multiple of its window. So every number within the
+/// window keeps its place. Each number is in one block. Blocks after it have only numbers that were
+/// within the window then, and those are fewer than twice the window.
 const BLOCKS: u64 = 2;
 
 impl Window {
-    // Word and mask of a number's bit.
+    // The word and the mask of a number's bit.
     fn bit(&self, number: u64) -> (usize, u64) {
         let word = (number / 64) as usize % self.ahead.len().max(1);
         (word, 1 << (number % 64))
@@ -69,14 +70,14 @@ impl Window {
     fn judge(&self, number: u64) -> Verdict {
         if number > self.floor {
             if self.is_ahead(number) { Verdict::Duplicate } else { Verdict::Fresh }
-        } else if number > self.given_up {
+        } else if number > self.passed {
             Verdict::Duplicate
         } else {
             Verdict::Stale
         }
     }
 
-    // A fresh number, from 1.
+    // Accepts a fresh number; numbers start at 1.
     fn accept(&mut self, accepted: Accepted, width: u64) {
         let Accepted { number, sequence, oldest } = accepted;
         self.places.enter(number, sequence, oldest, (BLOCKS * width) as usize);
@@ -87,11 +88,11 @@ impl Window {
         }
         let floor = number.saturating_sub(width);
         if floor > self.floor {
-            for passed in self.floor + 1..=floor.min(self.highest) {
-                self.clear(passed);
+            for number in self.floor + 1..=floor.min(self.highest) {
+                self.clear(number);
             }
             self.floor = floor;
-            self.given_up = floor;
+            self.passed = floor;
         }
         if self.ahead.is_empty() {
             self.ahead = vec![0; width.div_ceil(64) as usize + 1].into();
@@ -114,19 +115,16 @@ impl Window {
     }
 }
 
-/// What a producer costs a topic, bytes.
-const PRODUCER_COST: usize = 208;
-
-/// Messages in the log for each block of its producers, below which they are worth a look: honest
-/// producers have a block for every 48 messages or more.
+/// Number of messages in the log for each block of its producers. Below it, old blocks are dropped.
+/// Well-behaved producers have a block for every 48 messages or more.
 const BLOCKS_OF_LOG: u64 = 4;
 
-/// The producers of a topic, those heard of last.
+/// The producers of a topic that published last.
 #[derive(Debug)]
 pub(crate) struct Producers {
     windows: LruCache<ProducerId, Window, RandomState>,
     cost: usize,
-    // In all windows.
+    // Number of blocks of all windows.
     blocks: usize,
 }
 
@@ -166,10 +164,11 @@ impl Producers {
         self.blocks = self.blocks - before.1 + window.places.len();
     }
 
-    /// A message of a producer has left the log, of which `len` messages stay, from `oldest` on.
-    /// Mostly blocks are dropped as others come. Those of a producer that has gone silent are
-    /// dropped here, as soon as there are many for so short a log.
-    pub(crate) fn left(&mut self, producer: ProducerId, oldest: u64, len: u64) {
+    /// Notes that a message of a producer has left the log. `len` messages stay, from `oldest` on.
+    ///
+    /// Mostly, blocks are dropped when new ones are added. Those of a producer that has become
+    /// silent are dropped here, as soon as they are many for so short a log.
+    pub(crate) fn message_evicted(&mut self, producer: ProducerId, oldest: u64, len: u64) {
         if self.blocks as u64 * BLOCKS_OF_LOG > len
             && let Some(window) = self.windows.peek_mut(&producer)
         {
@@ -180,8 +179,8 @@ impl Producers {
         }
     }
 
-    /// Every number up to the first value was accepted or given up; and whether those above it
-    /// were, from the lowest bit on.
+    /// Returns the number up to which all were accepted or passed; and bits for the numbers above
+    /// it, from the lowest bit on, set for those accepted.
     pub(crate) fn accepted(&self, producer: ProducerId) -> Option<(u64, u64)> {
         let window = self.windows.peek(&producer)?;
         let ahead = (0..64_u32).filter(|bit| {
@@ -193,8 +192,8 @@ impl Producers {
         Some((window.floor, ahead.fold(0, |seen, bit| seen | 1 << bit)))
     }
 
-    /// The sequences at one of which a number that was accepted stands, if they are known; and how
-    /// many blocks were looked at for them.
+    /// Returns the sequences among which an accepted number is, if that is known; and how many blocks
+    /// were looked at.
     pub(crate) fn find(
         &self,
         producer: ProducerId,
@@ -221,7 +220,7 @@ mod tests {
     }
 
     proptest! {
-        // Against a set of everything ever accepted: nothing twice, and nothing refused that is
+        // Against a set of all accepted numbers: none is accepted twice, and none is refused that is
         // within the window.
         #[test]
         fn accepts_each_number_once(

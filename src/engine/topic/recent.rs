@@ -1,7 +1,7 @@
-//! Topics in the order of their last message: what has moved since a position is found from the
-//! young end, whatever else there is.
+//! Topics in the order of their last message. Those with messages after a position are found from
+//! the young end, however many others there are.
 
-use crate::engine::Slot;
+use crate::engine::ids::Slot;
 
 const NONE: u32 = u32::MAX;
 
@@ -25,8 +25,8 @@ impl Default for Recent {
 }
 
 impl Recent {
-    /// A topic has a new message. It need not be in the list.
-    pub(crate) fn moved(&mut self, slot: Slot) {
+    /// Moves a topic that has a new message to the young end. It need not be in the list.
+    pub(crate) fn move_to_front(&mut self, slot: Slot) {
         let at = slot as u32;
         if self.youngest == at {
             return;
@@ -42,7 +42,7 @@ impl Recent {
         self.youngest = at;
     }
 
-    /// Takes a topic out, if it is in the list.
+    /// Removes a topic, if it is in the list.
     pub(crate) fn remove(&mut self, slot: Slot) {
         let at = slot as u32;
         let Some(links) = self.links.get_mut(slot) else {
@@ -60,7 +60,7 @@ impl Recent {
         }
     }
 
-    /// All topics, youngest first.
+    /// Returns all topics, youngest first.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Slot> {
         let some = |at: u32| Some(at).filter(|at| *at != NONE);
         let older =
@@ -83,7 +83,7 @@ mod tests {
                 if step == 0 {
                     recent.remove(slot);
                 } else {
-                    recent.moved(slot);
+                    recent.move_to_front(slot);
                     model.insert(0, slot);
                 }
                 prop_assert!(recent.iter().eq(model.iter().copied()));

@@ -3,7 +3,7 @@
 use super::client::{Block, ask};
 use super::{Face, publish, random, seeds, within};
 use crate::engine::{BeginOutcome, Engine, Limits, UploadId, UploadRequest};
-use crate::wire::Digest;
+use crate::wire::{Digest, TopicCursor};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -167,12 +167,12 @@ async fn chain(seed: u64) {
                 0..=4 => {
                     let size = if random(3) == 0 { 20_000 } else { 5 };
                     let sequence = publish(engine, &topic, &text(n, size));
-                    let (epoch, _) = engine.head(&topic).unwrap();
+                    let TopicCursor { epoch, .. } = engine.head(&topic).unwrap();
                     made.push(Made { topic: topic.clone(), epoch, sequence });
                 }
                 5..=6 => {
                     if let Some(upload) = begin(engine, &topic) {
-                        let (epoch, next) = engine.head(&topic).unwrap();
+                        let TopicCursor { epoch, next } = engine.head(&topic).unwrap();
                         made.push(Made { topic: topic.clone(), epoch, sequence: next - 1 });
                         uploads.push((upload, n));
                     }
@@ -215,7 +215,7 @@ async fn chain(seed: u64) {
     });
     let current: BTreeMap<String, u64> = face.state.broker.with(|engine| {
         let of =
-            |made: &Made| engine.head(&made.topic).map(|(epoch, _)| (made.topic.clone(), epoch));
+            |made: &Made| engine.head(&made.topic).map(|head| (made.topic.clone(), head.epoch));
         made.iter().filter_map(of).collect()
     });
     let mut repeated = 0;
@@ -295,7 +295,7 @@ async fn of_one_topic_a_sign_of_life_does_not_name_what_still_arrives() {
         face.publish("a", b"0 ");
         let (upload, epoch) = face.state.broker.with(|engine| {
             let upload = begin(engine, "a").unwrap();
-            (upload, engine.head("a").unwrap().0)
+            (upload, engine.head("a").unwrap().epoch)
         });
         let had = start.ends_with('=');
         let id = if had { format!("1000000-1-{epoch}-1") } else { String::new() };

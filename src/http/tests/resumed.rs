@@ -315,7 +315,7 @@ async fn go_on_from_everywhere(seed: u64) {
         for upload in uploads.drain(..) {
             if random(2) == 0 { end(engine, upload) } else { engine.abort(upload) }
         }
-        while engine.tend() {}
+        while engine.run_deferred() {}
         publish(engine, "last", b"last");
     });
     assert!(whole.take(Duration::from_secs(60)).await, "seed {seed}: {:?}", whole.seen.last());

@@ -46,7 +46,7 @@ impl Marks {
     /// sends it after everything that was read.
     pub(crate) fn take(&mut self, broker: &Broker, id: SubscriptionId) -> Option<Bytes> {
         let last = self.last.as_mut().filter(|_| self.items >= EVERY)?;
-        let position = broker.with(|engine| engine.had(id));
+        let position = broker.with(|engine| engine.delivered_through(id));
         if position <= *last {
             return None;
         }

@@ -97,17 +97,19 @@ impl Tasks {
             Action::Deliver { .. } => self.deliver(peer, &action),
             Action::Repair { .. } => peer.datagrams.route_repair(action),
             Action::Acknowledge { alias } => peer.datagrams.queue_ack(alias),
-            Action::Stop { request } => {
+            Action::Stop { request, .. } => {
                 peer.datagrams.forget_repairs(request);
                 if let Some((_, delivery)) = self.deliveries.remove(&request) {
                     delivery.abort();
                 }
             }
-            Action::Enough { .. } => {}
+            Action::StopReading { .. } | Action::Refused { .. } => {}
             Action::Answer { request, head, message } => {
                 self.answer(peer, request, head, message);
             }
-            Action::Left(code) => return Err(SessionEnd::Left(format!("said goodbye: {code}"))),
+            Action::PeerLeft { code } => {
+                return Err(SessionEnd::Left(format!("said goodbye: {code}")));
+            }
         }
         Ok(())
     }

@@ -54,7 +54,7 @@ impl Peer {
                 let result = self.context.broker.with(|engine| {
                     let mut session = self.session();
                     while out.len() < ANSWERED
-                        && !engine.is_tired()
+                        && !engine.is_work_spent()
                         && let Some(frame) = prepared.next()
                     {
                         let of = (channel, &mut *upload);
@@ -94,7 +94,7 @@ impl Peer {
             action = self
                 .context
                 .broker
-                .with(|engine| self.session().give_up(engine, upload, why, &mut out));
+                .with(|engine| self.session().refuse_upload(engine, upload, why, &mut out));
         } else if let Some((alias, number)) = ClientFrame::publication(frames.incomplete_bytes()) {
             let Refusal { code, reason } = why;
             DaemonFrame::Rejected { alias, number, code: *code, reason }.encode(&mut out);

@@ -57,7 +57,7 @@ async fn publish(peer: Arc<Peer>, rx: RecvStream) -> Result<(), SessionEnd> {
             StreamRead::Finished => return Ok(()),
         }
         for action in actions.drain(..) {
-            if let Action::Enough { code } = action {
+            if let Action::StopReading { code } = action {
                 frames.stop(code);
                 return Ok(());
             }

@@ -125,7 +125,7 @@ impl Drop for StreamUpload {
         self.hold.resize(&self.peer.allowance, 0);
         if self.upload.progress().is_some() {
             let Self { peer, upload, .. } = self;
-            peer.context.broker.tidy(|engine| peer.session().broke_off(engine, upload));
+            peer.context.broker.tidy(|engine| peer.session().upload_reset(engine, upload));
         }
     }
 }

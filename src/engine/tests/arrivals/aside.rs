@@ -100,7 +100,7 @@ fn slow_uploads_hold_nobody_up_however_many_they_are() {
         for (done, n) in order.enumerate() {
             engine.append(uploads[n], payload().slice(65_536..)).unwrap();
             engine.end(1, uploads[n], Digest::of(&payload())).unwrap();
-            while engine.tend() {}
+            while engine.run_deferred() {}
             if !named(engine).is_empty() {
                 read(engine, id, large, &mut seen).unwrap();
             }
@@ -115,7 +115,7 @@ fn slow_uploads_hold_nobody_up_however_many_they_are() {
         seen.complete.sort_unstable();
         assert_eq!(seen.complete, due, "each once, {large:?}");
         assert_eq!(seen.skipped.len(), 200, "and nothing more is given up");
-        assert_eq!((aside(engine, id), engine.had(id)), (0, engine.position()));
+        assert_eq!((aside(engine, id), engine.delivered_through(id)), (0, engine.position()));
     }
 }
 
@@ -140,8 +140,10 @@ fn who_waits_no_more_is_in_no_list() {
         read(engine, id, LargePayloads::WhenComplete, &mut Seen::default()).unwrap();
     }
     let topics = engine.topics.iter_mut().flatten();
-    let lists = topics.filter_map(|topic| topic.log.get_mut(1).unwrap().body.arriving());
-    let waiting: usize = lists.map(|arriving| arriving.waiting.len() + arriving.whole.len()).sum();
+    let lists = topics.filter_map(|topic| topic.arriving_mut(1));
+    let waiting: usize = lists
+        .map(|arriving| arriving.chunk_waiters.len() + arriving.completion_waiters.len())
+        .sum();
     assert_eq!(waiting, 1024);
 }
 

@@ -100,12 +100,12 @@ impl World {
     fn topic(&self, topic: usize) -> (u64, u64) {
         let slot = *self.engine.by_use.peek(TOPICS[topic]).unwrap();
         let topic = self.engine.topic(slot).unwrap();
-        (topic.id, topic.log.next())
+        (topic.id(), topic.next_sequence())
     }
 
     fn firsts(&self) -> HashMap<u64, u64> {
         let topics = self.engine.topics.iter().flatten();
-        topics.map(|topic| (topic.id, topic.log.first())).collect()
+        topics.map(|topic| (topic.id(), topic.first_sequence())).collect()
     }
 
     fn get(&mut self) {
@@ -119,7 +119,7 @@ impl World {
             |sequence: &u64| matches!(self.history[&(id, *sequence)].state, State::Complete(_));
         let topic_at = self.engine.slot(TOPICS[topic]).and_then(|slot| self.engine.topic(slot));
         let there = |sequence: &u64| {
-            topic_at.unwrap().log.get(*sequence).is_some_and(|entry| entry.body.is_complete())
+            topic_at.unwrap().entry(*sequence).is_some_and(|entry| entry.body.is_complete())
         };
         let latest = (first..next).rev().find(|at| complete(at) && there(at));
         let found = self.engine.get(TOPICS[topic], Which::Latest);
@@ -174,8 +174,8 @@ impl World {
 
     fn check(&mut self) {
         let mut wakes = Vec::new();
-        while self.engine.is_stirred() {
-            self.engine.tend();
+        while self.engine.has_deferred() {
+            self.engine.run_deferred();
         }
         self.engine.take_wakes(&mut wakes);
         for id in wakes {
@@ -223,17 +223,18 @@ impl World {
             let filter: Filter = reader.filter.parse().unwrap();
             assert!(reader.part.is_none(), "half of a message");
             for topic in self.engine.topics.iter().flatten() {
-                if !filter.matches(&topic.name) {
+                if !filter.matches(topic.name()) {
                     continue;
                 }
-                match reader.next.get(&topic.id) {
-                    Some(next) => assert_eq!(*next, topic.log.next(), "not at the end"),
-                    None if reader.shown.contains_key(&topic.id) => {
-                        assert_eq!(reader.shown[&topic.id], topic.log.next());
+                match reader.next.get(&topic.id()) {
+                    Some(next) => assert_eq!(*next, topic.next_sequence(), "not at the end"),
+                    None if reader.shown.contains_key(&topic.id()) => {
+                        assert_eq!(reader.shown[&topic.id()], topic.next_sequence());
                     }
                     None => {
-                        let begins = reader.begins.get(&topic.id).map_or(1, |(begins, _)| *begins);
-                        assert_eq!(begins, topic.log.next(), "never told of it");
+                        let begins =
+                            reader.begins.get(&topic.id()).map_or(1, |(begins, _)| *begins);
+                        assert_eq!(begins, topic.next_sequence(), "never told of it");
                     }
                 }
             }

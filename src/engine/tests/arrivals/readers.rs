@@ -44,17 +44,17 @@ impl Firsts {
     fn of(engine: &Engine) -> Self {
         let topics = || engine.topics.iter().flatten();
         let hollow = topics().flat_map(|topic| {
-            let all = topic.log.first()..topic.log.next();
+            let all = topic.first_sequence()..topic.next_sequence();
             let hollow = all.filter(|at| {
                 matches!(
-                    topic.log.get(*at).unwrap().body,
+                    topic.entry(*at).unwrap().body,
                     crate::engine::topic::body::Body::Evicted { .. }
                 )
             });
-            hollow.map(|at| (topic.id, at))
+            hollow.map(|at| (topic.id(), at))
         });
         Self {
-            firsts: topics().map(|topic| (topic.id, topic.log.first())).collect(),
+            firsts: topics().map(|topic| (topic.id(), topic.first_sequence())).collect(),
             hollow: hollow.collect(),
         }
     }
@@ -178,8 +178,8 @@ impl World {
         let born = self.engine.position();
         let topics = self.engine.topics.iter().flatten();
         let begins = topics.map(|topic| {
-            let (first, next) = (topic.log.first(), topic.log.next());
-            (topic.id, (if all { first } else { next }, next))
+            let (first, next) = (topic.first_sequence(), topic.next_sequence());
+            (topic.id(), (if all { first } else { next }, next))
         });
         let begins = begins.collect();
         self.readers.push(Reader {
@@ -264,7 +264,7 @@ impl World {
                 assert!(!any || is_named, "there was something, and it was not named");
                 assert_eq!(reader.aborted, None, "an abort, and no gap");
                 // Either way of finding out that this was all.
-                let rest = any && items & 1 == 0 && self.engine.rest(id);
+                let rest = any && items & 1 == 0 && self.engine.park_if_idle(id);
                 if !any || rest {
                     self.named.remove(&id);
                 }

@@ -1,7 +1,7 @@
 //! What a peer asks for in one message, and what it leaves behind.
 
 use super::{READ, begin, bounded, fill, named};
-use crate::engine::subscribe::table::Cursor;
+use crate::engine::subscribe::cursor::Cursor;
 use crate::engine::tests::peer::{Peer, decode, subscribe};
 use crate::engine::tests::{engine, publish};
 use crate::engine::{Engine, LargePayloads, Limits, ReadOptions, SubscriptionId, WORK};
@@ -25,7 +25,7 @@ fn of_the_highest_counts_a_hundred_are_looked_at_and_few_are_answered_at_once() 
     let (mut locks, mut request, mut of_one) = (0, 0, 0);
     while request < 256 {
         engine.begin_work();
-        while request < 256 && !engine.is_tired() {
+        while request < 256 && !engine.is_work_spent() {
             let before = engine.work;
             peer.say(engine, &ClientFrame::Top { request, topic: "a", k: u32::MAX }).unwrap();
             let reply = peer.reply();
@@ -96,9 +96,9 @@ fn one_that_was_told_of_many_topics_ends_in_portions() {
     let freed = frees(|| engine.unsubscribe(id));
     assert!(freed <= 64, "{freed} pieces in one call");
     let mut portions = 0;
-    while engine.is_stirred() {
+    while engine.has_deferred() {
         engine.begin_work();
-        let freed = frees(|| _ = engine.tend());
+        let freed = frees(|| _ = engine.run_deferred());
         assert!(engine.work <= WORK && freed <= 1024, "{freed} pieces");
         portions += 1;
     }

@@ -87,7 +87,7 @@ fn what_arrives_is_not_given_up_for_less_than_its_topic_could_give() {
     }
     assert_eq!(engine.append(upload, Bytes::from(vec![9; 100_000])), Ok(()));
     engine.end(4, upload, Digest::of(&vec![9; 200_000])).unwrap();
-    while engine.tend() {}
+    while engine.run_deferred() {}
     engine.audit();
 }
 
@@ -100,9 +100,9 @@ fn a_topic_within_its_share_keeps_its_messages() {
     }
     for n in 0..12_u8 {
         publish(engine, 2, &format!("large/{n}"), &vec![n; 4 << 20].into(), None).unwrap();
-        while engine.tend() {}
+        while engine.run_deferred() {}
         let victim = engine.slot("victim").and_then(|slot| engine.topic(slot));
-        assert_eq!(victim.map(|topic| topic.log.len()), Some(2000), "after {n}");
+        assert_eq!(victim.map(|topic| topic.len()), Some(2000), "after {n}");
         // What was published just now stays for whoever was woken for it.
         assert!(engine.slot(&format!("large/{n}")).is_some());
     }
@@ -124,7 +124,7 @@ fn large_messages_that_were_asked_for_go_one_by_one() {
     for (n, topic) in topics.iter().enumerate() {
         let large = Bytes::from(vec![n as u8; (1 << 20) + n]);
         publish(&mut engine, 1, topic, &large, None).unwrap();
-        while engine.tend() {}
+        while engine.run_deferred() {}
         let there = served(&mut engine);
         assert!(there >= (n + 1).min(40), "{there} after {n}");
     }
@@ -206,7 +206,8 @@ fn where_the_last_messages_begin_does_not_move_by_what_completes_or_leaves_later
                     engine.end(2, upload, Digest::of(&whole)).unwrap();
                 }
                 let slot = engine.slot("a").unwrap();
-                while leaves && engine.topic(slot).is_some_and(|topic| topic.log.first() <= 5) {
+                while leaves && engine.topic(slot).is_some_and(|topic| topic.first_sequence() <= 5)
+                {
                     engine.evict(slot);
                 }
             }

@@ -1,7 +1,7 @@
 //! What subscriptions hold, and what is charged for it.
 
 use super::{READ, TOPICS, begin, fill, named, read_all};
-use crate::engine::subscribe::discover::LEARNED;
+use crate::engine::subscribe::announced::REMEMBERED;
 use crate::engine::tests::{engine, publish, small};
 use crate::engine::{Engine, Item, LargePayloads, Limits, ReadOptions, SubscriptionId};
 use crate::wire::{Code, Position, Resume, Start};
@@ -79,7 +79,7 @@ fn what_those_who_are_behind_hold_is_charged_and_limited() {
     assert!(held > 0 && held <= engine.budget().most());
     assert!(took <= held + held / 4 + many * FREE, "{took} bytes for {held} charged");
     // The window of one holds what is left of it, and no more than so many.
-    let cursor = size_of::<crate::engine::subscribe::table::Cursor>();
+    let cursor = size_of::<crate::engine::subscribe::cursor::Cursor>();
     assert!(held <= many * engine.portions.window * cursor);
     // All of it comes back, as they catch up or end.
     for id in &ids[..many / 2] {
@@ -145,7 +145,7 @@ fn what_one_that_is_read_apart_knows_is_charged_and_limited() {
         });
         most = most.max(engine.budget().held());
         // To remember where it began takes longer than to look.
-        assert!(messages <= engine.portions.work / LEARNED, "{messages}");
+        assert!(messages <= engine.portions.work / REMEMBERED, "{messages}");
     }
     assert_eq!(read, Ok(false), "it may know as many as there are");
     assert!((48 * TOPICS / 2..8 << 20).contains(&most), "{most}");
@@ -174,7 +174,7 @@ fn one_that_is_read_apart_is_told_of_so_many_topics_and_no_more() {
     let apart = ReadOptions { large: LargePayloads::AnnounceOnly, ..READ };
     let id = begin(engine, "**", &Start::All);
     while engine.read(id, apart, &mut |_| ()).unwrap() {}
-    assert_eq!(engine.subscriptions.get(id).unwrap().known.len(), most);
+    assert_eq!(engine.subscriptions.get(id).unwrap().announced.len(), most);
     let held = engine.budget().held();
     assert!((48 * most..=48 * most + (512 << 10)).contains(&held), "{held}");
     publish(engine, 1, "t/0", &Bytes::from_static(b"known"), None).unwrap();
@@ -198,7 +198,7 @@ fn topics_give_way_to_what_is_held_and_no_further() {
     }
     let charge = engine.budget().take(engine.budget().most()).unwrap();
     publish(engine, 1, "a", &Bytes::from_static(b"x"), None).unwrap();
-    while engine.tend() {}
+    while engine.run_deferred() {}
     assert!(engine.bytes() <= 16 << 20, "{}", engine.bytes());
     assert!(engine.budget().take(1).is_none());
     drop(charge);

@@ -38,11 +38,11 @@ fn a_topic_remembers_what_is_next_for_so_many_positions() {
         drop(named(engine));
     }
     let slot = engine.slot("a").unwrap();
-    while engine.topic(slot).unwrap().log.len() > 1 {
+    while engine.topic(slot).unwrap().len() > 1 {
         engine.evict(slot);
     }
-    while engine.tend() {}
-    let cost = engine.topic(slot).unwrap().marks.cost();
+    while engine.run_deferred() {}
+    let cost = engine.topic(slot).unwrap().marks_cost();
     assert!(cost <= 512 * 24, "{cost} bytes of marks");
     engine.audit();
     // Each is told everything from its beginning on, or is ended.
@@ -87,15 +87,19 @@ fn so_many_publications_leave_wakes_to_be_done_later() {
     let mut woken = 0;
     for n in 0..topics {
         // As the owner of the engine does it.
-        let before = engine.stirs();
+        let before = engine.deferred_wakes();
         publish(engine, 1, &format!("t/{n}"), &payload(n), None).unwrap();
-        while engine.is_pressed(before) {
-            engine.tend();
+        while engine.must_run_deferred(before) {
+            engine.run_deferred();
         }
-        assert!(engine.stirs() <= 64, "{} publications left wakes to be done", engine.stirs());
+        assert!(
+            engine.deferred_wakes() <= 64,
+            "{} publications left wakes to be done",
+            engine.deferred_wakes()
+        );
         woken += named(engine).len();
     }
-    while engine.tend() {}
+    while engine.run_deferred() {}
     woken += named(engine).len();
     assert_eq!(woken, topics as usize * each);
 }
@@ -110,7 +114,7 @@ fn aborted_uploads_make_room_before_other_topics_do() {
     for _ in 0..50_000 {
         let upload = arrive(engine, "hostile", 100_000, &Bytes::from_static(b"x"));
         engine.abort(upload);
-        while engine.tend() {}
+        while engine.run_deferred() {}
     }
     assert!(engine.bytes() <= engine.limits().cache, "{} bytes", engine.bytes());
     assert!(engine.slot("quiet").is_some(), "it was forgotten for aborted uploads");

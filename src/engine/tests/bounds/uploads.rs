@@ -41,7 +41,7 @@ fn takes<T>(engine: &mut Engine, units: &mut Vec<usize>, call: impl FnOnce(&mut 
     let info = measure(|| result = Some(call(engine)));
     units.push(engine.work);
     assert!(info.bytes_max <= ALLOCATES, "{} bytes in one call", info.bytes_max);
-    while engine.tend() {}
+    while engine.run_deferred() {}
     result.unwrap()
 }
 
@@ -142,15 +142,15 @@ fn what_may_go_above_all_that_arrives_is_looked_for_in_portions() {
         publish(engine, 1, "a", &bytes.into(), None).unwrap();
     }
     publish(engine, 1, "b", &vec![1; 12 << 20].into(), None).unwrap();
-    assert!(!engine.is_stirred());
+    assert!(!engine.has_deferred());
     let large = Bytes::from(vec![2; 16 << 20]);
     let (_, portions) = bounded(engine, |engine| publish(engine, 1, "c", &large, None).unwrap());
     assert!(portions >= 4, "{portions}");
-    let next = engine.head("a").unwrap().1;
+    let next = engine.head("a").unwrap().next;
     let (mut arrives, mut gone) = (0, 0);
     let topic = engine.topic(engine.slot("a").unwrap()).unwrap();
-    for sequence in topic.log.first()..next {
-        match topic.log.get(sequence).unwrap().body {
+    for sequence in topic.first_sequence()..next {
+        match topic.entry(sequence).unwrap().body {
             Body::Arriving(_) => arrives += 1,
             Body::Evicted { .. } => gone += 1,
             _ => {}
@@ -178,13 +178,13 @@ fn whoever_waits_for_a_message_stands_there_once_and_those_who_have_ended_do_not
         engine.unsubscribe(id);
     }
     let topic = engine.topic(engine.slot("a").unwrap()).unwrap();
-    let Body::Arriving(arriving) = &topic.log.get(1).unwrap().body else {
+    let Body::Arriving(arriving) = &topic.entry(1).unwrap().body else {
         panic!("it arrives");
     };
-    assert_eq!(arriving.waiting.len() + arriving.whole.len(), stay.len() + 1);
+    assert_eq!(arriving.chunk_waiters.len() + arriving.completion_waiters.len(), stay.len() + 1);
     named(engine);
     engine.append(upload, whole().slice(1000..)).unwrap();
-    while engine.tend() {}
+    while engine.run_deferred() {}
     assert_eq!(named(engine).len(), stay.len());
     engine.audit();
 }

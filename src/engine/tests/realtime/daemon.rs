@@ -2,6 +2,7 @@
 
 use super::ends::{TOPICS, append, frames, soonest};
 use super::link::{MS, Out, ROOM};
+use crate::engine::PublicationId;
 use crate::engine::tests::peer::{Peer, decode};
 use crate::engine::tests::{engine, seeds::Random, small};
 use crate::engine::topic::producers::Verdict;
@@ -151,12 +152,13 @@ impl Daemon {
         }
     }
 
-    // Every number up to the first was accepted or given up; a bit for each of the 64 after it.
+    // The number up to which all were accepted or passed; a bit for each of the 64 after it.
     fn accepted(&mut self, alias: u32) -> (u64, u64) {
         let name = TOPICS[alias as usize];
         let slot = *self.engine.by_use.peek(name).unwrap();
-        let producers = &mut self.engine.topics[slot].as_deref_mut().unwrap().producers;
-        let mut judge = |number| producers.judge(ProducerId([PUBLISHER; 16]), number);
+        let topic = self.engine.topics[slot].as_deref_mut().unwrap();
+        let producer = ProducerId([PUBLISHER; 16]);
+        let mut judge = |number| topic.judge(PublicationId { producer, number });
         let floor = &mut self.floors[alias as usize];
         while judge(*floor + 1) != Verdict::Fresh {
             *floor += 1;

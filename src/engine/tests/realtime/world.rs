@@ -348,17 +348,18 @@ impl World {
         let filter: Filter = reader.wish.filter.parse().unwrap();
         let mut expected = 0;
         for topic in self.daemon.engine.topics.iter().flatten() {
-            let Some(start) = subscriber.starts.get(&*topic.name) else {
-                let newest = topic.log.get(topic.log.next() - 1).map_or(0, |entry| entry.position);
+            let Some(start) = subscriber.starts.get(&**topic.name()) else {
+                let newest =
+                    topic.entry(topic.next_sequence() - 1).map_or(0, |entry| entry.position);
                 assert!(
-                    !filter.matches(&topic.name) || newest <= since.position,
+                    !filter.matches(topic.name()) || newest <= since.position,
                     "never told of it"
                 );
                 continue;
             };
-            for sequence in *start..topic.log.next() {
-                let fate = subscriber.log.get(&(topic.name.to_string(), sequence));
-                assert!(fate.is_some(), "{} {sequence} is missing", topic.name);
+            for sequence in *start..topic.next_sequence() {
+                let fate = subscriber.log.get(&(topic.name().to_string(), sequence));
+                assert!(fate.is_some(), "{} {sequence} is missing", topic.name());
                 expected += 1;
             }
         }

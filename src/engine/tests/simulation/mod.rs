@@ -98,8 +98,8 @@ impl World {
 
     fn take_wakes(&mut self) {
         let mut wakes = Vec::new();
-        while self.engine.is_stirred() {
-            self.engine.tend();
+        while self.engine.has_deferred() {
+            self.engine.run_deferred();
         }
         self.engine.take_wakes(&mut wakes);
         for id in wakes {
@@ -124,7 +124,7 @@ impl World {
         let topic_of = |engine: &Engine| {
             let slot = engine.by_use.peek(TOPICS[topic]).unwrap();
             let topic = engine.topic(*slot).unwrap();
-            (topic.epoch, topic.log.next() - 1)
+            (topic.epoch(), topic.next_sequence() - 1)
         };
         let mut of = None;
         let answered = if let Some((place, sent)) = &mut client.sending {
@@ -202,7 +202,7 @@ impl World {
         if any {
             view.under_way.push_back(out.into());
             // Either way of finding out that this was all.
-            if budget > 1 << 11 && self.engine.rest(id) {
+            if budget > 1 << 11 && self.engine.park_if_idle(id) {
                 self.named.remove(&id);
                 return false;
             }
@@ -262,20 +262,23 @@ impl World {
         assert_eq!(all, self.oracle.distinct.len());
         assert_eq!(of_this_run.len() as u64, self.engine.position());
         for topic in topics() {
-            assert_eq!(topic.log.next() - 1, accepted(&topic.epoch));
+            assert_eq!(topic.next_sequence() - 1, accepted(&topic.epoch()));
         }
         for view in self.clients.iter().flat_map(|client| &client.views) {
             let since = view.since.unwrap();
             let filter: Filter = view.filter.parse().unwrap();
-            for topic in topics().filter(|topic| filter.matches(&topic.name)) {
-                let heard = view.heard.get(&*topic.name).filter(|heard| heard.1 == topic.epoch);
+            for topic in topics().filter(|topic| filter.matches(topic.name())) {
+                let heard =
+                    view.heard.get(&**topic.name()).filter(|heard| heard.1 == topic.epoch());
                 let nothing_new = since.run == self.run
                     && topic
-                        .log
-                        .get(topic.log.next() - 1)
+                        .entry(topic.next_sequence() - 1)
                         .is_none_or(|entry| entry.position <= since.position);
-                assert!(heard.is_some() || nothing_new, "never told of {}", topic.name);
-                assert!(heard.is_none_or(|heard| heard.2 == topic.log.next()), "not at the end");
+                assert!(heard.is_some() || nothing_new, "never told of {}", topic.name());
+                assert!(
+                    heard.is_none_or(|heard| heard.2 == topic.next_sequence()),
+                    "not at the end"
+                );
             }
         }
     }

@@ -1,7 +1,7 @@
 //! What the tests with uploads found, each by itself.
 
 use super::{arrive, engine, publish, small};
-use crate::engine::subscribe::discover::{PORTIONS, Portions};
+use crate::engine::subscribe::portions::{PORTIONS, Portions};
 use crate::engine::{Engine, Item, LargePayloads, Limits, ReadOptions, SubscriptionId};
 use crate::wire::{Code, Digest, GapCause, Lag, Start};
 use bytes::Bytes;
@@ -98,17 +98,17 @@ fn one_that_has_read_in_part_what_it_waited_for_says_so() {
     let id = begin(engine, "a");
     let others: Vec<_> = (0..3).map(|_| begin(engine, "**")).collect();
     let upload = arrive(engine, "a", SIZE, &whole().slice(..60_000));
-    while engine.tend() {}
+    while engine.run_deferred() {}
     assert!(read_all(engine, id, LargePayloads::WhenComplete).is_empty());
     others.into_iter().for_each(|id| _ = read_all(engine, id, LargePayloads::AnnounceOnly));
     publish(engine, 1, "a", &Bytes::from_static(b"x"), None).unwrap();
-    assert!(engine.is_stirred(), "it is to be woken later");
+    assert!(engine.has_deferred(), "it is to be woken later");
     engine.append(upload, whole().slice(60_000..)).unwrap();
     engine.end(1, upload, Digest::of(&whole())).unwrap();
     for (sequence, had) in [("a 1", 1), ("a 2", 2)] {
         assert_eq!(read(engine, id, LargePayloads::WhenComplete, 1).0, [sequence]);
-        while engine.tend() {}
-        assert_eq!(engine.had(id), had);
+        while engine.run_deferred() {}
+        assert_eq!(engine.delivered_through(id), had);
     }
 }
 
@@ -123,7 +123,7 @@ fn one_that_waits_behind_a_gap_has_had_what_came_before() {
     arrive(engine, "a", SIZE, &whole().slice(..1000));
     let seen = read_all(engine, id, LargePayloads::WhenComplete);
     assert!(seen[0].starts_with("gap a 1 ") && seen.last().unwrap() == "a 20000");
-    assert_eq!(engine.had(id), 20_000);
+    assert_eq!(engine.delivered_through(id), 20_000);
 }
 
 // It had made way for another, and so had to be complete before it came again; and so had the

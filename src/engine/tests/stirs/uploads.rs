@@ -9,7 +9,7 @@ mod sending;
 mod steps;
 
 use super::{FILTERS, TOPICS};
-use crate::engine::subscribe::discover::{PORTIONS, Portions};
+use crate::engine::subscribe::portions::{PORTIONS, Portions};
 use crate::engine::tests::{SMALLEST, engine, small};
 use crate::engine::{Engine, Limits, SubscriptionId};
 use crate::wire::{Digest, Position, Resume, Start};
@@ -103,9 +103,9 @@ impl World {
     ) -> (u64, u64) {
         let slot = self.engine.slot(TOPICS[topic]).unwrap();
         let found = self.engine.topic(slot).unwrap();
-        let of = (found.id, found.log.next() - 1);
+        let of = (found.id(), found.next_sequence() - 1);
         let position = self.engine.position();
-        assert_eq!(found.log.moved(), position);
+        assert_eq!(found.last_position(), position);
         let accepted = self.now;
         let said = Said { topic, position, accepted, payload, upload, state };
         assert!(self.history.insert(of, said).is_none(), "a sequence twice");
@@ -114,8 +114,9 @@ impl World {
 
     fn subscribe(&mut self, asks: &Asks) {
         let topics = self.engine.topics.iter().flatten();
-        let begins =
-            topics.map(|topic| (topic.id, Begin::new(&asks.start, topic, &self.history))).collect();
+        let begins = topics
+            .map(|topic| (topic.id(), Begin::new(&asks.start, topic, &self.history)))
+            .collect();
         let filter = FILTERS[asks.filter].parse().unwrap();
         let id = self.engine.subscribe(filter, &asks.start, asks.lag);
         self.readers.push(Reader::new(id, asks.clone(), begins, self.roomy, &self.engine));
@@ -126,7 +127,7 @@ impl World {
         let (position, overtaken) = if list {
             (engine.reached(old.id), engine.overtaken(old.id, old.highest))
         } else {
-            (engine.had(old.id), Vec::new())
+            (engine.delivered_through(old.id), Vec::new())
         };
         let names: Vec<_> =
             overtaken.iter().map(|one| engine.topic_of(one.topic).unwrap()).collect();
@@ -138,10 +139,10 @@ impl World {
         let since = Position { run: engine.run(), position };
         let start = Start::Resume { since, topics: shown.collect() };
         let next = engine.topics.iter().flatten().map(|topic| {
-            let after = |of: &u64| self.history[&(topic.id, *of)].position > position;
-            let next = (1..topic.log.next()).find(after).unwrap_or(topic.log.next());
-            let named = overtaken.iter().find(|one| one.topic == topic.id);
-            (topic.id, Begin::exactly(named.map_or(next, |one| one.next)))
+            let after = |of: &u64| self.history[&(topic.id(), *of)].position > position;
+            let next = (1..topic.next_sequence()).find(after).unwrap_or(topic.next_sequence());
+            let named = overtaken.iter().find(|one| one.topic == topic.id());
+            (topic.id(), Begin::exactly(named.map_or(next, |one| one.next)))
         });
         let (begins, asks, id) = (next.collect(), old.asks.clone(), old.id);
         let filter = FILTERS[asks.filter].parse().unwrap();
@@ -169,7 +170,7 @@ impl World {
 
     fn read(&mut self, id: SubscriptionId, budget: usize) {
         let is_named = self.named.contains(&id);
-        let at_rest = !self.engine.is_stirred();
+        let at_rest = !self.engine.has_deferred();
         let read = if let Some(reader) = self.readers.iter_mut().find(|reader| reader.id == id) {
             reader.read(&mut self.engine, &self.history, budget, self.now)
         } else if let Some(follower) = self.followers.iter_mut().find(|one| one.id == id) {
@@ -204,10 +205,10 @@ impl World {
             Step::Follow(n) => self.follow(n),
             Step::Wait(time) => self.now += time,
             Step::Get(topic, asked) => self.get(topic, asked),
-            Step::Tend => _ = self.engine.tend(),
+            Step::Tend => _ = self.engine.run_deferred(),
             Step::Read(n, budget) if named > 0 => self.read(self.named[n % named], budget),
             Step::Look(n) if readers > 0 => self.read(self.readers[n % readers].id, 1 << 20),
-            Step::Rest(n) if named > 0 && self.engine.rest(self.named[n % named]) => {
+            Step::Rest(n) if named > 0 && self.engine.park_if_idle(self.named[n % named]) => {
                 self.named.swap_remove(n % named);
             }
             _ => {}
@@ -219,7 +220,7 @@ impl World {
         self.engine.take_wakes(&mut self.named);
         let mut all = HashSet::new();
         assert!(self.named.iter().all(|id| all.insert(*id)), "named twice: {:?}", self.named);
-        if self.engine.is_stirred() {
+        if self.engine.has_deferred() {
             return;
         }
         for reader in self.readers.iter().filter(|reader| !all.contains(&reader.id)) {
@@ -243,7 +244,7 @@ impl World {
             self.check();
         }
         let mut reads = 0;
-        while self.engine.is_stirred() || !self.named.is_empty() {
+        while self.engine.has_deferred() || !self.named.is_empty() {
             self.step(&Step::Tend);
             self.step(&Step::Read(reads, 1 << 20));
             reads += 1;
@@ -256,7 +257,7 @@ impl World {
             for topic in self.engine.topics.iter().flatten() {
                 if reader.is_its(topic) {
                     let next = reader.next(topic, &self.engine, &self.history);
-                    assert_eq!(next, topic.log.next(), "{:?}", reader.asks);
+                    assert_eq!(next, topic.next_sequence(), "{:?}", reader.asks);
                 }
             }
         }

@@ -34,7 +34,7 @@ impl Begin {
     }
 
     pub(super) fn new(start: &Start<'_>, topic: &Topic, history: &History) -> Self {
-        let (first, edge) = (topic.log.first(), topic.log.next());
+        let (first, edge) = (topic.first_sequence(), topic.next_sequence());
         let count = match *start {
             Start::New | Start::Last(0) => return Self::exactly(edge),
             Start::Sequence(sequence) => return Self::exactly(sequence.clamp(1, edge)),
@@ -44,7 +44,7 @@ impl Begin {
             Start::Resume { .. } => unreachable!("it is told where to begin"),
         };
         let newest = |state| {
-            let is = |sequence: &u64| history[&(topic.id, *sequence)].state == state;
+            let is = |sequence: &u64| history[&(topic.id(), *sequence)].state == state;
             (first..edge).rev().find(is)
         };
         let by = match (newest(State::Complete), newest(State::Arriving)) {

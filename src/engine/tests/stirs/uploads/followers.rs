@@ -18,7 +18,7 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn has_something(&self, engine: &Engine) -> bool {
         let topic = engine.by_id.get(&self.of.0).and_then(|slot| engine.topic(*slot));
-        match topic.and_then(|topic| topic.log.get(self.of.1)).map(|entry| &entry.body) {
+        match topic.and_then(|topic| topic.entry(self.of.1)).map(|entry| &entry.body) {
             Some(Body::Arriving(arriving)) => self.bytes != Some(arriving.rope.len()),
             _ => true,
         }

@@ -9,7 +9,7 @@ impl World {
         let name = TOPICS[topic];
         let found = self.engine.slot(name).and_then(|slot| self.engine.topic(slot));
         let Some((id, first, next)) =
-            found.map(|topic| (topic.id, topic.log.first(), topic.log.next()))
+            found.map(|topic| (topic.id(), topic.first_sequence(), topic.next_sequence()))
         else {
             let refused = self.engine.get(name, Which::Latest).map(|_| ()).unwrap_err();
             return assert_eq!(refused.code, Code::NOT_FOUND);

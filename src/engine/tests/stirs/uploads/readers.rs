@@ -57,7 +57,7 @@ pub(super) fn grow(bytes: &mut usize, payload: Option<usize>, chunk: &Bytes) {
 pub(super) fn is_gone(engine: &Engine, of: (u64, u64)) -> bool {
     let topic = engine.by_id.get(&of.0).and_then(|slot| engine.topic(*slot));
     topic
-        .and_then(|topic| topic.log.get(of.1))
+        .and_then(|topic| topic.entry(of.1))
         .is_none_or(|entry| matches!(entry.body, Body::Evicted { .. }))
 }
 
@@ -91,12 +91,12 @@ impl Reader {
     }
 
     pub(super) fn is_its(&self, topic: &Topic) -> bool {
-        self.filter.matches(&topic.name)
+        self.filter.matches(topic.name())
     }
 
     /// What is next in a topic. Where it is not known yet with what it begins, the latest.
     pub(super) fn next(&self, topic: &Topic, engine: &Engine, history: &History) -> u64 {
-        self.next_of(topic.id, history, |of| is_gone(engine, of))
+        self.next_of(topic.id(), history, |of| is_gone(engine, of))
     }
 
     fn next_of(&self, id: u64, history: &History, gone: impl Fn((u64, u64)) -> bool) -> u64 {
@@ -130,8 +130,8 @@ impl Reader {
         }
         let topics = || engine.topics.iter().flatten();
         let stalled = self.part.as_ref().is_some_and(|part| {
-            topics().find(|topic| topic.id == part.of.0).is_some_and(|topic| {
-                topic.log.get(part.of.1).is_some_and(|entry| match &entry.body {
+            topics().find(|topic| topic.id() == part.of.0).is_some_and(|topic| {
+                topic.entry(part.of.1).is_some_and(|entry| match &entry.body {
                     Body::Arriving(arriving) => arriving.rope.len() == part.bytes,
                     _ => false,
                 })
@@ -141,11 +141,11 @@ impl Reader {
             return open;
         }
         topics().filter(|topic| self.is_its(topic)).find_map(|topic| {
-            let of = (topic.id, self.next(topic, engine, history));
-            if of.1 < topic.log.first() {
+            let of = (topic.id(), self.next(topic, engine, history));
+            if of.1 < topic.first_sequence() {
                 return Some(of);
             }
-            let entry = topic.log.get(of.1).filter(|_| open != Some(of))?;
+            let entry = topic.entry(of.1).filter(|_| open != Some(of))?;
             let something = match (&entry.body, self.large) {
                 (Body::Arriving(_), LargePayloads::WhenComplete) => false,
                 (Body::Arriving(_), LargePayloads::InChunks) => {
@@ -170,7 +170,7 @@ impl Reader {
             0 => 0,
             deadline => now - deadline,
         };
-        self.upto = engine.subscriptions.get(self.id).map_or(0, |s| s.upto);
+        self.upto = engine.subscriptions.get(self.id).map_or(0, |s| s.window_end);
         let wanted = ReadOptions { budget, accepted_since: self.since, large: self.large };
         let mut gone = HashSet::new();
         if !self.roomy {
@@ -218,7 +218,7 @@ impl Reader {
 
     // Where it says that it is, it is.
     fn check_position(&self, engine: &Engine, history: &History) {
-        let (had, reached) = (engine.had(self.id), engine.reached(self.id));
+        let (had, reached) = (engine.delivered_through(self.id), engine.reached(self.id));
         let overtaken = engine.overtaken(self.id, self.highest);
         let overtaken: BTreeMap<_, _> = overtaken.iter().map(|one| (one.topic, one)).collect();
         for ((id, sequence), said) in history {
@@ -227,7 +227,7 @@ impl Reader {
             if !self.is_its(topic) || self.next(topic, engine, history) > *sequence {
                 continue;
             }
-            let of = (topic.name.as_ref(), sequence);
+            let of = (topic.name().as_ref(), sequence);
             assert!(said.position > had, "{of:?} is to come, and it had all up to {had}");
             let named = overtaken.get(id).is_some_and(|one| one.next <= *sequence);
             let before = overtaken.get(id).is_none_or(|one| one.position <= said.position);

@@ -2,7 +2,7 @@
 
 use super::super::{FILTERS, TOPICS};
 use crate::engine::LargePayloads;
-use crate::engine::subscribe::discover::{PORTIONS, Portions};
+use crate::engine::subscribe::portions::{PORTIONS, Portions};
 use crate::wire::{Lag, Start};
 use proptest::prelude::*;
 

@@ -1,13 +1,13 @@
-//! Up to which positions the subscriptions that are not idle have had everything: what leaves a
-//! log above one of these is [remembered](super::topic::marks).
+//! The positions up to which subscriptions that are behind have received everything. A topic
+//! [remembers](super::topic) which messages it evicts after one of these.
 
 use std::collections::BTreeMap;
 
-/// The positions of one subscription that are in the table.
+/// The positions of one subscription in the table.
 #[derive(Debug)]
 pub(crate) struct Registered([u64; 4]);
 
-/// No position.
+/// Stands for no position.
 const NONE: u64 = u64::MAX;
 
 impl Default for Registered {
@@ -16,17 +16,17 @@ impl Default for Registered {
     }
 }
 
-/// Positions, each with how many subscriptions stand there.
+/// Positions, each with the number of subscriptions that have registered it.
 #[derive(Debug, Default)]
-pub(super) struct Reading {
+pub(super) struct ReaderPositions {
     all: BTreeMap<u64, u32>,
-    // One position more, and how many there: all that one publication woke, mostly.
+    // One more position and its number: mostly, of all subscriptions that one publication woke.
     last: u64,
-    there: u32,
+    at_last: u32,
 }
 
-impl Reading {
-    /// A subscription stands at these now, and no more at those where it stood.
+impl ReaderPositions {
+    /// Registers four positions of a subscription, in place of those before.
     pub(super) fn register(&mut self, registered: &mut Registered, at: [u64; 4]) {
         if registered.0.iter().eq(&at) {
             return;
@@ -36,14 +36,14 @@ impl Reading {
         registered.0 = at;
     }
 
-    /// One that stood nowhere stands here now.
-    pub(super) fn stand(&mut self, registered: &mut Registered, position: u64) {
-        debug_assert_eq!(registered.0, [NONE; 4], "it stands somewhere");
+    /// Registers one position of a subscription that has none.
+    pub(super) fn register_one(&mut self, registered: &mut Registered, position: u64) {
+        debug_assert_eq!(registered.0, [NONE; 4], "it has registered already");
         registered.0 = [position; 4];
         self.enter(position);
     }
 
-    /// It has had everything, or has ended.
+    /// Removes the positions of a subscription that is at the head, or has ended.
     pub(super) fn forget(&mut self, registered: &mut Registered) {
         if registered.0[0] != NONE {
             each(std::mem::take(registered).0, |position| self.leave(position));
@@ -51,22 +51,22 @@ impl Reading {
     }
 
     fn enter(&mut self, position: u64) {
-        if self.there == 0 {
+        if self.at_last == 0 {
             self.last = position;
         } else if self.last < position {
-            *self.all.entry(self.last).or_default() += std::mem::take(&mut self.there);
+            *self.all.entry(self.last).or_default() += std::mem::take(&mut self.at_last);
             self.last = position;
         }
         if self.last == position {
-            self.there += 1;
+            self.at_last += 1;
         } else {
             *self.all.entry(position).or_default() += 1;
         }
     }
 
     fn leave(&mut self, position: u64) {
-        if self.there > 0 && self.last == position {
-            self.there -= 1;
+        if self.at_last > 0 && self.last == position {
+            self.at_last -= 1;
         } else if let Some(count) = self.all.get_mut(&position) {
             *count -= 1;
             if *count == 0 {
@@ -75,25 +75,25 @@ impl Reading {
         }
     }
 
-    /// Whether a subscription stands from the first position to before the second.
+    /// Returns whether a subscription has a position in `from..to`.
     pub(super) fn any(&self, from: u64, to: u64) -> bool {
-        let last = self.there > 0 && (from..to).contains(&self.last);
+        let last = self.at_last > 0 && (from..to).contains(&self.last);
         last || self.all.range(from..to.max(from)).next().is_some()
     }
 
-    /// Whether one may not have had what is at a position.
+    /// Returns whether a subscription may not have received the message at a position.
     pub(super) fn is_behind(&self, position: u64) -> bool {
-        let last = self.there > 0 && self.last < position;
+        let last = self.at_last > 0 && self.last < position;
         last || self.all.first_key_value().is_some_and(|(first, _)| *first < position)
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty() && self.there == 0
+        self.all.is_empty() && self.at_last == 0
     }
 }
 
-// Each of them once.
+// Visits each of them once.
 fn each([a, b, c, d]: [u64; 4], mut visit: impl FnMut(u64)) {
     visit(a);
     if b != a {
@@ -114,28 +114,28 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_same_as_asking_everyone(
+        fn the_same_as_looking_at_every_subscription(
             steps in proptest::collection::vec((0_usize..6, proptest::array::uniform4(0_u64..8), any::<bool>()), 0..100),
         ) {
-            let mut reading = Reading::default();
+            let mut positions = ReaderPositions::default();
             let mut all: [Registered; 6] = Default::default();
-            for (who, at, stays) in steps {
+            for (n, at, stays) in steps {
                 if stays {
-                    reading.register(&mut all[who], at);
+                    positions.register(&mut all[n], at);
                 } else {
-                    reading.forget(&mut all[who]);
+                    positions.forget(&mut all[n]);
                 }
-                let stand = || all.iter().flat_map(|registered| registered.0);
+                let registered = || all.iter().flat_map(|one| one.0);
                 for from in 0..9 {
-                    prop_assert_eq!(reading.is_behind(from), stand().any(|at| at < from));
+                    prop_assert_eq!(positions.is_behind(from), registered().any(|at| at < from));
                     for to in 0..9 {
-                        let any = stand().any(|at| (from..to).contains(&at));
-                        prop_assert_eq!(reading.any(from, to), any);
+                        let any = registered().any(|at| (from..to).contains(&at));
+                        prop_assert_eq!(positions.any(from, to), any);
                     }
                 }
             }
-            all.iter_mut().for_each(|registered| reading.forget(registered));
-            prop_assert!(reading.is_empty());
+            all.iter_mut().for_each(|registered| positions.forget(registered));
+            prop_assert!(positions.is_empty());
         }
     }
 }

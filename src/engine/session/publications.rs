@@ -1,0 +1,138 @@
+//! A session's publications: small ones, and those in chunks.
+
+use super::Session;
+use super::action::Action;
+use super::frames::{Channel, Publishing};
+use super::replies::{receive, reject, unnumbered};
+use super::upload::{IncomingUpload, UploadStep};
+use crate::engine::Engine;
+use crate::engine::ids::UploadId;
+use crate::engine::publication::{Publication, PublicationId};
+use crate::engine::publish::upload::UploadError;
+use crate::wire::{Code, DaemonFrame, ProducerId, Refusal};
+
+impl Session {
+    pub(super) fn publish(
+        &self,
+        engine: &mut Engine,
+        now: u64,
+        producer: ProducerId,
+        channel: Channel,
+        publishing: &Publishing,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Action>, Refusal> {
+        let Publishing { alias, number, stamp, payload, digest } = publishing;
+        let (alias, number) = (*alias, *number);
+        let topic = match self.alias(alias) {
+            // The declaration has not arrived yet. Without an acknowledgement, the publication will
+            // be sent again.
+            Err(_) if channel == Channel::Datagram => return Ok(None),
+            topic => topic?,
+        };
+        let publication = Publication {
+            topic,
+            payload,
+            digest: *digest,
+            stamp: *stamp,
+            origin: Some(PublicationId { producer, number }),
+        };
+        let receipt =
+            if number == 0 { Err(unnumbered()) } else { engine.publish(now, &publication) };
+        Ok(match receipt {
+            // An acknowledgement covers the numbers of its bits only.
+            Ok(_)
+                if channel == Channel::Datagram
+                    && engine
+                        .accepted(topic, producer)
+                        .is_some_and(|(floor, _)| number <= floor.saturating_add(64)) =>
+            {
+                Some(Action::Acknowledge { alias })
+            }
+            Ok(receipt) => {
+                receive(alias, number, &receipt, out);
+                None
+            }
+            Err(refusal) => Some(reject(alias, number, &refusal, out)),
+        })
+    }
+
+    /// Appends an acknowledgement of an alias' publications, for a datagram.
+    pub fn acknowledge(&self, engine: &Engine, alias: u32, out: &mut Vec<u8>) {
+        let accepted = self.producer.zip(self.aliases.get(&alias));
+        let accepted = accepted.and_then(|(producer, topic)| engine.accepted(topic, producer));
+        if let Some((floor, seen)) = accepted {
+            DaemonFrame::Acknowledge { alias, floor, seen }.encode(out);
+        }
+    }
+
+    // Does the session's part of an upload's step.
+    pub(super) fn upload_step(
+        &mut self,
+        (engine, now): (&mut Engine, u64),
+        (channel, producer): (Channel, ProducerId),
+        step: UploadStep,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Action>, Refusal> {
+        match step {
+            UploadStep::Publish(publishing) => {
+                self.publish(engine, now, producer, channel, &publishing, out)
+            }
+            step => Ok(self.upload_reply(step, out)),
+        }
+    }
+
+    fn upload_reply(&mut self, step: UploadStep, out: &mut Vec<u8>) -> Option<Action> {
+        let (fields, upload, outcome, at_end) = match step {
+            UploadStep::Continue | UploadStep::Publish(_) => return None,
+            UploadStep::Relaying(upload) => {
+                self.uploads.push(upload);
+                return None;
+            }
+            UploadStep::Answer { fields, upload, outcome, at_end } => {
+                (fields, upload, outcome, at_end)
+            }
+        };
+        self.forget_upload(upload);
+        let refused = match &outcome {
+            Ok(receipt) => {
+                receive(fields.alias, fields.number, receipt, out);
+                None
+            }
+            // The second attempt is answered.
+            Err(UploadError::Superseded) => None,
+            Err(UploadError::Refused(refusal)) => {
+                reject(fields.alias, fields.number, refusal, out);
+                Some(refusal.code)
+            }
+        };
+        match at_end {
+            true => refused.map(|code| Action::Refused { code }),
+            false => Some(Action::StopReading { code: refused.unwrap_or(Code::DONE) }),
+        }
+    }
+
+    fn forget_upload(&mut self, upload: Option<UploadId>) {
+        if let Some(upload) = upload {
+            self.uploads.retain(|other| *other != upload);
+        }
+    }
+
+    /// Refuses a publication in chunks before its end, because it stalled, was too slow, or found no
+    /// room; and tells the peer.
+    pub fn refuse_upload(
+        &mut self,
+        engine: &mut Engine,
+        incoming: &mut IncomingUpload,
+        why: &Refusal,
+        out: &mut Vec<u8>,
+    ) -> Option<Action> {
+        let step = incoming.refuse(engine, why);
+        self.upload_reply(step, out)
+    }
+
+    /// Aborts a publication that is not complete, because its stream has ended.
+    pub fn upload_reset(&mut self, engine: &mut Engine, incoming: &mut IncomingUpload) {
+        let upload = incoming.reset(engine);
+        self.forget_upload(upload);
+    }
+}

@@ -1,0 +1,26 @@
+//! The key of a payload in the tables of counts.
+
+use crate::wire::Digest;
+use std::hash::{Hash, Hasher};
+
+/// Sixteen bytes of a payload's digest, mixed with the secret key of its topic. Keys are unique in
+/// practice, and evenly spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PayloadKey(u64, u64);
+
+impl PayloadKey {
+    pub(crate) fn new(topic: u64, digest: &Digest) -> Self {
+        let word = |at: usize| {
+            let mut bytes = [0; 8];
+            bytes.copy_from_slice(&digest.0[at..at + 8]);
+            u64::from_le_bytes(bytes)
+        };
+        Self(word(0) ^ topic, word(8).wrapping_add(topic))
+    }
+}
+
+impl Hash for PayloadKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0);
+    }
+}
