@@ -1,8 +1,9 @@
 //! The TCP listeners: TLS on the daemon's port, and plain HTTP for the same machine.
 
-use super::reader::{self, READER, Reader};
+use super::reader::{READER, Reader};
 use crate::broker::admission::{Places, stopped};
 use crate::net::bind::BindError;
+use crate::net::deadlines::{HANDSHAKE, UNREAD};
 use crate::tls;
 use crate::tls::identity::Identities;
 use axum::Router;
@@ -24,9 +25,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service;
-
-/// Maximum time from the connection to the end of the TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Maximum time that a closing connection, or a daemon that stops, waits for unfinished answers.
 const LINGER: Duration = Duration::from_secs(2);
@@ -53,7 +51,7 @@ pub(super) struct Times {
     /// Interval of pings over HTTP/2, and the timeout of the answer. A peer that has vanished is
     /// detected after 40 s; TCP alone takes hours.
     pub(super) ping: Duration,
-    /// Maximum time for which a client may leave an answer unread, as [`reader::PATIENCE`].
+    /// Maximum time for which a client may leave an answer unread, as [`UNREAD`].
     pub(super) patience: Duration,
 }
 
@@ -63,7 +61,7 @@ impl Default for Times {
             request: Duration::from_secs(10),
             idle: Duration::from_secs(60),
             ping: Duration::from_secs(20),
-            patience: reader::PATIENCE,
+            patience: UNREAD,
         }
     }
 }
@@ -136,7 +134,7 @@ impl Listener {
 fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(reader::PATIENCE));
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNREAD));
 }
 
 async fn greet(

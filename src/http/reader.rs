@@ -16,9 +16,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep};
 
-/// Maximum time without progress of an answer whose client does not read. Then it is closed.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-
 tokio::task_local! {
     /// The reader of the HTTP/2 stream, or of the HTTP/1.1 connection, that is being served.
     pub(super) static READER: Arc<Reader>;

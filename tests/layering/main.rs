@@ -85,13 +85,14 @@ const ROOMS: &[(&str, &[&str])] = &[
 /// The same within `net`.
 const NET: &[(&str, &[&str])] = &[
     ("error", &[]),
-    ("quic", &[]),
-    ("websocket", &["error"]),
+    ("deadlines", &[]),
+    ("quic", &["deadlines"]),
+    ("websocket", &["deadlines", "error"]),
     ("transport", &["error", "quic", "websocket"]),
     ("delivery", &["error", "quic", "transport"]),
-    ("session", &["delivery", "error", "transport"]),
+    ("session", &["deadlines", "delivery", "error", "transport"]),
     ("bind", &["quic"]),
-    ("endpoint", &["bind", "quic", "session", "transport"]),
+    ("endpoint", &["bind", "deadlines", "quic", "session", "transport"]),
 ];
 
 /// The same for the files of `client`, which form no circle.

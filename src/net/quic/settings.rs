@@ -1,13 +1,10 @@
 //! QUIC's settings (RFC 9000, section 18), each with its reason.
 
 use super::congestion::MinWindowCubicConfig;
+use crate::net::deadlines::IDLE;
 use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A session without packets for this long ends. A phone can change networks in that time, and a
-/// daemon forgets dead sessions soon enough.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// Interval of a client's keep-alive packets while nothing else is sent. Two fit into [`IDLE`].
 /// Each wakes the daemon.

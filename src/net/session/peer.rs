@@ -4,16 +4,13 @@ use super::allowance::Allowance;
 use super::datagrams::Datagrams;
 use super::end::SessionEnd;
 use crate::engine::{Budget, Session};
+use crate::net::deadlines::UNREAD;
 use crate::net::delivery::DeliveryContext;
 use crate::net::transport::outbox::Outbox;
 use crate::wire::{Code, Refusal};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::SetOnce;
 use tokio::time::timeout;
-
-/// For how long a peer may leave a full outbox unread, 30 s: as long as a session may be silent.
-const UNREAD: Duration = Duration::from_secs(30);
 
 /// A remote peer, shared by the tasks that serve it.
 pub(crate) struct Peer {

@@ -16,6 +16,7 @@ mod writer;
 
 pub(crate) use socket::{Io, dialled_config};
 
+use crate::net::deadlines::IDLE;
 use crate::net::error::{ConnectionLost, ReadError, WriteError};
 use crate::wire::Code;
 #[cfg(feature = "daemon")]
@@ -38,9 +39,6 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use writer::Writer;
-
-/// A session without activity for this long ends, as with QUIC.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// Time without activity after which this end sends a ping. The client's is shorter, so that the
 /// client keeps the path through NATs and proxies open. The daemon pings browsers, which answer
