@@ -98,9 +98,9 @@ export class Latency {
     } else {
       this.#note.textContent = `${link()} The same 50 bytes over each, ${this.#rate} times a second. ` +
         DELIVERIES[this.#probes[0].delivery] +
-        "Percentiles cover the last 30 s. A payload that is not back after 2 s counts as lost, until it comes. " +
-        "The first second of a session is not counted. " +
-        `This browser's clock moves in steps of ${stepWords(this.#step)}.`;
+        "Percentiles cover the last 30\u00a0s. A payload that is not back after 2\u00a0s counts as lost, until it comes. " +
+        "A session's first second is not counted. " +
+        `This browser's clock has steps of ${stepWords(this.#step)}.`;
     }
   }
 
@@ -184,7 +184,7 @@ export class Latency {
 
 function link() {
   return onLoopback()
-    ? "Measured on loopback, within one machine, without distance or loss."
+    ? "Measured within one machine, without distance or loss."
     : `Measured between this browser and ${location.hostname}, over the network between them.`;
 }
 

@@ -77,33 +77,37 @@ export class Plot {
   // The canvas has as many pixels as the screen has under it. They change with the window, with the
   // zoom, and with the screen that the window is on.
   #watchSize() {
-    const resize = (width, height) => {
-      width = Math.round(width);
-      height = Math.round(height);
-      if (width < 1 || height < 1) return;
-      this.#canvas.width = width;
-      this.#canvas.height = height;
-      this.#look = null; // labels are as large as the pixels are small
-      this.#paint(); // at once: a canvas with a new size is empty
-    };
-    const observer = new ResizeObserver(([entry]) => {
-      const exact = entry.devicePixelContentBoxSize?.[0];
-      if (exact) resize(exact.inlineSize, exact.blockSize);
-      else resize(entry.contentRect.width * devicePixelRatio, entry.contentRect.height * devicePixelRatio);
-    });
+    const observer = new ResizeObserver(([entry]) => this.#resize(entry.devicePixelContentBoxSize?.[0]));
     try {
       observer.observe(this.#canvas, { box: "device-pixel-content-box" });
     } catch {
-      // Safari observes CSS pixels only, and these may stay the same when the ratio changes.
-      observer.observe(this.#canvas);
-      const watchRatio = () => {
-        matchMedia(`(resolution: ${devicePixelRatio}dppx)`).addEventListener("change", () => {
-          resize(this.#canvas.clientWidth * devicePixelRatio, this.#canvas.clientHeight * devicePixelRatio);
-          watchRatio();
-        }, { once: true });
-      };
-      watchRatio();
+      observer.observe(this.#canvas); // Safari observes CSS pixels only
     }
+    // The number of CSS pixels may stay the same when the ratio changes.
+    const watchRatio = () => {
+      matchMedia(`(resolution: ${devicePixelRatio}dppx)`).addEventListener("change", () => {
+        this.#resize();
+        watchRatio();
+      }, { once: true });
+    };
+    watchRatio();
+  }
+
+  // Only the browser knows how it rounds to device pixels, and says so in `exact`. Chromium says CSS
+  // pixels there while it emulates another screen: such a size is not used.
+  #resize(exact) {
+    const box = this.#canvas.getBoundingClientRect();
+    const pixels = (css, said) => {
+      const computed = css * devicePixelRatio;
+      return Math.abs(said - computed) <= 1 ? said : Math.round(computed);
+    };
+    const width = pixels(box.width, exact?.inlineSize);
+    const height = pixels(box.height, exact?.blockSize);
+    if (width < 1 || height < 1) return;
+    this.#canvas.width = width;
+    this.#canvas.height = height;
+    this.#look = null; // sizes of text are device pixels
+    this.#paint(); // at once: a canvas with a new size is empty
   }
 
   #watchColours() {

@@ -63,7 +63,7 @@ async function launchChromium(secure) {
   own(pid);
   return new Browser("chromium", pid, browser.version(), {
     context: async (size) => {
-      const context = await browser.newContext(size ? { viewport: size, deviceScaleFactor: 1 } : {});
+      const context = await browser.newContext(size ? { viewport: size, deviceScaleFactor: size.ratio ?? 1 } : {});
       return { page: () => context.newPage(), close: () => context.close() };
     },
     downloaded: (page) => page.waitForEvent("download", { timeout: 10_000 }),
@@ -93,7 +93,7 @@ async function launchFirefox(secure) {
       const context = await browser.createBrowserContext();
       const page = async () => {
         const page = await context.newPage();
-        if (size) await page.setViewport({ ...size, deviceScaleFactor: 1 });
+        if (size) await page.setViewport({ ...size, deviceScaleFactor: size.ratio ?? 1 });
         return page;
       };
       return { page, close: () => context.close() };
@@ -128,7 +128,10 @@ class Browser {
     return this.#open(await this.#profile, url);
   }
 
-  /** A new tab that shares nothing with the others: no cache, no storage, no connections. */
+  /**
+   * Opens a tab that shares nothing with the others: no cache, no storage, no connections. `size` has its
+   * `width` and `height` in CSS pixels, and the `ratio` of device pixels to them, 1 by default.
+   */
   async stranger(url, size) {
     const profile = await this.#driver.context(size);
     return this.#open(profile, url, () => profile.close());
