@@ -150,7 +150,7 @@ impl Engine {
         self.has_deferred()
     }
 
-    // What is left of a deferred wake stays in front.
+    // Runs a part of a deferred wake. The rest of it stays in front.
     fn run_wake(&mut self, mut wake: DeferredWake, work: &mut usize) {
         let mut list = None;
         let done = match &mut wake {

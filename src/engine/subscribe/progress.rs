@@ -6,7 +6,7 @@ use crate::engine::ids::SubscriptionId;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-/// Where a subscription is in a topic that others have overtaken.
+/// The place of a subscription in a topic that others have overtaken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overtaken {
     /// The topic's id.

@@ -11,7 +11,7 @@ use crate::engine::topic::body::Body;
 use crate::wire::GapCause;
 use std::cmp::Reverse;
 
-/// What [`Engine::repair`] yields.
+/// An item that [`Engine::repair`] yields.
 #[derive(Debug)]
 pub enum Repaired<'a> {
     /// A message.

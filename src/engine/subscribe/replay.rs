@@ -11,7 +11,7 @@ use crate::engine::ids::SubscriptionId;
 use crate::wire::{Lag, Refusal};
 use std::cmp::Reverse;
 
-/// What a read yields. A subscription is read with the same options from its first read to its
+/// The form and the amount of what a read yields. A subscription is read with the same options from its first read to its
 /// last.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadOptions {

@@ -14,7 +14,7 @@ use crate::wire::{Code, GapCause, Lag};
 /// each.
 const SKIPPED: usize = 4096;
 
-/// What comes next for a cursor after its step.
+/// The outcome of a step: what comes next for its cursor.
 pub(super) enum Next {
     /// A message at this position, after messages of other topics or in another read.
     More(u64),

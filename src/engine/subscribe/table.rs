@@ -29,7 +29,7 @@ pub(crate) struct Subscription {
     pub(crate) exact: bool,
     // It has received everything up to this position, except for what is in the window or aside.
     pub(crate) delivered_through: u64,
-    // What it has not received up to this position is in the window or aside.
+    // Everything up to this position that it has not received is in the window or aside.
     pub(crate) window_end: u64,
     // The engine's position when it began.
     pub(crate) began_at: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Subscription {
     pub(crate) woken_by: Option<NewMessage>,
     pub(crate) registered: Registered,
     pub(crate) window: BinaryHeap<Reverse<Cursor>>,
-    // Where it begins. It is kept until the subscription has received everything up to `began_at`.
+    // Its start. It is kept until the subscription has received everything up to `began_at`.
     pub(crate) start: Option<Box<StartFrom>>,
     // The engine's number of complete uploads when it began.
     pub(crate) completed_uploads: u64,
@@ -47,7 +47,8 @@ pub(crate) struct Subscription {
     pub(crate) aside: HashMap<u32, WaitingCursor, RandomState>,
     // None if it follows a message.
     pub(crate) filter: Option<Filter>,
-    // Where it began in the topics that were announced to it, by id; only if it is read unordered.
+    // The sequences at which it began in the topics that were announced to it, by id; only if it is
+    // read unordered.
     // No hash table: one of that size takes a millisecond to grow.
     pub(crate) announced: BTreeMap<u64, u64>,
     // Ids below this have been checked in the current round.

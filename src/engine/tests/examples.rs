@@ -10,7 +10,7 @@ fn subscribe(engine: &mut Engine, filter: &str, start: &Start<'_>) -> Subscripti
     engine.subscribe(filter.parse::<Filter>().unwrap(), start, Lag::Oldest)
 }
 
-/// What a subscription is handed, as text.
+/// Returns the items that a subscription receives, as text.
 fn read_all(engine: &mut Engine, id: SubscriptionId) -> Vec<String> {
     let mut items = Vec::new();
     let sink = &mut |item: Item<'_>| {

@@ -82,7 +82,7 @@ pub(crate) struct Topic {
     begun: BTreeMap<PublicationId, u64>,
     // While the oldest message arrives, complete messages below this sequence are evicted already.
     evicted_below: u64,
-    // Where the messages begin that have left the log and that some subscription has not received.
+    // The beginnings of messages that have left the log and that some subscription has not received.
     marks: Marks,
     // Index in the heap of shares. Of a topic that was forgotten, the slot that it had.
     share: usize,
@@ -206,9 +206,9 @@ impl Topic {
     /// Returns the bytes that eviction may take here while other topics need room; and, if the
     /// newest message is big, its cost and position.
     ///
-    /// Three things are not evictable: the newest message, which a quiet topic keeps for as long
-    /// as other topics have more; messages that arrive, whose publishers would have to begin
-    /// again; and log slots that those pin, up to a limit.
+    /// The newest message is not evictable: a quiet topic keeps it for as long as other topics have
+    /// more. Messages that arrive are not, because their publishers would have to begin again. Log
+    /// slots that those pin are not, up to a limit.
     pub(crate) fn evictable(&self) -> (usize, Option<(usize, u64)>) {
         let newest = self.newest();
         let above = (self.log.next() - newest).saturating_sub(1);
