@@ -217,7 +217,7 @@ impl Engine {
                 self.remember_announced(s, &cursor)?;
                 work = work.saturating_sub(REMEMBERED);
             }
-            self.unblock(s, open_stalled, &mut work);
+            unblock(s, open_stalled, &mut work);
         }
         if s.window.is_empty() && !s.is_at_head() && work > 0 {
             // Perhaps the subscription is at the head now.
@@ -229,15 +229,15 @@ impl Engine {
         s.wake_queued = any || !s.is_idle();
         Ok(s.wake_queued)
     }
+}
 
-    // Blocked cursors become ready once no message is open, or once the open one has stalled in
-    // this step: then they may overtake it.
-    fn unblock(&self, s: &mut Subscription, open_had_stalled: bool, work: &mut usize) {
-        let stalled = |s: &Subscription, slot| !open_had_stalled && s.aside.contains_key(&slot);
-        if s.open.is_none_or(|open| stalled(s, open.slot)) && !s.aside.is_empty() {
-            // Looking through the cursors is work as well.
-            *work = work.saturating_sub(s.aside.len() / 8);
-            s.make_all_ready(|state| matches!(state, CursorState::Blocked { .. }));
-        }
+// Blocked cursors become ready once no message is open, or once the open one has stalled in this step:
+// then they may overtake it.
+fn unblock(s: &mut Subscription, open_had_stalled: bool, work: &mut usize) {
+    let stalled = |s: &Subscription, slot| !open_had_stalled && s.aside.contains_key(&slot);
+    if s.open.is_none_or(|open| stalled(s, open.slot)) && !s.aside.is_empty() {
+        // Looking through the cursors is work as well.
+        *work = work.saturating_sub(s.aside.len() / 8);
+        s.make_all_ready(|state| matches!(state, CursorState::Blocked { .. }));
     }
 }

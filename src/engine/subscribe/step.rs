@@ -164,7 +164,7 @@ impl Step<'_> {
         match self.options.large {
             LargePayloads::AnnounceOnly => out.notice(Item::Large(message)),
             LargePayloads::WhenComplete if complete => {
-                out.give(Item::Message(message), message.wire_len())
+                out.give(Item::Message(message), message.wire_len());
             }
             LargePayloads::WhenComplete => return Err(Next::Stalled),
             LargePayloads::InChunks => {

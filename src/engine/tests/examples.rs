@@ -265,7 +265,7 @@ fn memory_goes_back_when_a_topic_shrinks() {
     }
     let topic = engine.topic(slot).unwrap();
     assert!(topic.cost() < full / 4 && topic.slack() < 20_000);
-    assert!(topic.table() <= 8 * topic.len() as usize + 64, "{}", topic.table());
+    assert!(topic.table() <= 8 * topic.messages() as usize + 64, "{}", topic.table());
 }
 
 #[test]

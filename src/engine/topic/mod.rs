@@ -157,7 +157,7 @@ impl Topic {
     }
 
     /// Returns the number of messages in the log.
-    pub(crate) fn len(&self) -> u64 {
+    pub(crate) fn messages(&self) -> u64 {
         self.log.len()
     }
 

@@ -39,7 +39,7 @@ fn a_topic_remembers_what_is_next_for_so_many_positions() {
         drop(named(engine));
     }
     let slot = engine.slot("a").unwrap();
-    while engine.topic(slot).unwrap().len() > 1 {
+    while engine.topic(slot).unwrap().messages() > 1 {
         engine.evict(slot);
     }
     while engine.run_deferred() {}

@@ -56,7 +56,7 @@ fn what_comes_with_the_next_window_holds_nobody_up() {
     }
     for k in 0..topics {
         let slot = engine.slot(&format!("t/{k}")).unwrap();
-        while engine.topic(slot).unwrap().len() > 3 {
+        while engine.topic(slot).unwrap().messages() > 3 {
             engine.evict(slot);
         }
     }
