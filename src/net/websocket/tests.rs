@@ -1,9 +1,9 @@
 //! A channel, and a peer at the other end of a pipe. The clock is the test's.
 
+use super::socket::BATCH;
 use super::*;
 use crate::wire::{DaemonFrame, encode_publish};
 use futures_util::SinkExt as _;
-use std::pin::pin;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
