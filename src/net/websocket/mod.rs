@@ -33,7 +33,6 @@ use reader::Reader;
 use sieve::Sieve;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -158,7 +157,6 @@ impl WebSocket {
     /// Waits until the connection is closed or lost. Meanwhile it sends pings, and detects a silent
     /// peer.
     pub(super) async fn watch(&self) -> ConnectionLost {
-        let mut closed = pin!(self.0.state.closed());
         loop {
             let quiet = self.0.state.activity.quiet();
             if quiet >= IDLE {
@@ -172,7 +170,7 @@ impl WebSocket {
             }
             let next = if quiet < self.0.ping { self.0.ping } else { IDLE }.saturating_sub(quiet);
             tokio::select! {
-                lost = &mut closed => return lost,
+                lost = self.0.state.closed() => return lost,
                 () = tokio::time::sleep(next.min(self.0.ping)) => {}
             }
         }

@@ -4,6 +4,7 @@ use super::socket::BATCH;
 use super::*;
 use crate::wire::{DaemonFrame, encode_publish};
 use futures_util::SinkExt as _;
+use std::pin::pin;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
