@@ -21,6 +21,7 @@ mod answer_budget;
 mod api;
 mod assets;
 mod body;
+mod connection;
 mod event_id;
 mod events;
 mod large;
@@ -273,8 +274,8 @@ async fn hold(
 ) -> Response {
     let active = request
         .extensions()
-        .get::<Arc<listen::ConnectionHandle>>()
-        .map(listen::ConnectionHandle::begin);
+        .get::<Arc<connection::ConnectionHandle>>()
+        .map(connection::ConnectionHandle::begin);
     let mut holds = reader::Holds { active, ..Default::default() };
     holds.room = state.budget.take(REQUEST);
     if holds.room.is_none() && request.method() == Method::POST {

@@ -4,7 +4,7 @@
 //! socket. So an unread answer holds one piece, although the transport would buffer more. An answer
 //! without progress for some time is one that the client does not read.
 
-use super::listen::{ActiveRequest, ConnectionHandle};
+use super::connection::{ActiveRequest, ConnectionHandle};
 use crate::engine::Charge;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;

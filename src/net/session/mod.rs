@@ -3,6 +3,7 @@
 
 pub(crate) mod allowance;
 mod control;
+mod datagram_work;
 pub(crate) mod datagrams;
 mod dispatch;
 mod end;

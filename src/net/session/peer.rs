@@ -1,7 +1,7 @@
 //! One remote peer, as the tasks of its session share it.
 
 use super::allowance::Allowance;
-use super::datagrams::Datagrams;
+use super::datagram_work::DatagramWork;
 use super::end::SessionEnd;
 use crate::engine::{Budget, Session};
 use crate::net::deadlines::UNREAD;
@@ -23,7 +23,7 @@ pub(crate) struct Peer {
     pub(super) payload: usize,
     // For incomplete frames.
     pub(super) allowance: Allowance,
-    pub(super) datagrams: Datagrams,
+    pub(super) datagrams: DatagramWork,
     // Set by the hello.
     open: SetOnce<()>,
 }
@@ -41,7 +41,7 @@ impl Peer {
             outbox: Outbox::default(),
             payload,
             allowance: Allowance::new(budget),
-            datagrams: Datagrams::default(),
+            datagrams: DatagramWork::default(),
             open: SetOnce::new(),
         }
     }
