@@ -1,8 +1,10 @@
 //! Runs, one after the other. All modes of a run are measured side by side.
 
+use super::arguments::{Arguments, Legs};
 use super::figures::Figures;
-use super::lane::{Phase, Plan, run as run_lane};
-use super::{Arguments, Mode};
+use super::lane::run as run_lane;
+use super::mode::Mode;
+use super::plan::{Phase, Plan};
 use crate::bench::prng::Random;
 use crate::bench::progress;
 use crate::bench::report::{Outcome, Report};
@@ -134,7 +136,7 @@ fn plans(arguments: &Arguments, number: u64) -> Vec<Plan> {
         number,
         seed: Random::new(arguments.seed, &[number]).next(),
         link: arguments.spec(),
-        both_legs: arguments.legs == super::Legs::Both,
+        both_legs: arguments.legs == Legs::Both,
         messages,
         period,
         offset: period * place / modes,
