@@ -12,9 +12,10 @@ mod turn;
 
 pub(crate) use arguments::Arguments;
 
+use super::interrupt::unless_interrupted;
 use super::report::{Outcome, Report};
 use super::units::usage;
-use super::{open_files, progress, unless_interrupted};
+use super::{open_files, progress};
 use indicatif::ProgressBar;
 use report::Fanout;
 use turn::Runtimes;
@@ -28,7 +29,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let fanout = Fanout { arguments, lanes: arguments.lanes(nats.is_some()) };
     let lanes = fanout.lanes.len() as u32;
-    let bar = progress(arguments.duration * (arguments.rounds as u32 * lanes));
+    let bar = progress::time(arguments.duration * (arguments.rounds as u32 * lanes));
     let mut report = Report::new(&fanout, arguments.json, arguments.svg.as_deref());
     let result = all(&fanout, &bar, &mut report);
     bar.finish_and_clear();

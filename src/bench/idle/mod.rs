@@ -6,15 +6,15 @@ mod report;
 pub(crate) use arguments::Arguments;
 
 use super::daemon::Daemon;
+use super::interrupt::unless_interrupted;
 use super::sessions::{self, SmallPages};
 use super::stats::Sorted;
 use super::traffic::{payload, recognise};
 use super::units::usage;
-use super::{open_files, progress, unless_interrupted};
+use super::{open_files, progress};
 use crate::client::Subscription;
 use crate::{Client, Event, SubscribeOptions, Transport, Trust};
 use anyhow::{Context as _, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use report::{Figures, Report};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -102,7 +102,7 @@ async fn one(
     let target = (daemon.address.to_string(), Trust::Pinned(daemon.hash.into()));
     let (empty, usage) = (process.memory(), process.usage());
     let begun = Instant::now();
-    let bar = counting(sessions);
+    let bar = progress::sessions(sessions);
     let subscribe = arguments.subscribe;
     let open = |_| Session::open(target.clone(), transport, subscribe);
     let opened = sessions::open(runtime, sessions, &bar, open).await;
@@ -169,7 +169,7 @@ async fn ask(
 }
 
 async fn idle(duration: Duration) {
-    let bar = progress(duration);
+    let bar = progress::time(duration);
     let begun = Instant::now();
     while begun.elapsed() < duration {
         bar.set_position(begun.elapsed().as_millis() as u64);
@@ -177,13 +177,4 @@ async fn idle(duration: Duration) {
         tokio::time::sleep(left.min(Duration::from_millis(500))).await;
     }
     bar.finish_and_clear();
-}
-
-fn counting(sessions: u64) -> ProgressBar {
-    let bar = ProgressBar::new(sessions);
-    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} sessions");
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar
 }

@@ -8,11 +8,12 @@ mod slice;
 pub(crate) use arguments::Arguments;
 
 use super::daemon::Daemon;
+use super::interrupt::unless_interrupted;
 use super::prng::Random;
+use super::progress;
 use super::report::{Outcome, Report};
 use super::traffic::messages;
 use super::units::usage;
-use super::{progress, unless_interrupted};
 use crate::{Client, Trust};
 use anyhow::Context as _;
 use case::CASES;
@@ -27,7 +28,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     // The same runtime as `#[tokio::main]`, which most programs use.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let slices = arguments.runs * arguments.rounds() * CASES.len() as u64;
-    let bar = progress(arguments.slice * slices as u32);
+    let bar = progress::time(arguments.slice * slices as u32);
     let mut report = Report::new(arguments, arguments.json, arguments.svg.as_deref());
     let result = runtime.block_on(unless_interrupted(all(arguments, &bar, &mut report)));
     bar.finish_and_clear();

@@ -23,7 +23,7 @@ const LEAD: Duration = Duration::from_millis(200);
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let bar = progress(arguments.duration * arguments.runs as u32);
+    let bar = progress::time(arguments.duration * arguments.runs as u32);
     let mut report = Report::new(arguments, arguments.json, arguments.svg.as_deref());
     let mut interrupted = pin!(interrupted());
     let result = (1..=arguments.runs).try_for_each(|number| {
