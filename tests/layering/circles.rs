@@ -129,6 +129,8 @@ impl Tree {
             found.extend(paths.into_iter().filter_map(|(path, name)| {
                 Some(Import { path: absolute(of, &path, top)?, name, reexports })
             }));
+            // A `pub` before this statement is not that of the next one.
+            rest.push(';');
             rest.push_str(after);
         }
         for start in ["crate::", "super::"] {
@@ -138,10 +140,28 @@ impl Tree {
                 let path: Vec<_> = path.iter().map(|part| (*part).to_owned()).collect();
                 let before = rest[..at].chars().next_back();
                 if before.is_none_or(|c| !c.is_alphanumeric() && c != ':')
+                    && !rest[..at].ends_with("pub(in ")
                     && let Some(path) = absolute(of, &path, top)
                 {
                     found.push(Import { path, name: String::new(), reexports: false });
                 }
+            }
+        }
+        for (at, _) in rest.match_indices("::") {
+            let head = &rest[..at];
+            let start = head.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |i| i + 1);
+            let before = rest[..start].chars().next_back();
+            if before == Some(':') || start == at {
+                continue;
+            }
+            if ["crate", "super", "self"].contains(&&rest[start..at]) {
+                continue;
+            }
+            let path = rest[start..].split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
+            let path: Vec<_> = path.take(1).flat_map(|path| path.split("::")).collect();
+            let path: Vec<_> = path.iter().map(|part| (*part).to_owned()).collect();
+            if let Some(path) = absolute(of, &path, top) {
+                found.push(Import { path, name: String::new(), reexports: false });
             }
         }
         found

@@ -7,10 +7,10 @@
 
 use super::cursor::{Cursor, IfArriving};
 use super::item::Item;
+use super::read_options::LargePayloads;
 use super::refusals::{lagged, waits_too_long};
-use super::replay::LargePayloads;
 use super::state::CursorState;
-use super::table::Subscription;
+use super::subscription::Subscription;
 use crate::engine::Engine;
 use crate::engine::budget::Charge;
 use crate::engine::cost::ASIDE_COST;

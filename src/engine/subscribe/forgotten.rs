@@ -2,7 +2,7 @@
 
 use super::refusals::topic_forgotten;
 use super::start::{StartFrom, TopicView};
-use super::table::Subscription;
+use super::subscription::Subscription;
 use crate::engine::topic::Topic;
 use crate::wire::{Filter, Refusal};
 use std::collections::VecDeque;

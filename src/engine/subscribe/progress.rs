@@ -1,6 +1,6 @@
 //! How far a subscription has come.
 
-use super::table::Subscription;
+use super::subscription::Subscription;
 use crate::engine::Engine;
 use crate::engine::ids::SubscriptionId;
 use std::cmp::Reverse;

@@ -2,7 +2,7 @@
 
 use super::item::MessageRef;
 use super::read_budget::NOTICE;
-use super::table::Subscription;
+use super::subscription::Subscription;
 use crate::engine::Engine;
 use crate::engine::ids::{Slot, SubscriptionId};
 use crate::engine::topic::Topic;
