@@ -75,8 +75,8 @@ pub use session::upload::IncomingUpload;
 pub(crate) use session::upload::no_room;
 pub use subscribe::item::{Item, MessageRef};
 pub use subscribe::progress::Overtaken;
+pub use subscribe::read_options::{LargePayloads, ReadOptions};
 pub use subscribe::repair::Repaired;
-pub use subscribe::replay::{LargePayloads, ReadOptions};
 pub use subscribe::start::PreparedStart;
 pub use topic::idempotency_keys::IdempotencyKeys;
 

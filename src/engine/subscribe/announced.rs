@@ -1,6 +1,6 @@
 //! The topics that were announced to a subscription, and where it began in them.
 //!
-//! Only subscriptions that are read [unordered](super::replay::LargePayloads::AnnounceOnly) need
+//! Only subscriptions that are read [unordered](super::read_options::LargePayloads::AnnounceOnly) need
 //! this: their messages come in any order, and each is announced anew.
 
 use super::cursor::Cursor;

@@ -7,8 +7,8 @@
 
 use super::cursor::{Cursor, IfArriving};
 use super::item::Item;
+use super::read_options::LargePayloads;
 use super::refusals::{lagged, waits_too_long};
-use super::replay::LargePayloads;
 use super::state::CursorState;
 use super::table::Subscription;
 use crate::engine::Engine;

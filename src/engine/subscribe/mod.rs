@@ -12,6 +12,7 @@ mod lifecycle;
 pub(crate) mod portions;
 pub(crate) mod progress;
 pub(crate) mod read_budget;
+pub(crate) mod read_options;
 mod refusals;
 pub(crate) mod repair;
 pub(crate) mod replay;

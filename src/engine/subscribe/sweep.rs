@@ -5,7 +5,6 @@
 //! behind in, and the order of positions holds over all of them.
 
 use super::cursor::Cursor;
-use super::discover::CONSIDERED;
 use super::refusals::lagged;
 use super::state::State;
 use super::table::Subscription;
@@ -16,6 +15,10 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Bound;
 use std::sync::Arc;
+
+/// Work of looking into a topic whose name matches, beside the look at its name: the topic is
+/// elsewhere in memory, and so is its log.
+const CONSIDERED: usize = 3;
 
 /// How far a sweep has come, and what it has found.
 #[derive(Debug)]
