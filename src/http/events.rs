@@ -75,9 +75,8 @@ pub(super) async fn subscribe(
         return Err(Problem::of(
             Code::OVERLOADED,
             format!(
-                "the daemon has {} streams of events already: connect again later, or subscribe \
-                 over WebTransport or WebSocket",
-                EVENT_STREAMS
+                "the daemon has {EVENT_STREAMS} streams of events already: connect again later, or \
+                 subscribe over WebTransport or WebSocket"
             ),
         ));
     };

@@ -1,4 +1,4 @@
-//! The state that all requests share: the broker, the budgets and permits for requests, and timeouts.
+//! The state that all requests share: the broker, budgets and permits, and timeouts.
 
 use super::answer_budget;
 use super::problem::Problem;
@@ -68,7 +68,8 @@ pub(crate) struct AppState {
 }
 
 impl AppState {
-    /// Creates the state. `port` is the UDP port of WebTransport. Streams of events end when `stop` becomes true.
+    /// Creates the state. `port` is the UDP port of WebTransport. Streams of events end when `stop`
+    /// becomes true.
     pub(crate) fn new(
         broker: Arc<Broker>,
         origins: Origins,
