@@ -90,7 +90,7 @@ use std::{
     num::NonZeroUsize,
     sync::Arc,
 };
-use subscribe::deferred::DeferredWork;
+use subscribe::deferred_work::DeferredWork;
 use subscribe::filter_tree::FilterIndex;
 use subscribe::forgotten::Forgotten;
 use subscribe::portions::{PORTIONS, Portions};

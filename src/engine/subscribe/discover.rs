@@ -17,10 +17,6 @@ use crate::engine::topic::after::After;
 use crate::wire::{Filter, Refusal};
 use std::collections::{BinaryHeap, HashMap};
 
-/// Work of looking into a topic whose name matches, beside the look at its name: the topic is
-/// elsewhere in memory, and so is its log.
-pub(super) const CONSIDERED: usize = 3;
-
 impl Engine {
     /// Searches until the window has a cursor, the subscription turns out to be at the head, or the
     /// work is spent.

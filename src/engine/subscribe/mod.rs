@@ -3,7 +3,8 @@
 pub(crate) mod announced;
 pub(crate) mod aside;
 pub(crate) mod cursor;
-pub(crate) mod deferred;
+mod deferred;
+pub(crate) mod deferred_work;
 pub(crate) mod discover;
 pub(crate) mod filter_tree;
 pub(crate) mod follow;

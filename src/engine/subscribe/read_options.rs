@@ -1,4 +1,4 @@
-//! What the reader of a subscription wants.
+//! The wishes of a reader: how much a read yields, and in what form.
 
 /// The form and the amount of what a read yields. A subscription is read with the same options from
 /// its first read to its last.

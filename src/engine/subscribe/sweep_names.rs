@@ -1,6 +1,5 @@
 //! A sweep searches the names of all topics, in portions, for what a subscription has not received.
 
-use super::discover::CONSIDERED;
 use super::refusals::lagged;
 use super::state::State;
 use super::subscription::Subscription;
@@ -10,6 +9,10 @@ use crate::wire::{Filter, Refusal};
 use std::cmp::Reverse;
 use std::ops::Bound;
 use std::sync::Arc;
+
+/// Work of looking into a topic whose name matches, beside the look at its name: the topic is
+/// elsewhere in memory, and so is its log.
+const CONSIDERED: usize = 3;
 
 impl Engine {
     /// Searches the names for as long as there is work left. Returns whether all of them have been

@@ -142,7 +142,7 @@ mod tests {
         let send = said(DAEMON_SEND_WINDOW);
         let readme = row(CONFIGURATION, "| unacknowledged bytes held for one session");
         assert!(readme.ends_with(&format!("| {send} |")), "{send}: {readme}");
-        let architecture = row(ARCHITECTURE, "| sent to one peer, not acknowledged");
+        let architecture = row(ARCHITECTURE, "| bytes sent to one peer and not acknowledged");
         assert!(architecture.contains(&format!("send window, {send},")), "{send}: {architecture}");
 
         let first = said(FIRST_RECEIVE_WINDOW.into());
@@ -151,7 +151,7 @@ mod tests {
         let readme = row(CONFIGURATION, "| unread bytes of one peer");
         let expected = format!("| QUIC {receive}, {first} before its hello; WebSocket 80 KiB |");
         assert!(readme.ends_with(&expected), "{expected}: {readme}");
-        let architecture = row(ARCHITECTURE, "| unread from one peer");
+        let architecture = row(ARCHITECTURE, "| bytes from one peer that are not read");
         let expected = format!("QUIC {first} before its hello, then {receive}, {stream} a stream");
         assert!(architecture.contains(&expected), "{expected}: {architecture}");
     }
