@@ -3,7 +3,7 @@
 //! prints the table of `docs/benchmarks.md`.
 //!
 //! Each call is made as the shell makes it: the call and its outputs under one lock. The work that
-//! it leaves follows in portions of [`Engine::tend`], each under its own lock. The scenes are the
+//! it defers follows in portions of [`Engine::run_deferred`], each under its own lock. The scenes are the
 //! same in every run, call by call. The shortest time of each call over all runs counts, so that
 //! other work of the machine does not.
 #![allow(missing_docs, clippy::unwrap_used)]
@@ -66,7 +66,7 @@ impl Shell {
             self.engine.begin_work();
             self.engine.run_deferred();
             self.outputs();
-            self.record(&format!("tend after {call}"), start.elapsed());
+            self.record(&format!("run_deferred after {call}"), start.elapsed());
         }
         result
     }

@@ -69,7 +69,9 @@ impl Shell {
 
     fn forget_setup(&mut self) {
         self.named.clear();
-        self.times.retain(|call, _| !call.starts_with("-;") && !call.starts_with("tend after -;"));
+        self.times.retain(|call, _| {
+            !call.starts_with("-;") && !call.starts_with("run_deferred after -;")
+        });
     }
 
     fn subscribe(&mut self, call: &str, filter: &str, start: &Start<'_>) -> SubscriptionId {

@@ -5,6 +5,7 @@ mod daemon;
 mod fanout;
 #[cfg(target_os = "linux")]
 mod idle;
+mod interrupt;
 mod latency;
 #[cfg(target_os = "linux")]
 mod link;
@@ -13,6 +14,7 @@ mod open_files;
 mod plot;
 mod prng;
 mod process;
+mod progress;
 mod report;
 #[cfg(target_os = "linux")]
 mod sessions;
@@ -21,12 +23,8 @@ mod table;
 mod traffic;
 mod units;
 
-use anyhow::bail;
 use clap::Subcommand;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::process::ExitCode;
-use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -62,26 +60,5 @@ pub(crate) fn run(bench: Bench) -> anyhow::Result<ExitCode> {
         Bench::Fanout(arguments) => fanout::run(&arguments).map(|()| ExitCode::SUCCESS),
         #[cfg(target_os = "linux")]
         Bench::Idle(arguments) => idle::run(&arguments).map(|()| ExitCode::SUCCESS),
-    }
-}
-
-/// Returns a progress bar whose unit is the millisecond. It is shown if standard error is a terminal.
-fn progress(all: Duration) -> ProgressBar {
-    let bar = ProgressBar::new(all.as_millis() as u64);
-    let style = ProgressStyle::with_template("{bar:40} {percent:>3} %  {elapsed} of about {msg}");
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar.with_message(format!("{} s", all.as_secs()))
-}
-
-/// Returns the result of `work`, or fails if TERM or INT arrives first. `work` is dropped then.
-async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        result = work => result,
-        _ = terminate.recv() => bail!("interrupted"),
-        _ = interrupt.recv() => bail!("interrupted"),
     }
 }

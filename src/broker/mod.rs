@@ -280,22 +280,22 @@ impl<L: Lock> Broker<L> {
         inner.engine.begin_work();
         let before = inner.engine.deferred_wakes();
         let result = call(&mut inner.engine);
-        let stirred = loop {
+        let deferred = loop {
             inner.outputs(&mut waking, &mut ended);
-            let (pressed, stirred) =
-                (inner.engine.must_run_deferred(before), inner.engine.has_deferred());
+            let must_run = inner.engine.must_run_deferred(before);
+            let deferred = inner.engine.has_deferred();
             drop(inner);
             waking.drain(..).for_each(Waker::wake);
             // Dropped without the lock, because dropping a waker may call the broker.
             ended.clear();
-            if !pressed {
-                break stirred;
+            if !must_run {
+                break deferred;
             }
             inner = self.lock();
             inner.engine.begin_work();
             inner.engine.run_deferred();
         };
-        if stirred {
+        if deferred {
             self.turns.notify_one();
         }
         WAKING.set(waking);

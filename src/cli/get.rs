@@ -1,6 +1,6 @@
 //! `weir get`: fetches one payload from the cache.
 
-use super::Connection;
+use super::arguments::{self, Connection};
 use crate::console::output::Output;
 use crate::wire::{Digest, Which};
 use anyhow::Context as _;
@@ -16,7 +16,7 @@ Examples:
   weir get maps/tile/7 --output tile.png")]
 pub(super) struct Arguments {
     /// The topic.
-    #[arg(value_parser = super::topic)]
+    #[arg(value_parser = arguments::topic)]
     topic: String,
     /// The newest message with this payload.
     #[arg(long, value_name = "HEX", conflicts_with = "sequence")]

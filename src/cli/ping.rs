@@ -1,6 +1,6 @@
 //! `weir ping`: measures round trips through a session.
 
-use super::Connection;
+use super::arguments::Connection;
 use super::printer::{Printer, interruptible};
 use crate::console::output::Output;
 use clap::Args;

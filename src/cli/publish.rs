@@ -1,6 +1,6 @@
 //! `weir pub`: publishes a payload, a file, or lines.
 
-use super::Connection;
+use super::arguments::{self, Connection};
 use crate::Client;
 use crate::client::{Accepted, PendingReceipt, PublishError};
 use crate::console::output::Output;
@@ -21,7 +21,7 @@ Examples:
   read-sensor | weir pub sensors/1 --lines --realtime")]
 pub(super) struct Arguments {
     /// Topic to publish to: segments separated by slashes.
-    #[arg(value_parser = super::topic)]
+    #[arg(value_parser = arguments::topic)]
     topic: String,
     /// Payload; without it, --file or --lines, all of standard input.
     #[arg(conflicts_with_all = ["file", "lines"])]

@@ -1,6 +1,6 @@
 //! `weir sub`: subscribes, and prints messages.
 
-use super::Connection;
+use super::arguments::Connection;
 use super::printer::{Printer, interruptible};
 use crate::client::Subscription;
 use crate::console::output::Output;

@@ -1,6 +1,6 @@
 //! `weir top`: shows the most published payloads of a topic.
 
-use super::Connection;
+use super::arguments::{self, Connection};
 use super::printer::{Printer, interruptible};
 use crate::console::output::Output;
 use clap::Args;
@@ -15,7 +15,7 @@ Examples:
   weir top votes --watch")]
 pub(super) struct Arguments {
     /// The topic.
-    #[arg(value_parser = super::topic)]
+    #[arg(value_parser = arguments::topic)]
     topic: String,
     /// Number of payloads; the daemon keeps 100.
     #[arg(short, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]

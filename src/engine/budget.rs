@@ -31,7 +31,7 @@ impl Budget {
         self.0.held.load(Relaxed)
     }
 
-    /// Charges so many bytes until the charge is dropped. Returns `None` if there is no room for them.
+    /// Charges so many bytes until the charge is dropped. Returns `None` if they do not fit.
     pub fn take(&self, bytes: usize) -> Option<Charge> {
         let mut charge = Charge { budget: self.clone(), bytes: 0 };
         charge.resize(bytes).then_some(charge)

@@ -2,7 +2,7 @@
 
 use super::cost::COUNT_COST;
 
-/// What an engine may hold. Every field has a default: see [`Limits::default`].
+/// The bounds of one engine. Every field has a default: see [`Limits::default`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {

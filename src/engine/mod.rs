@@ -75,8 +75,8 @@ pub use session::upload::IncomingUpload;
 pub(crate) use session::upload::no_room;
 pub use subscribe::item::{Item, MessageRef};
 pub use subscribe::progress::Overtaken;
+pub use subscribe::read_options::{LargePayloads, ReadOptions};
 pub use subscribe::repair::Repaired;
-pub use subscribe::replay::{LargePayloads, ReadOptions};
 pub use subscribe::start::PreparedStart;
 pub use topic::idempotency_keys::IdempotencyKeys;
 
@@ -90,7 +90,7 @@ use std::{
     num::NonZeroUsize,
     sync::Arc,
 };
-use subscribe::deferred::DeferredWork;
+use subscribe::deferred_work::DeferredWork;
 use subscribe::filter_tree::FilterIndex;
 use subscribe::forgotten::Forgotten;
 use subscribe::portions::{PORTIONS, Portions};
@@ -148,8 +148,8 @@ impl Engine {
     /// Creates an empty engine.
     ///
     /// `run` names this run. It must not be 0. Epochs count up from it, so it must be far from those
-    /// that were used before: a random number of 52 bits is, and the time of day is not, because
-    /// clocks are set back. `secret` makes the keys of the tables of counts unguessable.
+    /// that were used before. A random number of 52 bits is. The time of day is not, because clocks
+    /// are set back. `secret` makes the keys of the tables of counts unguessable.
     pub fn new(limits: Limits, run: u64, secret: [u8; 32]) -> Self {
         let limits = limits.applied();
         // Memory for the tables of topics is reserved now: a table that grows would block all

@@ -1,9 +1,9 @@
-//! A publication: what a publisher hands over, how it is recognised, and its receipt.
+//! A publication, how a repetition of it is recognised, and its receipt.
 
 use super::payload::Payload;
 use crate::wire::{Digest, ProducerId};
 
-/// What a publisher hands over.
+/// A payload for a topic, as a publisher hands it over.
 #[derive(Debug, Clone, Copy)]
 pub struct Publication<'a> {
     /// The topic.

@@ -27,8 +27,10 @@ pub struct Ranking {
 const RANKED_PAYLOAD: usize = 1024;
 
 impl Engine {
-    /// Returns which of a producer's numbers a topic has accepted: the number up to which all were
-    /// accepted or passed by the window; and bits for the numbers above it, from the lowest bit on.
+    /// Returns which of a producer's numbers a topic has accepted.
+    ///
+    /// All numbers up to the first value were accepted, or passed by the window. The bits of the
+    /// second value, from the lowest on, are set for accepted numbers above that.
     pub fn accepted(&self, topic: &str, producer: ProducerId) -> Option<(u64, u64)> {
         self.topic(self.slot(topic)?)?.accepted(producer)
     }
@@ -38,7 +40,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The topic is malformed, or there is no such message in the cache.
+    /// The topic is malformed, or the message is not in the cache.
     pub fn get(&mut self, topic: &str, which: Which) -> Result<MessageRef<'_>, Refusal> {
         check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
         let before = self.position + 1;

@@ -14,7 +14,7 @@ pub(super) const AGAIN: Duration = Duration::from_millis(50);
 
 /// Maximum time that an answer under way waits for room: as long as a client may leave an answer
 /// unread.
-pub(super) const PATIENCE: Duration = super::reader::PATIENCE;
+pub(super) const PATIENCE: Duration = crate::net::deadlines::UNREAD;
 
 /// Maximum time that a request waits for room. After that it is refused, and the client may retry.
 pub(super) const SOON: Duration = Duration::from_secs(1);

@@ -2,7 +2,8 @@
 
 use super::large::{self, Evicted};
 use super::problem::Problem;
-use super::{AppState, answer_budget, assets, body, path, upload};
+use super::state::AppState;
+use super::{answer_budget, assets, body, path, upload};
 use crate::broker::owned_item::LargeRef;
 use crate::engine::{Payload, Publication, Ranking, Receipt, UploadRequest};
 use crate::json::payload_field;

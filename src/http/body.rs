@@ -1,8 +1,9 @@
 //! A request's body. It is read once, into memory of its own, which is bounded. A body that is not
 //! needed is discarded in a way that lets its sender read the answer.
 
+use super::problem::Problem;
 use super::small::Small;
-use super::{AppState, Problem};
+use super::state::AppState;
 use crate::broker::pace::{PACE, Pace};
 use crate::wire::{Code, LARGE};
 use axum::body::{Body, HttpBody};

@@ -11,7 +11,8 @@ use super::event_id::{self, EventId};
 use super::large::Evicted;
 use super::problem::Problem;
 use super::sent::Sent;
-use super::{AppState, answer_budget, api, path};
+use super::state::{AppState, EVENT_STREAMS};
+use super::{answer_budget, api, path};
 use crate::broker::admission::STOPPING;
 use crate::broker::failure;
 use crate::broker::subscription::Subscription;
@@ -30,7 +31,6 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Poll, ready};
-use std::time::Duration;
 use text::{EventWriter, ended};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep};
@@ -42,8 +42,6 @@ const BATCH: usize = 16 << 10;
 /// Maximum memory that a stream holds at once, bytes. It is one read, whose last message may be as
 /// long as a small one, a batch of a large message, and the text.
 const ROUND: usize = BATCH + LARGE + super::large::MAX_READ + TEXT;
-/// Interval after which a silent stream sends a comment, because proxies wait for 30 s.
-pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Minimum delay before a client connects again, ms. A random delay of up to as much is added, so
 /// that clients do not connect all at once when a daemon has restarted.
 const RETRY: u64 = 1000;
@@ -77,9 +75,8 @@ pub(super) async fn subscribe(
         return Err(Problem::of(
             Code::OVERLOADED,
             format!(
-                "the daemon has {} streams of events already: connect again later, or subscribe \
-                 over WebTransport or WebSocket",
-                super::EVENT_STREAMS
+                "the daemon has {EVENT_STREAMS} streams of events already: connect again later, or \
+                 subscribe over WebTransport or WebSocket"
             ),
         ));
     };

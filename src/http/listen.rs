@@ -1,32 +1,27 @@
 //! The TCP listeners: TLS on the daemon's port, and plain HTTP for the same machine.
 
+use super::connection::{ConnectionHandle, ConnectionService, Times};
 use super::reader::{self, READER, Reader};
 use crate::broker::admission::{Places, stopped};
 use crate::net::bind::BindError;
+use crate::net::deadlines::{HANDSHAKE, UNREAD};
 use crate::tls;
 use crate::tls::identity::Identities;
 use axum::Router;
-use axum::extract::ConnectInfo;
-use axum::http::Request;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tower_service::Service;
-
-/// Maximum time from the connection to the end of the TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Maximum time that a closing connection, or a daemon that stops, waits for unfinished answers.
 const LINGER: Duration = Duration::from_secs(2);
@@ -40,33 +35,6 @@ const BUFFER: usize = 64 << 10;
 
 /// Delay after a failed accept, for example when the system has no more file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Timeouts of a connection.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
-    /// Maximum time from the TLS handshake to the first request, and over HTTP/1.1 from an answer to
-    /// the next request.
-    pub(super) request: Duration,
-    /// Maximum time without a request. Proxies and browsers keep idle connections for one to five
-    /// minutes, and open a new one when they need it.
-    pub(super) idle: Duration,
-    /// Interval of pings over HTTP/2, and the timeout of the answer. A peer that has vanished is
-    /// detected after 40 s; TCP alone takes hours.
-    pub(super) ping: Duration,
-    /// Maximum time for which a client may leave an answer unread, as [`reader::PATIENCE`].
-    pub(super) patience: Duration,
-}
-
-impl Default for Times {
-    fn default() -> Self {
-        Self {
-            request: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
-            ping: Duration::from_secs(20),
-            patience: reader::PATIENCE,
-        }
-    }
-}
 
 /// A listener that does not accept yet.
 pub(crate) struct Listener {
@@ -110,7 +78,7 @@ impl Listener {
                     };
                     let Some(place) = connections.admit() else { continue };
                     prepare(&stream);
-                    let app = ConnectionService { app: app.clone(), remote, handle: Arc::default() };
+                    let app = ConnectionService::new(app.clone(), remote);
                     let (tls, stop) = (tls.clone(), stop.clone());
                     serving.spawn(async move {
                         greet(stream, tls, app, times, stop).await;
@@ -136,7 +104,7 @@ impl Listener {
 fn prepare(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(reader::PATIENCE));
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNREAD));
 }
 
 async fn greet(
@@ -166,7 +134,7 @@ async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handle = app.handle.clone();
+    let handle = app.handle().clone();
     let builder = builder(&times, &handle);
     let service = TowerToHyperService::new(app);
     let mut connection =
@@ -176,7 +144,7 @@ async fn serve<S>(
         tokio::select! {
             _ = connection.as_mut() => return,
             () = reader.stalled(times.patience) => return,
-            () = handle.closed.notified() => return,
+            () = handle.closed() => return,
             () = handle.idle(&times) => {}
             () = stopped(&mut stop) => {}
         }
@@ -214,97 +182,5 @@ struct Streams {
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, stream: F) {
         tokio::spawn(reader::stream(stream, self.patience, self.handle.clone()));
-    }
-}
-
-/// The state of one connection that its requests share.
-#[derive(Debug)]
-pub(super) struct ConnectionHandle {
-    requests: Mutex<Requests>,
-    closed: Notify,
-}
-
-#[derive(Debug)]
-struct Requests {
-    any: bool,
-    active: usize,
-    since: Instant,
-}
-
-impl Default for ConnectionHandle {
-    fn default() -> Self {
-        let requests = Requests { any: false, active: 0, since: Instant::now() };
-        Self { requests: Mutex::new(requests), closed: Notify::new() }
-    }
-}
-
-impl ConnectionHandle {
-    fn requests(&self) -> MutexGuard<'_, Requests> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Closes the connection, with all its unfinished requests.
-    pub(super) fn close(&self) {
-        self.closed.notify_one();
-    }
-
-    /// Records the begin of a request. The request ends when the returned guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> ActiveRequest {
-        let mut requests = self.requests();
-        requests.any = true;
-        requests.active += 1;
-        drop(requests);
-        ActiveRequest(self.clone())
-    }
-
-    // Waits until the connection has had no request for too long.
-    async fn idle(&self, times: &Times) {
-        loop {
-            let Requests { any, active, since } = *self.requests();
-            let most = if any { times.idle } else { times.request };
-            let since = if active > 0 { Instant::now() } else { since };
-            let left = (since + most).saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            sleep(left).await;
-        }
-    }
-}
-
-/// A request whose answer was not sent completely yet.
-#[derive(Debug)]
-pub(super) struct ActiveRequest(Arc<ConnectionHandle>);
-
-impl Drop for ActiveRequest {
-    fn drop(&mut self) {
-        let mut requests = self.0.requests();
-        requests.active -= 1;
-        requests.since = Instant::now();
-    }
-}
-
-/// The service of one connection. It adds the connection to its requests.
-#[derive(Clone)]
-struct ConnectionService<S> {
-    app: S,
-    remote: SocketAddr,
-    handle: Arc<ConnectionHandle>,
-}
-
-impl<S: Service<Request<B>>, B> Service<Request<B>> for ConnectionService<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.app.poll_ready(context)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> S::Future {
-        let extensions = request.extensions_mut();
-        extensions.insert(ConnectInfo(self.remote));
-        extensions.insert(self.handle.clone());
-        self.app.call(request)
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! | file | content |
 //! |---|---|
+//! | `state` | the state that all requests share |
 //! | `api` | publish, get, top |
 //! | `events`, `events/item`, `events/text` | a subscription as server-sent events |
 //! | `event_id`, `sent` | the ids of events, and the progress of a stream |
@@ -21,6 +22,7 @@ mod answer_budget;
 mod api;
 mod assets;
 mod body;
+mod connection;
 mod event_id;
 mod events;
 mod large;
@@ -30,6 +32,7 @@ mod problem;
 mod reader;
 mod sent;
 mod small;
+mod state;
 mod upload;
 pub(crate) mod websocket;
 
@@ -37,14 +40,10 @@ pub(crate) mod websocket;
 mod tests;
 
 pub(crate) use problem::Problem;
+pub(crate) use state::{AppState, CertificateFacts};
 
 use crate::access::origin::{Origins, RequestOrigin};
-use crate::broker::Broker;
-use crate::broker::admission::STOPPING;
-use crate::broker::pace;
-use crate::engine::{Budget, Charge, IdempotencyKeys};
-use crate::tls::CertificateHash;
-use crate::wire::Code;
+use crate::engine::Charge;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -53,21 +52,10 @@ use axum::routing::get;
 use axum::{Json, Router, middleware};
 use serde_json::json;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::{Semaphore, watch};
-
-/// Maximum number of event streams at once, over all clients. A stream whose client does not read is
-/// charged for what it holds. Otherwise it costs a cursor and its connection.
-pub(crate) const EVENT_STREAMS: usize = 1024;
 
 /// Memory that a request takes until its answer was read, bytes: its tasks, and a stream of HTTP/2.
 /// 3 KiB were measured.
 const REQUEST: usize = 4 << 10;
-
-/// Maximum number of publications at once that are accepted without room in the budget, which is
-/// 4 MiB of requests. So clients that read nothing do not stop publishers. As many other requests
-/// may wait for room.
-const RESERVE: usize = 1024;
 
 /// Headers of the answer to an allowed preflight.
 const PREFLIGHT: [(HeaderName, &str); 3] = [
@@ -81,86 +69,6 @@ const PREFLIGHT: [(HeaderName, &str); 3] = [
 
 /// Headers that scripts of other origins may read.
 const EXPOSED: &str = "ETag, Weir-Sequence, Weir-Count, Weir-Epoch, Weir-Stamp";
-
-/// Facts about the daemon's certificate that a browser needs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CertificateFacts {
-    /// Whether the certificate is self-signed, so that a page has to pin its hash.
-    pub(crate) pinning: bool,
-    /// Hash of the certificate in use.
-    pub(crate) current: CertificateHash,
-    /// Hash of the next certificate, if it exists.
-    pub(crate) next: Option<CertificateHash>,
-}
-
-/// The state that all requests share.
-pub(crate) struct AppState {
-    broker: Arc<Broker>,
-    origins: Origins,
-    certificate: Box<dyn Fn() -> CertificateFacts + Send + Sync>,
-    // UDP port of WebTransport.
-    port: u16,
-    stop: watch::Receiver<bool>,
-    keys: IdempotencyKeys,
-    // Maximum size of a payload, bytes.
-    payload: usize,
-    // The budget for everything that peers make the daemon hold.
-    budget: Budget,
-    // A limit of the large payloads that are arriving, so that unfinished ones leave room for
-    // complete messages. Their bytes are charged to their topics.
-    uploads: Budget,
-    small: Arc<small::Smalls>,
-    streams: Arc<Semaphore>,
-    // Permits for publications when the budget has no room.
-    reserve: Arc<Semaphore>,
-    // Permits for other requests that wait for room.
-    waiting: Semaphore,
-    // Maximum time without progress of a body.
-    patience: Duration,
-    // Maximum time that a stream of events waits for room.
-    room: Duration,
-    // Interval after which a silent stream of events sends a comment.
-    keep_alive: Duration,
-}
-
-impl AppState {
-    /// `port` is the UDP port of WebTransport. Streams of events end when `stop` becomes true.
-    pub(crate) fn new(
-        broker: Arc<Broker>,
-        origins: Origins,
-        certificate: impl Fn() -> CertificateFacts + Send + Sync + 'static,
-        port: u16,
-        stop: watch::Receiver<bool>,
-    ) -> Self {
-        let (limits, keys, budget) =
-            broker.with(|engine| (engine.limits(), engine.keys(), engine.budget().clone()));
-        Self {
-            broker,
-            origins,
-            certificate: Box::new(certificate),
-            port,
-            stop,
-            keys,
-            payload: limits.payload,
-            uploads: Budget::new(budget.most()),
-            budget,
-            small: small::Smalls::new(small::LIMIT),
-            streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
-            reserve: Arc::new(Semaphore::new(RESERVE)),
-            waiting: Semaphore::new(RESERVE),
-            patience: pace::PATIENCE,
-            room: answer_budget::PATIENCE,
-            keep_alive: events::KEEP_ALIVE,
-        }
-    }
-
-    fn stopping(&self) -> Result<(), Problem> {
-        if *self.stop.borrow() {
-            return Err(Problem::of(Code::SHUTTING_DOWN, STOPPING));
-        }
-        Ok(())
-    }
-}
 
 /// Returns the routes of this face, and `others` with the same checks of hosts and origins. The
 /// listener has to provide `ConnectInfo<SocketAddr>`.
@@ -273,8 +181,8 @@ async fn hold(
 ) -> Response {
     let active = request
         .extensions()
-        .get::<Arc<listen::ConnectionHandle>>()
-        .map(listen::ConnectionHandle::begin);
+        .get::<Arc<connection::ConnectionHandle>>()
+        .map(connection::ConnectionHandle::begin);
     let mut holds = reader::Holds { active, ..Default::default() };
     holds.room = state.budget.take(REQUEST);
     if holds.room.is_none() && request.method() == Method::POST {

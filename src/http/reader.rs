@@ -4,7 +4,7 @@
 //! socket. So an unread answer holds one piece, although the transport would buffer more. An answer
 //! without progress for some time is one that the client does not read.
 
-use super::listen::{ActiveRequest, ConnectionHandle};
+use super::connection::{ActiveRequest, ConnectionHandle};
 use crate::engine::Charge;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
@@ -15,9 +15,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep};
-
-/// Maximum time without progress of an answer whose client does not read. Then it is closed.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 tokio::task_local! {
     /// The reader of the HTTP/2 stream, or of the HTTP/1.1 connection, that is being served.

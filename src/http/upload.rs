@@ -1,7 +1,8 @@
 //! Publishing large payloads over HTTP while they arrive.
 
 use super::body::{next, overloaded, timed_out};
-use super::{AppState, Problem};
+use super::problem::Problem;
+use super::state::AppState;
 use crate::broker::pace::Pace;
 use crate::broker::upload::Upload;
 use crate::engine::{BeginOutcome, Receipt, UploadError, UploadRequest};

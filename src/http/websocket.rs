@@ -1,6 +1,7 @@
 //! The upgrade to WebSocket (RFC 6455). The result is a session like any other.
 
-use super::{AppState, Problem};
+use super::problem::Problem;
+use super::state::AppState;
 use crate::broker::admission::Admission;
 use crate::net::transport::connection::Connection;
 use crate::net::{session, websocket};

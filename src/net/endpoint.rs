@@ -4,6 +4,7 @@
 mod tests;
 
 use super::bind::BindError;
+use super::deadlines::HANDSHAKE;
 use super::quic::settings;
 use super::session;
 use crate::access::origin::RequestOrigin;
@@ -20,9 +21,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 use wtransport::endpoint::IncomingSessionFuture;
-
-/// Maximum time from the first packet to an established session.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Number of concurrent handshakes beyond which a peer has to validate its address first (RFC 9000,
 /// section 8.1.2). A flood from forged addresses then costs almost nothing.

@@ -5,6 +5,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | `error` | how connections and streams fail |
+//! | `deadlines` | times that several transports and faces share |
 //! | `quic` | QUIC's settings with their reasons, congestion control, the UDP socket |
 //! | `websocket` | a session on one channel: written in turn, split into streams, watched |
 //! | `transport` | one session over any of the three, its streams, and its outbox |
@@ -15,6 +16,7 @@
 
 #[cfg(feature = "daemon")]
 pub(crate) mod bind;
+pub(crate) mod deadlines;
 #[cfg(feature = "daemon")]
 pub(crate) mod delivery;
 #[cfg(feature = "daemon")]

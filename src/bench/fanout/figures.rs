@@ -1,8 +1,8 @@
 //! The figures of one lane in one round.
 
+use super::arguments::{Arguments, Rate};
 use super::publisher::Sent;
 use super::subscriber::Tally;
-use super::{Arguments, Rate};
 use crate::bench::report::{Fields, Row};
 use crate::bench::stats::Sorted;
 use std::time::Duration;

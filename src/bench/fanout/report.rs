@@ -1,7 +1,8 @@
 //! The tables and the summary of `weir bench fanout`.
 
+use super::arguments::{Arguments, Rate};
 use super::figures::{COUNTS, Count, Figures, NUMBERS, Number, number as numbered};
-use super::{Arguments, Lane, Rate, Subject};
+use super::lane::{Lane, Subject};
 use crate::bench::report::{Benchmark, Fields, Rounds};
 use crate::bench::table::{self, number};
 use crate::bench::units::show;

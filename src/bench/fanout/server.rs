@@ -1,7 +1,7 @@
 //! The server of a lane, and its sessions.
 
+use super::lane::{Lane, Subject};
 use super::nats::{self, Nats};
-use super::{Lane, Subject};
 use crate::bench::daemon::Daemon;
 use crate::bench::process::Process;
 use crate::bench::traffic::publish;

@@ -1,19 +1,20 @@
 //! `weir bench idle`: the cost of idle sessions.
 
+mod arguments;
 mod report;
 
+pub(crate) use arguments::Arguments;
+
 use super::daemon::Daemon;
-use super::sessions::{self, Carriers, SmallPages};
+use super::interrupt::unless_interrupted;
+use super::sessions::{self, SmallPages};
 use super::stats::Sorted;
 use super::traffic::{payload, recognise};
 use super::units::usage;
-use super::{open_files, progress, unless_interrupted};
+use super::{open_files, progress};
 use crate::client::Subscription;
-use crate::console::units::duration;
 use crate::{Client, Event, SubscribeOptions, Transport, Trust};
 use anyhow::{Context as _, bail};
-use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use report::{Figures, Report};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -34,45 +35,6 @@ const SIZE: usize = 100;
 
 /// Sessions above which the daemon's limit is raised; its default is 65,536.
 const MANY: u64 = 60_000;
-
-#[derive(Debug, Clone, Args)]
-#[command(after_help = "\
-Opens the sessions, each with a socket of its own, leaves them idle with the default keep-alive,
-and then checks that all of them are still served. The sessions are in this process, the daemon is
-another: CPU and memory are the daemon's, as the kernel accounts for them.
-
-Examples:
-  weir bench idle
-  weir bench idle --sessions 10000 --subscribe
-  weir bench idle --transport quic,webtransport,websocket --json")]
-pub(crate) struct Arguments {
-    /// Sessions.
-    #[arg(long, value_name = "N", default_value_t = 5000)]
-    sessions: u64,
-    #[command(flatten)]
-    carriers: Carriers,
-    /// Each session is subscribed too; one message at the end must reach all.
-    #[arg(long)]
-    subscribe: bool,
-    /// How long the sessions are idle.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
-    duration: Duration,
-    /// Print JSON objects, one a line, for each transport.
-    #[arg(long)]
-    json: bool,
-}
-
-impl Arguments {
-    fn check(&self) -> Result<(), String> {
-        if self.sessions == 0 || self.sessions > 1_000_000 {
-            return Err("--sessions: 1 to 1000000".into());
-        }
-        if self.duration.is_zero() {
-            return Err("--duration: above 0".into());
-        }
-        Ok(())
-    }
-}
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     usage(arguments.check());
@@ -140,7 +102,7 @@ async fn one(
     let target = (daemon.address.to_string(), Trust::Pinned(daemon.hash.into()));
     let (empty, usage) = (process.memory(), process.usage());
     let begun = Instant::now();
-    let bar = counting(sessions);
+    let bar = progress::sessions(sessions);
     let subscribe = arguments.subscribe;
     let open = |_| Session::open(target.clone(), transport, subscribe);
     let opened = sessions::open(runtime, sessions, &bar, open).await;
@@ -207,7 +169,7 @@ async fn ask(
 }
 
 async fn idle(duration: Duration) {
-    let bar = progress(duration);
+    let bar = progress::time(duration);
     let begun = Instant::now();
     while begun.elapsed() < duration {
         bar.set_position(begun.elapsed().as_millis() as u64);
@@ -215,13 +177,4 @@ async fn idle(duration: Duration) {
         tokio::time::sleep(left.min(Duration::from_millis(500))).await;
     }
     bar.finish_and_clear();
-}
-
-fn counting(sessions: u64) -> ProgressBar {
-    let bar = ProgressBar::new(sessions);
-    let style = ProgressStyle::with_template("{bar:40} {pos} of {len} sessions");
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar
 }

@@ -1,6 +1,6 @@
 //! The report of `weir bench idle`: a table, or an object for each transport.
 
-use super::Arguments;
+use super::arguments::Arguments;
 use crate::Transport;
 use crate::bench::report::{self, Fields};
 use crate::bench::stats::Sorted;

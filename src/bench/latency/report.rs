@@ -1,7 +1,8 @@
 //! The table and the summary of `weir bench latency`.
 
+use super::arguments::Arguments;
+use super::case::{CASES, Case, YARDSTICK};
 use super::slice::Turn;
-use super::{Arguments, CASES, Case, YARDSTICK};
 use crate::bench::report::{Benchmark, Fields, Outcome, Rounds, Row};
 use crate::bench::stats::{Sorted, median};
 use crate::bench::table::{self, number};

@@ -1,8 +1,9 @@
 //! The figures of one mode in one run, and the conditions that they were measured under.
 
+use super::arguments::{Arguments, Legs, Quic};
 use super::lane::Measured;
+use super::plan::WARM_UP;
 use super::receiver::{Bulk, Sample};
-use super::{Arguments, Legs, Quic, WARM_UP};
 use crate::bench::report::{Fields, Row};
 use crate::bench::stats::Sorted;
 use crate::bench::units::show;

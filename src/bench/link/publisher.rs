@@ -1,6 +1,6 @@
 //! The publishing side of a lane: an open-loop schedule, in its own thread and runtime.
 
-use super::lane::{Clock, Phase, Plan};
+use super::plan::{Clock, Phase, Plan, WARM_UP};
 use crate::bench::traffic::{PROBE, payload, publish};
 use crate::{Client, Transport, Trust};
 use anyhow::Context as _;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 /// Time from the start to the publication of the large payload.
-pub(super) const BULK_AFTER: Duration = super::WARM_UP;
+pub(super) const BULK_AFTER: Duration = WARM_UP;
 
 /// The address of a daemon, and how to connect to it.
 #[derive(Debug, Clone)]

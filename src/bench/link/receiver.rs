@@ -1,6 +1,6 @@
 //! The subscribing side of a lane: the arrival time of each message, and the number of them.
 
-use super::lane::{Clock, Plan};
+use super::plan::{Clock, Plan};
 use super::publisher::PublisherEvent;
 use crate::bench::traffic::{Account, PROBE, payload, recognise};
 use crate::client::{SubscribeError, Subscription};

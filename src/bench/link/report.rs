@@ -1,7 +1,8 @@
 //! The tables and the summary of `weir bench link`.
 
+use super::arguments::Arguments;
 use super::figures::{Conditions, Figures};
-use super::{Arguments, Mode};
+use super::mode::Mode;
 use crate::bench::report::{Benchmark, Fields, Outcome, Rounds};
 use crate::bench::table::{self, number};
 use serde_json::Value;

@@ -1,8 +1,10 @@
 //! Runs, one after the other. All modes of a run are measured side by side.
 
+use super::arguments::{Arguments, Legs};
 use super::figures::Figures;
-use super::lane::{Phase, Plan, run as run_lane};
-use super::{Arguments, Mode};
+use super::lane::run as run_lane;
+use super::mode::Mode;
+use super::plan::{Phase, Plan};
 use crate::bench::prng::Random;
 use crate::bench::progress;
 use crate::bench::report::{Outcome, Report};
@@ -21,7 +23,7 @@ const LEAD: Duration = Duration::from_millis(200);
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let bar = progress(arguments.duration * arguments.runs as u32);
+    let bar = progress::time(arguments.duration * arguments.runs as u32);
     let mut report = Report::new(arguments, arguments.json, arguments.svg.as_deref());
     let mut interrupted = pin!(interrupted());
     let result = (1..=arguments.runs).try_for_each(|number| {
@@ -134,7 +136,7 @@ fn plans(arguments: &Arguments, number: u64) -> Vec<Plan> {
         number,
         seed: Random::new(arguments.seed, &[number]).next(),
         link: arguments.spec(),
-        both_legs: arguments.legs == super::Legs::Both,
+        both_legs: arguments.legs == Legs::Both,
         messages,
         period,
         offset: period * place / modes,

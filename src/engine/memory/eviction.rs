@@ -117,7 +117,7 @@ impl Engine {
         };
         let before = topic.cost();
         let mut evicted = topic.evict(Some(positions));
-        if topic.len() == 0 && evicted.payload.is_none() {
+        if topic.messages() == 0 && evicted.payload.is_none() {
             // The last message was looked up, so that its payload is kept. It is evicted as well.
             // Else one topic after the other would be chosen, and no room be made.
             evicted.payload = topic.evict_kept(true).and_then(|evicted| evicted.payload);
@@ -165,7 +165,7 @@ impl Engine {
             let (before, slot) = (topic.cost(), topic.share());
             if !topic.is_empty() {
                 let evicted = topic.evict(None);
-                let is_stuck = topic.cost() == before && topic.len() == 0;
+                let is_stuck = topic.cost() == before && topic.messages() == 0;
                 self.bytes = self.bytes + topic.cost() - before;
                 debug_assert!(!is_stuck, "a topic that is not empty, and evicts nothing");
                 if !is_stuck {

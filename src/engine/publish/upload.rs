@@ -16,7 +16,7 @@ use crate::wire::{Code, Digest, Refusal};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// What a publisher says before it sends a payload.
+/// The fields that a publisher sends before the payload.
 #[derive(Debug, Clone, Copy)]
 pub struct UploadRequest<'a> {
     /// The topic.

@@ -1,10 +1,10 @@
-//! What the daemon does after a peer's frame.
+//! The actions that follow from a peer's frame.
 
 use crate::engine::ids::SubscriptionId;
 use crate::wire::{Code, Delivery, Encoded};
 use bytes::Bytes;
 
-/// What the daemon is to do. Each action that ends or refuses something says why, with a code.
+/// An action for the daemon. Each one that ends or refuses something says why, with a code.
 #[derive(Debug)]
 pub enum Action {
     /// Begin to deliver: read the subscription whenever it is woken.

@@ -1,5 +1,5 @@
-//! What a session keeps for as long as it lasts, and what is charged for it: topic aliases and
-//! subscriptions.
+//! Topic aliases and subscriptions: a session keeps them for as long as it lasts, and is charged for
+//! them.
 
 use super::Session;
 use crate::engine::Engine;

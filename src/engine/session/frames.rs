@@ -9,7 +9,7 @@ use crate::wire::{
 };
 use bytes::Bytes;
 
-/// Where a frame has arrived.
+/// The way by which a frame has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
     /// The control stream: it may carry every frame.

@@ -105,9 +105,10 @@ impl Session {
                 Some(refusal.code)
             }
         };
-        match at_end {
-            true => refused.map(|code| Action::Refused { code }),
-            false => Some(Action::StopReading { code: refused.unwrap_or(Code::DONE) }),
+        if at_end {
+            refused.map(|code| Action::Refused { code })
+        } else {
+            Some(Action::StopReading { code: refused.unwrap_or(Code::DONE) })
         }
     }
 

@@ -113,10 +113,10 @@ impl IncomingUpload {
 
     /// Refuses a begin before the end of the publication before it.
     pub(super) fn may_begin(&self) -> Result<(), Refusal> {
-        match self.current.as_ref().is_some_and(CurrentUpload::is_wanted) {
-            true => Err(unexpected("a begin before the end of the publication before it")),
-            false => Ok(()),
+        if self.current.as_ref().is_some_and(CurrentUpload::is_wanted) {
+            return Err(unexpected("a begin before the end of the publication before it"));
         }
+        Ok(())
     }
 
     /// Begins a publication to a topic.

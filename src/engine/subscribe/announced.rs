@@ -1,10 +1,10 @@
 //! The topics that were announced to a subscription, and where it began in them.
 //!
-//! Only subscriptions that are read [unordered](super::replay::LargePayloads::AnnounceOnly) need
+//! Only subscriptions that are read [unordered](super::read_options::LargePayloads::AnnounceOnly) need
 //! this: their messages come in any order, and each is announced anew.
 
 use super::cursor::Cursor;
-use super::table::Subscription;
+use super::subscription::Subscription;
 use crate::engine::Engine;
 use crate::engine::budget::Charge;
 use crate::engine::cost::ANNOUNCED_COST;

@@ -7,10 +7,10 @@
 
 use super::cursor::{Cursor, IfArriving};
 use super::item::Item;
+use super::read_options::LargePayloads;
 use super::refusals::{lagged, waits_too_long};
-use super::replay::LargePayloads;
 use super::state::CursorState;
-use super::table::Subscription;
+use super::subscription::Subscription;
 use crate::engine::Engine;
 use crate::engine::budget::Charge;
 use crate::engine::cost::ASIDE_COST;
@@ -51,18 +51,17 @@ impl Engine {
             let until_complete = large == LargePayloads::WhenComplete
                 || cursor.if_arriving == IfArriving::AwaitCompletion
                 || blocked;
-            let list = match until_complete {
-                true => &mut arriving.completion_waiters,
-                false => &mut arriving.chunk_waiters,
+            let list = if until_complete {
+                &mut arriving.completion_waiters
+            } else {
+                &mut arriving.chunk_waiters
             };
             add_waiter(list, id);
         }
         // A complete message that is blocked by the open one has been aside before: it comes
         // before the open one. So there is room for it.
-        let state = match blocked {
-            true => CursorState::Blocked { arriving: arrives },
-            false => CursorState::Stalled,
-        };
+        let state =
+            if blocked { CursorState::Blocked { arriving: arrives } } else { CursorState::Stalled };
         s.set_cursor(cursor, state);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-/// Where a subscription is in one topic. The order is that in which a window is read.
+/// The place of a subscription in one topic. The order is that in which a window is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cursor {
     // Position of the next message; 0 if that has left the log.
@@ -20,7 +20,7 @@ pub(crate) struct Cursor {
     pub(crate) carry_over: bool,
 }
 
-/// What is done with a cursor's message if it is large and still arrives.
+/// How a cursor's message is read if it is large and still arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum IfArriving {
     /// It is read in the form that the reader asks for.

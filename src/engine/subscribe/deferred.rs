@@ -5,84 +5,17 @@
 //! room made, and so are large maps freed.
 
 use super::cursor::NewMessage;
+use super::deferred_work::DeferredWake;
 use super::filter_tree::{FilterIndex, Group, GroupId, WalkPosition};
 use super::table::Subscriptions;
 use crate::engine::Engine;
 use crate::engine::ids::{Slot, SubscriptionId};
 use crate::engine::positions::Registered;
 use crate::engine::topic::body::Waiters;
-use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU64;
-use std::sync::Arc;
 
 /// Number of deferred wakes above which the call that adds one also runs some of them.
 const DEFERRED: usize = 64;
-
-/// Entries that one portion removes from a map, before it is freed: 25 ns each.
-const FREED: usize = 1024;
-
-/// Subscriptions that are still to be woken.
-#[derive(Debug)]
-pub(crate) enum DeferredWake {
-    /// Those whose filters match a topic, from a place in the tree of filters on.
-    Filters {
-        topic: Arc<str>,
-        from: Option<WalkPosition>,
-        message: NewMessage,
-        // The subscriptions had received everything before the message. Some may still be at that
-        // position, so that topics have to remember what they evict from there on.
-        registered: Registered,
-    },
-    /// The rest of a group's list. They had received everything up to `floor`.
-    AtHead { ids: Vec<SubscriptionId>, message: NewMessage, floor: u64, registered: Registered },
-    /// Those that wait for a message that arrives in a topic.
-    Waiters { ids: Waiters, slot: Slot },
-}
-
-impl DeferredWake {
-    // Returns the position up to which its subscriptions have received everything.
-    fn floor(&self) -> Option<u64> {
-        match self {
-            Self::Filters { message, .. } => Some(message.floor()),
-            Self::AtHead { floor, .. } => Some(*floor),
-            Self::Waiters { .. } => None,
-        }
-    }
-}
-
-/// The deferred work of subscriptions.
-#[derive(Debug, Default)]
-pub(crate) struct DeferredWork {
-    // Oldest first, and so in the order of their floors.
-    wakes: VecDeque<DeferredWake>,
-    // Announced topics of subscriptions that have ended.
-    maps: Vec<BTreeMap<u64, u64>>,
-}
-
-impl DeferredWork {
-    pub(crate) fn no_wakes(&self) -> bool {
-        self.wakes.is_empty()
-    }
-
-    /// Frees a map, in portions if it is large.
-    pub(super) fn free(&mut self, map: BTreeMap<u64, u64>) {
-        // One or two nodes are freed at once.
-        if map.len() > 16 {
-            self.maps.push(map);
-        }
-    }
-
-    fn free_portion(&mut self) {
-        for _ in 0..FREED {
-            let Some(map) = self.maps.last_mut() else {
-                break;
-            };
-            if map.pop_first().is_none() {
-                self.maps.pop();
-            }
-        }
-    }
-}
 
 impl Engine {
     /// Wakes the subscriptions at the head that a new message of a topic concerns.
@@ -150,7 +83,7 @@ impl Engine {
         self.has_deferred()
     }
 
-    // What is left of a deferred wake stays in front.
+    // Runs a part of a deferred wake. The rest of it stays in front.
     fn run_wake(&mut self, mut wake: DeferredWake, work: &mut usize) {
         let mut list = None;
         let done = match &mut wake {
@@ -196,7 +129,7 @@ impl Engine {
 
     /// Returns whether there is work to be [run](Self::run_deferred).
     pub fn has_deferred(&self) -> bool {
-        !self.deferred.no_wakes() || self.owes_room() || !self.deferred.maps.is_empty()
+        !self.deferred.no_wakes() || self.owes_room() || self.deferred.has_maps()
     }
 
     /// Returns whether the caller is to [run](Self::run_deferred) deferred work itself, instead of

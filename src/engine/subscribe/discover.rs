@@ -8,18 +8,14 @@ use super::cursor::{Cursor, IfArriving, NewMessage};
 use super::refusals::{lagged, topic_forgotten};
 use super::start::{StartFrom, TopicView};
 use super::state::{CursorState, State};
+use super::subscription::Subscription;
 use super::sweep::Sweep;
-use super::table::Subscription;
 use crate::engine::Engine;
 use crate::engine::ids::{Slot, SubscriptionId};
 use crate::engine::topic::Topic;
 use crate::engine::topic::after::After;
 use crate::wire::{Filter, Refusal};
 use std::collections::{BinaryHeap, HashMap};
-
-/// Work of looking into a topic whose name matches, beside the look at its name: the topic is
-/// elsewhere in memory, and so is its log.
-pub(super) const CONSIDERED: usize = 3;
 
 impl Engine {
     /// Searches until the window has a cursor, the subscription turns out to be at the head, or the

@@ -173,7 +173,7 @@ pub(crate) struct FilterIndex {
 }
 
 impl FilterIndex {
-    /// Returns whether there is no subscription.
+    /// Returns whether nothing is subscribed.
     pub(crate) fn is_empty(&self) -> bool {
         self.tree.0.is_empty()
     }

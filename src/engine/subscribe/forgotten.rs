@@ -2,7 +2,7 @@
 
 use super::refusals::topic_forgotten;
 use super::start::{StartFrom, TopicView};
-use super::table::Subscription;
+use super::subscription::Subscription;
 use crate::engine::topic::Topic;
 use crate::wire::{Filter, Refusal};
 use std::collections::VecDeque;
@@ -70,8 +70,8 @@ impl Forgotten {
         filter: &Filter,
         run: u64,
     ) -> Result<(), Refusal> {
-        // A topic that had no messages after this position is of no concern: the subscription had
-        // received all of it, or has a cursor in it, which will find it forgotten.
+        // Topics without messages after this position are skipped. The subscription had received all
+        // of such a topic, or has a cursor in it, which will find it forgotten.
         let received = s.delivered_through.max(s.window_end);
         if s.forgotten_checked < self.number && self.dropped > received {
             return Err(topic_forgotten("a topic"));

@@ -1,4 +1,4 @@
-//! What a read yields, borrowed from the log.
+//! The items that a read yields, borrowed from the log.
 
 use crate::engine::publication::PublicationId;
 use crate::engine::rope::Rope;
@@ -9,7 +9,7 @@ use crate::wire::{Code, Digest, Encoded, FRAME_OVERHEAD, GapCause};
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// What [`Engine::read`](crate::engine::Engine::read) yields.
+/// An item that [`Engine::read`](crate::engine::Engine::read) yields.
 #[derive(Debug)]
 pub enum Item<'a> {
     /// The announcement of a topic, before its first message or gap.

@@ -1,12 +1,12 @@
 //! How far a subscription has come.
 
-use super::table::Subscription;
+use super::subscription::Subscription;
 use crate::engine::Engine;
 use crate::engine::ids::SubscriptionId;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-/// Where a subscription is in a topic that others have overtaken.
+/// The place of a subscription in a topic that others have overtaken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overtaken {
     /// The topic's id.

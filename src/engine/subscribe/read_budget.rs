@@ -4,7 +4,7 @@ use super::item::{Item, MessageRef};
 use crate::engine::topic::Topic;
 use crate::wire::GapCause;
 
-/// What an announcement or a gap takes of a budget, bytes.
+/// Bytes of a budget that an announcement or a gap takes.
 pub(crate) const NOTICE: usize = 32;
 
 /// Yields the items of one topic, the first one after an announcement of the topic.

@@ -17,7 +17,7 @@ pub(super) fn no_room_to_resume() -> Refusal {
     )
 }
 
-/// It is no longer known where the subscription was in a topic, or there is no room for its window.
+/// It is no longer known where the subscription was in a topic, or its window does not fit.
 pub(super) fn lagged(topic: &str) -> Refusal {
     Refusal::new(
         Code::LAGGED,

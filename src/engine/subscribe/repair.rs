@@ -2,7 +2,7 @@
 
 use super::item::MessageRef;
 use super::read_budget::NOTICE;
-use super::table::Subscription;
+use super::subscription::Subscription;
 use crate::engine::Engine;
 use crate::engine::ids::{Slot, SubscriptionId};
 use crate::engine::topic::Topic;
@@ -11,7 +11,7 @@ use crate::engine::topic::body::Body;
 use crate::wire::GapCause;
 use std::cmp::Reverse;
 
-/// What [`Engine::repair`] yields.
+/// An item that [`Engine::repair`] yields.
 #[derive(Debug)]
 pub enum Repaired<'a> {
     /// A message.

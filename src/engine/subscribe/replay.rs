@@ -2,46 +2,15 @@
 
 use super::announced::REMEMBERED;
 use super::item::Item;
+use super::read_options::{LargePayloads, ReadOptions};
 use super::refusals::{ended, fell_behind, topic_forgotten};
 use super::state::{CursorState, State};
 use super::step::{Next, Step};
-use super::table::Subscription;
+use super::subscription::Subscription;
 use crate::engine::Engine;
 use crate::engine::ids::SubscriptionId;
 use crate::wire::{Lag, Refusal};
 use std::cmp::Reverse;
-
-/// What a read yields. A subscription is read with the same options from its first read to its
-/// last.
-#[derive(Debug, Clone, Copy)]
-pub struct ReadOptions {
-    /// Number of bytes to yield, about. A read yields at least one item.
-    pub budget: usize,
-    /// Messages accepted before this time are skipped and become a gap. µs since 1970; 0 is none.
-    pub accepted_since: u64,
-    /// In what form payloads above [`LARGE`](crate::wire::LARGE) are read.
-    pub large: LargePayloads,
-}
-
-/// How large messages are read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LargePayloads {
-    /// As one message, once it is complete. Messages of other topics may overtake it.
-    WhenComplete,
-    /// While they arrive: [`Item::Begin`], and what follows it. At most one is open at a time.
-    /// Messages of other topics may overtake it. A large message that is complete makes one that
-    /// still arrives [give way](crate::wire::Code::OVERTAKEN).
-    InChunks,
-    /// Only announced, complete or not: [`Item::Large`].
-    AnnounceOnly,
-}
-
-impl From<usize> for ReadOptions {
-    /// Reads complete messages, about so many bytes at a time.
-    fn from(budget: usize) -> Self {
-        Self { budget, accepted_since: 0, large: LargePayloads::WhenComplete }
-    }
-}
 
 impl Engine {
     /// Returns whether the subscription has received everything. If so, it need not be
@@ -217,7 +186,7 @@ impl Engine {
                 self.remember_announced(s, &cursor)?;
                 work = work.saturating_sub(REMEMBERED);
             }
-            self.unblock(s, open_stalled, &mut work);
+            unblock(s, open_stalled, &mut work);
         }
         if s.window.is_empty() && !s.is_at_head() && work > 0 {
             // Perhaps the subscription is at the head now.
@@ -229,15 +198,15 @@ impl Engine {
         s.wake_queued = any || !s.is_idle();
         Ok(s.wake_queued)
     }
+}
 
-    // Blocked cursors become ready once no message is open, or once the open one has stalled in
-    // this step: then they may overtake it.
-    fn unblock(&self, s: &mut Subscription, open_had_stalled: bool, work: &mut usize) {
-        let stalled = |s: &Subscription, slot| !open_had_stalled && s.aside.contains_key(&slot);
-        if s.open.is_none_or(|open| stalled(s, open.slot)) && !s.aside.is_empty() {
-            // Looking through the cursors is work as well.
-            *work = work.saturating_sub(s.aside.len() / 8);
-            s.make_all_ready(|state| matches!(state, CursorState::Blocked { .. }));
-        }
+// Blocked cursors become ready once no message is open, or once the open one has stalled in this step:
+// then they may overtake it.
+fn unblock(s: &mut Subscription, open_had_stalled: bool, work: &mut usize) {
+    let stalled = |s: &Subscription, slot| !open_had_stalled && s.aside.contains_key(&slot);
+    if s.open.is_none_or(|open| stalled(s, open.slot)) && !s.aside.is_empty() {
+        // Looking through the cursors is work as well.
+        *work = work.saturating_sub(s.aside.len() / 8);
+        s.make_all_ready(|state| matches!(state, CursorState::Blocked { .. }));
     }
 }

@@ -1,71 +1,15 @@
 //! A subscription to exactly one large message, which its reader sends on a stream of its own.
 
+use super::follow::{Follow, FollowState};
 use super::item::{Item, MessageRef};
 use super::read_budget::{BudgetedSink, ChunkProgress};
 use super::refusals::ended;
 use super::state::State;
-use super::table::Subscription;
+use super::subscription::Subscription;
 use crate::engine::Engine;
 use crate::engine::ids::SubscriptionId;
 use crate::engine::topic::body::{Body, add_waiter};
 use crate::wire::{Code, GapCause, Lag, Refusal};
-
-/// The message that is followed, and how far it was read.
-#[derive(Debug)]
-pub(crate) struct Follow {
-    // The topic's id.
-    pub(crate) topic: u64,
-    pub(crate) sequence: u64,
-    // Offset of the next byte.
-    offset: usize,
-    state: FollowState,
-}
-
-/// How far the message was read.
-///
-/// ```text
-///   Unread ---> Reading <---> Stalled
-///     |            |             |
-///     +------------+-------------+----> Done
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum FollowState {
-    /// Nothing was read.
-    Unread,
-    /// The message was announced, and there may be more to read.
-    Reading,
-    /// All that has arrived was read. The subscription is in the message's list of waiters.
-    Stalled,
-    /// The message was read to its end, or was aborted.
-    Done,
-}
-
-impl Follow {
-    fn set_state(&mut self, next: FollowState) {
-        use FollowState::{Done, Reading, Stalled, Unread};
-        debug_assert!(
-            matches!(
-                (self.state, next),
-                (Unread | Reading | Stalled, Reading | Done) | (Reading, Stalled)
-            ),
-            "{:?} becomes {next:?}",
-            self.state
-        );
-        self.state = next;
-    }
-
-    #[cfg(test)]
-    pub(crate) fn is_stalled(&self) -> bool {
-        self.state == FollowState::Stalled
-    }
-
-    /// More of the message has arrived, or it has ended.
-    pub(super) fn resume(&mut self) {
-        if self.state == FollowState::Stalled {
-            self.set_state(FollowState::Reading);
-        }
-    }
-}
 
 impl Engine {
     /// Begins a subscription to one message that is arriving or in the cache.
@@ -85,7 +29,7 @@ impl Engine {
             Some(Body::Aborted { .. }) => return Err(GapCause::Aborted),
             Some(_) => {}
         }
-        let follow = Follow { topic, sequence, offset: 0, state: FollowState::Unread };
+        let follow = Follow::new(topic, sequence);
         let state = State::Following(Box::new(follow));
         let id = self.subscriptions.insert(Lag::Oldest, state, self.position);
         self.subscriptions.wake(id);

@@ -1,4 +1,4 @@
-//! Where a subscription begins, in a form that it can keep. It is made before the lock is taken.
+//! The start of a subscription, in a form that it can keep. It is made before the lock is taken.
 
 use crate::engine::cost::RESUMED_COST;
 use crate::wire::{self, Position, TopicCursor};
@@ -6,7 +6,7 @@ use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 
-/// Where a subscription begins: a [`wire::Start`] whose list of topics has become a table.
+/// The start of a subscription: a [`wire::Start`] whose list of topics has become a table.
 #[derive(Debug, Clone, Default)]
 pub struct PreparedStart(pub(super) StartFrom);
 

@@ -1,13 +1,11 @@
 //! The two state machines of a subscription: its own life, and that of each of its cursors.
 
 use super::cursor::Cursor;
-use super::single_message::Follow;
+use super::follow::Follow;
 use super::sweep::Sweep;
-use super::table::Subscription;
 use crate::wire::Refusal;
-use std::cmp::Reverse;
 
-/// The life of a subscription. Only [`Subscription::set_state`] changes it.
+/// The life of a subscription. Only [`Subscription::set_state`](super::subscription::Subscription::set_state) changes it.
 ///
 /// ```text
 ///       subscribe from New                    subscribe from anything else
@@ -54,7 +52,7 @@ pub(crate) enum State {
 }
 
 impl State {
-    fn may_become(&self, next: &Self) -> bool {
+    pub(super) fn may_become(&self, next: &Self) -> bool {
         matches!(
             (self, next),
             (Self::AtHead { .. }, Self::AtHead { .. } | Self::Behind | Self::Ending(_))
@@ -64,8 +62,8 @@ impl State {
     }
 }
 
-/// The state of a cursor. Only [`Subscription::set_cursor`], [`Subscription::make_ready`] and
-/// [`Subscription::make_all_ready`] change it.
+/// The state of a cursor. Only `set_cursor`, `make_ready` and `make_all_ready` of a
+/// [`Subscription`](super::subscription::Subscription) change it.
 ///
 /// ```text
 ///                               more of its message has arrived, or that has ended
@@ -109,54 +107,4 @@ impl CursorState {
 pub(crate) struct WaitingCursor {
     pub(crate) cursor: Cursor,
     pub(crate) state: CursorState,
-}
-
-impl Subscription {
-    /// Changes the state, and returns the one before.
-    pub(crate) fn set_state(&mut self, next: State) -> State {
-        debug_assert!(self.state.may_become(&next), "{:?} becomes {next:?}", self.state);
-        std::mem::replace(&mut self.state, next)
-    }
-
-    pub(crate) fn is_at_head(&self) -> bool {
-        matches!(self.state, State::AtHead { .. })
-    }
-
-    pub(crate) fn is_sweeping(&self) -> bool {
-        matches!(self.state, State::Sweeping(_))
-    }
-
-    pub(crate) fn is_ending(&self) -> bool {
-        matches!(self.state, State::Ending(_))
-    }
-
-    /// Returns whether there is nothing to read until the subscription is woken.
-    pub(crate) fn is_idle(&self) -> bool {
-        self.is_at_head() && self.window.is_empty()
-    }
-
-    /// Puts a cursor that is in no table where its state belongs.
-    pub(crate) fn set_cursor(&mut self, cursor: Cursor, state: CursorState) {
-        debug_assert!(!self.aside.contains_key(&cursor.slot), "a topic with two cursors");
-        match state {
-            // Not `extend`, which may rebuild the whole heap.
-            CursorState::Ready => self.window.push(Reverse(cursor)),
-            _ => _ = self.aside.insert(cursor.slot, WaitingCursor { cursor, state }),
-        }
-    }
-
-    /// Makes the waiting cursor of a topic ready. Returns whether there was one.
-    pub(crate) fn make_ready(&mut self, slot: u32) -> bool {
-        let Some(waiting) = self.aside.remove(&slot) else {
-            return false;
-        };
-        self.window.push(Reverse(waiting.cursor));
-        true
-    }
-
-    /// Makes all waiting cursors ready whose state `is` accepts.
-    pub(crate) fn make_all_ready(&mut self, is: impl Fn(CursorState) -> bool) {
-        let ready = self.aside.extract_if(|_, waiting| is(waiting.state));
-        self.window.extend(ready.map(|(_, waiting)| Reverse(waiting.cursor)));
-    }
 }

@@ -3,7 +3,7 @@
 use super::cursor::{Cursor, IfArriving, OpenMessage};
 use super::item::{Item, MessageRef};
 use super::read_budget::{BudgetedSink, ChunkProgress};
-use super::replay::{LargePayloads, ReadOptions};
+use super::read_options::{LargePayloads, ReadOptions};
 use crate::engine::topic::Topic;
 use crate::engine::topic::after::After;
 use crate::engine::topic::body::Body;
@@ -14,7 +14,7 @@ use crate::wire::{Code, GapCause, Lag};
 /// each.
 const SKIPPED: usize = 4096;
 
-/// What comes next for a cursor after its step.
+/// The outcome of a step: what comes next for its cursor.
 pub(super) enum Next {
     /// A message at this position, after messages of other topics or in another read.
     More(u64),
@@ -164,7 +164,7 @@ impl Step<'_> {
         match self.options.large {
             LargePayloads::AnnounceOnly => out.notice(Item::Large(message)),
             LargePayloads::WhenComplete if complete => {
-                out.give(Item::Message(message), message.wire_len())
+                out.give(Item::Message(message), message.wire_len());
             }
             LargePayloads::WhenComplete => return Err(Next::Stalled),
             LargePayloads::InChunks => {

@@ -1,30 +1,22 @@
-//! A sweep: the search through the names of all topics, in portions.
+//! The progress of a sweep: the search through the names of all topics, in portions.
 //!
 //! A sweep keeps the cursors that come first by position. Messages beyond those are left for the
 //! next window. So the memory that a subscription takes is bounded, however many topics it is
 //! behind in, and the order of positions holds over all of them.
 
 use super::cursor::Cursor;
-use super::discover::CONSIDERED;
-use super::refusals::lagged;
-use super::state::State;
-use super::table::Subscription;
-use crate::engine::Engine;
 use crate::engine::budget::{Budget, Charge};
-use crate::wire::{Filter, Refusal};
-use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::ops::Bound;
 use std::sync::Arc;
 
 /// How far a sweep has come, and what it has found.
 #[derive(Debug)]
 pub(crate) struct Sweep {
     // The last name of the last portion.
-    at: Option<Arc<str>>,
+    pub(super) at: Option<Arc<str>>,
     // Messages after this position are left for the next window: those accepted later, and those
     // for whose cursors there was no room.
-    end: u64,
+    pub(super) end: u64,
     kept: BinaryHeap<Cursor>,
     // Cursors whose next message has left the log. All of them are kept: gaps come before anything
     // else, so that leaving some for the next window would leave all of them.
@@ -40,8 +32,9 @@ impl Sweep {
         Self { at: None, end, kept: BinaryHeap::new(), gapped: Vec::new(), most, charge: None }
     }
 
-    // Returns whether there was room; if not, the subscription has fallen too far behind.
-    fn keep(&mut self, cursor: Cursor, window: usize, budget: &Budget) -> bool {
+    /// Keeps a cursor. Returns whether there was room; if not, the subscription has fallen too far
+    /// behind.
+    pub(super) fn keep(&mut self, cursor: Cursor, window: usize, budget: &Budget) -> bool {
         if cursor.position == 0 {
             self.gapped.push(cursor);
         } else {
@@ -65,57 +58,14 @@ impl Sweep {
         }
         true
     }
-}
 
-impl Engine {
-    /// Searches the names for as long as there is work left. Returns whether all of them have been
-    /// searched; then the window is filled.
-    pub(super) fn sweep(
-        &self,
-        s: &mut Subscription,
-        mut sweep: Box<Sweep>,
-        filter: &Filter,
-        unordered: bool,
-        work: &mut usize,
-    ) -> Result<bool, Refusal> {
-        let prefix = filter.literal_prefix();
-        let from = match &sweep.at {
-            Some(name) => Bound::Excluded(&**name),
-            None => Bound::Included(prefix),
-        };
-        let mut last: Option<&Arc<str>> = None;
-        for (name, slot) in self.by_name.range::<str, _>((from, Bound::Unbounded)) {
-            if !name.starts_with(prefix) {
-                break;
-            }
-            if *work == 0 {
-                sweep.at = last.cloned();
-                s.set_state(State::Sweeping(sweep));
-                return Ok(false);
-            }
-            *work -= 1;
-            last = Some(name);
-            if !filter.matches(name) {
-                continue;
-            }
-            *work = work.saturating_sub(CONSIDERED);
-            if let Some(cursor) = self.cursor_in(s, *slot, unordered)?
-                && cursor.position <= sweep.end
-                && !sweep.keep(cursor, self.portions.window, &self.budget)
-            {
-                return Err(lagged(name));
-            }
-        }
-        // Topics that were forgotten during the sweep have not been read completely.
-        self.forgotten.check(s, filter, self.run)?;
-        let Sweep { end, kept, gapped, charge, .. } = *sweep;
-        s.window_end = end;
+    /// Returns the cursors up to the end of the window, and their charge.
+    pub(super) fn into_cursors(self) -> (Vec<Cursor>, Option<Charge>) {
+        let Self { end, kept, gapped, charge, .. } = self;
         let mut cursors = kept.into_vec();
         cursors.retain(|cursor| cursor.position <= end);
         cursors.reserve_exact(gapped.len());
         cursors.extend(gapped);
-        s.window = cursors.into_iter().map(Reverse).collect();
-        s.window_charge = charge;
-        Ok(true)
+        (cursors, charge)
     }
 }

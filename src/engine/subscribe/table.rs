@@ -3,97 +3,12 @@
 //! A subscription at the head costs a position. While it is [behind](State::Behind) it also has a
 //! window: a cursor for each topic of which it has not received everything.
 
-use super::cursor::{Cursor, NewMessage, OpenMessage};
-use super::filter_tree::GroupId;
-use super::start::StartFrom;
-use super::state::{State, WaitingCursor};
-use crate::engine::budget::Charge;
+use super::cursor::NewMessage;
+use super::state::State;
+use super::subscription::Subscription;
 use crate::engine::ids::{Slot, SubscriptionId};
-use crate::engine::positions::{ReaderPositions, Registered};
-use crate::wire::{Filter, Lag};
-use foldhash::fast::RandomState;
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
-
-/// One subscription. A live delivery uses the fields in front, which are two cache lines.
-#[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Subscription {
-    pub(crate) birth: u32,
-    pub(crate) group: GroupId,
-    pub(crate) state: State,
-    // It was listed to be woken, since a read last found nothing more.
-    pub(crate) wake_queued: bool,
-    pub(crate) lag: Lag,
-    // The filter is a topic.
-    pub(crate) exact: bool,
-    // It has received everything up to this position, except for what is in the window or aside.
-    pub(crate) delivered_through: u64,
-    // What it has not received up to this position is in the window or aside.
-    pub(crate) window_end: u64,
-    // The engine's position when it began.
-    pub(crate) began_at: u64,
-    // The message that comes after `delivered_through`, if that is known.
-    pub(crate) woken_by: Option<NewMessage>,
-    pub(crate) registered: Registered,
-    pub(crate) window: BinaryHeap<Reverse<Cursor>>,
-    // Where it begins. It is kept until the subscription has received everything up to `began_at`.
-    pub(crate) start: Option<Box<StartFrom>>,
-    // The engine's number of complete uploads when it began.
-    pub(crate) completed_uploads: u64,
-    // At most one message is read in parts at a time.
-    pub(crate) open: Option<OpenMessage>,
-    // Cursors that are not ready, by slot.
-    pub(crate) aside: HashMap<u32, WaitingCursor, RandomState>,
-    // None if it follows a message.
-    pub(crate) filter: Option<Filter>,
-    // Where it began in the topics that were announced to it, by id; only if it is read unordered.
-    // No hash table: one of that size takes a millisecond to grow.
-    pub(crate) announced: BTreeMap<u64, u64>,
-    // Ids below this have been checked in the current round.
-    pub(crate) announced_checked: u64,
-    // Records of forgotten topics below this number have been checked.
-    pub(crate) forgotten_checked: u64,
-    pub(crate) start_charge: Option<Charge>,
-    pub(crate) window_charge: Option<Charge>,
-    pub(crate) aside_charge: Option<Charge>,
-    pub(crate) announced_charge: Option<Charge>,
-}
-
-impl Subscription {
-    fn new(birth: u32, lag: Lag, state: State, position: u64) -> Self {
-        Self {
-            birth,
-            group: 0,
-            state,
-            wake_queued: false,
-            lag,
-            exact: false,
-            delivered_through: position,
-            window_end: position,
-            began_at: position,
-            woken_by: None,
-            registered: Registered::default(),
-            window: BinaryHeap::new(),
-            start: None,
-            completed_uploads: 0,
-            open: None,
-            aside: HashMap::default(),
-            filter: None,
-            announced: BTreeMap::new(),
-            announced_checked: 0,
-            forgotten_checked: 0,
-            start_charge: None,
-            window_charge: None,
-            aside_charge: None,
-            announced_charge: None,
-        }
-    }
-
-    fn is_following(&self) -> bool {
-        matches!(self.state, State::Following(_))
-    }
-}
+use crate::engine::positions::ReaderPositions;
+use crate::wire::Lag;
 
 /// All subscriptions.
 #[derive(Debug, Default)]

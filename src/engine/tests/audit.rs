@@ -1,4 +1,4 @@
-//! What must hold inside an engine after every call.
+//! Invariants of an engine, after every call.
 
 use crate::engine::subscribe::state::{CursorState, State};
 use crate::engine::topic::body::Body;

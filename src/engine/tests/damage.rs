@@ -7,7 +7,7 @@ use crate::wire::{ClientFrame, Code, DaemonFrame, Digest, Start, Which};
 use proptest::prelude::*;
 
 proptest! {
-    /// Whatever one peer sends, the others notice nothing.
+    /// The others notice nothing, whatever one peer sends.
     #[test]
     fn damaged_frames_end_their_own_session_at_most(
         damage in proptest::collection::vec(

@@ -10,7 +10,7 @@ fn subscribe(engine: &mut Engine, filter: &str, start: &Start<'_>) -> Subscripti
     engine.subscribe(filter.parse::<Filter>().unwrap(), start, Lag::Oldest)
 }
 
-/// What a subscription is handed, as text.
+/// Returns the items that a subscription receives, as text.
 fn read_all(engine: &mut Engine, id: SubscriptionId) -> Vec<String> {
     let mut items = Vec::new();
     let sink = &mut |item: Item<'_>| {
@@ -265,7 +265,7 @@ fn memory_goes_back_when_a_topic_shrinks() {
     }
     let topic = engine.topic(slot).unwrap();
     assert!(topic.cost() < full / 4 && topic.slack() < 20_000);
-    assert!(topic.table() <= 8 * topic.len() as usize + 64, "{}", topic.table());
+    assert!(topic.table() <= 8 * topic.messages() as usize + 64, "{}", topic.table());
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn watch(engine: &mut Engine) -> SubscriptionId {
     engine.subscribe("a".parse().unwrap(), &Start::All, Lag::Oldest)
 }
 
-/// What a subscription is handed, in short.
+/// Returns the items that a subscription receives, in short.
 fn read(engine: &mut Engine, id: SubscriptionId) -> Vec<String> {
     let mut seen = Vec::new();
     let wanted = ReadOptions { large: LargePayloads::InChunks, ..ReadOptions::from(1 << 20) };
@@ -155,7 +155,7 @@ fn what_need_not_come_is_answered_at_once_and_the_rest_is_dropped() {
         assert!(peer.say(engine, frame).unwrap().is_none());
     }
     assert_eq!(peer.replies.next_frame(), Ok(None));
-    // What was dropped need not even come to its end.
+    // A dropped publication need not be sent to its end.
     let large = engine.limits().payload + 1;
     for (number, size, why) in [(2, large, Code::PAYLOAD_TOO_LARGE), (0, SIZE, Code::STALE)] {
         let action = peer.say(engine, &begin(number, size)).unwrap();

@@ -4,6 +4,8 @@ mod arrivals;
 mod audit;
 mod bounds;
 mod damage;
+mod datagrams;
+mod deferred;
 mod examples;
 mod intake;
 mod model;
@@ -15,7 +17,7 @@ mod repairs;
 mod seeds;
 mod sessions;
 mod simulation;
-mod stirs;
+
 mod subscriber;
 
 use super::subscribe::portions::{PORTIONS, Portions};

@@ -1,5 +1,7 @@
 //! An engine together with a model that keeps everything, and compares after each step.
 
+mod starts;
+
 use super::subscriber::{History, Place, Said, Subscriber, head};
 use super::{engine, payload, publish};
 use crate::engine::{Engine, Limits, ReadOptions, Repaired, SubscriptionId};
@@ -9,7 +11,7 @@ use std::collections::{BTreeMap, HashSet};
 pub(super) const TOPICS: [&str; 8] = ["a", "b", "a/x", "a/y", "a/x/1", "b/x", "c", "d"];
 pub(super) const FILTERS: [&str; 9] = ["a", "a/x", "d", "*", "**", "a/**", "a/*", "*/x", "b/**"];
 
-/// Where a subscription begins.
+/// The start of a subscription.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum From {
     New,
@@ -44,7 +46,7 @@ impl World {
         }
     }
 
-    // What the engine has left to be done.
+    // Runs all deferred work.
     fn run_deferred(&mut self) {
         while self.engine.has_deferred() {
             self.engine.run_deferred();
@@ -154,7 +156,7 @@ impl World {
     // The budget holds, and nothing went before its turn.
     fn check_room(&self, before: &BTreeMap<u64, (u64, u64)>, published: u64, created: bool) {
         let limits = self.engine.limits();
-        // What is charged meanwhile is made room for with the next publication.
+        // The next publication makes room for bytes charged meanwhile.
         let bytes = self.engine.bytes() - self.engine.budget().held();
         assert!(bytes <= limits.cache, "{bytes} bytes");
         let after = self.bounds();
@@ -229,128 +231,7 @@ impl World {
         }
     }
 
-    /// Begins a subscription.
-    pub(super) fn subscribe(&mut self, filter: &str, from: From, lag: Lag) {
-        let start = match from {
-            From::New => Start::New,
-            From::Latest => Start::Latest,
-            From::All => Start::All,
-            From::Last(n) => Start::Last(n),
-            From::Sequence(sequence) => Start::Sequence(sequence),
-        };
-        self.begin(filter, &start, lag, |_, (first, next)| match from {
-            From::New => (next, next),
-            From::Latest => (first.max(next - 1), first.max(next - 1)),
-            From::All => (first, first),
-            From::Last(n) => [first.max(next.saturating_sub(n)); 2].into(),
-            From::Sequence(sequence) => [sequence.clamp(1, next); 2].into(),
-        });
-    }
-
-    /// Ends a subscription, and begins it again where it stopped, as of another run if `foreign`.
-    pub(super) fn resume(&mut self, index: usize, foreign: bool) {
-        let Some(old) = self.end(index) else { return };
-        let heard: BTreeMap<_, _> =
-            old.places.iter().filter(|(_, place)| place.announced).collect();
-        let lie = u64::from(foreign);
-        let topics = heard.values().map(|place| Resume {
-            topic: place.name,
-            epoch: place.epoch + lie * 1_000_000,
-            next: place.next,
-        });
-        // A name whose topic was forgotten and began again was heard of twice: the last counts.
-        let topics = topics.rev().collect();
-        let since = Position { run: old.since.run + lie, ..old.since };
-        let history = self.history.clone();
-        let names: HashSet<_> = heard.values().map(|place| place.name).collect();
-        let start = Start::Resume { since, topics };
-        self.begin(old.filter.as_str(), &start, old.lag, |(id, name), (first, next)| {
-            match heard.get(&id) {
-                Some(place) if !foreign => (place.next, place.next),
-                Some(_) => (1, 1),
-                None if foreign || names.contains(name) => (1, 1),
-                None => unheard(&history, id, (first, next), since.position),
-            }
-        });
-    }
-
-    /// Ends a subscription, and begins it again after the last message that it was given, or
-    /// after everything there is if it has had all.
-    pub(super) fn resume_by_position(&mut self, index: usize) {
-        let Some(old) = self.end(index) else { return };
-        let lost = old.is_lost(&self.engine, &self.history);
-        let had_all = !lost && !old.is_behind(&self.engine);
-        let position = if had_all { self.engine.position() } else { old.position };
-        if position == 0 {
-            return;
-        }
-        let bounds = self.bounds();
-        for (id, place) in old.places.iter().filter(|(id, _)| bounds.contains_key(id)) {
-            if old.looks_late && !place.announced {
-                continue;
-            }
-            let (_, needed) = unheard(&self.history, *id, bounds[id], position);
-            assert!(place.next >= needed, "passed over {}..{needed} silently", place.next);
-        }
-        let since = Position { run: self.engine.run(), position };
-        let start = Start::Resume { since, topics: Vec::new() };
-        let history = self.history.clone();
-        self.begin(old.filter.as_str(), &start, old.lag, |(id, _), bounds| {
-            unheard(&history, id, bounds, position)
-        });
-    }
-
-    fn begin(
-        &mut self,
-        filter: &str,
-        start: &Start<'_>,
-        lag: Lag,
-        place: impl Fn((u64, &'static str), (u64, u64)) -> (u64, u64),
-    ) {
-        let filter = Filter::new(filter).unwrap();
-        let id = self.engine.subscribe(filter.clone(), start, lag);
-        let since = Position { run: self.engine.run(), position: self.engine.position() };
-        let mut places = BTreeMap::new();
-        for name in TOPICS.into_iter().filter(|name| filter.matches(name)) {
-            let Some(id) = self.id(name) else { continue };
-            let (earliest, next) = place((id, name), self.bounds()[&id]);
-            let epoch = self.engine.run() + id - 1;
-            let place = Place { name, epoch, earliest, next, announced: false, begin: 0 };
-            places.insert(id, place);
-        }
-        let apart = self.now.is_multiple_of(2);
-        let looks_late = self.engine.portions.window < 8
-            && matches!(start, Start::All | Start::Latest | Start::Last(_));
-        let looks_back = self.engine.portions.window < 8 && matches!(start, Start::Resume { .. });
-        self.subscribers.push(Subscriber {
-            id,
-            filter,
-            lag,
-            since,
-            places,
-            position: 0,
-            apart,
-            looks_late,
-            looks_back,
-        });
-        self.check();
-    }
-
-    /// Ends a subscription.
-    pub(super) fn end(&mut self, index: usize) -> Option<Subscriber> {
-        if self.subscribers.is_empty() {
-            return None;
-        }
-        let old = self.subscribers.swap_remove(index % self.subscribers.len());
-        self.engine.unsubscribe(old.id);
-        self.named.remove(&old.id);
-        let ended = self.engine.read(old.id, 1, &mut |_| panic!("it has ended"));
-        assert_eq!(ended.unwrap_err().code, Code::DONE);
-        self.check();
-        Some(old)
-    }
-
-    /// Reads once. What was accepted longer than `deadline` ago is passed over; 0 is none.
+    /// Reads once. Messages accepted longer than `deadline` ago are skipped; 0 is none.
     pub(super) fn read(&mut self, index: usize, budget: usize, deadline: u64) {
         if self.subscribers.is_empty() {
             return;
@@ -424,7 +305,7 @@ impl World {
             assert_eq!((gone, again), (vec![(first, last)], vec![]), "it is not its topic");
             return;
         };
-        // Where it stands exactly is known once it was told.
+        // Its exact place is known once the topic was announced.
         if place.announced {
             let (first, last) = (first.max(place.begin), last.min(place.next - 1));
             let expected = (first < oldest && first <= last).then(|| (first, last.min(oldest - 1)));
@@ -474,8 +355,8 @@ impl World {
     }
 }
 
-// Where to begin in a topic of which only what was accepted after a position is wanted: at the
-// earliest, and at the latest.
+// The earliest and the latest beginning in a topic, for a subscription to the messages after a
+// position.
 fn unheard(history: &History, id: u64, (first, next): (u64, u64), position: u64) -> (u64, u64) {
     let mut all = history.range((id, 0)..=(id, u64::MAX));
     let needed = all.find(|(_, said)| said.position > position);
@@ -483,8 +364,8 @@ fn unheard(history: &History, id: u64, (first, next): (u64, u64), position: u64)
     if needed >= first {
         return (needed, needed);
     }
-    // Some have left the log. Which one was the first can no longer be told, but it is no further
-    // back than positions would go.
+    // Some have left the log. The first one of them is unknown, but there are at most as many of
+    // them as positions.
     let gone = history[&(id, first - 1)].position;
     (first.saturating_sub(gone - position).max(1), needed)
 }

@@ -1,4 +1,4 @@
-//! What comes again gets the receipt of the first, for as long as that is in the log.
+//! A repeated publication gets the receipt of the first, for as long as that is in the log.
 
 use super::*;
 use crate::engine::{BeginOutcome, UploadRequest};

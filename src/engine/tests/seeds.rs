@@ -1,4 +1,4 @@
-//! What the simulations draw from, and what they print when they fail.
+//! Random numbers for the simulations, and the seeds that they print when they fail.
 
 /// SplitMix64.
 pub(super) struct Random(pub(super) u64);

@@ -1,4 +1,4 @@
-//! What one subscription must see, by the rules alone.
+//! The messages that one subscription must receive, by the rules alone.
 
 use crate::engine::{Engine, Item, LargePayloads, ReadOptions, SubscriptionId, encode_item};
 use crate::wire::{DaemonFrame, Digest, Filter, GapCause, Lag, Position};
@@ -29,16 +29,16 @@ pub(super) fn head(history: &History, id: u64) -> u64 {
     all.next_back().map_or(0, |((_, sequence), _)| *sequence)
 }
 
-/// Where a subscription stands in one topic.
+/// The place of a subscription in one topic.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) name: &'static str,
     pub(super) epoch: u64,
-    // Where it may begin at the earliest; and the next it needs, or needs at the latest.
+    // The earliest beginning; and the sequence that it needs next, or at the latest.
     pub(super) earliest: u64,
     pub(super) next: u64,
     pub(super) announced: bool,
-    // Where it began, as announced.
+    // Its beginning, as announced.
     pub(super) begin: u64,
 }
 
@@ -54,8 +54,8 @@ pub(super) struct Subscriber {
     pub(super) apart: bool,
     // It begins with what there is once it looks.
     pub(super) looks_late: bool,
-    // It goes on after a position, and looks later how far back that is: where the log does not
-    // go back so far, the less that is known, the earlier it begins, with a longer gap.
+    // It resumes after a position, and searches later. The less of that the log still has, the
+    // earlier it begins, with a longer gap.
     pub(super) looks_back: bool,
 }
 
@@ -113,7 +113,7 @@ impl Subscriber {
             last = self.see(&item, history, &bounds, accepted_since);
         });
         assert!(bytes <= budget, "{bytes} bytes before the last item, budget {budget}");
-        // What it was about to get comes first.
+        // The messages before that are read first.
         let goes_on =
             items > 0 || self.looks_late || (engine.portions.window < 8 && result == Ok(true));
         assert!(result.is_err() || !lost || goes_on, "a topic was forgotten, silently");
@@ -152,7 +152,7 @@ impl Subscriber {
                     assert!(!self.apart && place.next == *next, "announced twice");
                     return 0;
                 }
-                // What it was to begin with may have left the log before it looked.
+                // Its first message may have left the log before its search.
                 let late = self.looks_late && *next <= bounds[id].0;
                 let earlier = self.looks_back && *next <= place.next;
                 let fits = (place.earliest..=place.next).contains(next);

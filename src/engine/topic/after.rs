@@ -2,7 +2,7 @@
 
 use super::Topic;
 
-/// Where the messages after a position begin in a topic.
+/// The beginning of the messages after a position in a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum After {
     /// With this sequence. The message before it has this position; 0 if there is none.

@@ -1,4 +1,4 @@
-//! What the log keeps of a message: its payload, or the part that has arrived.
+//! The body of a message in the log: its payload, or the part that has arrived.
 
 use crate::engine::cost::{ARRIVING_COST, PAYLOAD_COST, allocated};
 use crate::engine::ids::SubscriptionId;

@@ -1,4 +1,4 @@
-//! What is evicted from a topic when room is needed.
+//! Eviction from one topic, when room is needed.
 
 use super::Topic;
 use super::body::{Body, Waiters};
@@ -12,7 +12,7 @@ use crate::wire::Digest;
 /// each.
 const LOOKED: u64 = 16;
 
-/// What one eviction has taken. It may have found nothing yet.
+/// The result of one eviction. It may have found nothing yet.
 #[derive(Debug, Default)]
 pub(crate) struct Evicted {
     /// The payload that has left the cache, and its count.

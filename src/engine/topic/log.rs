@@ -34,7 +34,7 @@ impl Entry {
 // moves all the others, and memory is freed as the oldest messages leave.
 const SEGMENT: usize = 32;
 
-/// What the slot of a message costs, bytes.
+/// Cost of the slot of a message, bytes.
 pub(super) const SLOT_COST: usize = allocated(SEGMENT * size_of::<Option<Entry>>()) / SEGMENT;
 
 /// Messages `first..next`.

@@ -1,4 +1,4 @@
-//! What a topic remembers of messages that have left its log: where those begin that some
+//! Marks: a topic remembers of the messages that have left its log where those begin that some
 //! subscription has not received.
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ const MOST: usize = 512;
 /// ones.
 const PRUNED: u32 = 64;
 
-/// What a mark costs, bytes.
+/// Cost of a mark, bytes.
 const COST: usize = size_of::<Mark>();
 
 /// A subscription that has received everything up to a position in `from..to` needs `sequence` next.

@@ -9,6 +9,7 @@ mod evict;
 pub(crate) mod idempotency_keys;
 mod latest;
 pub(crate) mod log;
+mod lookup;
 mod marks;
 mod payload_index;
 pub(crate) mod payload_key;
@@ -29,10 +30,10 @@ use body::Arriving;
 use counts::{Count, Ranked, Top};
 use idempotency_keys::KeyedReceipts;
 use log::{Entry, Log, SLOT_COST};
+use lookup::LookedUp;
 use marks::Marks;
 use payload_index::PayloadIndex;
 use payload_key::PayloadKey;
-use payloads::LookedUp;
 use producers::{Accepted, Producers, Verdict};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -82,7 +83,7 @@ pub(crate) struct Topic {
     begun: BTreeMap<PublicationId, u64>,
     // While the oldest message arrives, complete messages below this sequence are evicted already.
     evicted_below: u64,
-    // Where the messages begin that have left the log and that some subscription has not received.
+    // The beginnings of messages that have left the log and that some subscription has not received.
     marks: Marks,
     // Index in the heap of shares. Of a topic that was forgotten, the slot that it had.
     share: usize,
@@ -157,7 +158,7 @@ impl Topic {
     }
 
     /// Returns the number of messages in the log.
-    pub(crate) fn len(&self) -> u64 {
+    pub(crate) fn messages(&self) -> u64 {
         self.log.len()
     }
 
@@ -206,9 +207,9 @@ impl Topic {
     /// Returns the bytes that eviction may take here while other topics need room; and, if the
     /// newest message is big, its cost and position.
     ///
-    /// Three things are not evictable: the newest message, which a quiet topic keeps for as long
-    /// as other topics have more; messages that arrive, whose publishers would have to begin
-    /// again; and log slots that those pin, up to a limit.
+    /// The newest message is not evictable: a quiet topic keeps it for as long as other topics have
+    /// more. Messages that arrive are not, because their publishers would have to begin again. Log
+    /// slots that those pin are not, up to a limit.
     pub(crate) fn evictable(&self) -> (usize, Option<(usize, u64)>) {
         let newest = self.newest();
         let above = (self.log.next() - newest).saturating_sub(1);

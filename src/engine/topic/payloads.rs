@@ -4,20 +4,11 @@ use super::Topic;
 use super::body::Body;
 use super::counts::{Count, Ranked};
 use super::log::Entry;
+use super::lookup::LookedUp;
 use crate::engine::rope::Rope;
 use crate::wire::{Digest, INLINE};
 use bytes::Bytes;
 use std::sync::Arc;
-
-/// A payload that was looked up after its newest publication, and may outlive that in the cache.
-#[derive(Debug)]
-pub(super) struct LookedUp {
-    pub(super) sequence: u64,
-    // The engine's position of the publication after the look-up.
-    pub(super) before: u64,
-    // The message, once it has left the log.
-    pub(super) kept: Option<Box<Entry>>,
-}
 
 /// A payload of a publication that the cache already has.
 pub(crate) struct CachedPayload {

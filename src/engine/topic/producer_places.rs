@@ -1,4 +1,4 @@
-//! Where the numbers of one producer are in a topic's log, so that a repeated publication gets the
+//! The places of one producer's numbers in a topic's log, so that a repeated publication gets the
 //! receipt of the first one.
 
 use crate::engine::cost::allocated;
@@ -74,8 +74,8 @@ impl Block {
 /// The blocks of one producer. Each number is in one of them.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
-    // A producer whose messages follow each other in the log has only this block. The default, with
-    // the sequence 0, is no block.
+    // A producer whose messages follow each other in the log has only this block. In the default it
+    // is empty, with the sequence 0.
     newest: Block,
     older: VecDeque<Block>,
     cost: usize,

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use lru::LruCache;
 use std::ops::RangeInclusive;
 
-/// What to do with a publication.
+/// The verdict on a number of a producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It was not accepted before.

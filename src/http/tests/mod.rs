@@ -11,7 +11,8 @@ mod schema;
 mod unread;
 mod uploads;
 
-use super::listen::{Listener, Times};
+use super::connection::Times;
+use super::listen::Listener;
 use super::{AppState, CertificateFacts, router};
 use crate::access::origin::Origins;
 use crate::broker::Broker;

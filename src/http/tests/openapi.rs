@@ -188,7 +188,7 @@ async fn what_is_described_is_answered_and_what_is_answered_is_described() {
     assert_eq!(walk.see("POST", TOPIC, |ask| ask.body(vec![0; most])).await.status, 503);
     drop(half);
     let streams = walk.face.state.streams.clone();
-    let all = streams.acquire_many(super::super::EVENT_STREAMS as u32).await.unwrap();
+    let all = streams.acquire_many(super::super::state::EVENT_STREAMS as u32).await.unwrap();
     let full = walk.see("GET", "/v1/events/**", |ask| ask).await;
     assert_eq!((full.status, full.json()["name"].as_str()), (503, Some("overloaded")));
     drop(all);

@@ -117,7 +117,7 @@ async fn an_unread_stream_of_events_holds_a_batch_of_a_large_message_and_is_clos
         tokio::time::sleep(PATIENCE / 50).await;
     }
     assert!(within(h2.next(RST_STREAM)).await.is_some());
-    assert_eq!(face.state.streams.available_permits(), super::super::EVENT_STREAMS);
+    assert_eq!(face.state.streams.available_permits(), super::super::state::EVENT_STREAMS);
 }
 
 #[tokio::test]

@@ -1,13 +1,10 @@
 //! QUIC's settings (RFC 9000, section 18), each with its reason.
 
 use super::congestion::MinWindowCubicConfig;
+use crate::net::deadlines::IDLE;
 use quinn::{AckFrequencyConfig, IdleTimeout, TransportConfig, VarInt};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// A session without packets for this long ends. A phone can change networks in that time, and a
-/// daemon forgets dead sessions soon enough.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// Interval of a client's keep-alive packets while nothing else is sent. Two fit into [`IDLE`].
 /// Each wakes the daemon.
@@ -145,7 +142,7 @@ mod tests {
         let send = said(DAEMON_SEND_WINDOW);
         let readme = row(CONFIGURATION, "| unacknowledged bytes held for one session");
         assert!(readme.ends_with(&format!("| {send} |")), "{send}: {readme}");
-        let architecture = row(ARCHITECTURE, "| sent to one peer, not acknowledged");
+        let architecture = row(ARCHITECTURE, "| bytes sent to one peer and not acknowledged");
         assert!(architecture.contains(&format!("send window, {send},")), "{send}: {architecture}");
 
         let first = said(FIRST_RECEIVE_WINDOW.into());
@@ -154,7 +151,7 @@ mod tests {
         let readme = row(CONFIGURATION, "| unread bytes of one peer");
         let expected = format!("| QUIC {receive}, {first} before its hello; WebSocket 80 KiB |");
         assert!(readme.ends_with(&expected), "{expected}: {readme}");
-        let architecture = row(ARCHITECTURE, "| unread from one peer");
+        let architecture = row(ARCHITECTURE, "| bytes from one peer that are not read");
         let expected = format!("QUIC {first} before its hello, then {receive}, {stream} a stream");
         assert!(architecture.contains(&expected), "{expected}: {architecture}");
     }

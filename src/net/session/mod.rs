@@ -3,6 +3,7 @@
 
 pub(crate) mod allowance;
 mod control;
+mod datagram_work;
 pub(crate) mod datagrams;
 mod dispatch;
 mod end;
@@ -14,6 +15,7 @@ pub(crate) mod upload;
 #[cfg(test)]
 mod tests;
 
+use super::deadlines::HANDSHAKE;
 use super::delivery::DeliveryContext;
 use super::transport::connection::Connection;
 use crate::broker::admission::{Admission, STOPPING, SessionPermit, stopped};
@@ -30,9 +32,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// Maximum time from the connection to the hello.
-const HELLO: Duration = Duration::from_secs(10);
-
 /// Maximum time for a goodbye to reach the peer.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
@@ -46,7 +45,7 @@ pub(crate) async fn serve(admission: &Admission, connection: Connection, permit:
     tracing::debug!(id, %transport, %address, "session");
     let context = DeliveryContext::new(broker, connection);
     let peer = Arc::new(Peer::new(context, session, payload, budget));
-    let hello_timeout = hello_timeout(&peer, tokio::time::Instant::now() + HELLO);
+    let hello_timeout = hello_timeout(&peer, tokio::time::Instant::now() + HANDSHAKE);
     let stopped = async {
         stopped(&mut stop).await;
         SessionEnd::from(Refusal::new(Code::SHUTTING_DOWN, STOPPING))
@@ -126,7 +125,7 @@ async fn hello_timeout(peer: &Peer, deadline: tokio::time::Instant) -> SessionEn
     if Box::pin(tokio::time::timeout_at(deadline, peer.wait_open())).await.is_ok() {
         std::future::pending::<()>().await;
     }
-    let seconds = HELLO.as_secs();
+    let seconds = HANDSHAKE.as_secs();
     Refusal::new(Code::TIMED_OUT, format!("no hello within {seconds} s of connecting")).into()
 }
 

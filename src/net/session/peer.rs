@@ -1,19 +1,16 @@
 //! One remote peer, as the tasks of its session share it.
 
 use super::allowance::Allowance;
-use super::datagrams::Datagrams;
+use super::datagram_work::DatagramWork;
 use super::end::SessionEnd;
 use crate::engine::{Budget, Session};
+use crate::net::deadlines::UNREAD;
 use crate::net::delivery::DeliveryContext;
 use crate::net::transport::outbox::Outbox;
 use crate::wire::{Code, Refusal};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::SetOnce;
 use tokio::time::timeout;
-
-/// For how long a peer may leave a full outbox unread, 30 s: as long as a session may be silent.
-const UNREAD: Duration = Duration::from_secs(30);
 
 /// A remote peer, shared by the tasks that serve it.
 pub(crate) struct Peer {
@@ -26,7 +23,7 @@ pub(crate) struct Peer {
     pub(super) payload: usize,
     // For incomplete frames.
     pub(super) allowance: Allowance,
-    pub(super) datagrams: Datagrams,
+    pub(super) datagrams: DatagramWork,
     // Set by the hello.
     open: SetOnce<()>,
 }
@@ -44,7 +41,7 @@ impl Peer {
             outbox: Outbox::default(),
             payload,
             allowance: Allowance::new(budget),
-            datagrams: Datagrams::default(),
+            datagrams: DatagramWork::default(),
             open: SetOnce::new(),
         }
     }

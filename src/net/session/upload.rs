@@ -7,6 +7,7 @@ use super::frame_reader::Frames;
 use super::peer::Peer;
 use crate::broker::pace::{PATIENCE, Pace};
 use crate::engine::{Hashing, IncomingUpload};
+use crate::net::deadlines::IDLE;
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -17,7 +18,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 /// The patience with a frame that is not charged, 30 s: as long as a whole session may be silent.
 /// Such a frame holds nothing that others need. With a third of all packets lost, QUIC sometimes
 /// needs more than 10 s. Charged frames and publications in chunks get [`PATIENCE`].
-const LONG_PATIENCE: Duration = Duration::from_secs(30);
+const LONG_PATIENCE: Duration = IDLE;
 
 /// The result of reading a peer's stream.
 pub(crate) enum StreamRead<'a> {

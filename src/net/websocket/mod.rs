@@ -4,6 +4,8 @@
 //! cancelled write leaves whole messages behind: what it has begun is in the socket's buffer, and
 //! goes out with the next write.
 
+mod activity;
+mod channel_state;
 mod close_codes;
 mod demux;
 mod reader;
@@ -16,31 +18,30 @@ mod writer;
 
 pub(crate) use socket::{Io, dialled_config};
 
+use crate::net::deadlines::IDLE;
 use crate::net::error::{ConnectionLost, ReadError, WriteError};
 use crate::wire::Code;
 #[cfg(feature = "daemon")]
 use crate::wire::MAX_CONTROL_FRAME;
+use activity::ActivityMonitor;
 use bytes::Bytes;
+use channel_state::{ChannelState, locked};
 use close_codes::{close_frame, connection_lost};
 use demux::Demux;
 use futures_util::StreamExt as _;
-use reader::{ActivityMonitor, Reader};
+use reader::Reader;
 #[cfg(feature = "daemon")]
 use sieve::Sieve;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use writer::Writer;
-
-/// A session without activity for this long ends, as with QUIC.
-const IDLE: Duration = Duration::from_secs(30);
 
 /// Time without activity after which this end sends a ping. The client's is shorter, so that the
 /// client keeps the path through NATs and proxies open. The daemon pings browsers, which answer
@@ -48,10 +49,6 @@ const IDLE: Duration = Duration::from_secs(30);
 const DIALLED_PING: Duration = Duration::from_secs(9);
 #[cfg(feature = "daemon")]
 const SERVED_PING: Duration = Duration::from_secs(10);
-
-/// Bytes read from the socket at once, and joined into one message, 64 KiB: as many as one read of
-/// the engine. A single frame may be longer.
-const BATCH: usize = 64 << 10;
 
 /// A session's connection. Clones share it.
 #[derive(Clone)]
@@ -62,12 +59,9 @@ struct Channel {
     ping: Duration,
     writer: tokio::sync::Mutex<Writer>,
     reader: Mutex<Reader>,
-    // At the client only. Frames of clients need no splitting.
-    demux: Option<Mutex<Demux>>,
     // The control stream has been opened.
     opened: AtomicBool,
-    activity: Arc<ActivityMonitor>,
-    lost: watch::Sender<Option<ConnectionLost>>,
+    state: ChannelState,
     // The close frame, if this end closes.
     farewell: Mutex<Option<CloseFrame>>,
     left: watch::Sender<bool>,
@@ -86,10 +80,6 @@ pub(crate) fn dialled(socket: WebSocketStream<Box<dyn Io>>, remote: SocketAddr) 
     let (activity, demux) = (ActivityMonitor::new(), Some(Mutex::default()));
     let reader = Reader::new(stream, &activity);
     WebSocket::new(sink, (reader, activity), remote, DIALLED_PING, demux)
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl WebSocket {
@@ -115,10 +105,8 @@ impl WebSocket {
             ping,
             writer: tokio::sync::Mutex::new(Writer::new(sink)),
             reader: Mutex::new(reader),
-            demux,
             opened: AtomicBool::new(false),
-            activity,
-            lost: watch::channel(None).0,
+            state: ChannelState::new(activity, demux),
             farewell: Mutex::new(None),
             left: watch::channel(false).0,
         }))
@@ -135,19 +123,21 @@ impl WebSocket {
 
     /// Waits for a new request, and returns its stream.
     pub(super) async fn accept(&self) -> Result<RequestStream, ConnectionLost> {
-        let Some(demux) = &self.0.demux else {
+        let Some(demux) = &self.0.state.demux else {
             return Err(self.closed().await);
         };
         let request = poll_fn(|context| match locked(demux).poll_new_request(context) {
             Poll::Ready(request) => Poll::Ready(Ok(request)),
-            Poll::Pending => self.0.lost().map_or(Poll::Pending, |lost| Poll::Ready(Err(lost))),
+            Poll::Pending => {
+                self.0.state.lost().map_or(Poll::Pending, |lost| Poll::Ready(Err(lost)))
+            }
         });
         Ok(RequestStream { channel: self.clone(), request: request.await? })
     }
 
     /// Waits for a request whose reader is too slow.
     pub(super) async fn next_overflowed_request(&self) -> u32 {
-        match &self.0.demux {
+        match &self.0.state.demux {
             Some(demux) => poll_fn(|context| locked(demux).poll_overflowed(context)).await,
             None => std::future::pending().await,
         }
@@ -156,7 +146,7 @@ impl WebSocket {
     /// Ends the stream of `request`, for which the daemon sends no more.
     pub(super) fn finish_request(&self, request: u32) {
         let mut wake = Vec::new();
-        if let Some(demux) = &self.0.demux {
+        if let Some(demux) = &self.0.state.demux {
             locked(demux).end(request, &mut wake);
         }
         wake.into_iter().for_each(Waker::wake);
@@ -165,12 +155,11 @@ impl WebSocket {
     /// Waits until the connection is closed or lost. Meanwhile it sends pings, and detects a silent
     /// peer.
     pub(super) async fn watch(&self) -> ConnectionLost {
-        let mut lost = self.0.lost.subscribe();
         loop {
-            let quiet = self.0.activity.quiet();
+            let quiet = self.0.state.activity.quiet();
             if quiet >= IDLE {
                 let reason = format!("the peer was silent for {} s", IDLE.as_secs());
-                self.0.end(ConnectionLost { code: Some(Code::TIMED_OUT), reason });
+                self.0.state.end(ConnectionLost { code: Some(Code::TIMED_OUT), reason });
             } else if quiet >= self.0.ping {
                 // While another task writes, no ping is needed.
                 if let Ok(mut writer) = self.0.writer.try_lock() {
@@ -179,7 +168,7 @@ impl WebSocket {
             }
             let next = if quiet < self.0.ping { self.0.ping } else { IDLE }.saturating_sub(quiet);
             tokio::select! {
-                lost = wait(&mut lost) => return lost,
+                lost = self.0.state.closed() => return lost,
                 () = tokio::time::sleep(next.min(self.0.ping)) => {}
             }
         }
@@ -187,18 +176,18 @@ impl WebSocket {
 
     /// Waits until the connection is closed or lost.
     pub(super) async fn closed(&self) -> ConnectionLost {
-        wait(&mut self.0.lost.subscribe()).await
+        self.0.state.closed().await
     }
 
     /// Ends the session. [`leave`](Self::leave) tells the peer.
     pub(super) fn close(&self, code: Code, reason: &str) {
         locked(&self.0.farewell).get_or_insert_with(|| close_frame(code, reason));
-        self.0.end(ConnectionLost { code: None, reason: "closed by this end".into() });
+        self.0.state.end(ConnectionLost { code: None, reason: "closed by this end".into() });
     }
 
     /// Ends the session with the reason that the peer gave.
     pub(super) fn end(&self, lost: ConnectionLost) {
-        self.0.end(lost);
+        self.0.state.end(lost);
     }
 
     /// Sends a close frame, and waits for the peer's (RFC 6455, section 7.1.2). The caller bounds
@@ -213,7 +202,7 @@ impl WebSocket {
 
     /// The closing handshake is done, or has timed out.
     pub(super) fn set_left(&self) {
-        self.0.end(ConnectionLost { code: None, reason: "closed by this end".into() });
+        self.0.state.end(ConnectionLost { code: None, reason: "closed by this end".into() });
         self.0.left.send_replace(true);
     }
 
@@ -233,48 +222,21 @@ impl WebSocket {
         let mut writer = self.0.writer.lock().await;
         let written = writer.write(pieces, begins_with_for).await;
         written.map_err(|error| {
-            WriteError::ConnectionLost(self.0.lost().unwrap_or_else(|| connection_lost(&error)))
+            WriteError::ConnectionLost(
+                self.0.state.lost().unwrap_or_else(|| connection_lost(&error)),
+            )
         })
     }
 
     /// Reads what there is for control, at least one piece. At the daemon's end, pieces are parts
     /// of messages, and an empty piece marks the end of a message.
     pub(super) async fn read(&self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
-        let channel = &*self.0;
-        let read = poll_fn(|context| locked(&channel.reader).poll_read(channel, pieces, context));
-        let read = read.await;
+        let Channel { state, reader, .. } = &*self.0;
+        let read = poll_fn(|context| locked(reader).poll_read(state, pieces, context)).await;
         if let Err(ReadError::ConnectionLost(lost)) = &read {
-            channel.end(lost.clone());
+            state.end(lost.clone());
         }
         read.map(Some)
-    }
-}
-
-async fn wait(lost: &mut watch::Receiver<Option<ConnectionLost>>) -> ConnectionLost {
-    let lost = lost.wait_for(Option::is_some).await.ok().and_then(|lost| lost.clone());
-    lost.unwrap_or_else(|| connection_lost(&Error::AlreadyClosed))
-}
-
-impl Channel {
-    fn lost(&self) -> Option<ConnectionLost> {
-        self.lost.borrow().clone()
-    }
-
-    // The first reason is kept.
-    fn end(&self, lost: ConnectionLost) {
-        let first = self.lost.send_if_modified(|was| {
-            let first = was.is_none();
-            was.get_or_insert(lost);
-            first
-        });
-        if first {
-            self.activity.wake_reader();
-            let mut wake = Vec::new();
-            if let Some(demux) = &self.demux {
-                locked(demux).take_wakers(&mut wake);
-            }
-            wake.into_iter().for_each(Waker::wake);
-        }
     }
 }
 
@@ -287,13 +249,13 @@ pub(crate) struct RequestStream {
 impl RequestStream {
     /// Whether the stream ended early because it was not read fast enough.
     pub(super) fn has_overflowed(&self) -> bool {
-        let demux = self.channel.0.demux.as_ref();
+        let demux = self.channel.0.state.demux.as_ref();
         demux.is_some_and(|demux| locked(demux).has_overflowed(self.request))
     }
 
     /// Reads what there is, at least one piece. Returns `None` at the end.
     pub(super) async fn read(&self, pieces: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
-        let Channel { demux: Some(demux), .. } = &*self.channel.0 else {
+        let Some(demux) = &self.channel.0.state.demux else {
             return Ok(None);
         };
         let mut read = |context: &mut Context<'_>| match locked(demux).poll_read(
@@ -303,7 +265,7 @@ impl RequestStream {
         ) {
             Poll::Ready(read) => Poll::Ready(Ok(read)),
             Poll::Pending => {
-                let lost = self.channel.0.lost();
+                let lost = self.channel.0.state.lost();
                 lost.map_or(Poll::Pending, |lost| Poll::Ready(Err(ReadError::ConnectionLost(lost))))
             }
         };
@@ -313,7 +275,7 @@ impl RequestStream {
 
 impl Drop for RequestStream {
     fn drop(&mut self) {
-        if let Some(demux) = &self.channel.0.demux {
+        if let Some(demux) = &self.channel.0.state.demux {
             locked(demux).forget(self.request);
         }
     }

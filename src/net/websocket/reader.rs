@@ -1,21 +1,19 @@
-//! Reads messages, and notes when the peer was last active.
+//! Reads messages: those of control for its caller, and at the client those of requests for their
+//! readers.
 
+use super::activity::ActivityMonitor;
+use super::channel_state::{ChannelState, locked};
 use super::close_codes::{closed, connection_lost, failure};
 #[cfg(feature = "daemon")]
 use super::sieve::ReceiveQueue;
-use super::socket::SocketStream;
-use super::{BATCH, Channel, locked};
+use super::socket::{BATCH, SocketStream};
 use crate::net::error::ReadError;
 use crate::wire::{Code, Refusal};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::task::AtomicWaker;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll, Wake, Waker, ready};
-use std::time::Duration;
-use tokio::time::Instant;
+use std::task::{Context, Poll, Waker, ready};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 /// The receiving half of the channel.
@@ -30,48 +28,6 @@ pub(super) struct Reader {
     failed: Option<ReadError>,
     // Nothing more can be read, although the peer may still be there.
     damaged: bool,
-}
-
-/// The waker that the socket is given. It notes the time of each wake, and wakes the task that
-/// reads. Any event shows that the peer is there: a whole message, bytes of a long one, or room to
-/// write.
-pub(super) struct ActivityMonitor {
-    task: AtomicWaker,
-    since: Instant,
-    // The last activity, milliseconds after `since`.
-    last: AtomicU64,
-}
-
-impl ActivityMonitor {
-    pub(super) fn new() -> Arc<Self> {
-        let since = Instant::now();
-        Arc::new(Self { task: AtomicWaker::new(), since, last: AtomicU64::new(0) })
-    }
-
-    /// Wakes the task that reads, without noting activity.
-    pub(super) fn wake_reader(&self) {
-        self.task.wake();
-    }
-
-    fn note(&self) {
-        self.last.store(self.since.elapsed().as_millis() as u64, Relaxed);
-    }
-
-    /// Time since the last activity.
-    pub(super) fn quiet(&self) -> Duration {
-        self.since.elapsed().saturating_sub(Duration::from_millis(self.last.load(Relaxed)))
-    }
-}
-
-impl Wake for ActivityMonitor {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.note();
-        self.task.wake();
-    }
 }
 
 impl Reader {
@@ -100,17 +56,17 @@ impl Reader {
     /// Reads what there is for control, at least one piece, into the front of `pieces`.
     pub(super) fn poll_read(
         &mut self,
-        channel: &Channel,
+        state: &ChannelState,
         pieces: &mut [Bytes],
         context: &mut Context<'_>,
     ) -> Poll<Result<usize, ReadError>> {
         if self.read.is_empty() && self.failed.is_none() {
             // Registers before it checks for the end, so that it misses none.
-            channel.activity.task.register(context.waker());
-            if let Some(lost) = channel.lost() {
+            state.activity.register_reader(context.waker());
+            if let Some(lost) = state.lost() {
                 return Poll::Ready(Err(ReadError::ConnectionLost(lost)));
             }
-            let more = self.fill(channel);
+            let more = self.fill(state);
             if self.read.is_empty() && self.failed.is_none() {
                 // Everything went to requests. Their readers run first.
                 if more {
@@ -144,7 +100,7 @@ impl Reader {
 
     /// Reads messages from the socket until it has no more or a batch is full. Returns whether
     /// there may be more.
-    fn fill(&mut self, channel: &Channel) -> bool {
+    fn fill(&mut self, state: &ChannelState) -> bool {
         let waker = self.waker.clone();
         let mut context = Context::from_waker(&waker);
         let mut bytes = 0;
@@ -153,7 +109,7 @@ impl Reader {
             // The data before the message.
             #[cfg(feature = "daemon")]
             {
-                bytes += self.take_received(channel);
+                bytes += self.take_received(state);
                 if self.damaged {
                     return false;
                 }
@@ -162,14 +118,14 @@ impl Reader {
                 return false;
             };
             if bytes == 0 {
-                channel.activity.note();
+                state.activity.note();
             }
             // The cost of each message, even if it is empty.
             bytes += 64;
             let failed = match message {
                 Some(Ok(Message::Binary(message))) => {
                     bytes += message.len();
-                    self.take(message, channel).err().map(ReadError::Broken)
+                    self.take(message, state).err().map(ReadError::Broken)
                 }
                 Some(Ok(Message::Text(_))) => Some(ReadError::Broken(Refusal::new(
                     Code::MALFORMED,
@@ -194,13 +150,13 @@ impl Reader {
 
     /// Takes the data that bypassed the stream. Returns its cost.
     #[cfg(feature = "daemon")]
-    fn take_received(&mut self, channel: &Channel) -> usize {
+    fn take_received(&mut self, state: &ChannelState) -> usize {
         let Some(received) = &self.received else {
             return 0;
         };
         let (cost, refusal) = received.take(&mut self.read);
         if cost > 0 {
-            channel.activity.note();
+            state.activity.note();
         }
         if let Some(refusal) = refusal {
             self.failed = Some(ReadError::Broken(refusal));
@@ -209,8 +165,8 @@ impl Reader {
         cost
     }
 
-    fn take(&mut self, message: Bytes, channel: &Channel) -> Result<(), Refusal> {
-        match &channel.demux {
+    fn take(&mut self, message: Bytes, state: &ChannelState) -> Result<(), Refusal> {
+        match &state.demux {
             Some(demux) => {
                 let mut wake = Vec::new();
                 let taken = locked(demux).split(&message, &mut self.read, &mut wake);

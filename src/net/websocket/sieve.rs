@@ -2,8 +2,7 @@
 //! The tungstenite crate would keep a message until it is complete, without reporting how much it
 //! holds. It therefore sees the control frames only.
 
-use super::BATCH;
-use super::socket::Io;
+use super::socket::{BATCH, Io};
 use crate::wire::{Code, Refusal};
 use bytes::{Buf as _, Bytes, BytesMut};
 use std::collections::VecDeque;

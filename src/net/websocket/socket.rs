@@ -1,4 +1,4 @@
-//! The settings of tungstenite's WebSocket, at either end.
+//! The socket below a channel: tungstenite's WebSocket, and its settings at either end.
 
 use futures_util::stream::{SplitSink, SplitStream};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -7,6 +7,10 @@ use tokio_tungstenite::tungstenite::Message;
 #[cfg(feature = "daemon")]
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+/// Bytes read from the socket at once, and joined into one message, 64 KiB: as many as one read of
+/// the engine. A single frame may be longer.
+pub(super) const BATCH: usize = 64 << 10;
 
 /// Bytes that tungstenite reads at once; each session has such a buffer. At the daemon it reads
 /// control frames only, of at most 139 bytes each.

@@ -1,5 +1,6 @@
 //! A channel, and a peer at the other end of a pipe. The clock is the test's.
 
+use super::socket::BATCH;
 use super::*;
 use crate::wire::{DaemonFrame, encode_publish};
 use futures_util::SinkExt as _;

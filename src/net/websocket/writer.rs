@@ -1,7 +1,6 @@
 //! Writes whole frames, several to a message.
 
-use super::BATCH;
-use super::socket::SocketSink;
+use super::socket::{BATCH, SocketSink};
 use crate::wire::frame_span;
 use bytes::{Bytes, BytesMut};
 use futures_util::SinkExt as _;

@@ -5,7 +5,7 @@ use crate::engine::tests::bounds::{fairness::arrive, named};
 
 const SIZE: usize = 66_000;
 
-// What a subscription has been handed.
+// The items that a subscription has received.
 #[derive(Default)]
 struct Seen {
     open: String,
@@ -63,8 +63,8 @@ fn arrive_and_publish(engine: &mut Engine, many: usize) -> Vec<UploadId> {
     uploads
 }
 
-// Found by a reviewer: 17 slow uploads (1,025 where large messages are sent in pieces) held up
-// whatever came after them, for as long as they liked.
+// Found by a reviewer: 17 slow uploads blocked everything after them, for as long as they liked. With
+// large messages in chunks it took 1,025.
 #[test]
 fn slow_uploads_hold_nobody_up_however_many_they_are() {
     for (large, room) in [
@@ -130,9 +130,9 @@ fn who_is_to_be_ended_rather_than_to_miss_something_is() {
     assert!(why.reason.contains("large/0000"), "{why:?}");
 }
 
-// Whoever is given up stands in no list of those who wait: nobody paid for that.
+// A cursor that skips its message is in no list of waiters, because nothing is charged for that.
 #[test]
-fn who_waits_no_more_is_in_no_list() {
+fn a_skipped_message_has_no_waiter() {
     let engine = &mut engine(Limits::default());
     let id = engine.subscribe("**".parse::<Filter>().unwrap(), &Start::New, Lag::Oldest);
     for n in 0..3000 {
@@ -147,8 +147,8 @@ fn who_waits_no_more_is_in_no_list() {
     assert_eq!(waiting, 1024);
 }
 
-// Many that are complete wait behind one that is open, and there is no room for one more: that one
-// overtakes what is open, which comes again when it is complete.
+// Many complete messages wait for an open one, until one more does not fit. That one overtakes the
+// open message, which is sent again when it is complete.
 #[test]
 fn what_is_complete_is_not_given_up() {
     let engine = &mut engine(Limits::default());

@@ -131,7 +131,7 @@ impl World {
         }
         let most = self.counts.iter().filter(|((of, _), _)| *of == topic).map(|(_, count)| *count);
         let (most, top) = (most.max(), self.engine.top(TOPICS[topic], 1).unwrap());
-        // What the ledger has of a topic that was forgotten is not ranked.
+        // Evicted counts of a forgotten topic are not ranked.
         let births = self.names.values().filter(|name| **name == TOPICS[topic]).count();
         assert!(births > 1 || top.first().map(|top| top.count) == most);
     }
@@ -181,7 +181,7 @@ impl World {
         for id in wakes {
             assert!(self.named.insert(id), "named twice");
         }
-        // What eviction has taken while it arrived will not be completed.
+        // Messages that were evicted while they arrived will not be completed.
         let firsts = self.firsts();
         for ((id, sequence), said) in &mut self.history {
             if said.state == State::Arriving && firsts.get(id).is_none_or(|first| sequence < first)
@@ -189,13 +189,13 @@ impl World {
                 said.state = State::Aborted;
             }
         }
-        // What is charged is made room for with the next publication.
+        // The next publication makes room for charged bytes.
         let held = self.engine.budget().held();
         assert!(self.engine.bytes() - held <= self.engine.limits().cache);
         self.engine.audit();
     }
 
-    // Whatever arrives is completed or aborted, and everybody who is named reads.
+    // Completes or aborts all uploads, and reads all woken subscriptions.
     fn settle(&mut self) {
         while !self.sending.is_empty() {
             if self.random.below(40) == 0 {

@@ -14,7 +14,7 @@ pub(super) struct Reader {
     pub(super) large: LargePayloads,
     // By topic id: what is needed next.
     pub(super) next: BTreeMap<u64, u64>,
-    // What a resumption has shown.
+    // The cursors of a resumption.
     pub(super) shown: BTreeMap<u64, u64>,
     pub(super) part: Option<Part>,
     // An abort came: the gap must be next.
@@ -34,7 +34,7 @@ pub(super) struct Follower {
     pub(super) over: bool,
 }
 
-/// What has left the logs.
+/// The messages that have left the logs.
 struct Firsts {
     firsts: HashMap<u64, u64>,
     hollow: HashSet<(u64, u64)>,
@@ -218,7 +218,7 @@ impl World {
         let filter = old.filter.parse::<Filter>().unwrap();
         let id = self.engine.subscribe(filter, &start, Lag::Oldest);
         let shown = known.into_iter().map(|(id, next)| (*id, *next)).collect();
-        // What it had not heard of goes on from where it began, whatever there was before.
+        // A topic that was not announced goes on from its beginning.
         let begins = old.begins.into_iter().map(|(topic, (_, next))| (topic, (next, next)));
         let begins = begins.collect();
         self.readers.push(Reader {

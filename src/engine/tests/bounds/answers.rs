@@ -1,4 +1,4 @@
-//! What a peer asks for in one message, and what it leaves behind.
+//! The work of requests in one message, and of the end of a session.
 
 use super::{READ, begin, bounded, fill, named};
 use crate::engine::subscribe::cursor::Cursor;
@@ -9,7 +9,7 @@ use crate::wire::{ClientFrame, DaemonFrame, Start};
 use allocation_counter::measure;
 use bytes::Bytes;
 
-// What a call frees that was allocated before, in pieces: none of them takes long.
+// Returns the number of allocations that a call frees. None of them takes long.
 fn frees(call: impl FnOnce()) -> i64 {
     -measure(call).count_current
 }

@@ -1,4 +1,4 @@
-//! What one publisher does to another's messages.
+//! The effect of one publisher on another's messages.
 
 use super::{READ, begin};
 use crate::engine::tests::{engine, publish, small};
@@ -102,15 +102,15 @@ fn a_topic_within_its_share_keeps_its_messages() {
         publish(engine, 2, &format!("large/{n}"), &vec![n; 4 << 20].into(), None).unwrap();
         while engine.run_deferred() {}
         let victim = engine.slot("victim").and_then(|slot| engine.topic(slot));
-        assert_eq!(victim.map(|topic| topic.len()), Some(2000), "after {n}");
-        // What was published just now stays for whoever was woken for it.
+        assert_eq!(victim.map(crate::engine::topic::Topic::messages), Some(2000), "after {n}");
+        // The message that was just published stays for the subscriptions woken for it.
         assert!(engine.slot(&format!("large/{n}")).is_some());
     }
     engine.audit();
 }
 
-// Found by a reviewer: what had been asked for was kept when it left the log, so that room was
-// looked for in one topic after the other, and their messages were lost for nothing.
+// Found by a reviewer: payloads that had been looked up were kept when they left the log. So room was
+// searched for in one topic after the other, and their messages were evicted in vain.
 #[test]
 fn large_messages_that_were_asked_for_go_one_by_one() {
     let mut engine = engine(Limits::default().with_cache(64 << 20));
@@ -171,8 +171,8 @@ fn what_is_overtaken_is_named_though_its_window_was_handed_out_in_part() {
     assert_eq!(overtaken(engine, 4), []);
 }
 
-// Found by a reviewer: uploads that complete while a subscription is in its first windows are newer
-// than what it began with, and it passed over what lies between, in silence.
+// Found by a reviewer: some uploads complete while a subscription reads its first windows. They are
+// newer than its beginning, and it skipped the messages in between without a gap.
 #[test]
 fn where_the_last_messages_begin_does_not_move_by_what_completes_or_leaves_later() {
     for leaves in [false, true] {

@@ -1,4 +1,4 @@
-//! What subscriptions hold, and what is charged for it.
+//! The memory of subscriptions, and the bytes charged for it.
 
 use super::{READ, TOPICS, begin, fill, named, read_all};
 use crate::engine::subscribe::announced::REMEMBERED;
@@ -8,10 +8,10 @@ use crate::wire::{Code, Position, Resume, Start};
 use allocation_counter::measure;
 use bytes::Bytes;
 
-/// What a subscription may take beside what is charged, bytes: what the session is charged for.
+/// Bytes that a subscription may take above its charge. The session is charged for them.
 const FREE: usize = 8 << 10;
 
-// What 64 subscriptions take that have had everything, bytes each.
+// Returns the bytes of a subscription that has received everything, measured with 64 of them.
 fn of_idle(topics: usize, start: &Start<'_>) -> u64 {
     let engine = &mut engine(Limits::default());
     fill(engine, topics);
@@ -43,8 +43,8 @@ fn whoever_has_had_everything_costs_a_position_however_many_topics_there_are() {
     assert!(all <= none + 256, "{none}, after all that was cached {all}");
 }
 
-// Reads each once in turn, until they have what they need to go on or are told that there is no
-// room. Gives how many were told.
+// Reads each once in turn, until they have what they need to go on, or are refused for want of room.
+// Returns how many were refused.
 fn read_each(engine: &mut Engine, ids: &[SubscriptionId]) -> usize {
     let mut ended = vec![false; ids.len()];
     let little = ReadOptions { budget: 1, ..READ };

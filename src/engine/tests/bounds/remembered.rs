@@ -1,5 +1,5 @@
-//! What the engine remembers for subscriptions that are behind, and for work that is left to be
-//! done, is bounded, whatever peers do. Beyond a bound a subscription is ended and told.
+//! The engine's memory for subscriptions that are behind, and for deferred work, is bounded, whatever
+//! peers do. Beyond a bound a subscription ends with a reason.
 
 use super::fairness::arrive;
 use super::{READ, begin, fill, named};
@@ -25,7 +25,8 @@ fn first_of(engine: &mut Engine, id: SubscriptionId, topic: &str) -> Result<Opti
     Ok(first)
 }
 
-// As many positions as subscriptions, and of each the topic would have to remember what comes next.
+// Each subscription has a position of its own, and the topic would have to remember the next message
+// for each of them.
 #[test]
 fn a_topic_remembers_what_is_next_for_so_many_positions() {
     let engine = &mut engine(Limits::default());
@@ -34,11 +35,11 @@ fn a_topic_remembers_what_is_next_for_so_many_positions() {
     for n in 0..many {
         ids.push(begin(engine, "*", &Start::New));
         publish(engine, 1, "a", &payload(n), None).unwrap();
-        // What it is told of is not read.
+        // It does not read.
         drop(named(engine));
     }
     let slot = engine.slot("a").unwrap();
-    while engine.topic(slot).unwrap().len() > 1 {
+    while engine.topic(slot).unwrap().messages() > 1 {
         engine.evict(slot);
     }
     while engine.run_deferred() {}
@@ -74,8 +75,8 @@ fn so_many_topics_that_were_forgotten_are_remembered() {
     assert_eq!(why.code, Code::LAGGED);
 }
 
-// A publication wakes 64, and leaves the rest to be woken later. Whoever publishes to many topics
-// with many subscriptions does this before the rest adds up.
+// A publication wakes 64 subscriptions at once, and defers the other wakes. A publisher to many topics
+// with many subscriptions each runs deferred wakes itself before they add up.
 #[test]
 fn so_many_publications_leave_wakes_to_be_done_later() {
     let engine = &mut engine(Limits { topics: 1000, ..Limits::default() });
@@ -104,8 +105,8 @@ fn so_many_publications_leave_wakes_to_be_done_later() {
     assert_eq!(woken, topics as usize * each);
 }
 
-// Aborted uploads take a place in the log each. Somebody who aborts one after the other does not
-// have the newest messages of other topics forgotten for them.
+// Each aborted upload keeps a place in the log. A publisher that aborts one upload after the other
+// must not have the newest messages of other topics evicted for them.
 #[test]
 fn aborted_uploads_make_room_before_other_topics_do() {
     let engine = &mut engine(small());

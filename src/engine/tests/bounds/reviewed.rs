@@ -1,4 +1,4 @@
-//! What a hostile reviewer found: each was silent, or for ever.
+//! Defects that a hostile reviewer found. Each was silent, or lasted for ever.
 
 use super::fairness::arrive;
 use super::{READ, begin, fill, named};
@@ -56,7 +56,7 @@ fn what_comes_with_the_next_window_holds_nobody_up() {
     }
     for k in 0..topics {
         let slot = engine.slot(&format!("t/{k}")).unwrap();
-        while engine.topic(slot).unwrap().len() > 3 {
+        while engine.topic(slot).unwrap().messages() > 3 {
             engine.evict(slot);
         }
     }
@@ -249,8 +249,8 @@ fn what_waits_aside_is_charged_and_without_room_nothing_is_missed() {
     engine.audit();
 }
 
-// As before, but more of them went between two of its reads than are remembered: whoever made new
-// topics fast enough ended everybody who was behind, whatever they had asked for.
+// As before, but between two of its reads more topics were forgotten than are recorded. So a publisher
+// that created topics fast enough ended all subscriptions that were behind.
 #[test]
 fn topics_that_are_forgotten_between_two_reads_end_nobody_who_knows_what_is_next() {
     for (filter, start) in [
@@ -309,7 +309,7 @@ fn topics_that_are_forgotten_end_nobody_who_waits_for_an_upload() {
     engine.audit();
 }
 
-// What it has read is idle longest, and is the first to be forgotten.
+// The topics that it has read are the least recently used, and are forgotten first.
 #[test]
 fn topics_that_are_forgotten_end_nobody_who_has_read_all_of_them() {
     let engine = &mut engine(Limits { topics: 1000, ..Limits::default() });

@@ -1,4 +1,4 @@
-//! What calls take beside many publications that arrive: no more than beside a few.
+//! Calls take as long beside many uploads as beside a few.
 
 use super::fairness::arrive;
 use super::{READ, begin, bounded, fill, named};
@@ -45,7 +45,7 @@ fn takes<T>(engine: &mut Engine, units: &mut Vec<usize>, call: impl FnOnce(&mut 
     result.unwrap()
 }
 
-// What each of some calls takes beside so many uploads, in one topic or in as many.
+// Returns the work of some calls beside so many uploads, in one topic or in as many.
 fn beside(many: usize, spread: bool) -> Vec<usize> {
     let engine = &mut engine(Limits::default());
     fill(engine, MANY);
@@ -128,8 +128,8 @@ fn is_abort(item: &Item<'_>) -> bool {
     matches!(item, Item::Abort { .. })
 }
 
-// What is complete gives up what it has while something older arrives: it is looked for above all
-// that arrives, however much that is, and again whenever one of those is complete.
+// While an older message arrives, the bodies of complete ones are evicted. The search for them begins
+// above all arriving messages, and again whenever one of those is complete.
 #[test]
 fn what_may_go_above_all_that_arrives_is_looked_for_in_portions() {
     let engine = &mut engine(Limits::default().with_cache(64 << 20));

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const PUBLISHER: u8 = 1;
 
-/// What one subscription knows of a topic.
+/// A topic, as one subscription knows it.
 struct Heard {
     name: String,
     announcement: Vec<u8>,
@@ -32,7 +32,7 @@ struct Heard {
 pub(super) struct Feed {
     id: SubscriptionId,
     named: bool,
-    // What was accepted before it began comes by stream.
+    // Messages accepted before it began are sent on a stream.
     behind: u64,
     deadline: u64,
     heard: BTreeMap<u64, Heard>,

@@ -139,7 +139,7 @@ impl Publisher {
     }
 }
 
-/// What became of a sequence.
+/// The fate of a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// Delivered: the publisher's stamp, and when.

@@ -4,10 +4,10 @@ use crate::engine::tests::seeds::Random;
 
 pub(super) const MS: u64 = 1000;
 
-/// What a datagram holds at most.
+/// Maximum size of a datagram, bytes.
 pub(super) const ROOM: usize = 1200;
 
-/// What an end sends.
+/// A packet that an end sends.
 #[derive(Debug, Clone)]
 pub(super) enum Out {
     Datagram(Vec<u8>),
@@ -66,7 +66,7 @@ impl Way {
                 (0..copies).map(|_| now + one_way + late(random)).collect()
             }
             Out::Stream(_) => {
-                // What is lost comes a round trip later, and so does all behind it.
+                // A lost packet arrives a round trip later, and so does everything after it.
                 let mut at = now + one_way + late(random);
                 while random.below(1000) < loss {
                     at += 2 * one_way + 10 * MS;

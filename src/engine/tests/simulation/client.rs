@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What was accepted: payload numbers by epoch, in order of their sequences.
+/// The accepted publications: payload numbers by epoch, in order of their sequences.
 #[derive(Default)]
 pub(super) struct Oracle {
     // None of those that were begun, and not completed.
@@ -112,7 +112,7 @@ impl Client {
             return;
         };
         let (_, _, n) = self.unconfirmed.remove(at);
-        // What was asked about before its payload came, and has left the cache, is of no digest.
+        // The receipt of a begin has zeros as its digest if the message has left the cache.
         let unknown = sequence == 0 && digest == Digest([0; 32]);
         assert!(unknown || digest == Digest::of(&payload(n)));
         if sequence > 0 {

@@ -1,6 +1,6 @@
-//! Clients that come and go, on links that lose what is under way when they break, and a daemon
-//! that crashes: everybody gets everything once, in order, or is told the gap. Large payloads come
-//! and go in chunks, and may stop half-way.
+//! Clients connect and disconnect, links lose packets when they break, and the daemon crashes. All
+//! subscribers receive every message once, in order, or as a gap. Large payloads are sent in chunks,
+//! and may stop half-way.
 //!
 //! Deterministic: a failure prints its seed, and `WEIR_SEED` runs that one alone.
 

@@ -1,4 +1,4 @@
-//! What may happen, one step after the other.
+//! The steps of a run.
 
 use super::super::{FILTERS, TOPICS};
 use crate::engine::LargePayloads;
@@ -6,7 +6,7 @@ use crate::engine::subscribe::portions::{PORTIONS, Portions};
 use crate::wire::{Lag, Start};
 use proptest::prelude::*;
 
-/// Whoever waits for what arrives waits in one topic or two.
+/// A subscription has cursors aside in one topic or two.
 pub(super) const IMPATIENT: Portions = Portions { aside: 2, aside_free: 1, wakes: 3, ..PORTIONS };
 
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ pub(super) enum Step {
     Get(usize, Asked),
 }
 
-/// What a reader asks for.
+/// The request of a reader.
 #[derive(Debug, Clone)]
 pub(super) struct Asks {
     pub(super) filter: usize,

@@ -1,5 +1,5 @@
-//! Where a reader begins in the topics that were there when it subscribed: with what was newest,
-//! and complete, then.
+//! The beginnings of a reader in the topics that existed when it subscribed: with the newest messages
+//! that were complete then.
 
 use super::{History, State};
 use crate::engine::topic::Topic;
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 const LOOKED_THROUGH: u64 = 64;
 
 pub(super) struct Begin {
-    // Where, if all stays as it is; and what came next when it subscribed.
+    // The sequence, if nothing is evicted; and the next one when it subscribed.
     next: u64,
     edge: u64,
     by: By,
@@ -19,7 +19,7 @@ pub(super) struct Begin {
 enum By {
     // A sequence that was named, or what is new.
     Number,
-    // What there is when it looks.
+    // The messages in the log when it searches.
     Oldest,
     // The newest that was complete.
     Complete(u64),
@@ -83,7 +83,7 @@ impl Begin {
             }
             _ => {}
         }
-        // What has left the log before it looked was none of it.
+        // Messages that had left the log before it searched do not concern it.
         (self.next..self.edge).find(|sequence| !gone(*sequence)).unwrap_or(self.edge)
     }
 

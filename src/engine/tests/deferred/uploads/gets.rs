@@ -22,7 +22,7 @@ impl World {
             self.history[&(id, sequence)].state == State::Complete
                 && !super::readers::is_gone(&self.engine, (id, sequence))
         };
-        // What it is to be; or the code, where that is certain.
+        // The expected message; or the code, if that is certain.
         let (which, due) = match asked {
             Asked::Latest => {
                 let newest = (first..next).rev().find(|sequence| is_there(*sequence));

@@ -233,7 +233,7 @@ impl World {
         self.engine.audit();
     }
 
-    // Whatever arrives is completed, and everybody who is named reads.
+    // Completes all uploads, and reads all woken subscriptions.
     fn settle(&mut self) {
         while !self.sending.is_empty() {
             if self.sending.len().is_multiple_of(3) {
@@ -295,7 +295,7 @@ proptest! {
         run(World::new(None, SMALLEST), &steps);
     }
 
-    /// What would hold others up is told as a gap.
+    /// A message that would block others becomes a gap.
     #[test]
     fn so_they_are_where_few_may_wait_for_what_arrives(
         steps in proptest::collection::vec(step(), 1..300),
@@ -306,7 +306,7 @@ proptest! {
         run(World::new(None, smallest.unwrap_or(IMPATIENT)), &steps);
     }
 
-    /// What does not fit is told as a gap, and what still arrives may be given up.
+    /// A message that does not fit becomes a gap, and one that still arrives may be evicted.
     #[test]
     fn so_they_are_when_there_is_little_room(
         steps in proptest::collection::vec(step(), 1..300),

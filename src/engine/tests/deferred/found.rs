@@ -1,4 +1,4 @@
-//! What the tests with uploads found, each by itself.
+//! Defects that the tests with uploads found, each by itself.
 
 use super::{arrive, engine, publish, small};
 use crate::engine::subscribe::portions::{PORTIONS, Portions};
@@ -58,8 +58,8 @@ fn read_all(engine: &mut Engine, id: SubscriptionId, large: LargePayloads) -> Ve
     }
 }
 
-// What it looked for had passed the topic by, as it still waited there; and had not come to its end
-// when that was complete. So what followed in that topic was never handed out.
+// Its sweep had passed the topic while its cursor waited there, and had not ended when that message
+// was complete. So the messages after it in that topic were never read.
 #[test]
 fn what_follows_one_that_completes_while_topics_are_swept_over_is_not_missed() {
     for large in [LargePayloads::WhenComplete, LargePayloads::InChunks] {
@@ -142,8 +142,8 @@ fn whatever_follows_one_that_was_overtaken_and_aborted_comes_in_parts() {
     engine.audit();
 }
 
-// What makes room below an upload keeps its place in the log: so it was told as evicted, one run of
-// it after the other, and all that there was between was handed out.
+// A message that is evicted below an upload keeps its slot in the log. So each run of them became a
+// gap, and the messages in between were read.
 #[test]
 fn whoever_wants_the_newest_skips_what_made_room_while_one_before_it_arrives() {
     let engine = &mut engine(small());

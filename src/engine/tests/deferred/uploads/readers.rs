@@ -24,13 +24,13 @@ pub(super) struct Reader {
     pub(super) part: Option<Part>,
     // To be followed.
     pub(super) large_ones: Vec<(u64, u64)>,
-    // Where it begins in the topics that were there; the others begin later, with their first.
+    // Its beginnings in the topics that existed. The others begin later, with their first message.
     begins: Begins,
     // By topic id: what is next, once it was told of the topic.
     next: BTreeMap<u64, u64>,
     // An abort came: the gap must be next.
     aborted: Option<(u64, u64)>,
-    // What was overtaken when a part of it had come: it comes again when it is complete.
+    // Messages that were overtaken after a part was read: they are read again when complete.
     patient: HashSet<(u64, u64)>,
     pub(super) highest: u64,
     // The position at which it began.
@@ -40,7 +40,7 @@ pub(super) struct Reader {
     wide: bool,
     // It may be told of a message that still arrives that it will not get it.
     impatient: bool,
-    // What was accepted before is late; and up to here the last read had looked.
+    // Messages accepted before this are late; and the end of the last read's window.
     since: u64,
     upto: u64,
 }
@@ -94,7 +94,8 @@ impl Reader {
         self.filter.matches(topic.name())
     }
 
-    /// What is next in a topic. Where it is not known yet with what it begins, the latest.
+    /// Returns the sequence that it needs next in a topic. If its beginning is not known yet, the
+    /// latest possible one.
     pub(super) fn next(&self, topic: &Topic, engine: &Engine, history: &History) -> u64 {
         self.next_of(topic.id(), history, |of| is_gone(engine, of))
     }
@@ -120,7 +121,7 @@ impl Reader {
         !engine.by_id.contains_key(&of.0) && self.filter.matches(TOPICS[said.topic]) && next <= of.1
     }
 
-    /// What there is to read, by the rules alone.
+    /// Returns a message that can be read, by the rules alone.
     pub(super) fn has_something(&self, engine: &Engine, history: &History) -> Option<(u64, u64)> {
         let open = self.part.as_ref().map(|part| part.of);
         // Of a topic that was forgotten before it had all of it, it is to be told.
@@ -216,7 +217,7 @@ impl Reader {
         })
     }
 
-    // Where it says that it is, it is.
+    // Checks the positions that it reports.
     fn check_position(&self, engine: &Engine, history: &History) {
         let (had, reached) = (engine.delivered_through(self.id), engine.reached(self.id));
         let overtaken = engine.overtaken(self.id, self.highest);
@@ -348,7 +349,7 @@ impl Reader {
         };
         let skips = (first..=last).any(is_there);
         assert!(!skips || is_there(last + 1), "skipped, and nothing comes in its place");
-        // What has come since it looked comes with the next window.
+        // Messages that arrived since its search come with the next window.
         let mut newer = history.range((id, last + 2)..=(id, u64::MAX));
         let newer = newer.find(|(of, said)| said.position <= self.upto && is_there(of.1));
         assert!(newer.is_none(), "it is not the newest: {newer:?}");
@@ -370,7 +371,7 @@ impl Reader {
         of
     }
 
-    // What is to come of other topics, and is older, is what may be overtaken.
+    // Older messages of other topics are still to come only if they may be overtaken.
     fn in_order(&self, of: (u64, u64), history: &History, gone: &HashSet<(u64, u64)>) {
         let position = history[&of].position;
         for (at, said) in
