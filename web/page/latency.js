@@ -12,6 +12,11 @@ const DELIVERIES = {
 };
 const BOTH = ["webtransport", "websocket"];
 
+// Periods of the table and of the plot, ms. Both are primes, so that they drift against the period of
+// the payloads. With a multiple of it, drawing would delay the payloads of one transport only.
+const SHOW = 499;
+const DRAW = 97;
+
 export class Latency {
   #probes;
   #plot;
@@ -83,8 +88,8 @@ export class Latency {
       };
       this.#intervals = [
         setInterval(publish, 1000 / this.#rate / this.#probes.length),
-        setInterval(() => this.#show(), 500),
-        setInterval(() => this.#draw(), 100),
+        setInterval(() => this.#show(), SHOW),
+        setInterval(() => this.#draw(), DRAW),
       ];
     }
     this.#noteShown();
