@@ -142,7 +142,7 @@ for (const transport of ["webtransport", "websocket"]) {
     );
     assert.equal(first.state, "reconnecting");
     assert.equal(first.code, 0x01, `shutting_down was not read: ${JSON.stringify(first)}`);
-    assert.match(first.reason, /stops/);
+    assert.match(first.reason, /is stopping/);
     // Published while there is no daemon: kept, and accepted once.
     await tab.evaluate(() => {
       window.kept = client.publish("demo/a", "meanwhile");
