@@ -93,8 +93,9 @@ fn read(path: &Path) -> Result<(toml::Table, Sources), ConfigError> {
     collect(document.get_ref(), "", &mut keys);
     let wrong = |error: toml::de::Error| {
         let at = error.span().map_or(0, |span| span.start);
-        let key = keys.iter().find(|(_, span)| span.contains(&at));
-        let key = key.map_or_else(String::new, |(key, _)| format!("{key}: "));
+        let key = keys.iter().find(|(_, span)| span.contains(&at)).map(|(key, _)| key.clone());
+        let key = key.or_else(|| key_of_line(&text, at));
+        let key = key.map_or_else(String::new, |key| format!("{key}: "));
         let (path, reason) = (path.into(), one_line(&error));
         ConfigError::File { path, line: line(&text, at), key, reason }
     };
@@ -120,6 +121,16 @@ fn collect(table: &DeTable<'_>, section: &str, keys: &mut Vec<(String, Range<usi
             None => keys.push((key, name.span().start..value.span().end)),
         }
     }
+}
+
+// Returns the key before the `=` of a line that cannot be parsed, with its section.
+fn key_of_line(text: &str, at: usize) -> Option<String> {
+    let number = line(text, at);
+    let (name, _) = text.lines().nth(number - 1)?.split_once('=')?;
+    let section =
+        text.lines().take(number).map(str::trim).filter(|line| line.starts_with('[')).last();
+    let section = section.map(|section| section.trim_matches(['[', ']']));
+    Some(section.map_or_else(|| name.trim().into(), |section| format!("{section}.{}", name.trim())))
 }
 
 // Returns the line at a byte of the file, from 1.

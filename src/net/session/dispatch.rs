@@ -58,7 +58,10 @@ impl Peer {
                         && let Some(frame) = prepared.next()
                     {
                         let of = (channel, &mut *upload);
-                        actions.extend(session.handle(engine, now, of, frame?, &mut out)?);
+                        let action = session.handle(engine, now, of, frame?, &mut out)?;
+                        // The peer has been told of a refusal. Nothing else follows from it, and a
+                        // peer could have any number of them kept on each of its streams.
+                        actions.extend(action.filter(|a| !matches!(a, Action::Refused { .. })));
                     }
                     Ok(session.is_open())
                 });

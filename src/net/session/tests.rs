@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used)]
 
 use super::dispatch::portion;
+use super::upload::StreamUpload;
 use super::*;
+use crate::broker::Broker;
+use crate::engine::{Channel, Engine, Limits};
 use crate::net::websocket;
-use crate::wire::{self, ClientFrame, Which};
+use crate::wire::{self, ClientFrame, FrameReader, ProducerId, VERSION, Which};
 use bytes::Bytes;
 use futures_util::SinkExt as _;
 use tokio_tungstenite::WebSocketStream;
@@ -52,4 +55,40 @@ fn frames_of_256_kib_are_decoded_at_a_time_or_one() {
     assert_eq!(portion(&frames(&[wire::MAX_CONTROL_FRAME >> 10, 1])), 1);
     assert_eq!(portion(&frames(&[1, 4096, 1])), 2);
     assert_eq!(portion(&frames(&[1; 100])), 100);
+}
+
+// Each refusal left 144 bytes behind for as long as its stream was open.
+#[tokio::test]
+async fn refused_publications_leave_nothing_behind_on_their_stream() {
+    let engine = Engine::new(Limits::default(), 1_000_000, [7; 32]);
+    let broker = Arc::new(Broker::new(engine));
+    let (session, payload, budget) = broker
+        .with(|engine| (engine.open_session(), engine.limits().payload, engine.budget().clone()));
+    let (ours, _theirs) = tokio::io::duplex(1 << 20);
+    let remote = ([127, 0, 0, 1], 1).into();
+    let connection = websocket::served(Box::new(ours), remote, 1 << 20).await;
+    let context = DeliveryContext::new(broker, Connection::WebSocket(connection));
+    let peer = Arc::new(Peer::new(context, session, payload, budget));
+    let mut stream = StreamUpload::new(peer.clone());
+    let mut actions = Vec::new();
+    let frames = |frames: &[ClientFrame<'_>]| {
+        let (mut bytes, mut reader) = (Vec::new(), FrameReader::new(1 << 20));
+        frames.iter().for_each(|frame| frame.encode(&mut bytes));
+        reader.push(bytes.into());
+        let all = std::iter::from_fn(|| reader.next_frame().unwrap());
+        all.collect::<Vec<Bytes>>()
+    };
+    let hello = ClientFrame::Hello {
+        version: VERSION,
+        producer: ProducerId([1; 16]),
+        token: None,
+        agent: "a test",
+    };
+    let opening = frames(&[hello, ClientFrame::Topic { alias: 1, name: "a" }]);
+    peer.handle(Channel::Control, &opening, &mut stream, &mut actions).await.ok().unwrap();
+    // A publication has a number from 1 on.
+    let refused = ClientFrame::Publish { alias: 1, number: 0, stamp: 0, payload: b"x" };
+    let refused = frames(&vec![refused; 256]);
+    peer.handle(Channel::Publish, &refused, &mut stream, &mut actions).await.ok().unwrap();
+    assert_eq!(actions.capacity(), 0);
 }

@@ -110,14 +110,30 @@ fn so_many_publications_leave_wakes_to_be_done_later() {
 #[test]
 fn aborted_uploads_make_room_before_other_topics_do() {
     let engine = &mut engine(small());
-    publish(engine, 1, "quiet", &payload(1), None).unwrap();
-    publish(engine, 1, "hostile", &payload(2), None).unwrap();
-    for _ in 0..50_000 {
+    let quiet = |engine: &mut Engine, topics: std::ops::Range<u32>| {
+        for n in topics {
+            publish(engine, 1, &format!("quiet/{n}"), &payload(n), None).unwrap();
+            while engine.run_deferred() {}
+        }
+    };
+    // One message each: there is nothing to evict but whole topics, the oldest first.
+    quiet(engine, 0..150);
+    publish(engine, 1, "hostile", &payload(0), None).unwrap();
+    while engine.bytes() < engine.limits().cache * 15 / 16 {
         let upload = arrive(engine, "hostile", 100_000, &Bytes::from_static(b"x"));
         engine.abort(upload);
-        while engine.run_deferred() {}
     }
+    let slot = engine.slot("hostile").unwrap();
+    let places = |engine: &Engine| {
+        let topic = engine.topic(slot).unwrap();
+        topic.next_sequence() - topic.first_sequence()
+    };
+    let before = places(engine);
+    assert!(before > 1000, "{before} places");
+    quiet(engine, 150..250);
     assert!(engine.bytes() <= engine.limits().cache, "{} bytes", engine.bytes());
-    assert!(engine.slot("quiet").is_some(), "it was forgotten for aborted uploads");
+    assert!(places(engine) < before, "room was not needed");
+    let kept = (0..250).filter(|n| engine.slot(&format!("quiet/{n}")).is_some()).count();
+    assert_eq!(kept, 250, "topics were forgotten for aborted uploads");
     engine.audit();
 }
