@@ -35,7 +35,6 @@ const SMALLEST: Portions = Portions {
     free: 1,
     wakes: 3,
     evictions: 3,
-    forgotten: 3,
     ..PORTIONS
 };
 
