@@ -100,8 +100,17 @@ impl OwnedTopic {
     }
 
     pub(crate) fn frame(&self) -> Bytes {
+        self.as_frame().to_bytes()
+    }
+
+    /// Appends the frame to frames that are sent together.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        self.as_frame().encode(out);
+    }
+
+    fn as_frame(&self) -> DaemonFrame<'_> {
         let Self { id, epoch, next, ref name } = *self;
-        DaemonFrame::Topic { id, epoch, next, name }.to_bytes()
+        DaemonFrame::Topic { id, epoch, next, name }
     }
 }
 

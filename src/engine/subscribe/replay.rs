@@ -200,8 +200,8 @@ impl Engine {
     }
 }
 
-// Blocked cursors become ready once no message is open, or once the open one has stalled in this step:
-// then they may overtake it.
+// Blocked cursors become ready once no message is open, or once the open one has stalled in this
+// step: then they may overtake it.
 fn unblock(s: &mut Subscription, open_had_stalled: bool, work: &mut usize) {
     let stalled = |s: &Subscription, slot| !open_had_stalled && s.aside.contains_key(&slot);
     if s.open.is_none_or(|open| stalled(s, open.slot)) && !s.aside.is_empty() {

@@ -38,7 +38,13 @@ pub(crate) async fn deliver(
             }
         };
         for (topic, item) in batch.drain(..) {
-            let head = || [&for_request[..], &topic.frame()].concat();
+            // One allocation for all that precedes the message.
+            let head = || {
+                let mut head = Vec::with_capacity(for_request.len() + 64);
+                head.extend_from_slice(&for_request);
+                topic.encode(&mut head);
+                head
+            };
             match item {
                 OwnedItem::Gap(gap) => {
                     pool.wait_for_room().await;
