@@ -9,6 +9,7 @@ use super::payload::Payload;
 use super::publication::PublicationId;
 use crate::wire::Digest;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// One change of one topic.
@@ -68,7 +69,7 @@ pub enum Change {
 }
 
 /// Where a message is in the order of all messages, and where it came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Position in the order in which all messages were accepted, or began to arrive.
     pub position: u64,
@@ -81,7 +82,7 @@ pub struct Place {
 }
 
 /// A payload's digest and count, as in its receipt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Total {
     /// Digest of the payload.
     pub digest: Digest,

@@ -7,13 +7,14 @@
 
 use super::Engine;
 use crate::wire::Position;
+use serde::{Deserialize, Serialize};
 
 /// Maximum number of earlier runs that are remembered. A client that was away for longer receives
 /// everything that is cached.
 const REMEMBERED: usize = 16;
 
 /// A run that has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PastRun {
     /// Its name.
     pub run: u64,

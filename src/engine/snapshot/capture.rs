@@ -12,6 +12,9 @@ use std::sync::Arc;
 /// Number of messages or counts in a part: 100 ns each, at most.
 const PORTION: usize = 512;
 
+/// Bytes of payloads from which a part is complete, 256 KiB.
+const BYTES: usize = 256 << 10;
+
 /// How far a snapshot has come.
 #[derive(Debug)]
 pub struct Capture {
@@ -145,12 +148,18 @@ impl Engine {
         if from >= to {
             return (None, Stage::Kept { topic: within, after: 0 });
         }
-        for sequence in from..to {
-            if let Some(Body::Arriving(arriving)) = topic.entry(sequence).map(|entry| &entry.body) {
-                capture.records_from = capture.records_from.min(arriving.recorded);
+        let (mut messages, mut bytes, mut at) = (Vec::new(), 0, from);
+        while at < to && bytes < BYTES {
+            if let Some(entry) = topic.entry(at) {
+                if let Body::Arriving(arriving) = &entry.body {
+                    capture.records_from = capture.records_from.min(arriving.recorded);
+                }
+                bytes += if entry.body.is_complete() { entry.body.size() } else { 0 };
             }
+            messages.extend(topic.save_message(at));
+            at += 1;
         }
-        let messages = (from..to).filter_map(|sequence| topic.save_message(sequence)).collect();
+        let to = at;
         let part = Part::Messages { topic: within.id, messages };
         (Some(part), Stage::Messages { topic: within, next: to, end })
     }

@@ -17,6 +17,7 @@ use super::payload::Payload;
 use super::record::{Place, Total};
 use super::runs::PastRun;
 use crate::wire::ProducerId;
+use serde::{Deserialize, Serialize};
 
 pub use super::topic::producers::SavedWindow;
 
@@ -46,7 +47,7 @@ pub enum Part {
 }
 
 /// What an engine has beside its topics.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineState {
     /// The name of its run.
     pub run: u64,
@@ -87,7 +88,7 @@ pub enum SavedBody {
 }
 
 /// The count of a payload that is known by a secret hash only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedCount {
     /// The hash.
     pub key: [u64; 2],
@@ -98,7 +99,7 @@ pub struct SavedCount {
 }
 
 /// The receipt of a publication under an idempotency key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedKey {
     /// The key's hash.
     pub key: ProducerId,
@@ -109,7 +110,7 @@ pub struct SavedKey {
 }
 
 /// One of a topic's most counted payloads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedRank {
     /// Its digest and count.
     pub total: Total,

@@ -9,10 +9,11 @@ use crate::engine::topic::body::{Arriving, Body};
 use crate::engine::topic::counts::Count;
 use crate::engine::topic::log::Entry;
 use crate::wire::Digest;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A topic, without its messages.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicState {
     /// Its id.
     pub id: u64,

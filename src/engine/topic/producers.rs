@@ -5,6 +5,7 @@ use crate::engine::cost::PRODUCER_COST;
 use crate::wire::ProducerId;
 use foldhash::fast::RandomState;
 use lru::LruCache;
+use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
 /// The verdict on a number of a producer.
@@ -34,7 +35,7 @@ struct Window {
 }
 
 /// The numbers accepted from one producer, without their places in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedWindow {
     /// The producer.
     pub producer: ProducerId,
