@@ -1,2 +1,23 @@
-//! The journal.
+//! The journal: what makes an acknowledged publication outlive the process.
+//!
+//! A publication passes four moments. It is *proposed* when a face hands it to the broker, *ordered*
+//! when the broker has the engine's lock, and *applied* by the engine under that lock, at once:
+//! subscribers are woken, and nobody has waited for a disk. The engine makes a
+//! [`Record`](crate::engine::Record) of it, which goes to a queue in the same order. It is *kept*
+//! when that record was written as the setting `sync` asks; only then its receipt is sent.
+//!
+//! - [`format`]: the bytes, pure.
+//! - [`storage`]: the files, or a test's.
+//! - [`log`], [`snapshot_file`], [`recovery`], [`keeper`]: writing and reading. They know no threads
+//!   and no clock, and are simulated together with the engine.
+
 pub(crate) mod format;
+pub(crate) mod keeper;
+pub(crate) mod log;
+pub(crate) mod names;
+pub(crate) mod recovery;
+pub(crate) mod snapshot_file;
+pub(crate) mod storage;
+
+#[cfg(test)]
+mod tests;

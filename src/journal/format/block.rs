@@ -82,6 +82,8 @@ pub(crate) struct BlockReader<R> {
     damaged: u64,
     damaged_at: Option<u64>,
     offset: u64,
+    // Bytes of a block at the end of the file whose rest is not there.
+    torn: u64,
 }
 
 /// Bytes read at once.
@@ -91,10 +93,15 @@ impl<R: Read> BlockReader<R> {
     /// Begins after `offset` bytes of the file.
     pub(crate) fn new(file: R, offset: u64) -> Self {
         let (buffer, at, ended) = (Vec::new(), 0, false);
-        Self { file, buffer, at, ended, damaged: 0, damaged_at: None, offset }
+        Self { file, buffer, at, ended, damaged: 0, damaged_at: None, offset, torn: 0 }
     }
 
-    /// Returns the number of bytes that were no block, and the offset of the first of them.
+    /// Returns the number of bytes of a block at the end of the file whose rest was not written.
+    pub(crate) fn torn(&self) -> u64 {
+        self.torn
+    }
+
+    /// Returns the number of other bytes that were no block, and the offset of the first of them.
     pub(crate) fn damage(&self) -> Option<(u64, u64)> {
         self.damaged_at.map(|at| (self.damaged, at))
     }
@@ -128,6 +135,11 @@ impl<R: Read> BlockReader<R> {
     // Returns the length of the block here, if there is one.
     fn block_here(&mut self) -> io::Result<Option<usize>> {
         if !self.fill(HEAD)? {
+            let rest = &self.buffer[self.at..];
+            let marker = &MARKER[..rest.len().min(MARKER.len())];
+            if rest.starts_with(marker) {
+                self.torn = rest.len() as u64;
+            }
             return Ok(None);
         }
         let head = &self.buffer[self.at..][..HEAD];
@@ -139,6 +151,7 @@ impl<R: Read> BlockReader<R> {
         }
         let length = length as usize;
         if !self.fill(HEAD + length)? {
+            self.torn = (self.buffer.len() - self.at) as u64;
             return Ok(None);
         }
         let block = &self.buffer[self.at..][..HEAD + length];
@@ -151,7 +164,7 @@ impl<R: Read> BlockReader<R> {
             if let Some(length) = self.block_here()? {
                 break length;
             }
-            if !self.fill(1)? {
+            if self.torn > 0 || !self.fill(1)? {
                 return Ok(None);
             }
             // To the next byte that may begin a marker.

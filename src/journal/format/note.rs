@@ -1,6 +1,7 @@
 //! Notes in a log: where a daemon began to write it, and where it ended in good order.
 
 use super::{Malformed, put};
+use crate::engine::PastRun;
 use serde::{Deserialize, Serialize};
 
 /// A note.
@@ -10,8 +11,12 @@ pub(crate) enum Note {
     Opened {
         /// The name of its run.
         run: u64,
+        /// The run before it, if that has ended.
+        past: Option<PastRun>,
         /// Names the time since the machine was started; empty if that is not known.
         boot: String,
+        /// Whether this daemon syncs before each receipt.
+        always: bool,
     },
     /// The daemon has ended, and everything that it had accepted is before this.
     Closed,

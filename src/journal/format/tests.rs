@@ -96,6 +96,11 @@ pub(crate) fn parts() -> Vec<Part> {
     ]
 }
 
+fn opened() -> Note {
+    let past = Some(PastRun { run: 5, through: 17, lossy: true });
+    Note::Opened { run: 6, past, boot: "b".into(), always: false }
+}
+
 fn written() -> Vec<u8> {
     let mut out = Vec::new();
     let block = BlockWriter::new(&mut out, BlockKind::Records, 100);
@@ -104,7 +109,7 @@ fn written() -> Vec<u8> {
     records().iter().for_each(|record| writer.push(&mut out, record));
     block.end(&mut out);
     let block = BlockWriter::new(&mut out, BlockKind::Note, 0);
-    Note::Opened { run: 6, boot: "b".into() }.encode(&mut out);
+    opened().encode(&mut out);
     block.end(&mut out);
     for one in parts() {
         let block = BlockWriter::new(&mut out, BlockKind::Part, 0);
@@ -145,7 +150,7 @@ fn read(bytes: &[u8]) -> Vec<Found> {
 fn everything_comes_back_as_it_was() {
     let mut expected: Vec<_> =
         (100..).zip(records()).map(|(number, record)| Found::Record(number, record)).collect();
-    expected.push(Found::Note(Note::Opened { run: 6, boot: "b".into() }));
+    expected.push(Found::Note(opened()));
     expected.extend(parts().into_iter().map(Found::Part));
     assert_eq!(read(&written()), expected);
 }

@@ -1,0 +1,179 @@
+//! What keeps records: opens a journal, writes to it, and shortens it. It knows no threads and no
+//! clock.
+
+use super::format::block::{BlockKind, BlockWriter};
+use super::format::note::Note;
+use super::format::record::RecordWriter;
+use super::log::Log;
+use super::recovery::{End, Recovered, recover};
+use super::snapshot_file::SnapshotFile;
+use super::storage::{Storage, StoredFile};
+use crate::engine::{Capture, Engine, PastRun, Record};
+use std::io;
+use std::sync::Arc;
+
+/// Bytes of records after which a block is complete, 256 KiB.
+const BLOCK: usize = 256 << 10;
+
+/// How a journal is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Opening<'a> {
+    /// The name of the run that begins if the last one has not ended in good order.
+    pub(crate) run: u64,
+    /// Names the time since the machine was started; empty if that is not known.
+    pub(crate) boot: &'a str,
+    /// Whether each call of [`Keeper::keep`] syncs.
+    pub(crate) always: bool,
+}
+
+/// A journal that is open.
+pub(crate) struct Keeper {
+    storage: Arc<dyn Storage>,
+    log: Log,
+    always: bool,
+    records: RecordWriter,
+    blocks: Vec<u8>,
+    // The number of the next snapshot.
+    next_snapshot: u64,
+    snapshot_bytes: u64,
+}
+
+/// What opening a journal has found.
+pub(crate) struct Opened {
+    pub(crate) engine: Engine,
+    pub(crate) end: End,
+    /// Lines for the operator.
+    pub(crate) lines: Vec<String>,
+}
+
+impl Keeper {
+    /// Reads a journal into an engine, which has to be new, and goes on with it.
+    pub(crate) fn open(
+        storage: Arc<dyn Storage>,
+        engine: Engine,
+        opening: &Opening<'_>,
+    ) -> io::Result<(Self, Opened)> {
+        let Recovered { mut engine, segments, snapshot, next, end, mut lines } =
+            recover(&*storage, engine, opening.boot)?;
+        let mut past = None;
+        if let End::Killed | End::Lossy = end {
+            let (run, through) = (engine.run(), engine.position());
+            let lossy = end == End::Lossy;
+            past = Some(PastRun { run, through, lossy });
+            engine.renew(opening.run, lossy);
+        }
+        let mut keeper = Self {
+            log: Log::new(segments, next, engine.recorded()),
+            storage,
+            always: opening.always,
+            records: RecordWriter::default(),
+            blocks: Vec::new(),
+            next_snapshot: next,
+            snapshot_bytes: 0,
+        };
+        let note = Note::Opened {
+            run: engine.run(),
+            past,
+            boot: opening.boot.to_owned(),
+            always: opening.always,
+        };
+        keeper.log.note(&*keeper.storage, &note)?;
+        // Without a snapshot there would be no secret; and what was damaged is written anew.
+        if snapshot.is_none() || !lines.is_empty() {
+            keeper.snapshot_all(&mut engine)?;
+        }
+        if end == End::Lossy && lines.is_empty() {
+            lines.push("the machine has stopped: its last publications may be missing".into());
+        }
+        Ok((keeper, Opened { engine, end, lines }))
+    }
+
+    /// Writes a whole snapshot of an engine that nobody else uses.
+    pub(crate) fn snapshot_all(&mut self, engine: &mut Engine) -> io::Result<()> {
+        let (mut capture, mut file) = (Capture::new(), self.begin_snapshot()?);
+        while let Some(part) = engine.capture(&mut capture) {
+            file.push(part)?;
+        }
+        self.end_snapshot(file)
+    }
+
+    /// Keeps records, of which the first has the number `first`. When it returns, they survive the
+    /// end of the process; and the loss of power, if the journal syncs always.
+    ///
+    /// After an error, call it again with the same records.
+    pub(crate) fn keep(&mut self, now: u64, first: u64, records: &[Record]) -> io::Result<()> {
+        let (mut number, mut rest) = (first, records.iter().peekable());
+        self.blocks.clear();
+        while rest.peek().is_some() {
+            let start = self.blocks.len();
+            let block = BlockWriter::new(&mut self.blocks, BlockKind::Records, number);
+            self.records.begin(&mut self.blocks, now);
+            while self.blocks.len() - start < BLOCK
+                && let Some(record) = rest.next()
+            {
+                self.records.push(&mut self.blocks, record);
+                number += 1;
+            }
+            block.end(&mut self.blocks);
+        }
+        let last = first + records.len() as u64 - 1;
+        self.log.append(&*self.storage, &self.blocks, last)?;
+        if self.blocks.capacity() > 4 * BLOCK {
+            self.blocks = Vec::new();
+        }
+        if self.always {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Makes everything survive the loss of power.
+    ///
+    /// After an error nobody knows what is on the disk. So the records since the last sync have to
+    /// be kept again, or a snapshot has to be written.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        let synced = self.log.sync();
+        if synced.is_err() {
+            self.log.give_up();
+        }
+        synced
+    }
+
+    /// Returns handles to sync from another thread what was written so far.
+    pub(crate) fn begin_sync(&mut self) -> io::Result<Vec<Box<dyn StoredFile>>> {
+        if self.log.is_dirty() { self.log.begin_sync() } else { Ok(Vec::new()) }
+    }
+
+    /// Returns the bytes of the log since the last snapshot began, and of that snapshot.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        (self.log.bytes(), self.snapshot_bytes)
+    }
+
+    pub(crate) fn begin_snapshot(&mut self) -> io::Result<SnapshotFile> {
+        let number = self.next_snapshot.max(self.log.next());
+        self.next_snapshot = number + 1;
+        SnapshotFile::create(&*self.storage, number)
+    }
+
+    /// Makes a complete snapshot the newest, and removes the part of the log that it has.
+    pub(crate) fn end_snapshot(&mut self, file: SnapshotFile) -> io::Result<()> {
+        self.snapshot_bytes = file.bytes();
+        let records_from = file.finish(&*self.storage)?;
+        self.shorten(records_from)
+    }
+
+    /// Removes segments whose records a snapshot has.
+    pub(crate) fn shorten(&mut self, records_from: u64) -> io::Result<()> {
+        self.log.remove_before(&*self.storage, records_from)
+    }
+
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
+        &self.storage
+    }
+
+    /// Ends the journal in good order: everything that was accepted was kept.
+    pub(crate) fn close(mut self) -> io::Result<()> {
+        self.log.sync()?;
+        self.log.note(&*self.storage, &Note::Closed)
+    }
+}

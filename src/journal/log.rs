@@ -1,0 +1,176 @@
+//! Writing the log: segments, to which blocks are appended.
+
+use super::format::block::{BlockKind, BlockWriter};
+use super::format::header::Kind;
+use super::format::note::Note;
+use super::names::Name;
+use super::storage::{Storage, StoredFile};
+use std::collections::VecDeque;
+use std::io;
+
+/// Bytes from which a segment is complete, and the next one begins, 16 MiB. The log is shortened by
+/// whole segments.
+const SEGMENT: u64 = 16 << 20;
+
+/// A segment that is not written any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) number: u64,
+    pub(crate) bytes: u64,
+    // The highest number of a record in it, or in a segment before it.
+    pub(crate) last: u64,
+}
+
+/// The end of a log.
+pub(crate) struct Log {
+    before: VecDeque<Segment>,
+    // The number that the next segment will have.
+    next: u64,
+    current: Option<Current>,
+    // The number of the last record.
+    last: u64,
+    // Something was written to the current segment after the last sync.
+    dirty: bool,
+    // Complete segments that are still to be synced.
+    unsynced: Vec<Box<dyn StoredFile>>,
+}
+
+struct Current {
+    number: u64,
+    file: Box<dyn StoredFile>,
+    bytes: u64,
+}
+
+impl Log {
+    /// Continues a log after its segments. The next file has at least the number `next`.
+    pub(crate) fn new(before: Vec<Segment>, next: u64, last: u64) -> Self {
+        let next = before.iter().map(|segment| segment.number + 1).fold(next, u64::max);
+        Self {
+            before: before.into(),
+            next,
+            current: None,
+            last,
+            dirty: false,
+            unsynced: Vec::new(),
+        }
+    }
+
+    /// Returns the bytes of all segments.
+    pub(crate) fn bytes(&self) -> u64 {
+        let current = self.current.as_ref().map_or(0, |current| current.bytes);
+        self.before.iter().map(|segment| segment.bytes).sum::<u64>() + current
+    }
+
+    /// Returns the number that the next segment will have.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Returns whether there is something to sync.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.dirty || !self.unsynced.is_empty()
+    }
+
+    /// Writes a note, and syncs.
+    pub(crate) fn note(&mut self, storage: &dyn Storage, note: &Note) -> io::Result<()> {
+        let mut block = Vec::new();
+        let writer = BlockWriter::new(&mut block, BlockKind::Note, 0);
+        note.encode(&mut block);
+        writer.end(&mut block);
+        self.append(storage, &block, self.last)?;
+        self.sync()
+    }
+
+    /// Appends blocks, of which `last` is the last record.
+    ///
+    /// After an error the segment is given up, because a part of the block may be in it. The next
+    /// call writes to a new one. A reader passes over such a part.
+    pub(crate) fn append(
+        &mut self,
+        storage: &dyn Storage,
+        blocks: &[u8],
+        last: u64,
+    ) -> io::Result<()> {
+        let current = match &mut self.current {
+            Some(current) => current,
+            None => {
+                let current = self.create(storage)?;
+                self.current.insert(current)
+            }
+        };
+        self.dirty = true;
+        if let Err(error) = current.file.append(blocks) {
+            self.give_up();
+            return Err(error);
+        }
+        current.bytes += blocks.len() as u64;
+        self.last = last;
+        if current.bytes >= SEGMENT {
+            self.give_up();
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, storage: &dyn Storage) -> io::Result<Current> {
+        let number = self.next;
+        self.next += 1;
+        let mut file = storage.create(&Name::Log(number).to_string())?;
+        let header = Kind::Log.header();
+        // It is among the segments even if this fails, so that it is removed.
+        let written = file.append(&header).and_then(|()| storage.sync_names());
+        if let Err(error) = written {
+            self.before.push_back(Segment { number, bytes: 0, last: self.last });
+            return Err(error);
+        }
+        Ok(Current { number, file, bytes: header.len() as u64 })
+    }
+
+    /// Begins another segment with the next block.
+    pub(crate) fn give_up(&mut self) {
+        if let Some(Current { number, bytes, file }) = self.current.take() {
+            if std::mem::take(&mut self.dirty) {
+                self.unsynced.push(file);
+            }
+            self.before.push_back(Segment { number, bytes, last: self.last });
+        }
+    }
+
+    /// Makes everything survive the loss of power.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        while let Some(file) = self.unsynced.last_mut() {
+            file.sync()?;
+            self.unsynced.pop();
+        }
+        if self.dirty
+            && let Some(current) = &mut self.current
+        {
+            current.file.sync()?;
+        }
+        self.dirty = false;
+        Ok(())
+    }
+
+    /// Returns handles to what is to be synced, for another thread.
+    pub(crate) fn begin_sync(&mut self) -> io::Result<Vec<Box<dyn StoredFile>>> {
+        if self.dirty
+            && let Some(current) = &self.current
+        {
+            self.unsynced.push(current.file.another()?);
+            self.dirty = false;
+        }
+        Ok(std::mem::take(&mut self.unsynced))
+    }
+
+    /// Removes the oldest segments, whose records all have lower numbers than `from`.
+    pub(crate) fn remove_before(&mut self, storage: &dyn Storage, from: u64) -> io::Result<()> {
+        while let Some(oldest) = self.before.front()
+            && oldest.last < from
+        {
+            match storage.remove(&Name::Log(oldest.number).to_string()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => self.before.pop_front(),
+            };
+        }
+        Ok(())
+    }
+}

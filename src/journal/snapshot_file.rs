@@ -1,0 +1,69 @@
+//! Writing a snapshot: under another name until it is complete.
+
+use super::format::block::{BlockKind, BlockWriter};
+use super::format::header::Kind;
+use super::format::part;
+use super::names::Name;
+use super::storage::{Storage, StoredFile};
+use crate::engine::Part;
+use std::io;
+
+/// A snapshot that is being written.
+pub(crate) struct SnapshotFile {
+    number: u64,
+    file: Box<dyn StoredFile>,
+    bytes: u64,
+    block: Vec<u8>,
+    // Of the last part.
+    records_from: Option<u64>,
+}
+
+impl SnapshotFile {
+    pub(crate) fn create(storage: &dyn Storage, number: u64) -> io::Result<Self> {
+        let mut file = storage.create(&Name::Partial(number).to_string())?;
+        let header = Kind::Snapshot.header();
+        file.append(&header)?;
+        let bytes = header.len() as u64;
+        Ok(Self { number, file, bytes, block: Vec::new(), records_from: None })
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn push(&mut self, part: Part) -> io::Result<()> {
+        if let Part::End { records_from, .. } = part {
+            self.records_from = Some(records_from);
+        }
+        self.block.clear();
+        let writer = BlockWriter::new(&mut self.block, BlockKind::Part, 0);
+        part::encode(&mut self.block, part);
+        writer.end(&mut self.block);
+        self.bytes += self.block.len() as u64;
+        self.file.append(&self.block)
+    }
+
+    /// Makes it the newest snapshot, once it has its last part. Older snapshots go. Returns the
+    /// number of the first record that is needed beside it.
+    pub(crate) fn finish(mut self, storage: &dyn Storage) -> io::Result<u64> {
+        let records_from = self.records_from.ok_or_else(|| io::Error::other("not complete"))?;
+        self.file.sync()?;
+        let number = self.number;
+        storage.rename(&Name::Partial(number).to_string(), &Name::Snapshot(number).to_string())?;
+        storage.sync_names()?;
+        for name in storage.names()? {
+            if let Some(Name::Snapshot(older) | Name::Partial(older)) = Name::parse(&name)
+                && older < number
+            {
+                storage.remove(&name)?;
+            }
+        }
+        Ok(records_from)
+    }
+
+    /// Removes it.
+    pub(crate) fn abandon(self, storage: &dyn Storage) {
+        // It is removed with the next start otherwise.
+        let _ = storage.remove(&Name::Partial(self.number).to_string());
+    }
+}

@@ -1,0 +1,55 @@
+//! A journal and an engine on a storage in memory: killed, without power, damaged.
+
+mod memory;
+
+use super::keeper::{Keeper, Opened, Opening};
+use super::recovery::End;
+use super::storage::Storage;
+use crate::engine::{Engine, Limits, Payload, Publication, Record};
+use crate::wire::{Digest, Which};
+use bytes::Bytes;
+use memory::Memory;
+use std::sync::Arc;
+
+const OPENING: Opening<'static> = Opening { run: 2_000_000, boot: "one", always: false };
+
+fn open(storage: &Memory, opening: &Opening<'_>) -> (Keeper, Opened) {
+    let engine = Engine::new(Limits::default().with_cache(4 << 20), 1_000_000, [7; 32]);
+    let storage: Arc<dyn Storage> = Arc::new(storage.clone());
+    Keeper::open(storage, engine, opening).unwrap()
+}
+
+// Publishes payload number `n`, and returns the records of that.
+fn publish(engine: &mut Engine, topic: &str, n: u32) -> (u64, Vec<Record>) {
+    let payload = Bytes::copy_from_slice(&n.to_le_bytes());
+    let digest = Digest::of(&payload);
+    let payload = Payload::from(payload);
+    let publication = Publication { topic, payload: &payload, digest, stamp: 0, origin: None };
+    let first = engine.recorded() + 1;
+    engine.publish(5, &publication).unwrap();
+    let mut records = Vec::new();
+    engine.take_records(&mut records);
+    (first, records)
+}
+
+#[test]
+fn a_daemon_that_is_killed_goes_on_with_what_was_kept() {
+    let storage = Memory::default();
+    let (mut keeper, mut opened) = open(&storage, &OPENING);
+    assert_eq!(opened.end, End::New);
+    for n in 0..10 {
+        let (first, records) = publish(&mut opened.engine, "a", n);
+        keeper.keep(5, first, &records).unwrap();
+    }
+    // This one is shown, and not kept.
+    publish(&mut opened.engine, "a", 10);
+    let epoch = opened.engine.get("a", Which::Latest).unwrap().epoch();
+    drop(keeper);
+    let (keeper, mut opened) = open(&storage, &OPENING);
+    assert_eq!((opened.end, opened.lines.len()), (End::Killed, 0));
+    assert_eq!(opened.engine.get("a", Which::Latest).unwrap().sequence(), 10);
+    assert_ne!(opened.engine.get("a", Which::Latest).unwrap().epoch(), epoch);
+    keeper.close().unwrap();
+    let (_, opened) = open(&storage, &Opening { run: 3_000_000, ..OPENING });
+    assert_eq!((opened.end, opened.engine.run()), (End::Closed, 2_000_000));
+}
