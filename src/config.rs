@@ -2,11 +2,13 @@
 //! names the file, the line and the key, or the variable.
 
 mod error;
+mod journal;
 mod load;
 #[cfg(test)]
 mod tests;
 
 pub use error::ConfigError;
+pub use journal::{JournalConfig, JournalKind, OnFailureConfig, SyncConfig};
 
 use crate::access::origin::Origins;
 use crate::engine::Limits;
@@ -31,6 +33,8 @@ pub struct Config {
     pub cache: CacheConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
+    /// `[journal]`.
+    pub journal: JournalConfig,
 }
 
 /// `[http]`: the HTTP face.
@@ -119,6 +123,7 @@ impl Default for Config {
             http: HttpConfig::default(),
             cache: CacheConfig::default(),
             limits: LimitsConfig::default(),
+            journal: JournalConfig::default(),
         }
     }
 }
@@ -159,6 +164,11 @@ impl Config {
         let limits = &self.limits;
         if self.cache.bytes < ByteSize::mib(1) {
             return wrong(&["cache.bytes"], format!("{} is below 1MiB", self.cache.bytes));
+        }
+        let least = 4 * self.cache.bytes.0;
+        if let Some(bytes) = self.journal.bytes.filter(|bytes| bytes.0 < least) {
+            let reason = format!("{bytes} is below four times cache.bytes, {}", ByteSize(least));
+            return wrong(&["journal.bytes", "cache.bytes"], reason);
         }
         if let Err(error) = Origins::parse(&self.http.origins) {
             return wrong(&["http.origins"], error.to_string());

@@ -13,6 +13,7 @@ pub(crate) mod admission;
 pub(crate) mod failure;
 pub(crate) mod owned_item;
 pub(crate) mod pace;
+mod recording;
 pub(crate) mod subscription;
 pub(crate) mod upload;
 
@@ -20,11 +21,12 @@ pub(crate) mod upload;
 mod tests;
 
 use crate::engine::{Engine, Item, ReadOptions, SubscriptionId};
+use crate::journal::queue::JournalQueue;
 use crate::wire::{Code, Refusal};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::DerefMut;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use tokio::sync::{Notify, SetOnce};
 
@@ -52,6 +54,9 @@ pub(crate) struct Inner {
     closed: bool,
     // Kept for its memory.
     ids: Vec<SubscriptionId>,
+    journal: Option<Arc<JournalQueue>>,
+    // The journal has refused publications, and the engine knows it.
+    refuses: bool,
 }
 
 /// The lock of the engine: a mutex, or one whose schedule a test controls.
@@ -78,6 +83,7 @@ impl Lock for Mutex<Inner> {
 /// stops. The restarted daemon has other epochs, by which clients detect the restart.
 pub(crate) struct Broker<L = Mutex<Inner>> {
     inner: L,
+    journal: Option<Arc<JournalQueue>>,
     failed: SetOnce<()>,
     // Notified when the line or the engine has work left.
     turns: Notify,
@@ -92,8 +98,9 @@ thread_local! {
 }
 
 impl Inner {
-    fn new(engine: Engine) -> Self {
-        Self { engine, readers: Vec::new(), line: VecDeque::new(), closed: false, ids: Vec::new() }
+    fn new(engine: Engine, journal: Option<Arc<JournalQueue>>) -> Self {
+        let (readers, line, ids) = (Vec::new(), VecDeque::new(), Vec::new());
+        Self { engine, readers, line, closed: false, ids, journal, refuses: false }
     }
 
     fn reader(&mut self, id: SubscriptionId) -> &mut Option<Reader> {
@@ -160,7 +167,9 @@ impl Inner {
     }
 
     // Collects the tasks to wake, and those that wait for subscriptions that have ended.
-    fn outputs(&mut self, waking: &mut Vec<Waker>, ended: &mut Vec<Waker>) {
+    // Returns whether the journal is to be notified.
+    fn outputs(&mut self, waking: &mut Vec<Waker>, ended: &mut Vec<Waker>) -> bool {
+        let recorded = self.record();
         let mut ids = std::mem::take(&mut self.ids);
         self.engine.take_ended(&mut ids);
         ended.extend(ids.drain(..).filter_map(|id| self.take(id)));
@@ -169,21 +178,25 @@ impl Inner {
         // message.
         waking.extend(ids.drain(..).filter_map(|id| self.take(id)));
         self.ids = ids;
+        recorded
     }
 }
 
 impl Broker {
-    pub(crate) fn new(engine: Engine) -> Self {
-        Self::of(Mutex::new(Inner::new(engine)))
+    /// Shares an engine. With a journal, receipts are given once their records are
+    /// [kept](Self::kept).
+    pub(crate) fn new(engine: Engine, journal: Option<Arc<JournalQueue>>) -> Self {
+        Self::of(Mutex::new(Inner::new(engine, journal.clone())), journal)
     }
 }
 
 impl<L: Lock> Broker<L> {
-    fn of(inner: L) -> Self {
+    fn of(inner: L, journal: Option<Arc<JournalQueue>>) -> Self {
         #[cfg(test)]
         static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         Self {
             inner,
+            journal,
             failed: SetOnce::new(),
             turns: Notify::new(),
             #[cfg(test)]
@@ -230,12 +243,11 @@ impl<L: Lock> Broker<L> {
     fn close(&self) {
         // Wakes that are still to be done come first, so that every reader gets accepted messages
         // before the end.
-        while self
-            .inner
-            .lock()
-            .is_some_and(|mut inner| inner.engine.has_deferred() && inner.engine.run_deferred())
-        {
-        }
+        while self.inner.lock().is_some_and(|mut inner| {
+            let more = inner.engine.has_deferred() && inner.engine.run_deferred();
+            inner.record();
+            more
+        }) {}
         let Some(mut inner) = self.inner.lock() else {
             return;
         };
@@ -252,12 +264,14 @@ impl<L: Lock> Broker<L> {
         };
         let (mut waking, mut ended) = (WAKING.take(), Vec::new());
         let mut more = inner.turns(&mut waking);
+        let mut recorded = false;
         if inner.engine.has_deferred() {
-            inner.engine.begin_work();
+            inner.begin_work();
             more |= inner.engine.run_deferred();
-            inner.outputs(&mut waking, &mut ended);
+            recorded = inner.outputs(&mut waking, &mut ended);
         }
         drop(inner);
+        self.notify_journal(recorded);
         waking.drain(..).for_each(Waker::wake);
         WAKING.set(waking);
         more
@@ -277,14 +291,15 @@ impl<L: Lock> Broker<L> {
         let mut waking = WAKING.take();
         let mut ended = Vec::new();
         let mut inner = self.lock();
-        inner.engine.begin_work();
+        inner.begin_work();
         let before = inner.engine.deferred_wakes();
         let result = call(&mut inner.engine);
         let deferred = loop {
-            inner.outputs(&mut waking, &mut ended);
+            let recorded = inner.outputs(&mut waking, &mut ended);
             let must_run = inner.engine.must_run_deferred(before);
             let deferred = inner.engine.has_deferred();
             drop(inner);
+            self.notify_journal(recorded);
             waking.drain(..).for_each(Waker::wake);
             // Dropped without the lock, because dropping a waker may call the broker.
             ended.clear();
@@ -292,7 +307,7 @@ impl<L: Lock> Broker<L> {
                 break deferred;
             }
             inner = self.lock();
-            inner.engine.begin_work();
+            inner.begin_work();
             inner.engine.run_deferred();
         };
         if deferred {

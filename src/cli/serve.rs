@@ -32,7 +32,7 @@ pub(super) struct Arguments {
     /// Address for the page, HTTP and WebSocket without TLS, or off [default: 127.0.0.1:8080].
     #[arg(long, value_name = "ADDR")]
     http: Option<Plain>,
-    /// Directory of the certificate [default: $STATE_DIRECTORY, $XDG_STATE_HOME/weir or
+    /// Directory of the certificate and the journal [default: $STATE_DIRECTORY, $XDG_STATE_HOME/weir or
     /// ~/.local/state/weir].
     #[arg(long, value_name = "DIR", env = "WEIR_STATE")]
     state: Option<PathBuf>,
@@ -52,7 +52,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         config.http.listen = http;
     }
     let directory = arguments.state.or_else(state::directory).context(
-        "no place for the certificate: give one (--state DIR), or set HOME or XDG_STATE_HOME",
+        "no place for the certificate and the journal: give one (--state DIR), or set HOME or XDG_STATE_HOME",
     )?;
     // From here on signals stop the daemon in good order.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -65,6 +65,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         .names(config.http.names.clone())
         .state(&directory)
         .limits(config.engine_limits())
+        .journal(config.journal.options())
         .sessions(config.limits.sessions);
     // A service has a directory for files that every user of the machine may read.
     if let Some(runtime) = std::env::var_os("RUNTIME_DIRECTORY") {

@@ -8,9 +8,12 @@ mod tests;
 use crate::access::origin::Origins;
 use crate::broker::Broker;
 use crate::broker::admission::{Admission, Places, stopped};
-use crate::engine::{Engine, Limits, Payload, Publication, Ranking, Receipt};
+use crate::engine::{Capture, Engine, Limits, Part, Payload, Publication, Ranking, Receipt};
 use crate::http::listen::Listener;
 use crate::http::{self, CertificateFacts};
+use crate::journal;
+use crate::journal::recovery::End;
+use crate::journal::threads::OpenJournal;
 use crate::message::{Message, SubscribeOptions};
 use crate::net::{bind, endpoint, now};
 use crate::tls::identity::Identities;
@@ -19,13 +22,15 @@ use bytes::Bytes;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 pub use subscription::LocalSubscription;
 
 pub use crate::access::origin::{HostError, OriginError};
+pub use crate::journal::settings::{JournalOptions, OnFailure, Sync};
+pub use crate::journal::threads::JournalError;
 pub use crate::net::bind::BindError;
 use crate::tls::CertificateHash;
 pub use crate::tls::identity::IdentityError;
@@ -45,6 +50,7 @@ pub struct Builder {
     announce: Option<PathBuf>,
     limits: Limits,
     sessions: usize,
+    journal: Option<JournalOptions>,
 }
 
 /// Why a daemon did not start.
@@ -54,6 +60,12 @@ pub enum SpawnError {
     /// Its certificate cannot be read or made.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// Its journal cannot be read or written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// It has a journal, and no directory for it: see [`Builder::state`].
+    #[error("a journal needs a directory: Builder::state")]
+    NoState,
     /// Its ports cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -126,13 +138,19 @@ impl Builder {
         self
     }
 
+    /// Keeps what is published in a journal in the [state](Self::state) directory, so that a restart
+    /// or a crash loses nothing that was acknowledged. The default is none.
+    pub fn journal(mut self, options: impl Into<Option<JournalOptions>>) -> Self {
+        self.journal = options.into();
+        self
+    }
+
     /// Starts the daemon. Has to be called within a tokio runtime.
     pub async fn spawn(self) -> Result<Daemon, SpawnError> {
         let origins = Origins::parse(self.origins)?.named(self.names)?;
         // Writes and syncs files, which would block the tasks of this thread.
-        let (state, announce) = (self.state, self.announce);
-        let opened = tokio::task::spawn_blocking(move || Identities::open(state, announce));
-        let identities = opened.await.unwrap_or_else(|failed| resume_unwind(failed.into_panic()));
+        let (state, announce) = (self.state.clone(), self.announce);
+        let identities = blocking(move || Identities::open(state, announce)).await;
         let identities = Arc::new(identities?);
         let (udp, tcp) = bind::pair(self.listen)?;
         let plain = self.http.map(bind::http).transpose()?;
@@ -144,7 +162,23 @@ impl Builder {
         let connections = Places::new(self.sessions, full);
         let mut listeners = vec![Listener::tls(tcp, identities.clone(), &connections)?];
         listeners.extend(plain.map(|plain| Listener::plain(plain, &connections)));
-        let broker = Arc::new(Broker::new(Engine::new(self.limits, new_run(), rand::random())));
+        let mut engine = Engine::new(self.limits, new_run(), rand::random());
+        let mut journal = None;
+        if let Some(options) = self.journal {
+            let directory = self.state.ok_or(SpawnError::NoState)?.join("journal");
+            let options = options.for_cache(engine.limits().cache);
+            let open = move || journal::threads::open(&directory, options, engine, new_run());
+            let opened;
+            (opened, engine) = blocking(open).await?;
+            report(&opened);
+            journal = Some(opened);
+        }
+        let queue = journal.as_ref().map(|journal| journal.queue.clone());
+        let broker = Arc::new(Broker::new(engine, queue));
+        let journal = journal.map(|journal| {
+            let broker = Arc::downgrade(&broker);
+            journal.start(Box::new(move |capture| take_part(&broker, capture)))
+        });
         let (stop, stopping) = watch::channel(false);
         let admission = Admission::new(broker.clone(), self.sessions, origins.clone(), stopping);
         let certificate = identities.clone();
@@ -162,9 +196,52 @@ impl Builder {
         let serving = (listeners, state);
         let failing = stop.clone();
         let running = run(endpoint, serving, admission, identities.clone(), failing);
-        let running = tokio::spawn(running);
+        let running = tokio::spawn(async move {
+            running.await;
+            // A place for what is done between the last session and the end: everything that was
+            // accepted is kept.
+            if let Some(journal) = journal {
+                blocking(move || journal.close()).await;
+            }
+        });
         Ok(Daemon { broker, local, http, identities, stop, running })
     }
+}
+
+// Runs what writes and syncs files, which would block the tasks of this thread.
+async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+    let done = tokio::task::spawn_blocking(run).await;
+    done.unwrap_or_else(|failed| resume_unwind(failed.into_panic()))
+}
+
+// Says what was found in a journal.
+fn report(journal: &OpenJournal) {
+    let path = journal.path.display();
+    for line in &journal.lines {
+        tracing::warn!(%path, "journal: {line}");
+    }
+    match journal.end {
+        End::New => tracing::info!(%path, "a new journal"),
+        End::Closed => tracing::info!(%path, "the journal is read"),
+        End::Killed => {
+            tracing::warn!(
+                %path,
+                "the last daemon was killed: everything that it had acknowledged is here"
+            );
+        }
+        End::Lossy => {
+            tracing::warn!(
+                %path,
+                "what was published last may be missing: topics have new epochs, and clients are told"
+            );
+        }
+    }
+}
+
+// Takes a part of a snapshot, as long as there is an engine that works.
+fn take_part(broker: &Weak<Broker>, capture: &mut Capture) -> Option<Part> {
+    let broker = broker.upgrade().filter(|broker| !broker.has_failed())?;
+    broker.with(|engine| engine.capture(capture))
 }
 
 // Returns the number of a run. It is random, because a clock may be set back and so give two runs the
@@ -257,6 +334,7 @@ impl Daemon {
             announce: None,
             limits: Limits::default(),
             sessions: SESSIONS,
+            journal: None,
         }
     }
 
@@ -286,7 +364,14 @@ impl Daemon {
         self.broker.with(|engine| engine.limits())
     }
 
-    /// Publishes from within the process. Each call is counted.
+    /// Waits until everything that was published so far is kept, as the
+    /// [journal](Builder::journal)'s setting says. Without a journal it returns at once.
+    pub async fn kept(&self) {
+        self.broker.kept().await;
+    }
+
+    /// Publishes from within the process. Each call is counted. With a journal, the receipt does not
+    /// wait for it: see [`kept`](Self::kept).
     ///
     /// ```
     /// # async fn example(daemon: weir::Daemon) -> Result<(), weir::wire::Refusal> {

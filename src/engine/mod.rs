@@ -90,6 +90,7 @@ pub use subscribe::repair::Repaired;
 pub use subscribe::start::PreparedStart;
 pub use topic::idempotency_keys::IdempotencyKeys;
 
+use crate::wire::Refusal;
 use foldhash::fast::RandomState;
 use ids::Slot;
 use lru::LruCache;
@@ -156,6 +157,8 @@ pub struct Engine {
     records: Records,
     // Topics are not forgotten while records are restored, because those say which ones were.
     restoring: Option<Box<Restoring>>,
+    // Why new publications are refused.
+    refusal: Option<Box<Refusal>>,
     // Units of work since `begin_work`.
     work: usize,
 }
@@ -206,6 +209,7 @@ impl Engine {
             portions: PORTIONS,
             records: Records::default(),
             restoring: None,
+            refusal: None,
             work: 0,
         }
     }
@@ -248,6 +252,16 @@ impl Engine {
     /// release the lock for others.
     pub fn is_work_spent(&self) -> bool {
         self.work >= WORK
+    }
+
+    /// Refuses new publications for a reason, or accepts them again. Those that are repeated get their
+    /// receipts. Those that arrive are refused when they end.
+    pub fn refuse_publications(&mut self, why: Option<Refusal>) {
+        self.refusal = why.map(Box::new);
+    }
+
+    fn may_publish(&self) -> Result<(), Refusal> {
+        self.refusal.as_deref().map_or(Ok(()), |why| Err(why.clone()))
     }
 
     /// Returns the number of subscriptions.

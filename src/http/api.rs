@@ -45,6 +45,7 @@ pub(super) async fn publish(
     check_encoding(&head.headers)?;
     let stamp = stamp(&head.headers)?;
     let origin = key(&head.headers)?.map(|key| state.keys.origin(key));
+    state.broker.room_to_publish().await;
     let length = body.size_hint().exact().filter(|length| *length > LARGE as u64);
     let (receipt, digest, size) = if let Some(size) = length {
         let request = UploadRequest { topic: &topic, size, stamp, origin };
@@ -58,6 +59,7 @@ pub(super) async fn publish(
         let receipt = state.broker.with(|engine| engine.publish(now(), &publication))?;
         (receipt, digest, payload.len() as u64)
     };
+    state.broker.kept().await;
     if receipt.digest != digest {
         return Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,

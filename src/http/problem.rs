@@ -84,7 +84,9 @@ fn status(code: Code) -> StatusCode {
         Code::PAYLOAD_TOO_LARGE | Code::FRAME_TOO_LARGE => StatusCode::PAYLOAD_TOO_LARGE,
         Code::RATE_LIMITED | Code::TOO_MANY_SUBSCRIPTIONS => StatusCode::TOO_MANY_REQUESTS,
         Code::UNSUPPORTED => StatusCode::NOT_IMPLEMENTED,
-        Code::OVERLOADED | Code::SHUTTING_DOWN => StatusCode::SERVICE_UNAVAILABLE,
+        Code::OVERLOADED | Code::SHUTTING_DOWN | Code::UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -94,7 +94,11 @@ impl Keeper {
         while let Some(part) = engine.capture(&mut capture) {
             file.push(part)?;
         }
-        self.end_snapshot(file)
+        let (bytes, records_from) = (file.bytes(), file.finish(&*self.storage)?);
+        for name in self.shorten(bytes, records_from) {
+            self.storage.remove(&name)?;
+        }
+        Ok(())
     }
 
     /// Keeps records, of which the first has the number `first`. When it returns, they survive the
@@ -155,16 +159,15 @@ impl Keeper {
         SnapshotFile::create(&*self.storage, number)
     }
 
-    /// Makes a complete snapshot the newest, and removes the part of the log that it has.
-    pub(crate) fn end_snapshot(&mut self, file: SnapshotFile) -> io::Result<()> {
-        self.snapshot_bytes = file.bytes();
-        let records_from = file.finish(&*self.storage)?;
-        self.shorten(records_from)
+    /// Gives up the part of the log that a complete snapshot has. Returns the files to remove.
+    pub(crate) fn shorten(&mut self, snapshot_bytes: u64, records_from: u64) -> Vec<String> {
+        self.snapshot_bytes = snapshot_bytes;
+        self.log.take_before(records_from)
     }
 
-    /// Removes segments whose records a snapshot has.
-    pub(crate) fn shorten(&mut self, records_from: u64) -> io::Result<()> {
-        self.log.remove_before(&*self.storage, records_from)
+    /// Returns the number of the last record.
+    pub(crate) fn recorded(&self) -> u64 {
+        self.log.last()
     }
 
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
@@ -172,7 +175,7 @@ impl Keeper {
     }
 
     /// Ends the journal in good order: everything that was accepted was kept.
-    pub(crate) fn close(mut self) -> io::Result<()> {
+    pub(crate) fn close(&mut self) -> io::Result<()> {
         self.log.sync()?;
         self.log.note(&*self.storage, &Note::Closed)
     }

@@ -61,6 +61,11 @@ impl Log {
         self.before.iter().map(|segment| segment.bytes).sum::<u64>() + current
     }
 
+    /// Returns the number of the last record.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
     /// Returns the number that the next segment will have.
     pub(crate) fn next(&self) -> u64 {
         self.next
@@ -161,16 +166,16 @@ impl Log {
         Ok(std::mem::take(&mut self.unsynced))
     }
 
-    /// Removes the oldest segments, whose records all have lower numbers than `from`.
-    pub(crate) fn remove_before(&mut self, storage: &dyn Storage, from: u64) -> io::Result<()> {
+    /// Gives up the oldest segments, whose records all have lower numbers than `from`. Returns their
+    /// files, which are to be removed.
+    pub(crate) fn take_before(&mut self, from: u64) -> Vec<String> {
+        let mut names = Vec::new();
         while let Some(oldest) = self.before.front()
             && oldest.last < from
         {
-            match storage.remove(&Name::Log(oldest.number).to_string()) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => self.before.pop_front(),
-            };
+            names.push(Name::Log(oldest.number).to_string());
+            self.before.pop_front();
         }
-        Ok(())
+        names
     }
 }

@@ -10,14 +10,21 @@
 //! - [`storage`]: the files, or a test's.
 //! - [`log`], [`snapshot_file`], [`recovery`], [`keeper`]: writing and reading. They know no threads
 //!   and no clock, and are simulated together with the engine.
+//! - [`queue`]: between the engine and the disk. [`threads`]: the shell.
 
 pub(crate) mod format;
 pub(crate) mod keeper;
 pub(crate) mod log;
 pub(crate) mod names;
+#[cfg(feature = "daemon")]
+pub(crate) mod queue;
 pub(crate) mod recovery;
+#[cfg(feature = "daemon")]
+pub(crate) mod settings;
 pub(crate) mod snapshot_file;
 pub(crate) mod storage;
+#[cfg(feature = "daemon")]
+pub(crate) mod threads;
 
 #[cfg(test)]
 mod tests;

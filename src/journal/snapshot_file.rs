@@ -8,12 +8,17 @@ use super::storage::{Storage, StoredFile};
 use crate::engine::Part;
 use std::io;
 
+/// Bytes after which a snapshot is synced, 8 MiB.
+const SYNC: u64 = 8 << 20;
+
 /// A snapshot that is being written.
 pub(crate) struct SnapshotFile {
     number: u64,
     file: Box<dyn StoredFile>,
     bytes: u64,
     block: Vec<u8>,
+    // Bytes since the last sync.
+    unsynced: u64,
     // Of the last part.
     records_from: Option<u64>,
 }
@@ -24,7 +29,7 @@ impl SnapshotFile {
         let header = Kind::Snapshot.header();
         file.append(&header)?;
         let bytes = header.len() as u64;
-        Ok(Self { number, file, bytes, block: Vec::new(), records_from: None })
+        Ok(Self { number, file, bytes, block: Vec::new(), unsynced: 0, records_from: None })
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -32,6 +37,10 @@ impl SnapshotFile {
     }
 
     pub(crate) fn push(&mut self, part: Part) -> io::Result<()> {
+        // A part of a table may have no counts.
+        if matches!(&part, Part::Counts(counts) if counts.is_empty()) {
+            return Ok(());
+        }
         if let Part::End { records_from, .. } = part {
             self.records_from = Some(records_from);
         }
@@ -40,7 +49,14 @@ impl SnapshotFile {
         part::encode(&mut self.block, part);
         writer.end(&mut self.block);
         self.bytes += self.block.len() as u64;
-        self.file.append(&self.block)
+        self.unsynced += self.block.len() as u64;
+        self.file.append(&self.block)?;
+        if self.unsynced >= SYNC {
+            // A little at a time, so that the log's syncs do not wait behind all of it.
+            self.file.sync()?;
+            self.unsynced = 0;
+        }
+        Ok(())
     }
 
     /// Makes it the newest snapshot, once it has its last part. Older snapshots go. Returns the

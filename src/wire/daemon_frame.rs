@@ -208,6 +208,25 @@ pub enum DaemonFrame<'a> {
     },
 }
 
+/// Kind of [`DaemonFrame::Receipt`].
+const RECEIPT: u8 = 10;
+
+/// Moves the receipts among encoded frames to a buffer of their own. Both keep their order.
+#[cfg(feature = "daemon")]
+pub(crate) fn take_receipts(frames: &mut Vec<u8>) -> Vec<u8> {
+    let (mut receipts, mut others) = (Vec::new(), Vec::new());
+    let mut rest = &frames[..];
+    while let Ok(Some(span)) = super::frame_span(rest)
+        && let Some((frame, after)) = rest.split_at_checked(span)
+    {
+        let kind = frame.iter().skip_while(|byte| **byte & 0x80 != 0).nth(1);
+        if kind == Some(&RECEIPT) { &mut receipts } else { &mut others }.extend_from_slice(frame);
+        rest = after;
+    }
+    *frames = others;
+    receipts
+}
+
 impl<'a> DaemonFrame<'a> {
     /// Appends the frame, preceded by its length.
     pub fn encode(&self, out: &mut Vec<u8>) {
@@ -241,5 +260,36 @@ impl<'a> DaemonFrame<'a> {
                 | Self::Head { .. }
                 | Self::Mark { .. }
         )
+    }
+}
+
+#[cfg(all(test, feature = "daemon"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receipts_are_told_from_other_frames() {
+        let digest = Digest([7; 32]);
+        let receipt = |number| DaemonFrame::Receipt {
+            alias: 1,
+            number,
+            sequence: 300,
+            count: 1,
+            since: 0,
+            digest,
+            duplicate: false,
+        };
+        let reason = "x".repeat(300);
+        let failed = DaemonFrame::Failed { request: 10, code: Code::OVERLOADED, reason: &reason };
+        let pong = DaemonFrame::Pong { request: 10, clock: 10 };
+        let encode = |frames: &[&DaemonFrame<'_>]| {
+            let mut out = Vec::new();
+            frames.iter().for_each(|frame| frame.encode(&mut out));
+            out
+        };
+        let (one, two) = (receipt(1), receipt(1 << 40));
+        let mut out = encode(&[&one, &failed, &two, &pong]);
+        assert_eq!(take_receipts(&mut out), encode(&[&one, &two]));
+        assert_eq!(out, encode(&[&failed, &pong]));
     }
 }

@@ -28,6 +28,8 @@ pub use crate::wire::frame_reader::{FrameError, FrameReader, MAX_SMALL_FRAME, fr
 pub use client_frame::ClientFrame;
 pub use code::{Code, Refusal};
 pub use daemon_frame::DaemonFrame;
+#[cfg(feature = "daemon")]
+pub(crate) use daemon_frame::take_receipts;
 pub use digest::Digest;
 pub use frame::DecodeError;
 pub use message::{Encoded, INLINE, encode_chunk, encode_message, encode_publish};

@@ -36,6 +36,7 @@ impl Engine {
         {
             return Ok(receipt);
         }
+        self.may_publish()?;
         self.position += 1;
         self.work += 1;
         let place = Place { position: self.position, accepted: now, stamp, origin };

@@ -77,6 +77,7 @@ impl Engine {
                 self.supersede(slot, origin);
             }
         }
+        self.may_publish()?;
         self.position += 1;
         self.work += 1;
         let place = Place { position: self.position, accepted: now, stamp, origin };
@@ -194,6 +195,10 @@ impl Engine {
             _ if !complete => Err(malformed("less of a payload than its begin had announced")),
             Some(origin) => self.find_receipt(slot, origin, digest),
             None => Ok(None),
+        };
+        let before = match before {
+            Ok(None) => self.may_publish().map(|()| None),
+            before => before,
         };
         match before {
             Ok(None) => {}

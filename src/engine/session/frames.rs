@@ -67,6 +67,15 @@ pub struct Publishing {
 pub struct Hashing(Option<Box<blake3::Hasher>>);
 
 impl<'a> Prepared<'a> {
+    /// Returns whether it is a publication, or a part of one.
+    pub fn is_publication(&self) -> bool {
+        match self {
+            Self::Publish(_) | Self::Chunk(_) | Self::End { .. } => true,
+            Self::Other(frame) => matches!(frame, ClientFrame::Begin { .. }),
+            Self::Subscribe(_) => false,
+        }
+    }
+
     /// Decodes the bytes of one frame, without its length.
     pub fn new(frame: &'a Bytes, hashing: &mut Hashing) -> Result<Self, Refusal> {
         Ok(match ClientFrame::decode(frame).map_err(|_| malformed(frame))? {

@@ -47,7 +47,7 @@ impl Face {
     }
 
     fn with(limits: Limits, patience: Duration) -> Self {
-        let broker = Arc::new(Broker::new(Engine::new(limits, 1_000_000, [7; 32])));
+        let broker = Arc::new(Broker::new(Engine::new(limits, 1_000_000, [7; 32]), None));
         let turns = broker.clone();
         tokio::spawn(async move { turns.take_turns().await });
         let (stop, stopping) = watch::channel(false);

@@ -235,6 +235,12 @@ impl ControlWriter {
     // Writes the goodbye as the last frame, after everything in the outbox.
     pub(super) async fn say_goodbye(mut self, peer: &Peer, refusal: &Refusal) {
         let Refusal { code, reason } = refusal;
+        // The session's end has a deadline; a receipt that misses it is asked for again.
+        if let Some(journal) = peer.context.broker.journal() {
+            let last = journal.pushed();
+            journal.kept_through(last).await;
+            peer.outbox.release(last);
+        }
         peer.outbox.try_take(&mut self.pieces);
         let goodbye = DaemonFrame::Goodbye { code: *code, reason, retry: code.retry() };
         self.pieces.push(goodbye.to_bytes());

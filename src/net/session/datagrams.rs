@@ -59,18 +59,20 @@ async fn send_acks(peer: &Peer) -> Result<(), ConnectionLost> {
     tokio::time::sleep(ACKNOWLEDGE).await;
     let acks = peer.datagrams.take_acks();
     let size = peer.context.connection.datagram_size().unwrap_or(0);
-    let mut out = Vec::new();
+    let (mut out, mut datagrams) = (Vec::new(), Vec::new());
     for alias in acks {
         let before = out.len();
         peer.context.broker.with(|engine| peer.session().acknowledge(engine, alias, &mut out));
         if out.len() > size {
             let next = out.split_off(before);
-            let datagram = std::mem::replace(&mut out, next);
-            peer.context.connection.send_datagram(&[datagram.into()]).await?;
+            datagrams.push(std::mem::replace(&mut out, next));
         }
     }
-    if !out.is_empty() {
-        peer.context.connection.send_datagram(&[out.into()]).await?;
+    datagrams.push(out);
+    // What they acknowledge was accepted, and is to be kept first.
+    peer.context.broker.kept().await;
+    for datagram in datagrams.into_iter().filter(|datagram| !datagram.is_empty()) {
+        peer.context.connection.send_datagram(&[datagram.into()]).await?;
     }
     Ok(())
 }

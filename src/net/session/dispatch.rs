@@ -6,7 +6,7 @@ use super::peer::Peer;
 use super::upload::StreamUpload;
 use crate::engine::{Action, Channel, Prepared};
 use crate::net;
-use crate::wire::{ClientFrame, Code, DaemonFrame, Refusal};
+use crate::wire::{ClientFrame, Code, DaemonFrame, Refusal, take_receipts};
 use bytes::Bytes;
 
 /// Bytes of answers after which a peer's further frames wait for room in the outbox, 64 KiB. A
@@ -48,6 +48,12 @@ impl Peer {
             // Frames are decoded and hashed before the lock is taken.
             let prepared = next.iter().map(|frame| Prepared::new(frame, hashing));
             let mut prepared = prepared.collect::<Vec<_>>().into_iter();
+            let is_publication = |frame: &Result<Prepared<'_>, _>| {
+                frame.as_ref().is_ok_and(Prepared::is_publication)
+            };
+            if prepared.as_slice().iter().any(is_publication) {
+                self.context.broker.room_to_publish().await;
+            }
             loop {
                 let now = net::now();
                 let mut out = Vec::new();
@@ -65,9 +71,7 @@ impl Peer {
                     }
                     Ok(session.is_open())
                 });
-                if !out.is_empty() {
-                    self.outbox.push([out.into()]);
-                }
+                self.reply(out);
                 match result {
                     Ok(true) => self.set_open(),
                     Ok(false) => {}
@@ -80,6 +84,19 @@ impl Peer {
             }
         }
         Ok(())
+    }
+
+    // Sends frames to the peer. Receipts wait until their publications are kept.
+    fn reply(&self, mut out: Vec<u8>) {
+        if let Some(journal) = self.context.broker.journal() {
+            let receipts = take_receipts(&mut out);
+            if !receipts.is_empty() {
+                self.outbox.hold(journal.pushed(), receipts.into());
+            }
+        }
+        if !out.is_empty() {
+            self.outbox.push([out.into()]);
+        }
     }
 
     // Rejects the publication that is incomplete on a stream, and skips the rest of it. If another

@@ -72,6 +72,7 @@ pub(crate) async fn serve(admission: &Admission, connection: Connection, permit:
                     end = writer.run(&peer) => end,
                     end = datagrams::read(&peer) => end,
                     end = datagrams::acknowledge(&peer) => end,
+                    end = release(&peer) => end,
                     end = second_control(&peer) => end,
                     end = &mut interrupted => end,
                 }
@@ -110,6 +111,18 @@ pub(crate) async fn serve(admission: &Admission, connection: Connection, permit:
     peer.context.connection.close(farewell.code, &farewell.reason);
     drop(frames);
     drop(permit);
+}
+
+// Lets receipts go once the journal has kept their publications. Without a journal none are held.
+async fn release(peer: &Peer) -> SessionEnd {
+    loop {
+        let number = peer.outbox.held().await;
+        if let Some(journal) = peer.context.broker.journal() {
+            // Boxed, because an idle session never gets here.
+            Box::pin(journal.kept_through(number)).await;
+            peer.outbox.release(journal.kept());
+        }
+    }
 }
 
 async fn leave(peer: &Peer, goodbye: Option<ControlWriter>, farewell: &Refusal) {

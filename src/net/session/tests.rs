@@ -61,7 +61,7 @@ fn frames_of_256_kib_are_decoded_at_a_time_or_one() {
 #[tokio::test]
 async fn refused_publications_leave_nothing_behind_on_their_stream() {
     let engine = Engine::new(Limits::default(), 1_000_000, [7; 32]);
-    let broker = Arc::new(Broker::new(engine));
+    let broker = Arc::new(Broker::new(engine, None));
     let (session, payload, budget) = broker
         .with(|engine| (engine.open_session(), engine.limits().payload, engine.budget().clone()));
     let (ours, _theirs) = tokio::io::duplex(1 << 20);

@@ -2,6 +2,8 @@
 //! writer takes everything at once.
 
 use bytes::Bytes;
+#[cfg(feature = "daemon")]
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 #[cfg(feature = "daemon")]
@@ -14,6 +16,9 @@ const FULL: usize = 64 << 10;
 #[derive(Debug, Default)]
 struct Queued {
     pieces: Vec<Bytes>,
+    // Pieces that wait until the journal has kept a record, with its number, in order.
+    #[cfg(feature = "daemon")]
+    held: VecDeque<(u64, Bytes)>,
     bytes: usize,
     closed: bool,
     // Tasks to wake when there is room. They belong to one session, and are a hundred at most.
@@ -21,6 +26,16 @@ struct Queued {
 }
 
 impl Queued {
+    #[cfg(feature = "daemon")]
+    fn held_bytes(&self) -> usize {
+        self.held.iter().map(|(_, piece)| piece.len()).sum()
+    }
+
+    #[cfg(not(feature = "daemon"))]
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
     fn has_room(&self) -> bool {
         self.bytes < FULL || self.closed
     }
@@ -32,6 +47,8 @@ pub(crate) struct Outbox {
     queued: Mutex<Queued>,
     filled: Notify,
     emptied: Notify,
+    #[cfg(feature = "daemon")]
+    holding: Notify,
 }
 
 impl Outbox {
@@ -87,6 +104,46 @@ impl Outbox {
         self.filled.notify_one();
     }
 
+    /// Adds a piece that is to wait until the journal has kept the record with a number.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn hold(&self, number: u64, piece: Bytes) {
+        let mut queued = self.lock();
+        if queued.closed {
+            return;
+        }
+        queued.bytes += piece.len();
+        queued.held.push_back((number, piece));
+        drop(queued);
+        self.holding.notify_one();
+    }
+
+    /// Waits until a piece is held, and returns the number of the record that it waits for.
+    #[cfg(feature = "daemon")]
+    pub(crate) async fn held(&self) -> u64 {
+        loop {
+            let held = self.lock().held.front().map(|(number, _)| *number);
+            if let Some(number) = held {
+                return number;
+            }
+            self.holding.notified().await;
+        }
+    }
+
+    /// Lets go of the pieces that wait for records up to `kept`.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn release(&self, kept: u64) {
+        let mut queued = self.lock();
+        let mut any = false;
+        while let Some((_, piece)) = queued.held.pop_front_if(|(number, _)| *number <= kept) {
+            queued.pieces.push(piece);
+            any = true;
+        }
+        drop(queued);
+        if any {
+            self.filled.notify_one();
+        }
+    }
+
     /// Waits for something to write, and moves all of it to `pieces`.
     pub(crate) async fn take(&self, pieces: &mut Vec<Bytes>) {
         while !self.try_take(pieces) {
@@ -101,7 +158,7 @@ impl Outbox {
             return false;
         }
         pieces.append(&mut queued.pieces);
-        queued.bytes = 0;
+        queued.bytes = queued.held_bytes();
         let producers = std::mem::take(&mut queued.producers);
         drop(queued);
         self.emptied.notify_waiters();

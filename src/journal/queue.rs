@@ -1,0 +1,199 @@
+//! Between the engine and the disk: the records that are not kept yet, and who waits for them.
+
+use crate::engine::{Change, Engine, Record};
+use crate::wire::{Code, Refusal};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// Bytes of records from which publishers wait, 8 MiB: what a disk takes in a tenth of a second.
+const FULL: usize = 8 << 20;
+
+/// Bytes from which publications are refused, 32 MiB. Publishers that did not wait may still hand
+/// over what they had read.
+const REFUSED: usize = 32 << 20;
+
+/// Bytes of a record beside its payload.
+const RECORD: usize = 256;
+
+#[derive(Debug, Default)]
+struct Queue {
+    records: Vec<Record>,
+    bytes: usize,
+    // The number of the last record that was taken out.
+    taken: u64,
+    // No record follows.
+    ended: bool,
+}
+
+/// The records between the engine and the journal's writer.
+#[derive(Debug)]
+pub(crate) struct JournalQueue {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    // The number of the last record in the queue, and of the last one that was kept.
+    pushed: AtomicU64,
+    kept: watch::Sender<u64>,
+    emptied: Notify,
+    bytes: AtomicU64,
+    // Why publications are refused.
+    refusal: Mutex<Option<Refusal>>,
+    refuses: AtomicBool,
+}
+
+impl JournalQueue {
+    /// Creates a queue for the records after `last`.
+    pub(crate) fn new(last: u64) -> Self {
+        Self {
+            queue: Mutex::new(Queue { taken: last, ..Queue::default() }),
+            filled: Condvar::new(),
+            pushed: AtomicU64::new(last),
+            kept: watch::Sender::new(last),
+            emptied: Notify::new(),
+            bytes: AtomicU64::new(0),
+            refusal: Mutex::new(None),
+            refuses: AtomicBool::new(false),
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the engine's records over. It is called under the engine's lock, so that they stay in
+    /// order; [notify](Self::notify) the writer after the lock is released.
+    pub(crate) fn push(&self, engine: &mut Engine) {
+        let mut queue = self.queue();
+        let before = queue.records.len();
+        engine.take_records(&mut queue.records);
+        let bytes: usize = queue.records[before..].iter().map(cost).sum();
+        queue.bytes += bytes;
+        self.bytes.store(queue.bytes as u64, Ordering::Relaxed);
+        self.pushed.store(engine.recorded(), Ordering::Release);
+    }
+
+    /// Wakes the writer.
+    pub(crate) fn notify(&self) {
+        self.filled.notify_one();
+    }
+
+    /// Returns the reason for which publications are to be refused, if that has changed since the
+    /// caller was told last.
+    pub(crate) fn refusal(&self, told: bool) -> Option<Option<Refusal>> {
+        let full = self.bytes.load(Ordering::Relaxed) > REFUSED as u64;
+        let refuses = full || self.refuses.load(Ordering::Acquire);
+        (refuses != told).then(|| {
+            let failing = self.failing();
+            if full { Some(failing.unwrap_or_else(too_slow)) } else { failing }
+        })
+    }
+
+    fn failing(&self) -> Option<Refusal> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns whether publications need not wait for room.
+    pub(crate) fn has_room(&self) -> bool {
+        // While the journal fails, publications are refused, and need no room.
+        self.bytes.load(Ordering::Relaxed) < FULL as u64 || self.refuses.load(Ordering::Acquire)
+    }
+
+    /// Waits until [`has_room`](Self::has_room).
+    pub(crate) async fn room(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.has_room() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Returns the number of the last record.
+    pub(crate) fn pushed(&self) -> u64 {
+        self.pushed.load(Ordering::Acquire)
+    }
+
+    /// Returns the number of the last record that was kept.
+    pub(crate) fn kept(&self) -> u64 {
+        *self.kept.borrow()
+    }
+
+    /// Waits until a record is kept.
+    pub(crate) async fn kept_through(&self, number: u64) {
+        let mut kept = self.kept.subscribe();
+        // The sender is in `self`, so that this is no error.
+        let _ = kept.wait_for(|kept| *kept >= number).await;
+    }
+
+    /// Waits for records, and swaps them with `records`, which has to be empty. Returns the number of
+    /// the first one; none if no more follow.
+    pub(super) fn take(&self, records: &mut Vec<Record>) -> Option<u64> {
+        let mut queue = self.queue();
+        while queue.records.is_empty() {
+            if queue.ended {
+                return None;
+            }
+            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        std::mem::swap(&mut queue.records, records);
+        let first = queue.taken + 1;
+        queue.taken += records.len() as u64;
+        Some(first)
+    }
+
+    /// Notes that all records up to one are kept, or are given up. `records` are those that were
+    /// taken.
+    pub(super) fn done(&self, last: u64, records: &[Record]) {
+        let bytes: usize = records.iter().map(cost).sum();
+        let mut queue = self.queue();
+        queue.bytes -= bytes;
+        self.bytes.store(queue.bytes as u64, Ordering::Relaxed);
+        drop(queue);
+        self.kept.send_replace(last);
+        self.emptied.notify_waiters();
+    }
+
+    /// Refuses publications for a reason, or accepts them again.
+    pub(super) fn refuse(&self, refusal: Option<Refusal>) {
+        let refuses = refusal.is_some();
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+        self.refuses.store(refuses, Ordering::Release);
+        self.emptied.notify_waiters();
+    }
+
+    /// No record follows: the writer ends when it has written those that there are.
+    pub(super) fn end(&self) {
+        self.queue().ended = true;
+        self.filled.notify_one();
+    }
+
+    /// Waits before another attempt. Returns whether no more records follow.
+    pub(super) fn pause(&self, time: Duration) -> bool {
+        let queue = self.queue();
+        if queue.ended {
+            return true;
+        }
+        let waited = self.filled.wait_timeout_while(queue, time, |queue| !queue.ended);
+        waited.unwrap_or_else(PoisonError::into_inner).0.ended
+    }
+}
+
+fn cost(record: &Record) -> usize {
+    RECORD
+        + match &record.change {
+            Change::Published { payload, .. } => payload.len(),
+            Change::Chunk { bytes, .. } => bytes.len(),
+            _ => 0,
+        }
+}
+
+fn too_slow() -> Refusal {
+    unavailable("the disk of the journal is too slow for what is published")
+}
+
+/// The refusal of publications that cannot be kept.
+pub(super) fn unavailable(why: &str) -> Refusal {
+    Refusal::new(Code::UNAVAILABLE, format!("{why}: publish it again later"))
+}

@@ -1,0 +1,335 @@
+//! The threads of a journal: one writes records, one syncs them each second, one takes snapshots.
+//! They are threads and not tasks, because a disk blocks them.
+
+use super::keeper::{Keeper, Opened, Opening};
+use super::queue::{JournalQueue, unavailable};
+use super::recovery::End;
+use super::settings::{EACH, JournalOptions, OnFailure, Sync};
+use super::snapshot_file::SnapshotFile;
+use super::storage::Directory;
+use crate::engine::{Capture, Engine, Part};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// Bytes of log below which a daemon that ends takes no snapshot, 16 MiB: they are read in a tenth
+/// of a second.
+const SHORT: u64 = 16 << 20;
+
+/// Smallest log of which a snapshot is taken, 1 MiB.
+const LEAST: u64 = 1 << 20;
+
+/// Pause after an error of the disk, and the longest one.
+const PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// The journal was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// Its directory or a file of it cannot be read or written.
+    #[error("the journal in {} cannot be opened: {error}", path.display())]
+    Io {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// Another daemon has it.
+    #[error("the journal in {} is in use: another daemon has the same state directory", path.display())]
+    InUse {
+        /// Its directory.
+        path: PathBuf,
+    },
+}
+
+/// A journal that is open, and not written yet.
+pub(crate) struct OpenJournal {
+    keeper: Keeper,
+    options: JournalOptions,
+    // Held for as long as the journal is open.
+    lock: std::fs::File,
+    pub(crate) queue: Arc<JournalQueue>,
+    pub(crate) path: PathBuf,
+    pub(crate) end: End,
+    pub(crate) lines: Vec<String>,
+}
+
+/// Opens a journal, and reads it into an engine, which has to be new. `run` is the name of the run
+/// that begins if the last one has not ended in good order. It blocks.
+pub(crate) fn open(
+    path: &Path,
+    options: JournalOptions,
+    engine: Engine,
+    run: u64,
+) -> Result<(OpenJournal, Engine), JournalError> {
+    let failed = |error| JournalError::Io { path: path.into(), error };
+    let directory = Directory::open(path.into()).map_err(failed)?;
+    let lock = lock(path)?;
+    // Empty where it is not known: then each start counts as one after a loss of power.
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let opening = Opening { run, boot: boot.trim(), always: options.sync == Sync::Always };
+    let opened = Keeper::open(Arc::new(directory), engine, &opening).map_err(failed)?;
+    let (keeper, Opened { mut engine, end, lines }) = opened;
+    let queue = Arc::new(JournalQueue::new(keeper.recorded()));
+    // What restoring has changed comes first.
+    queue.push(&mut engine);
+    let path = path.into();
+    Ok((OpenJournal { keeper, options, lock, queue, path, end, lines }, engine))
+}
+
+// A daemon that was just killed may hold its lock for a moment.
+fn lock(path: &Path) -> Result<std::fs::File, JournalError> {
+    let failed = |error| JournalError::Io { path: path.into(), error };
+    let file = std::fs::File::create(path.join("lock")).map_err(failed)?;
+    let until = Instant::now() + Duration::from_secs(5);
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < until => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(JournalError::InUse { path: path.into() });
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(failed(error)),
+        }
+    }
+}
+
+/// A journal that is written. If it is dropped without [`close`](Self::close), its threads end, and
+/// the next start finds it as after a kill.
+pub(crate) struct Journal {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    writer: Option<JoinHandle<bool>>,
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shared.queue.end();
+        self.end_threads();
+    }
+}
+
+struct Shared {
+    keeper: Mutex<Keeper>,
+    queue: Arc<JournalQueue>,
+    options: JournalOptions,
+    path: PathBuf,
+    // The daemon ends.
+    ending: AtomicBool,
+    // What is on the disk is not known, until a snapshot is there.
+    unknown: AtomicBool,
+    _lock: std::fs::File,
+}
+
+impl Shared {
+    fn keeper(&self) -> MutexGuard<'_, Keeper> {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
+    fn fail(&self, doing: &str, error: &io::Error) {
+        let path = self.path.display();
+        let (refusal, what) = match self.options.on_failure {
+            OnFailure::Refuse => {
+                let refusal = unavailable("the daemon's journal cannot be written");
+                (Some(refusal), "publications are refused until it can")
+            }
+            OnFailure::Continue => {
+                (None, "publications are accepted, and are lost if the daemon ends before it can")
+            }
+        };
+        tracing::error!(%path, %error, "the journal failed ({doing}): {what}");
+        self.queue.refuse(refusal);
+    }
+
+    fn recovered(&self) {
+        tracing::info!(path = %self.path.display(), "the journal is written again");
+        self.queue.refuse(None);
+    }
+}
+
+/// Takes the next part of a snapshot. None also if the engine has failed.
+pub(crate) type TakePart = Box<dyn FnMut(&mut Capture) -> Option<Part> + Send>;
+
+impl OpenJournal {
+    /// Begins to write.
+    pub(crate) fn start(self, take_part: TakePart) -> Journal {
+        let Self { keeper, options, lock, queue, path, .. } = self;
+        let shared = Arc::new(Shared {
+            keeper: Mutex::new(keeper),
+            queue,
+            options,
+            path,
+            ending: AtomicBool::new(false),
+            unknown: AtomicBool::new(false),
+            _lock: lock,
+        });
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name.into());
+            thread.spawn(run).ok()
+        };
+        let (one, two) = (shared.clone(), shared.clone());
+        let writing = shared.clone();
+        let writer = Some(thread::spawn(move || write(&writing)));
+        let mut threads = Vec::new();
+        if options.sync == Sync::EachSecond {
+            threads.extend(spawn("journal-sync", Box::new(move || sync(&one))));
+        }
+        threads.extend(spawn("journal-snapshot", Box::new(move || snapshots(&two, take_part))));
+        Journal { shared, threads, writer }
+    }
+}
+
+impl Journal {
+    /// Ends it in good order, once the engine is not called any more. It blocks.
+    pub(crate) fn close(mut self) {
+        self.shared.queue.end();
+        let complete = self.writer.take().is_some_and(|writer| writer.join().unwrap_or(false));
+        self.end_threads();
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+        let shared = &self.shared;
+        let closed = if complete && !shared.unknown.load(Ordering::Acquire) {
+            shared.keeper().close()
+        } else {
+            Err(io::Error::other("some publications were not written"))
+        };
+        if let Err(error) = closed {
+            tracing::error!(path = %shared.path.display(), %error, "the journal ended incomplete");
+        }
+    }
+
+    fn end_threads(&self) {
+        self.shared.ending.store(true, Ordering::Release);
+        self.threads.iter().for_each(|thread| thread.thread().unpark());
+    }
+}
+
+// Writes records until no more follow. Returns whether all of them were kept.
+fn write(shared: &Shared) -> bool {
+    let Shared { queue, .. } = shared;
+    let mut records = Vec::new();
+    let mut complete = true;
+    while let Some(first) = queue.take(&mut records) {
+        let last = first + records.len() as u64 - 1;
+        let mut failures = 0_u32;
+        loop {
+            let kept = shared.keeper().keep(now(), first, &records);
+            match kept {
+                Ok(()) => break,
+                Err(error) => {
+                    if failures == 0 {
+                        shared.fail("writing", &error);
+                    }
+                    failures += 1;
+                    let gives_up = shared.options.on_failure == OnFailure::Continue;
+                    if gives_up || queue.pause((PAUSE * failures).min(LONGEST_PAUSE)) {
+                        // What was not written is in the next snapshot, if there is one.
+                        shared.unknown.store(true, Ordering::Release);
+                        complete = gives_up;
+                        break;
+                    }
+                }
+            }
+        }
+        if failures > 0 && complete && !shared.unknown.load(Ordering::Acquire) {
+            shared.recovered();
+        }
+        if !complete {
+            return false;
+        }
+        queue.done(last, &records);
+        records.clear();
+    }
+    complete
+}
+
+// The time of day, µs since 1970, to which times in a block are relative.
+fn now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as u64)
+}
+
+// Syncs each second what was written.
+fn sync(shared: &Shared) {
+    while !shared.is_ending() {
+        thread::park_timeout(EACH);
+        let files = shared.keeper().begin_sync();
+        let synced = files.and_then(|files| files.into_iter().try_for_each(|mut file| file.sync()));
+        if let Err(error) = synced {
+            // Nobody knows what of it is on the disk, and a second sync would not tell.
+            if !shared.unknown.swap(true, Ordering::AcqRel) {
+                shared.fail("syncing", &error);
+            }
+        }
+    }
+}
+
+// Takes snapshots: when the log has become long, and when the daemon ends.
+fn snapshots(shared: &Shared, mut take_part: TakePart) {
+    let mut pause = PAUSE;
+    loop {
+        thread::park_timeout(pause);
+        let ending = shared.is_ending();
+        let (log, snapshot) = shared.keeper().bytes();
+        let most = (shared.options.bytes.saturating_sub(2 * snapshot) / 2).max(LEAST);
+        let unknown = shared.unknown.load(Ordering::Acquire);
+        let due = unknown || log >= if ending { SHORT } else { most };
+        pause = PAUSE;
+        if due {
+            match take(shared, &mut take_part) {
+                Ok(true) if unknown => {
+                    shared.unknown.store(false, Ordering::Release);
+                    shared.recovered();
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let path = shared.path.display();
+                    tracing::error!(%path, %error, "a snapshot of the cache failed");
+                    pause = LONGEST_PAUSE;
+                }
+            }
+        }
+        if ending {
+            return;
+        }
+    }
+}
+
+// Takes one snapshot. Returns whether it is complete.
+fn take(shared: &Shared, take_part: &mut TakePart) -> io::Result<bool> {
+    let (mut file, storage) = {
+        let mut keeper = shared.keeper();
+        (keeper.begin_snapshot()?, keeper.storage().clone())
+    };
+    let written = fill(&mut file, take_part);
+    if !matches!(written, Ok(true)) {
+        file.abandon(&*storage);
+        return written;
+    }
+    let (bytes, records_from) = (file.bytes(), file.finish(&*storage)?);
+    // Removing files takes a while, and is done without the lock.
+    let names = shared.keeper().shorten(bytes, records_from);
+    names.iter().try_for_each(|name| storage.remove(name))?;
+    Ok(true)
+}
+
+fn fill(file: &mut SnapshotFile, take_part: &mut TakePart) -> io::Result<bool> {
+    let mut capture = Capture::new();
+    let mut complete = false;
+    while let Some(part) = take_part(&mut capture) {
+        complete = matches!(part, Part::End { .. });
+        file.push(part)?;
+    }
+    Ok(complete)
+}
