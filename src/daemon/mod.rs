@@ -1,6 +1,7 @@
 //! The daemon as a part of a program: a builder, and a handle to publish, subscribe, look up and
 //! stop.
 
+mod journal;
 mod subscription;
 #[cfg(test)]
 mod tests;
@@ -8,12 +9,9 @@ mod tests;
 use crate::access::origin::Origins;
 use crate::broker::Broker;
 use crate::broker::admission::{Admission, Places, stopped};
-use crate::engine::{Capture, Engine, Limits, Part, Payload, Publication, Ranking, Receipt};
+use crate::engine::{Engine, Limits, Payload, Publication, Ranking, Receipt};
 use crate::http::listen::Listener;
 use crate::http::{self, CertificateFacts};
-use crate::journal;
-use crate::journal::recovery::End;
-use crate::journal::threads::OpenJournal;
 use crate::message::{Message, SubscribeOptions};
 use crate::net::{bind, endpoint, now};
 use crate::tls::identity::Identities;
@@ -22,7 +20,7 @@ use bytes::Bytes;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -165,20 +163,15 @@ impl Builder {
         let mut engine = Engine::new(self.limits, new_run(), rand::random());
         let mut journal = None;
         if let Some(options) = self.journal {
-            let directory = self.state.ok_or(SpawnError::NoState)?.join("journal");
-            let options = options.for_cache(engine.limits().cache);
-            let open = move || journal::threads::open(&directory, options, engine, new_run());
-            let opened;
-            (opened, engine) = blocking(open).await?;
-            report(&opened);
-            journal = Some(opened);
+            let state = self.state.ok_or(SpawnError::NoState)?;
+            let open = move || journal::open(&state, options, engine, new_run());
+            let opened = blocking(open).await?;
+            journal = Some(opened.0);
+            engine = opened.1;
         }
         let queue = journal.as_ref().map(|journal| journal.queue.clone());
         let broker = Arc::new(Broker::new(engine, queue));
-        let journal = journal.map(|journal| {
-            let broker = Arc::downgrade(&broker);
-            journal.start(Box::new(move |capture| take_part(&broker, capture)))
-        });
+        let journal = journal.map(|journal| journal::start(journal, &broker));
         let (stop, stopping) = watch::channel(false);
         let admission = Admission::new(broker.clone(), self.sessions, origins.clone(), stopping);
         let certificate = identities.clone();
@@ -212,36 +205,6 @@ impl Builder {
 async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
     let done = tokio::task::spawn_blocking(run).await;
     done.unwrap_or_else(|failed| resume_unwind(failed.into_panic()))
-}
-
-// Says what was found in a journal.
-fn report(journal: &OpenJournal) {
-    let path = journal.path.display();
-    for line in &journal.lines {
-        tracing::warn!(%path, "journal: {line}");
-    }
-    match journal.end {
-        End::New => tracing::info!(%path, "a new journal"),
-        End::Closed => tracing::info!(%path, "the journal is read"),
-        End::Killed => {
-            tracing::warn!(
-                %path,
-                "the last daemon was killed: everything that it had acknowledged is here"
-            );
-        }
-        End::Lossy => {
-            tracing::warn!(
-                %path,
-                "what was published last may be missing: topics have new epochs, and clients are told"
-            );
-        }
-    }
-}
-
-// Takes a part of a snapshot, as long as there is an engine that works.
-fn take_part(broker: &Weak<Broker>, capture: &mut Capture) -> Option<Part> {
-    let broker = broker.upgrade().filter(|broker| !broker.has_failed())?;
-    broker.with(|engine| engine.capture(capture))
 }
 
 // Returns the number of a run. It is random, because a clock may be set back and so give two runs the

@@ -8,6 +8,7 @@
 use super::Engine;
 use crate::wire::Position;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Maximum number of earlier runs that are remembered. A client that was away for longer receives
 /// everything that is cached.
@@ -101,6 +102,24 @@ impl Engine {
     pub fn renew(&mut self, run: u64, lossy: bool) {
         self.runs.renew(run, self.position, lossy);
         self.set_epochs();
+    }
+
+    /// Returns the position in the order of this run up to which a client has received everything
+    /// that was kept, and how many positions after it were not kept. None if its run is not known.
+    pub fn resumed_from(&self, since: Position) -> Option<(u64, u64)> {
+        let position = self.runs.position(since)?.min(self.position);
+        let is_past = since.run != self.runs.current();
+        Some((position, if is_past { since.position.saturating_sub(position) } else { 0 }))
+    }
+
+    /// Returns the name of a topic, and the epoch that it had in a run. None if it was not there.
+    pub fn topic_in_run(&self, run: u64, id: u64) -> Option<(Arc<str>, u64)> {
+        let topic = self.topic(*self.by_id.get(&id)?)?;
+        let was_there = run == self.runs.current() || {
+            let mut past = self.runs.past().iter();
+            past.any(|past| past.run == run && topic.created_at() <= past.through)
+        };
+        was_there.then(|| (topic.name().clone(), epoch(run, id)))
     }
 
     /// Returns the earlier runs, oldest first.

@@ -80,26 +80,33 @@ pub(super) async fn subscribe(
             ),
         ));
     };
+    let (mut named, mut lost) = (Vec::new(), 0);
     if let Some(last) = &mut last {
-        let (run, position) = state.broker.with(|engine| (engine.run(), engine.position()));
-        if last.since.run == run {
-            // An id cannot be ahead of the daemon.
-            last.since.position = last.since.position.min(position);
+        let (run, known) =
+            state.broker.with(|engine| (engine.run(), engine.resumed_from(last.since)));
+        if let Some((position, beyond)) = known {
+            let of = last.since.run;
+            named.extend(last.overtaken.iter().filter_map(|(id, next)| {
+                let (topic, epoch) = state.broker.with(|engine| engine.topic_in_run(of, *id))?;
+                Some((topic, epoch, *next))
+            }));
+            // From here on as if it were an id of this run.
+            last.since = Position { run, position };
+            lost = if filter.is_exact() { 0 } else { beyond };
         } else {
             // Topics have other ids in this run.
             last.overtaken.clear();
         }
     }
-    let named = last.iter().flat_map(|last| &last.overtaken).filter_map(|(id, next)| {
-        let (topic, epoch) = state.broker.with(|engine| engine.topic_of(*id))?;
-        Some((topic, epoch, *next))
-    });
-    let named: Vec<_> = named.collect();
     let start = last.as_ref().map_or(from, |last| last.start(&filter, &named));
     let room = answer_budget::wait(&state.budget, ROUND, answer_budget::SOON)
         .await
         .ok_or_else(answer_budget::full)?;
-    let events = Events::begin(state.clone(), permit, room, &filter, &start, lag, last.as_ref());
+    let mut events =
+        Events::begin(state.clone(), permit, room, &filter, &start, lag, last.as_ref());
+    if lost > 0 {
+        events.prelude.extend(text::lost(lost));
+    }
     let stream = stream::unfold(Some(events), |events| async {
         let mut events = events?;
         let state = events.state.clone();

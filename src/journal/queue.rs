@@ -35,6 +35,8 @@ pub(crate) struct JournalQueue {
     // The number of the last record in the queue, and of the last one that was kept.
     pushed: AtomicU64,
     kept: watch::Sender<u64>,
+    // The position of the last message that was kept.
+    kept_position: AtomicU64,
     emptied: Notify,
     bytes: AtomicU64,
     // Why publications are refused.
@@ -43,13 +45,14 @@ pub(crate) struct JournalQueue {
 }
 
 impl JournalQueue {
-    /// Creates a queue for the records after `last`.
-    pub(crate) fn new(last: u64) -> Self {
+    /// Creates a queue for the records after `last`. The last message that was kept has a position.
+    pub(crate) fn new(last: u64, position: u64) -> Self {
         Self {
             queue: Mutex::new(Queue { taken: last, ..Queue::default() }),
             filled: Condvar::new(),
             pushed: AtomicU64::new(last),
             kept: watch::Sender::new(last),
+            kept_position: AtomicU64::new(position),
             emptied: Notify::new(),
             bytes: AtomicU64::new(0),
             refusal: Mutex::new(None),
@@ -120,6 +123,11 @@ impl JournalQueue {
         *self.kept.borrow()
     }
 
+    /// Returns the position of the last message that was kept.
+    pub(crate) fn kept_position(&self) -> u64 {
+        self.kept_position.load(Ordering::Acquire)
+    }
+
     /// Waits until a record is kept.
     pub(crate) async fn kept_through(&self, number: u64) {
         let mut kept = self.kept.subscribe();
@@ -151,6 +159,13 @@ impl JournalQueue {
         queue.bytes -= bytes;
         self.bytes.store(queue.bytes as u64, Ordering::Relaxed);
         drop(queue);
+        let position = records.iter().rev().find_map(|record| match &record.change {
+            Change::Published { place, .. } | Change::Begun { place, .. } => Some(place.position),
+            _ => None,
+        });
+        if let Some(position) = position {
+            self.kept_position.store(position, Ordering::Release);
+        }
         self.kept.send_replace(last);
         self.emptied.notify_waiters();
     }

@@ -74,7 +74,7 @@ pub(crate) fn open(
     let opening = Opening { run, boot: boot.trim(), always: options.sync == Sync::Always };
     let opened = Keeper::open(Arc::new(directory), engine, &opening).map_err(failed)?;
     let (keeper, Opened { mut engine, end, lines }) = opened;
-    let queue = Arc::new(JournalQueue::new(keeper.recorded()));
+    let queue = Arc::new(JournalQueue::new(keeper.recorded(), engine.position()));
     // What restoring has changed comes first.
     queue.push(&mut engine);
     let path = path.into();

@@ -67,7 +67,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("tls", &["state", "wire"]),
     ("journal", &["engine", "wire"]),
     ("broker", &["access", "engine", "journal", "wire"]),
-    ("net", &["access", "broker", "engine", "tls", "wire"]),
+    ("net", &["access", "broker", "engine", "journal", "tls", "wire"]),
     ("client", &["message", "net", "state", "tls", "wire"]),
     ("http", &["access", "broker", "engine", "json", "net", "tls", "wire"]),
     ("daemon", &["access", "broker", "engine", "http", "journal", "message", "net", "tls", "wire"]),

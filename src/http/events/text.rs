@@ -92,8 +92,12 @@ impl EventWriter {
     }
 
     fn write_gap(&mut self, gap: &Gap, out: &mut Vec<u8>) {
-        let Gap { id, ref topic, epoch, first, last, cause, exact } = *gap;
-        self.sent.event(id, self.exact.then_some(epoch), last, None);
+        let Gap { id, ref topic, epoch, first, last, cause, exact, then } = *gap;
+        match then {
+            // The sequences of that epoch come again in the next one.
+            Some(next) => self.sent.event(id, self.exact.then_some(next), first - 1, None),
+            None => self.sent.event(id, self.exact.then_some(epoch), last, None),
+        }
         let data = json!({
             "event": "gap", "topic": &**topic, "first": first, "last": last,
             "cause": json::cause(cause), "epoch": epoch.to_string(), "exact": exact,
@@ -109,6 +113,13 @@ impl EventWriter {
     pub(super) fn write_id(&self, out: &mut Vec<u8>) {
         let _ = writeln!(out, "id: {}", self.sent);
     }
+}
+
+/// Returns the event that says how many of the messages that a client has received last were not
+/// kept, at most, because the daemon was killed. Their topics are not known.
+pub(super) fn lost(most: u64) -> Vec<u8> {
+    let data = json!({ "event": "lost", "most": most });
+    format!("event: lost\ndata: {data}\n\n").into_bytes()
 }
 
 /// Returns the event with which a stream ends.

@@ -45,7 +45,7 @@ fn a_daemon_that_is_killed_goes_on_with_what_was_kept() {
     publish(&mut opened.engine, "a", 10);
     let epoch = opened.engine.get("a", Which::Latest).unwrap().epoch();
     drop(keeper);
-    let (keeper, mut opened) = open(&storage, &OPENING);
+    let (mut keeper, mut opened) = open(&storage, &OPENING);
     assert_eq!((opened.end, opened.lines.len()), (End::Killed, 0));
     assert_eq!(opened.engine.get("a", Which::Latest).unwrap().sequence(), 10);
     assert_ne!(opened.engine.get("a", Which::Latest).unwrap().epoch(), epoch);

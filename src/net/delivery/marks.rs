@@ -3,6 +3,7 @@
 
 use crate::broker::Broker;
 use crate::engine::SubscriptionId;
+use crate::journal::queue::JournalQueue;
 use crate::wire::DaemonFrame;
 use bytes::Bytes;
 
@@ -47,6 +48,9 @@ impl Marks {
     pub(crate) fn take(&mut self, broker: &Broker, id: SubscriptionId) -> Option<Bytes> {
         let last = self.last.as_mut().filter(|_| self.items >= EVERY)?;
         let position = broker.with(|engine| engine.delivered_through(id));
+        // A client that resumes after a crash lists the topics of messages that were not kept.
+        let kept = broker.journal().map_or(u64::MAX, JournalQueue::kept_position);
+        let position = position.min(kept);
         if position <= *last {
             return None;
         }
