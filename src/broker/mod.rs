@@ -13,6 +13,7 @@ pub(crate) mod admission;
 pub(crate) mod failure;
 pub(crate) mod owned_item;
 pub(crate) mod pace;
+pub(crate) mod stop;
 pub(crate) mod subscription;
 pub(crate) mod upload;
 

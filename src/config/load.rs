@@ -18,7 +18,7 @@ const FLAGS: [&str; 7] = [
 ];
 
 /// The keys and sections at the top of the file.
-pub(super) const TOP: [&str; 4] = ["cache", "http", "limits", "listen"];
+pub(super) const TOP: [&str; 5] = ["cache", "drain", "http", "limits", "listen"];
 
 // The place at which a value was set.
 enum Source {

@@ -78,6 +78,7 @@ pub use subscribe::progress::Overtaken;
 pub use subscribe::read_options::{LargePayloads, ReadOptions};
 pub use subscribe::repair::Repaired;
 pub use subscribe::start::PreparedStart;
+pub use subscribe::stats::{Skips, SubscriptionStats};
 pub use topic::idempotency_keys::IdempotencyKeys;
 
 use foldhash::fast::RandomState;

@@ -21,6 +21,7 @@ pub(crate) mod replay;
 pub(crate) mod single_message;
 pub(crate) mod start;
 pub(crate) mod state;
+pub(crate) mod stats;
 mod step;
 pub(crate) mod subscription;
 pub(crate) mod sweep;

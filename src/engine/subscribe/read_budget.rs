@@ -1,6 +1,7 @@
 //! The sink that a read yields items to, and the budget of that read.
 
 use super::item::{Item, MessageRef};
+use super::stats::Skips;
 use crate::engine::topic::Topic;
 use crate::wire::GapCause;
 
@@ -14,6 +15,7 @@ pub(super) struct BudgetedSink<'a, S> {
     pub(super) announced: bool,
     pub(super) left: usize,
     pub(super) given: bool,
+    pub(super) skips: &'a mut Option<Box<Skips>>,
     pub(super) sink: &'a mut S,
 }
 
@@ -48,6 +50,7 @@ impl<S: FnMut(Item<'_>)> BudgetedSink<'_, S> {
     }
 
     pub(super) fn gap(&mut self, first: u64, last: u64, cause: GapCause) {
+        self.skips.get_or_insert_default().count(cause, last - first + 1);
         let topic = self.topic;
         let (id, epoch, name) = (topic.id(), topic.epoch(), topic.name());
         self.notice(Item::Gap { id, epoch, name, begin: self.begin, first, last, cause });

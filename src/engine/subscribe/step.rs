@@ -4,6 +4,7 @@ use super::cursor::{Cursor, IfArriving, OpenMessage};
 use super::item::{Item, MessageRef};
 use super::read_budget::{BudgetedSink, ChunkProgress};
 use super::read_options::{LargePayloads, ReadOptions};
+use super::stats::Skips;
 use crate::engine::topic::Topic;
 use crate::engine::topic::after::After;
 use crate::engine::topic::body::Body;
@@ -52,6 +53,7 @@ impl Step<'_> {
         &mut self,
         topic: &Topic,
         cursor: &mut Cursor,
+        skips: &mut Option<Box<Skips>>,
         sink: &mut impl FnMut(Item<'_>),
     ) -> (Next, usize, bool) {
         let mut out = BudgetedSink {
@@ -60,6 +62,7 @@ impl Step<'_> {
             announced: cursor.announced,
             left: self.options.budget,
             given: false,
+            skips,
             sink,
         };
         let next = self.topic(topic, cursor, &mut out);

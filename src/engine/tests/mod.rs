@@ -17,6 +17,7 @@ mod repairs;
 mod seeds;
 mod sessions;
 mod simulation;
+mod stats;
 
 mod subscriber;
 
