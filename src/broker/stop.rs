@@ -24,7 +24,7 @@ pub(crate) enum Stage {
 
 /// Waits for the daemon to drain, or to stop.
 pub(crate) async fn draining(stage: &mut watch::Receiver<Stage>) {
-    // An error means that the daemon's handle was dropped, which stops it too.
+    // An error means that the daemon is gone.
     let _ = stage.wait_for(|stage| *stage >= Stage::Draining).await;
 }
 

@@ -193,6 +193,8 @@ impl std::fmt::Debug for Broker {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.running.abort();
+        // HTTP connections and sessions over WebSocket have tasks of their own.
+        self.admission.stop();
     }
 }
 

@@ -77,8 +77,9 @@ pub use subscribe::item::{Item, MessageRef};
 pub use subscribe::progress::Overtaken;
 pub use subscribe::read_options::{LargePayloads, ReadOptions};
 pub use subscribe::repair::Repaired;
+pub use subscribe::skips::Skips;
 pub use subscribe::start::PreparedStart;
-pub use subscribe::stats::{Skips, SubscriptionStats};
+pub use subscribe::stats::SubscriptionStats;
 pub use topic::idempotency_keys::IdempotencyKeys;
 
 use foldhash::fast::RandomState;

@@ -4,7 +4,7 @@
 mod tests;
 
 use super::bind::BindError;
-use super::deadlines::HANDSHAKE;
+use super::deadlines::{HANDSHAKE, LINGER};
 use super::quic::settings;
 use super::session;
 use super::session::list::Host;
@@ -125,7 +125,7 @@ pub(crate) async fn run(endpoint: Endpoint, host: Host) {
             () = stopped(&mut stage) => break,
         }
     }
-    let goodbyes = Instant::now() + session::LINGER;
+    let goodbyes = Instant::now() + LINGER;
     // Sessions say goodbye by themselves. Meanwhile new connections are refused.
     endpoint.quic.set_server_config(None);
     while sessions.join_next().await.is_some() {}

@@ -19,6 +19,7 @@ mod refusals;
 pub(crate) mod repair;
 pub(crate) mod replay;
 pub(crate) mod single_message;
+pub(crate) mod skips;
 pub(crate) mod start;
 pub(crate) mod state;
 pub(crate) mod stats;

@@ -1,7 +1,7 @@
 //! The sink that a read yields items to, and the budget of that read.
 
 use super::item::{Item, MessageRef};
-use super::stats::Skips;
+use super::skips::Skips;
 use crate::engine::topic::Topic;
 use crate::wire::GapCause;
 

@@ -1,11 +1,12 @@
-//! How far a subscription is behind, and what it has missed, for those who watch the daemon.
+//! How far a subscription is behind, for those who watch the daemon.
 
+use super::skips::Skips;
 use super::subscription::Subscription;
 use crate::engine::Engine;
 use crate::engine::ids::SubscriptionId;
 use crate::engine::topic::Topic;
 use crate::engine::topic::after::After;
-use crate::wire::{Filter, GapCause};
+use crate::wire::Filter;
 use std::cmp::Reverse;
 
 /// Maximum number of a subscription's topics that are looked at.
@@ -31,46 +32,6 @@ pub struct SubscriptionStats {
     pub exact: bool,
     /// Sequences that it was given as gaps.
     pub skips: Skips,
-}
-
-/// Numbers of sequences that were given as gaps, by their [causes](GapCause).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Skips {
-    /// They have left the cache.
-    pub evicted: u64,
-    /// The subscription wanted the newest, or would have waited for too many.
-    pub skipped: u64,
-    /// They did not arrive completely.
-    pub aborted: u64,
-    /// They were too old.
-    pub late: u64,
-}
-
-impl Skips {
-    /// The number of all.
-    pub fn total(&self) -> u64 {
-        let Self { evicted, skipped, aborted, late } = *self;
-        evicted + skipped + aborted + late
-    }
-
-    pub(super) fn add(&mut self, other: &Self) {
-        self.evicted += other.evicted;
-        self.skipped += other.skipped;
-        self.aborted += other.aborted;
-        self.late += other.late;
-    }
-
-    /// Counts `sequences` that were given as a gap.
-    pub(super) fn count(&mut self, cause: GapCause, sequences: u64) {
-        let number = match cause {
-            GapCause::Evicted => &mut self.evicted,
-            GapCause::Skipped => &mut self.skipped,
-            GapCause::Aborted => &mut self.aborted,
-            GapCause::Late => &mut self.late,
-        };
-        *number += sequences;
-    }
 }
 
 // Messages and bytes.

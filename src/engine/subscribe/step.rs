@@ -4,7 +4,7 @@ use super::cursor::{Cursor, IfArriving, OpenMessage};
 use super::item::{Item, MessageRef};
 use super::read_budget::{BudgetedSink, ChunkProgress};
 use super::read_options::{LargePayloads, ReadOptions};
-use super::stats::Skips;
+use super::skips::Skips;
 use crate::engine::topic::Topic;
 use crate::engine::topic::after::After;
 use crate::engine::topic::body::Body;

@@ -4,8 +4,8 @@
 //! window: a cursor for each topic of which it has not received everything.
 
 use super::cursor::NewMessage;
+use super::skips::Skips;
 use super::state::State;
-use super::stats::Skips;
 use super::subscription::Subscription;
 use crate::engine::ids::{Slot, SubscriptionId};
 use crate::engine::positions::ReaderPositions;

@@ -1,10 +1,10 @@
 //! A session of a daemon that drains: its client is asked to leave, and what is in flight completes.
 
-use super::LINGER;
 use super::end::SessionEnd;
 use super::peer::Peer;
 use crate::broker::admission::Admission;
 use crate::broker::stop::{STOPPING, Stage, stopped};
+use crate::net::deadlines::LINGER;
 use crate::wire::{Code, DaemonFrame, Refusal};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -44,7 +44,7 @@ pub(super) async fn leave_in_time(
     Refusal::new(Code::SHUTTING_DOWN, STOPPING).into()
 }
 
-// Waits until nothing is in flight. What was sent to a peer that is silent is not waited for.
+// Waits until nothing is in flight. If the peer is silent, it does not wait for acknowledgements.
 async fn quiet(peer: &Peer) {
     let connection = &peer.context.connection;
     let now = std::time::Instant::now;

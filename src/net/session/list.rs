@@ -38,7 +38,7 @@ pub struct SubscriptionInfo {
     pub stats: SubscriptionStats,
 }
 
-/// What a face needs to serve sessions: the admission, and their list. Cheap to clone.
+/// The admission and the list of sessions. Cheap to clone: each face that serves sessions has one.
 #[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) admission: Admission,

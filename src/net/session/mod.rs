@@ -17,7 +17,7 @@ pub(crate) mod upload;
 #[cfg(test)]
 mod tests;
 
-use super::deadlines::HANDSHAKE;
+use super::deadlines::{HANDSHAKE, LINGER};
 use super::delivery::DeliveryContext;
 use super::transport::Transport;
 use super::transport::connection::Connection;
@@ -33,12 +33,8 @@ use list::Host;
 use peer::Peer;
 use publish_streams::publications;
 use std::panic::AssertUnwindSafe;
-use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
-
-/// Maximum time for a goodbye to reach the peer.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// Serves a peer until it leaves, violates the protocol, or the daemon drains or stops.
 pub(crate) async fn serve(host: &Host, connection: Connection, permit: SessionPermit) {

@@ -24,7 +24,7 @@ pub(crate) struct Peer {
     // For incomplete frames.
     pub(super) allowance: Allowance,
     pub(super) datagrams: DatagramWork,
-    // Where the list of sessions has it, and since when, in seconds after that began.
+    // Its place in the list of sessions, and its begin, in seconds after that of the list.
     pub(super) place: u32,
     pub(super) since: u32,
     // Set by the hello.

@@ -106,8 +106,8 @@ impl PathMonitor {
         self.datagram_size = connection.datagram_size().unwrap_or(0);
     }
 
-    // Begins afresh if the peer has another address. What was sent to the one before may be lost,
-    // and nothing else will tell.
+    // Begins afresh if the peer has another address. Messages that were sent to the one before may be
+    // lost, and no loss is reported for them.
     fn follow(&mut self, remote: SocketAddr, now: u64) {
         if self.remote.is_some_and(|before| before != remote) {
             let path = PathEstimate { last_loss: Some(now), ..PathEstimate::default() };
