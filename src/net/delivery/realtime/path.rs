@@ -98,7 +98,9 @@ impl PathMonitor {
         self.follow(connection.remote_address(), now);
         self.sampled = Some(now);
         self.path.rtt = connection.rtt().map_or(0, |rtt| rtt.as_micros() as u64);
-        let acks_are_old = self.acks_read.is_none_or(|at| now >= at + READ_ACKS);
+        // A new path has no shortest round trip until something was acknowledged.
+        let unknown = self.path.min_rtt == 0;
+        let acks_are_old = unknown || self.acks_read.is_none_or(|at| now >= at + READ_ACKS);
         if repeat_after(self.path.rtt).is_some() && acks_are_old {
             self.read_acks(connection, now);
         }
