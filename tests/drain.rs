@@ -29,7 +29,7 @@ const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 
 /// Three chunks.
 fn payload() -> Bytes {
-    (0..150_000).map(|at| (at / 7) as u8).collect::<Vec<_>>().into()
+    (0..150_000_u32).map(|at| (at / 7) as u8).collect::<Vec<_>>().into()
 }
 
 async fn daemon() -> Daemon {
@@ -131,7 +131,7 @@ async fn a_publication_that_is_arriving_completes_while_others_are_refused() {
             for transport in TRANSPORTS {
                 let trust = Trust::Pinned(daemon.certificate_hash().into());
                 let builder = Client::builder(address.to_string()).transport(transport);
-                let refused = within(builder.trust(trust).connect()).await;
+                let refused = Box::pin(within(builder.trust(trust).connect())).await;
                 assert!(refused.is_err(), "{transport}");
             }
             for (method, target) in
@@ -148,6 +148,7 @@ async fn a_publication_that_is_arriving_completes_while_others_are_refused() {
             assert_eq!(goodbye(&mut publisher).await, Code::SHUTTING_DOWN);
             drop(publisher);
         };
+        let clients = Box::pin(clients);
         within(async { tokio::join!(daemon.drain(LONG), clients) }).await;
         assert_eq!(daemon.get("a", Which::Latest).unwrap().payload, payload);
         within(daemon.shutdown()).await;
