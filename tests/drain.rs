@@ -7,11 +7,14 @@ mod common;
 mod hand;
 #[path = "common/http.rs"]
 mod http;
+#[path = "common/lossy.rs"]
+mod lossy;
 
 use bytes::Bytes;
 use common::{Served, TRANSPORTS, within};
 use hand::{Hand, Upload, decode};
 use http::ask;
+use lossy::{CLEAN, Lossy, Rules};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -25,6 +28,9 @@ const LONG: Duration = Duration::from_secs(600);
 /// A drain that cannot complete takes this long.
 const SHORT: Duration = Duration::from_millis(500);
 
+/// A round trip of 200 ms.
+const LONG_PATH: Rules = Rules { delay: Duration::from_millis(100), ..CLEAN };
+
 const LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Three chunks.
@@ -34,6 +40,13 @@ fn payload() -> Bytes {
 
 async fn daemon() -> Daemon {
     Daemon::builder().listen(LOOPBACK).http(LOOPBACK).spawn().await.unwrap()
+}
+
+/// Drains a daemon that waits for something which does not come.
+async fn takes_all_its_time(daemon: &Daemon) {
+    let begun = Instant::now();
+    within(daemon.drain(SHORT)).await;
+    assert!(begun.elapsed() >= SHORT, "it was not waited for");
 }
 
 /// Returns the time after which the session is to leave.
@@ -126,6 +139,7 @@ async fn a_publication_that_is_arriving_completes_while_others_are_refused() {
         let (address, http) = (daemon.local_addr(), daemon.http_addr().unwrap());
         let mut publisher = Hand::greet(address, transport, 1).await;
         let mut out = half(address, &mut publisher, &payload).await;
+        takes_all_its_time(&daemon).await;
         let clients = async {
             asked_to_leave(&mut publisher).await;
             for transport in TRANSPORTS {
@@ -176,9 +190,7 @@ async fn a_subscriber_that_reads_late_gets_everything() {
             payload[..8].copy_from_slice(&n.to_le_bytes());
             daemon.publish("a", payload).unwrap();
         }
-        let begun = Instant::now();
-        within(daemon.drain(SHORT)).await;
-        assert!(begun.elapsed() >= SHORT, "{transport} {delivery:?}: it was not waited for");
+        takes_all_its_time(&daemon).await;
         let client = async {
             hand.set_reading(true);
             let mut sequences = Vec::new();
@@ -190,6 +202,30 @@ async fn a_subscriber_that_reads_late_gets_everything() {
             }
             sequences.sort_unstable();
             assert_eq!(sequences, (1..=MESSAGES).collect::<Vec<_>>(), "{transport} {delivery:?}");
+            assert_eq!(goodbye(&mut hand).await, Code::SHUTTING_DOWN);
+            drop(hand);
+        };
+        within(async { tokio::join!(daemon.drain(LONG), client) }).await;
+        within(daemon.shutdown()).await;
+    }
+}
+
+// The daemon has handed everything to its transport long before the first of it arrives.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_arrives_over_a_long_path() {
+    const MESSAGES: usize = 20;
+    for transport in [Transport::Quic, Transport::WebTransport] {
+        let daemon = daemon().await;
+        let network = Lossy::start(daemon.local_addr(), LONG_PATH);
+        let mut hand = Hand::greet(network.address, transport, 1).await;
+        for n in 0..MESSAGES {
+            daemon.publish("a", vec![n as u8; 50_000]).unwrap();
+        }
+        hand.subscribe(1, "a", Start::All, Delivery::Ordered).await;
+        let client = async {
+            for _ in 0..MESSAGES {
+                assert!(matches!(decode(&hand.frame(1).await), DaemonFrame::Message { .. }));
+            }
             assert_eq!(goodbye(&mut hand).await, Code::SHUTTING_DOWN);
             drop(hand);
         };
@@ -212,8 +248,8 @@ async fn a_request_that_has_begun_completes() {
     post.write_all(head.as_bytes()).await.unwrap();
     post.write_all(&payload[..70_000]).await.unwrap();
     assert!(matches!(decode(&subscriber.frame(1).await), DaemonFrame::Begin { .. }));
+    takes_all_its_time(&daemon).await;
     let clients = async {
-        asked_to_leave(&mut subscriber).await;
         post.write_all(&payload[70_000..]).await.unwrap();
         let mut answer = String::new();
         within(post.read_to_string(&mut answer)).await.unwrap();
@@ -241,9 +277,7 @@ async fn streams_of_events_are_sent_to_their_end_and_end_with_the_daemon() {
         daemon.publish("b", vec![b'x'; 30_000]).unwrap();
     }
     // The live stream does not hold it, but the late one does.
-    let begun = Instant::now();
-    within(daemon.drain(SHORT)).await;
-    assert!(begun.elapsed() >= SHORT, "it was not waited for");
+    takes_all_its_time(&daemon).await;
     let all = tokio::spawn(async move {
         let mut text = String::new();
         within(late.read_to_string(&mut text)).await.unwrap();
