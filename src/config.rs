@@ -12,9 +12,11 @@ pub use journal::{JournalConfig, JournalKind, OnFailureConfig, SyncConfig};
 
 use crate::access::origin::Origins;
 use crate::engine::Limits;
+use crate::units::duration;
 use bytesize::ByteSize;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 /// The file in the package, which `weir default-config` prints: every key with its default.
 pub const DEFAULT: &str = include_str!("../systemd/weir.toml");
@@ -27,6 +29,8 @@ pub struct Config {
     /// Address for raw QUIC and WebTransport (UDP), HTTPS and WebSocket (TCP). Default
     /// `[::]:4433`, which takes IPv4 too.
     pub listen: SocketAddr,
+    /// Maximum time for which a daemon that stops completes what is in flight. Default 10 s.
+    pub drain: Span,
     /// `[http]`.
     pub http: HttpConfig,
     /// `[cache]`.
@@ -36,6 +40,22 @@ pub struct Config {
     /// `[journal]`.
     pub journal: JournalConfig,
 }
+
+/// A duration, such as `10s` or `500ms`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Span(pub Duration);
+
+impl TryFrom<String> for Span {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        duration(&text).map(Self)
+    }
+}
+
+/// Default maximum time to complete what is in flight.
+const DRAIN: Duration = Duration::from_secs(10);
 
 /// `[http]`: the HTTP face.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -120,6 +140,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: (Ipv6Addr::UNSPECIFIED, crate::wire::PORT).into(),
+            drain: Span(DRAIN),
             http: HttpConfig::default(),
             cache: CacheConfig::default(),
             limits: LimitsConfig::default(),

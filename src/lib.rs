@@ -51,6 +51,8 @@ mod net;
 pub mod state;
 #[cfg(feature = "client")]
 mod tls;
+#[cfg(feature = "cli")]
+mod units;
 
 #[cfg(feature = "client")]
 pub use client::Client;

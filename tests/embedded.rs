@@ -4,11 +4,12 @@
 
 mod common;
 
-use common::{daemon, within};
+use common::{TRANSPORTS, client, daemon, daemon_with, within};
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-use weir::daemon::LocalSubscription;
+use weir::daemon::{LocalSubscription, SessionInfo};
+use weir::engine::Limits;
 use weir::wire::{Code, Delivery, Digest, GapCause, Refusal, Which};
 use weir::{Client, Daemon, Event, Start, SubscribeOptions, Trust};
 
@@ -151,4 +152,56 @@ async fn a_subscription_outlives_its_daemon_and_comes_to_its_end() {
     assert_eq!(stopped(within(behind.next()).await), Code::SHUTTING_DOWN);
     assert!(behind.next().await.is_none());
     assert_eq!(stopped(within(waits).await.unwrap()), Code::SHUTTING_DOWN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_listed_with_what_they_have_not_received_and_what_they_have_missed() {
+    const MESSAGES: u64 = 3000;
+    let daemon = daemon_with(Limits::default().with_cache(8 << 20)).await;
+    let mut clients = Vec::new();
+    for transport in TRANSPORTS {
+        clients.push(client(&daemon, transport).await);
+    }
+    let list = daemon.sessions();
+    assert_eq!(list.iter().map(|session| session.transport).collect::<Vec<_>>(), TRANSPORTS);
+    assert!(list.is_sorted_by(|one, other| one.id < other.id && one.since <= other.since));
+    assert!(list.iter().all(|session| session.address.ip().is_loopback()));
+    assert!(list.iter().all(|session| session.subscriptions.is_empty()));
+    let mut slow = clients[0].subscribe("a", &SubscribeOptions::default()).await.unwrap();
+    let idle = clients[0].subscribe("b/*", &SubscribeOptions::default()).await.unwrap();
+    // More than the cache and all buffers on the way hold.
+    for n in 0..MESSAGES {
+        let mut payload = vec![7; 10_000];
+        payload[..8].copy_from_slice(&n.to_le_bytes());
+        daemon.publish("a", payload).unwrap();
+    }
+    let subscriptions = |list: Vec<SessionInfo>| {
+        let stats = list[0].subscriptions.iter().map(|subscription| subscription.stats.clone());
+        stats.collect::<Vec<_>>()
+    };
+    let stats = subscriptions(daemon.sessions());
+    assert_eq!(stats.iter().map(|stats| &*stats.filter).collect::<Vec<_>>(), ["a", "b/*"]);
+    assert!((1000..MESSAGES).contains(&stats[0].messages) && stats[0].exact, "{stats:?}");
+    assert!((4 << 20..8 << 20).contains(&stats[0].bytes), "{stats:?}");
+    assert_eq!((stats[1].messages, stats[1].bytes, stats[1].exact), (0, 0, true));
+    let (mut received, mut missed) = (0, 0);
+    while received + missed < MESSAGES {
+        match within(slow.next()).await.unwrap().unwrap() {
+            Event::Gap(gap) => missed += gap.last + 1 - gap.first,
+            _ => received += 1,
+        }
+    }
+    let stats = subscriptions(daemon.sessions());
+    assert_eq!((stats[0].messages, stats[0].skips.evicted), (0, missed));
+    assert!(missed > 500 && stats[0].skips.total() == missed && stats[1].skips.total() == 0);
+    drop((slow, idle));
+    for left in (0..3).rev() {
+        within(clients.remove(0).close()).await;
+        within(async {
+            while daemon.sessions().len() > left {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
+    }
 }

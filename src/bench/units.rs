@@ -1,6 +1,6 @@
 //! Shares and rates as on the command line.
 
-use crate::console::units::split;
+use crate::units::split;
 use std::time::Duration;
 
 /// Reads a share such as `1%` or `0.5%`. Returns a number below 1.

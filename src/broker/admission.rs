@@ -1,13 +1,13 @@
-//! Admits sessions of every face: allowed origins, the number of sessions, and the stop.
+//! Admits sessions of every face: allowed origins, the number of sessions, and when they leave a
+//! daemon that drains.
 
 use super::Broker;
+use super::stop::{InFlight, Stage, spread};
 use crate::access::origin::Origins;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-
-/// The reason that peers get when the daemon stops.
-pub(crate) const STOPPING: &str = "the daemon is stopping: connect again, to it or to another one";
 
 /// A session's place. Dropping it releases the place.
 pub(crate) type SessionPermit = OwnedSemaphorePermit;
@@ -42,6 +42,11 @@ impl Places {
         place
     }
 
+    /// Number of places that are taken.
+    fn taken(&self) -> u32 {
+        self.0.limit.saturating_sub(self.0.free.available_permits() as u32)
+    }
+
     /// Waits until every place is free.
     pub(crate) async fn all_free(&self) {
         // It cannot fail, because the semaphore is never closed.
@@ -57,19 +62,33 @@ struct Inner {
     broker: Arc<Broker>,
     sessions: Places,
     origins: Origins,
-    stop: watch::Receiver<bool>,
+    stage: watch::Sender<Stage>,
+    in_flight: InFlight,
+    // Set when the daemon begins to drain.
+    leaving: OnceLock<Leaving>,
+}
+
+// When sessions are to leave.
+#[derive(Debug)]
+struct Leaving {
+    sessions: u32,
+    spread: Duration,
+    // Number of those that have their time.
+    told: AtomicU32,
+}
+
+impl std::fmt::Debug for Admission {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Admission").field(&*self.0.stage.borrow()).finish()
+    }
 }
 
 impl Admission {
-    /// Admits at most `limit` sessions, until `stop` turns true.
-    pub(crate) fn new(
-        broker: Arc<Broker>,
-        limit: usize,
-        origins: Origins,
-        stop: watch::Receiver<bool>,
-    ) -> Self {
+    /// Admits at most `limit` sessions, until the daemon drains or stops.
+    pub(crate) fn new(broker: Arc<Broker>, limit: usize, origins: Origins) -> Self {
         let sessions = Places::new(limit, "no more sessions (limits.sessions): refusing");
-        Self(Arc::new(Inner { broker, sessions, origins, stop }))
+        let (stage, in_flight, leaving) = Default::default();
+        Self(Arc::new(Inner { broker, sessions, origins, stage, in_flight, leaving }))
     }
 
     pub(crate) fn broker(&self) -> &Arc<Broker> {
@@ -81,9 +100,14 @@ impl Admission {
         &self.0.origins
     }
 
-    /// Turns true, or loses its sender, when the daemon stops.
-    pub(crate) fn stop(&self) -> watch::Receiver<bool> {
-        self.0.stop.clone()
+    /// How far the daemon has come.
+    pub(crate) fn stage(&self) -> watch::Receiver<Stage> {
+        self.0.stage.subscribe()
+    }
+
+    /// Work that a draining daemon waits for, except for that of sessions.
+    pub(crate) fn in_flight(&self) -> &InFlight {
+        &self.0.in_flight
     }
 
     /// Takes a place for one more session. The face refuses the session if there is none.
@@ -91,14 +115,43 @@ impl Admission {
         self.0.sessions.admit()
     }
 
+    /// Begins to drain, for at most `within`. After that, faces admit no sessions and requests.
+    pub(crate) fn drain(&self, within: Duration) {
+        self.0.leaving.get_or_init(|| {
+            let sessions = self.0.sessions.taken();
+            let spread = spread(sessions, within);
+            tracing::info!(sessions, ?spread, "sessions are asked to leave");
+            Leaving { sessions, spread, told: AtomicU32::new(0) }
+        });
+        self.advance(Stage::Draining);
+    }
+
+    /// Ends what is left.
+    pub(crate) fn stop(&self) {
+        self.advance(Stage::Stopping);
+    }
+
+    fn advance(&self, next: Stage) {
+        self.0.stage.send_if_modified(|stage| std::mem::replace(stage, next.max(*stage)) < next);
+    }
+
+    /// When the next session is to leave. These times are spread evenly.
+    pub(crate) fn leaves_after(&self) -> Duration {
+        let Some(Leaving { sessions, spread, told }) = self.0.leaving.get() else {
+            return Duration::ZERO;
+        };
+        let place = told.fetch_add(1, Ordering::Relaxed).min(*sessions);
+        spread.saturating_mul(place) / (*sessions).max(1)
+    }
+
+    /// Waits until no session and no work is left.
+    pub(crate) async fn drained(&self) {
+        self.ended().await;
+        self.0.in_flight.none().await;
+    }
+
     /// Waits until no session is left. After the stop no new ones are admitted.
     pub(crate) async fn ended(&self) {
         self.0.sessions.all_free().await;
     }
-}
-
-/// Waits for the daemon to stop.
-pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // An error means that the daemon's handle was dropped, which stops it too.
-    let _ = stop.wait_for(|stop| *stop).await;
 }

@@ -14,6 +14,7 @@ pub(crate) mod failure;
 pub(crate) mod owned_item;
 pub(crate) mod pace;
 mod recording;
+pub(crate) mod stop;
 pub(crate) mod subscription;
 pub(crate) mod upload;
 

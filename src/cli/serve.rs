@@ -123,6 +123,11 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
     }
     notify(NotifyState::Stopping);
+    tracing::info!("draining; once more ends the sessions at once");
+    tokio::select! {
+        () = daemon.drain(config.drain.0) => {}
+        () = stop(&mut terminate, &mut interrupt) => {}
+    }
     tracing::info!("stopping; once more stops at once");
     tokio::select! {
         () = daemon.shutdown() => Ok(()),

@@ -29,7 +29,7 @@ pub(super) struct Arguments {
     delivery: DeliveryChoice,
     /// With --delivery realtime: drop messages that are older, and report a gap. Default: everything
     /// arrives, however late.
-    #[arg(long, value_name = "DURATION", value_parser = crate::console::units::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::units::duration)]
     deadline: Option<Duration>,
     /// Reaction to falling behind the cache: report a gap and go on with the oldest message there
     /// is, or with the newest; or disconnect.

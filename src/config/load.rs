@@ -18,7 +18,7 @@ const FLAGS: [&str; 7] = [
 ];
 
 /// The keys and sections at the top of the file.
-pub(super) const TOP: [&str; 5] = ["cache", "http", "journal", "limits", "listen"];
+pub(super) const TOP: [&str; 6] = ["cache", "drain", "http", "journal", "limits", "listen"];
 
 // The place at which a value was set.
 enum Source {

@@ -1,4 +1,3 @@
-//! Code that the command line and the benchmarks share: output, and reading of arguments.
+//! Code that the command line and the benchmarks share: output.
 
 pub(crate) mod output;
-pub(crate) mod units;

@@ -2,27 +2,30 @@
 //! stop.
 
 mod journal;
+mod run;
 mod subscription;
 #[cfg(test)]
 mod tests;
 
 use crate::access::origin::Origins;
 use crate::broker::Broker;
-use crate::broker::admission::{Admission, Places, stopped};
+use crate::broker::admission::{Admission, Places};
 use crate::engine::{Engine, Limits, Payload, Publication, Ranking, Receipt};
 use crate::http::listen::Listener;
 use crate::http::{self, CertificateFacts};
 use crate::message::{Message, SubscribeOptions};
+use crate::net::session::list::{Host, Sessions};
 use crate::net::{bind, endpoint, now};
 use crate::tls::identity::Identities;
 use crate::wire::{Delivery, Digest, Filter, NameError, Refusal, Which};
 use bytes::Bytes;
+use run::{blocking, new_run, run};
 use std::net::{Ipv6Addr, SocketAddr};
-use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 pub use subscription::LocalSubscription;
 
@@ -30,6 +33,7 @@ pub use crate::access::origin::{HostError, OriginError};
 pub use crate::journal::settings::{JournalOptions, OnFailure, Sync};
 pub use crate::journal::threads::JournalError;
 pub use crate::net::bind::BindError;
+pub use crate::net::session::list::{SessionInfo, SubscriptionInfo};
 use crate::tls::CertificateHash;
 pub use crate::tls::identity::IdentityError;
 
@@ -172,92 +176,18 @@ impl Builder {
         let queue = journal.as_ref().map(|journal| journal.queue.clone());
         let broker = Arc::new(Broker::new(engine, queue));
         let journal = journal.map(|journal| journal::start(journal, &broker));
-        let (stop, stopping) = watch::channel(false);
-        let admission = Admission::new(broker.clone(), self.sessions, origins.clone(), stopping);
+        let admission = Admission::new(broker.clone(), self.sessions, origins);
         let certificate = identities.clone();
         let certificate = move || {
             let [current, next] = certificate.hashes();
             CertificateFacts { pinning: true, current, next: Some(next) }
         };
-        let state = http::AppState::new(
-            admission.broker().clone(),
-            origins,
-            certificate,
-            local.port(),
-            admission.stop(),
-        );
+        let state = http::AppState::new(&admission, certificate, local.port());
         let serving = (listeners, state);
-        let failing = stop.clone();
-        let running = run(endpoint, serving, admission, identities.clone(), failing);
-        let running = tokio::spawn(async move {
-            running.await;
-            // A place for what is done between the last session and the end: everything that was
-            // accepted is kept.
-            if let Some(journal) = journal {
-                blocking(move || journal.close()).await;
-            }
-        });
-        Ok(Daemon { broker, local, http, identities, stop, running })
-    }
-}
-
-// Runs what writes and syncs files, which would block the tasks of this thread.
-async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    let done = tokio::task::spawn_blocking(run).await;
-    done.unwrap_or_else(|failed| resume_unwind(failed.into_panic()))
-}
-
-// Returns the number of a run. It is random, because a clock may be set back and so give two runs the
-// same number. It has 52 bits, so that it and the epochs, which count up from it, are integers in
-// JavaScript. Two runs have the same number once in 4.5 × 10^15 restarts.
-fn new_run() -> u64 {
-    (rand::random::<u64>() >> 12).max(1)
-}
-
-// Returns when every session has ended.
-async fn run(
-    endpoint: endpoint::Endpoint,
-    (listeners, state): (Vec<Listener>, http::AppState),
-    admission: Admission,
-    identities: Arc<Identities>,
-    stop_all: watch::Sender<bool>,
-) {
-    let mut serving = JoinSet::new();
-    let broker = admission.broker().clone();
-    // Until this function returns.
-    let mut turns = JoinSet::new();
-    turns.spawn(async move { broker.take_turns().await });
-    let app = http::router(Arc::new(state), http::websocket::routes(admission.clone()));
-    for listener in listeners {
-        serving.spawn(listener.run(app.clone(), admission.stop()));
-    }
-    let mut stop = admission.stop();
-    let tcp = async {
-        tokio::select! {
-            () = stopped(&mut stop) => {}
-            // A listener that notices the stop first ends without an error.
-            Some(ended) = serving.join_next() => {
-                if !matches!(ended, Ok(Ok(()))) {
-                    tracing::error!(?ended, "a listener failed: no HTTP and WebSocket any more");
-                    serving.abort_all();
-                }
-            }
-        }
-        while serving.join_next().await.is_some() {}
-        admission.ended().await;
-    };
-    let udp = endpoint::run(endpoint, admission.clone());
-    let served = async { tokio::join!(tcp, udp) };
-    let failed = async {
-        admission.broker().failed().await;
-        tracing::error!("the engine panicked, which is a defect of the daemon: it stops");
-        stop_all.send_replace(true);
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        _ = served => {}
-        () = identities.renewing() => {}
-        () = failed => {}
+        let host = Host::new(admission.clone());
+        let sessions = host.sessions.clone();
+        let running = tokio::spawn(run(endpoint, serving, host, identities.clone(), journal));
+        Ok(Daemon { broker, admission, sessions, local, http, identities, running })
     }
 }
 
@@ -266,11 +196,18 @@ async fn run(
 #[derive(Debug)]
 pub struct Daemon {
     broker: Arc<Broker>,
+    admission: Admission,
+    sessions: Arc<Sessions>,
     local: SocketAddr,
     http: Option<SocketAddr>,
     identities: Arc<Identities>,
-    stop: watch::Sender<bool>,
     running: JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sessions")
+    }
 }
 
 impl std::fmt::Debug for Broker {
@@ -282,6 +219,8 @@ impl std::fmt::Debug for Broker {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.running.abort();
+        // HTTP connections and sessions over WebSocket have tasks of their own.
+        self.admission.stop();
     }
 }
 
@@ -407,6 +346,25 @@ impl Daemon {
         Ok(LocalSubscription::new(self.broker.clone(), id, deadline))
     }
 
+    /// Returns the sessions of remote peers, with the backlog of each of their subscriptions. It takes
+    /// the engine's lock for a few subscriptions at a time. Streams of events and subscriptions
+    /// within the process are not among them.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+    /// for session in daemon.sessions() {
+    ///     println!("{} {} {}", session.id, session.transport, session.address);
+    ///     for subscription in session.subscriptions {
+    ///         println!("{} {}", subscription.stats.filter, subscription.stats.messages);
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        self.sessions.list()
+    }
+
     /// Waits until the daemon stops by itself, which happens only if its engine panics. That is a
     /// defect.
     ///
@@ -416,12 +374,34 @@ impl Daemon {
         self.broker.failed().await;
     }
 
-    /// Stops the daemon. Returns within two and a half seconds; the ports are free then.
+    /// Completes what is in flight, for at most `within`, so that the daemon can be
+    /// [shut down](Self::shutdown) without loss. Returns at once if nothing is.
+    ///
+    /// The daemon admits no new sessions and refuses new requests over HTTP with status 503. It asks
+    /// each session to connect elsewhere, each after another delay, so that clients do not come back
+    /// all at once: see `Drain` in `docs/protocol.md`. A session that stays ends when its delay has
+    /// passed and nothing of it is in flight. Event streams go on until the daemon stops. Publishing
+    /// and subscribing from within the process go on, too. A drain cannot be undone.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+    /// daemon.drain(std::time::Duration::from_secs(10)).await;
+    /// daemon.shutdown().await;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub async fn drain(&self, within: Duration) {
+        self.admission.drain(within);
+        let _ = timeout(within, self.admission.drained()).await;
+    }
+
+    /// Stops the daemon without a [drain](Self::drain). Returns within two and a half seconds; the
+    /// ports are free then.
     ///
     /// The daemon sends its sessions a goodbye that asks them to reconnect, and gives them one second
     /// to receive it. At the same time it gives unfinished answers over HTTP two seconds.
     pub async fn shutdown(mut self) {
-        let _ = self.stop.send(true);
+        self.admission.stop();
         let _ = (&mut self.running).await;
     }
 }

@@ -52,7 +52,10 @@ mod publication;
 mod publish;
 mod query;
 mod record;
+mod records;
+mod renew;
 mod restore;
+mod restoring;
 mod rope;
 mod runs;
 mod session;
@@ -87,7 +90,9 @@ pub use subscribe::item::{Item, MessageRef};
 pub use subscribe::progress::Overtaken;
 pub use subscribe::read_options::{LargePayloads, ReadOptions};
 pub use subscribe::repair::Repaired;
+pub use subscribe::skips::Skips;
 pub use subscribe::start::PreparedStart;
+pub use subscribe::stats::SubscriptionStats;
 pub use topic::idempotency_keys::IdempotencyKeys;
 
 use crate::wire::Refusal;
@@ -97,7 +102,7 @@ use lru::LruCache;
 use memory::evicted_counts::EvictedCounts;
 use memory::fair_share::Shares;
 use record::Records;
-use restore::Restoring;
+use restoring::Restoring;
 use runs::Runs;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -176,7 +181,7 @@ impl Engine {
         let topics = limits.topics.min(RESERVED);
         // The engine itself keeps the cache of names below its capacity. With `resize`, the cache
         // would free its table.
-        let by_use = match NonZeroUsize::new(restore::most_topics(limits.topics) + 1) {
+        let by_use = match NonZeroUsize::new(restoring::most_topics(limits.topics) + 1) {
             Some(most) if limits.topics <= RESERVED => {
                 LruCache::with_hasher(most, RandomState::default())
             }

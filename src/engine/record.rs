@@ -4,7 +4,6 @@
 //! the count. So whoever [restores](crate::engine::Engine::restore) an engine from records gets the
 //! same messages, although other things decided before what was evicted and forgotten.
 
-use super::Engine;
 use super::payload::Payload;
 use super::publication::PublicationId;
 use crate::wire::Digest;
@@ -102,6 +101,18 @@ pub(super) struct Records {
 }
 
 impl Records {
+    pub(super) fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    pub(super) fn list(&mut self) -> &mut Vec<Record> {
+        &mut self.list
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     pub(super) fn continue_after(&mut self, made: u64) {
         self.made = made;
     }
@@ -117,28 +128,5 @@ impl Records {
             self.made += 1;
             self.list.push(record());
         }
-    }
-}
-
-impl Engine {
-    /// Makes records from now on: [take](Self::take_records) them after each call.
-    pub fn make_records(&mut self) {
-        self.records.wanted = true;
-    }
-
-    /// Returns the number of the last record. Records are counted from 1, in all runs that one
-    /// journal has kept.
-    pub fn recorded(&self) -> u64 {
-        self.records.made
-    }
-
-    /// Moves the records that were made since the last call to `out`.
-    pub fn take_records(&mut self, out: &mut Vec<Record>) {
-        out.append(&mut self.records.list);
-    }
-
-    /// Returns whether there are records to take.
-    pub fn has_records(&self) -> bool {
-        !self.records.list.is_empty()
     }
 }

@@ -7,30 +7,12 @@ use super::Engine;
 use super::ids::Slot;
 use super::publication::PublicationId;
 use super::record::{Change, Place, Record, Total};
-use super::snapshot::{Part, TopicState};
+use super::restoring::HIGHEST;
+use super::snapshot::Part;
 use super::topic::Topic;
 use super::topic::counts::Count;
 use crate::wire::check_topic;
-use std::collections::HashMap;
 use std::sync::Arc;
-
-/// Sequences, positions and ids are below this. Larger ones were never assigned.
-pub(super) const HIGHEST: u64 = 1 << 62;
-
-/// Returns the maximum number of topics while an engine is restored. A snapshot may have topics that
-/// were created later than those of the first records after it, which are forgotten in later ones.
-pub(super) fn most_topics(topics: usize) -> usize {
-    topics.saturating_mul(2)
-}
-
-/// What is known while an engine is restored.
-#[derive(Debug, Default)]
-pub(super) struct Restoring {
-    // By a topic's id: the last record that the snapshot has of it.
-    recorded: HashMap<u64, u64>,
-    // The topic whose messages follow.
-    pub(super) topic: Option<Box<TopicState>>,
-}
 
 impl Engine {
     /// Begins to restore: the parts of a snapshot follow, if there is one, then records. The engine

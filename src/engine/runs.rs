@@ -5,10 +5,8 @@
 //! epoch follows from a run and a topic's id. So a client that resumes with an epoch of an earlier
 //! run is recognised, and nothing has to be kept for each topic.
 
-use super::Engine;
 use crate::wire::Position;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
 
 /// Maximum number of earlier runs that are remembered. A client that was away for longer receives
 /// everything that is cached.
@@ -48,16 +46,16 @@ impl Runs {
     /// Returns the epoch of the topic with this id. Epochs are only compared between runs of one
     /// topic. In two random runs, one topic has the same epoch with a chance of 2^-52.
     pub(super) fn epoch(&self, id: u64) -> u64 {
-        epoch(self.current, id)
+        epoch_in(self.current, id)
     }
 
-    fn renew(&mut self, run: u64, through: u64, lossy: bool) {
+    pub(super) fn renew(&mut self, run: u64, through: u64, lossy: bool) {
         let past = PastRun { run: self.current, through, lossy };
         self.remember([past]);
         self.current = run;
     }
 
-    fn remember(&mut self, past: impl IntoIterator<Item = PastRun>) {
+    pub(super) fn remember(&mut self, past: impl IntoIterator<Item = PastRun>) {
         self.past.extend(past);
         let beyond = self.past.len().saturating_sub(REMEMBERED);
         self.past.drain(..beyond);
@@ -76,7 +74,7 @@ impl Runs {
     /// Returns the earlier run in which a topic had an epoch.
     pub(crate) fn of_epoch(&self, topic: &TopicAge, before: u64) -> Option<&PastRun> {
         let had = |past: &&PastRun| {
-            epoch(past.run, topic.id) == before && topic.created_at <= past.through
+            epoch_in(past.run, topic.id) == before && topic.created_at <= past.through
         };
         self.past.iter().find(had)
     }
@@ -90,53 +88,6 @@ pub(crate) struct TopicAge {
     pub(crate) created_at: u64,
 }
 
-fn epoch(run: u64, id: u64) -> u64 {
+pub(super) fn epoch_in(run: u64, id: u64) -> u64 {
     run.wrapping_add(id - 1).max(1)
-}
-
-impl Engine {
-    /// Begins another run, because messages may have been shown that were not kept. Every topic gets
-    /// another epoch, and keeps its sequences. `run` is as for [`new`](Self::new).
-    ///
-    /// Call it before there are subscriptions. It visits every topic.
-    pub fn renew(&mut self, run: u64, lossy: bool) {
-        self.runs.renew(run, self.position, lossy);
-        self.set_epochs();
-    }
-
-    /// Returns the position in the order of this run up to which a client has received everything
-    /// that was kept, and how many positions after it were not kept. None if its run is not known.
-    pub fn resumed_from(&self, since: Position) -> Option<(u64, u64)> {
-        let position = self.runs.position(since)?.min(self.position);
-        let is_past = since.run != self.runs.current();
-        Some((position, if is_past { since.position.saturating_sub(position) } else { 0 }))
-    }
-
-    /// Returns the name of a topic, and the epoch that it had in a run. None if it was not there.
-    pub fn topic_in_run(&self, run: u64, id: u64) -> Option<(Arc<str>, u64)> {
-        let topic = self.topic(*self.by_id.get(&id)?)?;
-        let was_there = run == self.runs.current() || {
-            let mut past = self.runs.past().iter();
-            past.any(|past| past.run == run && topic.created_at() <= past.through)
-        };
-        was_there.then(|| (topic.name().clone(), epoch(run, id)))
-    }
-
-    /// Returns the earlier runs, oldest first.
-    pub fn past_runs(&self) -> &[PastRun] {
-        self.runs.past()
-    }
-
-    /// Continues the runs of an earlier engine.
-    pub(super) fn continue_runs(&mut self, run: u64, past: &[PastRun]) {
-        self.runs = Runs::new(run);
-        self.runs.remember(past.iter().copied());
-        self.set_epochs();
-    }
-
-    fn set_epochs(&mut self) {
-        for topic in self.topics.iter_mut().flatten() {
-            topic.set_epoch(self.runs.epoch(topic.id()));
-        }
-    }
 }

@@ -35,7 +35,6 @@ pub(super) async fn publish(
     State(state): State<Arc<AppState>>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    state.stopping()?;
     let (head, body) = request.into_parts();
     let topic = path::topic(&head.uri, false)?.name;
     // The head is checked before the body is read, so that a client may learn of an error before it
@@ -168,7 +167,6 @@ pub(super) async fn get_or_top(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    state.stopping()?;
     let path = path::topic(&uri, true)?;
     if path.top {
         return top(&state, &path.name, &parameters(&uri)?);

@@ -43,6 +43,7 @@ impl Default for Times {
 #[derive(Debug)]
 pub(super) struct ConnectionHandle {
     requests: Mutex<Requests>,
+    begun: Notify,
     closed: Notify,
 }
 
@@ -56,7 +57,7 @@ struct Requests {
 impl Default for ConnectionHandle {
     fn default() -> Self {
         let requests = Requests { any: false, active: 0, since: Instant::now() };
-        Self { requests: Mutex::new(requests), closed: Notify::new() }
+        Self { requests: Mutex::new(requests), begun: Notify::new(), closed: Notify::new() }
     }
 }
 
@@ -81,7 +82,19 @@ impl ConnectionHandle {
         requests.any = true;
         requests.active += 1;
         drop(requests);
+        self.begun.notify_waiters();
         ActiveRequest(self.clone())
+    }
+
+    /// Waits until the connection has had a request.
+    pub(super) async fn any_request(&self) {
+        loop {
+            let begun = self.begun.notified();
+            if self.requests().any {
+                return;
+            }
+            begun.await;
+        }
     }
 
     /// Waits until the connection has had no request for too long.

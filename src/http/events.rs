@@ -13,11 +13,12 @@ use super::problem::Problem;
 use super::sent::Sent;
 use super::state::{AppState, EVENT_STREAMS};
 use super::{answer_budget, api, path};
-use crate::broker::admission::STOPPING;
 use crate::broker::failure;
+use crate::broker::stop::{STOPPING, Stage, Work, stopped};
 use crate::broker::subscription::Subscription;
 use crate::engine::{Charge, Engine};
 use crate::wire::{Code, Filter, LARGE, Lag, NameError, Position, Refusal, Start};
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, Uri, header};
@@ -60,7 +61,6 @@ pub(super) async fn subscribe(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    state.stopping()?;
     let filter = Filter::new(&path::filter(&uri)?).map_err(NameError::of_filter)?;
     let parameters: Parameters = api::parameters(&uri)?;
     let from = event_id::from(parameters.from.as_deref().unwrap_or("new"))?;
@@ -124,8 +124,13 @@ pub(super) async fn subscribe(
         // Otherwise a proxy that buffers would delay events.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    Ok((head, Body::from_stream(stream)).into_response())
+    // It ends with the daemon. Until then only what it still has to send is in flight.
+    Ok((head, Extension(Endless), Body::from_stream(stream)).into_response())
 }
+
+/// Marks an answer that does not end by itself.
+#[derive(Clone, Copy)]
+pub(super) struct Endless;
 
 fn lag(text: &str) -> Result<Lag, Problem> {
     match text {
@@ -141,7 +146,9 @@ fn lag(text: &str) -> Result<Lag, Problem> {
 struct Events {
     state: Arc<AppState>,
     subscription: Subscription,
-    stop: watch::Receiver<bool>,
+    stage: watch::Receiver<Stage>,
+    // While the client has not received everything. A draining daemon waits for that.
+    work: Option<Work>,
     read: ReadItems,
     writer: EventWriter,
     // For the items that were read, and their text that the client has not taken.
@@ -202,7 +209,8 @@ impl Events {
         }
         let charge = read.settle(room);
         let mut events = Self {
-            stop: state.stop.clone(),
+            stage: state.stage.clone(),
+            work: Some(state.in_flight.begin()),
             subscription: Subscription::new(state.broker.clone(), id),
             writer: EventWriter::new(state.broker.clone(), Sent::new(here), exact),
             state,
@@ -279,23 +287,25 @@ impl Events {
 
     // Waits for new items, and reads them if there is room.
     async fn wait(&mut self) -> Wait {
-        let Self { state, subscription, stop, read, charge, .. } = self;
+        let Self { state, subscription, stage, work, read, charge, .. } = self;
         let polled = poll_fn(|context| {
             // A stream that waits holds no room.
             let Some(room) = state.budget.take(ROUND.min(state.budget.most())) else {
                 // It needs room only if there is something to read.
-                ready!(subscription.poll_unread(context));
+                let unread = subscription.poll_unread(context);
+                *work = unread.is_ready().then(|| state.in_flight.begin());
+                ready!(unread);
                 return Poll::Ready(Wait::NoRoom);
             };
             let outcome = subscription.poll_read(context, BATCH, &mut |item| read.push(&item));
+            *work = outcome.is_ready().then(|| state.in_flight.begin());
             let outcome = ready!(outcome);
             *charge = Some(read.settle(room));
             Poll::Ready(Wait::Read(outcome))
         });
         tokio::select! {
             biased;
-            // An error means that the sender, and so the daemon, is dropped.
-            _ = stop.wait_for(|stop| *stop) => Wait::Stopped,
+            () = stopped(stage) => Wait::Stopped,
             wait = polled => wait,
             () = sleep(state.keep_alive) => Wait::Silence,
         }
@@ -316,7 +326,8 @@ impl Events {
     // Returns a comment, and the id of all that the stream has passed without an event.
     fn keep_alive(&mut self) -> Bytes {
         let exact = self.exact;
-        let Self { state, subscription, read, .. } = self;
+        let Self { state, subscription, read, work, .. } = self;
+        *work = Some(state.in_flight.begin());
         let mut out = b": keep-alive\n".to_vec();
         if let Some(room) = state.budget.take(ROUND.min(state.budget.most())) {
             let (outcome, position) = state.broker.with(|engine| {

@@ -2,9 +2,10 @@
 
 use super::connection::{ConnectionHandle, ConnectionService, Times};
 use super::reader::{self, READER, Reader};
-use crate::broker::admission::{Places, stopped};
+use crate::broker::admission::Places;
+use crate::broker::stop::{Stage, draining, stopped};
 use crate::net::bind::BindError;
-use crate::net::deadlines::{HANDSHAKE, UNREAD};
+use crate::net::deadlines::HANDSHAKE;
 use crate::tls;
 use crate::tls::identity::Identities;
 use axum::Router;
@@ -62,9 +63,14 @@ impl Listener {
         Self { listener, tls: None, connections: connections.clone(), times: Times::default() }
     }
 
-    /// Serves until `stop` becomes true, and returns when the connections have ended. Dropping the
-    /// future ends them too.
-    pub(crate) async fn run(self, app: Router, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+    /// Serves until the daemon stops, and returns when the connections have ended. Dropping the
+    /// future ends them too. While the daemon drains, each connection has one more request, which
+    /// `app` refuses.
+    pub(crate) async fn run(
+        self,
+        app: Router,
+        mut stage: watch::Receiver<Stage>,
+    ) -> io::Result<()> {
         let Self { listener, tls, connections, times } = self;
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -77,11 +83,11 @@ impl Listener {
                         continue;
                     };
                     let Some(place) = connections.admit() else { continue };
-                    prepare(&stream);
+                    prepare(&stream, times.patience);
                     let app = ConnectionService::new(app.clone(), remote);
-                    let (tls, stop) = (tls.clone(), stop.clone());
+                    let (tls, stage) = (tls.clone(), stage.clone());
                     serving.spawn(async move {
-                        greet(stream, tls, app, times, stop).await;
+                        greet(stream, tls, app, times, stage).await;
                         drop(place);
                     });
                 }
@@ -90,7 +96,7 @@ impl Listener {
                         tracing::error!(%error, "an HTTP connection's task failed");
                     }
                 }
-                () = stopped(&mut stop) => break,
+                () = stopped(&mut stage) => break,
             }
         }
         drop(listener);
@@ -100,11 +106,11 @@ impl Listener {
 }
 
 // Disables Nagle's algorithm (RFC 9293, section 3.7.4), and makes the system close a connection whose
-// data is not acknowledged.
-fn prepare(stream: &TcpStream) {
+// data is not acknowledged for `patience` (RFC 5482).
+fn prepare(stream: &TcpStream, patience: Duration) {
     let _ = stream.set_nodelay(true);
     #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNREAD));
+    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(patience));
 }
 
 async fn greet(
@@ -112,17 +118,17 @@ async fn greet(
     tls: Option<TlsAcceptor>,
     app: ConnectionService<Router>,
     times: Times,
-    mut stop: watch::Receiver<bool>,
+    mut stage: watch::Receiver<Stage>,
 ) {
     let Some(tls) = tls else {
-        return serve(stream, app, times, stop).await;
+        return serve(stream, app, times, stage).await;
     };
     let accepted = tokio::select! {
         accepted = timeout(HANDSHAKE, tls.accept(stream)) => accepted,
-        () = stopped(&mut stop) => return,
+        () = stopped(&mut stage) => return,
     };
     if let Ok(Ok(stream)) = accepted {
-        serve(stream, app, times, stop).await;
+        serve(stream, app, times, stage).await;
     }
 }
 
@@ -130,7 +136,7 @@ async fn serve<S>(
     stream: S,
     app: ConnectionService<Router>,
     times: Times,
-    mut stop: watch::Receiver<bool>,
+    mut stage: watch::Receiver<Stage>,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -141,17 +147,35 @@ async fn serve<S>(
         pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let reader = Arc::new(Reader::new());
     let served = READER.scope(reader.clone(), async {
-        tokio::select! {
+        let drains = tokio::select! {
             _ = connection.as_mut() => return,
             () = reader.stalled(times.patience) => return,
             () = handle.closed() => return,
-            () = handle.idle(&times) => {}
-            () = stopped(&mut stop) => {}
-        }
+            () = handle.idle(&times) => false,
+            () = asked_to_leave(&mut stage, &handle) => true,
+        };
         connection.as_mut().graceful_shutdown();
+        if drains {
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = reader.stalled(times.patience) => return,
+                () = handle.closed() => return,
+                () = stopped(&mut stage) => {}
+            }
+        }
         let _ = timeout(LINGER, connection).await;
     });
     served.await;
+}
+
+// Waits until the daemon stops, or drains and the connection has had a request. A connection that is
+// closed before its first request would look like a network error.
+async fn asked_to_leave(stage: &mut watch::Receiver<Stage>, handle: &ConnectionHandle) {
+    draining(stage).await;
+    tokio::select! {
+        () = handle.any_request() => {}
+        () = stopped(stage) => {}
+    }
 }
 
 fn builder(times: &Times, handle: &Arc<ConnectionHandle>) -> Builder<Streams> {

@@ -109,7 +109,8 @@ fn is_public(path: &str) -> bool {
     matches!(path, "/weir.js" | "/weir.d.ts" | "/openapi.json")
 }
 
-// Checks hosts and origins, answers preflights, and adds the headers that every answer has.
+// Checks hosts and origins, answers preflights, refuses requests to a daemon that drains, and adds
+// the headers that every answer has.
 async fn guard(
     State(state): State<Arc<AppState>>,
     request: Request,
@@ -134,6 +135,8 @@ async fn guard(
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
     let response = if preflight {
         (StatusCode::NO_CONTENT, PREFLIGHT).into_response()
+    } else if let Err(stopping) = state.stopping() {
+        stopping.into_response()
     } else {
         next.run(request).await
     };
@@ -183,7 +186,8 @@ async fn hold(
         .extensions()
         .get::<Arc<connection::ConnectionHandle>>()
         .map(connection::ConnectionHandle::begin);
-    let mut holds = reader::Holds { active, ..Default::default() };
+    let work = Some(state.in_flight.begin());
+    let mut holds = reader::Holds { active, work, ..Default::default() };
     holds.room = state.budget.take(REQUEST);
     if holds.room.is_none() && request.method() == Method::POST {
         holds.reserve = state.reserve.clone().try_acquire_owned().ok();
@@ -198,6 +202,9 @@ async fn hold(
         next.run(request).await
     };
     holds.answer = response.extensions_mut().remove::<Arc<Charge>>();
+    if response.extensions_mut().remove::<events::Endless>().is_some() {
+        holds.work = None;
+    }
     response.map(|body| Body::new(reader::Permitted::new(body, holds)))
 }
 

@@ -5,6 +5,7 @@
 //! without progress for some time is one that the client does not read.
 
 use super::connection::{ActiveRequest, ConnectionHandle};
+use crate::broker::stop::Work;
 use crate::engine::Charge;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
@@ -166,6 +167,8 @@ pub(super) struct Holds {
     /// Counts as a request of the connection.
     #[expect(dead_code, reason = "it is released when it is dropped")]
     pub(super) active: Option<ActiveRequest>,
+    /// Counts as work in flight.
+    pub(super) work: Option<Work>,
     /// The charge for the request itself.
     pub(super) room: Option<Charge>,
     /// A permit in place of the charge.

@@ -5,8 +5,9 @@ use super::problem::Problem;
 use super::small::{self, Smalls};
 use crate::access::origin::Origins;
 use crate::broker::Broker;
-use crate::broker::admission::STOPPING;
+use crate::broker::admission::Admission;
 use crate::broker::pace;
+use crate::broker::stop::{InFlight, STOPPING, Stage};
 use crate::engine::{Budget, IdempotencyKeys};
 use crate::tls::CertificateHash;
 use crate::wire::Code;
@@ -44,7 +45,9 @@ pub(crate) struct AppState {
     pub(super) certificate: Box<dyn Fn() -> CertificateFacts + Send + Sync>,
     /// UDP port of WebTransport.
     pub(super) port: u16,
-    pub(super) stop: watch::Receiver<bool>,
+    pub(super) stage: watch::Receiver<Stage>,
+    /// Work that a draining daemon waits for.
+    pub(super) in_flight: InFlight,
     pub(super) keys: IdempotencyKeys,
     /// Maximum size of a payload, bytes.
     pub(super) payload: usize,
@@ -68,15 +71,13 @@ pub(crate) struct AppState {
 }
 
 impl AppState {
-    /// Creates the state. `port` is the UDP port of WebTransport. Streams of events end when `stop`
-    /// becomes true.
+    /// Creates the state. `port` is the UDP port of WebTransport.
     pub(crate) fn new(
-        broker: Arc<Broker>,
-        origins: Origins,
+        admission: &Admission,
         certificate: impl Fn() -> CertificateFacts + Send + Sync + 'static,
         port: u16,
-        stop: watch::Receiver<bool>,
     ) -> Self {
+        let (broker, origins) = (admission.broker().clone(), admission.origins().clone());
         let (limits, keys, budget) =
             broker.with(|engine| (engine.limits(), engine.keys(), engine.budget().clone()));
         Self {
@@ -84,7 +85,8 @@ impl AppState {
             origins,
             certificate: Box::new(certificate),
             port,
-            stop,
+            stage: admission.stage(),
+            in_flight: admission.in_flight().clone(),
             keys,
             payload: limits.payload,
             uploads: Budget::new(budget.most()),
@@ -99,9 +101,9 @@ impl AppState {
         }
     }
 
-    /// Returns the refusal if the daemon is stopping.
+    /// Returns the refusal of new requests if the daemon drains or stops.
     pub(super) fn stopping(&self) -> Result<(), Problem> {
-        if *self.stop.borrow() {
+        if *self.stage.borrow() >= Stage::Draining {
             return Err(Problem::of(Code::SHUTTING_DOWN, STOPPING));
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use super::state::AppState;
-use crate::broker::admission::Admission;
+use crate::net::session::list::Host;
 use crate::net::transport::connection::Connection;
 use crate::net::{session, websocket};
 use crate::wire::{Code, PATH};
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// Returns the route of sessions. The router has checked hosts and origins before.
-pub(crate) fn routes(admission: Admission) -> Router<Arc<AppState>> {
+pub(crate) fn routes(host: Host) -> Router<Arc<AppState>> {
     // The connection is taken before axum does, because axum would read complete messages from it.
     let upgrade =
         move |ConnectInfo(remote): ConnectInfo<SocketAddr>,
@@ -29,10 +29,10 @@ pub(crate) fn routes(admission: Admission) -> Router<Arc<AppState>> {
               connection: Option<Extension<OnUpgrade>>,
               upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>| {
             let connection = connection.map(|Extension(connection)| connection);
-            let admission = admission.clone();
+            let host = host.clone();
             async move {
                 let upgrade = upgrade.map(drop);
-                let accepted = accept(&admission, remote, &headers, connection, upgrade);
+                let accepted = accept(&host, remote, &headers, connection, upgrade);
                 accepted.unwrap_or_else(Problem::into_response)
             }
         };
@@ -40,7 +40,7 @@ pub(crate) fn routes(admission: Admission) -> Router<Arc<AppState>> {
 }
 
 fn accept(
-    admission: &Admission,
+    host: &Host,
     remote: SocketAddr,
     headers: &HeaderMap,
     connection: Option<OnUpgrade>,
@@ -54,18 +54,18 @@ fn accept(
     let (Some(connection), Some(key)) = (connection, headers.get(header::SEC_WEBSOCKET_KEY)) else {
         return Err(Problem::bad_request(format!("{PATH} is upgraded from HTTP/1.1 only")));
     };
-    let permit = admission.admit().ok_or_else(|| {
+    let permit = host.admission.admit().ok_or_else(|| {
         Problem::of(Code::OVERLOADED, "no more sessions (limits.sessions): try again later")
     })?;
-    let payload = admission.broker().with(|engine| engine.limits().payload);
-    let admission = admission.clone();
+    let payload = host.admission.broker().with(|engine| engine.limits().payload);
+    let host = host.clone();
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes()));
     tokio::spawn(async move {
         match connection.await {
             Ok(io) => {
                 let io = Box::new(TokioIo::new(io));
                 let socket = websocket::served(io, remote, payload).await;
-                session::serve(&admission, Connection::WebSocket(socket), permit).await;
+                session::serve(&host, Connection::WebSocket(socket), permit).await;
             }
             Err(error) => tracing::debug!(%error, "no upgrade"),
         }

@@ -15,3 +15,7 @@ pub(crate) const UNREAD: Duration = IDLE;
 /// the wait for the peer's hello.
 #[cfg(feature = "daemon")]
 pub(crate) const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// Maximum time for a goodbye to reach the peer, 1 s.
+#[cfg(feature = "daemon")]
+pub(crate) const LINGER: Duration = Duration::from_secs(1);

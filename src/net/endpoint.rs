@@ -4,11 +4,13 @@
 mod tests;
 
 use super::bind::BindError;
-use super::deadlines::HANDSHAKE;
+use super::deadlines::{HANDSHAKE, LINGER};
 use super::quic::settings;
 use super::session;
+use super::session::list::Host;
 use crate::access::origin::RequestOrigin;
-use crate::broker::admission::{Admission, SessionPermit, stopped};
+use crate::broker::admission::{Admission, SessionPermit};
+use crate::broker::stop::{draining, stopped};
 use crate::net::transport::connection::Connection;
 use crate::tls;
 use crate::tls::identity::Identities;
@@ -18,7 +20,7 @@ use quinn::{AsyncUdpSocket, Runtime as _};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 use wtransport::endpoint::IncomingSessionFuture;
 
@@ -83,10 +85,12 @@ impl Endpoint {
     }
 }
 
-/// Accepts connections until the daemon stops. Returns when all sessions have ended.
-pub(crate) async fn run(endpoint: Endpoint, admission: Admission) {
+/// Accepts connections until the daemon drains. Returns when it has stopped, and all sessions have
+/// ended.
+pub(crate) async fn run(endpoint: Endpoint, host: Host) {
+    let admission = host.admission.clone();
     let mut sessions = JoinSet::new();
-    let mut stop = admission.stop();
+    let mut stage = admission.stage();
     // One clone for each concurrent handshake.
     let handshakes = Arc::new(());
     loop {
@@ -104,20 +108,24 @@ pub(crate) async fn run(endpoint: Endpoint, admission: Admission) {
                 }
                 match incoming.accept() {
                     Ok(connecting) => {
-                        sessions.spawn(greet(connecting, handshakes.clone(), permit, admission.clone()));
+                        sessions.spawn(greet(connecting, handshakes.clone(), permit, host.clone()));
                     }
                     Err(error) => tracing::debug!(%error, "handshake"),
                 }
             }
-            Some(ended) = sessions.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a session's task failed");
-                }
-            }
-            () = stopped(&mut stop) => break,
+            Some(ended) = sessions.join_next() => report(ended),
+            () = draining(&mut stage) => break,
         }
     }
-    let goodbyes = Instant::now() + session::LINGER;
+    loop {
+        tokio::select! {
+            // The peer learns at once that it has to connect elsewhere.
+            Some(incoming) = endpoint.quic.accept() => incoming.refuse(),
+            Some(ended) = sessions.join_next() => report(ended),
+            () = stopped(&mut stage) => break,
+        }
+    }
+    let goodbyes = Instant::now() + LINGER;
     // Sessions say goodbye by themselves. Meanwhile new connections are refused.
     endpoint.quic.set_server_config(None);
     while sessions.join_next().await.is_some() {}
@@ -125,21 +133,28 @@ pub(crate) async fn run(endpoint: Endpoint, admission: Admission) {
     endpoint.close(goodbyes.max(Instant::now() + CLOSING)).await;
 }
 
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a session's task failed");
+    }
+}
+
 async fn greet(
     connecting: quinn::Connecting,
     handshake: Arc<()>,
     permit: SessionPermit,
-    admission: Admission,
+    host: Host,
 ) {
-    let mut stop = admission.stop();
+    let admission = &host.admission;
+    let mut stage = admission.stage();
     let established = tokio::select! {
         // Boxed, so that its memory is freed before the session begins.
-        established = Box::pin(timeout(HANDSHAKE, establish(connecting, &admission))) => established,
-        () = stopped(&mut stop) => return,
+        established = Box::pin(timeout(HANDSHAKE, establish(connecting, admission))) => established,
+        () = draining(&mut stage) => return,
     };
     drop(handshake);
     match established {
-        Ok(Ok(connection)) => session::serve(&admission, connection, permit).await,
+        Ok(Ok(connection)) => session::serve(&host, connection, permit).await,
         Ok(Err(reason)) => tracing::debug!(reason, "handshake"),
         Err(_) => tracing::debug!("a handshake took too long"),
     }

@@ -60,6 +60,7 @@ fn mentions(code: &str, word: &str) -> bool {
 const ROOMS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("state", &[]),
+    ("units", &[]),
     ("json", &["wire"]),
     ("message", &["wire"]),
     ("engine", &["wire"]),
@@ -71,14 +72,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("client", &["message", "net", "state", "tls", "wire"]),
     ("http", &["access", "broker", "engine", "json", "net", "tls", "wire"]),
     ("daemon", &["access", "broker", "engine", "http", "journal", "message", "net", "tls", "wire"]),
-    ("config", &["access", "daemon", "engine", "wire"]),
+    ("config", &["access", "daemon", "engine", "units", "wire"]),
     ("console", &["client", "json", "message", "wire"]),
-    ("bench", &["client", "console", "message", "net", "tls", "wire"]),
+    ("bench", &["client", "console", "message", "net", "tls", "units", "wire"]),
     (
         "cli",
         &[
             "bench", "client", "config", "console", "daemon", "message", "net", "state", "tls",
-            "wire",
+            "units", "wire",
         ],
     ),
 ];

@@ -16,6 +16,7 @@ mod changes;
 mod flood;
 mod hostile;
 mod modes;
+mod rebinding;
 mod scenes;
 mod tally;
 mod trouble;

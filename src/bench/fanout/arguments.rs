@@ -4,7 +4,7 @@ use super::lane::{Lane, Mode, Subject};
 use crate::Transport;
 use crate::bench::sessions::Carriers;
 use crate::bench::traffic::{HEADER, messages};
-use crate::console::units::duration;
+use crate::units::duration;
 use bytesize::ByteSize;
 use clap::Args;
 use std::path::PathBuf;

@@ -1,7 +1,7 @@
 //! The arguments of `weir bench idle`.
 
 use crate::bench::sessions::Carriers;
-use crate::console::units::duration;
+use crate::units::duration;
 use clap::Args;
 use std::time::Duration;
 

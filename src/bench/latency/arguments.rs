@@ -2,7 +2,7 @@
 
 use super::slice::WARM_UP;
 use crate::bench::traffic::{HEADER, messages};
-use crate::console::units::duration;
+use crate::units::duration;
 use bytesize::ByteSize;
 use clap::Args;
 use std::path::PathBuf;

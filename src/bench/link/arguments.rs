@@ -6,7 +6,7 @@ use super::plan::WARM_UP;
 use crate::Transport;
 use crate::bench::traffic::HEADER;
 use crate::bench::units::{Rate, percent, rate};
-use crate::console::units::duration;
+use crate::units::duration;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;

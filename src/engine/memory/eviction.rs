@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::engine::ids::Slot;
 use crate::engine::record::Change;
-use crate::engine::restore::most_topics;
+use crate::engine::restoring::most_topics;
 use crate::engine::set_share;
 use crate::engine::topic::{Evicted, Topic};
 

@@ -100,6 +100,16 @@ impl Session {
             && matches!(self.end(engine, request, why, out), Action::Stop { .. })
     }
 
+    /// Returns the subscriptions, each with the number that the peer has given to it.
+    pub fn subscriptions(&self) -> impl Iterator<Item = (u32, SubscriptionId)> {
+        self.subscriptions.iter().map(|(request, (id, _))| (*request, *id))
+    }
+
+    /// Returns whether a subscription has not been read completely.
+    pub fn has_unread(&self, engine: &Engine) -> bool {
+        self.subscriptions().any(|(_, id)| !engine.has_read_all(id))
+    }
+
     /// Ends what the session has in the engine, and returns the number of its subscriptions. Many
     /// other subscriptions may wait for its uploads. So uploads may be left for the next call.
     pub fn close(&mut self, engine: &mut Engine) -> usize {

@@ -11,13 +11,13 @@ mod restore;
 mod topic;
 
 pub use capture::Capture;
-pub use topic::TopicState;
 
 use super::payload::Payload;
 use super::record::{Place, Total};
 use super::runs::PastRun;
 use crate::wire::ProducerId;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 pub use super::topic::producers::SavedWindow;
 
@@ -61,6 +61,32 @@ pub struct EngineState {
     pub next_topic: u64,
     /// The number of the last record.
     pub recorded: u64,
+}
+
+/// A topic, without its messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicState {
+    /// Its id.
+    pub id: u64,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The engine's position when it was created.
+    pub created_at: u64,
+    /// The sequence that its next message will have.
+    pub next: u64,
+    /// Position of the last message that has left its log; 0 is none.
+    pub evicted_through: u64,
+    /// The number of the last record that this has.
+    pub recorded: u64,
+    /// Its producers, the least recently used first.
+    pub windows: Vec<SavedWindow>,
+    /// Its idempotency keys, the least recently used first.
+    pub keys: Vec<SavedKey>,
+    /// Its most counted payloads, highest count first.
+    pub top: Vec<SavedRank>,
+    /// Counts of payloads whose newest publication was not the last one to complete, by the
+    /// sequence of the newest.
+    pub overtaken: Vec<(u64, u64, u64)>,
 }
 
 /// A message of a topic's log.

@@ -4,7 +4,7 @@ use super::topic::arriving;
 use super::{SavedBody, SavedCount, SavedMessage, TopicState};
 use crate::engine::Engine;
 use crate::engine::payload::Parts;
-use crate::engine::restore::HIGHEST;
+use crate::engine::restoring::HIGHEST;
 use crate::engine::topic::body::Body;
 use crate::engine::topic::counts::Count;
 use crate::engine::topic::payload_key::PayloadKey;

@@ -1,6 +1,6 @@
 //! A topic's state beside its messages, and how it is put back.
 
-use super::{SavedBody, SavedCount, SavedKey, SavedMessage, SavedRank, SavedWindow};
+use super::{SavedBody, SavedCount, SavedKey, SavedMessage, SavedRank, TopicState};
 use crate::engine::limits::Limits;
 use crate::engine::publication::Receipt;
 use crate::engine::record::{Place, Total};
@@ -9,34 +9,6 @@ use crate::engine::topic::body::{Arriving, Body};
 use crate::engine::topic::counts::Count;
 use crate::engine::topic::log::Entry;
 use crate::wire::Digest;
-use serde::{Deserialize, Serialize};
-use std::sync::Arc;
-
-/// A topic, without its messages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TopicState {
-    /// Its id.
-    pub id: u64,
-    /// Its name.
-    pub name: Arc<str>,
-    /// The engine's position when it was created.
-    pub created_at: u64,
-    /// The sequence that its next message will have.
-    pub next: u64,
-    /// Position of the last message that has left its log; 0 is none.
-    pub evicted_through: u64,
-    /// The number of the last record that this has.
-    pub recorded: u64,
-    /// Its producers, the least recently used first.
-    pub windows: Vec<SavedWindow>,
-    /// Its idempotency keys, the least recently used first.
-    pub keys: Vec<SavedKey>,
-    /// Its most counted payloads, highest count first.
-    pub top: Vec<SavedRank>,
-    /// Counts of payloads whose newest publication was not the last one to complete, by the
-    /// sequence of the newest.
-    pub overtaken: Vec<(u64, u64, u64)>,
-}
 
 impl Topic {
     pub(super) fn save(&self, recorded: u64) -> TopicState {

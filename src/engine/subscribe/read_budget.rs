@@ -1,6 +1,7 @@
 //! The sink that a read yields items to, and the budget of that read.
 
 use super::item::{Item, MessageRef};
+use super::skips::Skips;
 use super::start::Lost;
 use crate::engine::topic::Topic;
 use crate::wire::GapCause;
@@ -15,6 +16,7 @@ pub(super) struct BudgetedSink<'a, S> {
     pub(super) announced: bool,
     pub(super) left: usize,
     pub(super) given: bool,
+    pub(super) skips: &'a mut Option<Box<Skips>>,
     pub(super) sink: &'a mut S,
 }
 
@@ -49,6 +51,7 @@ impl<S: FnMut(Item<'_>)> BudgetedSink<'_, S> {
     }
 
     pub(super) fn gap(&mut self, first: u64, last: u64, cause: GapCause) {
+        self.skips.get_or_insert_default().count(cause, last - first + 1);
         let topic = self.topic;
         let (id, epoch, name) = (topic.id(), topic.epoch(), topic.name());
         self.notice(Item::Gap { id, epoch, name, begin: self.begin, first, last, cause });
@@ -64,6 +67,7 @@ impl<S: FnMut(Item<'_>)> BudgetedSink<'_, S> {
         self.given = true;
         (self.sink)(Item::Topic { id, epoch, next: first, name });
         let cause = GapCause::Lost;
+        self.skips.get_or_insert_default().count(cause, last - first + 1);
         (self.sink)(Item::Gap { id, epoch, name, begin: first, first, last, cause });
         (self.sink)(Item::Topic { id, epoch: topic.epoch(), next: self.begin, name });
         self.announced = true;

@@ -4,6 +4,7 @@ use super::announced::REMEMBERED;
 use super::item::Item;
 use super::read_options::{LargePayloads, ReadOptions};
 use super::refusals::{ended, fell_behind, topic_forgotten};
+use super::skips::Skips;
 use super::state::{CursorState, State};
 use super::step::{Next, Step};
 use super::subscription::Subscription;
@@ -22,6 +23,11 @@ impl Engine {
         let idle = s.is_idle();
         s.wake_queued &= !idle;
         idle
+    }
+
+    /// Returns whether there is nothing to read for a subscription.
+    pub fn has_read_all(&self, id: SubscriptionId) -> bool {
+        self.subscriptions.get(id).is_none_or(Subscription::is_idle) && self.deferred.no_wakes()
     }
 
     /// Returns whether the subscription searches the names of topics for messages. Each
@@ -103,7 +109,7 @@ impl Engine {
         self.check_forgotten(s)?;
         let unordered = options.large == LargePayloads::AnnounceOnly;
         let portion = if s.is_sweeping() { self.portions.sweep } else { self.portions.work };
-        let (mut any, mut work) = (false, portion);
+        let (mut any, mut work, mut skips) = (false, portion, None::<Box<Skips>>);
         while work > 0 && !(any && options.budget == 0) {
             let new =
                 if s.woken_by.is_some() { self.cursor_to_new_message(s, unordered) } else { None };
@@ -142,10 +148,13 @@ impl Engine {
                     window_end: s.window_end,
                     lost,
                 };
-                step.run(topic, &mut cursor, sink)
+                step.run(topic, &mut cursor, &mut skips, sink)
             };
             options.budget = left;
             any |= given;
+            if let Some(skips) = skips.take() {
+                self.subscriptions.skips.entry(id.index).or_default().add(&skips);
+            }
             let announced = unordered && cursor.announced;
             if let Next::Stalled | Next::Blocked | Next::Overtakes = next
                 && let Some(entry) = topic.entry(cursor.next)

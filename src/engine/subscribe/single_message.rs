@@ -63,6 +63,8 @@ impl Engine {
             announced: true,
             left: budget,
             given: false,
+            // One message has no gap.
+            skips: &mut None,
             sink,
         };
         let mut stalls = false;

@@ -4,6 +4,7 @@ use super::cursor::{Cursor, IfArriving, OpenMessage};
 use super::item::{Item, MessageRef};
 use super::read_budget::{BudgetedSink, ChunkProgress};
 use super::read_options::{LargePayloads, ReadOptions};
+use super::skips::Skips;
 use super::start::Lost;
 use crate::engine::topic::Topic;
 use crate::engine::topic::after::After;
@@ -55,6 +56,7 @@ impl Step<'_> {
         &mut self,
         topic: &Topic,
         cursor: &mut Cursor,
+        skips: &mut Option<Box<Skips>>,
         sink: &mut impl FnMut(Item<'_>),
     ) -> (Next, usize, bool) {
         let mut out = BudgetedSink {
@@ -63,6 +65,7 @@ impl Step<'_> {
             announced: cursor.announced,
             left: self.options.budget,
             given: false,
+            skips,
             sink,
         };
         let next = self.topic(topic, cursor, &mut out);

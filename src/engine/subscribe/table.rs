@@ -4,11 +4,13 @@
 //! window: a cursor for each topic of which it has not received everything.
 
 use super::cursor::NewMessage;
+use super::skips::Skips;
 use super::state::State;
 use super::subscription::Subscription;
 use crate::engine::ids::{Slot, SubscriptionId};
 use crate::engine::positions::ReaderPositions;
 use crate::wire::Lag;
+use std::collections::BTreeMap;
 
 /// All subscriptions.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub(crate) struct Subscriptions {
     pub(crate) positions: ReaderPositions,
     pub(crate) wakes: Vec<SubscriptionId>,
     pub(super) ended: Vec<SubscriptionId>,
+    // By index, of those that have had a gap. No hash table: one that grows would block all callers.
+    pub(super) skips: BTreeMap<u32, Skips>,
 }
 
 impl Subscriptions {
@@ -72,6 +76,7 @@ impl Subscriptions {
         self.positions.forget(&mut subscription.registered);
         self.live -= 1;
         self.following -= usize::from(subscription.is_following());
+        self.skips.remove(&id.index);
         self.free.push(id.index);
         self.ended.push(id);
     }

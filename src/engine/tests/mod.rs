@@ -18,6 +18,7 @@ mod restoring;
 mod seeds;
 mod sessions;
 mod simulation;
+mod stats;
 
 mod subscriber;
 

@@ -16,7 +16,8 @@ use super::listen::Listener;
 use super::{AppState, CertificateFacts, router};
 use crate::access::origin::Origins;
 use crate::broker::Broker;
-use crate::broker::admission::Places;
+use crate::broker::admission::{Admission, Places};
+use crate::broker::stop::Stage;
 use crate::engine::{Engine, Limits, Payload, Publication};
 use crate::tls::CertificateHash;
 use axum::Router;
@@ -30,9 +31,9 @@ use tokio::sync::watch;
 struct Face {
     address: SocketAddr,
     state: Arc<AppState>,
-    stop: watch::Sender<bool>,
+    admission: Admission,
     // Keeps the listener open when the face stops.
-    _listening: watch::Sender<bool>,
+    _listening: watch::Sender<Stage>,
 }
 
 impl Face {
@@ -50,11 +51,11 @@ impl Face {
         let broker = Arc::new(Broker::new(Engine::new(limits, 1_000_000, [7; 32]), None));
         let turns = broker.clone();
         tokio::spawn(async move { turns.take_turns().await });
-        let (stop, stopping) = watch::channel(false);
         let current = CertificateHash([1; 32]);
         let certificate = move || CertificateFacts { pinning: true, current, next: Some(current) };
         let origins = Origins::parse(["https://app.example"]).unwrap();
-        let mut state = AppState::new(broker, origins, certificate, 4433, stopping);
+        let admission = Admission::new(broker, 1000, origins);
+        let mut state = AppState::new(&admission, certificate, 4433);
         state.patience = patience;
         state.room = 4 * patience;
         state.keep_alive = Duration::from_millis(200);
@@ -64,9 +65,9 @@ impl Face {
         let address = listener.local_addr().unwrap();
         let mut listener = Listener::plain(listener, &Places::new(1000, "full"));
         listener.times = Times { request: PATIENCE, idle: PATIENCE, ping: PATIENCE, patience };
-        let (listening, end) = watch::channel(false);
+        let (listening, end) = watch::channel(Stage::Running);
         tokio::spawn(listener.run(router, end));
-        Self { address, state, stop, _listening: listening }
+        Self { address, state, admission, _listening: listening }
     }
 
     /// Publishes in the engine, without HTTP.

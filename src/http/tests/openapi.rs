@@ -192,7 +192,7 @@ async fn what_is_described_is_answered_and_what_is_answered_is_described() {
     let full = walk.see("GET", "/v1/events/**", |ask| ask).await;
     assert_eq!((full.status, full.json()["name"].as_str()), (503, Some("overloaded")));
     drop(all);
-    walk.face.stop.send(true).unwrap();
+    walk.face.admission.stop();
     for (method, target) in &operations[..5] {
         assert_eq!(walk.see(method, target, |ask| ask).await.status, 503, "{method} {target}");
     }
@@ -227,7 +227,7 @@ async fn events_are_as_described() {
         last = events.event().await.unwrap();
         check(&last, "Message");
     }
-    face.stop.send(true).unwrap();
+    face.admission.stop();
     let ended = events.event().await.unwrap();
     assert!(ended.is("ended"));
     check(&ended, "Ended");

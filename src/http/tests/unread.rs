@@ -222,6 +222,21 @@ async fn a_connection_whose_peer_has_vanished_is_closed_though_a_stream_of_event
     within(face.until(|face| face.state.broker.with(|engine| engine.subscriptions() == 0))).await;
 }
 
+// Over HTTP/1.1 nothing asks the client. The comments are sent, and never acknowledged.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_stream_of_events_whose_client_has_vanished_is_closed() {
+    let face = face();
+    let places = face.state.streams.available_permits();
+    let events = ask(face.address, "GET", "/v1/events/a").open().await;
+    within(face.until(|face| face.state.streams.available_permits() < places)).await;
+    // The client's system drops every packet: it acknowledges nothing, and resets nothing.
+    let drop_all = [socket2::SockFilter::new(0x06, 0, 0, 0)];
+    socket2::SockRef::from(&events.stream).attach_filter(&drop_all).unwrap();
+    within(face.until(|face| face.state.streams.available_permits() == places)).await;
+    face.state.broker.with(|engine| assert_eq!(engine.subscriptions(), 0));
+}
+
 #[tokio::test]
 async fn a_stream_of_events_that_is_read_stays() {
     let face = face();

@@ -2,7 +2,7 @@
 
 use super::large::LargeTransfer;
 use super::stream::priority;
-use super::{DeliveryContext, DeliveryEnd};
+use super::{DeliveryContext, DeliveryEnd, Sending};
 use crate::engine::GetReply;
 use crate::wire::{Code, LARGE, Refusal};
 use bytes::Bytes;
@@ -15,6 +15,7 @@ pub(crate) async fn answer(
     head: [Bytes; 2],
     message: GetReply,
 ) -> DeliveryEnd {
+    let _sending = Sending::new(&context);
     let [for_request, topic] = head;
     match message {
         GetReply::Small(message) => {

@@ -17,6 +17,7 @@ use super::error::{ConnectionLost, WriteError};
 use super::transport::connection::Connection;
 use crate::broker::Broker;
 use crate::wire::Refusal;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The state that the deliveries of one session share: the broker, the connection, its send window.
@@ -25,6 +26,9 @@ pub(crate) struct DeliveryContext {
     pub(crate) connection: Connection,
     // Bytes that large payloads may have in flight beyond the send window of the session.
     extra_window: Mutex<u64>,
+    // Number of messages, answers and batches that are being sent, and of streams on which a frame
+    // or a publication is incomplete.
+    in_flight: AtomicU32,
 }
 
 /// Why a delivery ended.
@@ -58,13 +62,43 @@ impl From<ConnectionLost> for DeliveryEnd {
 
 impl DeliveryContext {
     pub(crate) fn new(broker: Arc<Broker>, connection: Connection) -> Self {
-        Self { broker, connection, extra_window: Mutex::default() }
+        Self { broker, connection, extra_window: Mutex::default(), in_flight: AtomicU32::new(0) }
+    }
+
+    /// Whether something arrives, or is being sent: the transport has not taken it, or it has a
+    /// stream of its own and was not received.
+    pub(crate) fn has_in_flight(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
+    pub(crate) fn begin_in_flight(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end_in_flight(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn change_window(&self, change: impl FnOnce(u64) -> u64) {
         let mut extra = self.extra_window.lock().unwrap_or_else(PoisonError::into_inner);
         *extra = change(*extra);
         self.connection.set_extra_send_window(*extra);
+    }
+}
+
+/// Something that is being sent.
+struct Sending(Arc<DeliveryContext>);
+
+impl Sending {
+    fn new(context: &Arc<DeliveryContext>) -> Self {
+        context.begin_in_flight();
+        Self(context.clone())
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.0.end_in_flight();
     }
 }
 

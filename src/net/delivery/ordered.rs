@@ -2,7 +2,7 @@
 //! repeat.
 
 use super::marks::Marks;
-use super::read::{at_once, read_ended, read_options, until_woken};
+use super::read::{read_ended, read_options, send_at_once, until_woken};
 use super::stream::{Stream, append_chunk, append_encoded, frame_of};
 use super::{DeliveryContext, DeliveryEnd};
 use crate::engine::{Item, LargePayloads, SubscriptionId};
@@ -53,7 +53,8 @@ pub(crate) async fn deliver(
         if marks.is_due() {
             pieces.extend(marks.take(&context.broker, id));
         }
-        let (written, at_once) = at_once(pin!(stream.write(&context, &mut pieces))).await;
+        let (written, at_once) =
+            send_at_once(&context, pin!(stream.write(&context, &mut pieces))).await;
         match written {
             Ok(()) => {
                 pieces.clear();

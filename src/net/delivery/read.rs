@@ -1,22 +1,29 @@
 //! How deliveries read: with which options, and when they wait instead of reading once more.
 
-use super::DeliveryEnd;
+use super::{DeliveryContext, DeliveryEnd, Sending};
 use crate::engine::{LargePayloads, ReadOptions};
 use crate::net;
 use crate::wire::{Code, Refusal, nonzero};
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
-/// Returns the output of a future, and whether its first poll was ready.
-pub(crate) async fn at_once<F: Future>(mut future: Pin<&mut F>) -> (F::Output, bool) {
-    let mut polls = 0;
-    let output = poll_fn(|context| {
-        polls += 1;
-        future.as_mut().poll(context)
+/// Sends something. Returns the output, and whether the first poll was ready.
+pub(super) async fn send_at_once<F: Future>(
+    context: &Arc<DeliveryContext>,
+    mut send: Pin<&mut F>,
+) -> (F::Output, bool) {
+    let mut sending = None;
+    let output = poll_fn(|cx| {
+        let polled = send.as_mut().poll(cx);
+        if polled.is_pending() && sending.is_none() {
+            sending = Some(Sending::new(context));
+        }
+        polled
     });
     let output = output.await;
-    (output, polls == 1)
+    (output, sending.is_none())
 }
 
 // Waits until this task is woken.

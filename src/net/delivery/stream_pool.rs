@@ -2,7 +2,7 @@
 
 use super::large::LargeTransfer;
 use super::stream::priority;
-use super::{DeliveryContext, WindowGrant};
+use super::{DeliveryContext, Sending, WindowGrant};
 use crate::broker::owned_item::LargeRef;
 use crate::wire::{DaemonFrame, GapCause};
 use bytes::Bytes;
@@ -32,7 +32,7 @@ const DEFERRED: usize = 64;
 const EXTRA_WINDOW: usize = 2 << 20;
 
 // Resolves to the message, and to its loss if it was not completed.
-type Sending = Pin<Box<dyn Future<Output = (InFlight, Option<LostMessage>)> + Send>>;
+type Transfer = Pin<Box<dyn Future<Output = (InFlight, Option<LostMessage>)> + Send>>;
 
 /// A message whose stream is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl LostMessage {
 /// The open streams.
 pub(crate) struct StreamPool {
     context: Arc<DeliveryContext>,
-    sending: FuturesUnordered<Sending>,
+    sending: FuturesUnordered<Transfer>,
     in_flight: Vec<InFlight>,
     // In order, each with the frames `For` and `Topic` that precede it.
     deferred: VecDeque<(LargeRef, [Bytes; 2])>,
@@ -157,10 +157,11 @@ impl StreamPool {
         };
         let context = self.context.clone();
         let grant = WindowGrant::new(context.clone(), size.min(EXTRA_WINDOW) as u64);
+        let sending = Sending::new(&context);
         let sent = InFlight { topic, sequence, large: true };
         self.in_flight.push(sent);
         self.sending.push(Box::pin(async move {
-            let _grant = grant;
+            let (_grant, _sending) = (grant, sending);
             let mut lost = None;
             if let Ok(mut tx) = context.connection.open_uni().await {
                 tx.set_priority(priority(size));
@@ -186,11 +187,11 @@ impl StreamPool {
         mut pieces: [Bytes; 3],
         priority: i32,
     ) {
-        let context = self.context.clone();
+        let sending = Sending::new(&self.context);
         let sent = InFlight { topic, sequence, large: false };
         self.in_flight.push(sent);
         self.sending.push(Box::pin(async move {
-            if let Ok(mut tx) = context.connection.open_uni().await {
+            if let Ok(mut tx) = sending.0.connection.open_uni().await {
                 tx.set_priority(priority);
                 if tx.write(&mut pieces).await.is_ok() {
                     tx.finish();

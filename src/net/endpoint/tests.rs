@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::net::quic::congestion::AckStats;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use quinn::crypto::rustls::QuicClientConfig;
@@ -63,4 +64,31 @@ async fn of_datagrams_that_are_not_read_the_newest_256_kib_are_kept() {
     client.send_datagram(datagram(DATAGRAMS)).unwrap();
     let next = timeout(PATIENCE, daemon.read_datagram()).await.unwrap().unwrap();
     assert_eq!(number(&next), DATAGRAMS);
+}
+
+#[tokio::test]
+async fn a_peer_that_moves_has_a_path_of_its_own() {
+    let (client, daemon, [endpoint, _daemon]) = timeout(PATIENCE, pair()).await.unwrap();
+    let all_acked = async |since| {
+        while !AckStats::of(&daemon).have_received(since)
+            || AckStats::of(&daemon).acked_through < Some(since)
+        {
+            daemon.send_datagram(datagram(0)).unwrap();
+            client.read_datagram().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let begun = std::time::Instant::now();
+    timeout(PATIENCE, all_acked(begun)).await.unwrap();
+    let (before, moved) = (daemon.remote_address(), std::time::Instant::now());
+    endpoint.rebind(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).unwrap();
+    let arrived = async {
+        while daemon.remote_address() == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, arrived).await.unwrap();
+    let stats = AckStats::of(&daemon);
+    assert!(stats.acked_through.is_none_or(|at| at >= moved), "of the old path: {stats:?}");
+    timeout(PATIENCE, all_acked(moved)).await.unwrap();
 }

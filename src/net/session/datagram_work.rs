@@ -50,6 +50,11 @@ impl DatagramWork {
         self.ack_ready.notify_one();
     }
 
+    /// Whether an acknowledgement is queued.
+    pub(super) fn has_acks(&self) -> bool {
+        !self.acks.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Waits until an acknowledgement is queued.
     pub(super) fn ack_ready(&self) -> Notified<'_> {
         self.ack_ready.notified()

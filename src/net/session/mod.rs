@@ -6,8 +6,10 @@ mod control;
 mod datagram_work;
 pub(crate) mod datagrams;
 mod dispatch;
+mod drain;
 mod end;
 pub(crate) mod frame_reader;
+pub(crate) mod list;
 mod peer;
 mod publish_streams;
 pub(crate) mod upload;
@@ -15,43 +17,44 @@ pub(crate) mod upload;
 #[cfg(test)]
 mod tests;
 
-use super::deadlines::HANDSHAKE;
+use super::deadlines::{HANDSHAKE, LINGER};
 use super::delivery::DeliveryContext;
+use super::transport::Transport;
 use super::transport::connection::Connection;
-use crate::broker::admission::{Admission, STOPPING, SessionPermit, stopped};
+use crate::broker::admission::SessionPermit;
 use crate::broker::failure::{self, seam};
+use crate::broker::stop::{Stage, draining, stopped};
 use crate::wire::{Code, Refusal};
 use control::ControlWriter;
 use end::SessionEnd;
 use frame_reader::Frames;
 use futures_util::FutureExt as _;
+use list::Host;
 use peer::Peer;
 use publish_streams::publications;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::time::timeout;
+use tokio::sync::watch;
+use tokio::time::sleep;
 
-/// Maximum time for a goodbye to reach the peer.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
-
-/// Serves a peer until it leaves, violates the protocol, or the daemon stops.
-pub(crate) async fn serve(admission: &Admission, connection: Connection, permit: SessionPermit) {
-    let (broker, mut stop) = (admission.broker().clone(), admission.stop());
+/// Serves a peer until it leaves, violates the protocol, or the daemon drains or stops.
+pub(crate) async fn serve(host: &Host, connection: Connection, permit: SessionPermit) {
+    let admission = &host.admission;
+    let (broker, mut stage) = (admission.broker().clone(), admission.stage());
     let (session, payload, budget) = broker
         .with(|engine| (engine.open_session(), engine.limits().payload, engine.budget().clone()));
     let id = session.id();
     let (transport, address) = (connection.transport(), connection.remote_address());
     tracing::debug!(id, %transport, %address, "session");
     let context = DeliveryContext::new(broker, connection);
-    let peer = Arc::new(Peer::new(context, session, payload, budget));
+    let peer = host.sessions.add(|place| Peer::new(context, session, payload, budget, place));
     let hello_timeout = hello_timeout(&peer, tokio::time::Instant::now() + HANDSHAKE);
-    let stopped = async {
-        stopped(&mut stop).await;
-        SessionEnd::from(Refusal::new(Code::SHUTTING_DOWN, STOPPING))
+    let leaving = async {
+        draining(&mut stage).await;
+        // Boxed, because an idle session's task should not have space for its end.
+        Box::pin(drain::leave_in_time(&peer, admission, &mut stage)).await
     };
     let interrupted = async {
-        tokio::select! { end = hello_timeout => end, end = stopped => end }
+        tokio::select! { end = hello_timeout => end, end = leaving => end }
     };
     tokio::pin!(interrupted);
     let accepted = tokio::select! {
@@ -106,10 +109,11 @@ pub(crate) async fn serve(admission: &Admission, connection: Connection, permit:
             (control, refusal)
         }
     };
-    // Boxed, because an idle session's task should not have space for its end.
-    let _ = timeout(LINGER, Box::pin(leave(&peer, goodbye, &farewell))).await;
+    // Boxed, as above.
+    Box::pin(leave(&peer, goodbye, &farewell, admission.stage())).await;
     peer.context.connection.close(farewell.code, &farewell.reason);
     drop(frames);
+    host.sessions.remove(&peer);
     drop(permit);
 }
 
@@ -125,11 +129,30 @@ async fn release(peer: &Peer) -> SessionEnd {
     }
 }
 
-async fn leave(peer: &Peer, goodbye: Option<ControlWriter>, farewell: &Refusal) {
-    if let Some(writer) = goodbye {
-        writer.say_goodbye(peer, farewell).await;
+async fn leave(
+    peer: &Peer,
+    goodbye: Option<ControlWriter>,
+    farewell: &Refusal,
+    mut stage: watch::Receiver<Stage>,
+) {
+    let connection = &peer.context.connection;
+    let told = async {
+        if let Some(writer) = goodbye {
+            writer.say_goodbye(peer, farewell).await;
+        }
+        connection.leave(farewell.code, &farewell.reason).await;
+    };
+    let late = async {
+        sleep(LINGER).await;
+        // The goodbye stands behind everything that a WebSocket's peer has not received.
+        if connection.transport() == Transport::WebSocket && farewell.code == Code::SHUTTING_DOWN {
+            stopped(&mut stage).await;
+        }
+    };
+    tokio::select! {
+        () = told => {}
+        () = late => {}
     }
-    peer.context.connection.leave(farewell.code, &farewell.reason).await;
 }
 
 // Resolves only if the hello does not arrive in time.

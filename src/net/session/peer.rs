@@ -24,6 +24,9 @@ pub(crate) struct Peer {
     // For incomplete frames.
     pub(super) allowance: Allowance,
     pub(super) datagrams: DatagramWork,
+    // Its place in the list of sessions, and its begin, in seconds after that of the list.
+    pub(super) place: u32,
+    pub(super) since: u32,
     // Set by the hello.
     open: SetOnce<()>,
 }
@@ -34,6 +37,7 @@ impl Peer {
         session: Session,
         payload: usize,
         budget: Budget,
+        (place, since): (u32, u32),
     ) -> Self {
         Self {
             context: Arc::new(context),
@@ -42,6 +46,8 @@ impl Peer {
             payload,
             allowance: Allowance::new(budget),
             datagrams: DatagramWork::default(),
+            place,
+            since,
             open: SetOnce::new(),
         }
     }
@@ -53,6 +59,19 @@ impl Peer {
     // Waits for the hello.
     pub(super) async fn wait_open(&self) {
         self.open.wait().await;
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.open.initialized()
+    }
+
+    // Whether something is in flight: a publication that is incomplete or has no receipt, an answer,
+    // a delivery.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.outbox.is_idle()
+            || self.datagrams.has_acks()
+            || self.context.has_in_flight()
+            || self.context.broker.with(|engine| self.session().has_unread(engine))
     }
 
     // Waits until the outbox has room for answers, which is rare. The wait is bounded, because what

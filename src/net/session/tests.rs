@@ -10,6 +10,7 @@ use crate::net::websocket;
 use crate::wire::{self, ClientFrame, FrameReader, ProducerId, VERSION, Which};
 use bytes::Bytes;
 use futures_util::SinkExt as _;
+use std::sync::Arc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -68,7 +69,7 @@ async fn refused_publications_leave_nothing_behind_on_their_stream() {
     let remote = ([127, 0, 0, 1], 1).into();
     let connection = websocket::served(Box::new(ours), remote, 1 << 20).await;
     let context = DeliveryContext::new(broker, Connection::WebSocket(connection));
-    let peer = Arc::new(Peer::new(context, session, payload, budget));
+    let peer = Arc::new(Peer::new(context, session, payload, budget, (0, 0)));
     let mut stream = StreamUpload::new(peer.clone());
     let mut actions = Vec::new();
     let frames = |frames: &[ClientFrame<'_>]| {

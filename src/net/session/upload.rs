@@ -96,6 +96,15 @@ impl StreamUpload {
         }
     }
 
+    // Counts the stream among those that a draining daemon waits for.
+    fn set_receiving(&self, now: bool) {
+        match (self.incomplete.is_some(), now) {
+            (false, true) => self.peer.context.begin_in_flight(),
+            (true, false) => self.peer.context.end_in_flight(),
+            _ => {}
+        }
+    }
+
     // The time by which more of what is incomplete has to arrive.
     fn deadline(&mut self, frames: &Frames) -> Option<Instant> {
         let publication = self.upload.progress().map(|(which, _)| Incomplete::Publication(which));
@@ -106,6 +115,7 @@ impl StreamUpload {
             Some(Incomplete::Frame(_)) if !self.hold.is_charged() => LONG_PATIENCE,
             _ => PATIENCE,
         };
+        self.set_receiving(incomplete.is_some());
         self.incomplete = incomplete.map(|incomplete| {
             let now = Instant::now();
             match self.incomplete {
@@ -123,6 +133,7 @@ impl StreamUpload {
 
 impl Drop for StreamUpload {
     fn drop(&mut self) {
+        self.set_receiving(false);
         self.hold.resize(&self.peer.allowance, 0);
         if self.upload.progress().is_some() {
             let Self { peer, upload, .. } = self;

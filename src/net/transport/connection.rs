@@ -58,6 +58,28 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has received what was sent until `since`. Always over WebSocket, because TCP
+    /// does not tell.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn has_received(&self, since: std::time::Instant) -> bool {
+        match self {
+            Self::WebSocket(_) => true,
+            _ => self.ack_stats().have_received(since),
+        }
+    }
+
+    /// Number of UDP packets from the peer. None over WebSocket.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn packets_received(&self) -> Option<u64> {
+        match self {
+            Self::Quic(connection) => Some(connection.stats().udp_rx.datagrams),
+            Self::WebTransport(connection) => {
+                Some(connection.quic_connection().stats().udp_rx.datagrams)
+            }
+            Self::WebSocket(_) => None,
+        }
+    }
+
     #[cfg(feature = "daemon")]
     pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), ConnectionLost> {
         match self {

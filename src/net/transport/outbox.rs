@@ -21,6 +21,9 @@ struct Queued {
     held: VecDeque<(u64, Bytes)>,
     bytes: usize,
     closed: bool,
+    // The writer writes what it took last.
+    #[cfg(feature = "daemon")]
+    writing: bool,
     // Tasks to wake when there is room. They belong to one session, and are a hundred at most.
     producers: Vec<Waker>,
 }
@@ -90,6 +93,13 @@ impl Outbox {
         self.lock().has_room()
     }
 
+    /// Whether everything was written. The writer takes again when it has written.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn is_idle(&self) -> bool {
+        let queued = self.lock();
+        queued.pieces.is_empty() && !queued.writing
+    }
+
     /// Adds pieces, in order. A closed outbox drops them.
     pub(crate) fn push(&self, pieces: impl IntoIterator<Item = Bytes>) {
         let mut queued = self.lock();
@@ -154,6 +164,10 @@ impl Outbox {
     /// Moves everything to `pieces`. Returns whether there was anything.
     pub(crate) fn try_take(&self, pieces: &mut Vec<Bytes>) -> bool {
         let mut queued = self.lock();
+        #[cfg(feature = "daemon")]
+        {
+            queued.writing = !queued.pieces.is_empty();
+        }
         if queued.pieces.is_empty() {
             return false;
         }

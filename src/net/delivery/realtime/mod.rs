@@ -12,7 +12,7 @@ pub(crate) mod repair_queue;
 pub(crate) mod sent_on_stream;
 
 use super::marks::Marks;
-use super::read::{at_once, read_ended, read_options};
+use super::read::{read_ended, read_options, send_at_once};
 use super::stream::{Stream, append_encoded};
 use super::stream_pool::StreamPool;
 use super::{DeliveryContext, DeliveryEnd};
@@ -113,7 +113,7 @@ pub(crate) async fn deliver(
     let for_request = DaemonFrame::For { request }.to_bytes();
     let mut delivery = Delivery {
         pool: StreamPool::new(context.clone()),
-        context,
+        context: context.clone(),
         implicit_subscription: options.implicit_subscription,
         pieces: vec![for_request.clone()],
         for_request,
@@ -130,7 +130,7 @@ pub(crate) async fn deliver(
         batch: Vec::new(),
         turn: Turn::Read,
     };
-    let end = delivery.run(id, options.max_age, &repairs).await;
+    let end = delivery.run(&context, id, options.max_age, &repairs).await;
     if matches!(end, DeliveryEnd::Refused(_) | DeliveryEnd::Finished) {
         // Items read before the end are still written.
         let _ = delivery.flush().await;
@@ -153,12 +153,13 @@ fn keep(item: &Item<'_>, batch: &mut Vec<OwnedItem>) -> usize {
 impl Delivery {
     async fn run(
         &mut self,
+        context: &Arc<DeliveryContext>,
         id: SubscriptionId,
         max_age: u64,
         repairs: &RepairQueue,
     ) -> DeliveryEnd {
         loop {
-            if let Err(end) = self.step(id, max_age, repairs).await {
+            if let Err(end) = self.step(context, id, max_age, repairs).await {
                 return end;
             }
         }
@@ -166,6 +167,7 @@ impl Delivery {
 
     async fn step(
         &mut self,
+        context: &Arc<DeliveryContext>,
         id: SubscriptionId,
         max_age: u64,
         repairs: &RepairQueue,
@@ -175,7 +177,8 @@ impl Delivery {
         let next = self.next(id, max_age, repairs, turn, &mut bytes).await;
         match next {
             Next::Read(read) => {
-                let (sent, at_once) = at_once(pin!(self.send(id, bytes >= BATCH))).await;
+                let (sent, at_once) =
+                    send_at_once(context, pin!(self.send(id, bytes >= BATCH))).await;
                 sent?;
                 let more = read.map_err(read_ended)?;
                 // Nothing waited, so the next wake can only mean that there is more to read.

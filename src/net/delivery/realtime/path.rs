@@ -4,6 +4,7 @@
 use crate::net::quic::congestion::AckStats;
 use crate::net::transport::connection::Connection;
 use crate::wire::realtime::{Congestion, repeat_after};
+use std::net::SocketAddr;
 use tokio::time::Instant;
 
 /// Interval between samples of the round-trip time, 20 ms in µs.
@@ -59,12 +60,17 @@ pub(crate) struct PathMonitor {
     pub(crate) datagram_size: usize,
     sampled: Option<u64>,
     acks_read: Option<u64>,
+    // The peer's address, and when it was found to have changed.
+    remote: Option<SocketAddr>,
+    changed: Option<u64>,
 }
 
 impl PathMonitor {
     pub(crate) fn begin() -> Self {
         Self {
             begun: Instant::now(),
+            remote: None,
+            changed: None,
             path: PathEstimate::default(),
             congestion: Congestion::default(),
             congested: false,
@@ -89,9 +95,12 @@ impl PathMonitor {
         if self.sampled.is_some_and(|at| now < at + SAMPLE) {
             return;
         }
+        self.follow(connection.remote_address(), now);
         self.sampled = Some(now);
         self.path.rtt = connection.rtt().map_or(0, |rtt| rtt.as_micros() as u64);
-        let acks_are_old = self.acks_read.is_none_or(|at| now >= at + READ_ACKS);
+        // A new path has no shortest round trip until something was acknowledged.
+        let unknown = self.path.min_rtt == 0;
+        let acks_are_old = unknown || self.acks_read.is_none_or(|at| now >= at + READ_ACKS);
         if repeat_after(self.path.rtt).is_some() && acks_are_old {
             self.read_acks(connection, now);
         }
@@ -99,14 +108,26 @@ impl PathMonitor {
         self.datagram_size = connection.datagram_size().unwrap_or(0);
     }
 
+    // Begins afresh if the peer has another address. Messages that were sent to the one before may be
+    // lost, and no loss is reported for them.
+    fn follow(&mut self, remote: SocketAddr, now: u64) {
+        if self.remote.is_some_and(|before| before != remote) {
+            let path = PathEstimate { last_loss: Some(now), ..PathEstimate::default() };
+            let changed = Some(now);
+            *self = Self { begun: self.begun, path, changed, ..Self::begin() };
+        }
+        self.remote = Some(remote);
+    }
+
     /// Reads what the acknowledgements say about the path.
     pub(crate) fn read_acks(&mut self, connection: &Connection, now: u64) -> PathEstimate {
-        let AckStats { acked_through, last_loss, min_rtt } = connection.ack_stats();
+        self.follow(connection.remote_address(), now);
+        let AckStats { acked_through, last_loss, min_rtt, .. } = connection.ack_stats();
         let since = |at| Instant::from_std(at).duration_since(self.begun).as_micros() as u64;
         self.acks_read = Some(now);
         self.path.min_rtt = min_rtt.map_or(0, |rtt| rtt.as_micros() as u64);
         self.path.acked_through = acked_through.map(since);
-        self.path.last_loss = last_loss.map(since);
+        self.path.last_loss = last_loss.map(since).max(self.changed);
         self.path
     }
 }
@@ -114,6 +135,38 @@ impl PathMonitor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn a_new_path_is_not_trusted_with_what_was_sent_before() {
+        let remote = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let path = PathEstimate {
+            rtt: 60_000,
+            min_rtt: 50_000,
+            acked_through: Some(900),
+            last_loss: Some(100),
+        };
+        let mut monitor = PathMonitor { path, ..PathMonitor::begin() };
+        // The round trip was 1 ms, so that 60 ms show a queue.
+        monitor.congestion.sample(0, 1_000);
+        monitor.congested = monitor.congestion.sample(1, 60_000);
+        assert!(monitor.congested);
+        let begun = monitor.begun;
+        for at in [1_000, 2_000] {
+            monitor.follow(remote(1), at);
+            assert!(monitor.path.is_long() && monitor.path.has_delivered(900));
+        }
+        monitor.follow(remote(2), 3_000);
+        let path = monitor.path;
+        assert!(!path.has_delivered(900) && !path.has_delivered(3_000) && !path.is_long());
+        assert!(!path.is_trusted(3_000 + DISTRUST - 1) && path.is_trusted(3_000 + DISTRUST));
+        assert!(!monitor.congested && !monitor.congestion.sample(3_001, 60_000));
+        assert_eq!((monitor.begun, monitor.sampled, monitor.acks_read), (begun, None, None));
+        // The same address again is the same path.
+        monitor.path.last_loss = None;
+        monitor.follow(remote(2), 4_000);
+        assert_eq!(monitor.path.last_loss, None);
+    }
 
     #[test]
     fn a_short_path_between_busy_hosts_is_not_long() {

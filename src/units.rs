@@ -1,4 +1,4 @@
-//! Durations as on the command line.
+//! Durations as text, on the command line and in the configuration.
 
 use std::time::Duration;
 

@@ -1,0 +1,22 @@
+//! What is known while an engine is restored, and the limits of that time.
+
+use super::snapshot::TopicState;
+use std::collections::HashMap;
+
+/// Sequences, positions and ids are below this. Larger ones were never assigned.
+pub(super) const HIGHEST: u64 = 1 << 62;
+
+/// Returns the maximum number of topics while an engine is restored. A snapshot may have topics that
+/// were created later than those of the first records after it, which are forgotten in later ones.
+pub(super) fn most_topics(topics: usize) -> usize {
+    topics.saturating_mul(2)
+}
+
+/// What is known while an engine is restored.
+#[derive(Debug, Default)]
+pub(super) struct Restoring {
+    // By a topic's id: the last record that the snapshot has of it.
+    pub(super) recorded: HashMap<u64, u64>,
+    // The topic whose messages follow.
+    pub(super) topic: Option<Box<TopicState>>,
+}

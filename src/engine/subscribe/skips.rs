@@ -1,0 +1,47 @@
+//! The sequences that a subscription has missed.
+
+use crate::wire::GapCause;
+
+/// Numbers of sequences that were given as gaps, by their [causes](GapCause).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Skips {
+    /// They have left the cache.
+    pub evicted: u64,
+    /// The subscription wanted the newest, or would have waited for too many.
+    pub skipped: u64,
+    /// They did not arrive completely.
+    pub aborted: u64,
+    /// They were too old.
+    pub late: u64,
+    /// They were shown in an earlier run, and not kept.
+    pub lost: u64,
+}
+
+impl Skips {
+    /// The number of all.
+    pub fn total(&self) -> u64 {
+        let Self { evicted, skipped, aborted, late, lost } = *self;
+        evicted + skipped + aborted + late + lost
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.evicted += other.evicted;
+        self.skipped += other.skipped;
+        self.aborted += other.aborted;
+        self.late += other.late;
+        self.lost += other.lost;
+    }
+
+    /// Counts `sequences` that were given as a gap.
+    pub(super) fn count(&mut self, cause: GapCause, sequences: u64) {
+        let number = match cause {
+            GapCause::Evicted => &mut self.evicted,
+            GapCause::Skipped => &mut self.skipped,
+            GapCause::Aborted => &mut self.aborted,
+            GapCause::Late => &mut self.late,
+            GapCause::Lost => &mut self.lost,
+        };
+        *number += sequences;
+    }
+}

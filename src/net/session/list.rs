@@ -1,0 +1,134 @@
+//! The sessions of remote peers, for those who watch the daemon.
+
+use super::peer::Peer;
+use crate::broker::admission::Admission;
+use crate::engine::SubscriptionStats;
+use crate::net::now;
+use crate::net::transport::Transport;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::time::Instant;
+
+/// Subscriptions whose statistics are read under one lock.
+const AT_ONCE: usize = 4;
+
+/// A session of a remote peer.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// Its number, as in the daemon's log and in `Welcome`.
+    pub id: u64,
+    /// How it is connected.
+    pub transport: Transport,
+    /// The peer's address. It may change while the session goes on.
+    pub address: SocketAddr,
+    /// Since when it is connected, µs since 1970, to the second.
+    pub since: u64,
+    /// Its subscriptions, by number.
+    pub subscriptions: Vec<SubscriptionInfo>,
+}
+
+/// A subscription of a session.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SubscriptionInfo {
+    /// Its number in the session.
+    pub request: u32,
+    /// How far it is behind, and what it has missed.
+    pub stats: SubscriptionStats,
+}
+
+/// The admission and the list of sessions. Cheap to clone: each face that serves sessions has one.
+#[derive(Clone)]
+pub(crate) struct Host {
+    pub(crate) admission: Admission,
+    pub(crate) sessions: Arc<Sessions>,
+}
+
+impl Host {
+    pub(crate) fn new(admission: Admission) -> Self {
+        Self { admission, sessions: Arc::default() }
+    }
+}
+
+/// The sessions. Each takes a pointer.
+pub(crate) struct Sessions {
+    // When it began, and the time then, µs since 1970.
+    begun: (Instant, u64),
+    places: Mutex<Places>,
+}
+
+#[derive(Default)]
+struct Places {
+    all: Vec<Option<Weak<Peer>>>,
+    free: Vec<u32>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { begun: (Instant::now(), now()), places: Mutex::default() }
+    }
+}
+
+impl Sessions {
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a session, which is made with its place in the list and its time.
+    pub(super) fn add(&self, make: impl FnOnce((u32, u32)) -> Peer) -> Arc<Peer> {
+        let since = self.begun.0.elapsed().as_secs() as u32;
+        let mut places = self.places();
+        let place = places.free.pop().unwrap_or_else(|| {
+            places.all.push(None);
+            places.all.len() as u32 - 1
+        });
+        let peer = Arc::new(make((place, since)));
+        places.all[place as usize] = Some(Arc::downgrade(&peer));
+        peer
+    }
+
+    /// Removes a session that has ended.
+    pub(super) fn remove(&self, peer: &Peer) {
+        let mut places = self.places();
+        places.all[peer.place as usize] = None;
+        places.free.push(peer.place);
+    }
+
+    /// Returns the sessions that have said hello, in the order of their numbers. The lock of the
+    /// engine is taken for a few subscriptions at a time.
+    pub(crate) fn list(&self) -> Vec<SessionInfo> {
+        let places = self.places();
+        let peers: Vec<_> = places.all.iter().flatten().filter_map(Weak::upgrade).collect();
+        drop(places);
+        let open = peers.iter().filter(|peer| peer.is_open());
+        let mut list: Vec<_> = open.map(|peer| self.info(peer)).collect();
+        list.sort_by_key(|session| session.id);
+        list
+    }
+
+    fn info(&self, peer: &Peer) -> SessionInfo {
+        let connection = &peer.context.connection;
+        let (id, mut ids) = {
+            let session = peer.session();
+            (session.id(), session.subscriptions().collect::<Vec<_>>())
+        };
+        ids.sort_unstable_by_key(|(request, _)| *request);
+        let mut subscriptions = Vec::new();
+        for some in ids.chunks(AT_ONCE) {
+            peer.context.broker.tidy(|engine| {
+                subscriptions.extend(some.iter().filter_map(|(request, id)| {
+                    let stats = engine.subscription_stats(*id)?;
+                    Some(SubscriptionInfo { request: *request, stats })
+                }));
+            });
+        }
+        SessionInfo {
+            id,
+            transport: connection.transport(),
+            address: connection.remote_address(),
+            since: self.begun.1 + u64::from(peer.since) * 1_000_000,
+            subscriptions,
+        }
+    }
+}
