@@ -1,5 +1,5 @@
 //! The progress of a subscription, without its announced topics: where it resumes in topics that it
-//! need not name.
+//! need not name. It outlives the sessions of the subscription.
 
 use super::error::SubscribeError;
 use crate::message::{ResumePoint, Resumed, Start};
@@ -81,9 +81,16 @@ impl Progress {
         if any_topic { Start::Resume(self.point(topics)) } else { self.start.clone() }
     }
 
-    /// Restarts with what [`resume`](Self::resume) returns for these topics.
+    /// Returns whether a session of another run must be told every topic that is known: it delivers
+    /// those that are not named from their beginning, and it may have kept their epochs.
+    pub(super) fn names_all(&self, run: u64) -> bool {
+        self.since.run != run
+    }
+
+    /// Restarts with what [`resume`](Self::resume) returns for these topics. The daemon's answer goes
+    /// to [`subscribed`](Self::subscribed).
     pub(super) fn restart(&mut self, any_topic: bool, topics: Vec<Resumed>) -> Start {
-        if !matches!(self.start, Start::Resume(_) | Start::All) {
+        if any_topic && !matches!(self.start, Start::Resume(_) | Start::All) {
             // Some of its first messages may belong to topics that are not announced yet. It receives
             // all cached messages of those topics, because it must not miss any.
             self.since = EVERYTHING;
@@ -91,6 +98,15 @@ impl Progress {
         self.start = self.resume(any_topic, topics.clone());
         self.earlier.extend(topics.into_iter().map(|topic| (topic.topic.clone(), topic)));
         self.start.clone()
+    }
+
+    /// Records the daemon's answer to a restart.
+    pub(super) fn subscribed(&mut self, at: Position) {
+        match self.start {
+            Start::Resume(_) | Start::All => self.run = at.run,
+            // It begins as the first time.
+            _ => *self = Self { marks: self.marks, ..Self::new(&self.start, at) },
+        }
     }
 }
 
@@ -140,6 +156,31 @@ mod tests {
             progress.mark(30).unwrap();
             assert_eq!(progress.resume(false, Vec::new()), point(at(30), &[]));
         }
+    }
+
+    // In an earlier version, a subscription that had received nothing requested the whole cache when
+    // it was interrupted for the second time.
+    #[test]
+    fn without_any_topic_it_begins_as_the_first_time() {
+        for start in [Start::Latest, Start::Last(3), Start::Sequence(1)] {
+            let mut progress = Progress::new(&start, at(10));
+            assert_eq!(progress.restart(false, Vec::new()), start);
+            progress.subscribed(Position { run: 8, position: 4 });
+            assert_eq!(progress.restart(false, Vec::new()), start);
+            progress.subscribed(Position { run: 8, position: 5 });
+            let resumed = progress.resume(true, vec![topic("a", &[])]);
+            assert_eq!(resumed, point(Position { run: 8, position: 5 }, &[topic("a", &[])]));
+            progress.mark(6).unwrap();
+            assert!(progress.names_all(7) && !progress.names_all(8));
+        }
+        let mut progress = Progress::new(&Start::New, at(10));
+        assert_eq!(progress.restart(false, Vec::new()), point(at(10), &[]));
+        // It keeps its beginning in another run, until a mark.
+        progress.subscribed(Position { run: 8, position: 4 });
+        assert_eq!(progress.restart(false, Vec::new()), point(at(10), &[]));
+        progress.subscribed(Position { run: 8, position: 4 });
+        progress.mark(4).unwrap();
+        assert_eq!(progress.resume(true, Vec::new()), point(Position { run: 8, position: 4 }, &[]));
     }
 
     #[test]

@@ -37,6 +37,19 @@ pub struct DeliveryStats {
     pub late: u64,
 }
 
+impl DeliveryStats {
+    /// Returns the sums of both.
+    pub(super) fn plus(self, other: Self) -> Self {
+        Self {
+            datagrams: self.datagrams + other.datagrams,
+            repeated: self.repeated + other.repeated,
+            asked: self.asked + other.asked,
+            repaired: self.repaired + other.repaired,
+            late: self.late + other.late,
+        }
+    }
+}
+
 // Returns the ranges without the sequences from `first` to `last`.
 fn without(ranges: &[(u64, u64)], first: u64, last: u64) -> Vec<(u64, u64)> {
     let parts = ranges.iter().flat_map(|&(from, to)| {
@@ -93,8 +106,8 @@ impl UnorderedReceiver {
         state: Arc<SessionState>,
         request: u32,
         queue: Arc<DatagramQueue>,
-        repair: bool,
-        deadline: Option<Duration>,
+        (repair, deadline): (bool, Option<Duration>),
+        marks: u64,
     ) -> Self {
         let begun = Instant::now();
         let deadline = deadline.map_or(0, |deadline| deadline.as_micros() as u64);
@@ -104,7 +117,7 @@ impl UnorderedReceiver {
             receiver: Receiver::new(repair, deadline),
             topics: HashMap::new(),
             ids: HashMap::new(),
-            marks: 0,
+            marks,
             ahead: HashMap::new(),
             queue,
             streams: FuturesUnordered::new(),
@@ -134,12 +147,12 @@ impl UnorderedReceiver {
     }
 
     /// Returns the progress in the topics with an event since the last mark, and in those with
-    /// missing messages.
-    pub(super) fn resumed_topics(&self) -> impl Iterator<Item = Resumed> {
-        let topics = self
-            .topics
-            .iter()
-            .filter(|(id, topic)| topic.marks == self.marks || !self.receiver.is_complete(**id));
+    /// missing messages, or in `all`.
+    pub(super) fn resumed_topics(&self, all: bool) -> impl Iterator<Item = Resumed> {
+        let named = move |id, topic: &Topic| {
+            all || topic.marks == self.marks || !self.receiver.is_complete(id)
+        };
+        let topics = self.topics.iter().filter(move |(id, topic)| named(**id, topic));
         topics.filter_map(|(id, Topic { name, epoch, .. })| {
             let next = self.receiver.next(*id)?;
             // Events that the application has not taken count as missing.
@@ -151,6 +164,7 @@ impl UnorderedReceiver {
                         ((&message.topic, message.epoch), message.sequence, message.sequence)
                     }
                     Event::Gap(gap) => ((&gap.topic, gap.epoch), gap.first, gap.last),
+                    Event::Interrupted(_) => continue,
                 };
                 if of == (name, *epoch) {
                     received = without(&received, first, last);

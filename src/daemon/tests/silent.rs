@@ -4,7 +4,7 @@
 mod lossy;
 
 use super::{LOOPBACK, within};
-use crate::client::Client;
+use crate::client::{Client, Reconnect};
 use crate::daemon::Daemon;
 use crate::{SubscribeOptions, Transport, Trust};
 use lossy::{CLEAN, DEAD, Lossy};
@@ -28,7 +28,8 @@ async fn a_peer_over_udp_that_vanishes_is_gone_30_s_after_it_was_asked_and_leave
         let network = Lossy::start(daemon.local_addr(), CLEAN);
         let connect = |address: SocketAddr| {
             let trust = Trust::Pinned(daemon.certificate_hash().into());
-            Client::builder(address.to_string()).transport(transport).trust(trust).connect()
+            let builder = Client::builder(address.to_string()).transport(transport).trust(trust);
+            builder.reconnect(Reconnect::never()).connect()
         };
         let client = within(connect(network.address)).await.unwrap();
         let _subscription = client.subscribe("a", &SubscribeOptions::default()).await.unwrap();
