@@ -8,8 +8,8 @@
 use std::error::Error;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-use weir::engine::Limits;
 use weir::client::Reconnect;
+use weir::engine::Limits;
 use weir::{Client, Daemon, Event, SubscribeOptions, Trust};
 
 #[tokio::main]

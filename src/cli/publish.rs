@@ -41,7 +41,7 @@ pub(super) struct Arguments {
     #[arg(long)]
     realtime: bool,
     /// With --lines: fail when the session is lost, in place of connecting again.
-    #[arg(long, requires = "lines")]
+    #[arg(long, requires = "lines", conflicts_with_all = ["payload", "file"])]
     no_reconnect: bool,
     /// Print receipts as JSON objects, one a line.
     #[arg(long)]

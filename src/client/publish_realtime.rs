@@ -119,7 +119,8 @@ pub(super) async fn resend(shared: &Shared, state: &Arc<SessionState>) -> Sessio
     // round trip has passed and it may be acknowledged. So it survives a longer burst of losses.
     let mut last: Option<(u64, u32, Encoded)> = None;
     loop {
-        let next = shared.carried_by(state).and_then(|publisher| publisher.outstanding.unacked.due());
+        let next =
+            shared.carried_by(state).and_then(|publisher| publisher.outstanding.unacked.due());
         let timer = async {
             match next {
                 Some(next) => {

@@ -92,7 +92,6 @@ pub enum State {
         why: SessionClosed,
     },
     /// The client has no session, and will not open another.
-    #[non_exhaustive]
     Closed {
         /// The reason.
         why: SessionClosed,

@@ -143,7 +143,10 @@ impl Shared {
     }
 
     /// Returns the publications if this session carries them.
-    pub(super) fn carried_by(&self, session: &Arc<SessionState>) -> Option<MutexGuard<'_, Publisher>> {
+    pub(super) fn carried_by(
+        &self,
+        session: &Arc<SessionState>,
+    ) -> Option<MutexGuard<'_, Publisher>> {
         let publisher = self.publisher();
         let carries = publisher.session.as_ref().is_some_and(|now| Arc::ptr_eq(now, session));
         carries.then_some(publisher)
@@ -214,7 +217,12 @@ impl Shared {
 
     /// Begins a session: it sends everything again that has no answer. Returns false if the client
     /// was closed meanwhile.
-    pub(super) fn attach(&self, session: &Arc<SessionState>, attempts: u32, away: Duration) -> bool {
+    pub(super) fn attach(
+        &self,
+        session: &Arc<SessionState>,
+        attempts: u32,
+        away: Duration,
+    ) -> bool {
         let mut publisher = self.publisher();
         if publisher.closed.is_some() {
             return false;

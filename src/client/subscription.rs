@@ -236,9 +236,7 @@ impl Subscription {
                     Ok(None)
                 }
                 // The end that the client has requested.
-                Some(Delivery::Ended(refusal))
-                    if self.overflowed && refusal.code == Code::DONE =>
-                {
+                Some(Delivery::Ended(refusal)) if self.overflowed && refusal.code == Code::DONE => {
                     let session = self.guard.session.clone();
                     self.resubscribe(&session).map(|()| None)
                 }

@@ -111,10 +111,7 @@ const CLIENT: &[(&str, &[&str])] = &[
     ("request", &["error", "handle", "message_stream", "reassembly", "session_state"]),
     ("upload", &["error", "in_flight", "session_state", "shared"]),
     ("publish", &["error", "handle", "in_flight", "shared"]),
-    (
-        "publish_realtime",
-        &["error", "handle", "in_flight", "publish", "session_state", "shared"],
-    ),
+    ("publish_realtime", &["error", "handle", "in_flight", "publish", "session_state", "shared"]),
     ("ordered", &["error", "message_stream", "progress", "reassembly"]),
     (
         "unordered",

@@ -60,7 +60,9 @@ fn a_subscriber_says_that_it_was_interrupted_and_ends_after_its_count() {
         assert!(success, "{text}");
         let said: Vec<_> = text.lines().collect();
         assert_eq!(said.len(), 2, "{text}");
-        assert!(said[0].starts_with("weir: lost the session (") && said[0].contains("connecting again"));
+        assert!(
+            said[0].starts_with("weir: lost the session (") && said[0].contains("connecting again")
+        );
         assert!(said[1].starts_with("weir: back after ") && said[1].contains(" attempt"), "{text}");
     }
 }

@@ -22,7 +22,15 @@ fn goodbye(code: Code, retry: bool) -> DaemonFrame<'static> {
 
 fn receipt(number: u64) -> DaemonFrame<'static> {
     let digest = Digest([0; 32]);
-    DaemonFrame::Receipt { alias: 0, number, sequence: 5, count: 1, since: 0, digest, duplicate: true }
+    DaemonFrame::Receipt {
+        alias: 0,
+        number,
+        sequence: 5,
+        count: 1,
+        since: 0,
+        digest,
+        duplicate: true,
+    }
 }
 
 /// Reads the publishing stream: the declaration of alias 0, then numbers of publications.
@@ -75,7 +83,8 @@ async fn after_a_goodbye_that_says_retry_the_same_producer_publishes_the_same_nu
 
 #[tokio::test]
 async fn after_a_goodbye_without_retry_the_client_is_closed() {
-    for (code, retry) in [(Code::UNAUTHORIZED, false), (Code::SHUTTING_DOWN, false), (Code::DONE, false)]
+    for (code, retry) in
+        [(Code::UNAUTHORIZED, false), (Code::SHUTTING_DOWN, false), (Code::DONE, false)]
     {
         let (_endpoint, client, mut stage) = session().await;
         let pending = client.send("t/a", "1").await.unwrap();
@@ -157,6 +166,6 @@ async fn without_another_daemon_it_is_served_to_the_end() {
     let (pong, ()) = tokio::join!(client.ping(), ping);
     pong.unwrap();
     stage.send(&goodbye(Code::SHUTTING_DOWN, true)).await;
-    Stage::accept(&endpoint).await;
+    let _next = Stage::accept(&endpoint).await;
     within(client.open()).await.unwrap();
 }

@@ -38,7 +38,10 @@ impl Shared {
     // Returns whether bytes of the client pass.
     fn passes_up(&self, bytes: usize) -> bool {
         if self.mode() != Mode::Dead
-            && self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(bytes as u64)).is_err()
+            && self
+                .left
+                .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(bytes as u64))
+                .is_err()
         {
             self.mode.send_replace(Mode::Dead);
         }

@@ -127,7 +127,11 @@ async fn requests_are_sent_again() {
     }
 }
 
-async fn away(daemon: &Daemon, transport: Transport, backlog: (usize, usize)) -> (crate::Link, Client) {
+async fn away(
+    daemon: &Daemon,
+    transport: Transport,
+    backlog: (usize, usize),
+) -> (crate::Link, Client) {
     let link = crate::Link::start(daemon.local_addr()).await;
     let builder = over(&link, daemon, transport).backlog(backlog.0, backlog.1);
     let client = within(builder.connect()).await.unwrap();

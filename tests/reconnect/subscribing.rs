@@ -90,9 +90,18 @@ async fn a_start_without_a_message_begins_as_the_first_time() {
         let mut subscription = client.subscribe("t/*", &options).await.unwrap();
         for published in [0, 3] {
             link.cut(&client).await;
-            (0..published).for_each(|n| drop(daemon.publish("t/a", n.to_string()).unwrap()));
+            for n in 0..published {
+                daemon.publish("t/a", n.to_string()).unwrap();
+            }
             link.set(Mode::Pass);
             interruption(&mut subscription).await;
+            back(&client).await;
+            // It subscribes when it is polled, and the daemon answers before it answers the ping.
+            tokio::select! {
+                biased;
+                event = subscription.next(), if published == 0 => panic!("{event:?}"),
+                pong = client.ping() => assert!(pong.is_ok()),
+            }
         }
         assert_eq!(message(&mut subscription).await.sequence, expected, "{start:?}");
     }
