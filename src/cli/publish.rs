@@ -112,7 +112,7 @@ impl Pending {
     }
 }
 
-// The same, but waits while there is no session and no more publications may wait for one.
+// The same, but waits for a session while as many publications wait as may.
 async fn send_or_wait(
     client: &Client,
     topic: &str,

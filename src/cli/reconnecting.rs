@@ -1,5 +1,4 @@
-//! What verbs that outlive their sessions share: the policy, and the lines about it on standard
-//! error.
+//! Verbs that outlive their sessions: the policy, and the lines about it on standard error.
 
 use crate::client::{Reconnect, SessionClosed, State};
 use std::io::{self, Write as _};

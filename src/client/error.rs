@@ -32,7 +32,7 @@ impl From<ConnectionLost> for SessionClosed {
 }
 
 impl SessionClosed {
-    /// Returns the reason why there is no session: an attempt to open one failed.
+    /// Returns the reason of a failed attempt to open a session.
     pub(super) fn not_connected(error: &ConnectError) -> Self {
         let code = match error {
             ConnectError::Refused { refusal, .. } => Some(refusal.code),

@@ -68,13 +68,13 @@ impl Client {
         self.shared().close_reason().unwrap_or_else(closed_here)
     }
 
-    /// Returns the transport of the session, or of the last one while there is none.
+    /// Returns the transport of the session, or between two sessions that of the last one.
     pub fn transport(&self) -> Transport {
         self.shared().facts().transport
     }
 
     /// Returns the connection's smoothed round-trip time. Returns `None` over WebSocket, where
-    /// [`ping`](Self::ping) measures one, and while there is no session.
+    /// [`ping`](Self::ping) measures one, and between two sessions.
     pub fn rtt(&self) -> Option<Duration> {
         self.shared().session()?.connection.rtt()
     }

@@ -17,7 +17,7 @@
 //! |---|---|
 //! | `error` | errors, one type for each operation |
 //! | `reassembly`, `message_stream` | large messages from their chunks, frames from a stream |
-//! | `datagram_queue` | datagrams that wait for a subscription |
+//! | `datagram_queue`, `delivery_stats` | datagrams that wait for a subscription; counters |
 //! | `in_flight` | publications without an answer, through all sessions |
 //! | `reconnect` | when to reconnect; the state of a client |
 //! | `session_state` | the state that the tasks and the users of one session share |
@@ -37,6 +37,7 @@
 mod builder;
 mod connect;
 mod datagram_queue;
+mod delivery_stats;
 mod dial;
 mod driver;
 mod error;
@@ -59,6 +60,7 @@ mod unordered;
 mod upload;
 
 pub use builder::Builder;
+pub use delivery_stats::DeliveryStats;
 pub use error::{ConnectError, PublishError, RequestError, SessionClosed, SubscribeError};
 pub use handle::Client;
 pub use in_flight::Receipt;
@@ -67,4 +69,3 @@ pub use publish_realtime::Accepted;
 pub use reconnect::{Reconnect, State};
 pub use session_state::Ranking;
 pub use subscription::Subscription;
-pub use unordered::DeliveryStats;

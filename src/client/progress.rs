@@ -81,8 +81,8 @@ impl Progress {
         if any_topic { Start::Resume(self.point(topics)) } else { self.start.clone() }
     }
 
-    /// Returns whether a session of another run must be told every topic that is known: it delivers
-    /// those that are not named from their beginning, and it may have kept their epochs.
+    /// Returns whether all known topics have to be named in a session of this run. In another run,
+    /// the daemon delivers the others from their beginning, although it may have kept their epochs.
     pub(super) fn names_all(&self, run: u64) -> bool {
         self.since.run != run
     }

@@ -25,8 +25,8 @@ const STABLE: Duration = Duration::from_secs(5);
 /// then for twice as long each time, up to 5 to 10 s. Chance decides the exact length, which spreads
 /// the clients of a daemon that restarts.
 ///
-/// The client does not try again, whatever the policy, if the daemon ended or refused the session
-/// with a code that says that a retry is of no use, or if its certificate is not trusted.
+/// With any policy, the client does not try again if the daemon says that a retry is of no use, or
+/// if the certificate is not trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reconnect {
     enabled: bool,

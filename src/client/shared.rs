@@ -27,7 +27,7 @@ impl Settler {
     }
 }
 
-/// What is known of the current session, or of the last one.
+/// Facts about the current session, or about the last one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Facts {
     pub(super) session: u64,

@@ -12,6 +12,7 @@
 //! [overflow]: crate::net::transport::connection::Connection::next_overflowed_request
 
 use super::datagram_queue::DatagramQueue;
+use super::delivery_stats::DeliveryStats;
 use super::error::{SessionClosed, SubscribeError};
 use super::handle::Client;
 use super::message_stream::MessageStream;
@@ -19,7 +20,7 @@ use super::ordered::OrderedTopics;
 use super::progress::Progress;
 use super::session_state::{Delivery, PendingReply, Reply, SessionState};
 use super::subscribing::{Requested, SubscriptionGuard, begin_subscribing, check_size};
-use super::unordered::{DeliveryStats, UnorderedReceiver};
+use super::unordered::UnorderedReceiver;
 use crate::message::{Event, Interruption, Resumed, Start, SubscribeOptions};
 use crate::net::transport::Transport;
 use crate::wire::{self, Code, Filter, Position};

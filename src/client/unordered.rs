@@ -3,6 +3,7 @@
 //! request; this code feeds it and sends its repairs, while the subscription is polled.
 
 use super::datagram_queue::DatagramQueue;
+use super::delivery_stats::DeliveryStats;
 use super::error::SubscribeError;
 use super::message_stream::{Arrived, Fault, MessageStream};
 use super::progress::Progress;
@@ -20,35 +21,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, Sleep};
-
-/// Counters of a subscription that is not `Ordered`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DeliveryStats {
-    /// Messages that arrived in datagrams, copies included.
-    pub datagrams: u64,
-    /// Copies of messages received before: early repeats, and repairs that were not necessary.
-    pub repeated: u64,
-    /// Repairs requested.
-    pub asked: u64,
-    /// Messages received after they had been requested.
-    pub repaired: u64,
-    /// Sequences that passed the deadline, and were reported as gaps.
-    pub late: u64,
-}
-
-impl DeliveryStats {
-    /// Returns the sums of both.
-    pub(super) fn plus(self, other: Self) -> Self {
-        Self {
-            datagrams: self.datagrams + other.datagrams,
-            repeated: self.repeated + other.repeated,
-            asked: self.asked + other.asked,
-            repaired: self.repaired + other.repaired,
-            late: self.late + other.late,
-        }
-    }
-}
 
 // Returns the ranges without the sequences from `first` to `last`.
 fn without(ranges: &[(u64, u64)], first: u64, last: u64) -> Vec<(u64, u64)> {

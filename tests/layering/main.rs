@@ -99,6 +99,7 @@ const NET: &[(&str, &[&str])] = &[
 const CLIENT: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("datagram_queue", &[]),
+    ("delivery_stats", &[]),
     ("reassembly", &[]),
     ("message_stream", &["error", "reassembly"]),
     ("in_flight", &["error"]),
@@ -115,13 +116,22 @@ const CLIENT: &[(&str, &[&str])] = &[
     ("ordered", &["error", "message_stream", "progress", "reassembly"]),
     (
         "unordered",
-        &["datagram_queue", "error", "message_stream", "progress", "reassembly", "session_state"],
+        &[
+            "datagram_queue",
+            "delivery_stats",
+            "error",
+            "message_stream",
+            "progress",
+            "reassembly",
+            "session_state",
+        ],
     ),
     ("subscribing", &["datagram_queue", "error", "request", "session_state"]),
     (
         "subscription",
         &[
             "datagram_queue",
+            "delivery_stats",
             "error",
             "handle",
             "message_stream",
