@@ -3,7 +3,7 @@
 
 use super::error::SubscribeError;
 use super::message_stream::Arrived;
-use super::progress::Progress;
+use super::progress::{KnownTopic, Progress};
 use super::reassembly::CompleteMessage;
 use crate::message::{CachedDigest, Event, Gap, Resumed};
 use crate::wire::DaemonFrame;
@@ -22,14 +22,13 @@ struct Topic {
 }
 
 impl Topic {
-    fn resumed(&self) -> Resumed {
+    // Returns the progress in the topic after this number of marks.
+    fn known(&self, marks: u64) -> KnownTopic {
         let Self { name, epoch, next, received, .. } = self;
-        Resumed { topic: name.clone(), epoch: *epoch, next: *next, received: received.clone() }
-    }
-
-    // Returns whether a subscription that resumes has to name the topic.
-    fn is_named(&self, marks: u64) -> bool {
-        self.marks == marks || self.received.iter().any(|(_, last)| *last >= self.next)
+        let received: Vec<_> = received.iter().copied().filter(|(_, last)| last >= next).collect();
+        let named = self.marks == marks || !received.is_empty();
+        let resumed = Resumed { topic: name.clone(), epoch: *epoch, next: *next, received };
+        KnownTopic { resumed, named }
     }
 }
 
@@ -50,11 +49,9 @@ impl OrderedTopics {
         !self.topics.is_empty()
     }
 
-    /// Returns the progress in the topics that have to be named after this number of marks, or in
-    /// `all`.
-    pub(super) fn resumed_topics(&self, marks: u64, all: bool) -> Vec<Resumed> {
-        let named = self.topics.values().filter(|topic| all || topic.is_named(marks));
-        named.map(Topic::resumed).collect()
+    /// Returns the progress in the topics after this number of marks.
+    pub(super) fn known_topics(&self, marks: u64) -> Vec<KnownTopic> {
+        self.topics.values().map(|topic| topic.known(marks)).collect()
     }
 
     /// Takes what has arrived on the subscription's stream. Returns the event for the application.
@@ -102,7 +99,7 @@ impl OrderedTopics {
             DaemonFrame::Topic { id, .. } if self.topics.contains_key(&id) => Ok(None),
             DaemonFrame::Topic { id, epoch, next, name } => {
                 // A topic that was forgotten and published again has a new id and epoch.
-                let (received, marks) = (progress.announced(name, epoch), progress.marks());
+                let (received, marks) = (progress.announced(name, epoch, next), progress.marks());
                 let name: Arc<str> = name.into();
                 if let Some(earlier) = self.ids.insert(name.clone(), id) {
                     self.topics.remove(&earlier);
@@ -128,3 +125,6 @@ impl OrderedTopics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

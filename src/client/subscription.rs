@@ -17,11 +17,11 @@ use super::error::{SessionClosed, SubscribeError};
 use super::handle::Client;
 use super::message_stream::MessageStream;
 use super::ordered::OrderedTopics;
-use super::progress::Progress;
+use super::progress::{KnownTopic, Progress};
 use super::session_state::{Delivery, PendingReply, Reply, SessionState};
 use super::subscribing::{Requested, SubscriptionGuard, begin_subscribing, check_size};
 use super::unordered::UnorderedReceiver;
-use crate::message::{Event, Interruption, Resumed, Start, SubscribeOptions};
+use crate::message::{Event, Interruption, Start, SubscribeOptions};
 use crate::net::transport::Transport;
 use crate::wire::{self, Code, Filter, Position};
 use futures_core::Stream;
@@ -145,14 +145,14 @@ impl Subscription {
     /// Returns the start with which a new subscription, in this session or another, continues
     /// without missing or repeating a message.
     pub fn resume(&self) -> Start {
-        let (any_topic, topics) = self.topics(false);
-        self.progress.resume(any_topic, topics)
+        let (any_topic, topics) = self.topics();
+        self.progress.resume(any_topic, &topics, false)
     }
 
-    // Returns whether any topic was announced, and the topics that have to be named, or all.
-    fn topics(&self, all: bool) -> (bool, Vec<Resumed>) {
-        let mut topics = self.ordered.resumed_topics(self.progress.marks(), all);
-        topics.extend(self.unordered.iter().flat_map(|unordered| unordered.resumed_topics(all)));
+    // Returns whether any topic was announced, and the topics.
+    fn topics(&self) -> (bool, Vec<KnownTopic>) {
+        let mut topics = self.ordered.known_topics(self.progress.marks());
+        topics.extend(self.unordered.iter().flat_map(UnorderedReceiver::known_topics));
         let any_topic = self.ordered.has_topics()
             || self.unordered.as_ref().is_some_and(UnorderedReceiver::has_topics);
         (any_topic, topics)
@@ -166,14 +166,12 @@ impl Subscription {
 
     // Subscribes again, in this session, from where the application has read.
     fn resubscribe(&mut self, session: &Arc<SessionState>) -> Result<(), SubscribeError> {
-        let (mut any_topic, mut topics) =
-            self.topics(self.progress.names_all(session.run_start.run));
-        let start = self.progress.resume(any_topic, topics.clone());
-        // Without the topics that need not be named, messages may be repeated, but none is missed.
-        if check_size(&self.filter, &self.options, &start).is_err() {
-            (any_topic, topics) = self.topics(false);
-        }
-        let start = self.progress.restart(any_topic, topics);
+        let (any_topic, topics) = self.topics();
+        // If that is too long, the daemon repeats messages of the other topics, which are dropped here.
+        let fits = |start| check_size(&self.filter, &self.options, &start).is_ok();
+        let all = self.progress.names_all(session.run_start.run)
+            && fits(self.progress.resume(any_topic, &topics, true));
+        let start = self.progress.restart(any_topic, topics, all);
         self.stats = self.stats();
         self.ordered = OrderedTopics::default();
         let Requested { guard, deliveries, queue, reply } =

@@ -6,7 +6,7 @@ use super::datagram_queue::DatagramQueue;
 use super::delivery_stats::DeliveryStats;
 use super::error::SubscribeError;
 use super::message_stream::{Arrived, Fault, MessageStream};
-use super::progress::Progress;
+use super::progress::{KnownTopic, Progress};
 use super::reassembly::CompleteMessage;
 use super::session_state::{Delivery, SessionState};
 use crate::message::{CachedDigest, Event, Gap, Resumed};
@@ -118,14 +118,11 @@ impl UnorderedReceiver {
         !self.topics.is_empty()
     }
 
-    /// Returns the progress in the topics with an event since the last mark, and in those with
-    /// missing messages, or in `all`.
-    pub(super) fn resumed_topics(&self, all: bool) -> impl Iterator<Item = Resumed> {
-        let named = move |id, topic: &Topic| {
-            all || topic.marks == self.marks || !self.receiver.is_complete(id)
-        };
-        let topics = self.topics.iter().filter(move |(id, topic)| named(**id, topic));
-        topics.filter_map(|(id, Topic { name, epoch, .. })| {
+    /// Returns the progress in all topics. Those with an event since the last mark have to be named,
+    /// and those with missing messages.
+    pub(super) fn known_topics(&self) -> impl Iterator<Item = KnownTopic> {
+        self.topics.iter().filter_map(|(id, Topic { name, epoch, marks })| {
+            let named = *marks == self.marks || !self.receiver.is_complete(*id);
             let next = self.receiver.next(*id)?;
             // Events that the application has not taken count as missing.
             let below = [(0, next.saturating_sub(1))];
@@ -143,7 +140,8 @@ impl UnorderedReceiver {
                 }
             }
             let next = received.remove(0).1 + 1;
-            Some(Resumed { topic: name.clone(), epoch: *epoch, next, received })
+            let resumed = Resumed { topic: name.clone(), epoch: *epoch, next, received };
+            Some(KnownTopic { resumed, named })
         })
     }
 
@@ -329,7 +327,7 @@ impl UnorderedReceiver {
                     self.ahead.remove(&known);
                     self.receiver.forget(known);
                 }
-                let received = progress.announced(name, epoch);
+                let received = progress.announced(name, epoch, next);
                 let (name, marks): (Arc<str>, _) = (name.into(), self.marks);
                 self.ids.insert(name.clone(), id);
                 self.topics.insert(id, Topic { name, epoch, marks });
