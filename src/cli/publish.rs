@@ -33,16 +33,12 @@ pub(super) struct Arguments {
     /// Publish the content of this file.
     #[arg(long, value_name = "F", conflicts_with = "lines")]
     file: Option<PathBuf>,
-    /// Publish each line of standard input as it comes, without its line end.
-    #[arg(long)]
-    lines: bool,
+    #[command(flatten)]
+    lines: Lines,
     /// Publish in datagrams, for data that is worth most while it is new. Each message is accepted
     /// once, as always, but without a receipt, and in the order of arrival.
     #[arg(long)]
     realtime: bool,
-    /// With --lines: fail when the session is lost, in place of connecting again.
-    #[arg(long, requires = "lines", conflicts_with_all = ["payload", "file"])]
-    no_reconnect: bool,
     /// Print receipts as JSON objects, one a line.
     #[arg(long)]
     json: bool,
@@ -50,15 +46,24 @@ pub(super) struct Arguments {
     connection: Connection,
 }
 
+#[derive(Debug, Args)]
+struct Lines {
+    /// Publish each line of standard input as it comes, without its line end.
+    #[arg(long)]
+    lines: bool,
+    /// With --lines: fail when the session is lost, in place of connecting again.
+    #[arg(long, requires = "lines", conflicts_with_all = ["payload", "file"])]
+    no_reconnect: bool,
+}
+
 /// Maximum number of publications without a receipt. Receipts are printed in order.
 const AHEAD: usize = 1024;
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { topic, payload, file, lines, realtime, no_reconnect, json, connection } =
-        arguments;
+    let Arguments { topic, payload, file, lines, realtime, json, connection } = arguments;
     let output = Output::new(json);
-    if lines {
-        let client = connection.connect_with(reconnecting::policy(no_reconnect)).await?;
+    if lines.lines {
+        let client = connection.connect_with(reconnecting::policy(lines.no_reconnect)).await?;
         return publish_lines(client, &topic, realtime, &output).await;
     }
     let payload: Bytes = match (payload, file) {

@@ -75,9 +75,10 @@ async fn write(
         // The daemon has rejected it, or had accepted it before, and needs no further bytes. Or its
         // lifetime has passed: then a channel must still carry all of it, because the next one may
         // begin only after an answer or an end.
-        let goes_on = match one_channel {
-            true => state.lock().uploading == Some((alias, number)),
-            false => shared.publisher().outstanding.waits(alias, number),
+        let goes_on = if one_channel {
+            state.lock().uploading == Some((alias, number))
+        } else {
+            shared.publisher().outstanding.waits(alias, number)
         };
         if !goes_on {
             return Ok(false);

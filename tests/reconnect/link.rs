@@ -2,7 +2,7 @@
 //! the runtime of the test, so that the test may pause the clock.
 
 use crate::common::within;
-use std::collections::HashMap;
+use std::collections::hash_map::{Entry, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -120,27 +120,37 @@ async fn datagrams(shared: Arc<Shared>, front: Arc<UdpSocket>) {
         if !shared.passes_up(length) {
             continue;
         }
-        if !flows.contains_key(&client) {
-            let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-            back.connect(shared.server).await.unwrap();
-            let back = Arc::new(back);
-            flows.insert(client, back.clone());
-            let (shared, front) = (shared.clone(), front.clone());
-            tokio::spawn(async move {
-                let mut buffer = vec![0; 1 << 16];
-                loop {
-                    // An error tells that the daemon's port is closed.
-                    let Ok(length) = back.recv(&mut buffer).await else {
-                        tokio::task::yield_now().await;
-                        continue;
-                    };
-                    if shared.mode() == Mode::Pass {
-                        let _ = front.send_to(&buffer[..length], client).await;
-                    }
-                }
-            });
+        let flow = match flows.entry(client) {
+            Entry::Occupied(flow) => flow.into_mut(),
+            Entry::Vacant(flow) => {
+                let back = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+                back.connect(shared.server).await.unwrap();
+                let back = flow.insert(Arc::new(back));
+                tokio::spawn(answers(shared.clone(), back.clone(), front.clone(), client));
+                back
+            }
+        };
+        let _ = flow.send(&buffer[..length]).await;
+    }
+}
+
+// Passes what the daemon sends to one client.
+async fn answers(
+    shared: Arc<Shared>,
+    back: Arc<UdpSocket>,
+    front: Arc<UdpSocket>,
+    client: SocketAddr,
+) {
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        // An error tells that the daemon's port is closed.
+        let Ok(length) = back.recv(&mut buffer).await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        if shared.mode() == Mode::Pass {
+            let _ = front.send_to(&buffer[..length], client).await;
         }
-        let _ = flows[&client].send(&buffer[..length]).await;
     }
 }
 

@@ -139,7 +139,8 @@ proptest! {
                     let mut due: Vec<_> = world.waiting.iter().filter(|(.., at)| due(at)).map(|of| of.1).collect();
                     world.waiting.retain(|(.., at)| at.is_none_or(|at| at > now));
                     let mut tokens = outstanding.expire(now);
-                    (due.sort_unstable(), tokens.sort_unstable());
+                    due.sort_unstable();
+                    tokens.sort_unstable();
                     prop_assert_eq!(&tokens, &due);
                     expired.extend(tokens);
                 }
