@@ -29,9 +29,8 @@ struct Handle {
 impl Handle {
     // Closes the client. Returns its session.
     fn close(&self) -> Option<Arc<SessionState>> {
-        let session = self.shared.session();
         // The supervisor notices, and ends.
-        self.shared.close(closed_here());
+        let session = self.shared.close(closed_here());
         if let Some(session) = &session {
             session.fail(closed_here());
             // The driver notices that the connection is closed, and ends.

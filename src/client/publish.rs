@@ -134,7 +134,8 @@ impl Client {
         let (sender, outcome) = oneshot::channel();
         let mut settler = Some(Settler { sender, lifetime });
         let now = self.shared().now();
-        let expires = options.lifetime.map(|_| now.saturating_add(lifetime.as_micros() as u64));
+        let micros = u64::try_from(lifetime.as_micros()).unwrap_or(u64::MAX / 2);
+        let expires = options.lifetime.map(|_| now.saturating_add(micros));
         let publication = Publication { name: topic, payload, stamp: net::now(), expires };
         let queue = self.queue(publication, datagram, &mut settler);
         match options.lifetime {

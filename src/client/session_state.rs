@@ -143,6 +143,8 @@ pub(super) struct SessionState {
     pub(super) large_added: Notify,
     /// Notified when the daemon says that it is about to stop.
     pub(super) draining: Notify,
+    /// Notified when the session is over, before its driver has taken leave of the daemon.
+    pub(super) over: Notify,
 }
 
 impl SessionState {
@@ -166,6 +168,7 @@ impl SessionState {
             begun: Instant::now(),
             large_added: Notify::new(),
             draining: Notify::new(),
+            over: Notify::new(),
         }
     }
 
@@ -234,6 +237,7 @@ impl SessionState {
         self.control.close();
         self.publications.close();
         self.datagrams.close();
+        self.over.notify_one();
     }
 
     /// Ends the session. A daemon that broke the protocol receives the reason. One that said

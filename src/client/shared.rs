@@ -164,10 +164,7 @@ impl Shared {
 
     /// Returns the session that is open, if there is one.
     pub(super) fn session(&self) -> Option<Arc<SessionState>> {
-        match &*self.slot.borrow() {
-            Slot::Open(session) => Some(session.clone()),
-            _ => None,
-        }
+        self.publisher().session.clone()
     }
 
     /// Waits for a session other than `ended`. Fails once the client is closed.
@@ -259,20 +256,22 @@ impl Shared {
         }
     }
 
-    /// Closes the client, and fails everything that waits. Only the first reason counts.
-    pub(super) fn close(&self, why: SessionClosed) {
+    /// Closes the client, and fails everything that waits. Only the first reason counts. Returns the
+    /// session that is open, which the caller ends.
+    pub(super) fn close(&self, why: SessionClosed) -> Option<Arc<SessionState>> {
         let mut publisher = self.publisher();
         if publisher.closed.is_some() {
-            return;
+            return None;
         }
         publisher.closed = Some(why.clone());
-        publisher.session = None;
+        let session = publisher.session.take();
         // A receiver whose sender is dropped returns the reason.
         publisher.outstanding.clear();
         self.slot.send_replace(Slot::Closed(why.clone()));
         self.state.send_replace(State::Closed { why });
         drop(publisher);
         self.settled.notify_waiters();
+        session
     }
 
     /// Settles a publication, and wakes the tasks that wait for that.

@@ -89,9 +89,13 @@ impl Served {
 
     // Waits for the end of the session.
     async fn over(&mut self) -> SessionClosed {
-        match (&mut self.driver).await {
-            Ok(()) => self.state.close_reason(),
-            Err(error) => {
+        let failed = tokio::select! {
+            failed = &mut self.driver => failed.err(),
+            () = self.state.over.notified() => None,
+        };
+        match failed {
+            None => self.state.close_reason(),
+            Some(error) => {
                 let reason = format!("a task of the client failed: {error}");
                 SessionClosed { code: None, reason, retry: false }
             }
@@ -112,6 +116,8 @@ impl Supervisor {
                 }
             };
             let lost = Instant::now();
+            // It has failed already, unless another takes its place, or its task has panicked.
+            served.state.fail(closed.clone());
             self.backoff.session_ended(lost - served.began);
             shared.detach();
             if !closed.retry || !shared.reconnects {
@@ -119,8 +125,7 @@ impl Supervisor {
             }
             let next = match next {
                 Some(next) => {
-                    // The old session ends here. Its driver notices, and ends.
-                    served.state.fail(closed);
+                    // Its driver notices, and ends.
                     served.state.connection.close(Code::DONE, "");
                     next
                 }
@@ -129,11 +134,11 @@ impl Supervisor {
                     Err(why) => break why,
                 },
             };
-            let state = next.state.clone();
-            served = Served::begin(shared, next);
-            if !shared.attach(&state, self.backoff.attempts(), lost.elapsed()) {
+            // A session that is not attached ends here, because nothing else has it.
+            if !shared.attach(&next.state, self.backoff.attempts(), lost.elapsed()) {
                 return;
             }
+            served = Served::begin(shared, next);
         };
         shared.close(why);
     }

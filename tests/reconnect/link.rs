@@ -19,6 +19,8 @@ pub(crate) enum Mode {
     Pass,
     /// It passes only what the client sends. The client receives nothing.
     Mute,
+    /// It passes TCP only.
+    Tcp,
     /// It passes nothing. TCP connections are closed.
     Dead,
 }
@@ -117,7 +119,7 @@ async fn datagrams(shared: Arc<Shared>, front: Arc<UdpSocket>) {
         let Ok((length, client)) = front.recv_from(&mut buffer).await else {
             continue;
         };
-        if !shared.passes_up(length) {
+        if !shared.passes_up(length) || shared.mode() == Mode::Tcp {
             continue;
         }
         let flow = match flows.entry(client) {
@@ -191,7 +193,7 @@ async fn connection(shared: Arc<Shared>, client: TcpStream) {
         loop {
             match from_server.read(&mut buffer).await {
                 Ok(length) if length > 0 => {
-                    if shared.mode() == Mode::Pass
+                    if matches!(shared.mode(), Mode::Pass | Mode::Tcp)
                         && to_client.write_all(&buffer[..length]).await.is_err()
                     {
                         return;

@@ -1,11 +1,11 @@
 //! Subscriptions over a link that is cut.
 
 use crate::common::{TRANSPORTS, daemon, message, within};
-use crate::link::Mode;
-use crate::{back, interruption, linked};
+use crate::link::{Link, Mode};
+use crate::{back, interruption, linked, over};
 use weir::client::Subscription;
 use weir::wire::Delivery;
-use weir::{Daemon, Event, Start, SubscribeOptions};
+use weir::{Daemon, Event, Start, SubscribeOptions, Transport};
 
 const MODES: [Delivery; 3] = [Delivery::Ordered, Delivery::Unordered, Delivery::Realtime];
 
@@ -121,6 +121,33 @@ async fn a_subscription_that_is_not_read_meanwhile_is_interrupted_once() {
     publish(&daemon, 0..3);
     let mut seen = Vec::new();
     assert_eq!(receive(&mut subscription, &mut seen, 3).await, 1);
+}
+
+// The network blocks UDP after a while, and later passes it again.
+#[tokio::test]
+async fn the_next_session_may_have_another_transport() {
+    for delivery in MODES {
+        let daemon = daemon().await;
+        let link = Link::start(daemon.local_addr()).await;
+        let client = within(over(&link, &daemon, TRANSPORTS[0]).auto().connect()).await.unwrap();
+        let options = SubscribeOptions { delivery, ..SubscribeOptions::default() };
+        let mut subscription = client.subscribe("t/*", &options).await.unwrap();
+        let (mut seen, mut sent) = (Vec::new(), 0);
+        for (mode, transport) in [(Mode::Tcp, Transport::WebSocket), (Mode::Pass, Transport::Quic)]
+        {
+            publish(&daemon, sent..sent + 40);
+            let upto = seen.len() + 20;
+            receive(&mut subscription, &mut seen, upto).await;
+            link.cut(&client).await;
+            publish(&daemon, sent + 40..sent + 60);
+            sent += 60;
+            link.set(mode);
+            back(&client).await;
+            assert_eq!(client.transport(), transport, "{delivery:?}");
+            assert_eq!(receive(&mut subscription, &mut seen, sent as usize).await, 1);
+            within(client.publish("other", "x")).await.unwrap();
+        }
+    }
 }
 
 #[tokio::test]
