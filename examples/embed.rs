@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::net::Ipv4Addr;
 use std::time::Duration;
+use weir::client::Reconnect;
 use weir::engine::Limits;
 use weir::{Client, Daemon, Event, SubscribeOptions, Trust};
 
@@ -38,6 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // A remote client, here over loopback, has the same topics.
     let peer = Client::builder(daemon.local_addr().to_string())
         .trust(Trust::Pinned(daemon.certificate_hash().into()))
+        .reconnect(Reconnect::never())
         .connect()
         .await?;
     peer.publish("orders/tea", "two cups").await?;

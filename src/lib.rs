@@ -59,7 +59,7 @@ pub use client::Client;
 #[cfg(feature = "daemon")]
 pub use daemon::Daemon;
 #[cfg(feature = "client")]
-pub use message::{Event, Gap, Message, ResumePoint, Start, SubscribeOptions};
+pub use message::{Event, Gap, Interruption, Message, ResumePoint, Start, SubscribeOptions};
 #[cfg(feature = "client")]
 pub use net::transport::Transport;
 #[cfg(feature = "client")]

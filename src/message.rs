@@ -57,6 +57,16 @@ pub struct Gap {
     pub cause: GapCause,
 }
 
+/// The session of a subscription has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Interruption {
+    /// The code of the daemon's goodbye, if it sent one.
+    pub code: Option<wire::Code>,
+    /// The reason in words.
+    pub reason: String,
+}
+
 /// An item of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -65,6 +75,10 @@ pub enum Event {
     Message(Message),
     /// Messages that will never arrive.
     Gap(Gap),
+    /// The session has ended, and the client opens another. The subscription then continues where it
+    /// stopped: nothing is missed or repeated, and messages that were evicted meanwhile are reported
+    /// as a gap. A subscription in process is never interrupted.
+    Interrupted(Interruption),
 }
 
 /// Options of a subscription.

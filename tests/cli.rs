@@ -319,7 +319,7 @@ fn a_daemon_stops_on_term_and_on_int_and_keeps_its_certificate() {
     let mut hashes = Vec::new();
     for signal in ["TERM", "INT"] {
         let mut served = Served::start(state.path(), &[], &[]);
-        let (mut child, _) = subscriber(&served, state.path(), &["demo/*"]);
+        let (mut child, _) = subscriber(&served, state.path(), &["demo/*", "--no-reconnect"]);
         served.signal(signal);
         assert_eq!(served.child.wait().unwrap().code(), Some(0));
         // The subscriber gets the reason, and fails.

@@ -16,7 +16,10 @@ use weir::{Client, Event, SubscribeOptions, Trust};
 async fn begin() -> (quinn::Endpoint, Client, Stage) {
     let (endpoint, hash) = staged();
     let builder = Client::builder(endpoint.local_addr().unwrap().to_string());
-    let connect = builder.trust(Trust::Pinned(hash.into())).connect();
+    let connect = builder
+        .trust(Trust::Pinned(hash.into()))
+        .reconnect(weir::client::Reconnect::never())
+        .connect();
     let (client, stage) = tokio::join!(connect, Stage::accept(&endpoint));
     (endpoint, client.unwrap(), stage)
 }

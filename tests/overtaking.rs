@@ -38,7 +38,12 @@ async fn a_subscriptions_first_message_may_overtake_the_answer_to_its_question()
         stage.send(&DaemonFrame::Subscribed { request, position: 1 }).await;
         stage.connection.closed().await
     });
-    let client = Client::builder(server).trust(Trust::Pinned(hash.into())).connect().await.unwrap();
+    let client = Client::builder(server)
+        .trust(Trust::Pinned(hash.into()))
+        .reconnect(weir::client::Reconnect::never())
+        .connect()
+        .await
+        .unwrap();
     let options = SubscribeOptions::default();
     let mut subscription = within(client.subscribe("demo/a", &options)).await.unwrap();
     assert_eq!(message(&mut subscription).await.payload, "early");

@@ -17,7 +17,7 @@ const BUDGET_MIB: u64 = 64;
 async fn connect(served: &Served, transport: Transport) -> Client {
     let trust = Trust::Pinned(served.hash.parse().unwrap());
     let builder = Client::builder(&*served.server).trust(trust).transport(transport);
-    within(builder.connect()).await.unwrap()
+    within(builder.reconnect(weir::client::Reconnect::never()).connect()).await.unwrap()
 }
 
 fn payload(n: u64) -> Vec<u8> {

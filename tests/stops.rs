@@ -28,7 +28,7 @@ const SOON: Duration = Duration::from_secs(3);
 async fn through(network: &Lossy, daemon: &Daemon, transport: Transport) -> Client {
     let trust = Trust::Pinned(daemon.certificate_hash().into());
     let builder = Client::builder(network.address.to_string()).transport(transport).trust(trust);
-    within(builder.connect()).await.unwrap()
+    within(builder.reconnect(weir::client::Reconnect::never()).connect()).await.unwrap()
 }
 
 // In an earlier version this took 11.2 s after one subscriber had paused for 4 s.

@@ -1,6 +1,6 @@
 //! The arguments that verbs share: how to reach the daemon, and a topic.
 
-use crate::client::{Builder, Client};
+use crate::client::{Builder, Client, Reconnect};
 use crate::config::CERT_HASH;
 use crate::wire::{NameError, check_topic};
 use crate::{CertificateHashes, Transport, Trust};
@@ -88,9 +88,14 @@ impl Connection {
         text.map(|text| text.to_string_lossy().parse().context(CERT_HASH)).transpose()
     }
 
-    /// Connects, and returns the session.
+    /// Connects for one session: its end is an error.
     pub(super) async fn connect(&self) -> anyhow::Result<Client> {
-        Ok(self.builder()?.connect().await?)
+        self.connect_with(Reconnect::never()).await
+    }
+
+    /// Connects.
+    pub(super) async fn connect_with(&self, reconnect: Reconnect) -> anyhow::Result<Client> {
+        Ok(self.builder()?.reconnect(reconnect).connect().await?)
     }
 }
 

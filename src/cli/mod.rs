@@ -5,6 +5,7 @@ mod get;
 mod ping;
 mod printer;
 mod publish;
+mod reconnecting;
 mod serve;
 mod subscribe;
 mod top;

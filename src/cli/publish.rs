@@ -1,8 +1,9 @@
 //! `weir pub`: publishes a payload, a file, or lines.
 
 use super::arguments::{self, Connection};
+use super::reconnecting;
 use crate::Client;
-use crate::client::{Accepted, PendingReceipt, PublishError};
+use crate::client::{Accepted, PendingReceipt, PublishError, SessionClosed};
 use crate::console::output::Output;
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -18,7 +19,10 @@ Examples:
   weir pub maps/tile/7 --file tile.png
   date | weir pub demo/a
   tail -f log | weir pub logs/web --lines --json
-  read-sensor | weir pub sensors/1 --lines --realtime")]
+  read-sensor | weir pub sensors/1 --lines --realtime
+
+With --lines, weir connects again when the session is lost, and sends the lines that have no receipt
+once more. Each is accepted once. It reads no further lines while too many wait.")]
 pub(super) struct Arguments {
     /// Topic to publish to: segments separated by slashes.
     #[arg(value_parser = arguments::topic)]
@@ -29,9 +33,8 @@ pub(super) struct Arguments {
     /// Publish the content of this file.
     #[arg(long, value_name = "F", conflicts_with = "lines")]
     file: Option<PathBuf>,
-    /// Publish each line of standard input as it comes, without its line end.
-    #[arg(long)]
-    lines: bool,
+    #[command(flatten)]
+    lines: Lines,
     /// Publish in datagrams, for data that is worth most while it is new. Each message is accepted
     /// once, as always, but without a receipt, and in the order of arrival.
     #[arg(long)]
@@ -43,14 +46,25 @@ pub(super) struct Arguments {
     connection: Connection,
 }
 
+#[derive(Debug, Args)]
+struct Lines {
+    /// Publish each line of standard input as it comes, without its line end.
+    #[arg(long)]
+    lines: bool,
+    /// With --lines: fail when the session is lost, in place of connecting again.
+    #[arg(long, requires = "lines", conflicts_with_all = ["payload", "file"])]
+    no_reconnect: bool,
+}
+
 /// Maximum number of publications without a receipt. Receipts are printed in order.
 const AHEAD: usize = 1024;
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { topic, payload, file, lines, realtime, json, connection } = arguments;
     let output = Output::new(json);
-    if lines {
-        return publish_lines(&topic, realtime, &output, &connection).await;
+    if lines.lines {
+        let client = connection.connect_with(reconnecting::policy(lines.no_reconnect)).await?;
+        return publish_lines(client, &topic, realtime, &output).await;
     }
     let payload: Bytes = match (payload, file) {
         (Some(payload), _) => payload.into(),
@@ -103,13 +117,27 @@ impl Pending {
     }
 }
 
+// The same, but waits for a session while as many publications wait as may.
+async fn send_or_wait(
+    client: &Client,
+    topic: &str,
+    payload: Bytes,
+    realtime: bool,
+) -> anyhow::Result<Pending> {
+    loop {
+        match send(client, topic, payload.clone(), realtime).await {
+            Err(PublishError::Backlog { .. }) => client.open().await?,
+            sent => return Ok(sent?),
+        }
+    }
+}
+
 async fn publish_lines(
+    client: Client,
     topic: &str,
     realtime: bool,
     output: &Output,
-    connection: &Connection,
 ) -> anyhow::Result<()> {
-    let client = connection.connect().await?;
     let (sender, mut receipts) = mpsc::channel::<(usize, Pending)>(AHEAD);
     let publish = async {
         // Moved in, so that it is dropped at the end, which ends the printing.
@@ -122,7 +150,7 @@ async fn publish_lines(
             line.truncate(end);
             let payload = Bytes::from(std::mem::take(&mut line));
             let size = payload.len();
-            let pending = send(&client, topic, payload, realtime).await?;
+            let pending = send_or_wait(&client, topic, payload, realtime).await?;
             if sender.send((size, pending)).await.is_err() {
                 break;
             }
@@ -135,7 +163,13 @@ async fn publish_lines(
         }
         anyhow::Ok(())
     };
-    tokio::try_join!(publish, print)?;
+    let states = client.watch_state();
+    let interrupted =
+        |why: &SessionClosed| Output::print(output.interrupted(why.code, &why.reason));
+    tokio::select! {
+        done = async { tokio::try_join!(publish, print) } => done.map(drop)?,
+        failed = reconnecting::report(states, interrupted) => failed?,
+    }
     client.close().await;
     Ok(())
 }

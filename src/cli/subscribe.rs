@@ -2,10 +2,11 @@
 
 use super::arguments::Connection;
 use super::printer::{Printer, interruptible};
+use super::reconnecting;
 use crate::client::Subscription;
 use crate::console::output::Output;
 use crate::wire::{Delivery, Filter, Lag};
-use crate::{Event, Start, SubscribeOptions};
+use crate::{Event, Interruption, Start, SubscribeOptions};
 use clap::{Args, ValueEnum};
 use std::time::Duration;
 
@@ -16,7 +17,9 @@ Examples:
   weir sub 'sensors/**' --json             all below sensors, one JSON object a line
   weir sub chat/lobby --from last:20       the last twenty, then what follows
   weir sub game/state --delivery realtime --deadline 200ms
-  weir sub demo/a --from all --count 100   the first hundred of the cache, then stop")]
+  weir sub demo/a --from all --count 100   the first hundred of the cache, then stop
+
+When the session is lost, weir connects again and continues where it stopped.")]
 pub(super) struct Arguments {
     /// Topic or filter: `*` matches one segment, a final `**` all remaining ones.
     filter: Filter,
@@ -38,6 +41,9 @@ pub(super) struct Arguments {
     /// Stop after this many messages.
     #[arg(long, value_name = "N")]
     count: Option<u64>,
+    /// Fail when the session is lost, in place of connecting again.
+    #[arg(long)]
+    no_reconnect: bool,
     /// Print JSON objects, one a line.
     #[arg(long)]
     json: bool,
@@ -75,7 +81,8 @@ fn start(text: &str) -> Result<Start, String> {
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { filter, from, delivery, deadline, lag, count, json, connection } = arguments;
+    let Arguments { filter, from, delivery, deadline, lag, count, no_reconnect, json, connection } =
+        arguments;
     let output = Output::new(json);
     let options = SubscribeOptions {
         start: from,
@@ -91,11 +98,16 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         },
         deadline,
     };
-    let client = connection.connect().await?;
+    let client = connection.connect_with(reconnecting::policy(no_reconnect)).await?;
+    let states = client.watch_state();
     let mut subscription = client.subscribe(filter.as_str(), &options).await?;
     tracing::debug!(%filter, "subscribed");
     let mut printer = Printer::start()?;
-    let printed = print(&mut subscription, &output, count, &mut printer).await;
+    let printed = tokio::select! {
+        printed = print(&mut subscription, &output, count, &mut printer) => printed,
+        // The subscription prints the interruption in its place among the messages.
+        failed = reconnecting::report(states, |_| Ok(())) => failed,
+    };
     drop(subscription);
     client.close().await;
     interruptible(printed)
@@ -114,6 +126,9 @@ async fn print(
                 left = left.map(|left| left - 1);
             }
             Some(Event::Gap(gap)) => printer.print(&output.gap(&gap)?).await?,
+            Some(Event::Interrupted(Interruption { code, reason, .. })) => {
+                printer.print(&output.interrupted(code, &reason)?).await?;
+            }
             None => break,
         }
     }

@@ -1,6 +1,8 @@
 //! Settings of a client.
 
 use super::handle::Client;
+use super::in_flight::{MAX_BYTES, MAX_PUBLICATIONS};
+use super::reconnect::Reconnect;
 use crate::net::transport::Transport;
 use crate::tls::Trust;
 use std::path::PathBuf;
@@ -14,6 +16,9 @@ pub struct Builder {
     pub(super) trust: Trust,
     pub(super) state: Option<PathBuf>,
     pub(super) token: Option<String>,
+    pub(super) reconnect: Reconnect,
+    pub(super) wait: bool,
+    pub(super) backlog: (usize, usize),
 }
 
 /// How to connect.
@@ -62,6 +67,33 @@ impl Builder {
         self.token = Some(token.into());
         self
     }
+
+    /// Sets when the client opens another session after one has ended. The default is
+    /// [`Reconnect::default`].
+    pub fn reconnect(mut self, policy: Reconnect) -> Self {
+        self.reconnect = policy;
+        self
+    }
+
+    /// Sets whether [`connect`](Self::connect) waits for a daemon that does not run yet. It then
+    /// tries again in the cases and with the pauses of [`reconnect`](Self::reconnect). The default is
+    /// false: the first failure is an error.
+    pub fn wait(mut self, wait: bool) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// Sets the maximum number of publications without an answer, and the maximum size of their
+    /// payloads together in bytes. The defaults are 1,024, which is also the maximum, and 64 MiB. A
+    /// single publication may be larger.
+    ///
+    /// The client keeps these publications, to send them again in its next session. At the limit,
+    /// publishing waits while a session is open, and fails with
+    /// [`Backlog`](super::PublishError::Backlog) while there is none.
+    pub fn backlog(mut self, publications: usize, bytes: usize) -> Self {
+        self.backlog = (publications, bytes);
+        self
+    }
 }
 
 impl Client {
@@ -74,6 +106,9 @@ impl Client {
             trust: Trust::default(),
             state: None,
             token: None,
+            reconnect: Reconnect::default(),
+            wait: false,
+            backlog: (MAX_PUBLICATIONS, MAX_BYTES),
         }
     }
 }

@@ -2,9 +2,7 @@
 
 use super::builder::{Builder, TransportChoice};
 use super::dial::{Endpoint, Failure, Target};
-use super::driver;
 use super::error::ConnectError;
-use super::handle::Client;
 use super::session_state::SessionState;
 use crate::net::error::{ConnectionLost, ReadError};
 use crate::net::transport::Transport;
@@ -13,8 +11,7 @@ use crate::net::transport::stream::{RecvStream, SendStream};
 use crate::state;
 use crate::tls::{self, Complaint, Expect, Trust};
 use crate::wire::{
-    ClientFrame, DaemonFrame, FrameReader, Limits, MAX_CONTROL_FRAME, PORT, Position, ProducerId,
-    Refusal,
+    ClientFrame, DaemonFrame, FrameReader, MAX_CONTROL_FRAME, PORT, Position, ProducerId, Refusal,
 };
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -33,51 +30,40 @@ const DIAL: Duration = Duration::from_secs(5);
 /// takes this long. RFC 8305 does the same for IPv6 and IPv4, with 250 ms.
 const HEAD_START: Duration = Duration::from_secs(1);
 
-/// A session for which the daemon has sent its welcome.
-struct Established {
-    endpoint: Endpoint,
-    connection: Connection,
-    send: SendStream,
-    receive: RecvStream,
-    reader: FrameReader,
-    session: u64,
-    limits: Limits,
-    run_start: Position,
+/// A session for which the daemon has sent its welcome, and its control stream.
+pub(super) struct Established {
+    pub(super) state: Arc<SessionState>,
+    pub(super) send: SendStream,
+    pub(super) receive: RecvStream,
+    pub(super) reader: FrameReader,
 }
 
-impl Builder {
-    /// Connects. Tries each of the server's addresses for at most 5 s.
-    pub async fn connect(self) -> Result<Client, ConnectError> {
-        let established = dial(&self).await?;
-        let Established { endpoint, connection, send, receive, reader, session, limits, run_start } =
-            established;
-        let state = Arc::new(SessionState::new(connection, session, limits, run_start));
-        tokio::spawn(driver::run(state.clone(), send, receive, reader));
-        Ok(Client::new(state, endpoint))
-    }
+/// Returns an error if the server's name is malformed, which no other attempt changes.
+pub(super) fn check_server(builder: &Builder) -> Result<(), ConnectError> {
+    split(&builder.server).map(drop).ok_or_else(|| malformed(&builder.server))
 }
 
-impl Client {
-    /// Connects over raw QUIC with the default settings.
-    pub async fn connect(server: impl Into<String>) -> Result<Self, ConnectError> {
-        Self::builder(server).connect().await
-    }
+fn malformed(server: &str) -> ConnectError {
+    ConnectError::Address { server: server.to_owned(), reason: "not an address".into() }
 }
 
-// Dials each address of the server until one answers.
-async fn dial(builder: &Builder) -> Result<Established, ConnectError> {
+/// Opens a session of a producer: tries each of the server's addresses for at most 5 s.
+pub(super) async fn dial(
+    builder: &Builder,
+    producer: ProducerId,
+) -> Result<Established, ConnectError> {
     let server = &builder.server;
     let unknown = |reason: String| ConnectError::Address { server: server.clone(), reason };
-    let (host, port) = split(server).ok_or_else(|| unknown("not an address".into()))?;
+    let (host, port) = split(server).ok_or_else(|| malformed(server))?;
     let addresses = tokio::net::lookup_host((host, port)).await;
     let addresses: Vec<_> = addresses.map_err(|error| unknown(error.to_string()))?.collect();
     let mut last = unknown("no address".into());
     for address in addresses {
         let established = match builder.choice {
             TransportChoice::Only(transport) => {
-                attempt(builder, transport, host, address, Instant::now() + DIAL).await
+                attempt((builder, producer), transport, host, address, Instant::now() + DIAL).await
             }
-            TransportChoice::Auto => dial_either(builder, host, address).await,
+            TransportChoice::Auto => dial_either((builder, producer), host, address).await,
         };
         match established {
             // A final error would be the same at the daemon's other addresses.
@@ -96,19 +82,19 @@ fn is_final(error: &ConnectError) -> bool {
 // Tries raw QUIC, and WebSocket too if QUIC fails or is slow. Returns the first session that the
 // daemon welcomes.
 async fn dial_either(
-    builder: &Builder,
+    client: (&Builder, ProducerId),
     host: &str,
     address: SocketAddr,
 ) -> Result<Established, ConnectError> {
     let start = Instant::now();
-    let quic = attempt(builder, Transport::Quic, host, address, start + DIAL);
+    let quic = attempt(client, Transport::Quic, host, address, start + DIAL);
     tokio::pin!(quic);
     let mut quic_failed = match timeout(HEAD_START, &mut quic).await {
         Ok(Err(error)) if !is_final(&error) => Some(error),
         Ok(done) => return done,
         Err(_) => None,
     };
-    let websocket = attempt(builder, Transport::WebSocket, host, address, start + DIAL);
+    let websocket = attempt(client, Transport::WebSocket, host, address, start + DIAL);
     tokio::pin!(websocket);
     let mut websocket_failed = None;
     loop {
@@ -125,7 +111,7 @@ async fn dial_either(
                         || format!("no answer within {HEAD_START:?}"),
                         |error| error.to_string(),
                     );
-                    tracing::info!(server = builder.server, why, "WebSocket in place of raw QUIC");
+                    tracing::info!(server = client.0.server, why, "WebSocket in place of raw QUIC");
                     return Ok(established);
                 }
             },
@@ -149,16 +135,16 @@ fn neither(quic: ConnectError, websocket: ConnectError) -> ConnectError {
 }
 
 async fn attempt(
-    builder: &Builder,
+    client: (&Builder, ProducerId),
     transport: Transport,
     host: &str,
     address: SocketAddr,
     deadline: Instant,
 ) -> Result<Established, ConnectError> {
     let after = deadline.saturating_duration_since(Instant::now());
-    let established = timeout_at(deadline, dial_one(builder, transport, host, address)).await;
+    let established = timeout_at(deadline, dial_one(client, transport, host, address)).await;
     established.unwrap_or_else(|_| {
-        Err(ConnectError::NoAnswer { server: builder.server.clone(), transport, after })
+        Err(ConnectError::NoAnswer { server: client.0.server.clone(), transport, after })
     })
 }
 
@@ -180,7 +166,7 @@ fn split(server: &str) -> Option<(&str, u16)> {
 }
 
 async fn dial_one(
-    builder: &Builder,
+    (builder, producer): (&Builder, ProducerId),
     transport: Transport,
     host: &str,
     address: SocketAddr,
@@ -208,7 +194,7 @@ async fn dial_one(
         Failure::NotRunning => ConnectError::NotRunning { server: server.clone() },
         Failure::Other(error) => error,
     })?;
-    greet(builder, endpoint, connection).await.map_err(failed)
+    greet((builder, producer), endpoint, connection).await.map_err(failed)
 }
 
 // Returns the requirements on the daemon's certificate. Reads files on a thread for blocking calls.
@@ -234,15 +220,14 @@ async fn expect(builder: &Builder, address: SocketAddr) -> Result<Expect, Connec
 }
 
 async fn greet(
-    builder: &Builder,
+    (builder, producer): (&Builder, ProducerId),
     endpoint: Endpoint,
     connection: Connection,
 ) -> Result<Established, ConnectionLost> {
     let (mut send, mut receive) = connection.open_bi().await?;
     let hello = ClientFrame::Hello {
         version: crate::wire::VERSION,
-        // New for each session, because its numbers begin at 1.
-        producer: ProducerId(rand::random()),
+        producer,
         token: builder.token.as_deref(),
         agent: concat!("weir-rust/", env!("CARGO_PKG_VERSION")),
     };
@@ -257,16 +242,12 @@ async fn greet(
             return match DaemonFrame::decode(&frame)
                 .map_err(|error| violation(error.to_string()))?
             {
-                DaemonFrame::Welcome { session, run, limits, .. } => Ok(Established {
-                    endpoint,
-                    connection,
-                    send,
-                    receive,
-                    reader,
-                    session,
-                    limits,
-                    run_start: Position { run, position: 0 },
-                }),
+                DaemonFrame::Welcome { session, run, limits, .. } => {
+                    let run_start = Position { run, position: 0 };
+                    let carriage = (endpoint, connection);
+                    let state = SessionState::new(carriage, session, limits, run_start);
+                    Ok(Established { state: state.into(), send, receive, reader })
+                }
                 DaemonFrame::Goodbye { code, reason, .. } => {
                     Err(ConnectionLost { code: Some(code), reason: reason.into() })
                 }

@@ -7,30 +7,33 @@ use super::message_stream::{MessageStream, violation};
 use super::publish_realtime::resend;
 use super::request::read_message;
 use super::session_state::{Delivery, LINGER, Ranking, Reply, SessionState};
+use super::shared::Shared;
 use super::upload::send_large;
 use crate::net::error::WriteError;
 use crate::net::transport::stream::{RecvStream, SendStream};
 use crate::wire::{ClientFrame, Code, DaemonFrame, FrameReader, Refusal, nonzero};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// Serves the session until it ends.
 pub(super) async fn run(
+    shared: Arc<Shared>,
     state: Arc<SessionState>,
     mut send: SendStream,
     receive: RecvStream,
     reader: FrameReader,
 ) {
     let closed = tokio::select! {
-        closed = read_control(&state, MessageStream::control(receive, reader)) => closed,
+        closed = read_control(&shared, &state, MessageStream::control(receive, reader)) => closed,
         closed = write_control(&state, &mut send) => closed,
         closed = write_publications(&state) => closed,
-        closed = send_large(&state) => closed,
+        closed = send_large(&shared, &state) => closed,
         closed = accept_streams(&state) => closed,
-        closed = route_datagrams(&state) => closed,
+        closed = route_datagrams(&shared, &state) => closed,
         closed = write_datagrams(&state) => closed,
-        closed = resend(&state) => closed,
+        closed = resend(&shared, &state) => closed,
         closed = end_overflowed(&state) => closed,
     };
     state.terminate(closed);
@@ -84,7 +87,7 @@ async fn write_publications(state: &SessionState) -> SessionClosed {
 
 // Puts the frames of datagrams into the queues of their subscriptions. Frames without a queue are
 // dropped, as if the network had lost them.
-async fn route_datagrams(state: &SessionState) -> SessionClosed {
+async fn route_datagrams(shared: &Shared, state: &SessionState) -> SessionClosed {
     loop {
         let datagram = match state.connection.read_datagram().await {
             Ok(datagram) => datagram,
@@ -104,8 +107,7 @@ async fn route_datagrams(state: &SessionState) -> SessionClosed {
             match DaemonFrame::decode(&frame) {
                 Ok(DaemonFrame::For { request: named }) => request = Some(named),
                 Ok(DaemonFrame::Acknowledge { alias, floor, seen }) => {
-                    state.lock().outstanding.acknowledge(alias, floor, seen);
-                    state.settled.notify_waiters();
+                    shared.acknowledge(alias, floor, seen);
                 }
                 Ok(DaemonFrame::Mark { .. }) => return violation("a mark in a datagram"),
                 Ok(_) => frames.push(frame),
@@ -181,7 +183,11 @@ async fn route_stream(state: Arc<SessionState>, receive: RecvStream) {
     }
 }
 
-async fn read_control(state: &SessionState, mut stream: MessageStream) -> SessionClosed {
+async fn read_control(
+    shared: &Shared,
+    state: &SessionState,
+    mut stream: MessageStream,
+) -> SessionClosed {
     loop {
         let frame = match stream.next_frame().await {
             Ok(Some(frame)) => frame,
@@ -196,11 +202,13 @@ async fn read_control(state: &SessionState, mut stream: MessageStream) -> Sessio
             DaemonFrame::Receipt { alias, number, sequence, count, since, digest, duplicate } => {
                 let since = nonzero(since);
                 let receipt = Receipt { sequence, count, since, digest, duplicate };
-                state.settle(alias, number, Ok(Some(receipt)));
+                state.answered(alias, number);
+                shared.settle(alias, number, Ok(Some(receipt)));
             }
             DaemonFrame::Rejected { alias, number, code, reason } => {
                 let refusal = Refusal::new(code, reason.to_owned());
-                state.settle(alias, number, Err(PublishError::Refused(refusal)));
+                state.answered(alias, number);
+                shared.settle(alias, number, Err(PublishError::Refused(refusal)));
             }
             DaemonFrame::Subscribed { request, position } => {
                 state.reply(request, Ok(Reply::Subscribed(position)));
@@ -231,10 +239,12 @@ async fn read_control(state: &SessionState, mut stream: MessageStream) -> Sessio
                 }
             }
             DaemonFrame::Drain { within, reason } => {
-                tracing::info!(within, reason, "the daemon is about to stop");
+                let within = Duration::from_millis(within.into());
+                state.lock().drain = Some((within, reason.into()));
+                state.draining.notify_one();
             }
-            DaemonFrame::Goodbye { code, reason, .. } => {
-                return SessionClosed { code: Some(code), reason: reason.into() };
+            DaemonFrame::Goodbye { code, reason, retry } => {
+                return SessionClosed { code: Some(code), reason: reason.into(), retry };
             }
             other => return violation(format!("unexpected on the control stream: {other:?}")),
         }

@@ -15,20 +15,37 @@ pub struct SessionClosed {
     pub code: Option<Code>,
     /// The reason in words.
     pub reason: String,
+    /// Whether another session may succeed although nothing was changed: the daemon says so, or the
+    /// connection was lost.
+    pub retry: bool,
 }
 
 impl From<ConnectionLost> for SessionClosed {
     fn from(ConnectionLost { code, reason }: ConnectionLost) -> Self {
-        match (code, reason.is_empty()) {
-            (Some(code), true) => Self { code: Some(code), reason: code.to_string() },
-            (code, _) => Self { code, reason },
-        }
+        let retry = code.is_none_or(Code::retry);
+        let reason = match code {
+            Some(code) if reason.is_empty() => code.to_string(),
+            _ => reason,
+        };
+        Self { code, reason, retry }
+    }
+}
+
+impl SessionClosed {
+    /// Returns the reason of a failed attempt to open a session.
+    pub(super) fn not_connected(error: &ConnectError) -> Self {
+        let code = match error {
+            ConnectError::Refused { refusal, .. } => Some(refusal.code),
+            _ => None,
+        };
+        Self { code, reason: error.to_string(), retry: error.may_pass() }
     }
 }
 
 /// Returns the reason of a session that this program closed.
 pub(super) fn closed_here() -> SessionClosed {
-    SessionClosed { code: Some(Code::DONE), reason: "closed by this client".into() }
+    let reason = "closed by this client".into();
+    SessionClosed { code: Some(Code::DONE), reason, retry: false }
 }
 
 /// Why [`Client::connect`](super::Client::connect) failed.
@@ -119,6 +136,25 @@ pub enum ConnectError {
     Socket(#[from] std::io::Error),
 }
 
+impl ConnectError {
+    /// Returns whether the same attempt may succeed later. A name that cannot be resolved may be
+    /// known later. A certificate, or a daemon that refuses, remains the same, unless the daemon says
+    /// otherwise.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Address { .. }
+            | Self::NotRunning { .. }
+            | Self::NoAnswer { .. }
+            | Self::NoCertificate { .. }
+            | Self::Transport { .. }
+            | Self::Socket(_) => true,
+            Self::Neither { quic, websocket } => quic.may_pass() && websocket.may_pass(),
+            Self::Refused { refusal, .. } => refusal.code.retry(),
+            Self::Certificate { .. } | Self::Tls(_) => false,
+        }
+    }
+}
+
 fn passage(transport: Transport) -> &'static str {
     match transport {
         Transport::Quic | Transport::WebTransport => {
@@ -150,13 +186,32 @@ pub enum PublishError {
         /// The limit, bytes.
         limit: u64,
     },
-    /// The session already publishes to as many topics as it may.
-    #[error("a session publishes to {MAX_ALIASES} topics at most: connect once more for others")]
+    /// The client already publishes to as many topics as it may.
+    #[error("a client publishes to {MAX_ALIASES} topics at most: connect once more for others")]
     TooManyTopics,
+    /// The client has no session at the moment, and as many publications as it may keep wait for the
+    /// next one. This publication was not sent, and will not be.
+    #[error(
+        "there is no session with the daemon at the moment, and {publications} publications of \
+         {bytes} bytes wait for the next one: publish again when it is open"
+    )]
+    Backlog {
+        /// Number of publications that wait.
+        publications: usize,
+        /// Size of their payloads together, bytes.
+        bytes: usize,
+    },
+    /// The lifetime of the publication passed before the daemon acknowledged it. The daemon may have
+    /// accepted it or not. It is not sent again.
+    #[error(
+        "no acknowledgement within {:.1} s: the daemon may have accepted the publication or not",
+        .0.as_secs_f64()
+    )]
+    Expired(Duration),
     /// The daemon rejected it.
     #[error("{0}")]
     Refused(Refusal),
-    /// The session ended before the receipt arrived. The daemon may have accepted the publication.
+    /// The client closed before the receipt arrived. The daemon may have accepted the publication.
     #[error(transparent)]
     Closed(#[from] SessionClosed),
 }
@@ -171,7 +226,7 @@ pub enum SubscribeError {
     /// The daemon refused or ended the subscription.
     #[error("{0}")]
     Refused(Refusal),
-    /// The session ended.
+    /// The client closed, and does not reconnect.
     #[error(transparent)]
     Closed(#[from] SessionClosed),
     /// The daemon sent a frame that this client does not understand.
@@ -189,7 +244,7 @@ pub enum RequestError {
     /// The daemon refused the request; see the code.
     #[error("{0}")]
     Refused(Refusal),
-    /// The session ended.
+    /// The client closed, and does not reconnect.
     #[error(transparent)]
     Closed(#[from] SessionClosed),
     /// The daemon sent a frame that this client does not understand.

@@ -1,15 +1,17 @@
-//! Publications in flight: sent, but without a receipt.
+//! Publications in flight: numbered, but without an answer. They outlive a session: the next one
+//! sends them again, with the same numbers, so that the daemon counts each once.
 
 use super::error::PublishError;
 use crate::wire::realtime::Unacked;
-use crate::wire::{Digest, MAX_ALIASES};
+use crate::wire::{Digest, Encoded, LARGE, MAX_ALIASES, encode_publish};
 use bytes::Bytes;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-/// Maximum number of publications without a receipt in one session. Further ones wait.
-const MAX_IN_FLIGHT: usize = 1024;
+/// Maximum number of publications without an answer, and of the bytes of their payloads: 1,024 and
+/// 64 MiB. A single payload may be larger.
+pub(super) const MAX_PUBLICATIONS: usize = 1024;
+pub(super) const MAX_BYTES: usize = 64 << 20;
 
 /// A publication was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,103 +25,177 @@ pub struct Receipt {
     pub since: Option<u64>,
     /// Digest of the payload, as the daemon computed it.
     pub digest: Digest,
-    /// Whether the publication had been accepted before, and so was not counted again.
+    /// Whether the daemon had accepted the publication before, and so did not count it again. This
+    /// happens when a session ends before the receipt arrives, and the client sends it again.
     pub duplicate: bool,
 }
 
 /// How a publication ended. One that was sent in a datagram is accepted without a receipt.
 pub(super) type PublishOutcome = Result<Option<Receipt>, PublishError>;
 
-pub(super) type OutcomeSender = oneshot::Sender<PublishOutcome>;
-
 /// A large publication, which has a stream of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct LargePublication {
     pub(super) alias: u32,
     pub(super) name: Arc<str>,
     pub(super) number: u64,
     pub(super) stamp: u64,
     pub(super) payload: Bytes,
-    pub(super) permit: OwnedSemaphorePermit,
 }
 
-// The publications of one topic.
-struct Topic {
+/// How to send a publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outgoing {
+    /// On the publishing stream, or in a datagram.
+    Small(u32, u64, Encoded),
+    /// On a stream of its own.
+    Large(LargePublication),
+}
+
+/// A publication to be numbered.
+pub(super) struct Publication<'a> {
+    pub(super) name: &'a str,
+    pub(super) payload: &'a Bytes,
+    /// The publisher's clock, µs since 1970.
+    pub(super) stamp: u64,
+    /// When it expires, µs since the client began.
+    pub(super) expires: Option<u64>,
+}
+
+// A publication without an answer. `T` settles it.
+struct Waiting<T> {
+    // Its place among the publications of all topics.
+    place: u64,
+    token: T,
+    outgoing: Outgoing,
+    size: usize,
+    expires: Option<u64>,
+}
+
+// The publications of one topic. Its alias stays the same in all sessions.
+struct Topic<T> {
     name: Arc<str>,
     // Number of the newest publication.
     last: u64,
-    // Publications without a receipt, by number.
-    waiting: BTreeMap<u64, OutcomeSender>,
-    // Whether the alias was declared on the publishing stream.
+    // Publications without an answer, by number.
+    waiting: BTreeMap<u64, Waiting<T>>,
+    // Whether the alias was declared on the publishing stream of this session.
     declared: bool,
-    // Whether the daemon has acknowledged a datagram, and so knows the alias.
+    // Whether the daemon has acknowledged a datagram of this session, and so knows the alias.
     acknowledged: bool,
 }
 
-/// Publications without a receipt.
-#[derive(Default)]
-pub(super) struct Outstanding {
+/// Publications without an answer. A token of type `T` settles each of them.
+pub(super) struct Outstanding<T> {
+    max_publications: usize,
+    max_bytes: usize,
     aliases: HashMap<Arc<str>, u32>,
-    by_alias: Vec<Topic>,
+    by_alias: Vec<Topic<T>>,
     count: usize,
-    /// Those of them that were sent in datagrams.
+    bytes: usize,
+    places: u64,
+    // Those with a lifetime, by the time at which they expire.
+    expiries: BTreeSet<(u64, u32, u64)>,
+    /// Those of them that were sent in datagrams of this session.
     pub(super) unacked: Unacked,
 }
 
-impl Outstanding {
+impl<T> Outstanding<T> {
+    /// Creates a table with limits for the number of publications and the bytes of their payloads.
+    pub(super) fn new(max_publications: usize, max_bytes: usize) -> Self {
+        Self {
+            max_publications: max_publications.clamp(1, MAX_PUBLICATIONS),
+            max_bytes,
+            aliases: HashMap::new(),
+            by_alias: Vec::new(),
+            count: 0,
+            bytes: 0,
+            places: 0,
+            expiries: BTreeSet::new(),
+            unacked: Unacked::new(),
+        }
+    }
+
     /// Returns whether every publication is settled.
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Numbers a publication, and keeps its `sender` until it is settled. Returns the topic's alias
-    /// and the number. Returns `None` if the publication has to wait until others are settled.
-    pub(super) fn number(
+    /// Returns the number of publications, and the bytes of their payloads.
+    pub(super) fn held(&self) -> (usize, usize) {
+        (self.count, self.bytes)
+    }
+
+    /// Numbers a publication, and keeps it with its `token` until it is settled. Returns how to send
+    /// it, or `None` if it has to wait until others are settled.
+    pub(super) fn push(
         &mut self,
-        name: &str,
+        publication: &Publication<'_>,
         window: u32,
-        sender: &mut Option<OutcomeSender>,
-    ) -> Result<Option<(u32, u64)>, PublishError> {
-        if self.count >= MAX_IN_FLIGHT {
+        token: &mut Option<T>,
+    ) -> Result<Option<Outgoing>, PublishError> {
+        let Publication { name, payload, stamp, expires } = *publication;
+        let size = payload.len();
+        let fits = self.count == 0
+            || (self.count < self.max_publications && self.bytes + size <= self.max_bytes);
+        if !fits {
             return Ok(None);
         }
+        let place = self.places;
         let (alias, topic) = self.topic(name).ok_or(PublishError::TooManyTopics)?;
         let number = topic.last + 1;
         let oldest = topic.waiting.first_key_value().map_or(number, |(oldest, _)| *oldest);
         if number >= oldest + u64::from(window) {
             return Ok(None);
         }
+        let Some(token) = token.take() else {
+            return Ok(None);
+        };
+        let outgoing = if size > LARGE {
+            let (name, payload) = (topic.name.clone(), payload.clone());
+            Outgoing::Large(LargePublication { alias, name, number, stamp, payload })
+        } else {
+            Outgoing::Small(alias, number, encode_publish(alias, number, stamp, payload))
+        };
         topic.last = number;
-        if let Some(sender) = sender.take() {
-            topic.waiting.insert(number, sender);
-            self.count += 1;
-        }
-        Ok(Some((alias, number)))
+        let waiting = Waiting { place, token, outgoing: outgoing.clone(), size, expires };
+        topic.waiting.insert(number, waiting);
+        self.places += 1;
+        self.count += 1;
+        self.bytes += size;
+        self.expiries.extend(expires.map(|at| (at, alias, number)));
+        Ok(Some(outgoing))
     }
 
-    /// Returns whether the alias still has to be declared on the publishing stream: true once.
-    pub(super) fn declare(&mut self, alias: u32) -> bool {
-        let topic = self.by_alias.get_mut(alias as usize);
-        topic.is_some_and(|topic| !std::mem::replace(&mut topic.declared, true))
+    /// Returns whether the alias still has to be declared on the publishing stream: true once in
+    /// each session.
+    pub(super) fn declare(&mut self, alias: u32) -> Option<Arc<str>> {
+        let topic = self.by_alias.get_mut(alias as usize)?;
+        let declared = std::mem::replace(&mut topic.declared, true);
+        (!declared).then(|| topic.name.clone())
     }
 
-    pub(super) fn settle(&mut self, alias: u32, number: u64, outcome: PublishOutcome) {
+    /// Removes a publication that has its answer. Returns its token.
+    pub(super) fn settle(&mut self, alias: u32, number: u64) -> Option<T> {
         self.unacked.settled(alias, number);
-        let topic = self.by_alias.get_mut(alias as usize);
-        if let Some(sender) = topic.and_then(|topic| topic.waiting.remove(&number)) {
-            self.count -= 1;
-            // Fails if the application has dropped its future, and so ignores the receipt.
-            let _ = sender.send(outcome);
+        let topic = self.by_alias.get_mut(alias as usize)?;
+        let Waiting { token, size, expires, .. } = topic.waiting.remove(&number)?;
+        self.count -= 1;
+        self.bytes -= size;
+        if let Some(at) = expires {
+            self.expiries.remove(&(at, alias, number));
         }
+        Some(token)
     }
 
-    /// Applies the daemon's acknowledgement of publications in datagrams.
-    pub(super) fn acknowledge(&mut self, alias: u32, floor: u64, seen: u64) {
+    /// Applies the daemon's acknowledgement of publications in datagrams. Returns their tokens.
+    pub(super) fn acknowledge(&mut self, alias: u32, floor: u64, seen: u64) -> Vec<T> {
         if let Some(topic) = self.by_alias.get_mut(alias as usize) {
             topic.acknowledged = true;
         }
         let mut settled = Vec::new();
         self.unacked.acknowledged(alias, floor, seen, &mut |_, number| settled.push(number));
-        settled.into_iter().for_each(|number| self.settle(alias, number, Ok(None)));
+        settled.into_iter().filter_map(|number| self.settle(alias, number)).collect()
     }
 
     /// Returns whether a publication is not settled yet.
@@ -134,15 +210,48 @@ impl Outstanding {
         topic.map(|topic| &*topic.name)
     }
 
+    /// Begins a session. Returns all publications, in the order in which they were numbered, to send
+    /// them again. None of them is sent in a datagram, because the round trip is not known yet.
+    pub(super) fn begin_session(&mut self) -> Vec<Outgoing> {
+        self.unacked = Unacked::new();
+        let mut again = Vec::with_capacity(self.count);
+        for topic in &mut self.by_alias {
+            (topic.declared, topic.acknowledged) = (false, false);
+            again.extend(topic.waiting.values().map(|waiting| (waiting.place, &waiting.outgoing)));
+        }
+        again.sort_unstable_by_key(|(place, _)| *place);
+        again.into_iter().map(|(_, outgoing)| outgoing.clone()).collect()
+    }
+
+    /// Returns when to call [`expire`](Self::expire), µs since the client began.
+    pub(super) fn next_expiry(&self) -> Option<u64> {
+        self.expiries.first().map(|(at, ..)| *at)
+    }
+
+    /// Removes the publications that have expired by `now`, and returns their tokens. They are not
+    /// sent again.
+    pub(super) fn expire(&mut self, now: u64) -> Vec<T> {
+        let mut expired = Vec::new();
+        while let Some((at, alias, number)) = self.expiries.first().copied()
+            && at <= now
+        {
+            self.expiries.pop_first();
+            expired.extend(self.settle(alias, number));
+        }
+        expired
+    }
+
+    /// Drops all publications with their tokens.
     pub(super) fn clear(&mut self) {
         self.unacked = Unacked::new();
         self.by_alias.iter_mut().for_each(|topic| topic.waiting.clear());
-        self.count = 0;
+        self.expiries.clear();
+        (self.count, self.bytes) = (0, 0);
     }
 
-    // Returns the topic and its alias, a new one if it has none. Returns `None` if the session has as
+    // Returns the topic and its alias, a new one if it has none. Returns `None` if the client has as
     // many topics as it may have.
-    fn topic(&mut self, name: &str) -> Option<(u32, &mut Topic)> {
+    fn topic(&mut self, name: &str) -> Option<(u32, &mut Topic<T>)> {
         let alias = match self.aliases.get(name) {
             Some(alias) => *alias,
             None if self.by_alias.len() >= MAX_ALIASES => return None,
@@ -159,3 +268,6 @@ impl Outstanding {
         Some((alias, self.by_alias.get_mut(alias as usize)?))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,8 @@ impl From<Fault> for SessionClosed {
 
 /// Returns the reason of a session that ends because the daemon broke the protocol.
 pub(super) fn violation(error: impl std::fmt::Display) -> SessionClosed {
-    SessionClosed { code: None, reason: format!("the daemon broke the protocol: {error}") }
+    let reason = format!("the daemon broke the protocol: {error}");
+    SessionClosed { code: None, reason, retry: false }
 }
 
 pub(super) fn fault(error: impl std::fmt::Display) -> Fault {

@@ -17,41 +17,55 @@
 //! |---|---|
 //! | `error` | errors, one type for each operation |
 //! | `reassembly`, `message_stream` | large messages from their chunks, frames from a stream |
-//! | `datagram_queue` | datagrams that wait for a subscription |
-//! | `in_flight` | publications without a receipt |
-//! | `session_state` | the state that the tasks and the users of a session share |
-//! | `handle` | `Client`, the handle of a session |
+//! | `datagram_queue`, `delivery_stats` | datagrams that wait for a subscription; counters |
+//! | `in_flight` | publications without an answer, through all sessions |
+//! | `reconnect` | when to reconnect; the state of a client |
+//! | `session_state` | the state that the tasks and the users of one session share |
+//! | `shared` | the state of a client that outlives its sessions |
+//! | `handle` | `Client`, the handle of a client |
 //! | `publish`, `publish_realtime`, `upload` | publishing: on a stream, in datagrams, in chunks |
 //! | `request` | requests with one answer: get, top, ping |
-//! | `progress`, `unordered`, `subscription` | subscriptions, and how they resume |
+//! | `subscribing` | the request of a subscription in one session, and its end |
+//! | `progress`, `ordered`, `unordered` | what a subscription has received, and where it resumes |
+//! | `subscription` | a subscription through all sessions |
 //! | `driver` | the task that reads and writes a session's streams |
 //! | `builder`, `dial`, `connect` | settings, one connection, and the choice among several |
+//! | `supervisor` | the task that opens one session after the other |
+//!
+//! `in_flight`, `reconnect`, `progress`, `ordered` and `reassembly` decide, and do no I/O.
 
 mod builder;
 mod connect;
 mod datagram_queue;
+mod delivery_stats;
 mod dial;
 mod driver;
 mod error;
 mod handle;
 mod in_flight;
 mod message_stream;
+mod ordered;
 mod progress;
 mod publish;
 mod publish_realtime;
 mod reassembly;
+mod reconnect;
 mod request;
 mod session_state;
+mod shared;
+mod subscribing;
 mod subscription;
+mod supervisor;
 mod unordered;
 mod upload;
 
 pub use builder::Builder;
+pub use delivery_stats::DeliveryStats;
 pub use error::{ConnectError, PublishError, RequestError, SessionClosed, SubscribeError};
 pub use handle::Client;
 pub use in_flight::Receipt;
-pub use publish::PendingReceipt;
+pub use publish::{PendingReceipt, PublishOptions};
 pub use publish_realtime::Accepted;
+pub use reconnect::{Reconnect, State};
 pub use session_state::Ranking;
 pub use subscription::Subscription;
-pub use unordered::DeliveryStats;

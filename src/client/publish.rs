@@ -1,26 +1,59 @@
 //! Publishing. Each publication has a number, and a receipt answers it. The number of publications
 //! without a receipt is limited.
 
-use super::error::PublishError;
+use super::error::{PublishError, closed_here};
 use super::handle::Client;
-use super::in_flight::{LargePublication, OutcomeSender, PublishOutcome, Receipt};
-use super::session_state::SessionState;
+use super::in_flight::{Outgoing, Publication, PublishOutcome, Receipt};
+use super::shared::Settler;
 use crate::net;
-use crate::wire::{ClientFrame, LARGE, check_topic, encode_publish};
+use crate::wire::check_topic;
 use bytes::Bytes;
-use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+/// Options of a publication.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PublishOptions {
+    /// Maximum time until the daemon has acknowledged the publication, counted from the call.
+    ///
+    /// When it has passed, the call fails with [`PublishError::Expired`]. The client does not send
+    /// the publication again, but the daemon may have accepted it. Default none: the client sends
+    /// the publication again in each session, until the daemon answers or the client closes.
+    pub lifetime: Option<Duration>,
+}
+
+impl PublishOptions {
+    /// Returns the default options with this lifetime.
+    pub fn lifetime(lifetime: Duration) -> Self {
+        Self { lifetime: Some(lifetime) }
+    }
+}
 
 /// A publication that was sent. Resolves to its receipt. Dropping it does not withdraw the
 /// publication.
 #[derive(Debug)]
 #[must_use = "the daemon may reject a publication: its receipt tells"]
 pub struct PendingReceipt {
+    outcome: PendingOutcome,
+}
+
+/// The outcome of a publication that is not settled yet.
+#[derive(Debug)]
+pub(super) struct PendingOutcome {
     outcome: oneshot::Receiver<PublishOutcome>,
     client: Client,
+}
+
+impl Future for PendingOutcome {
+    type Output = PublishOutcome;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let outcome = ready!(Pin::new(&mut self.outcome).poll(context));
+        Poll::Ready(outcome.unwrap_or_else(|_| Err(self.client.close_reason().into())))
+    }
 }
 
 impl Future for PendingReceipt {
@@ -28,27 +61,39 @@ impl Future for PendingReceipt {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let outcome = ready!(Pin::new(&mut self.outcome).poll(context));
-        let closed = || self.client.state().closed_error();
         // A publication that was sent on a stream is answered with a receipt.
-        Poll::Ready(match outcome {
-            Ok(outcome) => outcome.and_then(|receipt| receipt.ok_or_else(closed)),
-            Err(_) => Err(closed()),
-        })
+        let receipt = |receipt: Option<Receipt>| receipt.ok_or_else(|| closed_here().into());
+        Poll::Ready(outcome.and_then(receipt))
     }
 }
 
 impl Client {
     /// Publishes and waits for the receipt.
+    ///
+    /// If the session ends before the receipt arrives, the next session sends the publication again.
+    /// The daemon accepts and counts it once.
     pub async fn publish(
         &self,
         topic: &str,
         payload: impl Into<Bytes>,
     ) -> Result<Receipt, PublishError> {
-        self.send(topic, payload).await?.await
+        self.publish_with(topic, payload, &PublishOptions::default()).await
+    }
+
+    /// The same as [`publish`](Self::publish), with options.
+    pub async fn publish_with(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+        options: &PublishOptions,
+    ) -> Result<Receipt, PublishError> {
+        self.send_with(topic, payload, options).await?.await
     }
 
     /// Publishes, and returns as soon as the publication is queued for sending. It waits only while
-    /// 1,024 publications have no receipt.
+    /// 1,024 publications, or 64 MiB of payloads, have no receipt. While the client has no session, it
+    /// fails with [`PublishError::Backlog`] in place of waiting.
+    /// [`Builder::backlog`](super::Builder::backlog) sets other limits.
     ///
     /// Publications to a topic keep their order, with one exception: small ones may overtake those
     /// above 64 KiB. At most 16 of the latter are sent at once.
@@ -57,8 +102,18 @@ impl Client {
         topic: &str,
         payload: impl Into<Bytes>,
     ) -> Result<PendingReceipt, PublishError> {
-        let outcome = self.submit(topic, &payload.into(), false).await?;
-        Ok(PendingReceipt { outcome, client: self.clone() })
+        self.send_with(topic, payload, &PublishOptions::default()).await
+    }
+
+    /// The same as [`send`](Self::send), with options.
+    pub async fn send_with(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+        options: &PublishOptions,
+    ) -> Result<PendingReceipt, PublishError> {
+        let outcome = self.submit(topic, &payload.into(), false, *options).await?;
+        Ok(PendingReceipt { outcome })
     }
 
     /// Numbers a publication and queues it for sending: in a datagram if `datagram` is set and it
@@ -68,82 +123,61 @@ impl Client {
         topic: &str,
         payload: &Bytes,
         datagram: bool,
-    ) -> Result<oneshot::Receiver<PublishOutcome>, PublishError> {
+        options: PublishOptions,
+    ) -> Result<PendingOutcome, PublishError> {
         check_topic(topic)?;
-        let state = self.state();
-        let limit = state.limits.payload;
+        let limit = self.shared().facts().limits.payload;
         if payload.len() as u64 > limit {
             return Err(PublishError::TooLarge { size: payload.len(), limit });
         }
+        let lifetime = options.lifetime.unwrap_or_default();
         let (sender, outcome) = oneshot::channel();
-        let mut sender = Some(sender);
-        let mut permit = None;
-        if payload.len() > LARGE {
-            let large = state.large_permits.clone().acquire_owned();
-            permit = Some(large.await.map_err(|_| state.close_reason())?);
+        let mut settler = Some(Settler { sender, lifetime });
+        let now = self.shared().now();
+        let micros = u64::try_from(lifetime.as_micros()).unwrap_or(u64::MAX / 2);
+        let expires = options.lifetime.map(|_| now.saturating_add(micros));
+        let publication = Publication { name: topic, payload, stamp: net::now(), expires };
+        let queue = self.queue(publication, datagram, &mut settler);
+        match options.lifetime {
+            Some(lifetime) => {
+                timeout(lifetime, queue).await.map_err(|_| PublishError::Expired(lifetime))??;
+            }
+            None => queue.await?,
         }
+        Ok(PendingOutcome { outcome, client: self.clone() })
+    }
+
+    // Waits for room, and queues the publication.
+    async fn queue(
+        &self,
+        publication: Publication<'_>,
+        datagram: bool,
+        settler: &mut Option<Settler>,
+    ) -> Result<(), PublishError> {
+        let shared = self.shared();
         loop {
-            let settled = state.settled.notified();
-            state.publications.room().await;
-            state.datagrams.room().await;
-            if state.try_submit(topic, payload, datagram, &mut sender, &mut permit)? {
-                return Ok(outcome);
+            let settled = shared.settled.notified();
+            if let Some(session) = shared.session() {
+                session.publications.room().await;
+                session.datagrams.room().await;
+            }
+            {
+                let mut publisher = shared.publisher();
+                let expiry = publisher.outstanding.next_expiry();
+                if let Some(outgoing) = publisher.number(&publication, settler)? {
+                    match outgoing {
+                        Outgoing::Small(alias, number, publish) if datagram => {
+                            publisher.carry_datagram(alias, number, publish);
+                        }
+                        outgoing => publisher.carry(outgoing),
+                    }
+                    if publisher.outstanding.next_expiry() != expiry {
+                        shared.expiries.notify_one();
+                    }
+                    return Ok(());
+                }
             }
             settled.await;
         }
-    }
-}
-
-impl SessionState {
-    // Numbers the publication and queues it. Returns false if it has to wait for receipts.
-    fn try_submit(
-        self: &Arc<Self>,
-        name: &str,
-        payload: &Bytes,
-        datagram: bool,
-        sender: &mut Option<OutcomeSender>,
-        permit: &mut Option<OwnedSemaphorePermit>,
-    ) -> Result<bool, PublishError> {
-        let mut tables = self.lock();
-        if let Some(closed) = &tables.closed {
-            return Err(closed.clone().into());
-        }
-        let numbered = tables.outstanding.number(name, self.limits.window, sender)?;
-        let Some((alias, number)) = numbered else {
-            return Ok(false);
-        };
-        if let Some(permit) = permit.take() {
-            let (name, stamp, payload) = (name.into(), net::now(), payload.clone());
-            let large = LargePublication { alias, name, number, stamp, payload, permit };
-            tables.large.push(large);
-            self.large_added.notify_one();
-            return Ok(true);
-        }
-        let mut pieces = Vec::with_capacity(3);
-        if tables.outstanding.declare(alias) {
-            let mut declaration = Vec::new();
-            ClientFrame::Topic { alias, name }.encode(&mut declaration);
-            pieces.push(declaration.into());
-        }
-        let publish = encode_publish(alias, number, net::now(), payload);
-        if datagram
-            && let Some(datagram) = self.datagram(&tables.outstanding, (alias, &publish), None)
-        {
-            let (now, rtt) = (self.now(), self.rtt());
-            tables.outstanding.unacked.push(now, rtt, alias, number, publish);
-            // The alias is declared on the stream too, which loses nothing.
-            self.publications.push(pieces);
-            // If no datagram waits, this one is sent here, which saves waking a task.
-            if !self.connection.try_send_datagram(std::slice::from_ref(&datagram)) {
-                self.datagrams.push([datagram]);
-            }
-            self.resends.notify_one();
-            return Ok(true);
-        }
-        let (head, body) = publish.pieces();
-        pieces.extend([head.clone(), body.clone()].into_iter().filter(|piece| !piece.is_empty()));
-        // Pushed under the lock, so that the stream has the order of the numbers.
-        self.publications.push(pieces);
-        Ok(true)
     }
 }

@@ -4,7 +4,7 @@ use super::error::{RequestError, SessionClosed};
 use super::handle::Client;
 use super::message_stream::{Arrived, Fault, MessageStream, fault};
 use super::reassembly::CompleteMessage;
-use super::session_state::{PendingReply, Ranking, Reply, Tables};
+use super::session_state::{PendingReply, Ranking, Reply, SessionState, Tables};
 use crate::message::{CachedDigest, Message};
 use crate::wire::{ClientFrame, Code, DaemonFrame, Refusal, Which, check_topic};
 use std::time::{Duration, Instant};
@@ -42,41 +42,52 @@ fn evicted(code: Code) -> Refusal {
     Refusal::new(code, "the message is gone: it left the cache while it was being sent")
 }
 
-impl Client {
-    /// Sends a request, and waits for the answer. `encode` writes the frame for a request number.
-    pub(super) async fn request(
-        &self,
-        encode: impl FnOnce(u32, &mut Tables, &mut Vec<u8>),
-    ) -> Result<Result<Reply, Refusal>, SessionClosed> {
-        self.state().control.room().await;
-        self.begin_request(encode)?.await.map_err(|_| self.state().close_reason())
-    }
-
-    /// Queues a request at once, even if the control stream has no room. Only for callers that make
-    /// a single request.
-    pub(super) fn begin_request(
-        &self,
-        encode: impl FnOnce(u32, &mut Tables, &mut Vec<u8>),
-    ) -> Result<PendingReply, SessionClosed> {
-        let state = self.state();
-        let (sender, reply) = oneshot::channel();
-        let mut tables = state.lock();
-        if let Some(closed) = &tables.closed {
-            return Err(closed.clone());
-        }
+/// Queues a request in this session at once, even if the control stream has no room. Only for callers
+/// that make a single request. `encode` writes the frame for a request number.
+pub(super) fn begin_request(
+    session: &SessionState,
+    encode: impl FnOnce(u32, &mut Tables, &mut Vec<u8>),
+) -> PendingReply {
+    let (sender, reply) = oneshot::channel();
+    let mut tables = session.lock();
+    // Without an entry in the table the receiver fails, as it does when the session ends.
+    if tables.closed.is_none() {
         tables.last_request += 1;
         let request = tables.last_request;
         tables.requests.insert(request, sender);
         let mut out = Vec::new();
         encode(request, &mut tables, &mut out);
-        state.control.push([out.into()]);
-        Ok(reply)
+        session.control.push([out.into()]);
+    }
+    reply
+}
+
+impl Client {
+    // Sends a request, and waits for the answer. If the session ends before, the next one sends it
+    // again.
+    async fn request(
+        &self,
+        mut encode: impl FnMut(u32, &mut Vec<u8>),
+    ) -> Result<Result<Reply, Refusal>, SessionClosed> {
+        let mut ended = None;
+        loop {
+            let session = self.shared().next_session(ended.as_ref()).await?;
+            session.control.room().await;
+            let reply = begin_request(&session, |request, _, out| encode(request, out));
+            if let Ok(reply) = reply.await {
+                return Ok(reply);
+            }
+            ended = Some(session);
+        }
     }
 
     /// Returns one message of a topic: the newest, or by sequence, or by its payload's digest.
+    ///
+    /// Waits while the client has no session. A request whose session ends before the answer is sent
+    /// again in the next one.
     pub async fn get(&self, topic: &str, which: Which) -> Result<Message, RequestError> {
         check_topic(topic)?;
-        let reply = self.request(|request, _, out| {
+        let reply = self.request(|request, out| {
             ClientFrame::Get { request, topic, which }.encode(out);
         });
         match reply.await?.map_err(RequestError::Refused)? {
@@ -85,21 +96,25 @@ impl Client {
         }
     }
 
-    /// Returns the `k` most counted payloads of a topic, highest first. The daemon keeps 100.
+    /// Returns the `k` most counted payloads of a topic, highest first. The daemon keeps 100. Waits
+    /// for a session as [`get`](Self::get) does.
     pub async fn top(&self, topic: &str, k: u32) -> Result<Vec<Ranking>, RequestError> {
         check_topic(topic)?;
-        let reply =
-            self.request(|request, _, out| ClientFrame::Top { request, topic, k }.encode(out));
+        let reply = self.request(|request, out| ClientFrame::Top { request, topic, k }.encode(out));
         match reply.await?.map_err(RequestError::Refused)? {
             Reply::Top(ranking) => Ok(ranking),
             other => Err(RequestError::Protocol(format!("{other:?} to a top"))),
         }
     }
 
-    /// Measures the round-trip time through the daemon's session.
+    /// Measures the round-trip time through the daemon's session. Waits for a session as
+    /// [`get`](Self::get) does. A ping that is sent again measures the second round trip only.
     pub async fn ping(&self) -> Result<Duration, RequestError> {
-        let start = Instant::now();
-        let reply = self.request(|request, _, out| ClientFrame::Ping { request }.encode(out));
+        let mut start = Instant::now();
+        let reply = self.request(|request, out| {
+            start = Instant::now();
+            ClientFrame::Ping { request }.encode(out);
+        });
         match reply.await?.map_err(RequestError::Refused)? {
             Reply::Pong => Ok(start.elapsed()),
             other => Err(RequestError::Protocol(format!("{other:?} to a ping"))),

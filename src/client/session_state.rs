@@ -1,24 +1,24 @@
-//! The state that a client's tasks and its users share, and what each of them may do with it.
+//! The state that the tasks of one session and its users share, and what each of them may do with it.
 
 use super::datagram_queue::DatagramQueue;
-use super::error::{PublishError, SessionClosed, closed_here};
-use super::in_flight::{LargePublication, Outstanding, PublishOutcome};
+use super::dial::Endpoint;
+use super::error::{SessionClosed, closed_here};
+use super::in_flight::LargePublication;
 use super::message_stream::{Fault, MessageStream};
 use crate::message::Message;
 use crate::net::error::ConnectionLost;
+use crate::net::transport::Transport;
 use crate::net::transport::connection::Connection;
 use crate::net::transport::outbox::Outbox;
-use crate::wire::{Code, Digest, Limits, Position, Refusal, TopEntry, nonzero};
+use crate::wire::{
+    ClientFrame, Code, Digest, Encoded, Limits, Position, Refusal, TopEntry, nonzero,
+};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
-
-/// Maximum number of payloads above [`LARGE`](crate::wire::LARGE) that are sent at once. They have
-/// streams of their own, and do not delay the others. The daemon allows 100.
-const LARGE_AT_ONCE: usize = 16;
 
 /// Round-trip time if the transport does not measure it, 50 ms.
 const RTT: Duration = Duration::from_millis(50);
@@ -94,9 +94,13 @@ pub(super) struct Tables {
     pub(super) subscriptions: HashMap<u32, Route>,
     /// The first subscription with datagrams. A datagram that names no subscription belongs to it.
     pub(super) implicit_subscription: Option<u32>,
-    pub(super) outstanding: Outstanding,
     /// Large publications that [`send_large`](super::upload::send_large) has not taken yet.
-    pub(super) large: Vec<LargePublication>,
+    pub(super) large: VecDeque<LargePublication>,
+    /// Over WebSocket, alias and number of the large publication that is being sent, until the daemon
+    /// answers it.
+    pub(super) uploading: Option<(u32, u64)>,
+    /// When the daemon said that it is about to stop: within which time, and why.
+    pub(super) drain: Option<(Duration, String)>,
 }
 
 impl Tables {
@@ -115,9 +119,10 @@ impl Tables {
     }
 }
 
-/// The state that the client's tasks and its users share.
+/// The state of one session.
 pub(super) struct SessionState {
     pub(super) connection: Connection,
+    pub(super) endpoint: Endpoint,
     /// Number of the session in the daemon's logs.
     pub(super) session: u64,
     pub(super) limits: Limits,
@@ -134,23 +139,24 @@ pub(super) struct SessionState {
     pub(super) resends: Notify,
     /// Zero of the times in [`now`](Self::now).
     pub(super) begun: Instant,
-    /// Notified when publications are settled, and when the session is over.
-    pub(super) settled: Notify,
-    /// Permits for large publications.
-    pub(super) large_permits: Arc<Semaphore>,
     /// Notified when a large publication was added to the tables.
     pub(super) large_added: Notify,
+    /// Notified when the daemon says that it is about to stop.
+    pub(super) draining: Notify,
+    /// Notified when the session is over, before its driver has taken leave of the daemon.
+    pub(super) over: Notify,
 }
 
 impl SessionState {
     pub(super) fn new(
-        connection: Connection,
+        (endpoint, connection): (Endpoint, Connection),
         session: u64,
         limits: Limits,
         run_start: Position,
     ) -> Self {
         Self {
             connection,
+            endpoint,
             session,
             limits,
             run_start,
@@ -160,9 +166,9 @@ impl SessionState {
             datagrams: Outbox::default(),
             resends: Notify::new(),
             begun: Instant::now(),
-            settled: Notify::new(),
-            large_permits: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
             large_added: Notify::new(),
+            draining: Notify::new(),
+            over: Notify::new(),
         }
     }
 
@@ -180,6 +186,36 @@ impl SessionState {
         self.connection.rtt().unwrap_or(RTT).as_micros() as u64
     }
 
+    /// Queues the declaration of an alias for the publishing stream.
+    pub(super) fn push_declaration(&self, name: &str, alias: u32) {
+        let mut declaration = Vec::new();
+        ClientFrame::Topic { alias, name }.encode(&mut declaration);
+        self.publications.push([declaration.into()]);
+    }
+
+    /// Queues a publication for the publishing stream.
+    pub(super) fn push_publication(&self, publish: &Encoded) {
+        let (head, body) = publish.pieces();
+        let pieces = [head.clone(), body.clone()];
+        self.publications.push(pieces.into_iter().filter(|piece| !piece.is_empty()));
+    }
+
+    /// Queues a large publication.
+    pub(super) fn push_large(&self, large: LargePublication) {
+        let mut tables = self.lock();
+        if tables.closed.is_none() {
+            tables.large.push_back(large);
+            self.large_added.notify_one();
+        }
+    }
+
+    /// Records that the daemon has answered a publication.
+    pub(super) fn answered(&self, alias: u32, number: u64) {
+        if self.connection.transport() == Transport::WebSocket {
+            self.lock().uploading.take_if(|uploading| *uploading == (alias, number));
+        }
+    }
+
     /// Delivers the answer to a request.
     pub(super) fn reply(&self, request: u32, reply: Result<Reply, Refusal>) {
         let sender = self.lock().requests.remove(&request);
@@ -189,12 +225,6 @@ impl SessionState {
         }
     }
 
-    /// Settles a publication, and wakes the tasks that wait for that.
-    pub(super) fn settle(&self, alias: u32, number: u64, outcome: PublishOutcome) {
-        self.lock().outstanding.settle(alias, number, outcome);
-        self.settled.notify_waiters();
-    }
-
     /// Marks the session as over, and fails everything that waits for the daemon.
     pub(super) fn fail(&self, closed: SessionClosed) {
         let mut tables = self.lock();
@@ -202,14 +232,12 @@ impl SessionState {
         // A receiver whose sender is dropped returns `close_reason`.
         tables.requests.clear();
         tables.subscriptions.clear();
-        tables.outstanding.clear();
         tables.large.clear();
         drop(tables);
         self.control.close();
         self.publications.close();
         self.datagrams.close();
-        self.settled.notify_waiters();
-        self.large_permits.close();
+        self.over.notify_one();
     }
 
     /// Ends the session. A daemon that broke the protocol receives the reason. One that said
@@ -225,10 +253,14 @@ impl SessionState {
     /// Handles the early end of a stream, and returns why the session is over. A daemon that broke
     /// the protocol receives the reason, and the session ends.
     pub(super) fn fault(&self, fault: Fault) -> SessionClosed {
-        if let Fault::Violation(closed) = &fault {
-            self.terminate(closed.clone());
+        match fault {
+            Fault::Violation(closed) => {
+                self.terminate(closed.clone());
+                closed
+            }
+            // The session may know the reason better than its stream.
+            Fault::Closed(lost) => self.lock().closed.clone().unwrap_or(lost),
         }
-        fault.into()
     }
 
     /// Returns why the session ended.
@@ -237,31 +269,13 @@ impl SessionState {
         closed.unwrap_or_else(closed_here)
     }
 
-    /// Returns the reason as the outcome of a publication.
-    pub(super) fn closed_error(&self) -> PublishError {
-        self.close_reason().into()
-    }
-
-    /// Waits until every publication is settled, or the session is over.
-    pub(super) async fn all_settled(&self) {
-        self.until(|tables| tables.outstanding.is_empty()).await;
-    }
-
-    /// Waits until the session is over.
-    pub(super) async fn over(&self) {
-        self.until(|_| false).await;
-    }
-
-    async fn until(&self, done: impl Fn(&Tables) -> bool) {
+    /// Waits until the daemon says that it is about to stop. Returns within which time, and why.
+    pub(super) async fn drained(&self) -> (Duration, String) {
         loop {
-            let settled = self.settled.notified();
-            {
-                let tables = self.lock();
-                if done(&tables) || tables.closed.is_some() {
-                    return;
-                }
+            if let Some(drain) = self.lock().drain.take() {
+                return drain;
             }
-            settled.await;
+            self.draining.notified().await;
         }
     }
 }

@@ -3,9 +3,10 @@
 //! request; this code feeds it and sends its repairs, while the subscription is polled.
 
 use super::datagram_queue::DatagramQueue;
+use super::delivery_stats::DeliveryStats;
 use super::error::SubscribeError;
 use super::message_stream::{Arrived, Fault, MessageStream};
-use super::progress::Progress;
+use super::progress::{KnownTopic, Progress};
 use super::reassembly::CompleteMessage;
 use super::session_state::{Delivery, SessionState};
 use crate::message::{CachedDigest, Event, Gap, Resumed};
@@ -20,22 +21,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, Sleep};
-
-/// Counters of a subscription that is not `Ordered`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DeliveryStats {
-    /// Messages that arrived in datagrams, copies included.
-    pub datagrams: u64,
-    /// Copies of messages received before: early repeats, and repairs that were not necessary.
-    pub repeated: u64,
-    /// Repairs requested.
-    pub asked: u64,
-    /// Messages received after they had been requested.
-    pub repaired: u64,
-    /// Sequences that passed the deadline, and were reported as gaps.
-    pub late: u64,
-}
 
 // Returns the ranges without the sequences from `first` to `last`.
 fn without(ranges: &[(u64, u64)], first: u64, last: u64) -> Vec<(u64, u64)> {
@@ -93,8 +78,8 @@ impl UnorderedReceiver {
         state: Arc<SessionState>,
         request: u32,
         queue: Arc<DatagramQueue>,
-        repair: bool,
-        deadline: Option<Duration>,
+        (repair, deadline): (bool, Option<Duration>),
+        marks: u64,
     ) -> Self {
         let begun = Instant::now();
         let deadline = deadline.map_or(0, |deadline| deadline.as_micros() as u64);
@@ -104,7 +89,7 @@ impl UnorderedReceiver {
             receiver: Receiver::new(repair, deadline),
             topics: HashMap::new(),
             ids: HashMap::new(),
-            marks: 0,
+            marks,
             ahead: HashMap::new(),
             queue,
             streams: FuturesUnordered::new(),
@@ -133,14 +118,11 @@ impl UnorderedReceiver {
         !self.topics.is_empty()
     }
 
-    /// Returns the progress in the topics with an event since the last mark, and in those with
-    /// missing messages.
-    pub(super) fn resumed_topics(&self) -> impl Iterator<Item = Resumed> {
-        let topics = self
-            .topics
-            .iter()
-            .filter(|(id, topic)| topic.marks == self.marks || !self.receiver.is_complete(**id));
-        topics.filter_map(|(id, Topic { name, epoch, .. })| {
+    /// Returns the progress in all topics. Those with an event since the last mark have to be named,
+    /// and those with missing messages.
+    pub(super) fn known_topics(&self) -> impl Iterator<Item = KnownTopic> {
+        self.topics.iter().filter_map(|(id, Topic { name, epoch, marks })| {
+            let named = *marks == self.marks || !self.receiver.is_complete(*id);
             let next = self.receiver.next(*id)?;
             // Events that the application has not taken count as missing.
             let below = [(0, next.saturating_sub(1))];
@@ -151,13 +133,15 @@ impl UnorderedReceiver {
                         ((&message.topic, message.epoch), message.sequence, message.sequence)
                     }
                     Event::Gap(gap) => ((&gap.topic, gap.epoch), gap.first, gap.last),
+                    Event::Interrupted(_) => continue,
                 };
                 if of == (name, *epoch) {
                     received = without(&received, first, last);
                 }
             }
             let next = received.remove(0).1 + 1;
-            Some(Resumed { topic: name.clone(), epoch: *epoch, next, received })
+            let resumed = Resumed { topic: name.clone(), epoch: *epoch, next, received };
+            Some(KnownTopic { resumed, named })
         })
     }
 
@@ -343,7 +327,7 @@ impl UnorderedReceiver {
                     self.ahead.remove(&known);
                     self.receiver.forget(known);
                 }
-                let received = progress.announced(name, epoch);
+                let received = progress.announced(name, epoch, next);
                 let (name, marks): (Arc<str>, _) = (name.into(), self.marks);
                 self.ids.insert(name.clone(), id);
                 self.topics.insert(id, Topic { name, epoch, marks });

@@ -2,7 +2,7 @@
 
 use crate::client::Receipt;
 use crate::json::{self, payload_field};
-use crate::wire::Digest;
+use crate::wire::{Code, Digest};
 use crate::{Gap, Message};
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -80,6 +80,15 @@ impl Output {
             let text = format!("gap: {topic} #{first} to #{last} will not come ({cause})");
             write!(out, "{}", self.bold(&text))
         })
+    }
+
+    /// The notice that the session was lost. As text it goes to standard error, and here is nothing.
+    pub(crate) fn interrupted(&self, code: Option<Code>, reason: &str) -> io::Result<Vec<u8>> {
+        if !self.json {
+            return Ok(Vec::new());
+        }
+        let code = code.map(Code::name);
+        self.line(&json!({ "event": "interrupted", "code": code, "reason": reason }), |_| Ok(()))
     }
 
     pub(crate) fn receipt(

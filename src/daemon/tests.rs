@@ -6,7 +6,7 @@ mod silent;
 
 use super::{Daemon, LocalSubscription};
 use crate::broker::failure::strike;
-use crate::client::{Client, SubscribeError, Subscription};
+use crate::client::{Client, Reconnect, SubscribeError, Subscription};
 use crate::wire::Code;
 use crate::{Event, SubscribeOptions, Transport, Trust};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -31,7 +31,8 @@ async fn daemon() -> Daemon {
 async fn client(daemon: &Daemon, transport: Transport) -> Client {
     let trust = Trust::Pinned(daemon.certificate_hash().into());
     let builder = Client::builder(daemon.local_addr().to_string());
-    within(builder.transport(transport).trust(trust).connect()).await.unwrap()
+    let builder = builder.transport(transport).trust(trust).reconnect(Reconnect::never());
+    within(builder.connect()).await.unwrap()
 }
 
 /// Checks that the subscription and its session ended because of a defect of the daemon.
@@ -49,7 +50,7 @@ async fn is_told(client: Client, mut subscription: Subscription) {
 async fn message(subscription: &mut LocalSubscription) -> Vec<u8> {
     match within(subscription.next()).await.unwrap().unwrap() {
         Event::Message(message) => message.payload.to_vec(),
-        other @ Event::Gap(_) => panic!("{other:?} instead of a message"),
+        other => panic!("{other:?} instead of a message"),
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
-use weir::client::Subscription;
+use weir::client::{Reconnect, Subscription};
 use weir::engine::Limits;
 use weir::{Client, Daemon, Event, Gap, Message, Transport, Trust};
 
@@ -26,10 +26,12 @@ pub async fn daemon_with(limits: Limits) -> Daemon {
     Daemon::builder().listen(listen).limits(limits).spawn().await.unwrap()
 }
 
+/// Returns a client of one session: its end is an error.
 pub async fn client(daemon: &Daemon, transport: Transport) -> Client {
     let trust = Trust::Pinned(daemon.certificate_hash().into());
     let builder = Client::builder(daemon.local_addr().to_string());
-    within(builder.transport(transport).trust(trust).connect()).await.unwrap()
+    let builder = builder.transport(transport).trust(trust).reconnect(Reconnect::never());
+    within(builder.connect()).await.unwrap()
 }
 
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -135,7 +137,17 @@ pub struct Served {
 
 impl Served {
     pub fn start(state: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let listen = ["serve", "--listen", "127.0.0.1:0", "--json"];
+        Self::start_at("127.0.0.1:0", state, arguments, environment)
+    }
+
+    /// The same at this address.
+    pub fn start_at(
+        listen: &str,
+        state: &Path,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let listen = ["serve", "--listen", listen, "--json"];
         let http: &[&str] = if arguments.contains(&"--http") { &[] } else { &["--http", "off"] };
         let arguments = [&listen, http, arguments].concat();
         let mut command = weir(state, &arguments);

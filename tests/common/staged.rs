@@ -5,7 +5,7 @@ use crate::common::within;
 use bytes::Bytes;
 use std::sync::Arc;
 use weir::CertificateHash;
-use weir::wire::{self, ClientFrame, DaemonFrame, FrameReader};
+use weir::wire::{self, ClientFrame, DaemonFrame, FrameReader, ProducerId};
 
 /// Starts a scripted daemon. Returns its endpoint and the hash of its certificate.
 pub fn staged() -> (quinn::Endpoint, CertificateHash) {
@@ -32,6 +32,7 @@ pub fn staged() -> (quinn::Endpoint, CertificateHash) {
 /// One of its sessions.
 pub struct Stage {
     pub connection: quinn::Connection,
+    pub producer: ProducerId,
     pub tx: quinn::SendStream,
     rx: quinn::RecvStream,
     reader: FrameReader,
@@ -47,9 +48,13 @@ impl Stage {
     pub async fn accept_with(endpoint: &quinn::Endpoint, payload: u64) -> Self {
         let connection = within(endpoint.accept()).await.unwrap().await.unwrap();
         let (tx, rx) = connection.accept_bi().await.unwrap();
-        let mut stage = Self { connection, tx, rx, reader: FrameReader::new(1 << 20) };
+        let (producer, reader) = (ProducerId([0; 16]), FrameReader::new(1 << 20));
+        let mut stage = Self { connection, producer, tx, rx, reader };
         let hello = stage.frame().await;
-        assert!(matches!(ClientFrame::decode(&hello), Ok(ClientFrame::Hello { .. })));
+        let Ok(ClientFrame::Hello { producer, .. }) = ClientFrame::decode(&hello) else {
+            panic!("no hello first");
+        };
+        stage.producer = producer;
         let limits = wire::Limits { payload, subscriptions: 1, window: 64 };
         let (version, session, run, clock, agent) = (wire::VERSION, 1, 1, 1, "staged");
         let welcome = DaemonFrame::Welcome { version, session, run, clock, limits, agent };

@@ -46,7 +46,7 @@ pub(crate) fn bound_kib(quic: u64, websocket: u64) -> u64 {
 pub(crate) async fn honest(served: &Served) -> Client {
     let trust = Trust::Pinned(served.hash.parse().unwrap());
     let builder = Client::builder(&*served.server).trust(trust).transport(Transport::Quic);
-    within(builder.connect()).await.unwrap()
+    within(builder.reconnect(weir::client::Reconnect::never()).connect()).await.unwrap()
 }
 
 /// Publishes payloads of several small sizes, and waits for each receipt.

@@ -30,7 +30,10 @@ pub(crate) async fn session() -> (Client, Stage) {
     let (endpoint, hash) = staged();
     let server = endpoint.local_addr().unwrap().to_string();
     let daemon = tokio::spawn(async move { Stage::accept_with(&endpoint, LIMIT).await });
-    let connecting = Client::builder(server).trust(Trust::Pinned(hash.into())).connect();
+    let connecting = Client::builder(server)
+        .trust(Trust::Pinned(hash.into()))
+        .reconnect(weir::client::Reconnect::never())
+        .connect();
     let client = within(connecting).await.unwrap();
     (client, within(daemon).await.unwrap())
 }

@@ -17,7 +17,10 @@ fn named(id: u64, next: u64) -> DaemonFrame<'static> {
 
 async fn connect(endpoint: &quinn::Endpoint, hash: weir::CertificateHash) -> (Client, Stage) {
     let server = endpoint.local_addr().unwrap().to_string();
-    let connecting = Client::builder(server).trust(Trust::Pinned(hash.into())).connect();
+    let connecting = Client::builder(server)
+        .trust(Trust::Pinned(hash.into()))
+        .reconnect(weir::client::Reconnect::never())
+        .connect();
     let (client, stage) =
         within(Box::pin(async { tokio::join!(connecting, Stage::accept(endpoint)) })).await;
     (client.unwrap(), stage)

@@ -14,7 +14,15 @@ pub(crate) async fn through(lossy: &Lossy, daemon: &Daemon, transport: Transport
     let trust = Trust::Pinned(daemon.certificate_hash().into());
     let builder = Client::builder(lossy.address.to_string());
     let rules = lossy.set(CLEAN);
-    let client = within(builder.transport(transport).trust(trust).connect()).await.unwrap();
+    let client = within(
+        builder
+            .transport(transport)
+            .trust(trust)
+            .reconnect(weir::client::Reconnect::never())
+            .connect(),
+    )
+    .await
+    .unwrap();
     lossy.set(rules);
     client
 }

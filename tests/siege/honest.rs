@@ -49,7 +49,10 @@ impl Target {
     pub async fn connect(&self, transport: Transport) -> Client {
         let trust = Trust::Pinned(self.hash.parse().unwrap());
         let builder = Client::builder(&*self.server).trust(trust).transport(transport);
-        timeout(PATIENCE, builder.connect()).await.expect("no answer").unwrap()
+        timeout(PATIENCE, builder.reconnect(weir::client::Reconnect::never()).connect())
+            .await
+            .expect("no answer")
+            .unwrap()
     }
 }
 

@@ -5,10 +5,10 @@ use super::nats::{self, Nats};
 use crate::bench::daemon::Daemon;
 use crate::bench::process::Process;
 use crate::bench::traffic::publish;
-use crate::client::Subscription;
+use crate::client::{Reconnect, Subscription};
 use crate::wire::Delivery;
 use crate::{CertificateHash, Client, Event, SubscribeOptions, Transport, Trust};
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -91,7 +91,8 @@ impl Target {
             unreachable!("a target of Weir")
         };
         let builder = Client::builder(address.to_string()).transport(*transport);
-        Ok(builder.trust(Trust::Pinned((*hash).into())).connect().await?)
+        let builder = builder.trust(Trust::Pinned((*hash).into()));
+        Ok(builder.reconnect(Reconnect::never()).connect().await?)
     }
 
     /// Opens a session that publishes.
@@ -142,6 +143,7 @@ impl Receiver {
                 match subscription.next().await.context("the subscription ended")?? {
                     Event::Message(message) => Ok(Received::Payload(message.payload)),
                     Event::Gap(gap) => Ok(Received::Gap(gap.last - gap.first + 1)),
+                    other => bail!("expected a message, got {other:?}"),
                 }
             }
             Self::Nats(receiver) => Ok(Received::Payload(receiver.next().await?)),

@@ -12,7 +12,7 @@ use super::stats::Sorted;
 use super::traffic::{payload, recognise};
 use super::units::usage;
 use super::{open_files, progress};
-use crate::client::Subscription;
+use crate::client::{Reconnect, Subscription};
 use crate::{Client, Event, SubscribeOptions, Transport, Trust};
 use anyhow::{Context as _, bail};
 use report::{Figures, Report};
@@ -65,7 +65,8 @@ impl Session {
         transport: Transport,
         subscribe: bool,
     ) -> anyhow::Result<Self> {
-        let client = Client::builder(server).transport(transport).trust(trust).connect().await?;
+        let builder = Client::builder(server).transport(transport).trust(trust);
+        let client = builder.reconnect(Reconnect::never()).connect().await?;
         let mut session = Self { client, subscription: None };
         if subscribe {
             let options = SubscribeOptions::default();

@@ -14,6 +14,7 @@ use super::progress;
 use super::report::{Outcome, Report};
 use super::traffic::messages;
 use super::units::usage;
+use crate::client::Reconnect;
 use crate::{Client, Trust};
 use anyhow::Context as _;
 use case::CASES;
@@ -56,7 +57,8 @@ async fn one(
     let daemon = Daemon::start((Ipv4Addr::LOCALHOST, 0).into())?;
     let connect = |transport| {
         let builder = Client::builder(daemon.address.to_string()).transport(transport);
-        builder.trust(Trust::Pinned(daemon.hash.into())).connect()
+        let builder = builder.trust(Trust::Pinned(daemon.hash.into()));
+        builder.reconnect(Reconnect::never()).connect()
     };
     let mut cases = Vec::new();
     for case in CASES {

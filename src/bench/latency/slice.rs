@@ -117,6 +117,7 @@ impl Slice {
                             }
                         }
                         Event::Gap(gap) => account.gap(&gap),
+                        other => bail!("expected a message, got {other:?}"),
                     }
                 }
                 anyhow::Ok(())

@@ -2,6 +2,7 @@
 
 use super::plan::{Clock, Phase, Plan, WARM_UP};
 use crate::bench::traffic::{PROBE, payload, publish};
+use crate::client::Reconnect;
 use crate::{Client, Transport, Trust};
 use anyhow::Context as _;
 use std::thread::JoinHandle;
@@ -22,7 +23,8 @@ pub(super) struct Target {
 impl Target {
     pub(super) async fn connect(&self) -> anyhow::Result<Client> {
         let builder = Client::builder(&*self.server).trust(self.trust.clone());
-        Ok(builder.transport(self.transport).connect().await?)
+        let builder = builder.transport(self.transport).reconnect(Reconnect::never());
+        Ok(builder.connect().await?)
     }
 }
 

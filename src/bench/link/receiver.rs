@@ -145,6 +145,7 @@ impl<'a> Receiver<'a> {
                     }));
                 }
                 Some(Event::Gap(gap)) => account.gap(&gap),
+                Some(other) => bail!("expected a message, got {other:?}"),
                 None => {}
             }
             if !all && sent.is_some_and(|sent| account.missing(sent) == 0) {

@@ -4,7 +4,7 @@
 mod lossy;
 
 use super::{LOOPBACK, within};
-use crate::client::Client;
+use crate::client::{Client, Reconnect};
 use crate::daemon::Daemon;
 use crate::{SubscribeOptions, Transport, Trust};
 use lossy::{CLEAN, DEAD, Lossy};
@@ -90,7 +90,8 @@ async fn a_peer_that_vanishes_is_gone_in_the_time_of_its_transport_and_leaves_no
         let network = Network::start(daemon.local_addr(), transport).await;
         let connect = |address: SocketAddr| {
             let trust = Trust::Pinned(daemon.certificate_hash().into());
-            Client::builder(address.to_string()).transport(transport).trust(trust).connect()
+            let builder = Client::builder(address.to_string()).transport(transport).trust(trust);
+            builder.reconnect(Reconnect::never()).connect()
         };
         let client = within(connect(network.address())).await.unwrap();
         let _subscription = client.subscribe("a", &SubscribeOptions::default()).await.unwrap();
