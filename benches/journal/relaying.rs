@@ -25,7 +25,7 @@ async fn turn(sync: Option<Sync>) -> Vec<Duration> {
     let mut arrivals = Vec::new();
     for _ in 0..SUBSCRIBERS {
         let mut events =
-            subscriber.subscribe("bench/a", SubscribeOptions::default()).await.unwrap();
+            subscriber.subscribe("bench/a", &SubscribeOptions::default()).await.unwrap();
         arrivals.push(tokio::spawn(async move {
             let mut times = Vec::new();
             while let Some(Ok(event)) = events.next().await {
