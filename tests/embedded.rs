@@ -11,7 +11,7 @@ use std::time::Duration;
 use weir::daemon::{LocalSubscription, SessionInfo};
 use weir::engine::Limits;
 use weir::wire::{Code, Delivery, Digest, GapCause, Refusal, Which};
-use weir::{Client, Daemon, Event, Start, SubscribeOptions, Trust};
+use weir::{Client, Daemon, Event, Start, SubscribeOptions, Transport, Trust};
 
 async fn next(subscription: &mut LocalSubscription) -> Event {
     within(subscription.next()).await.unwrap().unwrap()

@@ -88,7 +88,7 @@ export interface Gap {
   readonly epoch: bigint;
   readonly first: number;
   readonly last: number;
-  readonly cause: "evicted" | "skipped" | "aborted" | "late";
+  readonly cause: "evicted" | "skipped" | "aborted" | "late" | "lost";
 }
 
 export interface PublishOptions {

@@ -7,6 +7,7 @@ use super::progress::{KnownTopic, Progress};
 use super::reassembly::CompleteMessage;
 use crate::message::{CachedDigest, Event, Gap, Resumed};
 use crate::wire::DaemonFrame;
+use crate::wire::GapCause;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -115,7 +116,11 @@ impl OrderedTopics {
             DaemonFrame::Gap { topic, first, last, cause } => {
                 let topic = self.topics.get_mut(&topic);
                 let topic = topic.ok_or_else(|| protocol("a gap of an unknown topic"))?;
-                (topic.next, topic.marks) = (last + 1, progress.marks());
+                // The sequences of an earlier epoch are used again.
+                if cause != GapCause::Lost {
+                    topic.next = last + 1;
+                }
+                topic.marks = progress.marks();
                 let (name, epoch) = (topic.name.clone(), topic.epoch);
                 Ok(Some(Event::Gap(Gap { topic: name, epoch, first, last, cause })))
             }

@@ -342,6 +342,10 @@ impl UnorderedReceiver {
                 let (payload, digest) = (frame.slice_ref(payload), CachedDigest::default());
                 self.message(CompleteMessage { topic, sequence, count, stamp, payload, digest });
             }
+            // The sequences of an earlier epoch are used again.
+            DaemonFrame::Gap { topic, first, last, cause: GapCause::Lost } => {
+                self.gap(topic, first, last, GapCause::Lost);
+            }
             DaemonFrame::Gap { topic, first, last, cause } => {
                 self.reported(topic, last);
                 for (first, last) in self.receiver.gap(now, rtt, topic, first, last) {

@@ -20,7 +20,7 @@ fn the_shipped_file_says_the_defaults() {
     assert_eq!(load("", &[]), Ok(Config::default()));
     // The file has every key.
     let keys = DEFAULT.lines().filter(|line| line.contains(" = ")).count();
-    assert_eq!(keys, 12);
+    assert_eq!(keys, 16);
     let table: toml::Table = DEFAULT.parse().unwrap();
     assert_eq!(table.keys().map(String::as_str).collect::<Vec<_>>(), TOP);
 }

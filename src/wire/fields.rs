@@ -150,8 +150,9 @@ pub enum GapCause {
     Aborted,
     /// They were older than the subscription's deadline.
     Late,
-    /// The daemon has relayed them in an earlier run, and had not kept them when it ended. Whoever
-    /// has received some of them is told that they were never accepted.
+    /// They are sequences of the epoch that the client knew before. The daemon had relayed them, and
+    /// had not kept them when it ended: they were never accepted. The topic's epoch of now uses
+    /// these sequences again, so that this gap advances nothing.
     Lost,
 }
 

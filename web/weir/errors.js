@@ -7,7 +7,7 @@ export const BAD_ALIAS = 0x24, LAGGED = 0x50;
 // Names of the codes in docs/protocol.md. A row holds one value of the upper four bits; the position
 // in the row is the lower four bits.
 const NAMES = [
-  "done shutting_down overloaded timed_out",
+  "done shutting_down overloaded timed_out unavailable",
   "malformed version unexpected unsupported frame_too_large",
   "bad_topic bad_filter payload_too_large reserved bad_alias bad_request too_many_subscriptions " +
     " stale",
@@ -17,7 +17,7 @@ const NAMES = [
 ].map((row) => row.split(" "));
 
 /** Codes of failures that may pass without a change by the caller. */
-const RETRYABLE = [0x01, 0x02, 0x03, 0x42, 0x50, 0x51];
+const RETRYABLE = [0x01, 0x02, 0x03, 0x04, 0x42, 0x50, 0x51];
 
 /** A failure that the daemon reported, with its code, or one of the connection, without a code. */
 export class WeirError extends Error {

@@ -215,6 +215,8 @@ export class Subscription {
     }
     if (!["Message", "Gap", "Head"].includes(kind)) return;
     const cursor = cursors.get(frame.topic);
+    // Sequences of an earlier epoch, which are used again.
+    if (frame.cause === "Lost") return cursor && this.#gap(cursor, first, last, frame.cause);
     if (!this.outOfOrder) {
       if (kind === "Head") return;
       if (!cursor || first !== cursor.expected || last < first) {

@@ -104,7 +104,6 @@ impl PreparedStart {
 /// Messages that were shown, and not kept when their run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lost {
-    pub(super) epoch: u64,
     pub(super) first: u64,
     pub(super) last: u64,
 }
@@ -130,8 +129,8 @@ impl StartFrom {
         }
     }
 
-    /// Returns what a client that resumes has to be told of a topic: the epoch in which it has
-    /// received messages, and the first and the last sequence of that epoch that were not kept.
+    /// Returns what a client that resumes has to be told of a topic: the sequences of the epoch that
+    /// it knows that were shown and not kept.
     pub(super) fn lost(
         &self,
         name: &str,
@@ -147,7 +146,7 @@ impl StartFrom {
         let first = after(past.through);
         // If the machine has stopped, there may have been messages after the last one that was kept.
         let last = if past.lossy { (next - 1).max(first) } else { next.saturating_sub(1) };
-        (last >= first).then_some(Lost { epoch, first, last })
+        (last >= first).then_some(Lost { first, last })
     }
 
     /// Returns the first sequence that the subscription receives of a topic that existed when it

@@ -80,7 +80,8 @@ impl Step<'_> {
         out: &mut BudgetedSink<'_, S>,
     ) -> Next {
         if let Some(lost) = self.lost.take() {
-            out.lost(&lost);
+            // These are sequences of an earlier epoch, so that the cursor stays where it is.
+            out.gap(lost.first, lost.last, GapCause::Lost);
             cursor.lost = false;
         }
         let first = topic.first_sequence();

@@ -42,8 +42,6 @@ pub(super) struct Gap {
     pub(super) cause: GapCause,
     /// Whether the client has received none of these sequences.
     pub(super) exact: bool,
-    /// The epoch that follows, if that of the gap has ended.
-    pub(super) then: Option<u64>,
 }
 
 pub(super) struct Message {
@@ -102,7 +100,7 @@ impl Message {
     /// Converts a message that has left the cache before any of it was sent.
     pub(super) fn into_gap(self, cause: GapCause) -> Gap {
         let Self { id, topic, epoch, sequence, .. } = self;
-        Gap { id, topic, epoch, first: sequence, last: sequence, cause, exact: true, then: None }
+        Gap { id, topic, epoch, first: sequence, last: sequence, cause, exact: true }
     }
 }
 
@@ -137,15 +135,7 @@ impl ReadItems {
     pub(super) fn push(&mut self, item: &Item<'_>) {
         let just_announced = std::mem::take(&mut self.announced);
         match item {
-            Item::Topic { epoch, .. } => {
-                self.announced = true;
-                if let Some(UnwrittenItem::Gap(gap)) = self.items.back_mut()
-                    && gap.cause == GapCause::Lost
-                    && gap.then.is_none()
-                {
-                    gap.then = Some(*epoch);
-                }
-            }
+            Item::Topic { .. } => self.announced = true,
             Item::Message(message) => {
                 let message = Message::of(message);
                 self.cost += message.cost();
@@ -163,7 +153,6 @@ impl ReadItems {
                     // The gap of a topic that was not named on resuming may begin before what the
                     // client has received.
                     exact: !(self.by_position && just_announced) && *cause != GapCause::Lost,
-                    then: None,
                 }));
             }
             // The stream reads complete messages only.

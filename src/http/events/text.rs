@@ -5,7 +5,7 @@ use crate::broker::Broker;
 use crate::http::large::{Evicted, LargeText};
 use crate::http::sent::Sent;
 use crate::json;
-use crate::wire::Refusal;
+use crate::wire::{GapCause, Refusal};
 use bytes::Bytes;
 use serde_json::json;
 use std::io::Write as _;
@@ -92,11 +92,10 @@ impl EventWriter {
     }
 
     fn write_gap(&mut self, gap: &Gap, out: &mut Vec<u8>) {
-        let Gap { id, ref topic, epoch, first, last, cause, exact, then } = *gap;
-        match then {
-            // The sequences of that epoch come again in the next one.
-            Some(next) => self.sent.event(id, self.exact.then_some(next), first - 1, None),
-            None => self.sent.event(id, self.exact.then_some(epoch), last, None),
+        let Gap { id, ref topic, epoch, first, last, cause, exact } = *gap;
+        // The sequences of an earlier epoch are used again.
+        if cause != GapCause::Lost {
+            self.sent.event(id, self.exact.then_some(epoch), last, None);
         }
         let data = json!({
             "event": "gap", "topic": &**topic, "first": first, "last": last,
