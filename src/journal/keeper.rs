@@ -53,7 +53,7 @@ impl Keeper {
         engine: Engine,
         opening: &Opening<'_>,
     ) -> io::Result<(Self, Opened)> {
-        let Recovered { mut engine, segments, snapshot, next, end, mut lines } =
+        let Recovered { mut engine, recorded, segments, snapshot, next, end, mut lines } =
             recover(&*storage, engine, opening.boot)?;
         let mut past = None;
         if let End::Killed | End::Lossy = end {
@@ -63,7 +63,7 @@ impl Keeper {
             engine.renew(opening.run, lossy);
         }
         let mut keeper = Self {
-            log: Log::new(segments, next, engine.recorded()),
+            log: Log::new(segments, next, recorded),
             storage,
             always: opening.always,
             records: RecordWriter::default(),
@@ -77,7 +77,7 @@ impl Keeper {
             boot: opening.boot.to_owned(),
             always: opening.always,
         };
-        keeper.log.note(&*keeper.storage, &note)?;
+        keeper.log.open(&*keeper.storage, &note)?;
         // Without a snapshot there would be no secret; and what was damaged is written anew.
         if snapshot.is_none() || !lines.is_empty() {
             keeper.snapshot_all(&mut engine)?;

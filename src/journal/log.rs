@@ -26,6 +26,8 @@ pub(crate) struct Log {
     before: VecDeque<Segment>,
     // The number that the next segment will have.
     next: u64,
+    // The note at the beginning of each segment, as a block: older segments may be gone.
+    opened: Vec<u8>,
     current: Option<Current>,
     // The number of the last record.
     last: u64,
@@ -41,6 +43,14 @@ struct Current {
     bytes: u64,
 }
 
+fn block(note: &Note) -> Vec<u8> {
+    let mut block = Vec::new();
+    let writer = BlockWriter::new(&mut block, BlockKind::Note, 0);
+    note.encode(&mut block);
+    writer.end(&mut block);
+    block
+}
+
 impl Log {
     /// Continues a log after its segments. The next file has at least the number `next`.
     pub(crate) fn new(before: Vec<Segment>, next: u64, last: u64) -> Self {
@@ -48,6 +58,7 @@ impl Log {
         Self {
             before: before.into(),
             next,
+            opened: Vec::new(),
             current: None,
             last,
             dirty: false,
@@ -76,13 +87,16 @@ impl Log {
         self.dirty || !self.unsynced.is_empty()
     }
 
+    /// Begins a segment with a note, as all that follow it begin; and syncs.
+    pub(crate) fn open(&mut self, storage: &dyn Storage, opened: &Note) -> io::Result<()> {
+        self.opened = block(opened);
+        self.append(storage, &[], self.last)?;
+        self.sync()
+    }
+
     /// Writes a note, and syncs.
     pub(crate) fn note(&mut self, storage: &dyn Storage, note: &Note) -> io::Result<()> {
-        let mut block = Vec::new();
-        let writer = BlockWriter::new(&mut block, BlockKind::Note, 0);
-        note.encode(&mut block);
-        writer.end(&mut block);
-        self.append(storage, &block, self.last)?;
+        self.append(storage, &block(note), self.last)?;
         self.sync()
     }
 
@@ -120,7 +134,7 @@ impl Log {
         let number = self.next;
         self.next += 1;
         let mut file = storage.create(&Name::Log(number).to_string())?;
-        let header = Kind::Log.header();
+        let header = [&Kind::Log.header()[..], &self.opened].concat();
         // It is among the segments even if this fails, so that it is removed.
         let written = file.append(&header).and_then(|()| storage.sync_names());
         if let Err(error) = written {

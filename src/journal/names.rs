@@ -10,12 +10,15 @@ pub(crate) enum Name {
     Partial(u64),
 }
 
+/// Numbers are below this, so that those that follow have ten digits too.
+const HIGHEST: u64 = 9_000_000_000;
+
 impl Name {
     /// Returns what a file is; none if it is not the journal's.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let number = |text: &str| {
             let digits = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit());
-            text.parse().ok().filter(|_| digits)
+            text.parse().ok().filter(|number| digits && *number < HIGHEST)
         };
         if let Some(rest) = name.strip_prefix("log-") {
             return number(rest.strip_suffix(".weir")?).map(Self::Log);
@@ -49,10 +52,17 @@ mod tests {
 
     #[test]
     fn names_are_read_as_they_are_written() {
-        for name in [Name::Log(7), Name::Snapshot(1), Name::Partial(9_999_999_999)] {
+        for name in [Name::Log(7), Name::Snapshot(1), Name::Partial(8_999_999_999)] {
             assert_eq!(Name::parse(&name.to_string()), Some(name));
         }
-        for other in ["log-7.weir", "log-0000000007", "snapshot-0000000001.weir.aside", "x", ""] {
+        for other in [
+            "log-7.weir",
+            "log-0000000007",
+            "log-9999999999.weir",
+            "snapshot-0000000001.weir.aside",
+            "x",
+            "",
+        ] {
             assert_eq!(Name::parse(other), None);
         }
     }

@@ -31,6 +31,8 @@ pub(crate) enum End {
 /// What was read.
 pub(crate) struct Recovered {
     pub(crate) engine: Engine,
+    /// The number of the last record that was read. Restoring may have made more.
+    pub(crate) recorded: u64,
     pub(crate) segments: Vec<Segment>,
     /// The number of the snapshot that was read.
     pub(crate) snapshot: Option<u64>,
@@ -46,7 +48,7 @@ struct Reading<'a> {
     engine: Engine,
     // Records below this are in the snapshot.
     from: u64,
-    // The next record that is expected; 0 before the first one.
+    // The next record that is expected.
     expected: u64,
     missing: bool,
     closed: bool,
@@ -65,7 +67,7 @@ pub(crate) fn recover(
     boot: &str,
 ) -> io::Result<Recovered> {
     engine.begin_restoring();
-    let (from, expected, lines) = (0, 0, Vec::new());
+    let (from, expected, lines) = (0, 1, Vec::new());
     let (missing, closed, any, boot_before) = (false, false, false, None);
     let mut reading =
         Reading { storage, engine, from, expected, missing, closed, any, boot: boot_before, lines };
@@ -97,16 +99,23 @@ pub(crate) fn recover(
     let Reading { mut engine, missing, closed, any, boot: before, lines, .. } = reading;
     let same_boot =
         before.is_some_and(|(before, always)| always || (!boot.is_empty() && before == boot));
-    let end = match (any || snapshot.is_some(), missing) {
+    let end = match (any || missing || snapshot.is_some(), missing) {
         (false, _) => End::New,
         (true, true) => End::Lossy,
         (true, false) if closed => End::Closed,
         (true, false) if same_boot => End::Killed,
         (true, false) => End::Lossy,
     };
+    // What was read may be in the system's memory only. What follows builds on it.
+    for name in storage.names()? {
+        if Name::parse(&name).is_some() {
+            storage.sync(&name)?;
+        }
+    }
+    let recorded = engine.recorded();
     engine.make_records();
     engine.end_restoring();
-    Ok(Recovered { engine, segments, snapshot, next, end, lines })
+    Ok(Recovered { engine, recorded, segments, snapshot, next, end, lines })
 }
 
 impl Reading<'_> {
@@ -130,7 +139,7 @@ impl Reading<'_> {
             match &part {
                 Part::Engine(state) => {
                     // Unless the last part says otherwise.
-                    self.from = state.recorded + 1;
+                    self.from = state.recorded.saturating_add(1);
                     begun = true;
                 }
                 // Without its first part it is of no use.
@@ -160,9 +169,9 @@ impl Reading<'_> {
     fn segment(&mut self, name: Name) -> io::Result<(u64, u64)> {
         let mut file = self.storage.open(&name.to_string())?;
         let header = read_header(&mut file)?;
-        if header.is_empty() {
-            // It was created when the machine stopped.
-            return Ok((0, self.expected.saturating_sub(1)));
+        if header.len() < HEADER && Kind::Log.header().starts_with(&header) {
+            // It was created when the daemon was killed, or the disk full. It has nothing.
+            return Ok((header.len() as u64, self.expected.saturating_sub(1)));
         }
         if let Err(error) = Kind::Log.check(&header) {
             // The rest may be intact, if it is ours.
@@ -209,7 +218,7 @@ impl Reading<'_> {
 
     fn records(&mut self, body: &Bytes, first: u64) -> Result<(), Malformed> {
         let mut records = RecordReader::new(body, first)?;
-        if self.expected != 0 && first > self.expected {
+        if first > self.expected {
             self.missing = true;
         }
         while let Some((number, record)) = records.next()? {
@@ -217,7 +226,7 @@ impl Reading<'_> {
             if number >= self.expected.max(self.from) {
                 self.engine.restore(number, &record);
             }
-            self.expected = self.expected.max(number + 1);
+            self.expected = self.expected.max(number.saturating_add(1));
         }
         Ok(())
     }
@@ -266,7 +275,7 @@ impl Engine {
     fn renew_as(&mut self, run: u64, past: PastRun) {
         let known = self.run() == run || self.past_runs().iter().any(|known| known.run == run);
         if !known && self.run() == past.run {
-            self.renew(run, past.lossy);
+            self.renew(run, past.lossy || self.position() < past.through);
         }
     }
 }

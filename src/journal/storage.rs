@@ -17,6 +17,8 @@ pub(crate) trait Storage: Send + Sync {
     /// Gives a file a second name.
     fn link(&self, from: &str, to: &str) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes what a file has survive the loss of power.
+    fn sync(&self, name: &str) -> io::Result<()>;
     /// Makes names survive the loss of power: those created, changed and removed.
     fn sync_names(&self) -> io::Result<()>;
 }
@@ -49,8 +51,11 @@ impl Storage for Directory {
     fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.0)? {
-            // A name that is not text is none of ours.
-            names.extend(entry?.file_name().into_string());
+            let entry = entry?;
+            // A name that is not text is none of ours, and a directory neither.
+            if entry.file_type()?.is_file() {
+                names.extend(entry.file_name().into_string());
+            }
         }
         Ok(names)
     }
@@ -76,6 +81,10 @@ impl Storage for Directory {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.0.join(name))
+    }
+
+    fn sync(&self, name: &str) -> io::Result<()> {
+        fs::File::open(self.0.join(name))?.sync_data()
     }
 
     fn sync_names(&self) -> io::Result<()> {

@@ -317,6 +317,18 @@ fn take(shared: &Shared, take_part: &mut TakePart) -> io::Result<bool> {
         file.abandon(&*storage);
         return written;
     }
+    // The snapshot has changes whose records may not be kept yet. Without those the next daemon would
+    // give their numbers to other records.
+    let pushed = shared.queue.pushed();
+    while shared.queue.kept() < pushed {
+        if shared.is_ending() {
+            file.abandon(&*storage);
+            return Ok(false);
+        }
+        thread::park_timeout(PAUSE / 10);
+    }
+    let files = shared.keeper().begin_sync()?;
+    files.into_iter().try_for_each(|mut file| file.sync())?;
     let (bytes, records_from) = (file.bytes(), file.finish(&*storage)?);
     // Removing files takes a while, and is done without the lock.
     let names = shared.keeper().shorten(bytes, records_from);

@@ -209,6 +209,7 @@ pub enum DaemonFrame<'a> {
 }
 
 /// Kind of [`DaemonFrame::Receipt`].
+#[cfg(feature = "daemon")]
 const RECEIPT: u8 = 10;
 
 /// Moves the receipts among encoded frames to a buffer of their own. Both keep their order.

@@ -190,7 +190,7 @@ pub(super) fn count(
         count => count,
     };
     let count = match count {
-        Some(Count { count, since }) => Count { count: count + 1, since },
+        Some(Count { count, since }) => Count { count: count.saturating_add(1), since },
         None => Count { count: 1, since: if complete { 0 } else { now.max(1) } },
     };
     (count, cached)

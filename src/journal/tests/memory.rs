@@ -79,6 +79,14 @@ impl Storage for Memory {
         self.files().names.remove(name).map(drop).ok_or_else(not_found)
     }
 
+    fn sync(&self, name: &str) -> io::Result<()> {
+        let mut files = self.files();
+        let file = *files.names.get(name).ok_or_else(not_found)?;
+        let file = &mut files.files[file];
+        (file.synced, file.writes) = (file.bytes.len(), Vec::new());
+        Ok(())
+    }
+
     fn sync_names(&self) -> io::Result<()> {
         let mut files = self.files();
         files.synced_names = files.names.clone();
