@@ -23,6 +23,7 @@ pub(crate) fn cause(cause: GapCause) -> &'static str {
         GapCause::Skipped => "skipped",
         GapCause::Aborted => "aborted",
         GapCause::Late => "late",
+        GapCause::Lost => "lost",
     }
 }
 

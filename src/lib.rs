@@ -39,6 +39,8 @@ mod console;
 pub mod daemon;
 #[cfg(feature = "daemon")]
 mod http;
+#[cfg(any(feature = "daemon", test))]
+mod journal;
 #[cfg(feature = "daemon")]
 mod json;
 #[cfg(feature = "client")]

@@ -51,8 +51,12 @@ mod positions;
 mod publication;
 mod publish;
 mod query;
+mod record;
+mod restore;
 mod rope;
+mod runs;
 mod session;
+mod snapshot;
 mod subscribe;
 mod topic;
 
@@ -66,13 +70,19 @@ pub use payload::Payload;
 pub use publication::{Publication, PublicationId, Receipt};
 pub use publish::upload::{BeginOutcome, UploadError, UploadRequest};
 pub use query::Ranking;
+pub use record::{Change, Place, Record, Total};
 pub use rope::Rope;
+pub use runs::PastRun;
 pub use session::Session;
 pub use session::action::{Action, GetReply};
 pub use session::frames::{Channel, Hashing, Prepared, Publishing, Subscribing, encode_item};
 pub use session::upload::IncomingUpload;
 #[cfg(feature = "daemon")]
 pub(crate) use session::upload::no_room;
+pub use snapshot::{
+    Capture, EngineState, Part, SavedBody, SavedCount, SavedKey, SavedMessage, SavedRank,
+    SavedWindow, TopicState,
+};
 pub use subscribe::item::{Item, MessageRef};
 pub use subscribe::progress::Overtaken;
 pub use subscribe::read_options::{LargePayloads, ReadOptions};
@@ -85,6 +95,9 @@ use ids::Slot;
 use lru::LruCache;
 use memory::evicted_counts::EvictedCounts;
 use memory::fair_share::Shares;
+use record::Records;
+use restore::Restoring;
+use runs::Runs;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     num::NonZeroUsize,
@@ -109,7 +122,7 @@ const WORK: usize = 4096;
 #[derive(Debug)]
 pub struct Engine {
     limits: Limits,
-    run: u64,
+    runs: Runs,
     secret: [u8; 32],
     // Position of the last message that was accepted, or began to arrive.
     position: u64,
@@ -140,6 +153,9 @@ pub struct Engine {
     // A publication has exceeded the budget, and its portion of evictions was not enough.
     owes_room: bool,
     portions: Portions,
+    records: Records,
+    // Topics are not forgotten while records are restored, because those say which ones were.
+    restoring: Option<Box<Restoring>>,
     // Units of work since `begin_work`.
     work: usize,
 }
@@ -157,7 +173,7 @@ impl Engine {
         let topics = limits.topics.min(RESERVED);
         // The engine itself keeps the cache of names below its capacity. With `resize`, the cache
         // would free its table.
-        let by_use = match NonZeroUsize::new(limits.topics + 1) {
+        let by_use = match NonZeroUsize::new(restore::most_topics(limits.topics) + 1) {
             Some(most) if limits.topics <= RESERVED => {
                 LruCache::with_hasher(most, RandomState::default())
             }
@@ -165,7 +181,7 @@ impl Engine {
         };
         Self {
             limits,
-            run,
+            runs: Runs::new(run),
             secret,
             position: 0,
             completed_uploads: 0,
@@ -188,6 +204,8 @@ impl Engine {
             next_session: 1,
             owes_room: false,
             portions: PORTIONS,
+            records: Records::default(),
+            restoring: None,
             work: 0,
         }
     }
@@ -199,7 +217,7 @@ impl Engine {
 
     /// Returns the name of this run.
     pub fn run(&self) -> u64 {
-        self.run
+        self.runs.current()
     }
 
     /// Returns how many messages were accepted in this run, or began to arrive.
@@ -260,16 +278,17 @@ impl Engine {
     // Creates a topic. If there are too many, the least recently used one is forgotten.
     fn create(&mut self, name: &str) -> Slot {
         self.make_topic_room();
-        let name: Arc<str> = name.into();
+        let id = self.next_topic;
+        self.next_topic += 1;
+        self.create_as(id, name.into(), self.position + 1)
+    }
+
+    fn create_as(&mut self, id: u64, name: Arc<str>, created_at: u64) -> Slot {
         let mut hasher = blake3::Hasher::new_keyed(&self.secret);
         hasher.update(name.as_bytes());
         let key = crate::wire::Digest(*hasher.finalize().as_bytes()).hint();
-        let id = self.next_topic;
-        self.next_topic += 1;
-        // Epochs are only compared between runs of one topic. Ids never repeat in a run. In two
-        // random runs, one topic has the same epoch with a chance of 2^-52.
-        let epoch = self.run.wrapping_add(id - 1).max(1);
-        let topic = Box::new(Topic::new(name.clone(), id, epoch, key, self.position + 1));
+        let epoch = self.runs.epoch(id);
+        let topic = Box::new(Topic::new(name.clone(), id, epoch, key, created_at));
         self.bytes += topic.cost();
         let slot = self.free.pop().unwrap_or_else(|| {
             self.topics.push(None);

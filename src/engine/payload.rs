@@ -3,6 +3,7 @@
 use super::rope::Rope;
 use crate::wire::{Digest, LARGE};
 use bytes::Bytes;
+use std::fmt;
 use std::sync::Arc;
 
 /// A complete payload, prepared for [`Engine::publish`](super::Engine::publish) before the caller
@@ -16,10 +17,10 @@ use std::sync::Arc;
 /// let payload = Payload::from(bytes::Bytes::from(vec![7; 200_000]));
 /// assert_eq!(payload.len(), 200_000);
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Payload(Parts);
 
-#[derive(Debug, Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Parts {
     Small(Bytes),
     Large(Arc<Rope>),
@@ -37,7 +38,29 @@ impl From<Bytes> for Payload {
     }
 }
 
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Payload({} bytes)", self.len())
+    }
+}
+
+impl From<Arc<Rope>> for Payload {
+    fn from(rope: Arc<Rope>) -> Self {
+        Self(Parts::Large(rope))
+    }
+}
+
 impl Payload {
+    /// Returns the pieces of it, in order; each at most a [`CHUNK`](crate::wire::CHUNK) if it is
+    /// large.
+    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        let (small, large) = match &self.0 {
+            Parts::Small(payload) => (Some(payload), None),
+            Parts::Large(rope) => (None, Some(rope.pieces())),
+        };
+        small.into_iter().chain(large.into_iter().flatten())
+    }
+
     /// Returns the length, bytes.
     pub fn len(&self) -> usize {
         match &self.0 {

@@ -2,6 +2,7 @@
 
 use super::payload::Payload;
 use crate::wire::{Digest, ProducerId};
+use serde::{Deserialize, Serialize};
 
 /// A payload for a topic, as a publisher hands it over.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +22,7 @@ pub struct Publication<'a> {
 }
 
 /// Identifies a publication, so that a repetition is recognised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PublicationId {
     /// The producer; or, if the number is 0, a hash of the idempotency key.
     pub producer: ProducerId,

@@ -3,17 +3,34 @@
 use super::cost::{PIECE_COST, allocated};
 use crate::wire::CHUNK;
 use bytes::Bytes;
+use std::fmt;
 
 /// Bytes before a piece in the memory in which it arrived: the head of its frame.
 const FRAMED: usize = 4;
 
 /// The pieces of a payload, in order. Each has at most the length of a chunk, and memory of its own.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Rope {
     // Each piece with the offset of its end.
     pieces: Vec<(usize, Bytes)>,
     cost: usize,
 }
+
+impl fmt::Debug for Rope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rope({} bytes)", self.len())
+    }
+}
+
+/// Two are equal if their bytes are, however they are cut.
+impl PartialEq for Rope {
+    fn eq(&self, other: &Self) -> bool {
+        let [one, other] = [self, other].map(|rope| rope.pieces().flat_map(|piece| piece.iter()));
+        one.eq(other)
+    }
+}
+
+impl Eq for Rope {}
 
 fn cost(piece: &Bytes) -> usize {
     PIECE_COST + allocated(piece.len() + FRAMED)

@@ -150,6 +150,9 @@ pub enum GapCause {
     Aborted,
     /// They were older than the subscription's deadline.
     Late,
+    /// The daemon has relayed them in an earlier run, and had not kept them when it ended. Whoever
+    /// has received some of them is told that they were never accepted.
+    Lost,
 }
 
 /// Selects a message of a topic.

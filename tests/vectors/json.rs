@@ -115,6 +115,7 @@ json! {
     GapCause: |cause| match cause {
         GapCause::Evicted => "Evicted".json(),
         GapCause::Skipped => "Skipped".json(),
+        GapCause::Lost => "Lost".json(),
         GapCause::Aborted => "Aborted".json(),
         GapCause::Late => "Late".json(),
     };

@@ -3,9 +3,11 @@
 use crate::engine::topic::counts::Count;
 use crate::engine::topic::payload_key::PayloadKey;
 use foldhash::fast::RandomState;
-use std::collections::HashMap;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use std::hash::BuildHasher as _;
 
-type Counts = HashMap<PayloadKey, Count, RandomState>;
+type Counts = HashTable<(PayloadKey, Count)>;
 
 /// The counts of payloads that have left the cache, of all topics, in two tables.
 ///
@@ -17,18 +19,29 @@ pub(crate) struct EvictedCounts {
     capacity: usize,
     young: Counts,
     old: Counts,
+    hasher: RandomState,
     // The engine's position when counts were last dropped; 0 is never.
     dropped_at: u64,
+    // How often the tables have changed places.
+    swaps: u64,
+}
+
+/// A place among the counts: a bucket of a table. Counts never move within a table.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct CountsPlace {
+    table: u64,
+    bucket: usize,
 }
 
 impl EvictedCounts {
-    /// Keeps at most `most` counts, and at least the newest half of them. It keeps fewer if many were
-    /// taken out, because a table does not reuse all of their slots.
+    /// Creates tables for so many counts together. One table is full at half of that, so that it can
+    /// reuse all of its slots.
     pub(crate) fn new(most: usize) -> Self {
         let capacity = (most / 2).max(1);
         // Allocated now: a table that grows would block all callers.
-        let table = || Counts::with_capacity_and_hasher(capacity, RandomState::default());
-        Self { capacity, young: table(), old: table(), dropped_at: 0 }
+        let table = || Counts::with_capacity(capacity);
+        let (young, old) = (table(), table());
+        Self { capacity, young, old, hasher: RandomState::default(), dropped_at: 0, swaps: 0 }
     }
 
     /// Adds a count. `position` is the engine's.
@@ -40,19 +53,61 @@ impl EvictedCounts {
                 self.old.clear();
             }
             std::mem::swap(&mut self.young, &mut self.old);
+            self.swaps += 1;
         }
-        self.young.insert(key, count);
+        let Self { young, hasher, .. } = self;
+        let hash = hasher.hash_one(key);
+        match young.entry(hash, |(other, _)| *other == key, |(key, _)| hasher.hash_one(key)) {
+            Entry::Occupied(mut known) => known.get_mut().1 = count,
+            Entry::Vacant(free) => {
+                free.insert((key, count));
+            }
+        }
     }
 
     /// Removes and returns a count.
     pub(crate) fn take(&mut self, key: &PayloadKey) -> Option<Count> {
-        let count = self.young.remove(key);
-        count.or_else(|| self.old.remove(key))
+        let hash = self.hasher.hash_one(key);
+        [&mut self.young, &mut self.old].into_iter().find_map(|table| {
+            let found = table.find_entry(hash, |(other, _)| other == key).ok()?;
+            Some(found.remove().0.1)
+        })
     }
 
     /// Returns whether every count of a topic that was created at `position` is still known.
     pub(crate) fn covers(&self, position: u64) -> bool {
         self.dropped_at == 0 || self.dropped_at < position
+    }
+
+    /// Returns the engine's position when counts were last dropped; 0 is never.
+    pub(crate) fn dropped_at(&self) -> u64 {
+        self.dropped_at
+    }
+
+    /// Notes that counts were dropped at a position, or before.
+    pub(crate) fn note_dropped(&mut self, position: u64) {
+        self.dropped_at = self.dropped_at.max(position);
+    }
+
+    /// Copies the counts of the next buckets, old ones first. Returns the place after them, or none
+    /// at the end. Counts that are added meanwhile may be left out.
+    pub(crate) fn copy(
+        &self,
+        from: Option<CountsPlace>,
+        buckets: usize,
+        out: &mut Vec<(PayloadKey, Count)>,
+    ) -> Option<CountsPlace> {
+        // The young table becomes the old one with the next swap, and has its number until then.
+        let oldest = CountsPlace { table: self.swaps, bucket: 0 };
+        let mut place = from.filter(|from| from.table >= self.swaps).unwrap_or(oldest);
+        let table = if place.table == self.swaps { &self.old } else { &self.young };
+        let end = table.num_buckets().min(place.bucket + buckets);
+        out.extend((place.bucket..end).filter_map(|bucket| table.get_bucket(bucket)));
+        place.bucket = end;
+        if end < table.num_buckets() {
+            return Some(place);
+        }
+        (place.table == self.swaps).then_some(CountsPlace { table: self.swaps + 1, bucket: 0 })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use crate::engine::Engine;
 use crate::engine::ids::Slot;
+use crate::engine::record::Change;
+use crate::engine::restore::most_topics;
 use crate::engine::set_share;
 use crate::engine::topic::{Evicted, Topic};
 
@@ -23,6 +25,11 @@ impl Engine {
         self.bytes > self.limits.messages() - self.budget.held()
     }
 
+    // Whether the budget is exceeded by a quarter.
+    fn is_far_over_budget(&self) -> bool {
+        self.bytes > self.limits.messages() + self.limits.messages() / 4
+    }
+
     /// Returns whether a publication has deferred making room. For bytes that are charged to the
     /// budget meanwhile, the next publication makes room: mostly they are returned before that.
     pub(crate) fn owes_room(&self) -> bool {
@@ -39,6 +46,10 @@ impl Engine {
             if let Some(slot) = self.above_its_share(newest) {
                 left = left.saturating_sub(self.evict(slot));
                 continue;
+            }
+            if self.restoring.is_some() && !self.is_far_over_budget() {
+                // The records say which topics were forgotten.
+                break;
             }
             // Each topic has only its newest message: the least recently used topic is forgotten.
             let idle = self.by_use.iter().rev().map(|(_, slot)| *slot);
@@ -98,7 +109,9 @@ impl Engine {
 
     /// Makes room for one more topic.
     pub(crate) fn make_topic_room(&mut self) {
-        while self.by_name.len() >= self.limits.topics {
+        let most = self.limits.topics;
+        let most = if self.restoring.is_some() { most_topics(most) } else { most };
+        while self.by_name.len() >= most {
             let idle = self.by_use.iter().rev().map(|(_, slot)| *slot).take(IDLE);
             // Rather a topic that was read completely; among those, rather one without messages.
             let worth = |topic: &Topic| (self.is_unread(topic), !topic.is_empty());
@@ -136,13 +149,14 @@ impl Engine {
 
     // Forgets a topic. Its counts are kept among the evicted ones. Subscriptions that have not
     // received all of it end with their next read.
-    fn forget(&mut self, slot: Slot) {
+    pub(in crate::engine) fn forget(&mut self, slot: Slot) {
         let Some(mut topic) = self.topics.get_mut(slot).and_then(Option::take) else {
             return;
         };
         if self.is_unread(&topic) {
             self.forgotten.push(self.portions.forgotten, &topic);
         }
+        self.records.push(|| topic.record(0, Change::Forgotten));
         let topics = &mut self.topics;
         self.shares.set_big(slot, None);
         self.shares.remove(topic.share(), |slot, share| set_share(topics, slot, share));
@@ -157,7 +171,7 @@ impl Engine {
     }
 
     // Empties topics that were forgotten.
-    fn empty_forgotten(&mut self, left: &mut usize) {
+    pub(in crate::engine) fn empty_forgotten(&mut self, left: &mut usize) {
         while *left > 0
             && let Some(topic) = self.forgotten_topics.front_mut()
         {

@@ -5,8 +5,9 @@ pub(crate) mod upload;
 use super::Engine;
 use super::ids::Slot;
 use super::memory::evicted_counts::EvictedCounts;
-use super::payload::Parts;
+use super::payload::{Parts, Payload};
 use super::publication::{Publication, PublicationId, Receipt};
+use super::record::{Change, Place, Total};
 use super::topic::body::Body;
 use super::topic::counts::Count;
 use super::topic::log::Entry;
@@ -37,14 +38,28 @@ impl Engine {
         }
         self.position += 1;
         self.work += 1;
-        let position = self.position;
+        let place = Place { position: self.position, accepted: now, stamp, origin };
+        Ok(self.accept(slot, &place, None, digest, payload))
+    }
+
+    /// Appends a publication to its topic. Its count is the next one, if it is not given.
+    pub(super) fn accept(
+        &mut self,
+        slot: Slot,
+        place: &Place,
+        given: Option<Count>,
+        digest: Digest,
+        payload: &Payload,
+    ) -> Receipt {
+        let Place { position, accepted, stamp, origin } = *place;
         let limits = self.limits;
         let tables = (&mut self.evicted_counts, &mut self.forgotten_topics);
         let Some(topic) = self.topics[slot].as_deref_mut() else {
             unreachable!("the tables of names point to topics");
         };
         let before = topic.cost();
-        let (count, cached) = count(topic, tables, now, &digest);
+        let (next, cached) = count(topic, tables, accepted, &digest);
+        let count = given.unwrap_or(next);
         let sequence = topic.next_sequence();
         let body = match payload.parts() {
             Parts::Large(rope) => {
@@ -56,14 +71,19 @@ impl Engine {
                 Body::Small(encode_message(topic.id(), sequence, count.count, stamp, body))
             }
         };
+        self.records.push(|| {
+            let Count { count, since } = count;
+            let total = Total { digest, count, since };
+            topic.record(sequence, Change::Published { place: *place, total, payload: body.kept() })
+        });
         let cost = 0;
-        let entry = Entry { position, accepted: now, origin, stamp, count, digest, body, cost };
+        let entry = Entry { position, accepted, origin, stamp, count, digest, body, cost };
         topic.push(entry);
         let receipt = topic.accept(&limits, origin, sequence, count, digest);
         self.settle(slot, before);
         self.make_room(slot);
         self.wake_for_message(slot, position);
-        Ok(receipt)
+        receipt
     }
 
     // Returns the topic that is published to, and creates it if it is new.
@@ -141,7 +161,7 @@ fn is(entry: &Entry, origin: PublicationId) -> bool {
 }
 
 /// Returns the count of a payload with one more publication, and the payload if it is cached.
-fn count(
+pub(super) fn count(
     topic: &mut Topic,
     (evicted_counts, forgotten): (&mut EvictedCounts, &mut VecDeque<Box<Topic>>),
     now: u64,

@@ -9,6 +9,8 @@ use super::count;
 use crate::engine::Engine;
 use crate::engine::ids::{Slot, UploadId};
 use crate::engine::publication::{PublicationId, Receipt};
+use crate::engine::record::{Change, Place, Record, Total};
+use crate::engine::topic::Topic;
 use crate::engine::topic::body::{Arriving, Body, Waiters};
 use crate::engine::topic::counts::Count;
 use crate::engine::topic::log::Entry;
@@ -77,15 +79,29 @@ impl Engine {
         }
         self.position += 1;
         self.work += 1;
-        let position = self.position;
+        let place = Place { position: self.position, accepted: now, stamp, origin };
+        let upload = self.arrive(slot, &place, size);
+        upload.map(BeginOutcome::Arriving).ok_or_else(evicted)
+    }
+
+    /// Appends a message that begins to arrive.
+    pub(in crate::engine) fn arrive(
+        &mut self,
+        slot: Slot,
+        place: &Place,
+        size: usize,
+    ) -> Option<UploadId> {
+        let Place { position, accepted, stamp, origin } = *place;
+        let mut arriving = Box::new(Arriving::new(size));
+        arriving.recorded = self.records.made() + 1;
         let entry = Entry {
             position,
-            accepted: now,
+            accepted,
             origin,
             stamp,
             count: Count { count: 0, since: 0 },
             digest: Digest([0; 32]),
-            body: Body::Arriving(Box::new(Arriving::new(size))),
+            body: Body::Arriving(arriving),
             cost: 0,
         };
         let upload = self.change(slot, |topic| {
@@ -93,9 +109,19 @@ impl Engine {
             topic.push_arriving(entry);
             upload
         });
+        self.record(slot, |topic| {
+            let change = Change::Begun { place: *place, size: size as u64 };
+            topic.record(topic.next_sequence() - 1, change)
+        });
         self.make_room(slot);
         self.wake_for_message(slot, position);
-        upload.map(BeginOutcome::Arriving).ok_or_else(evicted)
+        upload
+    }
+
+    fn record(&mut self, slot: Slot, record: impl FnOnce(&Topic) -> Record) {
+        if let Some(topic) = self.topics.get(slot).and_then(Option::as_deref) {
+            self.records.push(|| record(topic));
+        }
     }
 
     // A producer that begins a publication again has abandoned its first attempt. The daemon may not
@@ -116,22 +142,25 @@ impl Engine {
     /// for them.
     pub fn append(&mut self, upload: UploadId, chunk: Bytes) -> Result<(), UploadError> {
         let slot = self.slot_of_upload(upload)?;
+        let bytes = chunk.clone();
         let appended = self.change(slot, |topic| {
             topic.change_arriving(upload.sequence, |entry| {
                 let arriving = entry.body.arriving_mut()?;
-                if chunk.is_empty() || arriving.rope.len() + chunk.len() > arriving.size {
+                let offset = arriving.rope.len();
+                if chunk.is_empty() || offset + chunk.len() > arriving.size {
                     return None;
                 }
                 arriving.rope.push(chunk);
-                Some([std::mem::take(&mut arriving.chunk_waiters)])
+                Some((offset as u64, [std::mem::take(&mut arriving.chunk_waiters)]))
             })
         });
-        let Some(waiters) = appended.flatten().flatten() else {
+        let Some((offset, waiters)) = appended.flatten().flatten() else {
             self.abort_entry(slot, upload.sequence, false);
             return Err(UploadError::Refused(malformed(
                 "more of a payload than its begin had announced",
             )));
         };
+        self.record(slot, |topic| topic.record(upload.sequence, Change::Chunk { offset, bytes }));
         self.wake_lists(slot, waiters);
         if let Some(name) = self.topic(slot).map(|topic| topic.name().clone()) {
             // The topic is in use.
@@ -177,15 +206,30 @@ impl Engine {
                 return Err(UploadError::Refused(refusal));
             }
         }
+        self.complete(now, slot, sequence, digest, None)
+            .ok_or_else(|| UploadError::Refused(evicted()))
+    }
+
+    /// Accepts a message that has arrived. Its count is the next one, if it is not given.
+    pub(in crate::engine) fn complete(
+        &mut self,
+        now: u64,
+        slot: Slot,
+        sequence: u64,
+        digest: Digest,
+        given: Option<Count>,
+    ) -> Option<Receipt> {
         self.completed_uploads += 1;
         let upload = self.completed_uploads;
         let limits = self.limits;
         let tables = (&mut self.evicted_counts, &mut self.forgotten_topics);
-        let Some(topic) = self.topics[slot].as_deref_mut() else {
-            return Err(UploadError::Refused(evicted()));
-        };
+        let topic = self.topics.get_mut(slot).and_then(Option::as_deref_mut)?;
         let cost = topic.cost();
-        let (count, cached) = count(topic, tables, now, &digest);
+        let entry = topic.entry(sequence);
+        let origin = entry.and_then(|entry| entry.origin);
+        let size = entry.map_or(0, |entry| entry.body.size() as u64);
+        let (next, cached) = count(topic, tables, now, &digest);
+        let count = given.unwrap_or(next);
         let waiters = topic.change_arriving(sequence, |entry| {
             let arriving = entry.body.arriving_mut()?;
             let waiters = arriving.take_waiters();
@@ -197,13 +241,18 @@ impl Engine {
         });
         topic.complete(sequence);
         let receipt = topic.accept(&limits, origin, sequence, count, digest);
+        self.records.push(|| {
+            let Count { count, since } = count;
+            let total = Total { digest, count, since };
+            topic.record(sequence, Change::Ended { now, origin, total, size })
+        });
         self.work += 1;
         self.settle(slot, cost);
         if let Some(waiters) = waiters.flatten() {
             self.wake_lists(slot, waiters);
         }
         self.make_room(slot);
-        Ok(receipt)
+        Some(receipt)
     }
 
     fn wake_lists(&mut self, slot: Slot, lists: impl IntoIterator<Item = Waiters>) {
@@ -219,7 +268,7 @@ impl Engine {
         }
     }
 
-    fn abort_entry(&mut self, slot: Slot, sequence: u64, superseded: bool) {
+    pub(in crate::engine) fn abort_entry(&mut self, slot: Slot, sequence: u64, superseded: bool) {
         let aborted = self.change(slot, |topic| {
             topic.change_arriving(sequence, |entry| {
                 let waiters = entry.body.arriving_mut()?.take_waiters();
@@ -228,6 +277,7 @@ impl Engine {
             })
         });
         if let Some(waiters) = aborted.flatten().flatten() {
+            self.record(slot, |topic| topic.record(sequence, Change::Aborted));
             self.wake_lists(slot, waiters);
         }
     }

@@ -18,6 +18,8 @@ pub(crate) struct Cursor {
     // The cursor is kept for the next window, because it is not known how far this window went in
     // its topic.
     pub(crate) carry_over: bool,
+    // The client is told first what it had received and was not kept.
+    pub(crate) lost: bool,
 }
 
 /// How a cursor's message is read if it is large and still arrives.

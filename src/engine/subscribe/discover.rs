@@ -6,12 +6,13 @@
 
 use super::cursor::{Cursor, IfArriving, NewMessage};
 use super::refusals::{lagged, topic_forgotten};
-use super::start::{StartFrom, TopicView};
+use super::start::{Lost, StartFrom, TopicView};
 use super::state::{CursorState, State};
 use super::subscription::Subscription;
 use super::sweep::Sweep;
 use crate::engine::Engine;
 use crate::engine::ids::{Slot, SubscriptionId};
+use crate::engine::runs::Runs;
 use crate::engine::topic::Topic;
 use crate::engine::topic::after::After;
 use crate::wire::{Filter, Refusal};
@@ -60,7 +61,7 @@ impl Engine {
         }
         let window_end = if s.is_sweeping() { s.delivered_through } else { s.window_end };
         let (began, since) = match &s.start {
-            Some(start) => (s.began_at, start.since(self.run).unwrap_or(s.began_at)),
+            Some(start) => (s.began_at, start.since(&self.runs).unwrap_or(s.began_at)),
             None => (s.delivered_through, s.delivered_through),
         };
         let at = [s.delivered_through, window_end, began, since];
@@ -94,7 +95,7 @@ impl Engine {
         {
             return self.sweep(s, sweep, filter, unordered, work);
         }
-        self.forgotten.check(s, filter, self.run)?;
+        self.forgotten.check(s, filter, &self.runs)?;
         let end = self.position;
         if s.exact {
             *work -= 1;
@@ -218,20 +219,28 @@ impl Engine {
             // The gap cannot be described exactly.
             (None, After::AtLeast(_)) => return Err(lagged(topic.name())),
         };
-        if next >= topic.next_sequence() {
+        // Once: with the first window.
+        let lost = s.delivered_through == 0 && s.lost_in(topic, &self.runs).is_some();
+        if next >= topic.next_sequence() && !lost {
             return Ok(None);
         }
         // A gap comes first: it is older than every message in the log.
-        let position = topic.entry(next).map_or(0, |entry| entry.position);
-        Ok(Some(cursor(s, (slot as u32, topic), (next, before), position, unordered)))
+        let position = topic.entry(next).filter(|_| !lost).map_or(0, |entry| entry.position);
+        let cursor = cursor(s, (slot as u32, topic), (next, before), position, unordered);
+        Ok(Some(Cursor { lost, ..cursor }))
     }
 
     fn begin_in(&self, s: &Subscription, start: &StartFrom, topic: &Topic, first: u64) -> u64 {
         let edge = match topic.after(s.began_at) {
             After::Exactly(edge, _) | After::AtLeast(edge) => edge,
         };
-        let view =
-            TopicView { name: topic.name(), epoch: topic.epoch(), first: first.min(edge), edge };
+        let view = TopicView {
+            name: topic.name(),
+            epoch: topic.epoch(),
+            age: topic.age(),
+            first: first.min(edge),
+            edge,
+        };
         let after = |since| match topic.after(since) {
             After::Exactly(next, _) | After::AtLeast(next) => next,
         };
@@ -242,7 +251,17 @@ impl Engine {
             None if s.delivered_through == 0 => topic.begin_latest_before(edge),
             None => first,
         };
-        start.begin(&view, self.run, latest, after)
+        start.begin(&view, &self.runs, latest, after)
+    }
+}
+
+impl Subscription {
+    /// Returns what the client is told of a topic because an earlier run has not kept it.
+    pub(super) fn lost_in(&self, topic: &Topic, runs: &Runs) -> Option<Lost> {
+        let after = |through| match topic.after(through) {
+            After::Exactly(next, _) | After::AtLeast(next) => next,
+        };
+        self.start.as_ref()?.lost(topic.name(), &topic.age(), runs, after)
     }
 }
 
@@ -267,5 +286,6 @@ fn cursor(
         announced: if unordered { announced.is_some() } else { before > s.began_at },
         if_arriving: IfArriving::Read,
         carry_over: false,
+        lost: false,
     }
 }

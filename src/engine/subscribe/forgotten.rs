@@ -3,6 +3,7 @@
 use super::refusals::topic_forgotten;
 use super::start::{StartFrom, TopicView};
 use super::subscription::Subscription;
+use crate::engine::runs::{Runs, TopicAge};
 use crate::engine::topic::Topic;
 use crate::wire::{Filter, Refusal};
 use std::collections::VecDeque;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 struct Record {
     name: Arc<str>,
     epoch: u64,
+    age: TopicAge,
     // The oldest sequence in the log, and the one that its next message would have had.
     first: u64,
     next: u64,
@@ -57,6 +59,7 @@ impl Forgotten {
         self.records.push_back(Record {
             name: topic.name().clone(),
             epoch: topic.epoch(),
+            age: topic.age(),
             first: topic.first_sequence(),
             next: topic.next_sequence(),
             last_position: topic.last_position(),
@@ -68,7 +71,7 @@ impl Forgotten {
         &self,
         s: &mut Subscription,
         filter: &Filter,
-        run: u64,
+        runs: &Runs,
     ) -> Result<(), Refusal> {
         // Topics without messages after this position are skipped. The subscription had received all
         // of such a topic, or has a cursor in it, which will find it forgotten.
@@ -80,7 +83,7 @@ impl Forgotten {
         for record in self.records.iter().skip(checked) {
             let unread = || match &s.start {
                 Some(start) if s.delivered_through == 0 && record.last_position <= s.began_at => {
-                    record.is_wanted(start, run)
+                    record.is_wanted(start, runs)
                 }
                 _ => true,
             };
@@ -94,11 +97,11 @@ impl Forgotten {
 }
 
 impl Record {
-    fn is_wanted(&self, start: &StartFrom, run: u64) -> bool {
-        let Self { name, epoch, first, next, .. } = self;
-        let view = TopicView { name, epoch: *epoch, first: *first, edge: *next };
+    fn is_wanted(&self, start: &StartFrom, runs: &Runs) -> bool {
+        let Self { name, epoch, age, first, next, .. } = self;
+        let view = TopicView { name, epoch: *epoch, age: *age, first: *first, edge: *next };
         let latest = || next.saturating_sub(1).max(*first);
         let after = |since| if self.last_position > since { next - 1 } else { *next };
-        start.begin(&view, run, latest, after) < *next
+        start.begin(&view, runs, latest, after) < *next
     }
 }

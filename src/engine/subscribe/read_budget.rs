@@ -1,6 +1,7 @@
 //! The sink that a read yields items to, and the budget of that read.
 
 use super::item::{Item, MessageRef};
+use super::start::Lost;
 use crate::engine::topic::Topic;
 use crate::wire::GapCause;
 
@@ -51,6 +52,21 @@ impl<S: FnMut(Item<'_>)> BudgetedSink<'_, S> {
         let topic = self.topic;
         let (id, epoch, name) = (topic.id(), topic.epoch(), topic.name());
         self.notice(Item::Gap { id, epoch, name, begin: self.begin, first, last, cause });
+    }
+
+    /// Yields what was shown in an earlier run and not kept, as a gap of that run's epoch; and
+    /// announces the topic with its epoch of now.
+    pub(super) fn lost(&mut self, lost: &Lost) {
+        let Lost { epoch, first, last } = *lost;
+        let topic = self.topic;
+        let (id, name) = (topic.id(), topic.name());
+        self.left = self.left.saturating_sub(3 * NOTICE + 2 * name.len());
+        self.given = true;
+        (self.sink)(Item::Topic { id, epoch, next: first, name });
+        let cause = GapCause::Lost;
+        (self.sink)(Item::Gap { id, epoch, name, begin: first, first, last, cause });
+        (self.sink)(Item::Topic { id, epoch: topic.epoch(), next: self.begin, name });
+        self.announced = true;
     }
 
     /// Yields what has arrived of a large message, from an offset on.

@@ -86,7 +86,7 @@ impl Engine {
             && self.forgotten.is_due(s.forgotten_checked, self.portions.forgotten)
             && let Some(filter) = s.filter.take()
         {
-            let checked = self.forgotten.check(s, &filter, self.run);
+            let checked = self.forgotten.check(s, &filter, &self.runs);
             s.filter = Some(filter);
             checked?;
         }
@@ -127,6 +127,7 @@ impl Engine {
             if s.lag == Lag::Disconnect && cursor.next < topic.first_sequence() {
                 return Err(fell_behind(topic, &cursor));
             }
+            let lost = if cursor.lost { s.lost_in(topic, &self.runs) } else { None };
             let until = s.window.peek().map_or(u64::MAX, |Reverse(next)| next.position);
             let open_stalled = s.open.is_some_and(|open| s.aside.contains_key(&open.slot));
             let (next, left, given) = {
@@ -139,6 +140,7 @@ impl Engine {
                     options: &options,
                     until: until.min(s.window_end),
                     window_end: s.window_end,
+                    lost,
                 };
                 step.run(topic, &mut cursor, sink)
             };

@@ -1,6 +1,7 @@
 //! The start of a subscription, in a form that it can keep. It is made before the lock is taken.
 
 use crate::engine::cost::RESUMED_COST;
+use crate::engine::runs::{Runs, TopicAge};
 use crate::wire::{self, Position, TopicCursor};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
@@ -100,11 +101,20 @@ impl PreparedStart {
     }
 }
 
+/// Messages that were shown, and not kept when their run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost {
+    pub(super) epoch: u64,
+    pub(super) first: u64,
+    pub(super) last: u64,
+}
+
 /// A topic, as the rules of starting see it.
 #[derive(Debug, Clone)]
 pub(super) struct TopicView<'a> {
     pub(super) name: &'a str,
     pub(super) epoch: u64,
+    pub(super) age: TopicAge,
     // The oldest sequence in the log.
     pub(super) first: u64,
     // The first sequence that was accepted after the subscription began.
@@ -113,11 +123,31 @@ pub(super) struct TopicView<'a> {
 
 impl StartFrom {
     /// Returns the position in this run after which the subscription resumes.
-    pub(super) fn since(&self, run: u64) -> Option<u64> {
+    pub(super) fn since(&self, runs: &Runs) -> Option<u64> {
         match self {
-            Self::Resume { since, .. } if since.run == run => Some(since.position),
+            Self::Resume { since, .. } => runs.position(*since),
             _ => None,
         }
+    }
+
+    /// Returns what a client that resumes has to be told of a topic: the epoch in which it has
+    /// received messages, and the first and the last sequence of that epoch that were not kept.
+    pub(super) fn lost(
+        &self,
+        name: &str,
+        age: &TopicAge,
+        runs: &Runs,
+        after: impl FnOnce(u64) -> u64,
+    ) -> Option<Lost> {
+        let Self::Resume { cursors, .. } = self else {
+            return None;
+        };
+        let TopicCursor { epoch, next } = cursors.get(name)?;
+        let past = runs.of_epoch(age, epoch)?;
+        let first = after(past.through);
+        // If the machine has stopped, there may have been messages after the last one that was kept.
+        let last = if past.lossy { (next - 1).max(first) } else { next.saturating_sub(1) };
+        (last >= first).then_some(Lost { epoch, first, last })
     }
 
     /// Returns the first sequence that the subscription receives of a topic that existed when it
@@ -126,11 +156,11 @@ impl StartFrom {
     pub(super) fn begin(
         &self,
         view: &TopicView<'_>,
-        run: u64,
+        runs: &Runs,
         latest: impl FnOnce() -> u64,
         after: impl FnOnce(u64) -> u64,
     ) -> u64 {
-        let TopicView { name, epoch, first, edge } = *view;
+        let TopicView { name, epoch, age, first, edge } = *view;
         let begin = match self {
             Self::New | Self::Last(0) => edge,
             Self::Latest => first.max(latest()),
@@ -139,9 +169,14 @@ impl StartFrom {
             Self::Sequence(sequence) => (*sequence).clamp(1, edge),
             Self::Resume { since, cursors } => match cursors.get(name) {
                 Some(cursor) if cursor.epoch == epoch => cursor.next.clamp(1, edge),
-                Some(_) => 1,
-                None if since.run != run => 1,
-                None => after(since.position),
+                Some(cursor) => match runs.of_epoch(&age, cursor.epoch) {
+                    Some(past) => cursor.next.clamp(1, edge).min(after(past.through)),
+                    None => 1,
+                },
+                None => match runs.position(*since) {
+                    Some(position) => after(position),
+                    None => 1,
+                },
             },
         };
         // Messages accepted since then are always received.

@@ -4,6 +4,7 @@ use super::cursor::{Cursor, IfArriving, OpenMessage};
 use super::item::{Item, MessageRef};
 use super::read_budget::{BudgetedSink, ChunkProgress};
 use super::read_options::{LargePayloads, ReadOptions};
+use super::start::Lost;
 use crate::engine::topic::Topic;
 use crate::engine::topic::after::After;
 use crate::engine::topic::body::Body;
@@ -43,6 +44,8 @@ pub(super) struct Step<'a> {
     /// Position of the last message that this step may yield.
     pub(super) until: u64,
     pub(super) window_end: u64,
+    /// Messages of an earlier run that were shown and not kept.
+    pub(super) lost: Option<Lost>,
 }
 
 impl Step<'_> {
@@ -73,6 +76,10 @@ impl Step<'_> {
         cursor: &mut Cursor,
         out: &mut BudgetedSink<'_, S>,
     ) -> Next {
+        if let Some(lost) = self.lost.take() {
+            out.lost(&lost);
+            cursor.lost = false;
+        }
         let first = topic.first_sequence();
         if cursor.next < first {
             // The gap ends with the window: the rest of it belongs to the next one.

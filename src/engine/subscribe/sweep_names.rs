@@ -54,7 +54,7 @@ impl Engine {
             }
         }
         // Topics that were forgotten during the sweep have not been read completely.
-        self.forgotten.check(s, filter, self.run)?;
+        self.forgotten.check(s, filter, &self.runs)?;
         s.window_end = sweep.end;
         let (cursors, charge) = sweep.into_cursors();
         s.window = cursors.into_iter().map(Reverse).collect();

@@ -45,9 +45,9 @@ impl Engine {
                 let topic = self.topic(cursor.slot as usize);
                 let topic = topic.filter(|topic| topic.id() == cursor.topic);
                 assert!(
-                    topic.is_none_or(
-                        |topic| cursor.next < topic.next_sequence() || cursor.carry_over
-                    ),
+                    topic.is_none_or(|topic| cursor.next < topic.next_sequence()
+                        || cursor.carry_over
+                        || cursor.lost),
                     "had all"
                 );
             }

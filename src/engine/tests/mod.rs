@@ -14,6 +14,7 @@ mod properties;
 mod realtime;
 mod receipts;
 mod repairs;
+mod restoring;
 mod seeds;
 mod sessions;
 mod simulation;

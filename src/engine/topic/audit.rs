@@ -41,11 +41,6 @@ impl Topic {
         self.log.slack()
     }
 
-    /// Returns the sequences of the messages that arrive.
-    pub(crate) fn arriving(&self) -> impl Iterator<Item = u64> {
-        self.arriving.iter().copied()
-    }
-
     /// Recounts the bytes, and finds payloads without bytes and messages without payload.
     pub(crate) fn audit(&self) {
         let entries = || (self.log.first()..self.log.next()).filter_map(|at| self.log.get(at));

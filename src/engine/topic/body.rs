@@ -2,8 +2,10 @@
 
 use crate::engine::cost::{ARRIVING_COST, PAYLOAD_COST, allocated};
 use crate::engine::ids::SubscriptionId;
+use crate::engine::payload::Payload;
 use crate::engine::rope::Rope;
 use crate::wire::Encoded;
+use bytes::Bytes;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -54,6 +56,8 @@ pub(crate) struct Arriving {
     /// Length of the whole payload, bytes.
     pub(crate) size: usize,
     pub(crate) rope: Rope,
+    /// The number of the record that it began; 0 if none was made.
+    pub(crate) recorded: u64,
     /// Subscriptions that have received all bytes so far, and wait for the next ones.
     pub(crate) chunk_waiters: Waiters,
     /// Subscriptions that wait for the whole payload.
@@ -65,6 +69,7 @@ impl Arriving {
         Self {
             size,
             rope: Rope::default(),
+            recorded: 0,
             chunk_waiters: Waiters::new(),
             completion_waiters: Waiters::new(),
         }
@@ -79,6 +84,10 @@ impl Arriving {
 impl Body {
     pub(crate) fn is_complete(&self) -> bool {
         matches!(self, Self::Small(_) | Self::Large { .. })
+    }
+
+    pub(crate) fn is_arriving(&self) -> bool {
+        matches!(self, Self::Arriving(_))
     }
 
     /// Returns whether a message that had begun was complete when so many uploads were.
@@ -97,6 +106,15 @@ impl Body {
             Self::Large { rope, .. } => rope.len(),
             Self::Arriving(arriving) => arriving.size,
             Self::Aborted { .. } | Self::Evicted { .. } => 0,
+        }
+    }
+
+    /// Returns the payload of a complete message, shared.
+    pub(crate) fn kept(&self) -> Payload {
+        match self {
+            Self::Large { rope, .. } => rope.clone().into(),
+            Self::Small(encoded) => encoded.payload().into(),
+            _ => Bytes::new().into(),
         }
     }
 

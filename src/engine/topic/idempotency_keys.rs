@@ -58,6 +58,11 @@ impl KeyedReceipts {
         table.put(key, receipt);
     }
 
+    /// Returns all of them, the least recently used first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&ProducerId, &Receipt)> {
+        self.0.iter().flat_map(|table| table.iter().rev())
+    }
+
     pub(crate) fn cost(&self) -> usize {
         self.0.as_ref().map_or(0, |table| table.len() * KEY_COST)
     }

@@ -63,6 +63,14 @@ impl Log {
         }
     }
 
+    /// Sets the sequence of the next message, and the position of the last one that has left. The
+    /// log has to be empty.
+    pub(crate) fn start_at(&mut self, next: u64, evicted_through: u64) {
+        debug_assert_eq!(self.first, self.next, "the log is empty");
+        (self.first, self.next) = (next, next);
+        self.evicted_through = self.evicted_through.max(evicted_through);
+    }
+
     /// Returns the sequence of the oldest message; equal to [`next`](Self::next) when there is none.
     pub(crate) fn first(&self) -> u64 {
         self.first

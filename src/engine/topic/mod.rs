@@ -17,6 +17,7 @@ mod payloads;
 mod producer_places;
 pub(crate) mod producers;
 pub(crate) mod recent;
+mod saved;
 mod upload;
 
 pub(super) use evict::Evicted;
@@ -25,6 +26,8 @@ pub(super) use payloads::CachedPayload;
 use super::cost::TOPIC_COST;
 use super::limits::Limits;
 use super::publication::{PublicationId, Receipt};
+use super::record::{Change, Record};
+use super::runs::TopicAge;
 use crate::wire::{Digest, ProducerId};
 use body::Arriving;
 use counts::{Count, Ranked, Top};
@@ -130,6 +133,20 @@ impl Topic {
 
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    pub(crate) fn set_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
+    /// Returns which topic it is, and its age.
+    pub(crate) fn age(&self) -> TopicAge {
+        TopicAge { id: self.id, created_at: self.created_at }
+    }
+
+    /// Returns the record of a change.
+    pub(crate) fn record(&self, sequence: u64, change: Change) -> Record {
+        Record { topic: self.id, name: self.name.clone(), sequence, change }
     }
 
     /// Returns the engine's position when the topic was created.

@@ -19,6 +19,17 @@ impl PayloadKey {
     }
 }
 
+impl PayloadKey {
+    /// Returns it as two words.
+    pub(crate) fn words(self) -> [u64; 2] {
+        [self.0, self.1]
+    }
+
+    pub(crate) fn of_words([first, second]: [u64; 2]) -> Self {
+        Self(first, second)
+    }
+}
+
 impl Hash for PayloadKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.0);

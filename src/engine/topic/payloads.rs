@@ -93,7 +93,7 @@ impl Topic {
     }
 
     // The count of a payload whose newest publication is `sequence`, and has this count.
-    fn count_of(&self, sequence: u64, count: Count) -> Count {
+    pub(super) fn count_of(&self, sequence: u64, count: Count) -> Count {
         if self.overtaken.is_empty() {
             return count;
         }
@@ -121,8 +121,21 @@ impl Topic {
         digest: Digest,
         count: Count,
         size: usize,
-        (own, shared): (usize, usize),
+        cost: (usize, usize),
     ) -> usize {
+        let (cost, newest) = self.index_payload(sequence, (digest, count), cost);
+        self.top.update(Ranked { digest, count, sequence: newest, size: size as u64 });
+        cost
+    }
+
+    // Enters a complete message in the index. Returns what is charged for it, and the newest
+    // publication of its payload.
+    pub(super) fn index_payload(
+        &mut self,
+        sequence: u64,
+        (digest, count): (Digest, Count),
+        (own, shared): (usize, usize),
+    ) -> (usize, u64) {
         let mut cost = own + shared;
         let mut newest = sequence;
         let key = self.payload_key(&digest);
@@ -152,7 +165,6 @@ impl Topic {
             self.evicted_below = self.evicted_below.min(self.latest);
             self.latest = sequence;
         }
-        self.top.update(Ranked { digest, count, sequence: newest, size: size as u64 });
-        cost
+        (cost, newest)
     }
 }

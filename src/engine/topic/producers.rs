@@ -5,6 +5,7 @@ use crate::engine::cost::PRODUCER_COST;
 use crate::wire::ProducerId;
 use foldhash::fast::RandomState;
 use lru::LruCache;
+use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
 /// The verdict on a number of a producer.
@@ -31,6 +32,21 @@ struct Window {
     // Highest number accepted.
     highest: u64,
     places: Places,
+}
+
+/// The numbers accepted from one producer, without their places in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedWindow {
+    /// The producer.
+    pub producer: ProducerId,
+    /// Every number up to this one was accepted, or was passed by the window.
+    pub floor: u64,
+    /// Numbers up to this one may have been passed without being accepted.
+    pub passed: u64,
+    /// Highest number accepted.
+    pub highest: u64,
+    /// A ring of bits for the numbers above the floor, set for those accepted; or none.
+    pub ahead: Box<[u64]>,
 }
 
 /// A number that a topic has accepted.
@@ -81,6 +97,10 @@ impl Window {
     fn accept(&mut self, accepted: Accepted, width: u64) {
         let Accepted { number, sequence, oldest } = accepted;
         self.places.enter(number, sequence, oldest, (BLOCKS * width) as usize);
+        self.take(number, width);
+    }
+
+    fn take(&mut self, number: u64, width: u64) {
         if number - 1 == self.floor && self.accepted_ahead == 0 {
             self.highest = number;
             self.floor = number;
@@ -147,10 +167,7 @@ impl Producers {
     ) {
         let Some(window) = self.windows.get_mut(&producer) else {
             while self.windows.len() >= most.max(1) {
-                if let Some((_, window)) = self.windows.pop_lru() {
-                    self.cost -= window.cost();
-                    self.blocks -= window.places.len();
-                }
+                self.drop_least_recent();
             }
             let mut window = Window::default();
             window.accept(accepted, width);
@@ -162,6 +179,54 @@ impl Producers {
         window.accept(accepted, width);
         self.cost = self.cost - before.0 + window.cost();
         self.blocks = self.blocks - before.1 + window.places.len();
+    }
+
+    /// Returns the windows, the least recently used first.
+    pub(crate) fn windows(&self) -> Vec<SavedWindow> {
+        let windows = self.windows.iter().rev();
+        let saved = windows.map(|(producer, window)| {
+            let Window { floor, passed, ref ahead, highest, .. } = *window;
+            SavedWindow { producer: *producer, floor, passed, highest, ahead: ahead.clone() }
+        });
+        saved.collect()
+    }
+
+    /// Puts a window in, as the most recently used. `width` is that of a window here: a wider one
+    /// that was saved passes the numbers that are beyond it.
+    pub(crate) fn put_window(&mut self, saved: &SavedWindow, width: u64, most: usize) {
+        let SavedWindow { producer, floor, passed, highest, ref ahead } = *saved;
+        let floor = floor.max(highest.saturating_sub(width));
+        let passed = if floor > saved.floor { floor } else { passed };
+        let mut window = Window { floor, passed, highest: floor, ..Window::default() };
+        let had = Window { ahead: ahead.clone(), highest, ..Window::default() };
+        for number in floor.saturating_add(1)..=highest {
+            if had.is_ahead(number) {
+                window.take(number, width);
+            }
+        }
+        while self.windows.len() >= most.max(1) {
+            self.drop_least_recent();
+        }
+        self.cost += window.cost();
+        self.windows.put(producer, window);
+    }
+
+    /// Enters the place of a number that was accepted earlier.
+    pub(crate) fn enter_place(&mut self, producer: ProducerId, accepted: Accepted, width: u64) {
+        let Accepted { number, sequence, oldest } = accepted;
+        if let Some(window) = self.windows.peek_mut(&producer) {
+            let before = (window.cost(), window.places.len());
+            window.places.enter(number, sequence, oldest, (BLOCKS * width) as usize);
+            self.cost = self.cost - before.0 + window.cost();
+            self.blocks = self.blocks - before.1 + window.places.len();
+        }
+    }
+
+    fn drop_least_recent(&mut self) {
+        if let Some((_, window)) = self.windows.pop_lru() {
+            self.cost -= window.cost();
+            self.blocks -= window.places.len();
+        }
     }
 
     /// Notes that a message of a producer has left the log. `len` messages stay, from `oldest` on.

@@ -271,6 +271,7 @@ impl Reader {
                             assert_eq!(self.asks.lag, Lag::Oldest);
                         }
                         GapCause::Skipped => {}
+                        GapCause::Lost => panic!("no run has ended"),
                         GapCause::Late => {
                             assert!(history[&of].accepted < self.since, "it is not late");
                             let aborted = history[&of].state == State::Aborted;

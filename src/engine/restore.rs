@@ -1,0 +1,283 @@
+//! Restoring an engine: from a snapshot, and from the records after it.
+//!
+//! Whatever is read from a disk may be damaged, or may have holes. So nothing here trusts it: what
+//! does not fit is left out, and a topic whose messages have a hole goes on after it.
+
+use super::Engine;
+use super::ids::Slot;
+use super::publication::PublicationId;
+use super::record::{Change, Place, Record, Total};
+use super::snapshot::{Part, TopicState};
+use super::topic::Topic;
+use super::topic::counts::Count;
+use crate::wire::check_topic;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Sequences, positions and ids are below this. Larger ones were never assigned.
+pub(super) const HIGHEST: u64 = 1 << 62;
+
+/// Returns the maximum number of topics while an engine is restored. A snapshot may have topics that
+/// were created later than those of the first records after it, which are forgotten in later ones.
+pub(super) fn most_topics(topics: usize) -> usize {
+    topics.saturating_mul(2)
+}
+
+/// What is known while an engine is restored.
+#[derive(Debug, Default)]
+pub(super) struct Restoring {
+    // By a topic's id: the last record that the snapshot has of it.
+    recorded: HashMap<u64, u64>,
+    // The topic whose messages follow.
+    pub(super) topic: Option<Box<TopicState>>,
+}
+
+impl Engine {
+    /// Begins to restore: the parts of a snapshot follow, if there is one, then records. The engine
+    /// has to be new.
+    pub fn begin_restoring(&mut self) {
+        self.restoring = Some(Box::default());
+    }
+
+    /// Puts back the next part of a snapshot. Returns whether it fits to those before.
+    pub fn restore_part(&mut self, part: Part) -> bool {
+        if !matches!(part, Part::Messages { .. }) {
+            self.finish_topic();
+        }
+        match part {
+            Part::Engine(state) => {
+                if state.run == 0 || state.position >= HIGHEST || state.next_topic >= HIGHEST {
+                    return false;
+                }
+                self.secret = state.secret;
+                self.position = state.position;
+                self.next_topic = state.next_topic.max(1);
+                self.records.continue_after(state.recorded);
+                self.continue_runs(state.run, &state.past);
+                true
+            }
+            Part::Topic(state) => self.restore_topic(state),
+            Part::Messages { topic, messages } => self.restore_messages(topic, messages),
+            Part::Counts(counts) => {
+                self.restore_counts(&counts);
+                true
+            }
+            Part::End { dropped_at, .. } => {
+                self.evicted_counts.note_dropped(dropped_at.min(HIGHEST));
+                true
+            }
+        }
+    }
+
+    /// Notes that the snapshot has all records of a topic up to one.
+    pub(super) fn note_recorded(&mut self, topic: u64, recorded: u64) {
+        if let Some(restoring) = &mut self.restoring {
+            restoring.recorded.insert(topic, recorded);
+        }
+    }
+
+    /// Applies a record. `number` is as of [`recorded`](Self::recorded). Returns whether it fitted,
+    /// or was known.
+    pub fn restore(&mut self, number: u64, record: &Record) -> bool {
+        self.finish_topic();
+        if number >= HIGHEST || record.topic == 0 || record.topic >= HIGHEST {
+            return false;
+        }
+        self.records.continue_after(self.records.made().max(number));
+        let restoring = self.restoring.as_ref();
+        let known = restoring.and_then(|restoring| restoring.recorded.get(&record.topic));
+        let is_new = known.is_none_or(|known| *known < number);
+        let Record { topic, name, sequence, change } = record;
+        let at = *sequence;
+        if self.slot(name).and_then(|slot| self.topic(slot)).is_some_and(|t| t.id() > *topic) {
+            // The snapshot has a later topic with this name.
+            return true;
+        }
+        match change {
+            Change::Published { place, total, payload } => {
+                if !is_new {
+                    return true;
+                }
+                let Some(slot) = self.slot_for(*topic, name, at, place) else {
+                    return false;
+                };
+                self.accept(slot, place, Some(total.count()), total.digest, payload);
+                true
+            }
+            Change::Begun { place, size } => {
+                if !is_new {
+                    return true;
+                }
+                let size = usize::try_from(*size).ok().filter(|size| *size < HIGHEST as usize);
+                let Some((size, slot)) = size.zip(self.slot_for(*topic, name, at, place)) else {
+                    return false;
+                };
+                self.arrive(slot, place, size).is_some()
+            }
+            Change::Chunk { offset, bytes } => self.restore_chunk(*topic, at, *offset, bytes),
+            Change::Ended { now, origin, total, size } => {
+                self.restore_end((*topic, at), *now, (*origin, total, *size), is_new)
+            }
+            Change::Aborted => {
+                if let Some(slot) = self.by_id.get(topic).copied() {
+                    self.abort_entry(slot, at, false);
+                }
+                true
+            }
+            Change::Forgotten => {
+                if let Some(slot) = self.by_id.get(topic).copied().filter(|_| is_new) {
+                    self.forget(slot);
+                }
+                true
+            }
+        }
+    }
+
+    // Returns the topic for a message that is new, ready to take it.
+    fn slot_for(&mut self, id: u64, name: &Arc<str>, at: u64, place: &Place) -> Option<Slot> {
+        if at == 0 || at >= HIGHEST || place.position >= HIGHEST {
+            return None;
+        }
+        let slot = self.slot_as(id, name, place.position)?;
+        let next = self.topic(slot)?.next_sequence();
+        if at < next {
+            return None;
+        }
+        if at > next {
+            self.skip_to(slot, at, place.position);
+        }
+        self.position = self.position.max(place.position);
+        // It is in use.
+        self.by_use.promote(&**name);
+        Some(slot)
+    }
+
+    /// Returns the topic with an id. It is created if it is not there.
+    pub(super) fn slot_as(&mut self, id: u64, name: &Arc<str>, position: u64) -> Option<Slot> {
+        if let Some(slot) = self.by_id.get(&id).copied() {
+            return Some(slot).filter(|slot| self.topic(*slot).is_some_and(|t| t.name() == name));
+        }
+        check_topic(name).ok()?;
+        if let Some(slot) = self.slot(name) {
+            // The record that this one was forgotten is missing.
+            self.forget(slot);
+        }
+        self.next_topic = self.next_topic.max(id + 1);
+        self.make_topic_room();
+        Some(self.create_as(id, name.clone(), position))
+    }
+
+    /// Drops the messages of a topic, because those between them and the next one are missing.
+    pub(super) fn skip_to(&mut self, slot: Slot, sequence: u64, position: u64) {
+        while self.topic(slot).is_some_and(|topic| topic.messages() > 0) {
+            self.evict(slot);
+        }
+        self.change(slot, |topic| topic.start_at(sequence, position.saturating_sub(1)));
+    }
+
+    fn restore_chunk(&mut self, id: u64, at: u64, offset: u64, bytes: &bytes::Bytes) -> bool {
+        let Some(slot) = self.by_id.get(&id).copied() else {
+            return true;
+        };
+        let appended = self.change(slot, |topic| {
+            topic.change_arriving(at, |entry| {
+                let arriving = entry.body.arriving_mut()?;
+                let had = arriving.rope.len();
+                let fits = had as u64 == offset && had + bytes.len() <= arriving.size;
+                if fits {
+                    arriving.rope.push(bytes.clone());
+                }
+                Some(fits || offset < had as u64)
+            })
+        });
+        match appended.flatten().flatten() {
+            // It is complete, or was aborted or evicted.
+            None => true,
+            Some(true) => {
+                self.make_room(slot);
+                true
+            }
+            Some(false) => {
+                // Bytes before these are missing.
+                self.abort_entry(slot, at, false);
+                false
+            }
+        }
+    }
+
+    fn restore_end(
+        &mut self,
+        (id, at): (u64, u64),
+        now: u64,
+        (origin, total, size): (Option<PublicationId>, &Total, u64),
+        is_new: bool,
+    ) -> bool {
+        let Some(slot) = self.by_id.get(&id).copied() else {
+            return true;
+        };
+        let entry = self.topic(slot).and_then(|topic| topic.entry(at));
+        if let Some(entry) = entry.filter(|entry| entry.body.is_arriving()) {
+            let body = &entry.body;
+            if body.rope().is_some_and(|rope| rope.len() == body.size()) {
+                let count = Some(total.count());
+                return self.complete(now, slot, at, total.digest, count).is_some();
+            }
+            // Some of its bytes are missing.
+            self.abort_entry(slot, at, false);
+        }
+        // It was accepted: it is complete in the snapshot, or its bytes have left the cache. What its
+        // topic knows of producers and counts may be older.
+        if !is_new {
+            return true;
+        }
+        let limits = self.limits;
+        let Some(topic) = self.topics.get_mut(slot).and_then(Option::as_deref_mut) else {
+            return false;
+        };
+        let (before, count) = (topic.cost(), total.count());
+        topic.accept(&limits, origin, at, count, total.digest);
+        if !topic.put_count(at, total.digest, count, size) {
+            let key = topic.payload_key(&total.digest);
+            self.evicted_counts.take(&key);
+            self.evicted_counts.put(key, count, self.position);
+        }
+        self.settle(slot, before);
+        true
+    }
+
+    /// Ends restoring. What was still arriving is aborted, and topics stand in the order of their
+    /// last messages.
+    pub fn end_restoring(&mut self) {
+        self.finish_topic();
+        self.restoring = None;
+        let topics = self.topics.iter().enumerate();
+        let mut order: Vec<(u64, Slot)> = topics
+            .filter_map(|(slot, topic)| Some((topic.as_deref()?.last_position(), slot)))
+            .collect();
+        order.sort_unstable();
+        for (_, slot) in &order {
+            let arriving = self.topic(*slot).map(Topic::arriving).unwrap_or_default();
+            arriving.into_iter().for_each(|at| self.abort_entry(*slot, at, false));
+            self.recent.move_to_front(*slot);
+            if let Some(name) = self.topic(*slot).map(|topic| topic.name().clone()) {
+                self.by_use.promote(&name);
+            }
+        }
+        while self.by_name.len() > self.limits.topics {
+            self.make_topic_room();
+        }
+        loop {
+            self.make_room_for(None, usize::MAX);
+            if !self.owes_room() {
+                break;
+            }
+        }
+    }
+}
+
+impl Total {
+    /// Returns the count.
+    pub(super) fn count(&self) -> Count {
+        Count { count: self.count, since: self.since }
+    }
+}
