@@ -202,7 +202,8 @@ export class Client extends EventTarget {
   /**
    * Publishes once, also across reconnects; resolves when the daemon has accepted it. Text is sent as
    * UTF-8. Publications to a topic keep their order, except that small ones may overtake those above
-   * 64 KiB. At most 1,024 are sent without a receipt; further ones wait here. At most 4,096 topics.
+   * 64 KiB. At most 1,024 are sent without a receipt; further ones wait here. At most 16,384 wait, and at most
+   * 64 MiB unless a single one is larger; beyond that it rejects with `overloaded`. At most 4,096 topics.
    */
   publish(
     topic: string,

@@ -48,6 +48,8 @@ codes! {
     OVERLOADED = 0x02, "overloaded", true;
     /// The peer was silent for too long, or sent its hello too late.
     TIMED_OUT = 0x03, "timed_out", true;
+    /// The daemon cannot keep publications at the moment.
+    UNAVAILABLE = 0x04, "unavailable", true;
 
     /// The bytes are not a frame.
     MALFORMED = 0x10, "malformed", false;

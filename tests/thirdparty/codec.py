@@ -272,7 +272,7 @@ TYPES["Start"] = Enum(
 )
 TYPES["Delivery"] = Enum("Ordered", "Unordered", "Realtime")
 TYPES["Lag"] = Enum("Oldest", "Newest", "Disconnect")
-TYPES["GapCause"] = Enum("Evicted", "Skipped", "Aborted", "Late")
+TYPES["GapCause"] = Enum("Evicted", "Skipped", "Aborted", "Late", "Lost")
 TYPES["Which"] = Enum("Latest", "Sequence u64", "Digest [u8; 32]")
 TYPES["TopEntry"] = Struct(
     "digest: [u8; 32], count: u64, since: u64, sequence: u64, size: u64, payload: Option<bytes>"

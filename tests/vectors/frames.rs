@@ -196,6 +196,7 @@ pub(crate) fn daemon() -> Vec<(&'static str, DaemonFrame<'static>)> {
         "daemon.gap.aborted": Gap { topic: 4, first: 127, last: 128, cause: GapCause::Aborted }
         "daemon.gap.aborted-one": Gap { topic: 4, first: 9, last: 9, cause: GapCause::Aborted }
         "daemon.gap.late": Gap { topic: 4, first: 1, last: 16384, cause: GapCause::Late }
+        "daemon.gap.lost": Gap { topic: 4, first: 7, last: 8, cause: GapCause::Lost }
         "daemon.gap.max": Gap { topic: u64::MAX, first: 0, last: u64::MAX, cause: GapCause::Evicted }
         "daemon.head": Head { topic: 4, sequence: 300 }
         "daemon.head.max": Head { topic: u64::MAX, sequence: u64::MAX }

@@ -34,8 +34,10 @@ export const listen = (target, type, listener) => {
  */
 export const backOff = async (n, signal, scale = 1) => {
   const { promise, resolve } = deferred();
+  const timer = setTimeout(resolve, scale * Math.min(250 * 2 ** n, 10_000) * (0.5 + Math.random() / 2));
   const stops = [listen(globalThis, "online", resolve), listen(signal, "abort", resolve)];
-  await Promise.race([promise, sleep(scale * Math.min(250 * 2 ** n, 10_000) * (0.5 + Math.random() / 2))]);
+  await promise;
+  clearTimeout(timer);
   for (const stop of stops) stop();
 };
 
