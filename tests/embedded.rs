@@ -50,7 +50,7 @@ async fn a_deadline_holds_with_realtime_and_only_there() {
 #[tokio::test]
 async fn get_and_top_answer_as_they_answer_clients() {
     let daemon = daemon().await;
-    let client = common::client(&daemon, Transport::Quic).await;
+    let client = client(&daemon, Transport::Quic).await;
     let large: Vec<u8> = (0..1_000_000_u32).map(|n| (n * 31) as u8).collect();
     for payload in [&b"tea"[..], b"coffee", b"tea", &large] {
         client.publish("a", payload.to_vec()).await.unwrap();

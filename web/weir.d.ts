@@ -34,8 +34,13 @@ export interface ConnectOptions {
   webTransportPort?: number;
   /** Time after which WebSocket is tried too, in milliseconds. Default 1500. */
   fallbackAfter?: number;
-  /** Time after which `connect` fails, in milliseconds. Default 10,000. */
+  /** Time after which `connect` fails, or with `wait` one attempt, in milliseconds. Default 10,000. */
   timeout?: number;
+  /**
+   * Whether `connect` waits for a daemon that cannot be reached yet. It tries again until it has a
+   * session, `signal` aborts, or an error says that trying again does not help. Default false.
+   */
+  wait?: boolean;
   /** Whether to connect again when the session breaks. Default true. */
   reconnect?: boolean;
   /** Aborts `connect`, which rejects with the signal's reason. A connected client ignores it. */
@@ -88,7 +93,8 @@ export interface Gap {
   readonly epoch: bigint;
   readonly first: number;
   readonly last: number;
-  readonly cause: "evicted" | "skipped" | "aborted" | "late" | "lost";
+  /** `unknown`: a cause that only a newer daemon has. */
+  readonly cause: "evicted" | "skipped" | "aborted" | "late" | "lost" | "unknown";
 }
 
 export interface PublishOptions {
@@ -97,6 +103,12 @@ export interface PublishOptions {
    * acknowledgement arrives. It is published once, but may be overtaken, and may have no receipt.
    */
   realtime?: boolean;
+  /**
+   * Milliseconds after which the publication is of no use. If the daemon has not acknowledged it by
+   * then, it is not sent again, and the promise rejects with `timed_out` (0x03). It may have been
+   * published. Default 0: no limit.
+   */
+  lifetime?: number;
 }
 
 export interface Receipt {
@@ -190,12 +202,13 @@ export class Client extends EventTarget {
   /**
    * Publishes once, also across reconnects; resolves when the daemon has accepted it. Text is sent as
    * UTF-8. Publications to a topic keep their order, except that small ones may overtake those above
-   * 64 KiB. At most 1,024 are sent without a receipt; further ones wait here. At most 4,096 topics.
+   * 64 KiB. At most 1,024 are sent without a receipt; further ones wait here. At most 16,384 wait, and at most
+   * 64 MiB unless a single one is larger; beyond that it rejects with `overloaded`. At most 4,096 topics.
    */
   publish(
     topic: string,
     payload: string | ArrayBuffer | ArrayBufferView,
-    options?: { realtime?: false },
+    options?: PublishOptions & { realtime?: false },
   ): Promise<Receipt>;
   /** With `realtime` the daemon may acknowledge without a receipt: null. */
   publish(

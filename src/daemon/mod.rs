@@ -17,6 +17,7 @@ use crate::message::{Message, SubscribeOptions};
 use crate::net::session::list::{Host, Sessions};
 use crate::net::{bind, endpoint, now};
 use crate::tls::identity::Identities;
+use crate::tls::reset_key::ResetKey;
 use crate::wire::{Delivery, Digest, Filter, NameError, Refusal, Which};
 use bytes::Bytes;
 use run::{blocking, new_run, run};
@@ -113,8 +114,9 @@ impl Builder {
         self
     }
 
-    /// Sets the directory that keeps the certificates. By default they are not kept, and every start
-    /// makes new ones.
+    /// Sets the directory that keeps the certificates and the key of stateless resets. By default
+    /// they are not kept, and every start makes new ones. With the key, clients of a daemon that was
+    /// killed learn from the next one that their QUIC connections are gone.
     pub fn state(mut self, directory: impl Into<PathBuf>) -> Self {
         self.state = Some(directory.into());
         self
@@ -152,14 +154,18 @@ impl Builder {
         let origins = Origins::parse(self.origins)?.named(self.names)?;
         // Writes and syncs files, which would block the tasks of this thread.
         let (state, announce) = (self.state.clone(), self.announce);
-        let identities = blocking(move || Identities::open(state, announce)).await;
-        let identities = Arc::new(identities?);
+        let open = move || {
+            let identities = Identities::open(state.clone(), announce)?;
+            Ok::<_, IdentityError>((identities, ResetKey::open(state.as_deref())?))
+        };
+        let (identities, reset_key) = blocking(open).await?;
+        let identities = Arc::new(identities);
         let (udp, tcp) = bind::pair(self.listen)?;
         let plain = self.http.map(bind::http).transpose()?;
         let local = udp.local_addr().map_err(|error| BindError::Endpoint { error })?;
         let http = plain.as_ref().map(std::net::TcpListener::local_addr).transpose();
         let http = http.map_err(|error| BindError::Endpoint { error })?;
-        let endpoint = endpoint::open(udp, identities.clone())?;
+        let endpoint = endpoint::open(udp, identities.clone(), &reset_key)?;
         let full = "no more TCP connections (limits.sessions): closing";
         let connections = Places::new(self.sessions, full);
         let mut listeners = vec![Listener::tls(tcp, identities.clone(), &connections)?];

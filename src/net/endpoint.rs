@@ -14,9 +14,11 @@ use crate::broker::stop::{draining, stopped};
 use crate::net::transport::connection::Connection;
 use crate::tls;
 use crate::tls::identity::Identities;
+use crate::tls::reset_key::ResetKey;
 use crate::wire::{ALPN, Code, PATH};
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{AsyncUdpSocket, Runtime as _};
+use quinn_proto::RandomConnectionIdGenerator;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -33,6 +35,11 @@ const UNPROVEN: usize = 256;
 /// only decides how soon they forget the connection.
 const CLOSING: Duration = Duration::from_millis(250);
 
+/// Minimum interval between two stateless resets. After a crash each client of the daemon before
+/// needs one: a thousand a second. A reset is smaller than the packet that it answers, so neither
+/// a flood nor a loop of resets grows.
+const RESET_INTERVAL: Duration = Duration::from_millis(1);
+
 /// The UDP endpoint.
 pub(crate) struct Endpoint {
     quic: quinn::Endpoint,
@@ -41,7 +48,11 @@ pub(crate) struct Endpoint {
 }
 
 /// Opens the endpoint for both protocols on a bound socket.
-pub(crate) fn open(socket: UdpSocket, identities: Arc<Identities>) -> Result<Endpoint, BindError> {
+pub(crate) fn open(
+    socket: UdpSocket,
+    identities: Arc<Identities>,
+    reset_key: &ResetKey,
+) -> Result<Endpoint, BindError> {
     let crypto = tls::server(identities, &[b"h3", ALPN])?;
     let crypto = QuicServerConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -50,7 +61,11 @@ pub(crate) fn open(socket: UdpSocket, identities: Arc<Identities>) -> Result<End
     let open = || {
         let socket = runtime.wrap_udp_socket(socket)?;
         let weak = Arc::downgrade(&socket);
-        let endpoint = quinn::EndpointConfig::default();
+        let mut endpoint = quinn::EndpointConfig::new(Arc::new(reset_key.hmac()));
+        // By default quinn drops packets of connections that it did not number itself, and its
+        // numbers repeat after some millions. With the key of the daemon before they must not.
+        endpoint.cid_generator(|| Box::<RandomConnectionIdGenerator>::default());
+        endpoint.min_reset_interval(RESET_INTERVAL);
         let (config, runtime) = (Some(config), runtime.clone());
         let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, config, socket, runtime)?;
         Ok(Endpoint { quic, socket: weak })

@@ -4,6 +4,7 @@
 //! There are two, the current and the next. The next is made in advance, so that its hash is known
 //! before it is used. A client that pins both hashes still connects after the change.
 
+use super::state_file::{PRIVATE, StateFileError, write};
 use super::{CertificateHash, provider};
 use crate::state::HASH;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -11,8 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use time::{Duration, OffsetDateTime};
@@ -33,10 +33,7 @@ const CHECK: std::time::Duration = std::time::Duration::from_secs(600);
 const CURRENT: [&str; 2] = ["certificate.pem", "key.pem"];
 const NEXT: [&str; 2] = ["next-certificate.pem", "next-key.pem"];
 
-/// The mode of a key file. Only its owner can read it.
-const PRIVATE: u32 = 0o600;
-
-/// Why a certificate could not be made, read or kept.
+/// Why a certificate or a key could not be made, read or kept.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
@@ -54,6 +51,12 @@ pub enum IdentityError {
     /// A certificate cannot be used.
     #[error("a certificate that cannot be used: {0}")]
     Unfit(#[from] rustls::Error),
+}
+
+impl From<StateFileError> for IdentityError {
+    fn from(StateFileError { path, error }: StateFileError) -> Self {
+        Self::State { path, error }
+    }
 }
 
 /// A certificate and its key.
@@ -204,6 +207,7 @@ impl Identities {
         if let Some(directory) = &self.announce
             && let Err(error) = write(&directory.join(HASH), &text, 0o644)
         {
+            let error = IdentityError::from(error);
             tracing::warn!(%error, "clients on this machine cannot find the hash: give it to them");
         }
         Ok(())
@@ -263,46 +267,10 @@ impl ResolvesServerCert for Identities {
     }
 }
 
-// Replaces a file atomically: writes another file, and renames it.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), IdentityError> {
-    let beside = path.with_extension("new");
-    let write = || {
-        if fs::read_to_string(path).is_ok_and(|there| there == text) {
-            return tighten(path, mode);
-        }
-        let _ = fs::remove_file(&beside);
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    let written = write();
-    if written.is_err() {
-        // The incomplete file is useless.
-        let _ = fs::remove_file(&beside);
-    }
-    written.map_err(|error| IdentityError::State { path: path.into(), error })
-}
-
-// Removes the access of others to a key that was copied, restored or unpacked. If that fails the
-// daemon does not start, because the key would not be secret.
-fn tighten(path: &Path, mode: u32) -> io::Result<()> {
-    let others = fs::metadata(path)?.permissions().mode() & 0o077;
-    if mode == PRIVATE && others != 0 {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-        tracing::warn!(
-            ?path,
-            "other users could read this key, and can no longer: if one may have read it, remove \
-             the certificates' files, and restart to make new ones"
-        );
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     fn open(directory: &Path, now: OffsetDateTime) -> Identities {
         Identities::open_at(Some(directory.into()), None, now).unwrap()

@@ -3,6 +3,10 @@
 mod certificate_hash;
 #[cfg(feature = "daemon")]
 pub(crate) mod identity;
+#[cfg(feature = "daemon")]
+pub(crate) mod reset_key;
+#[cfg(feature = "daemon")]
+mod state_file;
 
 pub(crate) use certificate_hash::local_hashes;
 pub use certificate_hash::{CertificateHash, CertificateHashError, CertificateHashes};

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { connect } from "../../web/weir/index.js";
-import { settle, world } from "./fake.mjs";
+import { clocked, settle, world } from "./fake.mjs";
 
 const certificate = {
   pinning: true, current: "ab".repeat(32), next: "cd".repeat(32), port: 5000, path: "/weir",
@@ -197,4 +197,72 @@ test("not an address", async () => {
   for (const url of ["localhost:4433", "ftp://a", "", "wss://a"]) {
     await assert.rejects(connect(url), { name: "unreachable", retry: false });
   }
+});
+
+// ---- A daemon that is not up yet ----
+
+/** A world whose daemon is up when `daemon.isUp`. */
+const down = (transport, daemon = { isUp: false }) => {
+  const script = (peer) => {
+    if (daemon.isUp) return peer.welcome();
+    peer.fail?.(new Error("down"));
+    peer.break();
+    return false;
+  };
+  return { daemon, ...world({ transport, script }) };
+};
+
+for (const transport of ["auto", "webtransport", "websocket"]) {
+  test(`wait: connects when the daemon is up (${transport})`, { timeout: 10_000 }, () => clocked(async (clock) => {
+    const w = down(transport === "websocket" ? transport : "both");
+    let client;
+    const connecting = w.connect({ transport, wait: true }).then((made) => (client = made));
+    await clock.pass(60_000);
+    assert.equal(client, undefined);
+    const tries = w.peers.length;
+    assert.ok(tries > 4 && tries < 100, `${tries}`);
+    w.daemon.isUp = true;
+    // The longest pause, and the time that a failed attempt takes.
+    await clock.pass(12_000);
+    await connecting;
+    assert.equal(client.state, "open");
+    client.close();
+    await clock.pass(20_000);
+    assert.equal(clock.pending, 0);
+  }));
+}
+
+test("without wait a daemon that is not up is an error", { timeout: 10_000 }, () => clocked(async (clock) => {
+  const w = down("both");
+  const failed = assert.rejects(w.connect(), { name: "unreachable", retry: true });
+  await clock.pass(10_000);
+  await failed;
+}));
+
+test("wait: a signal ends it at once, with its reason", { timeout: 10_000 }, () => clocked(async (clock) => {
+  // In a pause, and in an attempt.
+  for (const ms of [60_000, 60_000.5, 3]) {
+    const w = down("both"), controller = new AbortController(), reason = new Error("enough");
+    const failed = assert.rejects(w.connect({ wait: true, signal: controller.signal }), reason);
+    await clock.pass(ms);
+    controller.abort(reason);
+    await settle();
+    await failed;
+    const tries = w.peers.length;
+    await clock.pass(60_000);
+    assert.deepEqual([w.peers.length, clock.pending], [tries, 0]);
+  }
+  const w = down("both");
+  await assert.rejects(w.connect({ wait: true, signal: AbortSignal.abort(new Error("before")) }), { message: "before" });
+  assert.equal(w.peers.length, 0);
+}));
+
+test("wait: what a retry cannot help is an error at once", { timeout: 10_000 }, async () => {
+  const script = async (peer) => {
+    await peer.next("Hello");
+    peer.say({ frame: "Goodbye", code: 0x41, reason: "not for you", retry: false });
+  };
+  const w = world({ transport: "websocket", script });
+  await assert.rejects(w.connect({ wait: true }), { name: "forbidden" });
+  assert.equal(w.peers.length, 1);
 });

@@ -47,5 +47,9 @@ export const checkConnect = ({ transport, certificateHashes: hashes, webTranspor
   check(!hashes || (Array.isArray(hashes) && hashes.every((hash) => /^[\da-f]{64}$/i.test(hash))),
     "certificateHashes are SHA-256: 64 hex digits each");
   check(port === undefined || (port > 0 && port < 65536), `no port: ${port}`);
-  check(times.every((ms) => ms >= 0 && ms < 2 ** 31), "times are in ms, below 2^31");
+  checkTimes(...times);
 };
+
+/** Throws a TypeError for a time that a timer does not take. @param {number[]} times */
+export const checkTimes = (...times) =>
+  check(times.every((ms) => ms >= 0 && ms < 2 ** 31), "times are in ms, below 2^31");

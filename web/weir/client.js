@@ -1,22 +1,22 @@
 // The client: its state, its reconnects, and the methods that a page calls.
 
-import { toPayload, toSubscribe } from "./arguments.js";
+import { checkTimes, toPayload, toSubscribe } from "./arguments.js";
 import { PAYLOAD_TOO_LARGE, WeirError, asWeirError, clientClosed, refuseUnknown, textOf } from "./errors.js";
 import { Publisher } from "./publisher.js";
 import { Request, get, ping, top } from "./request.js";
 import { encodeRequest } from "./session.js";
 import { Subscription } from "./subscription.js";
-import { deferred, listen, noop, sleep } from "./util.js";
+import { backOff, noop, sleep } from "./util.js";
 
 /** @import * as api from "../weir.js" */
 /** @import { Dial, Established } from "./dial.js" */
 /** @import { Session } from "./session.js" */
 
-/** The pause before a reconnect doubles from the first to the longest, in ms. */
-const FIRST_PAUSE = 250, LONGEST_PAUSE = 10_000;
-
-/** A session that lasted this long, in ms, resets the pause. */
+/** A session that lasted this long, in ms, resets the pause before a reconnect. */
 const STABLE = 5000;
+
+/** Pauses before attempts to leave WebSocket, in those before a reconnect: up to 7.5 s, then up to 5 min. */
+const MOVE_PAUSES = 30;
 
 export class Client extends EventTarget {
   /** @type {api.State} */
@@ -35,6 +35,9 @@ export class Client extends EventTarget {
   /** How long `close` waits for receipts, in ms. */
   #timeout;
   #reconnects;
+  /** Whether WebSocket is a fallback. */
+  #auto;
+  #isMoving = false;
   /** @type {Session | null} */
   #session = null;
   #publisher = new Publisher();
@@ -44,20 +47,22 @@ export class Client extends EventTarget {
   #failures = 0;
   /** @type {Promise<void> | null} */
   #closing = null;
-  #skipPause = noop;
+  /** Aborts what a client that is closed waits for. */
+  #end = new AbortController();
 
   /**
    * Created by `connect`.
    *
    * @param {Dial} dial opens another session
    * @param {Established} established the first session
-   * @param {{ timeout: number, reconnect: boolean }} options
+   * @param {{ timeout: number, reconnect: boolean, auto: boolean }} options
    */
-  constructor(dial, established, { timeout, reconnect }) {
+  constructor(dial, established, { timeout, reconnect, auto }) {
     super();
     this.#dial = dial;
     this.#timeout = timeout;
     this.#reconnects = reconnect;
+    this.#auto = auto && globalThis.WebTransport;
     this.#adopt(established);
   }
 
@@ -67,14 +72,15 @@ export class Client extends EventTarget {
    * @param {string} topic @param {string | ArrayBuffer | ArrayBufferView} payload
    * @param {api.PublishOptions} [options] @returns {Promise<any>}
    */
-  async publish(topic, payload, { realtime = false, ...rest } = {}) {
+  async publish(topic, payload, { realtime = false, lifetime = 0, ...rest } = {}) {
     this.#checkOpen();
     refuseUnknown(rest);
+    checkTimes(lifetime);
     const bytes = toPayload(payload);
     if (bytes.length > this.maxPayload) {
       throw new WeirError(PAYLOAD_TOO_LARGE, `${bytes.length} bytes, and the daemon takes ${this.maxPayload}`);
     }
-    return this.#publisher.publish(topic, bytes, realtime);
+    return this.#publisher.publish(topic, bytes, realtime, lifetime);
   }
 
   /**
@@ -182,6 +188,7 @@ export class Client extends EventTarget {
     this.#publisher.attach(session);
     for (const target of this.#targets) target.renew();
     this.#become("open", reason);
+    if (this.#auto && !this.#isMoving) this.#moveOver();
   }
 
   /** @param {WeirError} error */
@@ -197,23 +204,40 @@ export class Client extends EventTarget {
 
   async #reconnect() {
     for (;;) {
-      await this.#pause(Math.min(FIRST_PAUSE * 2 ** this.#failures++, LONGEST_PAUSE));
+      await backOff(this.#failures++, this.#end.signal);
       if (this.#isClosed) return;
       try {
-        const established = await this.#dial();
-        return this.#isClosed ? established.session.leave() : this.#adopt(established);
+        return this.#adopt(await this.#dial(this.#end.signal));
       } catch (/** @type {any} */ error) {
         if (!error.retry) return this.#finish(asWeirError(error));
       }
     }
   }
 
-  // Chance spreads the clients of a daemon that restarts. A page that comes online goes on at once.
-  async #pause(longest) {
-    const { promise, resolve } = deferred(), stop = listen(globalThis, "online", resolve);
-    this.#skipPause = resolve;
-    await Promise.race([promise, sleep(longest * (0.5 + Math.random() / 2))]);
-    stop();
+  // While the session is one over WebSocket, tries WebTransport. The new session takes the place of
+  // the old one as after a break: subscriptions resume, and publications without an answer are sent
+  // again.
+  async #moveOver() {
+    this.#isMoving = true;
+    const { signal } = this.#end;
+    for (let attempts = 0; this.transport === "websocket" && !this.#isClosed; ) {
+      await backOff(attempts++, signal, MOVE_PAUSES);
+      const session = this.#session;
+      if (!session) continue;
+      try {
+        const established = await this.#dial(signal, "webtransport");
+        // The old one may have ended meanwhile, and another one replaces it.
+        if (session !== this.#session) established.session.leave();
+        else {
+          session.onend = noop;
+          session.end(clientClosed());
+          this.#adopt(established);
+        }
+      } catch (/** @type {any} */ error) {
+        if (!error.retry) break;
+      }
+    }
+    this.#isMoving = false;
   }
 
   #detach() {
@@ -225,7 +249,7 @@ export class Client extends EventTarget {
     if (this.#isClosed) return;
     this.#detach();
     this.#become("closed", error.message, error.code);
-    this.#skipPause();
+    this.#end.abort(error);
     this.#publisher.fail(error);
     for (const target of this.#targets) target.fail(error);
   }

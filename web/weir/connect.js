@@ -5,6 +5,7 @@ import { Client } from "./client.js";
 import { encode } from "./codec/frames.js";
 import { dialer } from "./dial.js";
 import { refuseUnknown, unreachable } from "./errors.js";
+import { backOff } from "./util.js";
 
 /** @import * as api from "../weir.js" */
 
@@ -17,7 +18,7 @@ const PROTOCOL_VERSION = 1;
  */
 export const connect = async (url = new URL(import.meta.url).origin, options = {}) => {
   const { token = null, transport = "auto", certificateHashes, webTransportPort,
-    fallbackAfter = 1500, timeout = 10_000, reconnect = true, signal, ...rest } = options;
+    fallbackAfter = 1500, timeout = 10_000, reconnect = true, wait = false, signal, ...rest } = options;
   /** @type {any} */
   let base;
   try {
@@ -30,7 +31,6 @@ export const connect = async (url = new URL(import.meta.url).origin, options = {
   }
   refuseUnknown(rest);
   checkConnect({ transport, certificateHashes, webTransportPort, times: [fallbackAfter, timeout] });
-  signal?.throwIfAborted();
   const producer = crypto.getRandomValues(new Uint8Array(16));
   const hello = { frame: "Hello", version: PROTOCOL_VERSION, producer, token, agent: AGENT };
   // Throws for a token that is not text.
@@ -38,5 +38,13 @@ export const connect = async (url = new URL(import.meta.url).origin, options = {
   const dial = dialer({
     base, hello, transport, certificateHashes, webTransportPort, fallbackAfter, timeout,
   });
-  return new Client(dial, await dial(signal), { timeout, reconnect });
+  for (let attempts = 0; ; ) {
+    signal?.throwIfAborted();
+    try {
+      return new Client(dial, await dial(signal), { timeout, reconnect, auto: transport === "auto" });
+    } catch (/** @type {any} */ error) {
+      if (!wait || !error.retry) throw error;
+    }
+    await backOff(attempts++, signal);
+  }
 };

@@ -1,8 +1,8 @@
 // Errors: every failure that a page sees is a WeirError, a TypeError or a RangeError.
 
 // Codes of docs/protocol.md that the client itself uses.
-export const MALFORMED = 0x10, FRAME_TOO_LARGE = 0x14, BAD_TOPIC = 0x20, PAYLOAD_TOO_LARGE = 0x22;
-export const BAD_ALIAS = 0x24, LAGGED = 0x50;
+export const OVERLOADED = 0x02, TIMED_OUT = 0x03, MALFORMED = 0x10, FRAME_TOO_LARGE = 0x14;
+export const BAD_TOPIC = 0x20, PAYLOAD_TOO_LARGE = 0x22, BAD_ALIAS = 0x24, LAGGED = 0x50;
 
 // Names of the codes in docs/protocol.md. A row holds one value of the upper four bits; the position
 // in the row is the lower four bits.
@@ -13,11 +13,11 @@ const NAMES = [
     " stale",
   "not_found evicted",
   "unauthorized forbidden rate_limited",
-  "lagged publisher_gone",
+  "lagged publisher_gone overtaken",
 ].map((row) => row.split(" "));
 
 /** Codes of failures that may pass without a change by the caller. */
-const RETRYABLE = [0x01, 0x02, 0x03, 0x04, 0x42, 0x50, 0x51];
+const RETRYABLE = [0x01, 0x02, 0x03, 0x04, 0x42, 0x50, 0x51, 0x52];
 
 /** A failure that the daemon reported, with its code, or one of the connection, without a code. */
 export class WeirError extends Error {

@@ -2,7 +2,7 @@
 
 import { concat, toUtf8 } from "./bytes.js";
 import { encode } from "./codec/frames.js";
-import { BAD_ALIAS, BAD_TOPIC, WeirError } from "./errors.js";
+import { BAD_ALIAS, BAD_TOPIC, OVERLOADED, TIMED_OUT, WeirError } from "./errors.js";
 import { WRITE_BYTES } from "./limits.js";
 import { toReadable } from "./message.js";
 import { clamp, noop } from "./util.js";
@@ -15,6 +15,9 @@ const IN_FLIGHT = 1024;
 /** Maximum of these that have a stream of their own. */
 const IN_FLIGHT_ALONE = 16;
 
+/** Maximum publications that wait to be sent, and maximum bytes of these, beside a single one. */
+const UNSENT = 1 << 14, UNSENT_BYTES = 1 << 26;
+
 /** Maximum topics of a client, and maximum bytes of a topic. The daemon ends a session above them. */
 const TOPICS = 4096, TOPIC_BYTES = 255;
 
@@ -22,7 +25,7 @@ const TOPICS = 4096, TOPIC_BYTES = 255;
  * A topic that is published to. Its alias is the client's, for its whole life.
  *
  * @typedef {{ alias: number, declaration: Uint8Array, last: number, waiting: Map<number, Publication> }} Topic
- * @typedef {{ topic: Topic, number: number, bytes: Uint8Array, realtime: boolean,
+ * @typedef {{ topic: Topic, number: number, bytes: Uint8Array, realtime: boolean, until: number,
  *   resolve: (receipt: any) => void, reject: (error: any) => void }} Publication
  */
 
@@ -38,6 +41,7 @@ export class Publisher {
   #sent = new Set();
   /** @type {Set<Publication>} */
   #unsent = new Set();
+  #unsentBytes = 0;
   /** Publications in #sent that have a stream of their own. */
   #alone = 0;
   /** Topics that are declared on the session's stream. @type {Set<Topic>} */
@@ -56,14 +60,38 @@ export class Publisher {
   }
 
   /** Publications are numbered and encoded now, so that each attempt sends the same bytes. */
-  publish(name, payload, realtime) {
+  publish(name, payload, realtime, lifetime) {
     return new Promise((resolve, reject) => {
-      const topic = this.#topic(name), number = ++topic.last;
-      const stamp = Math.floor((performance.timeOrigin + performance.now()) * 1000);
+      const { size } = this.#unsent;
+      if (size && (size === UNSENT || this.#unsentBytes + payload.length > UNSENT_BYTES)) {
+        throw new WeirError(OVERLOADED, "too many publications wait to be sent");
+      }
+      const topic = this.#topic(name), number = ++topic.last, now = performance.now();
+      const stamp = Math.floor((performance.timeOrigin + now) * 1000);
       const bytes = encode({ frame: "Publish", alias: topic.alias, number, stamp, payload });
-      this.#unsent.add({ topic, number, bytes, realtime, resolve, reject });
+      const publication = {
+        topic, number, bytes, realtime, until: now + (lifetime || Infinity), resolve, reject,
+      };
+      this.#unsent.add(publication);
+      this.#unsentBytes += bytes.length;
+      if (lifetime) setTimeout(() => (this.#expire(publication), this.#pump()), lifetime);
       this.#pump();
     });
+  }
+
+  // Its number stays unused, if it was never sent.
+  #expire(publication) {
+    this.#remove(publication);
+    publication.reject(new WeirError(TIMED_OUT, "not acknowledged within its lifetime"));
+  }
+
+  /** Forgets it. @param {Publication} publication */
+  #remove(publication) {
+    const { topic: { waiting }, number, bytes: { length } } = publication;
+    if (this.#unsent.delete(publication)) this.#unsentBytes -= length;
+    if (!this.#sent.delete(publication)) return;
+    waiting.delete(number);
+    if (length > WRITE_BYTES) this.#alone--;
   }
 
   /** @param {string} name @returns {Topic} */
@@ -99,6 +127,7 @@ export class Publisher {
 
   // Sends what the window allows.
   #pump() {
+    if (this.isIdle) this.#settled();
     const session = this.#session;
     if (!session) return;
     for (const publication of this.#unsent) {
@@ -107,8 +136,8 @@ export class Publisher {
       const lowest = waiting.keys().next().value ?? number;
       if (this.#sent.size === IN_FLIGHT || number >= lowest + session.welcome.limits.window) return;
       if (alone && this.#alone === IN_FLIGHT_ALONE) return;
+      this.#remove(publication);
       if (alone) this.#alone++;
-      this.#unsent.delete(publication);
       this.#sent.add(publication);
       waiting.set(number, publication);
       this.#send(publication);
@@ -116,9 +145,12 @@ export class Publisher {
   }
 
   /** @param {Publication} publication */
-  #send({ topic, number, bytes, realtime }) {
-    const { alias, declaration, waiting } = topic, session = /** @type {Session} */ (this.#session);
-    const { link, rtt } = session;
+  #send(publication) {
+    const { topic: { alias, declaration, waiting }, topic, number, bytes, realtime } = publication;
+    const session = /** @type {Session} */ (this.#session), { link, rtt } = session;
+    // The timer of a page that slept may be late.
+    if (publication.until < performance.now()) return this.#expire(publication);
+    session.expectAnswer();
     if (bytes.length > WRITE_BYTES) return link.publishAlone(declaration, bytes);
     if (!this.#declared.has(topic)) link.publish(declaration);
     this.#declared.add(topic);
@@ -142,15 +174,12 @@ export class Publisher {
         (number <= floor || BigInt(seen) >> BigInt(number - floor - 1) & 1n));
     for (const publication of answered) {
       if (!publication) return;
-      waiting.delete(publication.number);
-      this.#sent.delete(publication);
-      if (publication.bytes.length > WRITE_BYTES) this.#alone--;
+      this.#remove(publication);
       if (frame === "Rejected") publication.reject(new WeirError(code, reason));
       else if (frame === "Acknowledge") publication.resolve(null);
       else publication.resolve(toReadable(receipt));
     }
     this.#pump();
-    if (!this.#sent.size) this.#settled();
   }
 
   /** Rejects everything without an answer. @param {WeirError} error */
@@ -158,6 +187,7 @@ export class Publisher {
     for (const { reject } of [...this.#sent, ...this.#unsent]) reject(error);
     this.#sent.clear();
     this.#unsent.clear();
+    this.#unsentBytes = 0;
     this.#settled();
   }
 }

@@ -65,7 +65,7 @@ export const ping = () => {
  */
 export class Request {
   request = 0;
-  lost = noop;
+  sessionLost = noop;
   /** The message that is arriving, and its topic. @type {any} */
   #reassembly;
   #topic;

@@ -24,15 +24,21 @@ import { deferred, noop, sleep } from "./util.js";
  * @property {(frame: Frame, datagram?: boolean) => void} take
  * @property {(error: WeirError) => void} ended the daemon ended it
  * @property {(error: WeirError) => void} fail
- * @property {() => void} lost the session ended
+ * @property {() => void} sessionLost the session ended
  * @property {() => void} [shed] releases its streams
  */
 
-/** Silence after which the daemon is pinged, and again until the session is broken, in ms. */
-const SILENCE = 10_000;
+/** Silence after which the daemon is pinged, in ms. */
+const SILENCE = 5_000;
 
 /** The same while a full subscription holds streams up, which may cause the silence, in ms. */
 const SILENCE_WHEN_FULL = 2_000;
+
+/** Time after which an answer is late, in ms: the daemon is pinged. */
+const LATE = 1_000;
+
+/** Time after which the answer to a ping is late, in ms. The next check ends the session. */
+const PONG_LATE = 4_000;
 
 /** Interval of the round-trip measurements, and of the checks for silence, in ms. */
 const MEASURE_EVERY = 5_000, CHECK_EVERY = 1_000;
@@ -66,6 +72,10 @@ export class Session {
   #unordered = new Set();
   #lastRequest = 0;
   #receivedAt = performance.now();
+  /** When something was sent that the daemon answers, and that nothing followed; 0: never. */
+  #askedAt = 0;
+  /** Whether the answer to the ping is late. */
+  #isOverdue = false;
   /** When the ping was sent that nothing followed; 0: none. */
   #silentSince = 0;
   #pingedAt = 0;
@@ -85,24 +95,36 @@ export class Session {
   /** @param {Frame} frame */
   send(frame) {
     this.link.send(encode(frame));
+    this.expectAnswer();
+  }
+
+  /** Something was sent that the daemon answers. */
+  expectAnswer() {
+    this.#askedAt ||= performance.now();
   }
 
   received() {
     this.#receivedAt = performance.now();
-    this.#silentSince = 0;
+    this.#silentSince = this.#askedAt = 0;
+    this.#isOverdue = false;
   }
 
-  // A timer can be late, for example after a laptop slept. Only an unanswered ping is a sign.
+  // A timer can be late, for example after a laptop slept, and then the answer may have arrived and
+  // wait behind it. So only a ping is a sign that is unanswered at two checks.
   #checkSilence() {
     const now = performance.now(), waited = this.#silentSince && now - this.#silentSince;
     // Streams that nothing reads use up the window of the whole connection, so that not even a Pong
     // arrives. Their subscriptions release them, and resume later.
     const full = [...this.targets.values()].filter((target) => target.full);
     if (waited >= SILENCE_WHEN_FULL) for (const target of full) target.shed?.();
-    if (waited >= SILENCE) {
-      return this.end(connectionBroken(`nothing was heard of the daemon for ${now - this.#receivedAt | 0} ms`));
+    if (waited >= PONG_LATE) {
+      if (this.#isOverdue) {
+        return this.end(connectionBroken(`nothing was heard of the daemon for ${now - this.#receivedAt | 0} ms`));
+      }
+      this.#isOverdue = true;
     }
     if (!waited && (now - this.#receivedAt >= (full.length ? SILENCE_WHEN_FULL : SILENCE) ||
+      this.#askedAt && now - this.#askedAt >= LATE ||
       this.#measuring && now - this.#pingedAt >= MEASURE_EVERY)) this.#sendPing();
     this.#timer = setTimeout(() => this.#checkSilence(), CHECK_EVERY);
   }
@@ -186,6 +208,7 @@ export class Session {
     this.targets.set(request, target);
     target.request = request;
     this.link.send(frame);
+    this.expectAnswer();
     if (!target.outOfOrder) return;
     this.#unordered.add(request);
     this.measure();
@@ -210,10 +233,9 @@ export class Session {
     const error = this.over = asWeirError(reason), { code, message } = error;
     clearTimeout(this.#timer);
     // The daemon learns of its own errors.
-    if (code === MALFORMED || code === FRAME_TOO_LARGE) {
-      this.link.close(code, message.slice(0, REASON_CHARACTERS));
-    } else this.link.close(0, "");
-    for (const target of this.targets.values()) target.lost();
+    this.link.close(code === MALFORMED || code === FRAME_TOO_LARGE ? code : 0,
+      message.slice(0, REASON_CHARACTERS));
+    for (const target of this.targets.values()) target.sessionLost();
     this.#welcomed.reject(error);
     this.onend(error);
   }

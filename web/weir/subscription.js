@@ -115,7 +115,7 @@ export class Subscription {
   }
 
   /** Its session ended. */
-  lost() {
+  sessionLost() {
     this.request = 0;
     this.#cut();
     // Events that could not be taken are sent again.

@@ -25,5 +25,21 @@ export const listen = (target, type, listener) => {
   return () => target?.removeEventListener?.(type, listener);
 };
 
+/**
+ * Waits before attempt `n`, from 0: about 200 ms at first, then twice as long each time, up to 10 s;
+ * or a multiple of that. Chance spreads the clients of a daemon that restarts. A page that comes
+ * online goes on at once, and so does a signal that aborts.
+ *
+ * @param {number} n @param {AbortSignal} [signal]
+ */
+export const backOff = async (n, signal, scale = 1) => {
+  const { promise, resolve } = deferred();
+  const timer = setTimeout(resolve, scale * Math.min(250 * 2 ** n, 10_000) * (0.5 + Math.random() / 2));
+  const stops = [listen(globalThis, "online", resolve), listen(signal, "abort", resolve)];
+  await promise;
+  clearTimeout(timer);
+  for (const stop of stops) stop();
+};
+
 /** Returns `n`, or the bound that it exceeds. @param {number} n @param {number} low @param {number} high */
 export const clamp = (n, low, high) => Math.max(low, Math.min(n, high));

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn pair() -> (quinn::Connection, quinn::Connection, [quinn::Endpoint; 2]) {
     let identities = Arc::new(Identities::open(None, None).unwrap());
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let daemon = open(socket, identities).unwrap().quic;
+    let daemon = open(socket, identities, &ResetKey::open(None).unwrap()).unwrap().quic;
     let tls = tls::client(&tls::Expect::Anything, ALPN, &Arc::default()).unwrap();
     let crypto = QuicClientConfig::try_from(tls).unwrap();
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));

@@ -11,7 +11,8 @@ import type {
 
 const all: Required<ConnectOptions> = {
   token: "secret", transport: "auto", certificateHashes: ["ab".repeat(32)], webTransportPort: 4433,
-  fallbackAfter: 1500, timeout: 10_000, reconnect: true, signal: AbortSignal.timeout(1000),
+  fallbackAfter: 1500, timeout: 10_000, reconnect: true, wait: true,
+  signal: AbortSignal.timeout(1000),
 };
 export const client: Client = await connect("https://host:4433", all);
 await connect();
@@ -86,7 +87,8 @@ counted.late = 0;
 for await (const event of subscription) {
   const topic: string = event.topic, epoch: bigint = event.epoch;
   if (event.kind === "gap") {
-    const gap: Gap = event, cause: "evicted" | "skipped" | "aborted" | "late" = event.cause;
+    const gap: Gap = event;
+    const cause: "evicted" | "skipped" | "aborted" | "late" | "lost" | "unknown" = event.cause;
     const missing: number = gap.last - gap.first + 1;
     // @ts-expect-error: a gap has no payload
     event.payload;

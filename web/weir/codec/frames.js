@@ -17,7 +17,8 @@ const start = choice({
 });
 const delivery = choice({ Ordered: null, Unordered: null, Realtime: null });
 const lag = choice({ Oldest: null, Newest: null, Disconnect: null });
-const cause = choice({ Evicted: null, Skipped: null, Aborted: null, Late: null, Lost: null });
+// A newer daemon may have more causes, and a gap is a gap.
+const cause = choice({ Evicted: null, Skipped: null, Aborted: null, Late: null, Lost: null }, "Unknown");
 const which = choice({ Latest: null, Sequence: u64, Digest: digest });
 const limits = struct({ payload: u64, subscriptions: u32, window: u32 });
 const entries = list(struct({

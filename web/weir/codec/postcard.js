@@ -196,9 +196,11 @@ export const struct = (table) => {
 /**
  * One of the variants of the table: `"Variant"`, or `{ Variant: value }` for one with a type.
  *
- * @param {Record<string, Type | null>} table @returns {Type}
+ * @param {Record<string, Type | null>} table
+ * @param {string} [unknown] the value of other variants; without it they are an error
+ * @returns {Type}
  */
-export const choice = (table) => {
+export const choice = (table, unknown) => {
   const names = Object.keys(table);
   return {
     write(writer, value) {
@@ -208,7 +210,7 @@ export const choice = (table) => {
       table[name]?.write(writer, value[name]);
     },
     read(reader) {
-      const name = names[u32.read(reader)] ?? malformed("no such variant"), type = table[name];
+      const name = names[u32.read(reader)] ?? unknown ?? malformed("no such variant"), type = table[name];
       return type ? { [name]: type.read(reader) } : name;
     },
   };

@@ -3,7 +3,7 @@
 import { FrameReader } from "../codec/frame_reader.js";
 import { FOR } from "../codec/frames.js";
 import { WeirError, connectionBroken } from "../errors.js";
-import { BUFFER_MESSAGES } from "../limits.js";
+import { BUFFER_MESSAGES, WRITE_BYTES } from "../limits.js";
 import { noop, sleep } from "../util.js";
 import { handleFrames, readAll } from "./incoming.js";
 import { outbox } from "./outbox.js";
@@ -84,7 +84,13 @@ export const openWebTransport = (url, hashes, session) => {
     publish: streamOutbox(() => wt.createUnidirectionalStream()),
     publishAlone: (...frames) => void wt.createUnidirectionalStream().then(async (writable) => {
       const stream = writable.getWriter();
-      for (const frame of frames) await stream.write(frame);
+      for (const frame of frames) {
+        for (let at = 0; at < frame.length; at += WRITE_BYTES) {
+          await stream.write(frame.subarray(at, at + WRITE_BYTES));
+          // Room for more shows that the daemon is alive, also while nothing else passes.
+          session.received();
+        }
+      }
       await stream.close();
     }).catch(fail),
     datagram(bytes, least = -QUEUED_DATAGRAMS) {
