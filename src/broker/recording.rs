@@ -1,4 +1,4 @@
-//! What the broker does for the journal: it hands the engine's records over, in their order, and lets
+//! The broker's work for the journal. It hands the engine's records over, in their order, and lets
 //! receipts and publishers wait.
 
 use super::{Broker, Inner, Lock};

@@ -9,17 +9,17 @@ use serde::Deserialize;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct JournalConfig {
-    /// Where it is. Default `file`.
+    /// Its place. Default `file`.
     pub kind: JournalKind,
     /// When a receipt is given. Default `1s`.
     pub sync: SyncConfig,
     /// Bytes on the disk. Default four times the cache, which is the least.
     pub bytes: Option<ByteSize>,
-    /// What happens to publications that it cannot keep. Default `refuse`.
+    /// The treatment of publications that it cannot keep. Default `refuse`.
     pub on_failure: OnFailureConfig,
 }
 
-/// Where a journal is.
+/// The place of a journal.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JournalKind {

@@ -1,4 +1,4 @@
-//! What a journal keeps: every change of the topics, in the order in which the engine made it.
+//! The contents of a journal: every change of the topics, in the order in which the engine made it.
 //!
 //! A record has the result of a decision, and not only the request: the sequence, the position and
 //! the count. So whoever [restores](crate::engine::Engine::restore) an engine from records gets the
@@ -20,11 +20,11 @@ pub struct Record {
     pub name: Arc<str>,
     /// The message's sequence; 0 if the change concerns no message.
     pub sequence: u64,
-    /// What has changed.
+    /// The change.
     pub change: Change,
 }
 
-/// What has changed.
+/// A change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A publication was accepted as a whole.
@@ -67,7 +67,7 @@ pub enum Change {
     Forgotten,
 }
 
-/// Where a message is in the order of all messages, and where it came from.
+/// The place of a message in the order of all messages, and its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// Position in the order in which all messages were accepted, or began to arrive.

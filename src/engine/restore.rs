@@ -1,7 +1,7 @@
 //! Restoring an engine: from a snapshot, and from the records after it.
 //!
-//! Whatever is read from a disk may be damaged, or may have holes. So nothing here trusts it: what
-//! does not fit is left out, and a topic whose messages have a hole goes on after it.
+//! Data from a disk may be damaged, or may have holes. So nothing here trusts it. Records that do not
+//! fit are left out, and a topic whose messages have a hole goes on after it.
 
 use super::Engine;
 use super::ids::Slot;
@@ -207,8 +207,8 @@ impl Engine {
             // Some of its bytes are missing.
             self.abort_entry(slot, at, false);
         }
-        // It was accepted: it is complete in the snapshot, or its bytes have left the cache. What its
-        // topic knows of producers and counts may be older.
+        // It was accepted: it is complete in the snapshot, or its bytes have left the cache. Its
+        // topic's producers and counts may be older.
         if !is_new {
             return true;
         }
@@ -227,7 +227,7 @@ impl Engine {
         true
     }
 
-    /// Ends restoring. What was still arriving is aborted, and topics stand in the order of their
+    /// Ends restoring. Messages that were still arriving are aborted, and topics stand in the order of their
     /// last messages.
     pub fn end_restoring(&mut self) {
         self.finish_topic();

@@ -1,4 +1,4 @@
-//! What is known while an engine is restored, and the limits of that time.
+//! The state of an engine that is being restored, and the limits of that time.
 
 use super::snapshot::TopicState;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ pub(super) fn most_topics(topics: usize) -> usize {
     topics.saturating_mul(2)
 }
 
-/// What is known while an engine is restored.
+/// The state of an engine that is being restored.
 #[derive(Debug, Default)]
 pub(super) struct Restoring {
     // By a topic's id: the last record that the snapshot has of it.

@@ -1,4 +1,4 @@
-//! What keeps records: opens a journal, writes to it, and shortens it. It knows no threads and no
+//! A journal that is open: it is written to, and shortened. It knows no threads and no
 //! clock.
 
 use super::format::block::{BlockKind, BlockWriter};
@@ -38,7 +38,7 @@ pub(crate) struct Keeper {
     snapshot_bytes: u64,
 }
 
-/// What opening a journal has found.
+/// The result of opening a journal.
 pub(crate) struct Opened {
     pub(crate) engine: Engine,
     pub(crate) end: End,

@@ -1,8 +1,8 @@
 //! The journal: what makes an acknowledged publication outlive the process.
 //!
-//! A publication passes four moments. It is *proposed* when a face hands it to the broker, *ordered*
-//! when the broker has the engine's lock, and *applied* by the engine under that lock, at once:
-//! subscribers are woken, and nobody has waited for a disk. The engine makes a
+//! A publication passes four moments. It is *proposed* when a face hands it to the broker. It is
+//! *ordered* when the broker has the engine's lock, and *applied* by the engine under that lock.
+//! Subscribers are woken then, and nobody has waited for a disk. The engine makes a
 //! [`Record`](crate::engine::Record) of it, which goes to a queue in the same order. It is *kept*
 //! when that record was written as the setting `sync` asks; only then its receipt is sent.
 //!

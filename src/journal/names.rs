@@ -1,6 +1,6 @@
 //! The names of a journal's files.
 
-/// What a file is, by its name.
+/// The kind of a file, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Name {
     /// A segment of the log. Segments follow each other in the order of their numbers.

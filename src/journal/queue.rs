@@ -131,7 +131,7 @@ impl JournalQueue {
     /// Waits until a record is kept.
     pub(crate) async fn kept_through(&self, number: u64) {
         let mut kept = self.kept.subscribe();
-        // The sender is in `self`, so that this is no error.
+        // The sender is in `self`, so that this never fails.
         let _ = kept.wait_for(|kept| *kept >= number).await;
     }
 

@@ -1,6 +1,6 @@
 //! Reading a journal: the newest snapshot, and the log after it.
 //!
-//! What can be read is read. A file with damage keeps a second name, so that nothing is lost when
+//! All that can be read is read. A file with damage keeps a second name, so that nothing is lost when
 //! the journal removes it later, and a line says what is missing.
 
 use super::format::block::BlockReader;
@@ -28,7 +28,7 @@ pub(crate) enum End {
     Lossy,
 }
 
-/// What was read.
+/// The result of reading a journal.
 pub(crate) struct Recovered {
     pub(crate) engine: Engine,
     /// The number of the last record that was read. Restoring may have made more.
@@ -106,7 +106,7 @@ pub(crate) fn recover(
         (true, false) if same_boot => End::Killed,
         (true, false) => End::Lossy,
     };
-    // What was read may be in the system's memory only. What follows builds on it.
+    // The files may be in the system's memory only, and the new run builds on them.
     for name in storage.names()? {
         if Name::parse(&name).is_some() {
             storage.sync(&name)?;
@@ -201,8 +201,8 @@ impl Reading<'_> {
             };
             unfit += u64::from(read.is_err());
         }
-        // The end of a segment may be torn, when a daemon was killed or a disk was full. What was in
-        // that block was not acknowledged, or is in the next segment.
+        // The end of a segment may be torn, when a daemon was killed or a disk was full. Its
+        // records were not acknowledged, or are in the next segment.
         bytes += blocks.torn();
         if let Some((damaged, at)) = blocks.damage() {
             bytes += damaged;

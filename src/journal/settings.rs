@@ -17,7 +17,7 @@ pub enum Sync {
     AtExit,
 }
 
-/// What happens to publications that the journal cannot keep.
+/// The treatment of publications that the journal cannot keep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnFailure {
     /// They are refused with the code `unavailable`, until it can. This is the default.

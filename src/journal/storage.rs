@@ -1,4 +1,4 @@
-//! Where the files of a journal are: a directory, or a storage that a test damages.
+//! The place of a journal's files: a directory, or a storage that a test damages.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write as _};
@@ -23,8 +23,8 @@ pub(crate) trait Storage: Send + Sync {
     fn sync_names(&self) -> io::Result<()>;
 }
 
-/// A file that is written. What was appended survives the end of the process, and after a sync also
-/// the loss of power.
+/// A file that is written. Appended bytes survive the end of the process, and after a sync also the
+/// loss of power.
 pub(crate) trait StoredFile: Send {
     /// Appends everything, or fails after a part of it.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;

@@ -75,7 +75,7 @@ pub(crate) fn open(
     let opened = Keeper::open(Arc::new(directory), engine, &opening).map_err(failed)?;
     let (keeper, Opened { mut engine, end, lines }) = opened;
     let queue = Arc::new(JournalQueue::new(keeper.recorded(), engine.position()));
-    // What restoring has changed comes first.
+    // Records that restoring has made come first.
     queue.push(&mut engine);
     let path = path.into();
     Ok((OpenJournal { keeper, options, lock, queue, path, end, lines }, engine))
@@ -122,7 +122,7 @@ struct Shared {
     path: PathBuf,
     // The daemon ends.
     ending: AtomicBool,
-    // What is on the disk is not known, until a snapshot is there.
+    // The disk's contents are not known, until a snapshot is there.
     unknown: AtomicBool,
     _lock: std::fs::File,
 }
@@ -234,7 +234,7 @@ fn write(shared: &Shared) -> bool {
                     failures += 1;
                     let gives_up = shared.options.on_failure == OnFailure::Continue;
                     if gives_up || queue.pause((PAUSE * failures).min(LONGEST_PAUSE)) {
-                        // What was not written is in the next snapshot, if there is one.
+                        // The next snapshot has these changes, if there is one.
                         shared.unknown.store(true, Ordering::Release);
                         complete = gives_up;
                         break;

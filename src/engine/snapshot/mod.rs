@@ -46,7 +46,7 @@ pub enum Part {
     },
 }
 
-/// What an engine has beside its topics.
+/// The state of an engine beside its topics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineState {
     /// The name of its run.

@@ -171,7 +171,7 @@ impl World {
         engine
     }
 
-    // What was restored is what was there. Then it goes on.
+    // The restored engine equals the one that goes on. Then it takes that one's place.
     fn restart(&mut self) {
         let mut restored = self.restored();
         restored.audit();
@@ -226,7 +226,7 @@ fn same(restored: &Topic, live: &Topic) {
                 assert_eq!(new.digest, old.digest, "{name} {sequence}");
                 assert!(new.body.kept() == old.body.kept());
             }
-            // What is evicted while an older message arrives may differ.
+            // The two may evict other messages while an older one arrives.
             Body::Evicted { .. } => {}
             Body::Aborted { .. } => assert!(matches!(new.body, Body::Aborted { .. })),
             _ => assert!(matches!(new.body, Body::Evicted { .. }), "{name} {sequence}"),

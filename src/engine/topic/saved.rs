@@ -1,4 +1,4 @@
-//! What a snapshot reads of a topic, and puts back.
+//! The parts of a topic that a snapshot reads, and puts back.
 
 use super::Topic;
 use super::body::Body;

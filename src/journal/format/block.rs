@@ -22,7 +22,7 @@ const CHECKED: usize = HEAD - 4;
 
 const MARKER: [u8; 4] = [0xf7, b'B', b'l', 0x0d];
 
-/// What a block has.
+/// The contents of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BlockKind {
     /// Records.

@@ -5,7 +5,7 @@ use super::VERSION;
 /// Length of a header, bytes.
 pub(crate) const HEADER: usize = 16;
 
-/// What a file has.
+/// The contents of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Log,

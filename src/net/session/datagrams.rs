@@ -69,7 +69,7 @@ async fn send_acks(peer: &Peer) -> Result<(), ConnectionLost> {
         }
     }
     datagrams.push(out);
-    // What they acknowledge was accepted, and is to be kept first.
+    // The publications that they acknowledge are kept first.
     peer.context.broker.kept().await;
     for datagram in datagrams.into_iter().filter(|datagram| !datagram.is_empty()) {
         peer.context.connection.send_datagram(&[datagram.into()]).await?;
