@@ -34,8 +34,8 @@ fn report(journal: &OpenJournal) {
         tracing::warn!(%path, "journal: {line}");
     }
     match journal.end {
-        End::New => tracing::info!(%path, "a new journal"),
-        End::Closed => tracing::info!(%path, "the journal is read"),
+        End::New => tracing::debug!(%path, "a new journal"),
+        End::Closed => tracing::debug!(%path, "the journal is read"),
         End::Killed => {
             tracing::warn!(
                 %path,
