@@ -15,8 +15,9 @@ impl Inner {
     pub(super) fn begin_work(&mut self) {
         self.engine.begin_work();
         if let Some(journal) = &self.journal
-            && let Some(refusal) = journal.refusal(self.refuses)
+            && journal.refuses() != self.refuses
         {
+            let refusal = journal.refusal();
             self.refuses = refusal.is_some();
             self.engine.refuse_publications(refusal);
         }

@@ -81,15 +81,18 @@ impl JournalQueue {
         self.filled.notify_one();
     }
 
-    /// Returns the reason for which publications are to be refused, if that has changed since the
-    /// caller was told last.
-    pub(crate) fn refusal(&self, told: bool) -> Option<Option<Refusal>> {
-        let full = self.bytes.load(Ordering::Relaxed) > REFUSED as u64;
-        let refuses = full || self.refuses.load(Ordering::Acquire);
-        (refuses != told).then(|| {
-            let failing = self.failing();
-            if full { Some(failing.unwrap_or_else(too_slow)) } else { failing }
-        })
+    fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > REFUSED as u64
+    }
+
+    /// Returns whether publications are to be refused.
+    pub(crate) fn refuses(&self) -> bool {
+        self.is_full() || self.refuses.load(Ordering::Acquire)
+    }
+
+    /// Returns the reason for which publications are to be refused.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        self.failing().or_else(|| self.is_full().then(too_slow))
     }
 
     fn failing(&self) -> Option<Refusal> {

@@ -101,10 +101,9 @@ pub(crate) fn recover(
         before.is_some_and(|(before, always)| always || (!boot.is_empty() && before == boot));
     let end = match (any || missing || snapshot.is_some(), missing) {
         (false, _) => End::New,
-        (true, true) => End::Lossy,
         (true, false) if closed => End::Closed,
         (true, false) if same_boot => End::Killed,
-        (true, false) => End::Lossy,
+        (true, _) => End::Lossy,
     };
     // The files may be in the system's memory only, and the new run builds on them.
     for name in storage.names()? {

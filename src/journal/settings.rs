@@ -30,7 +30,7 @@ pub enum OnFailure {
 /// How a daemon keeps what was published.
 ///
 /// It is a directory below the daemon's [state](crate::daemon::Builder::state).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JournalOptions {
     /// When receipts are given. Default [`Sync::EachSecond`].
@@ -40,12 +40,6 @@ pub struct JournalOptions {
     pub bytes: u64,
     /// Default [`OnFailure::Refuse`].
     pub on_failure: OnFailure,
-}
-
-impl Default for JournalOptions {
-    fn default() -> Self {
-        Self { sync: Sync::default(), bytes: 0, on_failure: OnFailure::default() }
-    }
 }
 
 impl JournalOptions {

@@ -5,6 +5,7 @@ use super::{SavedBody, SavedCount, SavedMessage, TopicState};
 use crate::engine::Engine;
 use crate::engine::payload::Parts;
 use crate::engine::restoring::HIGHEST;
+use crate::engine::topic::Topic;
 use crate::engine::topic::body::Body;
 use crate::engine::topic::counts::Count;
 use crate::engine::topic::payload_key::PayloadKey;
@@ -78,7 +79,7 @@ impl Engine {
                 SavedBody::Evicted => Body::Evicted { upload: 0 },
             };
             let before = topic.cost();
-            topic.put_message(&limits, message, body);
+            topic.put_message(&limits, &message, body);
             self.settle(slot, before);
             self.make_room(slot);
         }
@@ -101,12 +102,10 @@ impl Engine {
         let Some(slot) = self.by_id.get(&state.id).copied() else {
             return;
         };
-        let messages = self.topic(slot).map_or(0, |topic| topic.messages());
-        if self.topic(slot).is_some_and(|topic| topic.next_sequence() < state.next) {
-            if messages > 0 {
-                // The last messages are missing.
-                self.skip_to(slot, state.next, self.position + 1);
-            }
+        let is_short = |topic: &Topic| topic.messages() > 0 && topic.next_sequence() < state.next;
+        if self.topic(slot).is_some_and(is_short) {
+            // The last messages are missing.
+            self.skip_to(slot, state.next, self.position + 1);
         }
         self.change(slot, |topic| topic.finish(&state));
     }

@@ -67,7 +67,7 @@ impl Topic {
     }
 
     /// Appends a message that was saved.
-    pub(super) fn put_message(&mut self, limits: &Limits, message: SavedMessage, body: Body) {
+    pub(super) fn put_message(&mut self, limits: &Limits, message: &SavedMessage, body: Body) {
         let Place { position, accepted, stamp, origin } = message.place;
         let (count, digest) = match &message.body {
             SavedBody::Complete(total, _) => {

@@ -143,7 +143,7 @@ impl World {
 
     // Takes the next parts of a snapshot. When it is complete, the records before it go.
     fn capture(&mut self) {
-        for _ in 0..1 + self.random.below(6) {
+        for _ in 0..=self.random.below(6) {
             let Some((capture, parts)) = &mut self.capture else { return };
             let Some(part) = self.engine.capture(capture) else {
                 let Some((_, parts)) = self.capture.take() else { return };
@@ -263,7 +263,7 @@ fn what_was_restored_is_what_was_there() {
     for seed in seeds {
         let _seed = Seed(seed, "what_was_restored");
         let mut world = World::new(seed);
-        for _ in 0..1 + world.random.below(3) {
+        for _ in 0..=world.random.below(3) {
             for _ in 0..world.random.below(400) {
                 world.step();
             }

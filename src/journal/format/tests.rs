@@ -13,8 +13,8 @@ use crate::engine::{
 use crate::wire::{Digest, ProducerId};
 use bytes::Bytes;
 
-fn origin(producer: u8, number: u64) -> Option<PublicationId> {
-    Some(PublicationId { producer: ProducerId([producer; 16]), number })
+fn origin(producer: u8, number: u64) -> PublicationId {
+    PublicationId { producer: ProducerId([producer; 16]), number }
 }
 
 fn place(position: u64) -> Place {
@@ -32,7 +32,7 @@ fn record(topic: u64, sequence: u64, change: Change) -> Record {
 
 /// One record of each kind, with and without what is optional.
 pub(crate) fn records() -> Vec<Record> {
-    let stamped = Place { stamp: 1_700_000_000_000_500, origin: origin(7, 12), ..place(2) };
+    let stamped = Place { stamp: 1_700_000_000_000_500, origin: Some(origin(7, 12)), ..place(2) };
     let (small, large) = (Payload::from(Bytes::from_static(b"hello")), vec![9_u8; 70_000]);
     let large = Payload::from(Bytes::from(large));
     let published = |place, payload| Change::Published { place, total: total(3), payload };
@@ -47,7 +47,7 @@ pub(crate) fn records() -> Vec<Record> {
         record(
             2,
             2,
-            Change::Ended { now: 5, origin: origin(8, 1), total: total(1), size: 100_000 },
+            Change::Ended { now: 5, origin: Some(origin(8, 1)), total: total(1), size: 100_000 },
         ),
         record(1, 0, Change::Forgotten),
     ]
@@ -161,7 +161,10 @@ fn everything_comes_back_as_it_was() {
 fn the_bytes_are_those_of_the_golden_vector() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/journal.hex");
     // The large payload is shown by its length only.
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |bytes: &[u8]| {
+        let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect::<String>()
+    };
     let long = "09".repeat(70_000);
     let lines = [&Kind::Log.header()[..], &Kind::Snapshot.header(), &written()]
         .map(|bytes| hex(bytes).replace(&long, "[09 x 70000]"));

@@ -144,7 +144,9 @@ impl Outbox {
     pub(crate) fn release(&self, kept: u64) {
         let mut queued = self.lock();
         let mut any = false;
-        while let Some((_, piece)) = queued.held.pop_front_if(|(number, _)| *number <= kept) {
+        while queued.held.front().is_some_and(|(number, _)| *number <= kept)
+            && let Some((_, piece)) = queued.held.pop_front()
+        {
             queued.pieces.push(piece);
             any = true;
         }
