@@ -39,7 +39,9 @@ mod console;
 pub mod daemon;
 #[cfg(feature = "daemon")]
 mod http;
+// Its tests need no daemon, and use a part of it.
 #[cfg(any(feature = "daemon", test))]
+#[cfg_attr(not(feature = "daemon"), allow(dead_code))]
 mod journal;
 #[cfg(feature = "daemon")]
 mod json;

@@ -7,6 +7,8 @@
 //! machine concerns all of them alike. `WEIR_ROUNDS` sets the number of rounds, `WEIR_DIR` the
 //! directory of the files.
 #![allow(missing_docs, clippy::unwrap_used)]
+// Figures for a table.
+#![allow(clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
 mod relaying;
 mod restart;
