@@ -163,7 +163,6 @@ async fn what_was_acknowledged_outlives_every_end() {
         end(daemon, if round % (kills + stops) < kills { "-KILL" } else { "-TERM" });
         (daemon, _) = serve(state.path(), port);
     }
-    sleep(Duration::from_secs(2)).await;
     stop.store(true, Ordering::Relaxed);
     let mut acknowledged = 0;
     for (n, publisher) in publishers.into_iter().enumerate() {

@@ -20,6 +20,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Maximum time that a request waits for a journal that does not keep its publication, 10 s.
+const UNKEPT: Duration = Duration::from_secs(10);
 
 const STAMP: HeaderName = HeaderName::from_static("weir-stamp");
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -58,7 +63,11 @@ pub(super) async fn publish(
         let receipt = state.broker.with(|engine| engine.publish(now(), &publication))?;
         (receipt, digest, payload.len() as u64)
     };
-    state.broker.kept().await;
+    if timeout(UNKEPT, state.broker.kept()).await.is_err() {
+        let reason = "the publication was relayed, and the daemon's journal has not kept it yet: \
+                      repeat it with the same Idempotency-Key";
+        return Err(Problem::of(Code::UNAVAILABLE, reason));
+    }
     if receipt.digest != digest {
         return Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,

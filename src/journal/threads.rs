@@ -124,6 +124,8 @@ struct Shared {
     ending: AtomicBool,
     // The disk's contents are not known, until a snapshot is there.
     unknown: AtomicBool,
+    // The log is longer than the journal may be, until a snapshot is there.
+    long: AtomicBool,
     _lock: std::fs::File,
 }
 
@@ -151,6 +153,22 @@ impl Shared {
         self.queue.refuse(refusal);
     }
 
+    // Refuses publications while the log is longer than the journal may be, because snapshots fail or
+    // are slow. The records that there are must still be written: a snapshot waits for them.
+    fn check_length(&self) {
+        let long = self.keeper().bytes().0 > self.options.bytes;
+        if long == self.long.swap(long, Ordering::AcqRel) {
+            return;
+        }
+        if long {
+            let path = self.path.display();
+            tracing::error!(%path, "the journal is full (journal.bytes): publications are refused");
+            self.queue.refuse(Some(unavailable("the daemon's journal is full")));
+        } else {
+            self.recovered();
+        }
+    }
+
     fn recovered(&self) {
         tracing::info!(path = %self.path.display(), "the journal is written again");
         self.queue.refuse(None);
@@ -171,6 +189,7 @@ impl OpenJournal {
             path,
             ending: AtomicBool::new(false),
             unknown: AtomicBool::new(false),
+            long: AtomicBool::new(false),
             _lock: lock,
         });
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -250,6 +269,7 @@ fn write(shared: &Shared) -> bool {
         }
         queue.done(last, &records);
         records.clear();
+        shared.check_length();
     }
     complete
 }
@@ -277,7 +297,8 @@ fn sync(shared: &Shared) {
 
 // Takes snapshots: when the log has become long, and when the daemon ends.
 fn snapshots(shared: &Shared, mut take_part: TakePart) {
-    let mut pause = PAUSE;
+    // A daemon that is idle is not to wake often.
+    let mut pause = EACH;
     loop {
         thread::park_timeout(pause);
         let ending = shared.is_ending();
@@ -285,7 +306,7 @@ fn snapshots(shared: &Shared, mut take_part: TakePart) {
         let most = (shared.options.bytes.saturating_sub(2 * snapshot) / 2).max(LEAST);
         let unknown = shared.unknown.load(Ordering::Acquire);
         let due = unknown || log >= if ending { SHORT } else { most };
-        pause = PAUSE;
+        pause = EACH;
         if due {
             match take(shared, &mut take_part) {
                 Ok(true) if unknown => {
@@ -333,6 +354,7 @@ fn take(shared: &Shared, take_part: &mut TakePart) -> io::Result<bool> {
     // Removing files takes a while, and is done without the lock.
     let names = shared.keeper().shorten(bytes, records_from);
     names.iter().try_for_each(|name| storage.remove(name))?;
+    shared.check_length();
     Ok(true)
 }
 

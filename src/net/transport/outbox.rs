@@ -97,7 +97,8 @@ impl Outbox {
     #[cfg(feature = "daemon")]
     pub(crate) fn is_idle(&self) -> bool {
         let queued = self.lock();
-        queued.pieces.is_empty() && !queued.writing
+        // A receipt that waits for the journal is in flight too.
+        queued.pieces.is_empty() && queued.held.is_empty() && !queued.writing
     }
 
     /// Adds pieces, in order. A closed outbox drops them.
