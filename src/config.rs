@@ -11,6 +11,7 @@ pub use error::ConfigError;
 pub use journal::{JournalConfig, JournalKind, OnFailureConfig, SyncConfig};
 
 use crate::access::origin::Origins;
+use crate::daemon::JournalOptions;
 use crate::engine::Limits;
 use crate::units::duration;
 use bytesize::ByteSize;
@@ -186,9 +187,10 @@ impl Config {
         if self.cache.bytes < ByteSize::mib(1) {
             return wrong(&["cache.bytes"], format!("{} is below 1MiB", self.cache.bytes));
         }
-        let least = 4 * self.cache.bytes.0;
+        let least = JournalOptions::least_bytes(self.cache.bytes.0);
         if let Some(bytes) = self.journal.bytes.filter(|bytes| bytes.0 < least) {
-            let reason = format!("{bytes} is below four times cache.bytes, {}", ByteSize(least));
+            let least = ByteSize(least);
+            let reason = format!("{bytes} is below four times cache.bytes and 32MiB, {least}");
             return wrong(&["journal.bytes", "cache.bytes"], reason);
         }
         if let Err(error) = Origins::parse(&self.http.origins) {

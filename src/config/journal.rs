@@ -13,7 +13,7 @@ pub struct JournalConfig {
     pub kind: JournalKind,
     /// When a receipt is given. Default `1s`.
     pub sync: SyncConfig,
-    /// Bytes on the disk. Default four times the cache, which is the least.
+    /// Bytes on the disk. Default four times the cache and 32 MiB, which is the least.
     pub bytes: Option<ByteSize>,
     /// The treatment of publications that it cannot keep. Default `refuse`.
     pub on_failure: OnFailureConfig,

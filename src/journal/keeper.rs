@@ -153,7 +153,9 @@ impl Keeper {
         (self.log.bytes(), self.snapshot_bytes)
     }
 
+    /// Begins a snapshot. The records so far are in segments of their own, which it replaces.
     pub(crate) fn begin_snapshot(&mut self) -> io::Result<SnapshotFile> {
+        self.log.give_up();
         let number = self.next_snapshot.max(self.log.next());
         self.next_snapshot = number + 1;
         SnapshotFile::create(&*self.storage, number)

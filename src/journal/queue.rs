@@ -39,6 +39,8 @@ pub(crate) struct JournalQueue {
     kept_position: AtomicU64,
     emptied: Notify,
     bytes: AtomicU64,
+    // The log has to be shortened before much more is written.
+    long: AtomicBool,
     // Why publications are refused.
     refusal: Mutex<Option<Refusal>>,
     refuses: AtomicBool,
@@ -55,6 +57,7 @@ impl JournalQueue {
             kept_position: AtomicU64::new(position),
             emptied: Notify::new(),
             bytes: AtomicU64::new(0),
+            long: AtomicBool::new(false),
             refusal: Mutex::new(None),
             refuses: AtomicBool::new(false),
         }
@@ -102,7 +105,15 @@ impl JournalQueue {
     /// Returns whether publications need not wait for room.
     pub(crate) fn has_room(&self) -> bool {
         // While the journal fails, publications are refused, and need no room.
-        self.bytes.load(Ordering::Relaxed) < FULL as u64 || self.refuses.load(Ordering::Acquire)
+        self.refuses.load(Ordering::Acquire)
+            || self.bytes.load(Ordering::Relaxed) < FULL as u64
+                && !self.long.load(Ordering::Acquire)
+    }
+
+    /// Lets publishers wait while the log is long.
+    pub(super) fn set_long(&self, long: bool) {
+        self.long.store(long, Ordering::Release);
+        self.emptied.notify_waiters();
     }
 
     /// Waits until [`has_room`](Self::has_room).

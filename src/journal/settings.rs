@@ -35,8 +35,11 @@ pub enum OnFailure {
 pub struct JournalOptions {
     /// When receipts are given. Default [`Sync::EachSecond`].
     pub sync: Sync,
-    /// Bytes on the disk, for the log and snapshots. At least four times the cache is used, which is
-    /// the default: for two snapshots while one replaces the other, and as much log.
+    /// Bytes on the disk, for the log and snapshots. At least four times the cache and 32 MiB are
+    /// used, which is the default: for two snapshots while one replaces the other, and as much log.
+    ///
+    /// Publishers wait while there are more, until a snapshot has replaced the log. Publications are
+    /// refused if snapshots fail, or from 32 MiB more.
     pub bytes: u64,
     /// Default [`OnFailure::Refuse`].
     pub on_failure: OnFailure,
@@ -45,7 +48,12 @@ pub struct JournalOptions {
 impl JournalOptions {
     /// Returns the options for a cache of so many bytes.
     pub(crate) fn for_cache(self, cache: usize) -> Self {
-        Self { bytes: self.bytes.max(4 * cache as u64), ..self }
+        Self { bytes: self.bytes.max(Self::least_bytes(cache as u64)), ..self }
+    }
+
+    /// Returns the least [`bytes`](Self::bytes) for a cache of so many bytes.
+    pub(crate) fn least_bytes(cache: u64) -> u64 {
+        cache.saturating_mul(4).saturating_add(LEAST_LOG)
     }
 
     /// Returns the options with another [`sync`](Self::sync).
@@ -69,6 +77,9 @@ impl JournalOptions {
         self
     }
 }
+
+/// Bytes of log that each journal may have, 32 MiB: two segments.
+pub(super) const LEAST_LOG: u64 = 32 << 20;
 
 /// How often what was written is synced.
 pub(super) const EACH: Duration = Duration::from_secs(1);

@@ -4,23 +4,22 @@
 use super::keeper::{Keeper, Opened, Opening};
 use super::queue::{JournalQueue, unavailable};
 use super::recovery::End;
-use super::settings::{EACH, JournalOptions, OnFailure, Sync};
+use super::settings::{EACH, JournalOptions, LEAST_LOG, OnFailure, Sync};
 use super::snapshot_file::SnapshotFile;
 use super::storage::Directory;
 use crate::engine::{Capture, Engine, Part};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-/// Bytes of log below which a daemon that ends takes no snapshot, 16 MiB: they are read in a tenth
-/// of a second.
-const SHORT: u64 = 16 << 20;
+/// Bytes of log below which no snapshot is taken, 16 MiB: they are read in a tenth of a second.
+const SHORT: u64 = LEAST_LOG / 2;
 
-/// Smallest log of which a snapshot is taken, 1 MiB.
-const LEAST: u64 = 1 << 20;
+/// Bytes by which a log may be too long before publications are refused, 32 MiB.
+const TOO_LONG: u64 = 32 << 20;
 
 /// Pause after an error of the disk, and the longest one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -124,9 +123,22 @@ struct Shared {
     ending: AtomicBool,
     // The disk's contents are not known, until a snapshot is there.
     unknown: AtomicBool,
-    // The log is longer than the journal may be, until a snapshot is there.
-    long: AtomicBool,
+    // How much longer the log is than the journal may have, until a snapshot is there.
+    length: Mutex<Length>,
+    // The last snapshot failed.
+    failing: AtomicBool,
+    // Takes snapshots.
+    snapshots: OnceLock<Thread>,
     _lock: std::fs::File,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Length {
+    Short,
+    // Publishers wait.
+    Long,
+    // Publications are refused.
+    TooLong,
 }
 
 impl Shared {
@@ -153,18 +165,38 @@ impl Shared {
         self.queue.refuse(refusal);
     }
 
-    // Refuses publications while the log is longer than the journal may be, because snapshots fail or
-    // are slow. The records that there are must still be written: a snapshot waits for them.
+    // The bytes of the log, and those that it may have beside two snapshots.
+    fn log_bytes(&self) -> (u64, u64) {
+        let (log, snapshot) = self.keeper().bytes();
+        (log, self.options.bytes.saturating_sub(2 * snapshot).max(LEAST_LOG))
+    }
+
+    // Lets publishers wait while the log is longer than it may be, until a snapshot has replaced it;
+    // and refuses publications if snapshots fail or are too slow. The records that there are must
+    // still be written: a snapshot waits for them.
     fn check_length(&self) {
-        let long = self.keeper().bytes().0 > self.options.bytes;
-        if long == self.long.swap(long, Ordering::AcqRel) {
+        let (log, most) = self.log_bytes();
+        if log >= most / 2
+            && let Some(snapshots) = self.snapshots.get()
+        {
+            snapshots.unpark();
+        }
+        let now = match log {
+            _ if log <= most => Length::Short,
+            _ if log > most + TOO_LONG || self.failing.load(Ordering::Acquire) => Length::TooLong,
+            _ => Length::Long,
+        };
+        let mut length = self.length.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *length, now);
+        if now == before {
             return;
         }
-        if long {
+        self.queue.set_long(now != Length::Short);
+        if now == Length::TooLong {
             let path = self.path.display();
             tracing::error!(%path, "the journal is full (journal.bytes): publications are refused");
             self.queue.refuse(Some(unavailable("the daemon's journal is full")));
-        } else {
+        } else if before == Length::TooLong && !self.unknown.load(Ordering::Acquire) {
             self.recovered();
         }
     }
@@ -189,7 +221,9 @@ impl OpenJournal {
             path,
             ending: AtomicBool::new(false),
             unknown: AtomicBool::new(false),
-            long: AtomicBool::new(false),
+            length: Mutex::new(Length::Short),
+            failing: AtomicBool::new(false),
+            snapshots: OnceLock::new(),
             _lock: lock,
         });
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -297,18 +331,24 @@ fn sync(shared: &Shared) {
 
 // Takes snapshots: when the log has become long, and when the daemon ends.
 fn snapshots(shared: &Shared, mut take_part: TakePart) {
-    // A daemon that is idle is not to wake often.
-    let mut pause = EACH;
+    let _ = shared.snapshots.set(thread::current());
+    // After an error, when the next attempt is due.
+    let mut after = None;
     loop {
-        thread::park_timeout(pause);
+        // A daemon that is idle is not to wake often. The writer wakes this thread when the log is long.
+        thread::park_timeout(EACH);
         let ending = shared.is_ending();
-        let (log, snapshot) = shared.keeper().bytes();
-        let most = (shared.options.bytes.saturating_sub(2 * snapshot) / 2).max(LEAST);
+        if !ending && after.is_some_and(|after| Instant::now() < after) {
+            continue;
+        }
+        let (log, most) = shared.log_bytes();
         let unknown = shared.unknown.load(Ordering::Acquire);
-        let due = unknown || log >= if ending { SHORT } else { most };
-        pause = EACH;
+        let due = unknown || log >= if ending { SHORT } else { most / 2 };
         if due {
-            match take(shared, &mut take_part) {
+            let taken = take(shared, &mut take_part);
+            shared.failing.store(taken.is_err(), Ordering::Release);
+            after = taken.is_err().then(|| Instant::now() + LONGEST_PAUSE);
+            match taken {
                 Ok(true) if unknown => {
                     shared.unknown.store(false, Ordering::Release);
                     shared.recovered();
@@ -317,9 +357,9 @@ fn snapshots(shared: &Shared, mut take_part: TakePart) {
                 Err(error) => {
                     let path = shared.path.display();
                     tracing::error!(%path, %error, "a snapshot of the cache failed");
-                    pause = LONGEST_PAUSE;
                 }
             }
+            shared.check_length();
         }
         if ending {
             return;
@@ -354,7 +394,6 @@ fn take(shared: &Shared, take_part: &mut TakePart) -> io::Result<bool> {
     // Removing files takes a while, and is done without the lock.
     let names = shared.keeper().shorten(bytes, records_from);
     names.iter().try_for_each(|name| storage.remove(name))?;
-    shared.check_length();
     Ok(true)
 }
 

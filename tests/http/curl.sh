@@ -28,7 +28,7 @@ field() { sed -n "s/.*\"$1\":\"\\{0,1\\}\\([^\",}]*\\).*/\\1/p"; }
 serve() {
     local ready
     mkfifo "$work/$1"
-    env XDG_STATE_HOME="$work/state" "${@:2}" \
+    env XDG_STATE_HOME="$work/$1.state" "${@:2}" \
         "$weir" serve --listen 127.0.0.1:0 --http 127.0.0.1:0 --json >"$work/$1" &
     pids+=($!)
     read -r ready <"$work/$1"
@@ -109,7 +109,7 @@ status 200 -d hello "$plain/v1/topics/once"
 
 echo "4. events, over HTTP/1.1 and HTTP/2 by turns, resumed while somebody publishes"
 (for n in $(seq 300); do echo "$n"; sleep 0.002; done) |
-    env XDG_STATE_HOME="$work/state" "$weir" pub live/a --lines --server "$server" >/dev/null &
+    env XDG_STATE_HOME="$work/first.state" "$weir" pub live/a --lines --server "$server" >/dev/null &
 publisher=$!
 pids+=($publisher)
 id=

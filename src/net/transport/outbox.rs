@@ -29,16 +29,6 @@ struct Queued {
 }
 
 impl Queued {
-    #[cfg(feature = "daemon")]
-    fn held_bytes(&self) -> usize {
-        self.held.iter().map(|(_, piece)| piece.len()).sum()
-    }
-
-    #[cfg(not(feature = "daemon"))]
-    fn held_bytes(&self) -> usize {
-        0
-    }
-
     fn has_room(&self) -> bool {
         self.bytes < FULL || self.closed
     }
@@ -174,8 +164,9 @@ impl Outbox {
         if queued.pieces.is_empty() {
             return false;
         }
+        let taken: usize = queued.pieces.iter().map(Bytes::len).sum();
+        queued.bytes -= taken;
         pieces.append(&mut queued.pieces);
-        queued.bytes = queued.held_bytes();
         let producers = std::mem::take(&mut queued.producers);
         drop(queued);
         self.emptied.notify_waiters();
@@ -188,6 +179,8 @@ impl Outbox {
         let mut queued = self.lock();
         queued.closed = true;
         queued.pieces.clear();
+        #[cfg(feature = "daemon")]
+        queued.held.clear();
         let producers = std::mem::take(&mut queued.producers);
         drop(queued);
         self.emptied.notify_waiters();
