@@ -14,7 +14,7 @@ use super::sent::Sent;
 use super::state::{AppState, EVENT_STREAMS};
 use super::{answer_budget, api, path};
 use crate::broker::failure;
-use crate::broker::stop::{STOPPING, Stage, Work, stopped};
+use crate::broker::stop::{STOPPING, Stage, Work, draining, stopped};
 use crate::broker::subscription::Subscription;
 use crate::engine::{Charge, Engine};
 use crate::wire::{Code, Filter, LARGE, Lag, NameError, Position, Refusal, Start};
@@ -143,12 +143,19 @@ fn lag(text: &str) -> Result<Lag, Problem> {
     }
 }
 
+// Waits until the daemon stops, or drains if the stream has not seen that yet.
+async fn next_stage(stage: &mut watch::Receiver<Stage>, drains: bool) {
+    if drains { stopped(stage).await } else { draining(stage).await }
+}
+
 struct Events {
     state: Arc<AppState>,
     subscription: Subscription,
     stage: watch::Receiver<Stage>,
-    // While the client has not received everything. A draining daemon waits for that.
+    // A draining daemon waits for this, until the stream has seen that it drains, and has sent what
+    // there was.
     work: Option<Work>,
+    drains: bool,
     read: ReadItems,
     writer: EventWriter,
     // For the items that were read, and their text that the client has not taken.
@@ -167,6 +174,7 @@ struct Events {
 enum Wait {
     Read(Result<bool, Refusal>),
     NoRoom,
+    Drains,
     Stopped,
     Silence,
 }
@@ -211,6 +219,7 @@ impl Events {
         let mut events = Self {
             stage: state.stage.clone(),
             work: Some(state.in_flight.begin()),
+            drains: false,
             subscription: Subscription::new(state.broker.clone(), id),
             writer: EventWriter::new(state.broker.clone(), Sent::new(here), exact),
             state,
@@ -277,6 +286,7 @@ impl Events {
                     full.get_or_insert_with(Instant::now);
                     sleep(answer_budget::AGAIN).await;
                 }
+                Wait::Drains => self.drains = true,
                 Wait::Stopped => {
                     self.ending = Some(Refusal::new(Code::SHUTTING_DOWN, STOPPING));
                 }
@@ -287,25 +297,31 @@ impl Events {
 
     // Waits for new items, and reads them if there is room.
     async fn wait(&mut self) -> Wait {
-        let Self { state, subscription, stage, work, read, charge, .. } = self;
+        let Self { state, subscription, stage, work, drains, read, charge, .. } = self;
+        let drains = *drains;
+        let mut in_flight = |state: &AppState, unread: bool| {
+            if drains {
+                *work = unread.then(|| state.in_flight.begin());
+            }
+        };
         let polled = poll_fn(|context| {
             // A stream that waits holds no room.
             let Some(room) = state.budget.take(ROUND.min(state.budget.most())) else {
                 // It needs room only if there is something to read.
                 let unread = subscription.poll_unread(context);
-                *work = unread.is_ready().then(|| state.in_flight.begin());
+                in_flight(state, unread.is_ready());
                 ready!(unread);
                 return Poll::Ready(Wait::NoRoom);
             };
             let outcome = subscription.poll_read(context, BATCH, &mut |item| read.push(&item));
-            *work = outcome.is_ready().then(|| state.in_flight.begin());
+            in_flight(state, outcome.is_ready());
             let outcome = ready!(outcome);
             *charge = Some(read.settle(room));
             Poll::Ready(Wait::Read(outcome))
         });
         tokio::select! {
             biased;
-            () = stopped(stage) => Wait::Stopped,
+            () = next_stage(stage, drains) => if drains { Wait::Stopped } else { Wait::Drains },
             wait = polled => wait,
             () = sleep(state.keep_alive) => Wait::Silence,
         }
