@@ -139,9 +139,9 @@ const race = (options, cache, signal) => {
     try {
       return await greet((session) => openWebTransport(url.href, hashes.map(fromHex), session));
     } catch (error) {
-      if (isOver || sentByDaemon(error)) throw error;
-      // The certificate may have changed since the daemon was asked.
+      // The certificate may have changed since the daemon was asked, or it did not answer.
       cache.endpoint = null;
+      if (isOver || sentByDaemon(error)) throw error;
       if (cached?.hashes.length && !certificateHashes) return webTransport();
       const { problem } = certificateHashes ? await inquire() : {};
       throw connectionBroken(problem || `WebTransport failed: ${textOf(error)}`);
