@@ -5,11 +5,13 @@
 //! Everything is in one process: the daemon, publishers that call it, and clients over QUIC on
 //! loopback. Settings take turns, and medians over the rounds count, so that other work of the
 //! machine concerns all of them alike. `WEIR_ROUNDS` sets the number of rounds, `WEIR_DIR` the
-//! directory of the files.
+//! directory of the files, `WEIR_ONLY`
+//! one of the tables: `receipts`, `relaying`, `restart`, `handover`.
 #![allow(missing_docs, clippy::unwrap_used)]
 // Figures for a table.
 #![allow(clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
+mod handover;
 mod relaying;
 mod restart;
 
@@ -182,5 +184,8 @@ async fn main() {
     }
     if wanted("restart") {
         restart::run().await;
+    }
+    if wanted("handover") {
+        handover::run().await;
     }
 }
