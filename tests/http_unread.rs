@@ -16,12 +16,7 @@ use std::net::SocketAddr;
 /// Starts a daemon with a small cache, which still takes large payloads.
 fn served() -> (tempfile::TempDir, Served, SocketAddr) {
     let state = tempfile::tempdir().unwrap();
-    // Without a journal, whose disk may take longer than the daemon waits for a client that is silent.
-    let environment = [
-        ("WEIR_CACHE__BYTES", "4MiB"),
-        ("WEIR_LIMITS__PAYLOAD", "1MiB"),
-        ("WEIR_JOURNAL__KIND", "none"),
-    ];
+    let environment = [("WEIR_CACHE__BYTES", "4MiB"), ("WEIR_LIMITS__PAYLOAD", "1MiB")];
     let served = Served::start(state.path(), &["--http", "127.0.0.1:0"], &environment);
     let to = served.http.unwrap();
     (state, served, to)
