@@ -54,13 +54,14 @@ async fn turn() -> (Duration, Duration, u64) {
     let publisher = connect().await.unwrap();
     let publishing = tokio::spawn(async move {
         let start = Instant::now();
-        for n in 0..5 * RATE {
+        for n in 0..10 * RATE {
             drop(publisher.send("bench/a", "x").await.unwrap());
             tokio::time::sleep_until((start + Duration::from_millis(n * 1000 / RATE)).into()).await;
         }
         publisher.publish("bench/a", "end").await.unwrap();
     });
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // A client whose session was shorter than 5 s pauses before it comes back.
+    tokio::time::sleep(Duration::from_secs(6)).await;
     let term = Instant::now();
     first.drain(Duration::from_secs(10)).await;
     first.shutdown().await;

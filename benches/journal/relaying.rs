@@ -2,6 +2,7 @@
 
 use super::{SETTINGS, TURN, daemon, directory, median, payload, quantile, rounds};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use weir::client::Reconnect;
 use weir::daemon::Sync;
 use weir::{Client, Event, SubscribeOptions, Trust};
 
@@ -20,7 +21,11 @@ async fn turn(sync: Option<Sync>) -> Vec<Duration> {
     let address = daemon.local_addr();
     let server = format!("localhost:{}", address.port());
     let hash = daemon.certificate_hash();
-    let connect = || Client::builder(&server).trust(Trust::Pinned(hash.into())).connect();
+    let connect = || {
+        let client = Client::builder(&server).trust(Trust::Pinned(hash.into()));
+        // So that subscriptions end with the daemon.
+        client.reconnect(Reconnect::never()).connect()
+    };
     let subscriber = connect().await.unwrap();
     let mut arrivals = Vec::new();
     for _ in 0..SUBSCRIBERS {

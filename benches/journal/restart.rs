@@ -32,7 +32,7 @@ pub(super) async fn run() {
                 let topic = format!("bench/{}", n % TOPICS);
                 first.publish(&topic, payload(0, n)).unwrap();
             }
-            if n == 500_000 {
+            if n == 100_000 {
                 first.kept().await;
                 each = (bytes_on_disk(state.path()) - before) as f64 / n as f64;
             }
