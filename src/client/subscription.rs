@@ -234,8 +234,9 @@ impl Subscription {
                     self.stream = Some(stream);
                     Ok(None)
                 }
-                // The end that the client has requested.
-                Some(Delivery::Ended(refusal)) if self.overflowed && refusal.code == Code::DONE => {
+                // The end that the client has requested, because the stream has overflowed. If the stream
+                // is not here, the end has overtaken it, and it is lost. Nothing of it was read.
+                Some(Delivery::Ended(refusal)) if refusal.code == Code::DONE => {
                     let session = self.guard.session.clone();
                     self.resubscribe(&session).map(|()| None)
                 }

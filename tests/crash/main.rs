@@ -45,7 +45,7 @@ async fn what_was_acknowledged_outlives_every_end() {
     let mut relay = Relay::start(&[]);
     let mut peers = Peers::default();
     peers.subscribe(&relay.target, "crash").await;
-    peers.publish(&relay.target, "crash", Duration::from_millis(10)).await;
+    peers.publish(&relay.target, "crash", Duration::from_millis(4)).await;
     let (mut left, mut checked) = ((kills, stops), 0);
     while left.0 + left.1 > 0 {
         sleep(Duration::from_millis(200 + random.below(800))).await;

@@ -33,7 +33,10 @@ async fn read(client: Client, mut events: Subscription, view: SharedView) {
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => take(&view, event),
-            Err(error) => panic!("{}: {error:?}", view.lock().unwrap().name),
+            Err(error) => {
+                let name = view.lock().unwrap().name.clone();
+                panic!("{name}: {error:?}");
+            }
         }
     }
     drop(client);
