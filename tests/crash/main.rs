@@ -9,9 +9,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod gone;
 #[path = "../common/http.rs"]
 mod http;
 mod ledger;
+#[path = "../common/link.rs"]
+mod link;
 #[path = "../common/lossy.rs"]
 mod lossy;
 mod native;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
-use weir::Transport::{Quic, WebSocket, WebTransport};
+use weir::Transport::{self, Quic, WebSocket, WebTransport};
 use weir::wire::Delivery::{Ordered, Realtime, Unordered};
 use weir::wire::Digest;
 
@@ -65,16 +65,43 @@ impl Peers {
                 WebSocket => small,
                 WebTransport => Traffic { realtime: true, ..small },
             };
-            let publications = Publications::new(&format!("{prefix}/{n}"));
-            self.publications.push(publications.clone());
-            let client = target.client(transport).await;
-            let publisher = native::publish(client, publications, traffic, self.stop.clone());
-            self.publishers.push(publisher);
+            self.publish_over(target, transport, &format!("{prefix}/{n}"), traffic).await;
         }
         let publications = Publications::new(&format!("{prefix}/3"));
         self.publications.push(publications.clone());
         let (target, stop) = (target.clone(), self.stop.clone());
         self.publishers.push(over_http::publish(target, publications, large, stop));
+    }
+
+    /// Begins to publish to one more topic.
+    pub async fn publish_small(
+        &mut self,
+        target: &Target,
+        transport: Transport,
+        topic: &str,
+        every: Duration,
+    ) {
+        let traffic = Traffic { every, large: u64::MAX, size: 0, realtime: false };
+        self.publish_over(target, transport, topic, traffic).await;
+    }
+
+    async fn publish_over(
+        &mut self,
+        target: &Target,
+        transport: Transport,
+        topic: &str,
+        traffic: Traffic,
+    ) {
+        let publications = Publications::new(topic);
+        self.publications.push(publications.clone());
+        let client = target.client(transport).await;
+        let publisher = native::publish(client, publications, traffic, self.stop.clone());
+        self.publishers.push(publisher);
+    }
+
+    /// How often a session of a subscriber has ended.
+    pub fn ends(&self) -> u64 {
+        self.views.iter().map(|view| view.lock().unwrap().ends).sum()
     }
 
     /// The receipts of each publisher that were given last.
@@ -141,6 +168,12 @@ impl Peers {
         };
         let (ends, lost, repeated) =
             (sum(|view| view.ends), sum(|view| view.lost), sum(|view| view.repeated));
+        for view in &self.views {
+            let view = view.lock().unwrap();
+            if view.repeated > 0 {
+                eprintln!("DEBUG {} repeated {}: {:?}", view.name, view.repeated, view.runs);
+            }
+        }
         let _ = write!(
             report,
             ", {ends} of whose sessions ended; {lost} deliveries of what was not kept, all told as \

@@ -18,17 +18,15 @@ pub enum End {
 #[derive(Debug, Clone)]
 pub struct Target {
     pub listen: SocketAddr,
+    /// The address for raw QUIC and WebTransport.
+    pub udp: SocketAddr,
     pub http: SocketAddr,
     pub hash: String,
 }
 
 impl Target {
     pub fn builder(&self, transport: Transport) -> Builder {
-        self.builder_at(self.listen, transport)
-    }
-
-    /// Settings of a client that reaches the daemon at another address.
-    pub fn builder_at(&self, address: SocketAddr, transport: Transport) -> Builder {
+        let address = if transport == Transport::WebSocket { self.listen } else { self.udp };
         let trust = Trust::Pinned(self.hash.parse().unwrap());
         Client::builder(address.to_string()).trust(trust).transport(transport)
     }
@@ -67,7 +65,7 @@ impl Relay {
             environment.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         let served = serve(state.path(), "127.0.0.1:0", "127.0.0.1:0", &environment);
         let (listen, http) = (served.server.parse().unwrap(), served.http.unwrap());
-        let target = Target { listen, http, hash: served.hash.clone() };
+        let target = Target { listen, udp: listen, http, hash: served.hash.clone() };
         Self { state, environment, served: Some(served), target, life: 1 }
     }
 
