@@ -8,9 +8,10 @@
 use crate::wire::Position;
 use serde::{Deserialize, Serialize};
 
-/// Maximum number of earlier runs that are remembered. A client that was away for longer receives
-/// everything that is cached.
-const REMEMBERED: usize = 16;
+/// Maximum number of earlier runs that are remembered, 24 bytes each. A client that was away for longer
+/// receives everything that is cached. A daemon that is killed once a second takes a minute to end so
+/// many runs, and a client finds its way back in less.
+const REMEMBERED: usize = 64;
 
 /// A run that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -122,7 +122,6 @@ pub struct View {
     shown: Shown,
     /// Deliveries of what was not kept.
     pub lost: u64,
-    pub runs: Vec<(String, Option<u64>, u64, u64)>,
     /// Deliveries under another epoch of what this subscriber had before.
     pub repeated: u64,
     /// Gaps that may not be.
@@ -144,7 +143,6 @@ impl View {
             doubtful: HashSet::new(),
             shown: shown.clone(),
             lost: 0,
-            runs: Vec::new(),
             repeated: 0,
             gaps: Vec::new(),
             ends: 0,
@@ -180,13 +178,6 @@ impl View {
         );
         if had == digest {
             self.repeated += 1;
-            match self.runs.iter_mut().rev().find(|r| r.0 == topic && r.1 == epoch) {
-                Some(run) => {
-                    run.2 = run.2.min(sequence);
-                    run.3 = run.3.max(sequence);
-                }
-                _ => self.runs.push((topic.to_owned(), epoch, sequence, sequence)),
-            }
         } else {
             self.lost += 1;
         }

@@ -6,10 +6,13 @@
 //! moments of the ends come from a seed, which is printed; `WEIR_SEED` sets it.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+// Megabytes, only for printing.
+#![allow(clippy::cast_precision_loss)]
 
 #[path = "../common/mod.rs"]
 mod common;
 mod gone;
+mod guests;
 #[path = "../common/http.rs"]
 mod http;
 mod ledger;
@@ -21,6 +24,7 @@ mod native;
 mod over_http;
 mod peers;
 mod relay;
+mod soak;
 
 use lossy::Random;
 use peers::Peers;

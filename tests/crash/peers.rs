@@ -99,6 +99,11 @@ impl Peers {
         self.publishers.push(publisher);
     }
 
+    /// What was shown to anybody so far.
+    pub fn shown(&self) -> Shown {
+        self.shown.clone()
+    }
+
     /// How often a session of a subscriber has ended.
     pub fn ends(&self) -> u64 {
         self.views.iter().map(|view| view.lock().unwrap().ends).sum()
@@ -168,12 +173,6 @@ impl Peers {
         };
         let (ends, lost, repeated) =
             (sum(|view| view.ends), sum(|view| view.lost), sum(|view| view.repeated));
-        for view in &self.views {
-            let view = view.lock().unwrap();
-            if view.repeated > 0 {
-                eprintln!("DEBUG {} repeated {}: {:?}", view.name, view.repeated, view.runs);
-            }
-        }
         let _ = write!(
             report,
             ", {ends} of whose sessions ended; {lost} deliveries of what was not kept, all told as \
