@@ -122,8 +122,8 @@ pub struct View {
     shown: Shown,
     /// Deliveries of what was not kept.
     pub lost: u64,
-    /// Deliveries under another epoch of what this subscriber had before.
-    pub repeated: u64,
+    // Messages that another one has replaced, and that are to be told as lost.
+    untold: HashSet<(String, u64)>,
     /// Gaps that may not be.
     gaps: Vec<String>,
     /// How often the session or the stream has ended.
@@ -143,7 +143,7 @@ impl View {
             doubtful: HashSet::new(),
             shown: shown.clone(),
             lost: 0,
-            repeated: 0,
+            untold: HashSet::new(),
             gaps: Vec::new(),
             ends: 0,
         }))
@@ -155,7 +155,7 @@ impl View {
     }
 
     pub fn message(&mut self, topic: &str, epoch: Option<u64>, sequence: u64, digest: Digest) {
-        let Self { name, ordered, topics, arrived, doubtful, shown, .. } = self;
+        let Self { name, ordered, topics, arrived, doubtful, untold, shown, .. } = self;
         if let Some(epoch) = epoch {
             shown.note(topic, epoch, sequence, digest);
         } else {
@@ -166,20 +166,21 @@ impl View {
         assert!(order, "{name}: {topic} {sequence} after {}", received.next);
         received.next = sequence + 1;
         let before = received.messages.insert(sequence, (epoch, digest));
-        let Some((before, had)) = before else {
+        let Some((before, _)) = before else {
             return;
         };
-        // Under another epoch a subscription in any order is sent once more what it has above a
-        // message that it misses. One in order was told before that its message was lost.
-        let doubtful = doubtful.remove(&(topic.to_owned(), sequence));
+        // A subscription in order was told before that its message was lost. In any order, the message
+        // that took its sequence may come first.
+        let key = (topic.to_owned(), sequence);
+        let told = doubtful.remove(&key);
         assert!(
-            doubtful || (!*ordered && before != epoch),
+            told || (!*ordered && before != epoch),
             "{name}: {topic} {sequence} twice, under epochs {before:?} and {epoch:?}"
         );
-        if had == digest {
-            self.repeated += 1;
-        } else {
+        if told {
             self.lost += 1;
+        } else {
+            untold.insert(key);
         }
     }
 
@@ -192,6 +193,7 @@ impl View {
                 received.messages.remove(&sequence);
                 self.lost += 1;
             }
+            self.lost += u64::from(self.untold.remove(&(topic.to_owned(), sequence)));
         }
         received.next = first;
     }
@@ -228,6 +230,9 @@ impl View {
         }
         if !self.gaps.is_empty() {
             return Some(format!("gaps: {:?}", self.gaps));
+        }
+        if !self.untold.is_empty() {
+            return Some(format!("replaced, and not told as lost: {:?}", self.untold));
         }
         let Some(received) = self.topics.get(topic) else {
             return Some("nothing".into());

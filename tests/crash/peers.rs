@@ -171,12 +171,10 @@ impl Peers {
         let sum = |of: fn(&crate::ledger::View) -> u64| {
             self.views.iter().map(|view| of(&view.lock().unwrap())).sum::<u64>()
         };
-        let (ends, lost, repeated) =
-            (sum(|view| view.ends), sum(|view| view.lost), sum(|view| view.repeated));
+        let (ends, lost) = (sum(|view| view.ends), sum(|view| view.lost));
         let _ = write!(
             report,
-            ", {ends} of whose sessions ended; {lost} deliveries of what was not kept, all told as \
-             lost; {repeated} repeated under another epoch"
+            ", {ends} of whose sessions ended; {lost} deliveries of what was not kept, all told as lost"
         );
         report
     }

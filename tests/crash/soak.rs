@@ -95,9 +95,10 @@ async fn soak(seconds: u64) {
     // Each guest stays for at most a minute and a half, and the daemon waits 44 s for one that has
     // vanished.
     let calm = Duration::from_secs(if seconds >= 300 { 100 } else { 0 });
-    soak.watch("guests", total.saturating_sub(calm), total / 40).await;
+    let every_row = (total / 40).max(Duration::from_secs(4));
+    soak.watch("guests", total.saturating_sub(calm), every_row).await;
     stop.store(true, Relaxed);
-    soak.watch("leaving", total, total / 40).await;
+    soak.watch("leaving", total, every_row).await;
     let counts = if seconds >= 300 {
         guests.await.unwrap().to_string()
     } else {

@@ -12,6 +12,7 @@ mod staged;
 
 mod command_line;
 mod daemons;
+mod epochs;
 mod goodbyes;
 mod policies;
 mod publishing;
