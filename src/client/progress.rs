@@ -19,7 +19,7 @@ pub(super) struct KnownTopic {
     pub(super) resumed: Resumed,
     /// Whether a subscription that resumes has to name it. If not, the last mark covers it.
     pub(super) named: bool,
-    /// What was shown above a missing message, in deliveries in any order.
+    /// Hashes of the messages that were shown above a missing one, in deliveries in any order.
     pub(super) shown: Hashes,
 }
 

@@ -1,9 +1,9 @@
-//! What the application was shown above a missing message, in deliveries in any order. No I/O.
+//! The messages above a missing one that a subscription in any order has shown. No I/O.
 //!
 //! A client that resumes names the lowest sequence that it misses. In the epoch that it knows, it drops
-//! what arrives again above that. A daemon that was killed continues under another epoch, and some of
-//! what the client has above that sequence may not have been kept: the sequences stand for other
-//! messages then. A hash of each payload tells which.
+//! what arrives again above that. A daemon that was killed continues under another epoch, and may not
+//! have kept all of these messages. Their sequences stand for other messages then. A hash of each
+//! payload tells which.
 
 use super::progress::KnownTopic;
 use bytes::Bytes;
@@ -79,7 +79,7 @@ impl Shown {
         if sequence > next && self.count < REMEMBERED {
             hashes.insert(sequence, hash);
         }
-        // What is below is not sent again.
+        // The daemon sends nothing below it again.
         while hashes.first_key_value().is_some_and(|(sequence, _)| *sequence < next) {
             hashes.pop_first();
         }

@@ -92,3 +92,23 @@ pub(crate) struct TopicAge {
 pub(super) fn epoch_in(run: u64, id: u64) -> u64 {
     run.wrapping_add(id - 1).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A topic of the first run is found after this many further runs, and after one more it is not.
+    #[test]
+    fn as_many_earlier_runs_are_remembered_as_are_allowed() {
+        let (mut runs, topic) = (Runs::new(1_000), TopicAge { id: 3, created_at: 1 });
+        let (first, since) = (runs.epoch(topic.id), Position { run: 1_000, position: 9 });
+        for n in 1..=REMEMBERED as u64 {
+            runs.renew(1_000 + 10 * n, 4 + n, false);
+        }
+        assert_eq!(runs.of_epoch(&topic, first).map(|past| past.through), Some(5));
+        assert_eq!(runs.position(since), Some(5));
+        runs.renew(5, 100, false);
+        assert_eq!(runs.of_epoch(&topic, first), None);
+        assert_eq!((runs.position(since), runs.past().len()), (None, REMEMBERED));
+    }
+}
