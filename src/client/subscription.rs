@@ -230,6 +230,7 @@ impl Subscription {
         // A stream that has overflowed is kept until the daemon has ended it. Otherwise its remaining
         // frames would look like a new stream.
         let Some(stream) = self.stream.as_mut().filter(|_| !self.overflowed) else {
+            let web_socket = self.guard.session.connection.transport() == Transport::WebSocket;
             return Poll::Ready(match ready!(self.deliveries.poll_recv(context)) {
                 Some(Delivery::Stream(stream)) => {
                     self.stream = Some(stream);
@@ -237,7 +238,7 @@ impl Subscription {
                 }
                 // The end that the client has requested, because the stream has overflowed. If the stream
                 // is not here, the end has overtaken it, and it is lost. Nothing of it was read.
-                Some(Delivery::Ended(refusal)) if refusal.code == Code::DONE => {
+                Some(Delivery::Ended(refusal)) if web_socket && refusal.code == Code::DONE => {
                     let session = self.guard.session.clone();
                     self.resubscribe(&session).map(|()| None)
                 }
