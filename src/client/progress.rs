@@ -23,6 +23,15 @@ pub(super) struct KnownTopic {
     pub(super) shown: Hashes,
 }
 
+impl KnownTopic {
+    // Returns what was shown in this topic that may be sent again, if it is announced with this epoch
+    // and first sequence. A topic that began anew begins with sequence 1, and has other messages.
+    fn shown_before(self, epoch: u64, next: u64) -> Hashes {
+        let continues = self.resumed.epoch == epoch || next > 1;
+        if continues { self.shown } else { Hashes::new() }
+    }
+}
+
 /// The part of a subscription's start that does not change with each message: all but the topics
 /// that were announced in this session.
 #[derive(Debug)]

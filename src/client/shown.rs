@@ -5,7 +5,6 @@
 //! have kept all of these messages. Their sequences stand for other messages then. A hash of each
 //! payload tells which.
 
-use super::progress::KnownTopic;
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use std::collections::{BTreeMap, HashMap};
@@ -89,15 +88,6 @@ impl Shown {
         }
         self.count = self.count - before + after;
         compared
-    }
-}
-
-impl KnownTopic {
-    /// Returns what was shown in this topic that may be sent again, if it is announced with this epoch
-    /// and first sequence. A topic that began anew begins with sequence 1, and has other messages.
-    pub(super) fn shown_before(self, epoch: u64, next: u64) -> Hashes {
-        let continues = self.resumed.epoch == epoch || next > 1;
-        if continues { self.shown } else { Hashes::new() }
     }
 }
 

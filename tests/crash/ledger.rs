@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use weir::wire::Digest;
 
-/// Every payload that was ever shown to anybody, by topic, epoch and sequence.
+/// Topic, epoch and sequence.
+type Place = (String, u64, u64);
+
+/// Every payload that was ever shown to anybody.
 #[derive(Debug, Default, Clone)]
-pub struct Shown(Arc<Mutex<HashMap<(String, u64, u64), Digest>>>);
+pub struct Shown(Arc<Mutex<HashMap<Place, Digest>>>);
 
 impl Shown {
     fn note(&self, topic: &str, epoch: u64, sequence: u64, digest: Digest) {

@@ -73,7 +73,7 @@ impl Traffic {
     /// Returns a payload, and whether others may overtake it. Each tenth comes again and again, so
     /// that it is counted.
     pub fn payload(&self, topic: &str, number: u64) -> (Vec<u8>, bool) {
-        let large = number % self.large == 0;
+        let large = number.is_multiple_of(self.large);
         let mut payload = match number % 10 {
             _ if large => format!("{topic} {number} large ").into_bytes(),
             3 => b"again".to_vec(),

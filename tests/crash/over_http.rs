@@ -25,11 +25,12 @@ fn segment(name: &str) -> String {
 /// Publishes at a steady rate until `stop`, each publication until it is answered. Returns the
 /// number of publications.
 pub fn publish(
-    target: Target,
+    target: &Target,
     publications: Arc<Publications>,
     traffic: Traffic,
     stop: Arc<AtomicBool>,
 ) -> JoinHandle<u64> {
+    let http = target.http;
     tokio::spawn(async move {
         let topic = publications.topic.clone();
         let path = format!("/v1/topics/{}", segment(&topic));
@@ -39,7 +40,7 @@ pub fn publish(
             number += 1;
             let (payload, _) = traffic.payload(&topic, number);
             let digest = Digest::of(&payload);
-            let request = ask(target.http, "POST", &path)
+            let request = ask(http, "POST", &path)
                 .header("idempotency-key", format!("{topic} {number}"))
                 .body(payload);
             let receipt = loop {

@@ -69,7 +69,7 @@ impl Peers {
         }
         let publications = Publications::new(&format!("{prefix}/3"));
         self.publications.push(publications.clone());
-        let (target, stop) = (target.clone(), self.stop.clone());
+        let stop = self.stop.clone();
         self.publishers.push(over_http::publish(target, publications, large, stop));
     }
 

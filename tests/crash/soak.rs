@@ -77,7 +77,7 @@ async fn soak(seconds: u64) {
     soak.row("alone");
     let stop = Arc::new(AtomicBool::new(false));
     let seed = Random(random.next());
-    let every = Duration::from_millis(1000);
+    let every = Duration::from_secs(1);
     let coming = guests::come(direct.clone(), peers.shown(), seed, every, stop.clone());
     let guests = tokio::spawn(coming);
     let (mut kills, mut stops) = (0, 0);
