@@ -118,10 +118,12 @@ pub struct View {
     pub name: String,
     filter: String,
     ordered: bool,
-    // By the position of the sequence's first message, for a gap that does not tell its topic.
     topics: HashMap<String, Topic>,
+    // For streams of events with wildcards: what has arrived, in that order, which of the last may not
+    // have been kept, and how many these are until the next message.
     arrived: Vec<(String, u64)>,
     doubtful: HashSet<(String, u64)>,
+    not_kept: usize,
     shown: Shown,
     /// Deliveries of what was not kept.
     pub lost: u64,
@@ -144,6 +146,7 @@ impl View {
             topics: HashMap::new(),
             arrived: Vec::new(),
             doubtful: HashSet::new(),
+            not_kept: 0,
             shown: shown.clone(),
             lost: 0,
             untold: HashSet::new(),
@@ -162,6 +165,8 @@ impl View {
         if let Some(epoch) = epoch {
             shown.note(topic, epoch, sequence, digest);
         } else {
+            let kept = arrived.len() - std::mem::take(&mut self.not_kept);
+            arrived.truncate(kept);
             arrived.push((topic.to_owned(), sequence));
         }
         let received = topics.entry(topic.to_owned()).or_default();
@@ -203,8 +208,10 @@ impl View {
 
     /// So many of the last messages, at most, were never accepted.
     pub fn lost_of_the_last(&mut self, most: usize) {
-        let from = self.arrived.len().saturating_sub(most);
-        self.doubtful = self.arrived.split_off(from).into_iter().collect();
+        // A stream that ends before its next message is told once more.
+        self.not_kept = most.min(self.arrived.len());
+        let from = self.arrived.len() - self.not_kept;
+        self.doubtful = self.arrived[from..].iter().cloned().collect();
         for (topic, sequence) in &self.doubtful {
             let received = self.topics.get_mut(topic).unwrap();
             received.next = received.next.min(*sequence);
