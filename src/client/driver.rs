@@ -17,6 +17,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+/// Maximum time between the end of the publishing stream and the end of the session, 5 s: the daemon
+/// closes within one second, and lost packets take time.
+const STOPPED: Duration = Duration::from_secs(5);
+
 /// Serves the session until it ends.
 pub(super) async fn run(
     shared: Arc<Shared>,
@@ -80,8 +84,17 @@ async fn write_publications(state: &SessionState) -> SessionClosed {
             Ok(()) => pieces.clear(),
             // The connection may know the reason better than the stream.
             Err(WriteError::ConnectionLost(_)) => return state.connection.closed().await.into(),
-            Err(WriteError::Stopped) => return violation("it stopped the stream of publications"),
+            Err(WriteError::Stopped) => return stopped(state).await,
         }
+    }
+}
+
+// The daemon has stopped the stream of publications. It does so when it ends the session, and then says
+// goodbye. The other tasks receive the goodbye, or the connection closes.
+async fn stopped(state: &SessionState) -> SessionClosed {
+    match timeout(STOPPED, state.connection.closed()).await {
+        Ok(lost) => lost.into(),
+        Err(_) => violation("it stopped the stream of publications"),
     }
 }
 

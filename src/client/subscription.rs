@@ -77,14 +77,15 @@ fn unordered_receiver(
     guard: &SubscriptionGuard,
     queue: Option<Arc<DatagramQueue>>,
     options: &SubscribeOptions,
-    marks: u64,
+    progress: &Progress,
 ) -> Option<UnorderedReceiver> {
     let SubscriptionGuard { session, request } = guard;
     // `Unordered` over QUIC needs no repair, because it uses only streams, which lose nothing.
     let repair = options.delivery == wire::Delivery::Realtime
         || session.connection.transport() == Transport::WebTransport;
     let how = (repair, options.deadline);
-    queue.map(|queue| UnorderedReceiver::new(session.clone(), *request, queue, how, marks))
+    let state = (progress.marks(), progress.hasher());
+    queue.map(|queue| UnorderedReceiver::new(session.clone(), *request, queue, how, state))
 }
 
 impl Client {
@@ -118,7 +119,7 @@ impl Client {
         let options = SubscribeOptions { start: Start::New, ..*options };
         Ok(Subscription {
             client: self.clone(),
-            unordered: unordered_receiver(&guard, queue, &options, progress.marks()),
+            unordered: unordered_receiver(&guard, queue, &options, &progress),
             filter,
             options,
             progress,
@@ -178,7 +179,7 @@ impl Subscription {
             begin_subscribing(session, &self.filter, &self.options, &start)?;
         let (before, request) = (self.guard.request, guard.request);
         tracing::debug!(before, request, "subscribed again for the rest");
-        self.unordered = unordered_receiver(&guard, queue, &self.options, self.progress.marks());
+        self.unordered = unordered_receiver(&guard, queue, &self.options, &self.progress);
         (self.guard, self.deliveries, self.reply) = (guard, deliveries, Some(reply));
         (self.overflowed, self.stream) = (false, None);
         Ok(())
@@ -229,13 +230,15 @@ impl Subscription {
         // A stream that has overflowed is kept until the daemon has ended it. Otherwise its remaining
         // frames would look like a new stream.
         let Some(stream) = self.stream.as_mut().filter(|_| !self.overflowed) else {
+            let web_socket = self.guard.session.connection.transport() == Transport::WebSocket;
             return Poll::Ready(match ready!(self.deliveries.poll_recv(context)) {
                 Some(Delivery::Stream(stream)) => {
                     self.stream = Some(stream);
                     Ok(None)
                 }
-                // The end that the client has requested.
-                Some(Delivery::Ended(refusal)) if self.overflowed && refusal.code == Code::DONE => {
+                // The end that the client has requested, because the stream has overflowed. If the stream
+                // is not here, the end has overtaken it, and it is lost. Nothing of it was read.
+                Some(Delivery::Ended(refusal)) if web_socket && refusal.code == Code::DONE => {
                     let session = self.guard.session.clone();
                     self.resubscribe(&session).map(|()| None)
                 }

@@ -8,9 +8,10 @@
 use crate::wire::Position;
 use serde::{Deserialize, Serialize};
 
-/// Maximum number of earlier runs that are remembered. A client that was away for longer receives
-/// everything that is cached.
-const REMEMBERED: usize = 16;
+/// Maximum number of earlier runs that are remembered, 24 bytes each. A client that was away for longer
+/// receives everything that is cached. A daemon that is killed once a second takes a minute to end so
+/// many runs, and a client finds its way back in less.
+const REMEMBERED: usize = 64;
 
 /// A run that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,4 +91,24 @@ pub(crate) struct TopicAge {
 
 pub(super) fn epoch_in(run: u64, id: u64) -> u64 {
     run.wrapping_add(id - 1).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A topic of the first run is found after this many further runs, and after one more it is not.
+    #[test]
+    fn as_many_earlier_runs_are_remembered_as_are_allowed() {
+        let (mut runs, topic) = (Runs::new(1_000), TopicAge { id: 3, created_at: 1 });
+        let (first, since) = (runs.epoch(topic.id), Position { run: 1_000, position: 9 });
+        for n in 1..=REMEMBERED as u64 {
+            runs.renew(1_000 + 10 * n, 4 + n, false);
+        }
+        assert_eq!(runs.of_epoch(&topic, first).map(|past| past.through), Some(5));
+        assert_eq!(runs.position(since), Some(5));
+        runs.renew(5, 100, false);
+        assert_eq!(runs.of_epoch(&topic, first), None);
+        assert_eq!((runs.position(since), runs.past().len()), (None, REMEMBERED));
+    }
 }

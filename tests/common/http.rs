@@ -98,6 +98,26 @@ impl Ask {
         answer
     }
 
+    /// Sends the request to a daemon that may be killed meanwhile. Returns the answer if all of it
+    /// arrives.
+    pub async fn try_send(&self) -> Option<Answer> {
+        let mut connection = self.on(TcpStream::connect(self.to).await.ok()?).await;
+        let (status, headers) = connection.try_head().await?;
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        let length: usize = answer.header("content-length")?.parse().unwrap();
+        answer.body = connection.exactly(length).await?;
+        Some(answer)
+    }
+
+    /// Sends the request to a daemon that may be killed meanwhile, and reads the answer as events.
+    /// Returns `None` if there is no daemon, or the status is another than 200.
+    pub async fn try_events(&self) -> Option<Events> {
+        let mut connection = self.on(TcpStream::connect(self.to).await.ok()?).await;
+        let (status, headers) = connection.try_head().await.filter(|(status, _)| *status == 200)?;
+        let answer = Answer { status, headers, body: Vec::new() };
+        Some(Events { answer, connection, text: Vec::new(), id: None })
+    }
+
     /// Sends the request, and reads the answer as events.
     pub async fn events(&self) -> Events {
         let mut connection = self.open().await;
@@ -155,13 +175,18 @@ impl Connection {
     }
 
     pub async fn head(&mut self) -> (u16, Vec<(String, String)>) {
+        self.try_head().await.expect("no answer, or half a head")
+    }
+
+    // Returns `None` if the connection ends before.
+    async fn try_head(&mut self) -> Option<(u16, Vec<(String, String)>)> {
         let mut status = 100;
         let mut headers = Vec::new();
         while status == 100 {
-            let line = self.line().await.expect("no answer");
+            let line = self.line().await?;
             status = line.split(' ').nth(1).unwrap().parse().unwrap();
             loop {
-                let line = self.line().await.expect("half a head");
+                let line = self.line().await?;
                 if line.is_empty() {
                     break;
                 }
@@ -169,7 +194,7 @@ impl Connection {
                 headers.push((name.to_owned(), value.trim().to_owned()));
             }
         }
-        (status, headers)
+        Some((status, headers))
     }
 
     // Reads a part of a chunk. Returns `None` at the end.
@@ -189,7 +214,7 @@ impl Connection {
         let piece = self.exactly(length).await?;
         self.left -= length;
         if self.left == 0 {
-            assert_eq!(self.line().await.as_deref(), Some(""));
+            assert_eq!(self.line().await?, "");
         }
         Some(piece)
     }

@@ -81,6 +81,32 @@ async fn after_a_goodbye_that_says_retry_the_same_producer_publishes_the_same_nu
     within(fourth).await.unwrap();
 }
 
+async fn answer_ping(stage: &mut Stage) {
+    let frame = stage.frame().await;
+    let Ok(ClientFrame::Ping { request }) = ClientFrame::decode(&frame) else { panic!("no ping") };
+    stage.send(&DaemonFrame::Pong { request, clock: 1 }).await;
+}
+
+// A daemon that ends a session stops its streams, and the stop may overtake the goodbye.
+#[tokio::test]
+async fn a_stop_of_the_publishing_stream_before_the_goodbye_is_no_violation() {
+    let (endpoint, client, mut stage) = session().await;
+    let first = client.send("t/a", "1").await.unwrap();
+    drop(published(&stage, &[1]).await);
+    // The stop arrives before the answer.
+    within(async { tokio::join!(client.ping(), answer_ping(&mut stage)).0.unwrap() }).await;
+    let second = client.send("t/a", "2").await.unwrap();
+    // The client has tried to send the second one, and goes on.
+    within(async { tokio::join!(client.ping(), answer_ping(&mut stage)).0.unwrap() }).await;
+    stage.send(&goodbye(Code::SHUTTING_DOWN, true)).await;
+    let mut next = Stage::accept(&endpoint).await;
+    let _stream = published(&next, &[1, 2]).await;
+    for (number, pending) in [(1, first), (2, second)] {
+        next.send(&receipt(number)).await;
+        within(pending).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn after_a_goodbye_without_retry_the_client_is_closed() {
     for (code, retry) in
@@ -158,12 +184,7 @@ async fn without_another_daemon_it_is_served_to_the_end() {
         connection.close(Code::OVERLOADED.0.into(), b"full");
     };
     within(refusing).await;
-    let ping = async {
-        let frame = stage.frame().await;
-        let Ok(ClientFrame::Ping { request }) = ClientFrame::decode(&frame) else { panic!() };
-        stage.send(&DaemonFrame::Pong { request, clock: 1 }).await;
-    };
-    let (pong, ()) = tokio::join!(client.ping(), ping);
+    let (pong, ()) = tokio::join!(client.ping(), answer_ping(&mut stage));
     pong.unwrap();
     stage.send(&goodbye(Code::SHUTTING_DOWN, true)).await;
     let _next = Stage::accept(&endpoint).await;

@@ -5,13 +5,15 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/link.rs"]
+mod link;
 #[path = "../common/staged.rs"]
 mod staged;
 
 mod command_line;
 mod daemons;
+mod epochs;
 mod goodbyes;
-mod link;
 mod policies;
 mod publishing;
 mod subscribing;

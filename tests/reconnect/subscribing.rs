@@ -3,7 +3,8 @@
 use crate::common::{TRANSPORTS, daemon, message, within};
 use crate::link::{Link, Mode};
 use crate::{back, interruption, linked, over};
-use weir::client::Subscription;
+use tokio::time::Instant;
+use weir::client::{State, Subscription};
 use weir::wire::Delivery;
 use weir::{Daemon, Event, Start, SubscribeOptions, Transport};
 
@@ -30,6 +31,26 @@ async fn receive(subscription: &mut Subscription, seen: &mut Vec<u64>, upto: usi
         }
     }
     interruptions
+}
+
+// `docs/client.md` promises it. The clock is paused, and skips the time.
+#[tokio::test]
+async fn a_client_that_only_listens_notices_in_time_that_its_daemon_has_vanished() {
+    for (transport, most) in TRANSPORTS.into_iter().zip([43, 43, 30]) {
+        let daemon = daemon().await;
+        let (link, client) = linked(&daemon, transport).await;
+        let _subscription = client.subscribe("t/*", &SubscribeOptions::default()).await.unwrap();
+        // The client's next packet, from which QUIC counts once more, is 13 s later.
+        client.ping().await.unwrap();
+        tokio::time::pause();
+        let vanished = Instant::now();
+        link.set(Mode::Gone);
+        let mut states = client.watch_state();
+        states.wait_for(|state| !matches!(state, State::Open { .. })).await.unwrap();
+        let after = vanished.elapsed().as_secs_f64();
+        assert!(after < f64::from(most + 1), "{transport}: after {after} s");
+        tokio::time::resume();
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A link between a client and a daemon that the test cuts: UDP and TCP on the same port. It runs in
 //! the runtime of the test, so that the test may pause the clock.
+#![allow(dead_code, clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 use crate::common::within;
 use std::collections::hash_map::{Entry, HashMap};
@@ -23,6 +24,9 @@ pub(crate) enum Mode {
     Tcp,
     /// It passes nothing. TCP connections are closed.
     Dead,
+    /// It passes nothing, and closes nothing, as a network that drops all packets. What was sent over
+    /// TCP passes when the link is back, because TCP sends it again.
+    Gone,
 }
 
 struct Shared {
@@ -48,6 +52,13 @@ impl Shared {
             self.mode.send_replace(Mode::Dead);
         }
         self.mode() != Mode::Dead
+    }
+
+    // Waits while the link is gone.
+    async fn back(&self) {
+        let mut mode = self.mode.subscribe();
+        // The sender lives as long as `self`.
+        let _ = mode.wait_for(|mode| *mode != Mode::Gone).await;
     }
 }
 
@@ -119,7 +130,7 @@ async fn datagrams(shared: Arc<Shared>, front: Arc<UdpSocket>) {
         let Ok((length, client)) = front.recv_from(&mut buffer).await else {
             continue;
         };
-        if !shared.passes_up(length) || shared.mode() == Mode::Tcp {
+        if !shared.passes_up(length) || matches!(shared.mode(), Mode::Tcp | Mode::Gone) {
             continue;
         }
         let flow = match flows.entry(client) {
@@ -170,6 +181,7 @@ async fn connections(shared: Arc<Shared>, listener: TcpListener) {
 
 // Passes the bytes of a connection, until an end of it closes or the link is dead.
 async fn connection(shared: Arc<Shared>, client: TcpStream) {
+    shared.back().await;
     let Ok(server) = TcpStream::connect(shared.server).await else {
         return;
     };
@@ -178,7 +190,9 @@ async fn connection(shared: Arc<Shared>, client: TcpStream) {
     let up = async {
         let mut buffer = vec![0; 1 << 14];
         loop {
-            match from_client.read(&mut buffer).await {
+            let read = from_client.read(&mut buffer).await;
+            shared.back().await;
+            match read {
                 Ok(length) if length > 0 && shared.passes_up(length) => {
                     if to_server.write_all(&buffer[..length]).await.is_err() {
                         return;
@@ -191,7 +205,9 @@ async fn connection(shared: Arc<Shared>, client: TcpStream) {
     let down = async {
         let mut buffer = vec![0; 1 << 14];
         loop {
-            match from_server.read(&mut buffer).await {
+            let read = from_server.read(&mut buffer).await;
+            shared.back().await;
+            match read {
                 Ok(length) if length > 0 => {
                     if matches!(shared.mode(), Mode::Pass | Mode::Tcp)
                         && to_client.write_all(&buffer[..length]).await.is_err()

@@ -1,0 +1,291 @@
+//! What was published, and what each subscriber has of it. Everything that must hold is asserted
+//! here, as it arrives or at the end.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+use weir::wire::Digest;
+
+/// Topic, epoch and sequence.
+type Place = (String, u64, u64);
+
+/// Every payload that was ever shown to anybody.
+#[derive(Debug, Default, Clone)]
+pub struct Shown(Arc<Mutex<HashMap<Place, Digest>>>);
+
+impl Shown {
+    fn note(&self, topic: &str, epoch: u64, sequence: u64, digest: Digest) {
+        let key = (topic.to_owned(), epoch, sequence);
+        let before = self.0.lock().unwrap().insert(key, digest);
+        assert!(
+            before.is_none_or(|before| before == digest),
+            "two payloads of {topic} under epoch {epoch} and sequence {sequence}"
+        );
+    }
+}
+
+/// A publication that the daemon has acknowledged.
+#[derive(Debug, Clone)]
+pub struct Acknowledged {
+    pub digest: Digest,
+    /// Sequence and count, if there was a receipt that knew them.
+    pub receipt: Option<(u64, u64)>,
+    /// Whether others of its topic may overtake it.
+    pub overtaken: bool,
+}
+
+/// What was acknowledged to one publisher, by the number of the publication.
+#[derive(Debug, Default)]
+pub struct Publications {
+    pub topic: String,
+    all: Mutex<BTreeMap<u64, Acknowledged>>,
+}
+
+impl Publications {
+    pub fn new(topic: &str) -> Arc<Self> {
+        Arc::new(Self { topic: topic.to_owned(), all: Mutex::default() })
+    }
+
+    pub fn acknowledge(&self, number: u64, acknowledged: Acknowledged) {
+        let before = self.all.lock().unwrap().insert(number, acknowledged);
+        assert!(before.is_none());
+    }
+
+    pub fn len(&self) -> usize {
+        self.all.lock().unwrap().len()
+    }
+
+    /// The receipts that were given last: sequence and payload.
+    pub fn newest(&self, most: usize) -> Vec<(u64, Digest)> {
+        let all = self.all.lock().unwrap();
+        let known = all.values().rev().filter_map(|one| Some((one.receipt?.0, one.digest)));
+        known.take(most).collect()
+    }
+
+    /// Checks the receipts: each sequence once, in the order of publishing, counted exactly.
+    /// Returns them by sequence, and the payloads without a sequence.
+    pub fn check(&self) -> (BTreeMap<u64, Digest>, Vec<Digest>) {
+        let all = self.all.lock().unwrap();
+        let (mut sequences, mut others) = (BTreeMap::new(), Vec::new());
+        let mut counts: HashMap<Digest, BTreeMap<u64, u64>> = HashMap::new();
+        let mut last = 0;
+        for (number, one) in &*all {
+            let Some((sequence, count)) = one.receipt else {
+                others.push(one.digest);
+                continue;
+            };
+            let before = sequences.insert(sequence, one.digest);
+            assert_eq!(before, None, "{}: two receipts for {sequence}", self.topic);
+            if !one.overtaken {
+                let order = sequence > last;
+                assert!(order, "{}: publication {number} is {sequence}, after {last}", self.topic);
+                last = sequence;
+            }
+            counts.entry(one.digest).or_default().insert(sequence, count);
+        }
+        for (digest, counts) in counts {
+            let counted: Vec<_> = counts.values().copied().collect();
+            let right = counted.iter().copied().eq(1..=counted.len() as u64);
+            assert!(right, "{}: {digest} was counted {counted:?}", self.topic);
+        }
+        (sequences, others)
+    }
+
+    /// How often the payload was published that was published most.
+    pub fn most(&self) -> u64 {
+        let mut times: HashMap<Digest, u64> = HashMap::new();
+        self.all
+            .lock()
+            .unwrap()
+            .values()
+            .for_each(|one| *times.entry(one.digest).or_default() += 1);
+        times.into_values().max().unwrap_or_default()
+    }
+}
+
+/// What one subscriber has of a topic.
+#[derive(Debug, Default)]
+struct Topic {
+    // Epoch and payload by sequence. What was lost is taken out again. A stream of events with
+    // wildcards does not tell the epoch.
+    messages: BTreeMap<u64, (Option<u64>, Digest)>,
+    next: u64,
+    aborted: BTreeSet<u64>,
+}
+
+/// What one subscriber has.
+#[derive(Debug)]
+pub struct View {
+    pub name: String,
+    filter: String,
+    ordered: bool,
+    topics: HashMap<String, Topic>,
+    // For streams of events with wildcards: what has arrived, in that order, which of the last may not
+    // have been kept, and how many these are until the next message.
+    arrived: Vec<(String, u64, bool)>,
+    position: u64,
+    late: bool,
+    doubtful: HashSet<(String, u64)>,
+    not_kept: usize,
+    shown: Shown,
+    /// Deliveries of what was not kept.
+    pub lost: u64,
+    // Messages that another one has replaced, and that are to be told as lost.
+    untold: HashSet<(String, u64)>,
+    /// Gaps that may not be.
+    gaps: Vec<String>,
+    /// How often the session or the stream has ended.
+    pub ends: u64,
+}
+
+pub type SharedView = Arc<Mutex<View>>;
+
+impl View {
+    pub fn new(name: String, filter: &str, ordered: bool, shown: &Shown) -> SharedView {
+        Arc::new(Mutex::new(Self {
+            name,
+            filter: filter.to_owned(),
+            ordered,
+            topics: HashMap::new(),
+            arrived: Vec::new(),
+            position: 0,
+            late: false,
+            doubtful: HashSet::new(),
+            not_kept: 0,
+            shown: shown.clone(),
+            lost: 0,
+            untold: HashSet::new(),
+            gaps: Vec::new(),
+            ends: 0,
+        }))
+    }
+
+    fn expects(&self, topic: &str) -> bool {
+        let filter = weir::wire::Filter::new(&self.filter).unwrap();
+        filter.matches(topic)
+    }
+
+    pub fn message(&mut self, topic: &str, epoch: Option<u64>, sequence: u64, digest: Digest) {
+        let Self { name, ordered, topics, arrived, doubtful, untold, shown, .. } = self;
+        if let Some(epoch) = epoch {
+            shown.note(topic, epoch, sequence, digest);
+        } else {
+            let kept = arrived.len() - std::mem::take(&mut self.not_kept);
+            arrived.truncate(kept);
+            arrived.push((topic.to_owned(), sequence, self.late));
+        }
+        let received = topics.entry(topic.to_owned()).or_default();
+        let order = !*ordered || sequence >= received.next;
+        assert!(order, "{name}: {topic} {sequence} after {}", received.next);
+        received.next = sequence + 1;
+        let before = received.messages.insert(sequence, (epoch, digest));
+        let Some((before, _)) = before else {
+            return;
+        };
+        // A subscription in order was told before that its message was lost. In any order, the message
+        // that took its sequence may come first.
+        let key = (topic.to_owned(), sequence);
+        let told = doubtful.remove(&key);
+        assert!(
+            told || (!*ordered && before != epoch),
+            "{name}: {topic} {sequence} twice, under epochs {before:?} and {epoch:?}"
+        );
+        if told {
+            self.lost += 1;
+        } else {
+            untold.insert(key);
+        }
+    }
+
+    /// These sequences are those of an earlier epoch, and were never accepted.
+    pub fn lost(&mut self, topic: &str, epoch: u64, first: u64, last: u64) {
+        let received = self.topics.entry(topic.to_owned()).or_default();
+        for sequence in first..=last {
+            // A message of the new epoch may arrive first, on a stream of its own.
+            if received.messages.get(&sequence).is_some_and(|(of, _)| *of != Some(epoch)) {
+                received.messages.remove(&sequence);
+                self.lost += 1;
+            }
+            self.lost += u64::from(self.untold.remove(&(topic.to_owned(), sequence)));
+        }
+        received.next = first;
+    }
+
+    /// The position in the id of the next message. A message that others have overtaken does not
+    /// advance it.
+    pub fn position(&mut self, position: u64) {
+        self.late = position == self.position;
+        self.position = position;
+    }
+
+    /// So many of the last messages, at most, were never accepted, not counting those that others have
+    /// overtaken.
+    pub fn lost_of_the_last(&mut self, most: usize) {
+        // A stream that ends before its next message is told once more.
+        let in_order = self.arrived.iter().enumerate().rev().filter(|(_, (_, _, late))| !late);
+        let from = in_order.take(most).last().map_or(self.arrived.len(), |(at, _)| at);
+        self.not_kept = self.arrived.len() - from;
+        let doubtful = self.arrived[from..].iter();
+        self.doubtful = doubtful.map(|(topic, at, _)| (topic.clone(), *at)).collect();
+        for (topic, sequence) in &self.doubtful {
+            let received = self.topics.get_mut(topic).unwrap();
+            received.next = received.next.min(*sequence);
+        }
+    }
+
+    /// The publisher's session, or the daemon, ended before this payload was complete.
+    pub fn aborted(&mut self, topic: &str, first: u64, last: u64) {
+        self.topics.entry(topic.to_owned()).or_default().aborted.extend(first..=last);
+    }
+
+    pub fn gap(&mut self, gap: String) {
+        self.gaps.push(gap);
+    }
+
+    /// Returns what is missing or wrong, if the subscriber has a topic's publications and nothing
+    /// else: every sequence from 1 on is one of them, or was told as aborted.
+    pub fn fault(
+        &self,
+        topic: &str,
+        sequences: &BTreeMap<u64, Digest>,
+        others: &[Digest],
+    ) -> Option<String> {
+        if !self.expects(topic) {
+            return None;
+        }
+        if !self.gaps.is_empty() {
+            return Some(format!("gaps: {:?}", self.gaps));
+        }
+        if !self.untold.is_empty() {
+            return Some(format!("replaced, and not told as lost: {:?}", self.untold));
+        }
+        let Some(received) = self.topics.get(topic) else {
+            return Some("nothing".into());
+        };
+        let wrong: Vec<_> = sequences
+            .iter()
+            .filter(|(sequence, digest)| {
+                received.messages.get(sequence).is_none_or(|(_, has)| has != *digest)
+            })
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        if !wrong.is_empty() {
+            return Some(format!("{} of {}: {wrong:?}", wrong.len(), sequences.len()));
+        }
+        // Beside those, it has each payload whose publisher does not know the sequence, once.
+        let rest =
+            received.messages.iter().filter(|(sequence, _)| !sequences.contains_key(sequence));
+        let mut rest: Vec<_> = rest.map(|(_, (_, digest))| *digest).collect();
+        let mut others = others.to_vec();
+        rest.sort_unstable();
+        others.sort_unstable();
+        if rest != others {
+            return Some(format!("{} without a sequence, not {}", rest.len(), others.len()));
+        }
+        let last = received.messages.keys().next_back().copied().unwrap_or_default();
+        let is_known = |sequence: &u64| {
+            received.messages.contains_key(sequence) || received.aborted.contains(sequence)
+        };
+        let holes: Vec<_> = (1..=last).filter(|sequence| !is_known(sequence)).collect();
+        (!holes.is_empty()).then(|| format!("neither received nor told: {holes:?}"))
+    }
+}
