@@ -64,7 +64,7 @@ mod subscribe;
 mod topic;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use budget::{Budget, Charge};
 pub use ids::{SubscriptionId, UploadId};

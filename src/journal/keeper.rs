@@ -12,8 +12,18 @@ use crate::engine::{Capture, Engine, PastRun, Record};
 use std::io;
 use std::sync::Arc;
 
-/// Bytes of records after which a block is complete, 256 KiB.
-const BLOCK: usize = 256 << 10;
+/// The sizes of a journal's parts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    /// Bytes of records after which a block is complete.
+    pub(crate) block: usize,
+    /// Bytes from which a segment is complete, and the next one begins. The log is shortened by whole
+    /// segments.
+    pub(crate) segment: u64,
+}
+
+/// 256 KiB and 16 MiB.
+pub(crate) const SIZES: Sizes = Sizes { block: 256 << 10, segment: 16 << 20 };
 
 /// How a journal is opened.
 #[derive(Debug, Clone)]
@@ -24,6 +34,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) boot: &'a str,
     /// Whether each call of [`Keeper::keep`] syncs.
     pub(crate) always: bool,
+    pub(crate) sizes: Sizes,
 }
 
 /// A journal that is open.
@@ -31,6 +42,7 @@ pub(crate) struct Keeper {
     storage: Arc<dyn Storage>,
     log: Log,
     always: bool,
+    block: usize,
     records: RecordWriter,
     blocks: Vec<u8>,
     // The number of the next snapshot.
@@ -63,9 +75,10 @@ impl Keeper {
             engine.renew(opening.run, lossy);
         }
         let mut keeper = Self {
-            log: Log::new(segments, next, recorded),
+            log: Log::new(segments, next, recorded, opening.sizes.segment),
             storage,
             always: opening.always,
+            block: opening.sizes.block,
             records: RecordWriter::default(),
             blocks: Vec::new(),
             next_snapshot: next,
@@ -112,7 +125,7 @@ impl Keeper {
             let start = self.blocks.len();
             let block = BlockWriter::new(&mut self.blocks, BlockKind::Records, number);
             self.records.begin(&mut self.blocks, now);
-            while self.blocks.len() - start < BLOCK
+            while self.blocks.len() - start < self.block
                 && let Some(record) = rest.next()
             {
                 self.records.push(&mut self.blocks, record);
@@ -122,7 +135,7 @@ impl Keeper {
         }
         let last = first + records.len() as u64 - 1;
         self.log.append(&*self.storage, &self.blocks, last)?;
-        if self.blocks.capacity() > 4 * BLOCK {
+        if self.blocks.capacity() > 4 * self.block {
             self.blocks = Vec::new();
         }
         if self.always {

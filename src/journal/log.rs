@@ -8,10 +8,6 @@ use super::storage::{Storage, StoredFile};
 use std::collections::VecDeque;
 use std::io;
 
-/// Bytes from which a segment is complete, and the next one begins, 16 MiB. The log is shortened by
-/// whole segments.
-const SEGMENT: u64 = 16 << 20;
-
 /// A segment that is not written any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Segment {
@@ -24,6 +20,8 @@ pub(crate) struct Segment {
 /// The end of a log.
 pub(crate) struct Log {
     before: VecDeque<Segment>,
+    // Bytes from which a segment is complete.
+    segment: u64,
     // The number that the next segment will have.
     next: u64,
     // The note at the beginning of each segment, as a block: older segments may be gone.
@@ -53,10 +51,11 @@ fn block(note: &Note) -> Vec<u8> {
 
 impl Log {
     /// Continues a log after its segments. The next file has at least the number `next`.
-    pub(crate) fn new(before: Vec<Segment>, next: u64, last: u64) -> Self {
+    pub(crate) fn new(before: Vec<Segment>, next: u64, last: u64, segment: u64) -> Self {
         let next = before.iter().map(|segment| segment.number + 1).fold(next, u64::max);
         Self {
             before: before.into(),
+            segment,
             next,
             opened: Vec::new(),
             current: None,
@@ -124,7 +123,7 @@ impl Log {
         }
         current.bytes += blocks.len() as u64;
         self.last = last;
-        if current.bytes >= SEGMENT {
+        if current.bytes >= self.segment {
             self.give_up();
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The threads of a journal: one writes records, one syncs them each second, one takes snapshots.
 //! They are threads and not tasks, because a disk blocks them.
 
-use super::keeper::{Keeper, Opened, Opening};
+use super::keeper::{Keeper, Opened, Opening, SIZES};
 use super::queue::{JournalQueue, unavailable};
 use super::recovery::End;
 use super::settings::{EACH, JournalOptions, OnFailure, Sync};
@@ -71,7 +71,8 @@ pub(crate) fn open(
     let lock = lock(path)?;
     // Empty where it is not known: then each start counts as one after a loss of power.
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let opening = Opening { run, boot: boot.trim(), always: options.sync == Sync::Always };
+    let always = options.sync == Sync::Always;
+    let opening = Opening { run, boot: boot.trim(), always, sizes: SIZES };
     let opened = Keeper::open(Arc::new(directory), engine, &opening).map_err(failed)?;
     let (keeper, Opened { mut engine, end, lines }) = opened;
     let queue = Arc::new(JournalQueue::new(keeper.recorded(), engine.position()));

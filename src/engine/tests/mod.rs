@@ -15,7 +15,7 @@ mod realtime;
 mod receipts;
 mod repairs;
 mod restoring;
-mod seeds;
+pub(crate) mod seeds;
 mod sessions;
 mod simulation;
 mod stats;

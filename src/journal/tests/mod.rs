@@ -1,8 +1,9 @@
 //! A journal and an engine on a storage in memory: killed, without power, damaged.
 
 mod memory;
+mod power;
 
-use super::keeper::{Keeper, Opened, Opening};
+use super::keeper::{Keeper, Opened, Opening, SIZES};
 use super::recovery::End;
 use super::storage::Storage;
 use crate::engine::{Engine, Limits, Payload, Publication, Record};
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use memory::Memory;
 use std::sync::Arc;
 
-const OPENING: Opening<'static> = Opening { run: 2_000_000, boot: "one", always: false };
+const OPENING: Opening<'static> = Opening { run: 2_000_000, boot: "one", always: false, sizes: SIZES };
 
 fn open(storage: &Memory, opening: &Opening<'_>) -> (Keeper, Opened) {
     let engine = Engine::new(Limits::default().with_cache(4 << 20), 1_000_000, [7; 32]);
