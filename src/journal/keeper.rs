@@ -8,7 +8,7 @@ use super::log::Log;
 use super::recovery::{End, Recovered, recover};
 use super::snapshot_file::SnapshotFile;
 use super::storage::{Storage, StoredFile};
-use crate::engine::{Capture, Engine, PastRun, Record};
+use crate::engine::{Capture, Engine, Record};
 use std::io;
 use std::sync::Arc;
 
@@ -69,10 +69,9 @@ impl Keeper {
             recover(&*storage, engine, opening.boot)?;
         let mut past = None;
         if let End::Killed | End::Lossy = end {
-            let (run, through) = (engine.run(), engine.position());
-            let lossy = end == End::Lossy;
-            past = Some(PastRun { run, through, lossy });
-            engine.renew(opening.run, lossy);
+            past = Some(engine.renew(opening.run, end == End::Lossy));
+        } else {
+            engine.go_on();
         }
         let mut keeper = Self {
             log: Log::new(segments, next, recorded, opening.sizes.segment),

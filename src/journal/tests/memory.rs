@@ -56,6 +56,8 @@ pub(super) struct Files {
     synced_names: BTreeMap<String, usize>,
     changes: Vec<NameChange>,
     pub(super) files: Vec<File>,
+    /// Names of directories.
+    pub(super) others: Vec<String>,
     random: Random,
     pub(super) faults: Faults,
     /// The number of changes until the process ends in the middle of one.
@@ -147,6 +149,7 @@ impl Memory {
             synced_names: BTreeMap::new(),
             changes: Vec::new(),
             files: Vec::new(),
+            others: Vec::new(),
             random: Random(seed),
             faults: Faults::default(),
             crash_in: None,
@@ -242,6 +245,10 @@ impl Storage for Memory {
         Ok(files.names.keys().cloned().collect())
     }
 
+    fn other_names(&self) -> io::Result<Vec<String>> {
+        Ok(self.files().others.clone())
+    }
+
     fn open(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {
         let mut files = self.files();
         let faults = files.faults.reads;
@@ -259,7 +266,7 @@ impl Storage for Memory {
 
     fn create(&self, name: &str) -> io::Result<Box<dyn StoredFile>> {
         let mut files = self.files();
-        if files.names.contains_key(name) {
+        if files.names.contains_key(name) || files.others.iter().any(|other| other == name) {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }
         let file = files.files.len();

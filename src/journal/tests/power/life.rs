@@ -99,7 +99,9 @@ impl Life {
         let Some((first, records)) = &self.batch else { return true };
         let (first, last) = (*first, first + records.len() as u64 - 1);
         let promise = if self.sync == Sync::Always { Promise::Power } else { Promise::Kill };
-        match self.keeper.keep(now, first, records) {
+        let result = self.keeper.keep(now, first, records);
+        trace!("keep {first} to {last}: {result:?}");
+        match result {
             Ok(()) => {
                 facts.promise(last, promise, &self.missing);
                 if !self.unknown {
@@ -120,6 +122,7 @@ impl Life {
     }
 
     fn sync_failed(&mut self) {
+        trace!("a sync failed");
         self.missing.push((0, self.kept));
         self.fail();
     }
@@ -183,7 +186,9 @@ impl Life {
             }
             Stage::Finish => {
                 let (bytes, kept) = (file.bytes(), self.kept);
-                if let Ok(from) = file.finish(&*storage) {
+                let finished = file.finish(&*storage);
+                trace!("snapshot: {finished:?}");
+                if let Ok(from) = finished {
                     self.files_to_remove = self.keeper.shorten(bytes, from);
                     if self.unknown && self.failures == failures {
                         self.recovered(facts, kept);

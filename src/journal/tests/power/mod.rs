@@ -4,6 +4,15 @@
 //! Deterministic: a failure prints its seed, and `WEIR_SEED` runs that one alone. `WEIR_SEEDS` is the
 //! number of seeds.
 
+/// Prints what happens, if `WEIR_TRACE` is set.
+macro_rules! trace {
+    ($($text:tt)*) => {
+        if std::env::var_os("WEIR_TRACE").is_some() {
+            eprintln!($($text)*);
+        }
+    };
+}
+
 mod checks;
 mod facts;
 mod life;

@@ -227,6 +227,7 @@ impl World {
         let (count, promise) = (receipt.count, Promise::Nothing);
         let said =
             Said { topic, id, sequence, digest, count, origin, payload, begun, record, promise };
+        trace!("accepted {topic} {sequence} records {begun} to {record}");
         self.facts.accept(said);
     }
 
@@ -288,6 +289,7 @@ impl World {
             } else {
                 self.memory.restart();
             }
+            trace!("starting, power {power}");
             let ends = match self.random.below(4) {
                 0 => Some(self.random.below(15)),
                 _ => None,
@@ -327,6 +329,8 @@ impl World {
             let mut files = self.memory.files();
             (files.crash_in, files.faults) = (None, Faults::default());
         }
+        trace!("opened, power {power}: {:?} {:?} {}", opened.end, opened.lines, keeper.recorded());
+        trace!("{:?}", self.memory.files().names.keys());
         let aside = self.asides() > asides;
         assert!(!aside || !opened.lines.is_empty(), "a file was set aside without a line");
         let end = opened.end;
