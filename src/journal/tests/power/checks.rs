@@ -65,7 +65,10 @@ impl World {
         let (kept, lost): (Vec<Said>, Vec<Said>) = said.into_iter().partition(|said| {
             let here = found.get(&(said.topic, said.id, said.sequence));
             let same = here.is_some_and(|here| (here.digest, here.count) == (said.digest, said.count));
-            let next = engine.head(&name(said.topic)).map(|head| head.next);
+            let head = engine.head(&name(said.topic));
+            // Another topic with this name, if it was forgotten.
+            let head = head.filter(|head| head.epoch == engine.run() + said.id - 1);
+            let next = head.map(|head| head.next);
             let gone = evicts && next.is_none_or(|next| next > said.sequence);
             let is_needed = said.promise >= look.needed;
             assert!(same || gone || !is_needed, "{look:?}: lost {said:?}, next {next:?}");

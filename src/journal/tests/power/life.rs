@@ -139,10 +139,18 @@ impl Life {
             }
             return;
         };
+        trace!("syncing {} files, through {through}", files.len());
         match files.into_iter().try_for_each(|mut file| file.sync()) {
             Ok(()) if !self.unknown => facts.promise(through, Promise::Power, &self.missing),
             Ok(()) => {}
             Err(_) => self.sync_failed(),
+        }
+    }
+
+    // Waits for the other thread's sync.
+    fn finish_sync(&mut self, facts: &mut Facts) {
+        if self.syncing.is_some() {
+            self.sync(facts);
         }
     }
 
@@ -175,6 +183,7 @@ impl Life {
             }
             Stage::Waits(pushed) if self.kept < pushed => Stage::Waits(pushed),
             Stage::Waits(_) => {
+                self.finish_sync(facts);
                 let files = self.keeper.begin_sync();
                 let synced =
                     files.and_then(|files| files.into_iter().try_for_each(|mut f| f.sync()));
@@ -218,6 +227,7 @@ impl Life {
     /// Ends in good order. Returns whether that was possible.
     pub(super) fn close(&mut self, now: u64, facts: &mut Facts) -> bool {
         self.take();
+        self.finish_sync(facts);
         for _ in 0..3 {
             if self.write(now, facts) && !self.unknown && self.keeper.close().is_ok() {
                 facts.promise(u64::MAX, Promise::Power, &self.missing);
