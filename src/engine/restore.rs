@@ -58,13 +58,6 @@ impl Engine {
         }
     }
 
-    /// Notes that the snapshot has all records of a topic up to one.
-    pub(super) fn note_recorded(&mut self, topic: u64, recorded: u64) {
-        if let Some(restoring) = &mut self.restoring {
-            restoring.recorded.insert(topic, recorded);
-        }
-    }
-
     /// Applies a record. `number` is as of [`recorded`](Self::recorded). Returns whether it fitted,
     /// or was known.
     pub fn restore(&mut self, number: u64, record: &Record) -> bool {
@@ -74,8 +67,8 @@ impl Engine {
         }
         self.records.continue_after(self.records.made().max(number));
         let restoring = self.restoring.as_ref();
-        let known = restoring.and_then(|restoring| restoring.recorded.get(&record.topic));
-        let is_new = known.is_none_or(|known| *known < number);
+        let known = restoring.and_then(|restoring| restoring.known.get(&record.topic));
+        let is_new = known.is_none_or(|(recorded, _)| *recorded < number);
         let Record { topic, name, sequence, change } = record;
         let at = *sequence;
         if self.slot(name).and_then(|slot| self.topic(slot)).is_some_and(|t| t.id() > *topic) {
@@ -254,7 +247,11 @@ impl Engine {
             return true;
         };
         let has_begun = self.take_begun(id, at);
+        let restoring = self.restoring.as_ref();
+        let known = restoring.and_then(|restoring| restoring.known.get(&id));
+        let was_there = known.is_some_and(|(_, next)| at < *next);
         let entry = self.topic(slot).and_then(|topic| topic.entry(at));
+        let is_aborted = entry.is_some_and(|entry| matches!(entry.body, Body::Aborted { .. }));
         if let Some(entry) = entry.filter(|entry| entry.body.is_arriving()) {
             let body = &entry.body;
             if has_begun && body.rope().is_some_and(|rope| rope.len() == body.size()) {
@@ -269,11 +266,11 @@ impl Engine {
         if !is_new {
             return true;
         }
-        if !has_begun {
+        if is_aborted || !(has_begun || was_there) {
             // Its beginning or some of its bytes are missing. Its publisher may send it again.
             return false;
         }
-        // It was accepted, and its bytes have left the cache.
+        // It was accepted while the snapshot was taken, or its bytes have left the cache.
         let limits = self.limits;
         let Some(topic) = self.topics.get_mut(slot).and_then(Option::as_deref_mut) else {
             return false;

@@ -15,8 +15,9 @@ pub(super) fn most_topics(topics: usize) -> usize {
 /// The state of an engine that is being restored.
 #[derive(Debug, Default)]
 pub(super) struct Restoring {
-    // By a topic's id: the last record that the snapshot has of it.
-    pub(super) recorded: HashMap<u64, u64>,
+    // By a topic's id: the last record that the snapshot has of it, and the sequence after its last
+    // message then.
+    pub(super) known: HashMap<u64, (u64, u64)>,
     // The messages that arrive and have all their bytes so far, by topic and sequence.
     pub(super) begun: HashSet<(u64, u64)>,
     // The topic whose messages follow.

@@ -134,10 +134,13 @@ impl Log {
         self.next += 1;
         let mut file = storage.create(&Name::Log(number).to_string())?;
         let header = [&Kind::Log.header()[..], &self.opened].concat();
-        // It is among the segments even if this fails, so that it is removed.
         let written = file.append(&header).and_then(|()| storage.sync_names());
         if let Err(error) = written {
-            self.before.push_back(Segment { number, bytes: 0, last: self.last });
+            // Nobody knows what is in it on the disk.
+            if storage.remove(&Name::Log(number).to_string()).is_err() {
+                // It is removed with the segments that are there now.
+                self.before.push_back(Segment { number, bytes: 0, last: self.last });
+            }
             return Err(error);
         }
         Ok(Current { number, file, bytes: header.len() as u64 })

@@ -25,10 +25,10 @@ impl Engine {
         };
         let limits = self.limits;
         self.change(slot, |topic| topic.put_state(&limits, &state));
-        self.note_recorded(id, state.recorded);
         self.records.continue_after(self.records.made().max(state.recorded));
         self.position = self.position.max(evicted_through);
         if let Some(restoring) = &mut self.restoring {
+            restoring.known.insert(id, (state.recorded, next));
             restoring.topic = Some(state);
         }
         true

@@ -121,8 +121,11 @@ impl World {
                     self.boot += 1;
                 }
                 let end = self.open(Promise::Power, power);
-                assert_eq!(end, Some(End::Closed), "it was closed in good order");
-                assert_eq!(self.life.as_ref().map(|life| life.engine.run()), Some(run));
+                // What a sync has lost and was written elsewhere is found as damage.
+                if !(self.fails && end == Some(End::Lossy)) {
+                    assert_eq!(end, Some(End::Closed), "it was closed in good order");
+                    assert_eq!(self.life.as_ref().map(|life| life.engine.run()), Some(run));
+                }
             }
         }
     }
