@@ -132,7 +132,10 @@ impl Engine {
             return None;
         }
         if at > next {
-            self.miss(slot, next);
+            if next > 1 {
+                self.miss(slot, next);
+            }
+            // Else a later record says that the topic was forgotten while the snapshot was taken.
             self.fill_to(slot, at, place);
         }
         self.position = self.position.max(place.position);
@@ -267,8 +270,9 @@ impl Engine {
             return true;
         }
         if is_aborted || !(has_begun || was_there) {
-            // Its beginning or some of its bytes are missing. Its publisher may send it again.
-            return false;
+            // Its beginning or some of its bytes are missing. Its publisher may send it again. Or a
+            // later record says that the topic was forgotten while the snapshot was taken.
+            return self.topic(slot).is_some_and(|topic| at < topic.first_sequence());
         }
         // It was accepted while the snapshot was taken, or its bytes have left the cache.
         let limits = self.limits;

@@ -110,7 +110,8 @@ impl Keeper {
         for name in self.shorten(bytes, records_from) {
             self.storage.remove(&name)?;
         }
-        Ok(())
+        // A damaged file that comes back after a loss of power would be damage again.
+        self.storage.sync_names()
     }
 
     /// Keeps records, of which the first has the number `first`. When it returns, they survive the
@@ -189,6 +190,7 @@ impl Keeper {
     /// Ends the journal in good order: everything that was accepted was kept.
     pub(crate) fn close(&mut self) -> io::Result<()> {
         self.log.sync()?;
+        self.storage.sync_names()?;
         self.log.note(&*self.storage, &Note::Closed)
     }
 }

@@ -355,6 +355,7 @@ fn take(shared: &Shared, take_part: &mut TakePart) -> io::Result<bool> {
     // Removing files takes a while, and is done without the lock.
     let names = shared.keeper().shorten(bytes, records_from);
     names.iter().try_for_each(|name| storage.remove(name))?;
+    storage.sync_names()?;
     shared.check_length();
     Ok(true)
 }

@@ -122,7 +122,7 @@ impl Files {
 
     fn sync(&mut self, file: usize) -> io::Result<()> {
         let stepped = self.step(self.faults.syncs, "a sync");
-        let random = self.random.below(3);
+        let (random, crashed) = (self.random.below(3), self.crashed);
         let file = &mut self.files[file];
         let unsynced = file.synced..file.bytes.len();
         match stepped {
@@ -131,7 +131,7 @@ impl Files {
                 Ok(())
             }
             Err((partly, error)) => {
-                if partly && random > 0 && !unsynced.is_empty() {
+                if partly && !crashed && random > 0 && !unsynced.is_empty() {
                     // The system takes these bytes for written.
                     file.synced = file.bytes.len();
                     file.unknown.push(unsynced);
