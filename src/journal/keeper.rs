@@ -156,6 +156,12 @@ impl Keeper {
         synced
     }
 
+    /// Another thread could not sync what was written. What follows goes to another file: nobody
+    /// knows what of this one is on the disk.
+    pub(crate) fn sync_failed(&mut self) {
+        self.log.give_up();
+    }
+
     /// Returns handles to sync from another thread what was written so far.
     pub(crate) fn begin_sync(&mut self) -> io::Result<Vec<Box<dyn StoredFile>>> {
         if self.log.is_dirty() { self.log.begin_sync() } else { Ok(Vec::new()) }

@@ -134,7 +134,9 @@ impl Log {
         self.next += 1;
         let mut file = storage.create(&Name::Log(number).to_string())?;
         let header = [&Kind::Log.header()[..], &self.opened].concat();
-        let written = file.append(&header).and_then(|()| storage.sync_names());
+        // Without its header, a segment cannot be read. So that is on the disk before any record.
+        let written = file.append(&header);
+        let written = written.and_then(|()| file.sync()).and_then(|()| storage.sync_names());
         if let Err(error) = written {
             // Nobody knows what is in it on the disk.
             if storage.remove(&Name::Log(number).to_string()).is_err() {

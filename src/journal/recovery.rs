@@ -3,7 +3,7 @@
 //! All that can be read is read. A file with damage keeps a second name, so that nothing is lost when
 //! the journal removes it later, and a line says what is missing.
 
-use super::format::block::{BlockReader, HEAD};
+use super::format::block::{BlockKind, BlockReader, HEAD};
 use super::format::header::{HEADER, HeaderError, Kind};
 use super::format::note::Note;
 use super::format::record::RecordReader;
@@ -14,6 +14,7 @@ use super::storage::Storage;
 use crate::engine::{Engine, HIGHEST, Part, PastRun};
 use bytes::Bytes;
 use std::io::{self, Read as _};
+use std::collections::VecDeque;
 use std::ops::Range;
 
 /// How the log before this start has ended.
@@ -54,6 +55,9 @@ struct Reading<'a> {
     // The last record that the snapshot had when it began.
     captured: u64,
     holes: Holes,
+    // Segments after the one that is read, and how often they were searched.
+    later: VecDeque<Name>,
+    searches: usize,
     missing: bool,
     closed: bool,
     any: bool,
@@ -78,6 +82,8 @@ pub(crate) fn recover(
         expected: 1,
         captured: 0,
         holes: Holes::default(),
+        later: VecDeque::new(),
+        searches: 0,
         missing: false,
         closed: false,
         any: false,
@@ -109,11 +115,10 @@ pub(crate) fn recover(
         }
     }
     let mut segments = Vec::new();
-    for name in &names {
-        if let Name::Log(number) = *name {
-            let (bytes, last) = reading.segment(*name)?;
-            segments.push(Segment { number, bytes, last });
-        }
+    reading.later = names.into_iter().filter(|name| matches!(name, Name::Log(_))).collect();
+    while let Some(name) = reading.later.pop_front() {
+        let (number, (bytes, last)) = (name.number(), reading.segment(name)?);
+        segments.push(Segment { number, bytes, last });
     }
     reading.end();
     let Reading { mut engine, missing, closed, any, boot: before, lines, .. } = reading;
@@ -145,6 +150,9 @@ struct Holes {
 
 /// Maximum number of holes that are told apart.
 const MOST: usize = 1024;
+
+/// Maximum number of segments that are searched for records that are missing.
+const SEARCHES: usize = 256;
 
 impl Holes {
     fn push(&mut self, range: Range<u64>) {
@@ -291,6 +299,9 @@ impl Reading<'_> {
                 return Err(Malformed);
             }
             if number > self.expected {
+                self.search(number);
+            }
+            if number > self.expected {
                 self.holes.push(self.expected..number);
             }
             // Blocks that were written again after an error are known.
@@ -300,6 +311,50 @@ impl Reading<'_> {
                 faults.late += 1;
             }
             self.expected = self.expected.max(number + 1);
+        }
+        Ok(())
+    }
+
+    // Searches later segments for the records before one. Records whose sync failed were written
+    // again there, and a part of the first attempt may have survived.
+    fn search(&mut self, until: u64) {
+        for jumps in [false, true] {
+            for at in 0..self.later.len() {
+                if self.expected >= until || self.searches == SEARCHES {
+                    return;
+                }
+                self.searches += 1;
+                // What cannot be read is found when its turn comes.
+                let _ = self.search_in(self.later[at], until, jumps);
+            }
+        }
+    }
+
+    fn search_in(&mut self, name: Name, until: u64, jumps: bool) -> io::Result<()> {
+        let mut file = self.storage.open(&name.to_string())?;
+        if Kind::Log.check(&read_header(&mut file)?).is_err() {
+            return Ok(());
+        }
+        let mut blocks = BlockReader::new(file, HEADER as u64);
+        while let Some(block) = blocks.next()? {
+            if block.kind != BlockKind::Records as u8 || block.first >= until {
+                continue;
+            }
+            let (first, body) = (block.first, Bytes::copy_from_slice(block.body));
+            let Ok(mut records) = RecordReader::new(&body, first) else { continue };
+            while let Ok(Some((number, record))) = records.next() {
+                let fits = number == self.expected || (jumps && number > self.expected);
+                if !fits || number >= until {
+                    continue;
+                }
+                if number > self.expected {
+                    self.holes.push(self.expected..number);
+                }
+                if number >= self.from {
+                    self.engine.restore(number, &record);
+                }
+                self.expected = number + 1;
+            }
         }
         Ok(())
     }

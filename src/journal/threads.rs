@@ -10,7 +10,7 @@ use super::storage::Directory;
 use crate::engine::{Capture, Engine, Part};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -123,8 +123,12 @@ struct Shared {
     path: PathBuf,
     // The daemon ends.
     ending: AtomicBool,
-    // The disk's contents are not known, until a snapshot is there.
+    // The disk's contents are not known, until a snapshot is there that has begun later; and how often
+    // that has happened.
     unknown: AtomicBool,
+    failures: AtomicU64,
+    // Held while what was written is synced: a snapshot needs all of it.
+    syncing: Mutex<()>,
     // The log is longer than the journal may be, until a snapshot is there.
     long: AtomicBool,
     _lock: std::fs::File,
@@ -170,6 +174,28 @@ impl Shared {
         }
     }
 
+    // Nobody knows what is on the disk.
+    fn note_unknown(&self) {
+        self.failures.fetch_add(1, Ordering::AcqRel);
+        self.unknown.store(true, Ordering::Release);
+    }
+
+    // Syncs what was written. After a failure a second sync would not tell what is on the disk.
+    fn sync(&self) -> io::Result<()> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = self.keeper().begin_sync();
+        let synced = files.and_then(|files| files.into_iter().try_for_each(|mut file| file.sync()));
+        if let Err(error) = &synced {
+            self.keeper().sync_failed();
+            let known = !self.unknown.load(Ordering::Acquire);
+            self.note_unknown();
+            if known {
+                self.fail("syncing", error);
+            }
+        }
+        synced
+    }
+
     fn recovered(&self) {
         tracing::info!(path = %self.path.display(), "the journal is written again");
         self.queue.refuse(None);
@@ -190,6 +216,8 @@ impl OpenJournal {
             path,
             ending: AtomicBool::new(false),
             unknown: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
+            syncing: Mutex::new(()),
             long: AtomicBool::new(false),
             _lock: lock,
         });
@@ -255,7 +283,7 @@ fn write(shared: &Shared) -> bool {
                     let gives_up = shared.options.on_failure == OnFailure::Continue;
                     if gives_up || queue.pause((PAUSE * failures).min(LONGEST_PAUSE)) {
                         // The next snapshot has these changes, if there is one.
-                        shared.unknown.store(true, Ordering::Release);
+                        shared.note_unknown();
                         complete = gives_up;
                         break;
                     }
@@ -285,14 +313,8 @@ fn now() -> u64 {
 fn sync(shared: &Shared) {
     while !shared.is_ending() {
         thread::park_timeout(EACH);
-        let files = shared.keeper().begin_sync();
-        let synced = files.and_then(|files| files.into_iter().try_for_each(|mut file| file.sync()));
-        if let Err(error) = synced {
-            // Nobody knows what of it is on the disk, and a second sync would not tell.
-            if !shared.unknown.swap(true, Ordering::AcqRel) {
-                shared.fail("syncing", &error);
-            }
-        }
+        // It has said what it means for publications.
+        let _ = shared.sync();
     }
 }
 
@@ -306,13 +328,19 @@ fn snapshots(shared: &Shared, mut take_part: TakePart) {
         let (log, snapshot) = shared.keeper().bytes();
         let most = (shared.options.bytes.saturating_sub(2 * snapshot) / 2).max(LEAST);
         let unknown = shared.unknown.load(Ordering::Acquire);
+        let failures = shared.failures.load(Ordering::Acquire);
         let due = unknown || log >= if ending { SHORT } else { most };
         pause = EACH;
         if due {
             match take(shared, &mut take_part) {
-                Ok(true) if unknown => {
+                // Unless it has failed again since.
+                Ok(true) if unknown && failures == shared.failures.load(Ordering::Acquire) => {
                     shared.unknown.store(false, Ordering::Release);
-                    shared.recovered();
+                    if failures == shared.failures.load(Ordering::Acquire) {
+                        shared.recovered();
+                    } else {
+                        shared.unknown.store(true, Ordering::Release);
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -349,8 +377,10 @@ fn take(shared: &Shared, take_part: &mut TakePart) -> io::Result<bool> {
         }
         thread::park_timeout(PAUSE / 10);
     }
-    let files = shared.keeper().begin_sync()?;
-    files.into_iter().try_for_each(|mut file| file.sync())?;
+    if let Err(error) = shared.sync() {
+        file.abandon(&*storage);
+        return Err(error);
+    }
     let (bytes, records_from) = (file.bytes(), file.finish(&*storage)?);
     // Removing files takes a while, and is done without the lock.
     let names = shared.keeper().shorten(bytes, records_from);

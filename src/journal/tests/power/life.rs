@@ -123,6 +123,7 @@ impl Life {
 
     fn sync_failed(&mut self) {
         trace!("a sync failed");
+        self.keeper.sync_failed();
         self.missing.push((0, self.kept));
         self.fail();
     }

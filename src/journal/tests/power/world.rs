@@ -337,7 +337,11 @@ impl World {
         let aside = self.asides() > asides;
         assert!(!aside || !opened.lines.is_empty(), "a file was set aside without a line");
         let end = opened.end;
-        let life = Life::new(keeper, opened.engine, self.sync, self.goes_on);
+        let mut life = Life::new(keeper, opened.engine, self.sync, self.goes_on);
+        if self.memory.is_unknown() {
+            // This daemon cannot know that a sync has failed before. A snapshot writes it all anew.
+            life.missing.push((0, life.kept));
+        }
         self.life = Some(life);
         self.check(&Look { needed, power, end, lines: opened.lines });
         Some(end)
