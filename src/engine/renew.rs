@@ -12,7 +12,7 @@ impl Engine {
     ///
     /// Call it before there are subscriptions. It visits every topic. Returns the run that has ended.
     pub fn renew(&mut self, run: u64, lossy: bool) -> PastRun {
-        let through = self.missing_after.take().unwrap_or(self.position);
+        let through = self.missing_after.unwrap_or(self.position);
         let past =
             PastRun { run: self.runs.current(), through, next_topic: self.next_topic, lossy };
         for slot in 0..self.topics.len() {
@@ -23,7 +23,7 @@ impl Engine {
         past
     }
 
-    /// Goes on with the run that was restored: nothing that was shown is missing.
+    /// Ends restoring the runs. What is missing concerns only those before.
     pub fn go_on(&mut self) {
         self.missing_after = None;
         self.topics.iter_mut().flatten().for_each(|topic| topic.past_mut().go_on());

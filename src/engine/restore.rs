@@ -134,8 +134,10 @@ impl Engine {
         if at > next {
             if next > 1 {
                 self.miss(slot, next);
+            } else {
+                // Or a later record says that it was forgotten while the snapshot was taken.
+                self.change(slot, |topic| topic.past_mut().miss(next));
             }
-            // Else a later record says that the topic was forgotten while the snapshot was taken.
             self.fill_to(slot, at, place);
         }
         self.position = self.position.max(place.position);

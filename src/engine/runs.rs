@@ -100,7 +100,8 @@ pub(crate) struct TopicPast {
     // By the name of the run, oldest first: the first sequence that was not kept. Only runs in which
     // it was there.
     ends: Vec<(u64, u64)>,
-    // The first sequence of the run that goes on that is known to be missing; 0 is none.
+    // While an engine is restored: the first sequence that is missing, also for runs that had it;
+    // 0 is none.
     missing_from: u64,
 }
 
@@ -114,24 +115,23 @@ impl TopicPast {
         self.ends.iter().rev().find(|(name, _)| *name == run).map(|(_, end)| *end)
     }
 
-    /// Notes that a sequence of this run is missing.
+    /// Notes that a sequence is missing.
     pub(crate) fn miss(&mut self, sequence: u64) {
         if self.missing_from == 0 || sequence < self.missing_from {
             self.missing_from = sequence;
         }
     }
 
-    /// Forgets what is missing: the run goes on.
+    /// Forgets what is missing: a run begins or goes on.
     pub(crate) fn go_on(&mut self) {
         self.missing_from = 0;
     }
 
     /// Notes that a run has ended. `next` is the sequence after the last one that was kept.
     pub(crate) fn end(&mut self, run: u64, next: u64) {
-        self.miss(next);
+        let end = if self.missing_from > 0 { next.min(self.missing_from) } else { next };
         self.ends.drain(..(self.ends.len() + 1).saturating_sub(REMEMBERED));
-        self.ends.push((run, self.missing_from));
-        self.missing_from = 0;
+        self.ends.push((run, end));
     }
 
     /// Returns the ends in all runs that are remembered.

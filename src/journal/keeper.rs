@@ -70,9 +70,8 @@ impl Keeper {
         let mut past = None;
         if let End::Killed | End::Lossy = end {
             past = Some(engine.renew(opening.run, end == End::Lossy));
-        } else {
-            engine.go_on();
         }
+        engine.go_on();
         let mut keeper = Self {
             log: Log::new(segments, next, recorded, opening.sizes.segment),
             storage,

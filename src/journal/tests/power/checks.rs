@@ -75,6 +75,11 @@ impl World {
             same || (gone && is_needed)
         });
         let mut facts = std::mem::take(&mut self.facts);
+        if let Some(client) = self.client.take()
+            && !evicts
+        {
+            client.check(engine, (&kept, &lost), !look.power && !self.fails && !self.goes_on);
+        }
         check_producers(engine, &kept, &lost, evicts);
         check_counts(engine, &kept, &found, &facts);
         if !look.power && !self.fails {

@@ -35,6 +35,7 @@ pub(super) struct Life {
     pub(super) keeper: Keeper,
     pub(super) engine: Engine,
     pub(super) uploads: Vec<Upload>,
+    pub(super) aborted: bool,
     sync: Sync,
     goes_on: bool,
     // Records that are not taken yet; and those that are being written, with the number of the first.
@@ -58,6 +59,7 @@ impl Life {
             keeper,
             engine,
             uploads: Vec::new(),
+            aborted: false,
             sync,
             goes_on,
             queue: Vec::new(),

@@ -14,6 +14,7 @@ macro_rules! trace {
 }
 
 mod checks;
+mod client;
 mod facts;
 mod life;
 mod world;
@@ -26,7 +27,7 @@ fn what_was_promised_survives_kills_and_losses_of_power() {
     let number = |name: &str| std::env::var(name).ok().map(|number| number.parse().unwrap());
     let seeds = match number("WEIR_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("WEIR_SEEDS").unwrap_or(400),
+        None => 0..number("WEIR_SEEDS").unwrap_or(300),
     };
     for seed in seeds {
         let _seed = Seed(seed, "what_was_promised");

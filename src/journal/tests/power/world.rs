@@ -1,6 +1,7 @@
 //! A daemon after another on one disk.
 
 use super::checks::Look;
+use super::client::Client;
 use super::facts::{Facts, Promise, Said};
 use super::life::{Life, Upload};
 use crate::engine::tests::seeds::Random;
@@ -36,7 +37,8 @@ pub(super) struct World {
     payloads: Vec<(Bytes, Digest)>,
     sync: Sync,
     sizes: Sizes,
-    goes_on: bool,
+    pub(super) goes_on: bool,
+    pub(super) client: Option<Client>,
     // Whether the disk ever fails while it has power.
     pub(super) fails: bool,
     // Whether anything may have been evicted or forgotten.
@@ -84,6 +86,7 @@ impl World {
             sync,
             sizes,
             goes_on: random.below(4) == 0,
+            client: None,
             fails: random.below(2) == 0,
             evicts,
             now: 1_000_000,
@@ -113,6 +116,7 @@ impl World {
             self.memory.files().faults = Faults::default();
             let Some(life) = &mut self.life else { return };
             if life.close(self.now, &mut self.facts) {
+                self.client = Some(Client::new(life));
                 let run = life.engine.run();
                 self.life = None;
                 let power = self.random.below(2) == 0;
@@ -141,6 +145,7 @@ impl World {
                 let at = self.random.below(life.uploads.len());
                 let upload = life.uploads.swap_remove(at);
                 life.engine.abort(upload.id);
+                life.aborted = true;
             }
             56..74 => drop(life.write(self.now, &mut self.facts)),
             74..80 => life.sync(&mut self.facts),
@@ -266,14 +271,16 @@ impl World {
             upload.sent = to;
             if life.engine.append(upload.id, chunk).is_err() {
                 life.uploads.swap_remove(at);
+                life.aborted = true;
             }
             return;
         }
         let upload = life.uploads.swap_remove(at);
         let before = life.engine.recorded();
-        if let Ok(receipt) = life.engine.end(self.now, upload.id, *digest)
-            && !receipt.duplicate
-        {
+        let ended = life.engine.end(self.now, upload.id, *digest).ok();
+        let ended = ended.filter(|receipt| !receipt.duplicate);
+        life.aborted |= ended.is_none();
+        if let Some(receipt) = ended {
             let Upload { topic, payload, origin, begun, .. } = upload;
             self.accepted(topic, receipt, payload, origin, (begun, before + 1));
         }
@@ -281,7 +288,7 @@ impl World {
 
     /// The daemon has ended. Another one starts.
     pub(super) fn start(&mut self) {
-        self.life = None;
+        self.client = self.life.take().as_ref().map(Client::new);
         let mut needed = Promise::Kill;
         loop {
             let power = self.random.below(2) == 0;
