@@ -86,7 +86,8 @@ impl Engine {
                     }
                     arriving(*size)
                 }
-                SavedBody::Arriving(_) | SavedBody::Aborted => Body::Aborted { superseded: false },
+                SavedBody::Arriving(_) => return false,
+                SavedBody::Aborted => Body::Aborted { superseded: false },
                 SavedBody::Evicted => Body::Evicted { upload: 0 },
             };
             let before = topic.cost();

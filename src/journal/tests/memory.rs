@@ -161,6 +161,22 @@ impl Memory {
         self.0.lock().unwrap()
     }
 
+    /// Puts a file there, also on the disk.
+    pub(super) fn put(&self, name: &str, bytes: Vec<u8>) {
+        let mut files = self.files();
+        let (file, synced) = (files.files.len(), bytes.len());
+        files.files.push(File { bytes, synced, unknown: Vec::new() });
+        files.names.insert(name.into(), file);
+        files.synced_names.insert(name.into(), file);
+    }
+
+    /// Returns the files and what they have.
+    pub(super) fn contents(&self) -> BTreeMap<String, Vec<u8>> {
+        let files = self.files();
+        let names = files.names.iter();
+        names.map(|(name, file)| (name.clone(), files.files[*file].bytes.clone())).collect()
+    }
+
     /// Returns whether bytes may be missing of which the system says that they were written.
     pub(super) fn is_unknown(&self) -> bool {
         self.files().files.iter().any(|file| !file.unknown.is_empty())

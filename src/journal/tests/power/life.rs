@@ -55,11 +55,13 @@ pub(super) struct Life {
 impl Life {
     pub(super) fn new(keeper: Keeper, engine: Engine, sync: Sync, goes_on: bool) -> Self {
         let kept = keeper.recorded();
+        // What was arriving when the last daemon ended.
+        let aborted = engine.recorded() > kept;
         let mut life = Self {
             keeper,
             engine,
             uploads: Vec::new(),
-            aborted: false,
+            aborted,
             sync,
             goes_on,
             queue: Vec::new(),
