@@ -15,6 +15,7 @@ mod realtime;
 mod receipts;
 mod repairs;
 mod restoring;
+mod runs;
 pub(crate) mod seeds;
 mod sessions;
 mod simulation;
