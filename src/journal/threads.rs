@@ -6,7 +6,7 @@ use super::queue::{JournalQueue, unavailable};
 use super::recovery::End;
 use super::settings::{EACH, JournalOptions, OnFailure, Sync};
 use super::snapshot_file::SnapshotFile;
-use super::storage::Directory;
+use super::storage::{Directory, Storage};
 use crate::engine::{Capture, Engine, Part};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,8 +50,8 @@ pub enum JournalError {
 pub(crate) struct OpenJournal {
     keeper: Keeper,
     options: JournalOptions,
-    // Held for as long as the journal is open.
-    lock: std::fs::File,
+    // Held for as long as the journal is open; none for a test's storage.
+    lock: Option<std::fs::File>,
     pub(crate) queue: Arc<JournalQueue>,
     pub(crate) path: PathBuf,
     pub(crate) end: End,
@@ -69,11 +69,24 @@ pub(crate) fn open(
     let failed = |error| JournalError::Io { path: path.into(), error };
     let directory = Directory::open(path.into()).map_err(failed)?;
     let lock = lock(path)?;
+    open_on(Arc::new(directory), Some(lock), path, options, engine, run)
+}
+
+/// As [`open`], in any storage.
+pub(super) fn open_on(
+    storage: Arc<dyn Storage>,
+    lock: Option<std::fs::File>,
+    path: &Path,
+    options: JournalOptions,
+    engine: Engine,
+    run: u64,
+) -> Result<(OpenJournal, Engine), JournalError> {
+    let failed = |error| JournalError::Io { path: path.into(), error };
     // Empty where it is not known: then each start counts as one after a loss of power.
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let always = options.sync == Sync::Always;
     let opening = Opening { run, boot: boot.trim(), always, sizes: SIZES };
-    let opened = Keeper::open(Arc::new(directory), engine, &opening).map_err(failed)?;
+    let opened = Keeper::open(storage, engine, &opening).map_err(failed)?;
     let (keeper, Opened { mut engine, end, lines }) = opened;
     let queue = Arc::new(JournalQueue::new(keeper.recorded(), engine.position()));
     // Records that restoring has made come first.
@@ -131,7 +144,7 @@ struct Shared {
     syncing: Mutex<()>,
     // The log is longer than the journal may be, until a snapshot is there.
     long: AtomicBool,
-    _lock: std::fs::File,
+    _lock: Option<std::fs::File>,
 }
 
 impl Shared {
@@ -255,6 +268,12 @@ impl Journal {
         if let Err(error) = closed {
             tracing::error!(path = %shared.path.display(), %error, "the journal ended incomplete");
         }
+    }
+
+    /// Returns whether the journal waits for a snapshot, because it does not know what is on the disk.
+    #[cfg(test)]
+    pub(super) fn is_unknown(&self) -> bool {
+        self.shared.unknown.load(Ordering::Acquire)
     }
 
     fn end_threads(&self) {

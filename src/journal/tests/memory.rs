@@ -63,6 +63,8 @@ pub(super) struct Files {
     /// The number of changes until the process ends in the middle of one.
     pub(super) crash_in: Option<usize>,
     pub(super) crashed: bool,
+    /// Appends wait while a test holds this.
+    pub(super) slow: Arc<Mutex<()>>,
 }
 
 /// A storage in memory. Clones share it.
@@ -154,6 +156,7 @@ impl Memory {
             faults: Faults::default(),
             crash_in: None,
             crashed: false,
+            slow: Arc::default(),
         })))
     }
 
@@ -335,6 +338,8 @@ impl Read for Broken {
 
 impl StoredFile for Handle {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let slow = self.memory.files().slow.clone();
+        drop(slow.lock());
         let mut files = self.memory.files();
         let faults = files.faults.writes;
         let stepped = files.step(faults, "an append");

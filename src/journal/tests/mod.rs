@@ -1,6 +1,8 @@
 //! A journal and an engine on a storage in memory: killed, without power, damaged.
 
 mod damage;
+#[cfg(feature = "daemon")]
+mod failing;
 mod hostile;
 mod memory;
 mod power;
