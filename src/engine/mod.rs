@@ -64,7 +64,7 @@ mod subscribe;
 mod topic;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use budget::{Budget, Charge};
 pub use ids::{SubscriptionId, UploadId};
@@ -74,6 +74,8 @@ pub use publication::{Publication, PublicationId, Receipt};
 pub use publish::upload::{BeginOutcome, UploadError, UploadRequest};
 pub use query::Ranking;
 pub use record::{Change, Place, Record, Total};
+#[cfg(any(test, feature = "daemon"))]
+pub(crate) use restoring::HIGHEST;
 pub use rope::Rope;
 pub use runs::PastRun;
 pub use session::Session;
@@ -162,6 +164,8 @@ pub struct Engine {
     records: Records,
     // Topics are not forgotten while records are restored, because those say which ones were.
     restoring: Option<Box<Restoring>>,
+    // While an engine is restored: the position after which messages of this run are missing.
+    missing_after: Option<u64>,
     // Why new publications are refused.
     refusal: Option<Box<Refusal>>,
     // Units of work since `begin_work`.
@@ -214,6 +218,7 @@ impl Engine {
             portions: PORTIONS,
             records: Records::default(),
             restoring: None,
+            missing_after: None,
             refusal: None,
             work: 0,
         }

@@ -1,6 +1,7 @@
 //! How a run begins, and how those who resume find their places in it.
 
 use super::Engine;
+use super::ids::Slot;
 use super::runs::{PastRun, Runs, epoch_in};
 use crate::wire::Position;
 use std::sync::Arc;
@@ -9,10 +10,31 @@ impl Engine {
     /// Begins another run, because messages may have been shown that were not kept. Every topic gets
     /// another epoch, and keeps its sequences. `run` is as for [`new`](Self::new).
     ///
-    /// Call it before there are subscriptions. It visits every topic.
-    pub fn renew(&mut self, run: u64, lossy: bool) {
-        self.runs.renew(run, self.position, lossy);
+    /// Call it before there are subscriptions. It visits every topic. Returns the run that has ended.
+    pub fn renew(&mut self, run: u64, lossy: bool) -> PastRun {
+        let through = self.missing_after.unwrap_or(self.position);
+        let past =
+            PastRun { run: self.runs.current(), through, next_topic: self.next_topic, lossy };
+        for slot in 0..self.topics.len() {
+            self.change(slot, |topic| topic.end_run(past.run));
+        }
+        self.runs.renew(run, past);
         self.set_epochs();
+        past
+    }
+
+    /// Ends restoring the runs. What is missing concerns only those before.
+    pub fn go_on(&mut self) {
+        self.missing_after = None;
+        self.topics.iter_mut().flatten().for_each(|topic| topic.past_mut().go_on());
+    }
+
+    /// Notes that messages of a topic are missing, from a sequence on.
+    pub(super) fn miss(&mut self, slot: Slot, sequence: u64) {
+        self.missing_after.get_or_insert(self.position);
+        if let Some(topic) = self.topics.get_mut(slot).and_then(Option::as_deref_mut) {
+            topic.past_mut().miss(sequence);
+        }
     }
 
     /// Returns the position in the order of this run up to which a client has received everything
@@ -26,10 +48,7 @@ impl Engine {
     /// Returns the name of a topic, and the epoch that it had in a run. None if it was not there.
     pub fn topic_in_run(&self, run: u64, id: u64) -> Option<(Arc<str>, u64)> {
         let topic = self.topic(*self.by_id.get(&id)?)?;
-        let was_there = run == self.runs.current() || {
-            let mut past = self.runs.past().iter();
-            past.any(|past| past.run == run && topic.created_at() <= past.through)
-        };
+        let was_there = run == self.runs.current() || topic.past().end_in(run).is_some();
         was_there.then(|| (topic.name().clone(), epoch_in(run, id)))
     }
 

@@ -10,9 +10,15 @@ use super::record::{Change, Place, Record, Total};
 use super::restoring::HIGHEST;
 use super::snapshot::Part;
 use super::topic::Topic;
+use super::topic::body::Body;
 use super::topic::counts::Count;
-use crate::wire::check_topic;
+use super::topic::log::Entry;
+use crate::wire::{Digest, check_topic};
 use std::sync::Arc;
+
+/// Maximum number of missing messages that keep their slots in the log, 4,096. If more are missing,
+/// the topic goes on after them.
+const FILLED: u64 = 4096;
 
 impl Engine {
     /// Begins to restore: the parts of a snapshot follow, if there is one, then records. The engine
@@ -28,7 +34,8 @@ impl Engine {
         }
         match part {
             Part::Engine(state) => {
-                if state.run == 0 || state.position >= HIGHEST || state.next_topic >= HIGHEST {
+                let numbers = [state.position, state.next_topic, state.recorded];
+                if state.run == 0 || numbers.iter().any(|number| *number >= HIGHEST) {
                     return false;
                 }
                 self.secret = state.secret;
@@ -51,13 +58,6 @@ impl Engine {
         }
     }
 
-    /// Notes that the snapshot has all records of a topic up to one.
-    pub(super) fn note_recorded(&mut self, topic: u64, recorded: u64) {
-        if let Some(restoring) = &mut self.restoring {
-            restoring.recorded.insert(topic, recorded);
-        }
-    }
-
     /// Applies a record. `number` is as of [`recorded`](Self::recorded). Returns whether it fitted,
     /// or was known.
     pub fn restore(&mut self, number: u64, record: &Record) -> bool {
@@ -67,8 +67,8 @@ impl Engine {
         }
         self.records.continue_after(self.records.made().max(number));
         let restoring = self.restoring.as_ref();
-        let known = restoring.and_then(|restoring| restoring.recorded.get(&record.topic));
-        let is_new = known.is_none_or(|known| *known < number);
+        let known = restoring.and_then(|restoring| restoring.known.get(&record.topic));
+        let is_new = known.is_none_or(|(recorded, _)| *recorded < number);
         let Record { topic, name, sequence, change } = record;
         let at = *sequence;
         if self.slot(name).and_then(|slot| self.topic(slot)).is_some_and(|t| t.id() > *topic) {
@@ -83,6 +83,7 @@ impl Engine {
                 let Some(slot) = self.slot_for(*topic, name, at, place) else {
                     return false;
                 };
+                self.change(slot, |topic| topic.renew_producer(place.origin));
                 self.accept(slot, place, Some(total.count()), total.digest, payload);
                 true
             }
@@ -94,13 +95,17 @@ impl Engine {
                 let Some((size, slot)) = size.zip(self.slot_for(*topic, name, at, place)) else {
                     return false;
                 };
+                if let Some(restoring) = &mut self.restoring {
+                    restoring.begun.insert((*topic, at));
+                }
                 self.arrive(slot, place, size).is_some()
             }
             Change::Chunk { offset, bytes } => self.restore_chunk(*topic, at, *offset, bytes),
             Change::Ended { now, origin, total, size } => {
-                self.restore_end((*topic, at), *now, (*origin, total, *size), is_new)
+                self.restore_end((*topic, at), *now, (origin, total, *size), is_new)
             }
             Change::Aborted => {
+                self.take_begun(*topic, at);
                 if let Some(slot) = self.by_id.get(topic).copied() {
                     self.abort_entry(slot, at, false);
                 }
@@ -121,12 +126,19 @@ impl Engine {
             return None;
         }
         let slot = self.slot_as(id, name, place.position)?;
-        let next = self.topic(slot)?.next_sequence();
-        if at < next {
+        let topic = self.topic(slot)?;
+        let next = topic.next_sequence();
+        if at < next || place.position <= topic.last_position() {
             return None;
         }
         if at > next {
-            self.skip_to(slot, at, place.position);
+            if next > 1 {
+                self.miss(slot, next);
+            } else {
+                // Or a later record says that it was forgotten while the snapshot was taken.
+                self.change(slot, |topic| topic.past_mut().miss(next));
+            }
+            self.fill_to(slot, at, place);
         }
         self.position = self.position.max(place.position);
         // It is in use.
@@ -149,6 +161,33 @@ impl Engine {
         Some(self.create_as(id, name.clone(), position))
     }
 
+    // The messages of a topic before one are missing. They are as if they had been evicted, so that
+    // those before them stay.
+    fn fill_to(&mut self, slot: Slot, at: u64, place: &Place) {
+        let Some(topic) = self.topic(slot) else { return };
+        let missing = at - topic.next_sequence();
+        // Each of them had a position.
+        let before = place.position.checked_sub(missing);
+        let before = before.filter(|before| topic.last_position() < *before);
+        let Some(before) = before.filter(|_| topic.messages() > 0 && missing <= FILLED) else {
+            return self.skip_to(slot, at, place.position);
+        };
+        let limits = self.limits;
+        for position in before..place.position {
+            let entry = Entry {
+                position,
+                accepted: place.accepted,
+                origin: None,
+                stamp: 0,
+                count: Count { count: 0, since: 0 },
+                digest: Digest([0; 32]),
+                body: Body::Evicted { upload: 0 },
+                cost: 0,
+            };
+            self.change(slot, |topic| topic.put_entry(&limits, entry));
+        }
+    }
+
     /// Drops the messages of a topic, because those between them and the next one are missing.
     pub(super) fn skip_to(&mut self, slot: Slot, sequence: u64, position: u64) {
         while self.topic(slot).is_some_and(|topic| topic.messages() > 0) {
@@ -165,7 +204,9 @@ impl Engine {
             topic.change_arriving(at, |entry| {
                 let arriving = entry.body.arriving_mut()?;
                 let had = arriving.rope.len();
-                let fits = had as u64 == offset && had + bytes.len() <= arriving.size;
+                let fits = had as u64 == offset
+                    && !bytes.is_empty()
+                    && bytes.len() <= arriving.size.saturating_sub(had);
                 if fits {
                     arriving.rope.push(bytes.clone());
                 }
@@ -181,43 +222,68 @@ impl Engine {
             }
             Some(false) => {
                 // Bytes before these are missing.
-                self.abort_entry(slot, at, false);
+                self.give_up(slot, (id, at));
                 false
             }
         }
+    }
+
+    // Returns whether a message has begun to arrive, and all its bytes so far were there. It has
+    // ended now.
+    fn take_begun(&mut self, id: u64, at: u64) -> bool {
+        self.restoring.as_mut().is_some_and(|restoring| restoring.begun.remove(&(id, at)))
+    }
+
+    // Some of the bytes of a message are missing.
+    fn give_up(&mut self, slot: Slot, (id, at): (u64, u64)) {
+        self.take_begun(id, at);
+        self.miss(slot, at);
+        self.abort_entry(slot, at, false);
     }
 
     fn restore_end(
         &mut self,
         (id, at): (u64, u64),
         now: u64,
-        (origin, total, size): (Option<PublicationId>, &Total, u64),
+        (origin, total, size): (&Option<PublicationId>, &Total, u64),
         is_new: bool,
     ) -> bool {
         let Some(slot) = self.by_id.get(&id).copied() else {
             return true;
         };
+        let has_begun = self.take_begun(id, at);
+        let restoring = self.restoring.as_ref();
+        let known = restoring.and_then(|restoring| restoring.known.get(&id));
+        let was_there = known.is_some_and(|(_, next)| at < *next);
         let entry = self.topic(slot).and_then(|topic| topic.entry(at));
+        let is_aborted = entry.is_some_and(|entry| matches!(entry.body, Body::Aborted { .. }));
         if let Some(entry) = entry.filter(|entry| entry.body.is_arriving()) {
             let body = &entry.body;
-            if body.rope().is_some_and(|rope| rope.len() == body.size()) {
+            if has_begun && body.rope().is_some_and(|rope| rope.len() == body.size()) {
                 let count = Some(total.count());
+                self.change(slot, |topic| topic.renew_producer(*origin));
                 return self.complete(now, slot, at, total.digest, count).is_some();
             }
-            // Some of its bytes are missing.
-            self.abort_entry(slot, at, false);
+            self.give_up(slot, (id, at));
+            return false;
         }
-        // It was accepted: it is complete in the snapshot, or its bytes have left the cache. Its
-        // topic's producers and counts may be older.
+        // It is complete in the snapshot.
         if !is_new {
             return true;
         }
+        if is_aborted || !(has_begun || was_there) {
+            // Its beginning or some of its bytes are missing. Its publisher may send it again. Or a
+            // later record says that the topic was forgotten while the snapshot was taken.
+            return self.topic(slot).is_some_and(|topic| at < topic.first_sequence());
+        }
+        // It was accepted while the snapshot was taken, or its bytes have left the cache.
         let limits = self.limits;
         let Some(topic) = self.topics.get_mut(slot).and_then(Option::as_deref_mut) else {
             return false;
         };
         let (before, count) = (topic.cost(), total.count());
-        topic.accept(&limits, origin, at, count, total.digest);
+        topic.renew_producer(*origin);
+        topic.accept(&limits, *origin, at, count, total.digest);
         if !topic.put_count(at, total.digest, count, size) {
             let key = topic.payload_key(&total.digest);
             self.evicted_counts.take(&key);
@@ -239,7 +305,10 @@ impl Engine {
         order.sort_unstable();
         for (_, slot) in &order {
             let arriving = self.topic(*slot).map(Topic::arriving).unwrap_or_default();
-            arriving.into_iter().for_each(|at| self.abort_entry(*slot, at, false));
+            for at in arriving {
+                self.miss(*slot, at);
+                self.abort_entry(*slot, at, false);
+            }
             self.recent.move_to_front(*slot);
             if let Some(name) = self.topic(*slot).map(|topic| topic.name().clone()) {
                 self.by_use.promote(&name);

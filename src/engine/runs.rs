@@ -20,9 +20,15 @@ pub struct PastRun {
     pub run: u64,
     /// The position of its last message that was kept.
     pub through: u64,
+    /// The id that its next topic would have had. Topics with higher ids were not kept.
+    pub next_topic: u64,
     /// Whether publications that were acknowledged may be missing, because the machine stopped.
     pub lossy: bool,
 }
+
+/// Maximum number of topics that one run has created and not kept, 2^24. Epochs beyond it are not
+/// taken for that run's.
+const NOT_KEPT: u64 = 1 << 24;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Runs {
@@ -50,8 +56,7 @@ impl Runs {
         epoch_in(self.current, id)
     }
 
-    pub(super) fn renew(&mut self, run: u64, through: u64, lossy: bool) {
-        let past = PastRun { run: self.current, through, lossy };
+    pub(super) fn renew(&mut self, run: u64, past: PastRun) {
         self.remember([past]);
         self.current = run;
     }
@@ -72,21 +77,77 @@ impl Runs {
         Some(since.position.min(past.through))
     }
 
-    /// Returns the earlier run in which a topic had an epoch.
-    pub(crate) fn of_epoch(&self, topic: &TopicAge, before: u64) -> Option<&PastRun> {
-        let had = |past: &&PastRun| {
-            epoch_in(past.run, topic.id) == before && topic.created_at <= past.through
+    /// Returns the earlier run in which a topic had an epoch, and the topic's first sequence that
+    /// was not kept then.
+    pub(crate) fn of_epoch(&self, topic: &TopicPast, epoch: u64) -> Option<(&PastRun, u64)> {
+        let mut past = self.past.iter().filter(|past| epoch_in(past.run, topic.id) == epoch);
+        past.find_map(|past| Some((past, topic.end_in(past.run)?)))
+    }
+
+    /// Returns whether an earlier run had a topic with this epoch that was not kept at all.
+    pub(crate) fn was_not_kept(&self, epoch: u64) -> bool {
+        let not_kept = |past: &PastRun| {
+            let first = epoch_in(past.run, past.next_topic.max(1));
+            epoch.wrapping_sub(first) < NOT_KEPT
         };
-        self.past.iter().find(had)
+        self.past.iter().any(not_kept)
     }
 }
 
-/// Which topic it is, and since when it has been there.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TopicAge {
+/// A topic in the earlier runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TopicPast {
     pub(crate) id: u64,
-    // The engine's position when it was created.
-    pub(crate) created_at: u64,
+    // By the name of the run, oldest first: the first sequence that was not kept. Only runs in which
+    // it was there.
+    ends: Vec<(u64, u64)>,
+    // While an engine is restored: the first sequence that is missing, also for runs that had it;
+    // 0 is none.
+    missing_from: u64,
+}
+
+impl TopicPast {
+    pub(crate) fn new(id: u64) -> Self {
+        Self { id, ..Self::default() }
+    }
+
+    /// Returns the first sequence that was not kept in a run, if the topic was there.
+    pub(crate) fn end_in(&self, run: u64) -> Option<u64> {
+        self.ends.iter().rev().find(|(name, _)| *name == run).map(|(_, end)| *end)
+    }
+
+    /// Notes that a sequence is missing.
+    pub(crate) fn miss(&mut self, sequence: u64) {
+        if self.missing_from == 0 || sequence < self.missing_from {
+            self.missing_from = sequence;
+        }
+    }
+
+    /// Forgets what is missing: a run begins or goes on.
+    pub(crate) fn go_on(&mut self) {
+        self.missing_from = 0;
+    }
+
+    /// Notes that a run has ended. `next` is the sequence after the last one that was kept.
+    pub(crate) fn end(&mut self, run: u64, next: u64) {
+        let end = if self.missing_from > 0 { next.min(self.missing_from) } else { next };
+        self.ends.drain(..(self.ends.len() + 1).saturating_sub(REMEMBERED));
+        self.ends.push((run, end));
+    }
+
+    /// Returns the ends in all runs that are remembered.
+    pub(crate) fn ends(&self) -> &[(u64, u64)] {
+        &self.ends
+    }
+
+    pub(crate) fn put_ends(&mut self, ends: &[(u64, u64)]) {
+        self.ends = ends[ends.len().saturating_sub(REMEMBERED)..].to_vec();
+    }
+
+    /// Returns the bytes that are charged for it.
+    pub(crate) fn cost(&self) -> usize {
+        self.ends.capacity() * size_of::<(u64, u64)>()
+    }
 }
 
 pub(super) fn epoch_in(run: u64, id: u64) -> u64 {
@@ -100,15 +161,21 @@ mod tests {
     // A topic of the first run is found after this many further runs, and after one more it is not.
     #[test]
     fn as_many_earlier_runs_are_remembered_as_are_allowed() {
-        let (mut runs, topic) = (Runs::new(1_000), TopicAge { id: 3, created_at: 1 });
+        let (mut runs, mut topic) = (Runs::new(1_000), TopicPast::new(3));
         let (first, since) = (runs.epoch(topic.id), Position { run: 1_000, position: 9 });
+        let renew = |runs: &mut Runs, topic: &mut TopicPast, run, through| {
+            let past = PastRun { run: runs.current(), through, next_topic: 4, lossy: false };
+            topic.end(past.run, through);
+            runs.renew(run, past);
+        };
         for n in 1..=REMEMBERED as u64 {
-            runs.renew(1_000 + 10 * n, 4 + n, false);
+            renew(&mut runs, &mut topic, 1_000 + 10 * n, 4 + n);
         }
-        assert_eq!(runs.of_epoch(&topic, first).map(|past| past.through), Some(5));
+        let found = runs.of_epoch(&topic, first).map(|(past, end)| (past.through, end));
+        assert_eq!(found, Some((5, 5)));
         assert_eq!(runs.position(since), Some(5));
-        runs.renew(5, 100, false);
-        assert_eq!(runs.of_epoch(&topic, first), None);
+        renew(&mut runs, &mut topic, 5, 100);
+        assert!(runs.of_epoch(&topic, first).is_none());
         assert_eq!((runs.position(since), runs.past().len()), (None, REMEMBERED));
     }
 }

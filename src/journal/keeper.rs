@@ -8,12 +8,22 @@ use super::log::Log;
 use super::recovery::{End, Recovered, recover};
 use super::snapshot_file::SnapshotFile;
 use super::storage::{Storage, StoredFile};
-use crate::engine::{Capture, Engine, PastRun, Record};
+use crate::engine::{Capture, Engine, Record};
 use std::io;
 use std::sync::Arc;
 
-/// Bytes of records after which a block is complete, 256 KiB.
-const BLOCK: usize = 256 << 10;
+/// The sizes of a journal's parts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    /// Bytes of records after which a block is complete.
+    pub(crate) block: usize,
+    /// Bytes from which a segment is complete, and the next one begins. The log is shortened by whole
+    /// segments.
+    pub(crate) segment: u64,
+}
+
+/// 256 KiB and 16 MiB.
+pub(crate) const SIZES: Sizes = Sizes { block: 256 << 10, segment: 16 << 20 };
 
 /// How a journal is opened.
 #[derive(Debug, Clone)]
@@ -24,6 +34,7 @@ pub(crate) struct Opening<'a> {
     pub(crate) boot: &'a str,
     /// Whether each call of [`Keeper::keep`] syncs.
     pub(crate) always: bool,
+    pub(crate) sizes: Sizes,
 }
 
 /// A journal that is open.
@@ -31,6 +42,7 @@ pub(crate) struct Keeper {
     storage: Arc<dyn Storage>,
     log: Log,
     always: bool,
+    block: usize,
     records: RecordWriter,
     blocks: Vec<u8>,
     // The number of the next snapshot.
@@ -57,15 +69,14 @@ impl Keeper {
             recover(&*storage, engine, opening.boot)?;
         let mut past = None;
         if let End::Killed | End::Lossy = end {
-            let (run, through) = (engine.run(), engine.position());
-            let lossy = end == End::Lossy;
-            past = Some(PastRun { run, through, lossy });
-            engine.renew(opening.run, lossy);
+            past = Some(engine.renew(opening.run, end == End::Lossy));
         }
+        engine.go_on();
         let mut keeper = Self {
-            log: Log::new(segments, next, recorded),
+            log: Log::new(segments, next, recorded, opening.sizes.segment),
             storage,
             always: opening.always,
+            block: opening.sizes.block,
             records: RecordWriter::default(),
             blocks: Vec::new(),
             next_snapshot: next,
@@ -98,7 +109,8 @@ impl Keeper {
         for name in self.shorten(bytes, records_from) {
             self.storage.remove(&name)?;
         }
-        Ok(())
+        // A damaged file that comes back after a loss of power would be damage again.
+        self.storage.sync_names()
     }
 
     /// Keeps records, of which the first has the number `first`. When it returns, they survive the
@@ -112,7 +124,7 @@ impl Keeper {
             let start = self.blocks.len();
             let block = BlockWriter::new(&mut self.blocks, BlockKind::Records, number);
             self.records.begin(&mut self.blocks, now);
-            while self.blocks.len() - start < BLOCK
+            while self.blocks.len() - start < self.block
                 && let Some(record) = rest.next()
             {
                 self.records.push(&mut self.blocks, record);
@@ -122,7 +134,7 @@ impl Keeper {
         }
         let last = first + records.len() as u64 - 1;
         self.log.append(&*self.storage, &self.blocks, last)?;
-        if self.blocks.capacity() > 4 * BLOCK {
+        if self.blocks.capacity() > 4 * self.block {
             self.blocks = Vec::new();
         }
         if self.always {
@@ -143,6 +155,12 @@ impl Keeper {
         synced
     }
 
+    /// Another thread could not sync what was written. What follows goes to another file: nobody
+    /// knows what of this one is on the disk.
+    pub(crate) fn sync_failed(&mut self) {
+        self.log.give_up();
+    }
+
     /// Returns handles to sync from another thread what was written so far.
     pub(crate) fn begin_sync(&mut self) -> io::Result<Vec<Box<dyn StoredFile>>> {
         if self.log.is_dirty() { self.log.begin_sync() } else { Ok(Vec::new()) }
@@ -155,7 +173,7 @@ impl Keeper {
 
     /// Begins a snapshot. The records so far are in segments of their own, which it replaces.
     pub(crate) fn begin_snapshot(&mut self) -> io::Result<SnapshotFile> {
-        self.log.give_up();
+        self.log.begin_segment(&*self.storage)?;
         let number = self.next_snapshot.max(self.log.next());
         self.next_snapshot = number + 1;
         SnapshotFile::create(&*self.storage, number)
@@ -179,6 +197,7 @@ impl Keeper {
     /// Ends the journal in good order: everything that was accepted was kept.
     pub(crate) fn close(&mut self) -> io::Result<()> {
         self.log.sync()?;
+        self.storage.sync_names()?;
         self.log.note(&*self.storage, &Note::Closed)
     }
 }

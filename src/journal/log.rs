@@ -8,10 +8,6 @@ use super::storage::{Storage, StoredFile};
 use std::collections::VecDeque;
 use std::io;
 
-/// Bytes from which a segment is complete, and the next one begins, 16 MiB. The log is shortened by
-/// whole segments.
-const SEGMENT: u64 = 16 << 20;
-
 /// A segment that is not written any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Segment {
@@ -24,6 +20,8 @@ pub(crate) struct Segment {
 /// The end of a log.
 pub(crate) struct Log {
     before: VecDeque<Segment>,
+    // Bytes from which a segment is complete.
+    segment: u64,
     // The number that the next segment will have.
     next: u64,
     // The note at the beginning of each segment, as a block: older segments may be gone.
@@ -53,10 +51,11 @@ fn block(note: &Note) -> Vec<u8> {
 
 impl Log {
     /// Continues a log after its segments. The next file has at least the number `next`.
-    pub(crate) fn new(before: Vec<Segment>, next: u64, last: u64) -> Self {
+    pub(crate) fn new(before: Vec<Segment>, next: u64, last: u64, segment: u64) -> Self {
         let next = before.iter().map(|segment| segment.number + 1).fold(next, u64::max);
         Self {
             before: before.into(),
+            segment,
             next,
             opened: Vec::new(),
             current: None,
@@ -124,7 +123,7 @@ impl Log {
         }
         current.bytes += blocks.len() as u64;
         self.last = last;
-        if current.bytes >= SEGMENT {
+        if current.bytes >= self.segment {
             self.give_up();
         }
         Ok(())
@@ -135,13 +134,25 @@ impl Log {
         self.next += 1;
         let mut file = storage.create(&Name::Log(number).to_string())?;
         let header = [&Kind::Log.header()[..], &self.opened].concat();
-        // It is among the segments even if this fails, so that it is removed.
-        let written = file.append(&header).and_then(|()| storage.sync_names());
+        // Without its header, a segment cannot be read. So that is on the disk before any record.
+        let written = file.append(&header);
+        let written = written.and_then(|()| file.sync()).and_then(|()| storage.sync_names());
         if let Err(error) = written {
-            self.before.push_back(Segment { number, bytes: 0, last: self.last });
+            // Nobody knows what is in it on the disk.
+            if storage.remove(&Name::Log(number).to_string()).is_err() {
+                // It is removed with the segments that are there now.
+                self.before.push_back(Segment { number, bytes: 0, last: self.last });
+            }
             return Err(error);
         }
         Ok(Current { number, file, bytes: header.len() as u64 })
+    }
+
+    /// Begins another segment now. Its note is there before those of the segments before it are
+    /// removed.
+    pub(crate) fn begin_segment(&mut self, storage: &dyn Storage) -> io::Result<()> {
+        self.give_up();
+        self.append(storage, &[], self.last)
     }
 
     /// Begins another segment with the next block.
@@ -181,10 +192,12 @@ impl Log {
     }
 
     /// Gives up the oldest segments, whose records all have lower numbers than `from`. Returns their
-    /// files, which are to be removed.
+    /// files, which are to be removed. The newest segment stays, because of its note.
     pub(crate) fn take_before(&mut self, from: u64) -> Vec<String> {
         let mut names = Vec::new();
-        while let Some(oldest) = self.before.front()
+        let stay = usize::from(self.current.is_none());
+        while self.before.len() > stay
+            && let Some(oldest) = self.before.front()
             && oldest.last < from
         {
             names.push(Name::Log(oldest.number).to_string());

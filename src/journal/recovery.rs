@@ -3,17 +3,19 @@
 //! All that can be read is read. A file with damage keeps a second name, so that nothing is lost when
 //! the journal removes it later, and a line says what is missing.
 
-use super::format::block::BlockReader;
-use super::format::header::{HEADER, Kind};
+use super::format::block::{BlockKind, BlockReader, HEAD};
+use super::format::header::{HEADER, HeaderError, Kind};
 use super::format::note::Note;
 use super::format::record::RecordReader;
 use super::format::{Malformed, part};
 use super::log::Segment;
 use super::names::Name;
 use super::storage::Storage;
-use crate::engine::{Engine, Part, PastRun};
+use crate::engine::{Engine, HIGHEST, Part, PastRun};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::io::{self, Read as _};
+use std::ops::Range;
 
 /// How the log before this start has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,12 @@ struct Reading<'a> {
     from: u64,
     // The next record that is expected.
     expected: u64,
+    // The last record that the snapshot had when it began.
+    captured: u64,
+    holes: Holes,
+    // Segments after the one that is read, and how often they were searched.
+    later: VecDeque<Name>,
+    searches: usize,
     missing: bool,
     closed: bool,
     any: bool,
@@ -67,14 +75,31 @@ pub(crate) fn recover(
     boot: &str,
 ) -> io::Result<Recovered> {
     engine.begin_restoring();
-    let (from, expected, lines) = (0, 1, Vec::new());
-    let (missing, closed, any, boot_before) = (false, false, false, None);
-    let mut reading =
-        Reading { storage, engine, from, expected, missing, closed, any, boot: boot_before, lines };
-    let mut names: Vec<Name> =
-        storage.names()?.iter().filter_map(|name| Name::parse(name)).collect();
+    let mut reading = Reading {
+        storage,
+        engine,
+        from: 0,
+        expected: 1,
+        captured: 0,
+        holes: Holes::default(),
+        later: VecDeque::new(),
+        searches: 0,
+        missing: false,
+        closed: false,
+        any: false,
+        boot: None,
+        lines: Vec::new(),
+    };
+    let parse = |names: Vec<String>| -> Vec<Name> {
+        names.iter().filter_map(|name| Name::parse(name)).collect()
+    };
+    let (mut names, others) = (parse(storage.names()?), parse(storage.other_names()?));
     names.sort_unstable();
-    let next = names.iter().map(|name| name.number() + 1).max().unwrap_or(1);
+    let all = names.iter().chain(&others);
+    let next = all.map(|name| name.number() + 1).max().unwrap_or(1);
+    for name in others {
+        reading.lines.push(format!("{name} is not a file, and is passed over"));
+    }
     for name in names.iter().filter(|name| matches!(name, Name::Partial(_))) {
         storage.remove(&name.to_string())?;
     }
@@ -90,12 +115,12 @@ pub(crate) fn recover(
         }
     }
     let mut segments = Vec::new();
-    for name in names {
-        if let Name::Log(number) = name {
-            let (bytes, last) = reading.segment(name)?;
-            segments.push(Segment { number, bytes, last });
-        }
+    reading.later = names.into_iter().filter(|name| matches!(name, Name::Log(_))).collect();
+    while let Some(name) = reading.later.pop_front() {
+        let (number, (bytes, last)) = (name.number(), reading.segment(name)?);
+        segments.push(Segment { number, bytes, last });
     }
+    reading.end();
     let Reading { mut engine, missing, closed, any, boot: before, lines, .. } = reading;
     let same_boot =
         before.is_some_and(|(before, always)| always || (!boot.is_empty() && before == boot));
@@ -106,15 +131,72 @@ pub(crate) fn recover(
         (true, _) => End::Lossy,
     };
     // The files may be in the system's memory only, and the new run builds on them.
-    for name in storage.names()? {
-        if Name::parse(&name).is_some() {
-            storage.sync(&name)?;
-        }
+    for name in parse(storage.names()?) {
+        storage.sync(&name.to_string())?;
     }
     let recorded = engine.recorded();
     engine.make_records();
     engine.end_restoring();
     Ok(Recovered { engine, recorded, segments, snapshot, next, end, lines })
+}
+
+/// The numbers of records that were not there when those after them were read.
+#[derive(Debug, Default)]
+struct Holes {
+    // At most `MOST`: what is missing beyond is in the last one.
+    ranges: Vec<Range<u64>>,
+    records: u64,
+}
+
+/// Maximum number of holes that are told apart.
+const MOST: usize = 1024;
+
+/// Maximum number of segments that are searched for records that are missing.
+const SEARCHES: usize = 256;
+
+impl Holes {
+    fn push(&mut self, range: Range<u64>) {
+        self.records = self.records.saturating_add(range.end - range.start);
+        let is_full = self.ranges.len() == MOST;
+        match self.ranges.last_mut().filter(|_| is_full) {
+            Some(last) => last.end = range.end,
+            None => self.ranges.push(range),
+        }
+    }
+
+    fn contains(&self, number: u64) -> bool {
+        self.ranges.iter().any(|range| range.contains(&number))
+    }
+}
+
+/// What of a file is of no use.
+#[derive(Debug, Default)]
+struct Faults {
+    header: Option<HeaderError>,
+    malformed: u64,
+    unfit: u64,
+    late: u64,
+    incomplete: bool,
+}
+
+impl Faults {
+    fn reasons(&self, damage: Option<(u64, u64)>) -> Vec<String> {
+        let mut reasons: Vec<String> = self.header.iter().map(ToString::to_string).collect();
+        if let Some((bytes, at)) = damage {
+            reasons.push(format!("{bytes} bytes from byte {at} on are damaged"));
+        }
+        let counted = [
+            (self.malformed, "blocks have another meaning here"),
+            (self.unfit, "parts or records do not fit"),
+            (self.late, "records come after later ones"),
+        ];
+        let counted = counted.iter().filter(|(number, _)| *number > 0);
+        reasons.extend(counted.map(|(number, what)| format!("{number} of its {what}")));
+        if self.incomplete {
+            reasons.push("some of its parts are missing".into());
+        }
+        reasons
+    }
 }
 
 impl Reading<'_> {
@@ -123,45 +205,51 @@ impl Reading<'_> {
         let mut file = self.storage.open(&name.to_string())?;
         let header = read_header(&mut file)?;
         if let Err(error) = Kind::Snapshot.check(&header) {
-            self.set_aside(name, &error.to_string())?;
-            self.missing = true;
+            self.pass_over(name, &[error.to_string()])?;
             return Ok(false);
         }
         let mut blocks = BlockReader::new(file, HEADER as u64);
-        let (mut begun, mut ended, mut unfit) = (false, false, 0);
+        let mut faults = Faults { incomplete: true, ..Faults::default() };
+        let mut begun = false;
         while let Some(block) = blocks.next()? {
             let body = Bytes::copy_from_slice(block.body);
             let Ok(part) = part::decode(&body) else {
-                unfit += 1;
+                faults.malformed += 1;
                 continue;
             };
-            match &part {
+            let fits = match &part {
                 Part::Engine(state) => {
-                    // Unless the last part says otherwise.
-                    self.from = state.recorded.saturating_add(1);
-                    begun = true;
+                    let recorded = state.recorded;
+                    let fits = !begun && self.engine.restore_part(part);
+                    if fits {
+                        // Unless the last part says otherwise.
+                        (self.from, self.captured) = (recorded + 1, recorded);
+                        begun = true;
+                    }
+                    fits
                 }
                 // Without its first part it is of no use.
                 _ if !begun => break,
                 Part::End { records_from, .. } => {
-                    self.from = *records_from;
-                    ended = true;
+                    let from = *records_from;
+                    let fits = from > 0 && from <= self.captured + 1;
+                    if fits {
+                        self.from = from;
+                        faults.incomplete = false;
+                    }
+                    fits & self.engine.restore_part(part)
                 }
-                _ => {}
-            }
-            unfit += u64::from(!self.engine.restore_part(part));
+                _ => self.engine.restore_part(part),
+            };
+            faults.unfit += u64::from(!fits);
         }
-        self.expected = self.from;
-        let damage = blocks.damage();
+        self.expected = self.from.max(1);
         if !begun {
-            self.set_aside(name, "its first part is damaged")?;
-        } else if let Some((bytes, at)) = damage {
-            self.keep_aside(name, &format!("{bytes} bytes from byte {at} on are damaged"))?;
-        } else if !ended || unfit > 0 {
-            self.keep_aside(name, "some of its parts are missing, or do not fit")?;
+            self.pass_over(name, &["its first part is damaged".into()])?;
+            return Ok(false);
         }
-        self.missing |= !begun || !ended || unfit > 0 || damage.is_some();
-        Ok(begun)
+        self.keep_aside(name, &faults.reasons(blocks.damage()))?;
+        Ok(true)
     }
 
     // Reads a segment of the log. Returns its length, and the number of its last record.
@@ -170,68 +258,110 @@ impl Reading<'_> {
         let header = read_header(&mut file)?;
         if header.len() < HEADER && Kind::Log.header().starts_with(&header) {
             // It was created when the daemon was killed, or the disk full. It has nothing.
-            return Ok((header.len() as u64, self.expected.saturating_sub(1)));
+            return Ok((header.len() as u64, self.expected - 1));
         }
+        let mut faults = Faults::default();
         if let Err(error) = Kind::Log.check(&header) {
             // The rest may be intact, if it is ours.
-            let foreign = header.get(..8).is_none_or(|magic| magic != &Kind::Log.header()[..8]);
-            self.missing = true;
-            if foreign
-                || header.len() < HEADER
-                || matches!(error, super::format::header::HeaderError::Newer(_))
-            {
-                self.set_aside(name, &error.to_string())?;
-                return Ok((0, self.expected.saturating_sub(1)));
+            let ours = header.len() == HEADER && header[..8] == Kind::Log.header()[..8];
+            if !ours || matches!(error, HeaderError::Newer(_)) {
+                self.pass_over(name, &[error.to_string()])?;
+                return Ok((0, self.expected - 1));
             }
-            self.keep_aside(name, &error.to_string())?;
+            faults.header = Some(error);
         }
         let mut blocks = BlockReader::new(file, HEADER as u64);
-        let (mut bytes, mut unfit) = (HEADER as u64, 0);
+        let mut bytes = HEADER as u64;
         while let Some(block) = blocks.next()? {
-            bytes += (block.body.len() + super::format::block::HEAD) as u64;
+            bytes += (block.body.len() + HEAD) as u64;
             let body = Bytes::copy_from_slice(block.body);
             let (kind, first) = (block.kind, block.first);
             self.any = true;
             self.closed = false;
             let read = match kind {
-                1 => self.records(&body, first),
-                3 => Note::decode(&body).map(|note| self.note(note)),
+                1 => self.records(&body, first, &mut faults),
+                3 => Note::decode(&body).and_then(|note| self.note(note)),
                 _ => Err(Malformed),
             };
-            unfit += u64::from(read.is_err());
+            faults.malformed += u64::from(read.is_err());
         }
         // The end of a segment may be torn, when a daemon was killed or a disk was full. Its
         // records were not acknowledged, or are in the next segment.
-        bytes += blocks.torn();
-        if let Some((damaged, at)) = blocks.damage() {
-            bytes += damaged;
-            self.missing = true;
-            self.keep_aside(name, &format!("{damaged} bytes from byte {at} on are damaged"))?;
-        }
-        if unfit > 0 {
-            self.missing = true;
-            self.keep_aside(name, &format!("{unfit} blocks of it have another meaning here"))?;
-        }
-        Ok((bytes, self.expected.saturating_sub(1)))
+        bytes += blocks.torn() + blocks.damage().map_or(0, |(bytes, _)| bytes);
+        self.keep_aside(name, &faults.reasons(blocks.damage()))?;
+        Ok((bytes, self.expected - 1))
     }
 
-    fn records(&mut self, body: &Bytes, first: u64) -> Result<(), Malformed> {
+    fn records(&mut self, body: &Bytes, first: u64, faults: &mut Faults) -> Result<(), Malformed> {
         let mut records = RecordReader::new(body, first)?;
-        if first > self.expected {
-            self.missing = true;
-        }
         while let Some((number, record)) = records.next()? {
+            if !(1..HIGHEST).contains(&number) {
+                return Err(Malformed);
+            }
+            if number > self.expected {
+                self.search(number);
+            }
+            if number > self.expected {
+                self.holes.push(self.expected..number);
+            }
             // Blocks that were written again after an error are known.
             if number >= self.expected.max(self.from) {
-                self.engine.restore(number, &record);
+                faults.unfit += u64::from(!self.engine.restore(number, &record));
+            } else if self.holes.contains(number) {
+                faults.late += 1;
             }
-            self.expected = self.expected.max(number.saturating_add(1));
+            self.expected = self.expected.max(number + 1);
         }
         Ok(())
     }
 
-    fn note(&mut self, note: Note) {
+    // Searches later segments for the records before one. Records whose sync failed were written
+    // again there, and a part of the first attempt may have survived.
+    fn search(&mut self, until: u64) {
+        for jumps in [false, true] {
+            for at in 0..self.later.len() {
+                if self.expected >= until || self.searches == SEARCHES {
+                    return;
+                }
+                self.searches += 1;
+                // What cannot be read is found when its turn comes.
+                let _ = self.search_in(self.later[at], until, jumps);
+            }
+        }
+    }
+
+    fn search_in(&mut self, name: Name, until: u64, jumps: bool) -> io::Result<()> {
+        let mut file = self.storage.open(&name.to_string())?;
+        if Kind::Log.check(&read_header(&mut file)?).is_err() {
+            return Ok(());
+        }
+        let mut blocks = BlockReader::new(file, HEADER as u64);
+        while let Some(block) = blocks.next()? {
+            if block.kind != BlockKind::Records as u8 || block.first >= until {
+                continue;
+            }
+            let (first, body) = (block.first, Bytes::copy_from_slice(block.body));
+            let Ok(mut records) = RecordReader::new(&body, first) else { continue };
+            while let Ok(Some((number, record))) = records.next() {
+                let fits = number == self.expected || (jumps && number > self.expected);
+                if !fits || number >= until {
+                    continue;
+                }
+                if number > self.expected {
+                    self.holes.push(self.expected..number);
+                }
+                if number >= self.from {
+                    self.engine.restore(number, &record);
+                }
+                self.expected = number + 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, note: Note) -> Result<(), Malformed> {
         match note {
+            Note::Opened { run: 0, .. } => return Err(Malformed),
             Note::Opened { run, past, boot, always } => {
                 self.boot = Some((boot, always));
                 if let Some(past) = past {
@@ -240,27 +370,55 @@ impl Reading<'_> {
             }
             Note::Closed => self.closed = true,
         }
+        Ok(())
     }
 
-    // Gives a file another name, so that nothing reads it again.
-    fn set_aside(&mut self, name: Name, why: &str) -> io::Result<()> {
-        let aside = self.free_name(name)?;
-        self.storage.rename(&name.to_string(), &aside)?;
+    // Everything was read.
+    fn end(&mut self) {
+        if self.holes.records > 0 {
+            let Holes { ranges, records } = &self.holes;
+            let places = ranges.len();
+            self.lines
+                .push(format!("{records} records of the log are missing, in {places} places"));
+            self.missing = true;
+        }
+        // The snapshot was complete only when these records were kept.
+        let missing = self.engine.recorded().saturating_sub(self.captured.max(self.expected - 1));
+        if missing > 0 {
+            self.lines.push(format!("the last {missing} records of the log are missing"));
+            self.missing = true;
+        }
+    }
+
+    // Nothing of a file can be read. It has a second name, which stays when the next snapshot takes
+    // its place. Until then it keeps the first one too, so that another start finds the same.
+    fn pass_over(&mut self, name: Name, why: &[String]) -> io::Result<()> {
+        let aside = self.link(name)?;
+        let why = why.join("; ");
         self.lines.push(format!("{name} cannot be read: {why}. It is kept as {aside}"));
         Ok(())
     }
 
-    // Gives a file a second name, which stays when the first one goes.
-    fn keep_aside(&mut self, name: Name, why: &str) -> io::Result<()> {
-        let aside = self.free_name(name)?;
-        self.storage.link(&name.to_string(), &aside)?;
-        let line = format!("a part of {name} cannot be read: {why}. It is kept as {aside} too");
-        self.lines.push(line);
+    // Gives a file a second name, if some of it is of no use.
+    fn keep_aside(&mut self, name: Name, why: &[String]) -> io::Result<()> {
+        if !why.is_empty() {
+            let (aside, why) = (self.link(name)?, why.join("; "));
+            let line = format!("a part of {name} cannot be read: {why}. It is kept as {aside} too");
+            self.lines.push(line);
+        }
         Ok(())
     }
 
+    fn link(&mut self, name: Name) -> io::Result<String> {
+        self.missing = true;
+        let aside = self.free_name(name)?;
+        self.storage.link(&name.to_string(), &aside)?;
+        Ok(aside)
+    }
+
     fn free_name(&self, name: Name) -> io::Result<String> {
-        let names = self.storage.names()?;
+        let mut names = self.storage.names()?;
+        names.extend(self.storage.other_names()?);
         let aside = (1_u64..).map(|n| format!("{name}.aside-{n}"));
         aside
             .take(names.len() + 1)

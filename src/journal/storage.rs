@@ -8,6 +8,8 @@ use std::path::PathBuf;
 pub(crate) trait Storage: Send + Sync {
     /// Returns the names of all files.
     fn names(&self) -> io::Result<Vec<String>>;
+    /// Returns the names of what is there beside files.
+    fn other_names(&self) -> io::Result<Vec<String>>;
     /// Opens a file to read it from its beginning.
     fn open(&self, name: &str) -> io::Result<Box<dyn Read + Send>>;
     /// Creates a file; its name must be new.
@@ -47,44 +49,63 @@ impl Directory {
     }
 }
 
-impl Storage for Directory {
-    fn names(&self) -> io::Result<Vec<String>> {
+impl Directory {
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn entries(&self, files: bool) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.0)? {
             let entry = entry?;
-            // A name that is not text is none of ours, and a directory neither.
-            if entry.file_type()?.is_file() {
+            // A name that is not text is none of ours.
+            if entry.file_type()?.is_file() == files {
                 names.extend(entry.file_name().into_string());
             }
         }
         Ok(names)
     }
+}
+
+// Adds the name of a file to an error.
+fn of<T>(name: &str, result: io::Result<T>) -> io::Result<T> {
+    result.map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))
+}
+
+impl Storage for Directory {
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.entries(true)
+    }
+
+    fn other_names(&self) -> io::Result<Vec<String>> {
+        self.entries(false)
+    }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn Read + Send>> {
-        Ok(Box::new(fs::File::open(self.0.join(name))?))
+        Ok(Box::new(Named { file: of(name, fs::File::open(self.path(name)))?, name: name.into() }))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn StoredFile>> {
         use std::os::unix::fs::OpenOptionsExt as _;
         let mut options = OpenOptions::new();
         options.append(true).create_new(true).mode(0o600);
-        Ok(Box::new(options.open(self.0.join(name))?))
+        Ok(Box::new(Named { file: of(name, options.open(self.path(name)))?, name: name.into() }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))
+        of(to, fs::rename(self.path(from), self.path(to)))
     }
 
     fn link(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::hard_link(self.0.join(from), self.0.join(to))
+        of(to, fs::hard_link(self.path(from), self.path(to)))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
+        of(name, fs::remove_file(self.path(name)))
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
-        fs::File::open(self.0.join(name))?.sync_data()
+        of(name, fs::File::open(self.path(name)).and_then(|file| file.sync_data()))
     }
 
     fn sync_names(&self) -> io::Result<()> {
@@ -92,16 +113,34 @@ impl Storage for Directory {
     }
 }
 
-impl StoredFile for fs::File {
+/// A file whose errors have its name.
+struct Named {
+    file: fs::File,
+    name: String,
+}
+
+impl Read for Named {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Not wrapped if it is only interrupted: the caller tries again.
+        let read = self.file.read(buffer);
+        if read.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {
+            return read;
+        }
+        of(&self.name, read)
+    }
+}
+
+impl StoredFile for Named {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(bytes)
+        of(&self.name, self.file.write_all(bytes))
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.sync_data()
+        of(&self.name, self.file.sync_data())
     }
 
     fn another(&self) -> io::Result<Box<dyn StoredFile>> {
-        Ok(Box::new(self.try_clone()?))
+        let file = of(&self.name, self.file.try_clone())?;
+        Ok(Box::new(Self { file, name: self.name.clone() }))
     }
 }

@@ -1,16 +1,16 @@
 //! The threads of a journal: one writes records, one syncs them each second, one takes snapshots.
 //! They are threads and not tasks, because a disk blocks them.
 
-use super::keeper::{Keeper, Opened, Opening};
+use super::keeper::{Keeper, Opened, Opening, SIZES};
 use super::queue::{JournalQueue, unavailable};
 use super::recovery::End;
 use super::settings::{EACH, JournalOptions, LEAST_LOG, OnFailure, Sync};
 use super::snapshot_file::SnapshotFile;
-use super::storage::Directory;
+use super::storage::{Directory, Storage};
 use crate::engine::{Capture, Engine, Part};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -49,8 +49,8 @@ pub enum JournalError {
 pub(crate) struct OpenJournal {
     keeper: Keeper,
     options: JournalOptions,
-    // Held for as long as the journal is open.
-    lock: std::fs::File,
+    // Held for as long as the journal is open; none for a test's storage.
+    lock: Option<std::fs::File>,
     pub(crate) queue: Arc<JournalQueue>,
     pub(crate) path: PathBuf,
     pub(crate) end: End,
@@ -68,10 +68,24 @@ pub(crate) fn open(
     let failed = |error| JournalError::Io { path: path.into(), error };
     let directory = Directory::open(path.into()).map_err(failed)?;
     let lock = lock(path)?;
+    open_on(Arc::new(directory), Some(lock), path, options, engine, run)
+}
+
+/// As [`open`], in any storage.
+pub(super) fn open_on(
+    storage: Arc<dyn Storage>,
+    lock: Option<std::fs::File>,
+    path: &Path,
+    options: JournalOptions,
+    engine: Engine,
+    run: u64,
+) -> Result<(OpenJournal, Engine), JournalError> {
+    let failed = |error| JournalError::Io { path: path.into(), error };
     // Empty where it is not known: then each start counts as one after a loss of power.
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let opening = Opening { run, boot: boot.trim(), always: options.sync == Sync::Always };
-    let opened = Keeper::open(Arc::new(directory), engine, &opening).map_err(failed)?;
+    let always = options.sync == Sync::Always;
+    let opening = Opening { run, boot: boot.trim(), always, sizes: SIZES };
+    let opened = Keeper::open(storage, engine, &opening).map_err(failed)?;
     let (keeper, Opened { mut engine, end, lines }) = opened;
     let queue = Arc::new(JournalQueue::new(keeper.recorded(), engine.position()));
     // Records that restoring has made come first.
@@ -121,15 +135,19 @@ struct Shared {
     path: PathBuf,
     // The daemon ends.
     ending: AtomicBool,
-    // The disk's contents are not known, until a snapshot is there.
+    // The disk's contents are not known, until a snapshot is there that has begun later; and how often
+    // that has happened.
     unknown: AtomicBool,
+    failures: AtomicU64,
+    // Held while what was written is synced: a snapshot needs all of it.
+    syncing: Mutex<()>,
     // How much longer the log is than the journal may have, until a snapshot is there.
     length: Mutex<Length>,
     // The last snapshot failed.
     failing: AtomicBool,
     // Takes snapshots.
     snapshots: OnceLock<Thread>,
-    _lock: std::fs::File,
+    _lock: Option<std::fs::File>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,14 +209,42 @@ impl Shared {
         if now == before {
             return;
         }
-        self.queue.set_long(now != Length::Short);
-        if now == Length::TooLong {
+        self.queue.set_long(now == Length::Long);
+        if self.options.on_failure == OnFailure::Continue {
+            // The writer gives records up.
+        } else if now == Length::TooLong {
             let path = self.path.display();
             tracing::error!(%path, "the journal is full (journal.bytes): publications are refused");
             self.queue.refuse(Some(unavailable("the daemon's journal is full")));
         } else if before == Length::TooLong && !self.unknown.load(Ordering::Acquire) {
             self.recovered();
         }
+    }
+
+    // Nobody knows what is on the disk.
+    fn note_unknown(&self) {
+        self.failures.fetch_add(1, Ordering::AcqRel);
+        self.unknown.store(true, Ordering::Release);
+    }
+
+    // Syncs what was written. After a failure a second sync would not tell what is on the disk.
+    fn sync(&self) -> io::Result<()> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = self.keeper().begin_sync();
+        let synced = files.and_then(|files| files.into_iter().try_for_each(|mut file| file.sync()));
+        if let Err(error) = &synced {
+            self.keeper().sync_failed();
+            let known = !self.unknown.load(Ordering::Acquire);
+            self.note_unknown();
+            if known {
+                self.fail("syncing", error);
+            }
+        }
+        synced
+    }
+
+    fn is_too_long(&self) -> bool {
+        *self.length.lock().unwrap_or_else(PoisonError::into_inner) == Length::TooLong
     }
 
     fn recovered(&self) {
@@ -221,6 +267,8 @@ impl OpenJournal {
             path,
             ending: AtomicBool::new(false),
             unknown: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
+            syncing: Mutex::new(()),
             length: Mutex::new(Length::Short),
             failing: AtomicBool::new(false),
             snapshots: OnceLock::new(),
@@ -262,6 +310,12 @@ impl Journal {
         }
     }
 
+    /// Returns whether the journal waits for a snapshot, because it does not know what is on the disk.
+    #[cfg(test)]
+    pub(super) fn is_unknown(&self) -> bool {
+        self.shared.unknown.load(Ordering::Acquire)
+    }
+
     fn end_threads(&self) {
         self.shared.ending.store(true, Ordering::Release);
         self.threads.iter().for_each(|thread| thread.thread().unpark());
@@ -277,18 +331,23 @@ fn write(shared: &Shared) -> bool {
         let last = first + records.len() as u64 - 1;
         let mut failures = 0_u32;
         loop {
-            let kept = shared.keeper().keep(now(), first, &records);
+            let gives_up = shared.options.on_failure == OnFailure::Continue;
+            let kept = if gives_up && shared.is_too_long() {
+                Err(io::Error::other("the log is longer than journal.bytes"))
+            } else {
+                shared.keeper().keep(now(), first, &records)
+            };
             match kept {
                 Ok(()) => break,
                 Err(error) => {
-                    if failures == 0 {
+                    // Once, and not for each batch that is given up.
+                    if failures == 0 && !shared.unknown.load(Ordering::Acquire) {
                         shared.fail("writing", &error);
                     }
                     failures += 1;
-                    let gives_up = shared.options.on_failure == OnFailure::Continue;
                     if gives_up || queue.pause((PAUSE * failures).min(LONGEST_PAUSE)) {
                         // The next snapshot has these changes, if there is one.
-                        shared.unknown.store(true, Ordering::Release);
+                        shared.note_unknown();
                         complete = gives_up;
                         break;
                     }
@@ -318,14 +377,8 @@ fn now() -> u64 {
 fn sync(shared: &Shared) {
     while !shared.is_ending() {
         thread::park_timeout(EACH);
-        let files = shared.keeper().begin_sync();
-        let synced = files.and_then(|files| files.into_iter().try_for_each(|mut file| file.sync()));
-        if let Err(error) = synced {
-            // Nobody knows what of it is on the disk, and a second sync would not tell.
-            if !shared.unknown.swap(true, Ordering::AcqRel) {
-                shared.fail("syncing", &error);
-            }
-        }
+        // It has said what it means for publications.
+        let _ = shared.sync();
     }
 }
 
@@ -343,15 +396,21 @@ fn snapshots(shared: &Shared, mut take_part: TakePart) {
         }
         let (log, most) = shared.log_bytes();
         let unknown = shared.unknown.load(Ordering::Acquire);
+        let failures = shared.failures.load(Ordering::Acquire);
         let due = unknown || log >= if ending { SHORT } else { most / 2 };
         if due {
             let taken = take(shared, &mut take_part);
             shared.failing.store(taken.is_err(), Ordering::Release);
             after = taken.is_err().then(|| Instant::now() + LONGEST_PAUSE);
             match taken {
-                Ok(true) if unknown => {
+                // Unless it has failed again since.
+                Ok(true) if unknown && failures == shared.failures.load(Ordering::Acquire) => {
                     shared.unknown.store(false, Ordering::Release);
-                    shared.recovered();
+                    if failures == shared.failures.load(Ordering::Acquire) {
+                        shared.recovered();
+                    } else {
+                        shared.unknown.store(true, Ordering::Release);
+                    }
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -388,12 +447,15 @@ fn take(shared: &Shared, take_part: &mut TakePart) -> io::Result<bool> {
         }
         thread::park_timeout(PAUSE / 10);
     }
-    let files = shared.keeper().begin_sync()?;
-    files.into_iter().try_for_each(|mut file| file.sync())?;
+    if let Err(error) = shared.sync() {
+        file.abandon(&*storage);
+        return Err(error);
+    }
     let (bytes, records_from) = (file.bytes(), file.finish(&*storage)?);
     // Removing files takes a while, and is done without the lock.
     let names = shared.keeper().shorten(bytes, records_from);
     names.iter().try_for_each(|name| storage.remove(name))?;
+    storage.sync_names()?;
     Ok(true)
 }
 

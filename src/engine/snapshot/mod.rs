@@ -87,6 +87,9 @@ pub struct TopicState {
     /// Counts of payloads whose newest publication was not the last one to complete, by the
     /// sequence of the newest.
     pub overtaken: Vec<(u64, u64, u64)>,
+    /// For each earlier run in which it was there, oldest first: the run's name, and the topic's first
+    /// sequence that was not kept then.
+    pub ends: Vec<(u64, u64)>,
 }
 
 /// A message of a topic's log.

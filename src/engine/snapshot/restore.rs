@@ -15,7 +15,8 @@ impl Engine {
     /// Puts a topic back; its messages follow.
     pub(in crate::engine) fn restore_topic(&mut self, state: Box<TopicState>) -> bool {
         let TopicState { id, next, created_at, evicted_through, .. } = *state;
-        let fits = id > 0 && [id, next, created_at, evicted_through].iter().all(|n| *n < HIGHEST);
+        let numbers = [id, next, created_at, evicted_through, state.recorded];
+        let fits = id > 0 && numbers.iter().all(|n| *n < HIGHEST);
         if !fits || next == 0 || self.by_id.contains_key(&id) {
             return false;
         }
@@ -24,10 +25,10 @@ impl Engine {
         };
         let limits = self.limits;
         self.change(slot, |topic| topic.put_state(&limits, &state));
-        self.note_recorded(id, state.recorded);
         self.records.continue_after(self.records.made().max(state.recorded));
         self.position = self.position.max(evicted_through);
         if let Some(restoring) = &mut self.restoring {
+            restoring.known.insert(id, (state.recorded, next));
             restoring.topic = Some(state);
         }
         true
@@ -43,13 +44,18 @@ impl Engine {
             return false;
         };
         let limits = self.limits;
+        let state = self.restoring.as_ref().and_then(|restoring| restoring.topic.as_deref());
+        let Some(end) = state.filter(|state| state.id == id).map(|state| state.next) else {
+            return false;
+        };
         for message in messages {
             let (at, position) = (message.sequence, message.place.position);
             let Some(topic) = self.topic(slot) else {
                 return false;
             };
             let (next, empty) = (topic.next_sequence(), topic.messages() == 0);
-            if at == 0 || at >= HIGHEST || position >= HIGHEST || (at < next && !empty) {
+            let is_after = topic.last_position() < position && (next <= at || empty);
+            if at == 0 || at >= end || position >= HIGHEST || !is_after {
                 return false;
             }
             if at != next {
@@ -74,8 +80,14 @@ impl Engine {
                         Body::Small(encode_message(id, at, total.count, stamp, shared))
                     }
                 },
-                SavedBody::Arriving(size) if *size < HIGHEST => arriving(*size),
-                SavedBody::Arriving(_) | SavedBody::Aborted => Body::Aborted { superseded: false },
+                SavedBody::Arriving(size) if *size < HIGHEST => {
+                    if let Some(restoring) = &mut self.restoring {
+                        restoring.begun.insert((id, at));
+                    }
+                    arriving(*size)
+                }
+                SavedBody::Arriving(_) => return false,
+                SavedBody::Aborted => Body::Aborted { superseded: false },
                 SavedBody::Evicted => Body::Evicted { upload: 0 },
             };
             let before = topic.cost();
@@ -105,6 +117,9 @@ impl Engine {
         let is_short = |topic: &Topic| topic.messages() > 0 && topic.next_sequence() < state.next;
         if self.topic(slot).is_some_and(is_short) {
             // The last messages are missing.
+            if let Some(next) = self.topic(slot).map(Topic::next_sequence) {
+                self.miss(slot, next);
+            }
             self.skip_to(slot, state.next, self.position + 1);
         }
         self.change(slot, |topic| topic.finish(&state));

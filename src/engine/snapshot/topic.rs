@@ -33,6 +33,7 @@ impl Topic {
             keys: keys.collect(),
             top: top.collect(),
             overtaken: overtaken.map(|(at, count)| (*at, count.count, count.since)).collect(),
+            ends: self.past().ends().to_vec(),
         }
     }
 
@@ -55,6 +56,7 @@ impl Topic {
     /// follows with [`finish`](Self::finish), because messages would change it.
     pub(super) fn put_state(&mut self, limits: &Limits, state: &TopicState) {
         self.start_at(state.next, state.evicted_through);
+        self.past_mut().put_ends(&state.ends);
         for window in &state.windows {
             self.put_window(window, limits);
         }

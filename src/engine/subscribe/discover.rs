@@ -237,7 +237,7 @@ impl Engine {
         let view = TopicView {
             name: topic.name(),
             epoch: topic.epoch(),
-            age: topic.age(),
+            past: topic.past(),
             first: first.min(edge),
             edge,
         };
@@ -258,10 +258,7 @@ impl Engine {
 impl Subscription {
     /// Returns what the client is told of a topic because an earlier run has not kept it.
     pub(super) fn lost_in(&self, topic: &Topic, runs: &Runs) -> Option<Lost> {
-        let after = |through| match topic.after(through) {
-            After::Exactly(next, _) | After::AtLeast(next) => next,
-        };
-        self.start.as_ref()?.lost(topic.name(), &topic.age(), runs, after)
+        self.start.as_ref()?.lost(topic.name(), topic.past(), topic.epoch(), runs)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::refusals::topic_forgotten;
 use super::start::{StartFrom, TopicView};
 use super::subscription::Subscription;
-use crate::engine::runs::{Runs, TopicAge};
+use crate::engine::runs::{Runs, TopicPast};
 use crate::engine::topic::Topic;
 use crate::wire::{Filter, Refusal};
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 struct Record {
     name: Arc<str>,
     epoch: u64,
-    age: TopicAge,
+    past: TopicPast,
     // The oldest sequence in the log, and the one that its next message would have had.
     first: u64,
     next: u64,
@@ -59,7 +59,7 @@ impl Forgotten {
         self.records.push_back(Record {
             name: topic.name().clone(),
             epoch: topic.epoch(),
-            age: topic.age(),
+            past: topic.past().clone(),
             first: topic.first_sequence(),
             next: topic.next_sequence(),
             last_position: topic.last_position(),
@@ -98,8 +98,8 @@ impl Forgotten {
 
 impl Record {
     fn is_wanted(&self, start: &StartFrom, runs: &Runs) -> bool {
-        let Self { name, epoch, age, first, next, .. } = self;
-        let view = TopicView { name, epoch: *epoch, age: *age, first: *first, edge: *next };
+        let Self { name, epoch, past, first, next, .. } = self;
+        let view = TopicView { name, epoch: *epoch, past, first: *first, edge: *next };
         let latest = || next.saturating_sub(1).max(*first);
         let after = |since| if self.last_position > since { next - 1 } else { *next };
         start.begin(&view, runs, latest, after) < *next

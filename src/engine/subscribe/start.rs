@@ -1,7 +1,7 @@
 //! The start of a subscription, in a form that it can keep. It is made before the lock is taken.
 
 use crate::engine::cost::RESUMED_COST;
-use crate::engine::runs::{Runs, TopicAge};
+use crate::engine::runs::{Runs, TopicPast};
 use crate::wire::{self, Position, TopicCursor};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
@@ -113,7 +113,7 @@ pub(super) struct Lost {
 pub(super) struct TopicView<'a> {
     pub(super) name: &'a str,
     pub(super) epoch: u64,
-    pub(super) age: TopicAge,
+    pub(super) past: &'a TopicPast,
     // The oldest sequence in the log.
     pub(super) first: u64,
     // The first sequence that was accepted after the subscription began.
@@ -134,18 +134,23 @@ impl StartFrom {
     pub(super) fn lost(
         &self,
         name: &str,
-        age: &TopicAge,
+        topic: &TopicPast,
+        epoch_now: u64,
         runs: &Runs,
-        after: impl FnOnce(u64) -> u64,
     ) -> Option<Lost> {
         let Self::Resume { cursors, .. } = self else {
             return None;
         };
         let TopicCursor { epoch, next } = cursors.get(name)?;
-        let past = runs.of_epoch(age, epoch)?;
-        let first = after(past.through);
-        // If the machine has stopped, there may have been messages after the last one that was kept.
-        let last = if past.lossy { (next - 1).max(first) } else { next.saturating_sub(1) };
+        let received = next.saturating_sub(1);
+        let (first, last) = match runs.of_epoch(topic, epoch) {
+            _ if epoch == epoch_now => return None,
+            // If the machine has stopped, there may have been messages after the last one that was
+            // kept.
+            Some((past, end)) => (end, if past.lossy { received.max(end) } else { received }),
+            None if runs.was_not_kept(epoch) => (1, received),
+            None => return None,
+        };
         (last >= first).then_some(Lost { first, last })
     }
 
@@ -159,7 +164,7 @@ impl StartFrom {
         latest: impl FnOnce() -> u64,
         after: impl FnOnce(u64) -> u64,
     ) -> u64 {
-        let TopicView { name, epoch, age, first, edge } = *view;
+        let TopicView { name, epoch, past, first, edge } = *view;
         let begin = match self {
             Self::New | Self::Last(0) => edge,
             Self::Latest => first.max(latest()),
@@ -168,8 +173,8 @@ impl StartFrom {
             Self::Sequence(sequence) => (*sequence).clamp(1, edge),
             Self::Resume { since, cursors } => match cursors.get(name) {
                 Some(cursor) if cursor.epoch == epoch => cursor.next.clamp(1, edge),
-                Some(cursor) => match runs.of_epoch(&age, cursor.epoch) {
-                    Some(past) => cursor.next.clamp(1, edge).min(after(past.through)),
+                Some(cursor) => match runs.of_epoch(past, cursor.epoch) {
+                    Some((_, end)) => cursor.next.clamp(1, edge).min(end),
                     None => 1,
                 },
                 None => match runs.position(*since) {

@@ -1,10 +1,11 @@
 //! Random numbers for the simulations, and the seeds that they print when they fail.
 
 /// SplitMix64.
-pub(super) struct Random(pub(super) u64);
+#[derive(Debug)]
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -14,7 +15,7 @@ impl Random {
 }
 
 /// Prints the seed when the simulation fails.
-pub(super) struct Seed(pub(super) u64, pub(super) &'static str);
+pub(crate) struct Seed(pub(crate) u64, pub(crate) &'static str);
 
 impl Drop for Seed {
     fn drop(&mut self) {

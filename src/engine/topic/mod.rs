@@ -27,7 +27,7 @@ use super::cost::TOPIC_COST;
 use super::limits::Limits;
 use super::publication::{PublicationId, Receipt};
 use super::record::{Change, Record};
-use super::runs::TopicAge;
+use super::runs::TopicPast;
 use crate::wire::{Digest, ProducerId};
 use body::Arriving;
 use counts::{Count, Ranked, Top};
@@ -57,6 +57,7 @@ const BIG: usize = 1 << 20;
 pub(crate) struct Topic {
     name: Arc<str>,
     id: u64,
+    past: TopicPast,
     epoch: u64,
     // A secret hash of the name, for the keys of payloads.
     key: u64,
@@ -99,6 +100,7 @@ impl Topic {
         Self {
             name,
             id,
+            past: TopicPast::new(id),
             epoch,
             key,
             created_at,
@@ -139,9 +141,19 @@ impl Topic {
         self.epoch = epoch;
     }
 
-    /// Returns which topic it is, and its age.
-    pub(crate) fn age(&self) -> TopicAge {
-        TopicAge { id: self.id, created_at: self.created_at }
+    /// Returns the topic in the earlier runs.
+    pub(crate) fn past(&self) -> &TopicPast {
+        &self.past
+    }
+
+    pub(crate) fn past_mut(&mut self) -> &mut TopicPast {
+        &mut self.past
+    }
+
+    /// Notes that a run has ended: what was arriving is not kept.
+    pub(crate) fn end_run(&mut self, run: u64) {
+        let next = self.arriving.first().copied().unwrap_or(self.log.next());
+        self.past.end(run, next.min(self.log.next()));
     }
 
     /// Returns the record of a change.
@@ -207,7 +219,7 @@ impl Topic {
     /// Returns the bytes charged for the whole topic.
     pub(crate) fn cost(&self) -> usize {
         let memory = self.producers.cost() + self.keys.cost();
-        let memory = memory + self.marks.cost();
+        let memory = memory + self.marks.cost() + self.past.cost();
         TOPIC_COST + self.bytes + self.log.slack() + memory + self.top.cost()
     }
 
@@ -280,6 +292,17 @@ impl Topic {
     /// Returns whether the topic has accepted a number of a producer.
     pub(crate) fn judge(&mut self, id: PublicationId) -> Verdict {
         self.producers.judge(id.producer, id.number)
+    }
+
+    /// Forgets the producer of a number that was accepted before: the engine that made a record of
+    /// it had forgotten it.
+    pub(crate) fn renew_producer(&mut self, origin: Option<PublicationId>) {
+        let numbered = origin.filter(|origin| !origin.is_key());
+        if let Some(PublicationId { producer, number }) = numbered
+            && self.producers.judge(producer, number) != Verdict::Fresh
+        {
+            self.producers.remove(producer);
+        }
     }
 
     /// Returns the receipt of an idempotency key.

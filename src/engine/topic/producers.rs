@@ -204,6 +204,7 @@ impl Producers {
                 window.take(number, width);
             }
         }
+        self.remove(producer);
         while self.windows.len() >= most.max(1) {
             self.drop_least_recent();
         }
@@ -223,7 +224,14 @@ impl Producers {
     }
 
     fn drop_least_recent(&mut self) {
-        if let Some((_, window)) = self.windows.pop_lru() {
+        if let Some((producer, _)) = self.windows.peek_lru() {
+            self.remove(*producer);
+        }
+    }
+
+    /// Forgets a producer.
+    pub(crate) fn remove(&mut self, producer: ProducerId) {
+        if let Some(window) = self.windows.pop(&producer) {
             self.cost -= window.cost();
             self.blocks -= window.places.len();
         }

@@ -55,7 +55,7 @@ pub(crate) fn records() -> Vec<Record> {
 
 /// One part of each kind.
 pub(crate) fn parts() -> Vec<Part> {
-    let past = vec![PastRun { run: 5, through: 17, lossy: true }];
+    let past = vec![PastRun { run: 5, through: 17, next_topic: 9, lossy: true }];
     let secret = [3; 32];
     let state = EngineState { run: 6, past, secret, position: 40, next_topic: 3, recorded: 55 };
     let window = SavedWindow {
@@ -76,6 +76,7 @@ pub(crate) fn parts() -> Vec<Part> {
         keys: vec![SavedKey { key: ProducerId([4; 16]), sequence: 3, total: total(2) }],
         top: vec![SavedRank { total: total(9), sequence: 8, size: 5 }],
         overtaken: vec![(8, 9, 0)],
+        ends: vec![(5, 4), (6, 1 << 50)],
     };
     let message = |sequence, body| SavedMessage { sequence, place: place(sequence), body };
     let hello = Payload::from(Bytes::from_static(b"hello"));
@@ -97,7 +98,7 @@ pub(crate) fn parts() -> Vec<Part> {
 }
 
 fn opened() -> Note {
-    let past = Some(PastRun { run: 5, through: 17, lossy: true });
+    let past = Some(PastRun { run: 5, through: 17, next_topic: 9, lossy: true });
     Note::Opened { run: 6, past, boot: "b".into(), always: false }
 }
 

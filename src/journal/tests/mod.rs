@@ -1,17 +1,40 @@
 //! A journal and an engine on a storage in memory: killed, without power, damaged.
 
+mod damage;
+#[cfg(feature = "daemon")]
+mod failing;
+mod hostile;
 mod memory;
+mod power;
 
-use super::keeper::{Keeper, Opened, Opening};
+use super::keeper::{Keeper, Opened, Opening, SIZES};
 use super::recovery::End;
 use super::storage::Storage;
-use crate::engine::{Engine, Limits, Payload, Publication, Record};
-use crate::wire::{Digest, Which};
+use crate::engine::{Engine, Item, Limits, Payload, Publication, Record};
+use crate::wire::{Digest, Filter, Lag, Start, Which};
 use bytes::Bytes;
 use memory::Memory;
 use std::sync::Arc;
 
-const OPENING: Opening<'static> = Opening { run: 2_000_000, boot: "one", always: false };
+const OPENING: Opening<'static> =
+    Opening { run: 2_000_000, boot: "one", always: false, sizes: SIZES };
+
+// All messages, as a subscriber gets them: topic, sequence, count and payload.
+fn shown(engine: &mut Engine) -> Vec<(String, u64, u64, Bytes)> {
+    let id = engine.subscribe(Filter::new("**").unwrap(), &Start::All, Lag::Oldest);
+    let mut all = Vec::new();
+    while engine
+        .read(id, 1 << 20, &mut |item| {
+            if let Item::Message(m) = item {
+                assert_eq!(Digest::of(&m.payload()), m.digest());
+                all.push((m.topic().to_string(), m.sequence(), m.count(), m.payload()));
+            }
+        })
+        .unwrap()
+    {}
+    engine.unsubscribe(id);
+    all
+}
 
 fn open(storage: &Memory, opening: &Opening<'_>) -> (Keeper, Opened) {
     let engine = Engine::new(Limits::default().with_cache(4 << 20), 1_000_000, [7; 32]);

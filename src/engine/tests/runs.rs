@@ -1,0 +1,139 @@
+//! What a client is told that comes back in another run.
+
+use super::{engine, publish, small};
+use crate::engine::{Engine, Item, Limits, Record};
+use crate::wire::{Filter, GapCause, Lag, Position, Resume, Start, TopicCursor};
+use bytes::Bytes;
+
+// The gap of what was lost, and the first sequence that follows.
+fn resume(engine: &mut Engine, since: Position, at: TopicCursor) -> (Option<(u64, u64)>, u64) {
+    let TopicCursor { epoch, next } = at;
+    let topics = vec![Resume { topic: "a", epoch, next }];
+    let start = Start::Resume { since, topics };
+    let id = engine.subscribe(Filter::new("a").unwrap(), &start, Lag::Oldest);
+    let (mut lost, mut first) = (None, 0);
+    while engine
+        .read(id, 1 << 20, &mut |item| match item {
+            Item::Gap { first, last, cause: GapCause::Lost, .. } => lost = Some((first, last)),
+            Item::Gap { first: gap, .. } if first == 0 => first = gap,
+            Item::Message(message) if first == 0 => first = message.sequence(),
+            _ => {}
+        })
+        .unwrap()
+    {}
+    engine.unsubscribe(id);
+    (lost, first)
+}
+
+fn say(engine: &mut Engine, topic: &str, times: u32, size: usize) {
+    for n in 0..times {
+        let mut payload = vec![0; size];
+        payload[..4].copy_from_slice(&n.to_le_bytes());
+        publish(engine, 1, topic, &Bytes::from(payload), None).unwrap();
+    }
+}
+
+// An engine that has only the first records, as after a kill; in its next run.
+fn after_kill(records: &[Record], run: u64) -> Engine {
+    let mut engine = engine(small());
+    engine.begin_restoring();
+    for (number, record) in (1..).zip(records) {
+        assert!(engine.restore(number, record));
+    }
+    engine.end_restoring();
+    engine.renew(run, false);
+    engine.go_on();
+    engine
+}
+
+fn recorded(engine: &mut Engine) -> Vec<Record> {
+    let mut records = Vec::new();
+    engine.take_records(&mut records);
+    records
+}
+
+#[test]
+fn what_is_lost_begins_where_the_run_ended_also_when_that_was_evicted() {
+    let mut live = engine(small());
+    live.make_records();
+    say(&mut live, "a", 10, 10);
+    let since = Position { run: live.run(), position: live.position() };
+    let at = live.head("a").unwrap();
+    let records = recorded(&mut live);
+    let mut next = after_kill(&records[..7], 2_000_000);
+    assert_eq!(resume(&mut next, since, at), (Some((8, 10)), 0));
+    // Far more than the cache has room for.
+    say(&mut next, "a", 300, 9000);
+    let (lost, first) = resume(&mut next, since, at);
+    assert_eq!((lost, first), (Some((8, 10)), 8));
+    // A client that had received only what was kept.
+    let at = TopicCursor { next: 8, ..at };
+    assert_eq!(resume(&mut next, since, at), (None, 8));
+}
+
+#[test]
+fn a_topic_that_was_not_kept_at_all_is_lost() {
+    let mut live = engine(small());
+    live.make_records();
+    say(&mut live, "b", 2, 10);
+    let kept = recorded(&mut live);
+    say(&mut live, "a", 3, 10);
+    let since = Position { run: live.run(), position: live.position() };
+    let at = live.head("a").unwrap();
+    for others in [0, 3] {
+        let mut next = after_kill(&kept, 2_000_000);
+        // The same id, or another one.
+        (0..others).for_each(|n| say(&mut next, &format!("x/{n}"), 1, 10));
+        say(&mut next, "a", 5, 10);
+        assert_eq!(resume(&mut next, since, at), (Some((1, 3)), 1));
+        // An epoch that no run had.
+        let other = TopicCursor { epoch: at.epoch + (1 << 40), ..at };
+        assert_eq!(resume(&mut next, since, other), (None, 1));
+    }
+}
+
+#[test]
+fn what_is_missing_between_others_is_told() {
+    let mut live = engine(small());
+    live.make_records();
+    say(&mut live, "a", 10, 10);
+    let since = Position { run: live.run(), position: live.position() };
+    let at = live.head("a").unwrap();
+    let mut next = engine(small());
+    next.begin_restoring();
+    for (number, record) in (1..).zip(recorded(&mut live)) {
+        if !(4..7).contains(&number) {
+            assert!(next.restore(number, &record));
+        }
+    }
+    next.end_restoring();
+    let past = next.renew(2_000_000, true);
+    next.go_on();
+    assert_eq!(past.through, 3);
+    // Those before the hole are still there.
+    assert_eq!(resume(&mut next, since, TopicCursor { next: 1, ..at }).1, 1);
+    assert!(next.get("a", crate::wire::Which::Sequence(3)).is_ok());
+    assert_eq!(resume(&mut next, since, at), (Some((4, 10)), 4));
+}
+
+#[test]
+fn a_producer_that_was_forgotten_may_begin_anew_also_after_a_restart() {
+    let one = Limits { producers: 1, ..small() };
+    let mut live = Engine::new(one, 1_000_000, [7; 32]);
+    live.make_records();
+    let mut number = 0_u8;
+    let mut say = |live: &mut Engine, producer, n| {
+        number = number.wrapping_add(1);
+        let payload = Bytes::from(vec![number; 10]);
+        publish(live, 1, "a", &payload, Some((producer, n))).unwrap().duplicate
+    };
+    for (producer, n) in [(1, 1), (1, 2), (1, 3), (2, 1), (1, 1), (1, 2)] {
+        assert!(!say(&mut live, producer, n));
+    }
+    // One that remembers more.
+    let mut next = after_kill(&recorded(&mut live), 2_000_000);
+    assert!(say(&mut next, 1, 2));
+    // As many as a window has: none of them is taken for one of before.
+    assert!((3..1500).all(|n| !say(&mut next, 1, n)));
+    next.audit();
+}
