@@ -121,9 +121,7 @@ pub struct View {
     topics: HashMap<String, Topic>,
     // For streams of events with wildcards: what has arrived, in that order, which of the last may not
     // have been kept, and how many these are until the next message.
-    arrived: Vec<(String, u64, bool)>,
-    position: u64,
-    late: bool,
+    arrived: Vec<(String, u64)>,
     doubtful: HashSet<(String, u64)>,
     not_kept: usize,
     shown: Shown,
@@ -147,8 +145,6 @@ impl View {
             ordered,
             topics: HashMap::new(),
             arrived: Vec::new(),
-            position: 0,
-            late: false,
             doubtful: HashSet::new(),
             not_kept: 0,
             shown: shown.clone(),
@@ -171,7 +167,7 @@ impl View {
         } else {
             let kept = arrived.len() - std::mem::take(&mut self.not_kept);
             arrived.truncate(kept);
-            arrived.push((topic.to_owned(), sequence, self.late));
+            arrived.push((topic.to_owned(), sequence));
         }
         let received = topics.entry(topic.to_owned()).or_default();
         let order = !*ordered || sequence >= received.next;
@@ -210,22 +206,13 @@ impl View {
         received.next = first;
     }
 
-    /// The position in the id of the next message. A message that others have overtaken does not
-    /// advance it.
-    pub fn position(&mut self, position: u64) {
-        self.late = position == self.position;
-        self.position = position;
-    }
-
-    /// So many of the last messages, at most, were never accepted, not counting those that others have
-    /// overtaken.
+    /// So many of the last messages, at most, were never accepted.
     pub fn lost_of_the_last(&mut self, most: usize) {
         // A stream that ends before its next message is told once more.
-        let in_order = self.arrived.iter().enumerate().rev().filter(|(_, (_, _, late))| !late);
-        let from = in_order.take(most).last().map_or(self.arrived.len(), |(at, _)| at);
-        self.not_kept = self.arrived.len() - from;
-        let doubtful = self.arrived[from..].iter();
-        self.doubtful = doubtful.map(|(topic, at, _)| (topic.clone(), *at)).collect();
+        self.not_kept = most.min(self.arrived.len());
+        let from = self.arrived.len() - self.not_kept;
+        // Those of an earlier kill stay, because their publisher may be away.
+        self.doubtful.extend(self.arrived[from..].iter().cloned());
         for (topic, sequence) in &self.doubtful {
             let received = self.topics.get_mut(topic).unwrap();
             received.next = received.next.min(*sequence);

@@ -113,7 +113,6 @@ fn take(view: &SharedView, exact: bool, block: &Block) {
         }
         // The epoch is a part of the id of a stream of one topic: RUN-POSITION-EPOCH-SEQUENCE.
         let id = block.id.as_ref().unwrap();
-        view.position(id.split(['-', '~']).nth(1).unwrap().parse().unwrap());
         let epoch = exact.then(|| id.split('-').nth(2).unwrap().parse().unwrap());
         view.message(topic, epoch, number("sequence"), digest);
         return;
