@@ -261,12 +261,20 @@ impl View {
         // Beside those, it has each payload whose publisher does not know the sequence, once.
         let rest =
             received.messages.iter().filter(|(sequence, _)| !sequences.contains_key(sequence));
-        let mut rest: Vec<_> = rest.map(|(_, (_, digest))| *digest).collect();
-        let mut others = others.to_vec();
-        rest.sort_unstable();
+        let rest: Vec<_> = rest.collect();
+        let (mut shown, mut others): (Vec<_>, _) =
+            (rest.iter().map(|(_, (_, digest))| *digest).collect(), others.to_vec());
+        shown.sort_unstable();
         others.sort_unstable();
-        if rest != others {
-            return Some(format!("{} without a sequence, not {}", rest.len(), others.len()));
+        if shown != others {
+            // Those that were published by nobody.
+            let more: Vec<_> = rest
+                .iter()
+                .filter(|(_, (_, digest))| others.binary_search(digest).is_err())
+                .map(|(at, (epoch, _))| (at, epoch, received.aborted.contains(at)))
+                .collect();
+            let (has, of) = (shown.len(), others.len());
+            return Some(format!("{has} without a receipt, not {of}; more: {more:?}"));
         }
         let last = received.messages.keys().next_back().copied().unwrap_or_default();
         let is_known = |sequence: &u64| {
