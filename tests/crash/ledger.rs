@@ -219,9 +219,17 @@ impl View {
         }
     }
 
-    /// The publisher's session, or the daemon, ended before this payload was complete.
-    pub fn aborted(&mut self, topic: &str, first: u64, last: u64) {
-        self.topics.entry(topic.to_owned()).or_default().aborted.extend(first..=last);
+    /// The publisher's session, or the daemon, ended before this payload was complete. Under an earlier
+    /// epoch it may have been shown, because a daemon that was killed had kept its beginning only.
+    pub fn aborted(&mut self, topic: &str, epoch: u64, first: u64, last: u64) {
+        let received = self.topics.entry(topic.to_owned()).or_default();
+        received.aborted.extend(first..=last);
+        for sequence in first..=last {
+            if received.messages.get(&sequence).is_some_and(|(of, _)| *of != Some(epoch)) {
+                received.messages.remove(&sequence);
+                self.lost += 1;
+            }
+        }
     }
 
     pub fn gap(&mut self, gap: String) {

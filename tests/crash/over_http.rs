@@ -119,11 +119,10 @@ fn take(view: &SharedView, exact: bool, block: &Block) {
     }
     assert!(block.is("gap"), "{block:?}");
     let (first, last) = (number("first"), number("last"));
+    let epoch = data["epoch"].as_str().unwrap().parse().unwrap();
     match data["cause"].as_str().unwrap() {
-        "lost" => {
-            view.lost(topic, data["epoch"].as_str().unwrap().parse().unwrap(), first, last);
-        }
-        "aborted" => view.aborted(topic, first, last),
+        "lost" => view.lost(topic, epoch, first, last),
+        "aborted" => view.aborted(topic, epoch, first, last),
         _ => view.gap(data.to_string()),
     }
 }
