@@ -215,7 +215,11 @@ async fn expect(builder: &Builder, address: SocketAddr) -> Result<Expect, Connec
     };
     match tokio::task::spawn_blocking(read).await {
         Ok(expect) => expect,
-        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime shuts down, and drops this future too.
+            Err(_) => std::future::pending().await,
+        },
     }
 }
 

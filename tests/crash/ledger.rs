@@ -121,9 +121,7 @@ pub struct View {
     topics: HashMap<String, Topic>,
     // For streams of events with wildcards: what has arrived, in that order, which of the last may not
     // have been kept, and how many these are until the next message.
-    arrived: Vec<(String, u64, bool)>,
-    position: u64,
-    late: bool,
+    arrived: Vec<(String, u64)>,
     doubtful: HashSet<(String, u64)>,
     not_kept: usize,
     shown: Shown,
@@ -147,8 +145,6 @@ impl View {
             ordered,
             topics: HashMap::new(),
             arrived: Vec::new(),
-            position: 0,
-            late: false,
             doubtful: HashSet::new(),
             not_kept: 0,
             shown: shown.clone(),
@@ -171,7 +167,7 @@ impl View {
         } else {
             let kept = arrived.len() - std::mem::take(&mut self.not_kept);
             arrived.truncate(kept);
-            arrived.push((topic.to_owned(), sequence, self.late));
+            arrived.push((topic.to_owned(), sequence));
         }
         let received = topics.entry(topic.to_owned()).or_default();
         let order = !*ordered || sequence >= received.next;
@@ -210,31 +206,30 @@ impl View {
         received.next = first;
     }
 
-    /// The position in the id of the next message. A message that others have overtaken does not
-    /// advance it.
-    pub fn position(&mut self, position: u64) {
-        self.late = position == self.position;
-        self.position = position;
-    }
-
-    /// So many of the last messages, at most, were never accepted, not counting those that others have
-    /// overtaken.
+    /// So many of the last messages, at most, were never accepted.
     pub fn lost_of_the_last(&mut self, most: usize) {
         // A stream that ends before its next message is told once more.
-        let in_order = self.arrived.iter().enumerate().rev().filter(|(_, (_, _, late))| !late);
-        let from = in_order.take(most).last().map_or(self.arrived.len(), |(at, _)| at);
-        self.not_kept = self.arrived.len() - from;
-        let doubtful = self.arrived[from..].iter();
-        self.doubtful = doubtful.map(|(topic, at, _)| (topic.clone(), *at)).collect();
+        self.not_kept = most.min(self.arrived.len());
+        let from = self.arrived.len() - self.not_kept;
+        // Those of an earlier kill stay, because their publisher may be away.
+        self.doubtful.extend(self.arrived[from..].iter().cloned());
         for (topic, sequence) in &self.doubtful {
             let received = self.topics.get_mut(topic).unwrap();
             received.next = received.next.min(*sequence);
         }
     }
 
-    /// The publisher's session, or the daemon, ended before this payload was complete.
-    pub fn aborted(&mut self, topic: &str, first: u64, last: u64) {
-        self.topics.entry(topic.to_owned()).or_default().aborted.extend(first..=last);
+    /// The publisher's session, or the daemon, ended before this payload was complete. Under an earlier
+    /// epoch it may have been shown, because a daemon that was killed had kept its beginning only.
+    pub fn aborted(&mut self, topic: &str, epoch: u64, first: u64, last: u64) {
+        let received = self.topics.entry(topic.to_owned()).or_default();
+        received.aborted.extend(first..=last);
+        for sequence in first..=last {
+            if received.messages.get(&sequence).is_some_and(|(of, _)| *of != Some(epoch)) {
+                received.messages.remove(&sequence);
+                self.lost += 1;
+            }
+        }
     }
 
     pub fn gap(&mut self, gap: String) {
@@ -274,12 +269,20 @@ impl View {
         // Beside those, it has each payload whose publisher does not know the sequence, once.
         let rest =
             received.messages.iter().filter(|(sequence, _)| !sequences.contains_key(sequence));
-        let mut rest: Vec<_> = rest.map(|(_, (_, digest))| *digest).collect();
-        let mut others = others.to_vec();
-        rest.sort_unstable();
+        let rest: Vec<_> = rest.collect();
+        let (mut shown, mut others): (Vec<_>, _) =
+            (rest.iter().map(|(_, (_, digest))| *digest).collect(), others.to_vec());
+        shown.sort_unstable();
         others.sort_unstable();
-        if rest != others {
-            return Some(format!("{} without a sequence, not {}", rest.len(), others.len()));
+        if shown != others {
+            // Those that were published by nobody.
+            let more: Vec<_> = rest
+                .iter()
+                .filter(|(_, (_, digest))| others.binary_search(digest).is_err())
+                .map(|(at, (epoch, _))| (at, epoch, received.aborted.contains(at)))
+                .collect();
+            let (has, of) = (shown.len(), others.len());
+            return Some(format!("{has} without a receipt, not {of}; more: {more:?}"));
         }
         let last = received.messages.keys().next_back().copied().unwrap_or_default();
         let is_known = |sequence: &u64| {

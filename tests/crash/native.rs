@@ -20,7 +20,7 @@ pub fn take(view: &SharedView, event: Event) {
         }
         Event::Gap(gap) => match gap.cause {
             GapCause::Lost => view.lost(&gap.topic, gap.epoch, gap.first, gap.last),
-            GapCause::Aborted => view.aborted(&gap.topic, gap.first, gap.last),
+            GapCause::Aborted => view.aborted(&gap.topic, gap.epoch, gap.first, gap.last),
             _ => view.gap(format!("{gap:?}")),
         },
         Event::Interrupted(_) => view.ends += 1,

@@ -113,18 +113,16 @@ fn take(view: &SharedView, exact: bool, block: &Block) {
         }
         // The epoch is a part of the id of a stream of one topic: RUN-POSITION-EPOCH-SEQUENCE.
         let id = block.id.as_ref().unwrap();
-        view.position(id.split(['-', '~']).nth(1).unwrap().parse().unwrap());
         let epoch = exact.then(|| id.split('-').nth(2).unwrap().parse().unwrap());
         view.message(topic, epoch, number("sequence"), digest);
         return;
     }
     assert!(block.is("gap"), "{block:?}");
     let (first, last) = (number("first"), number("last"));
+    let epoch = data["epoch"].as_str().unwrap().parse().unwrap();
     match data["cause"].as_str().unwrap() {
-        "lost" => {
-            view.lost(topic, data["epoch"].as_str().unwrap().parse().unwrap(), first, last);
-        }
-        "aborted" => view.aborted(topic, first, last),
+        "lost" => view.lost(topic, epoch, first, last),
+        "aborted" => view.aborted(topic, epoch, first, last),
         _ => view.gap(data.to_string()),
     }
 }
