@@ -10,6 +10,7 @@ use crate::wire::{Code, Digest, Filter, Lag, Start};
 use bytes::Bytes;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 struct Daemon {
     memory: Memory,
@@ -60,7 +61,8 @@ impl Daemon {
 
     fn wait_until(&self, what: impl Fn(&JournalQueue) -> bool) {
         while !what(&self.queue) {
-            std::thread::yield_now();
+            // The others need the processor.
+            std::thread::park_timeout(Duration::from_millis(1));
         }
     }
 
@@ -125,11 +127,7 @@ fn a_daemon_may_go_on_without_its_disk() {
     }
     daemon.fail(Faults::default());
     // A snapshot has them.
-    while daemon.memory.files().names.keys().filter(|name| name.ends_with("2.weir")).count() == 0
-        || daemon.journal.as_ref().unwrap().is_unknown()
-    {
-        std::thread::yield_now();
-    }
+    daemon.wait_until(|_| !daemon.journal.as_ref().is_some_and(Journal::is_unknown));
     assert_eq!(daemon.close(), 10);
 }
 
