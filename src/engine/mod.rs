@@ -74,9 +74,9 @@ pub use publication::{Publication, PublicationId, Receipt};
 pub use publish::upload::{BeginOutcome, UploadError, UploadRequest};
 pub use query::Ranking;
 pub use record::{Change, Place, Record, Total};
-pub use rope::Rope;
 #[cfg(any(test, feature = "daemon"))]
 pub(crate) use restoring::HIGHEST;
+pub use rope::Rope;
 pub use runs::PastRun;
 pub use session::Session;
 pub use session::action::{Action, GetReply};

@@ -13,8 +13,8 @@ use super::names::Name;
 use super::storage::Storage;
 use crate::engine::{Engine, HIGHEST, Part, PastRun};
 use bytes::Bytes;
-use std::io::{self, Read as _};
 use std::collections::VecDeque;
+use std::io::{self, Read as _};
 use std::ops::Range;
 
 /// How the log before this start has ended.
@@ -378,7 +378,8 @@ impl Reading<'_> {
         if self.holes.records > 0 {
             let Holes { ranges, records } = &self.holes;
             let places = ranges.len();
-            self.lines.push(format!("{records} records of the log are missing, in {places} places"));
+            self.lines
+                .push(format!("{records} records of the log are missing, in {places} places"));
             self.missing = true;
         }
         // The snapshot was complete only when these records were kept.

@@ -170,7 +170,11 @@ fn a_start_that_is_killed_finds_the_same_damage_again() {
                     assert!(steps > 3);
                     break;
                 }
-                if power { storage.lose_power() } else { storage.restart() }
+                if power {
+                    storage.lose_power()
+                } else {
+                    storage.restart()
+                }
                 let (_, mut opened) =
                     Keeper::open(arc, engine(), &Opening { run: 4_000_000, ..SMALL }).unwrap();
                 assert!(!asides(&storage).is_empty(), "{name} after {steps} steps");
@@ -200,6 +204,8 @@ fn an_error_names_its_file() {
     assert_eq!(directory.other_names().unwrap(), ["log-0000000002.weir"]);
     std::fs::remove_dir_all(&path).unwrap();
     for error in errors {
-        assert!(error.to_string().contains("log-0000000001.weir") || error.to_string().contains('x'));
+        assert!(
+            error.to_string().contains("log-0000000001.weir") || error.to_string().contains('x')
+        );
     }
 }

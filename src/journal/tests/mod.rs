@@ -16,7 +16,8 @@ use bytes::Bytes;
 use memory::Memory;
 use std::sync::Arc;
 
-const OPENING: Opening<'static> = Opening { run: 2_000_000, boot: "one", always: false, sizes: SIZES };
+const OPENING: Opening<'static> =
+    Opening { run: 2_000_000, boot: "one", always: false, sizes: SIZES };
 
 // All messages, as a subscriber gets them: topic, sequence, count and payload.
 fn shown(engine: &mut Engine) -> Vec<(String, u64, u64, Bytes)> {

@@ -64,7 +64,8 @@ impl World {
         let said = std::mem::take(&mut self.facts.said);
         let (kept, lost): (Vec<Said>, Vec<Said>) = said.into_iter().partition(|said| {
             let here = found.get(&(said.topic, said.id, said.sequence));
-            let same = here.is_some_and(|here| (here.digest, here.count) == (said.digest, said.count));
+            let same =
+                here.is_some_and(|here| (here.digest, here.count) == (said.digest, said.count));
             let head = engine.head(&name(said.topic));
             // Another topic with this name, if it was forgotten.
             let head = head.filter(|head| head.epoch == engine.run() + said.id - 1);

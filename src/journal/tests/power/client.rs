@@ -42,8 +42,10 @@ impl Client {
     fn resume(&self, engine: &mut Engine) -> Received {
         let names: Vec<String> = (0..TOPICS).map(name).collect();
         let cursors = self.cursors.iter();
-        let topics = cursors.map(|(topic, (_, epoch, next))| {
-            Resume { topic: &names[*topic], epoch: *epoch, next: *next }
+        let topics = cursors.map(|(topic, (_, epoch, next))| Resume {
+            topic: &names[*topic],
+            epoch: *epoch,
+            next: *next,
         });
         let start = Start::Resume { since: self.since, topics: topics.collect() };
         let id = engine.subscribe(Filter::new("**").unwrap(), &start, Lag::Oldest);
@@ -71,12 +73,7 @@ impl Client {
 
     /// It is told of everything that it has received and that was not kept; and of nothing else if
     /// the disk has not failed.
-    pub(super) fn check(
-        &self,
-        engine: &mut Engine,
-        (kept, gone): (&[Said], &[Said]),
-        exact: bool,
-    ) {
+    pub(super) fn check(&self, engine: &mut Engine, (kept, gone): (&[Said], &[Said]), exact: bool) {
         let received = self.resume(engine);
         for (topic, (id, epoch, next)) in &self.cursors {
             let Some(head) = engine.head(&name(*topic)) else { continue };
