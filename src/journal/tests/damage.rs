@@ -171,9 +171,9 @@ fn a_start_that_is_killed_finds_the_same_damage_again() {
                     break;
                 }
                 if power {
-                    storage.lose_power()
+                    storage.lose_power();
                 } else {
-                    storage.restart()
+                    storage.restart();
                 }
                 let (_, mut opened) =
                     Keeper::open(arc, engine(), &Opening { run: 4_000_000, ..SMALL }).unwrap();

@@ -7,7 +7,7 @@ use crate::engine::{Engine, Item};
 use crate::wire::{Filter, GapCause, Lag, Position, Resume, Start};
 use std::collections::HashMap;
 
-/// What it has received.
+/// Its cursors.
 #[derive(Debug)]
 pub(super) struct Client {
     since: Position,
@@ -17,7 +17,7 @@ pub(super) struct Client {
     aborted: bool,
 }
 
-/// What it receives: sequences that are lost, and the first one of each topic.
+/// The lost sequences that it is told, and the first one that it receives of each topic.
 #[derive(Debug, Default)]
 struct Received {
     lost: HashMap<usize, (u64, u64)>,

@@ -1,10 +1,10 @@
-//! What happened, whatever the journal says.
+//! The facts, whatever the journal says.
 
 use crate::engine::PublicationId;
 use crate::wire::Digest;
 use std::collections::{HashMap, HashSet};
 
-/// What a publication survives, as its receipt says.
+/// The end that a publication survives, as its receipt says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Promise {
     Nothing,
@@ -31,15 +31,15 @@ pub(super) struct Said {
 
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    /// What subscribers have seen under an epoch and a sequence, in all runs.
+    /// The payloads that subscribers have seen under an epoch and a sequence, in all runs.
     pub(super) shown: HashMap<(u64, u64), (usize, Digest)>,
     /// Everything that was ever accepted: topic, its id, sequence, payload and count.
     pub(super) ever: HashSet<(usize, u64, u64, Digest, u64)>,
     /// How often a payload was ever accepted.
     pub(super) times: HashMap<(usize, Digest), u64>,
-    /// What the engine has accepted, and has not lost.
+    /// The publications that the engine has accepted, and has not lost.
     pub(super) said: Vec<Said>,
-    /// What a start has lost, so that its publisher sends it again.
+    /// The publications that a start has lost, so that their publishers send them again.
     pub(super) again: Vec<Said>,
 }
 

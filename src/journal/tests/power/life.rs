@@ -55,7 +55,7 @@ pub(super) struct Life {
 impl Life {
     pub(super) fn new(keeper: Keeper, engine: Engine, sync: Sync, goes_on: bool) -> Self {
         let kept = keeper.recorded();
-        // What was arriving when the last daemon ended.
+        // Uploads were arriving when the last daemon ended.
         let aborted = engine.recorded() > kept;
         let mut life = Self {
             keeper,
@@ -95,7 +95,7 @@ impl Life {
         self.refuse(true);
     }
 
-    /// Writes what has gathered. Returns whether there is no more.
+    /// Writes what has gathered. Returns whether all is written.
     pub(super) fn write(&mut self, now: u64, facts: &mut Facts) -> bool {
         if self.batch.is_none() && !self.queue.is_empty() {
             self.batch = Some((self.kept + 1, std::mem::take(&mut self.queue)));
@@ -218,7 +218,7 @@ impl Life {
     fn recovered(&mut self, facts: &mut Facts, _kept: u64) {
         self.unknown = false;
         self.refuse(false);
-        // What arrives has pieces that are not in the snapshot, and may not be in the log.
+        // Uploads that arrive have pieces that are not in the snapshot, and may not be in the log.
         let arriving = self.uploads.iter().map(|upload| upload.begun).min();
         let lost = self.missing.iter().map(|(_, to)| *to).max().unwrap_or(0);
         let promise = if self.sync == Sync::AtExit { Promise::Kill } else { Promise::Power };

@@ -125,7 +125,7 @@ impl World {
                     self.boot += 1;
                 }
                 let end = self.open(Promise::Power, power);
-                // What a sync has lost and was written elsewhere is found as damage.
+                // Records that a sync has lost, and that were written elsewhere, are found as damage.
                 if !(self.fails && end == Some(End::Lossy)) {
                     assert_eq!(end, Some(End::Closed), "it was closed in good order");
                     assert_eq!(self.life.as_ref().map(|life| life.engine.run()), Some(run));
