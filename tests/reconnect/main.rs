@@ -5,12 +5,15 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/hand.rs"]
+mod hand;
 #[path = "../common/staged.rs"]
 mod staged;
 
 mod command_line;
 mod daemons;
 mod goodbyes;
+mod had;
 mod link;
 mod policies;
 mod publishing;

@@ -261,7 +261,8 @@ impl Subscription {
         let after = |through| match topic.after(through) {
             After::Exactly(next, _) | After::AtLeast(next) => next,
         };
-        self.start.as_ref()?.lost(topic.name(), &topic.age(), runs, after)
+        let had = self.had.as_deref();
+        self.start.as_ref()?.lost(topic.name(), &topic.age(), runs, after, had)
     }
 }
 
