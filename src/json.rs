@@ -24,6 +24,8 @@ pub(crate) fn cause(cause: GapCause) -> &'static str {
         GapCause::Aborted => "aborted",
         GapCause::Late => "late",
         GapCause::Lost => "lost",
+        GapCause::Had => "had",
+        GapCause::Unknown(_) => "unknown",
     }
 }
 

@@ -1,6 +1,8 @@
 //! Messages, events and options of subscriptions, in process and over the network.
 
-use crate::wire::{self, Delivery, Digest, GapCause, Lag, Position};
+use crate::wire::{
+    self, Delivery, Digest, GapCause, Had, Lag, MAX_HAD, MAX_HAD_OF_TOPIC, Position,
+};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,18 +160,38 @@ impl Start {
             Self::All => wire::Start::All,
             Self::Last(n) => wire::Start::Last(*n),
             Self::Sequence(sequence) => wire::Start::Sequence(*sequence),
-            Self::Resume(point) => wire::Start::Resume {
-                since: point.since,
-                topics: point
-                    .topics
-                    .iter()
-                    .map(|Resumed { topic, epoch, next, .. }| wire::Resume {
-                        topic,
-                        epoch: *epoch,
-                        next: *next,
-                    })
-                    .collect(),
-            },
+            Self::Resume(point) => point.to_wire(),
         }
+    }
+}
+
+impl ResumePoint {
+    fn to_wire(&self) -> wire::Start<'_> {
+        let since = self.since;
+        let named = self.topics.iter().map(|Resumed { topic, epoch, next, .. }| wire::Resume {
+            topic,
+            epoch: *epoch,
+            next: *next,
+        });
+        let topics = named.collect();
+        let had = self.had();
+        if had.is_empty() {
+            wire::Start::Resume { since, topics }
+        } else {
+            wire::Start::ResumeWith { since, topics, had }
+        }
+    }
+
+    // Returns the ranges above the next sequences, as many as fit. Without the others, the daemon
+    // sends some messages again, which are dropped.
+    fn had(&self) -> Vec<Had> {
+        let mut left = MAX_HAD;
+        let with_ranges = self.topics.iter().enumerate().filter(|(_, of)| !of.received.is_empty());
+        let had = with_ranges.map_while(|(at, Resumed { next, received, .. })| {
+            let fit = received.len().min(MAX_HAD_OF_TOPIC).min(left);
+            left -= fit;
+            (fit > 0).then(|| Had::new(at as u32, *next, &received[..fit]))
+        });
+        had.collect()
     }
 }

@@ -25,7 +25,7 @@ const { outputFiles: [bundle] } = await build({
 const { code } = await minify(bundle.text, {
   module: true,
   ecma: 2020,
-  compress: { passes: 3, inline: 1, lhs_constants: false },
+  compress: { passes: 3, pure_getters: true, inline: 1, lhs_constants: false },
   format: { comments: false, preamble: "// weir-relay, MIT OR Apache-2.0" },
 });
 writeFileSync(process.argv[2] ?? new URL("dist/weir.js", import.meta.url), `${code}\n`);

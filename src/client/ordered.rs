@@ -123,6 +123,10 @@ impl OrderedTopics {
                     topic.next = last + 1;
                 }
                 topic.marks = progress.marks();
+                // An earlier session has received these.
+                if cause == GapCause::Had {
+                    return Ok(None);
+                }
                 let (name, epoch) = (topic.name.clone(), topic.epoch);
                 Ok(Some(Event::Gap(Gap { topic: name, epoch, first, last, cause })))
             }

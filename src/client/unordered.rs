@@ -367,7 +367,15 @@ impl UnorderedReceiver {
             }
             DaemonFrame::Gap { topic, first, last, cause } => {
                 self.reported(topic, last);
-                for (first, last) in self.receiver.gap(now, rtt, topic, first, last) {
+                let missing = self.receiver.gap(now, rtt, topic, first, last);
+                if cause == GapCause::Had {
+                    // An earlier session has received these, perhaps in an earlier epoch.
+                    if let Some(topic) = self.topics.get_mut(&topic) {
+                        topic.marks = self.marks;
+                    }
+                    return Ok(());
+                }
+                for (first, last) in missing {
                     self.gap(topic, first, last, cause);
                 }
             }

@@ -5,7 +5,7 @@ use crate::broker::subscription::Subscription;
 use crate::engine::{Item, LargePayloads, MessageRef, ReadOptions, Rope, SubscriptionId};
 use crate::message::{CachedDigest, Event, Gap, Message};
 use crate::net::now;
-use crate::wire::{Refusal, nonzero};
+use crate::wire::{GapCause, Refusal, nonzero};
 use bytes::Bytes;
 use futures_core::Stream;
 use std::collections::VecDeque;
@@ -138,6 +138,8 @@ fn keep(item: &Item<'_>) -> Option<OwnedEvent> {
             let (without, payload) = owned(message);
             Some(OwnedEvent::Message(without, payload))
         }
+        // The program has these.
+        Item::Gap { cause: GapCause::Had, .. } => None,
         Item::Gap { name, epoch, first, last, cause, .. } => Some(OwnedEvent::Gap(Gap {
             topic: (*name).clone(),
             epoch: *epoch,

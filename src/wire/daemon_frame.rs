@@ -1,7 +1,8 @@
 //! Frames that the daemon sends. Appending a variant is the only change that keeps the version.
 
-use super::fields::{GapCause, Limits, TopEntry};
+use super::fields::{Limits, TopEntry};
 use super::frame::{DecodeError, decode, encode, raw};
+use super::gap_cause::GapCause;
 use super::{Code, Digest, FRAME_OVERHEAD};
 use serde::{Deserialize, Serialize};
 

@@ -2,15 +2,9 @@
 //! change.
 
 use super::Digest;
-use serde::de::{Error as _, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use super::resume::{self, Had, Resume};
+use serde::{Deserialize, Serialize};
 use std::fmt;
-
-/// Maximum number of topics that a subscription resumes by name: 65,536.
-///
-/// An entry of three bytes on the wire takes 32 bytes in memory. Without the limit, a frame of the
-/// maximum size with the shortest entries would take 11 MiB. With it, a frame takes 2 MiB.
-pub const MAX_RESUMED: usize = 1 << 16;
 
 /// Names a producer, which numbers its own publications. It consists of 16 random bytes that are
 /// kept across reconnects, so that a publication that is sent twice is accepted once.
@@ -53,9 +47,24 @@ pub enum Start<'a> {
     Resume {
         /// The position where that subscription began. It applies to topics that are not listed.
         since: Position,
-        /// The topics that were announced to that subscription; at most [`MAX_RESUMED`].
-        #[serde(borrow, deserialize_with = "resumed")]
+        /// The topics that were announced to that subscription; at most
+        /// [`MAX_RESUMED`](super::MAX_RESUMED).
+        #[serde(borrow, deserialize_with = "resume::topics")]
         topics: Vec<Resume<'a>>,
+    },
+    /// As `Resume`, for a client that has received messages above the next one that it needs. The
+    /// subscription does not receive these again: a gap of cause [`Had`](super::GapCause::Had)
+    /// stands for them.
+    ResumeWith {
+        /// As in `Resume`.
+        since: Position,
+        /// As in `Resume`.
+        #[serde(borrow, deserialize_with = "resume::topics")]
+        topics: Vec<Resume<'a>>,
+        /// The ranges that the client has received above the next sequences; at most
+        /// [`MAX_HAD`](super::MAX_HAD).
+        #[serde(deserialize_with = "resume::had")]
+        had: Vec<Had>,
     },
 }
 
@@ -68,17 +77,6 @@ pub struct Position {
     pub position: u64,
 }
 
-/// The cursor of one topic, as the client sends it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resume<'a> {
-    /// The topic.
-    pub topic: &'a str,
-    /// The epoch that the client received last.
-    pub epoch: u64,
-    /// The next sequence that the client needs.
-    pub next: u64,
-}
-
 /// The next sequence that a reader needs in a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicCursor {
@@ -86,32 +84,6 @@ pub struct TopicCursor {
     pub epoch: u64,
     /// The sequence.
     pub next: u64,
-}
-
-fn resumed<'de: 'a, 'a, D: Deserializer<'de>>(bytes: D) -> Result<Vec<Resume<'a>>, D::Error> {
-    struct List;
-
-    impl<'de> Visitor<'de> for List {
-        type Value = Vec<Resume<'de>>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "at most {MAX_RESUMED} topics")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            // The list's length is not used to reserve memory, because the peer may lie about it.
-            let mut topics = Vec::new();
-            while let Some(topic) = list.next_element()? {
-                if topics.len() == MAX_RESUMED {
-                    return Err(A::Error::custom("too many topics"));
-                }
-                topics.push(topic);
-            }
-            Ok(topics)
-        }
-    }
-
-    bytes.deserialize_seq(List)
 }
 
 /// How the messages of a subscription are carried.
@@ -136,24 +108,6 @@ pub enum Lag {
     Newest,
     /// It ends.
     Disconnect,
-}
-
-/// Why a subscription will never receive some sequences.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum GapCause {
-    /// They have left the cache.
-    Evicted,
-    /// They were skipped because of [`Lag::Newest`], or because the subscription waits for too many
-    /// messages that are still arriving.
-    Skipped,
-    /// The publisher left before its payload was complete.
-    Aborted,
-    /// They were older than the subscription's deadline.
-    Late,
-    /// They are sequences of the epoch that the client knew before. The daemon had relayed them, and
-    /// had not kept them when it ended: they were never accepted. The topic's epoch of now uses
-    /// these sequences again, so that this gap advances nothing.
-    Lost,
 }
 
 /// Selects a message of a topic.

@@ -15,14 +15,15 @@ mod digest;
 mod fields;
 mod frame;
 mod frame_reader;
+mod gap_cause;
 mod message;
 mod name;
 pub mod realtime;
+mod resume;
 mod varint;
 
 pub use crate::wire::fields::{
-    Delivery, GapCause, Lag, Limits, MAX_RESUMED, Position, ProducerId, Resume, Start, TopEntry,
-    TopicCursor, Which,
+    Delivery, Lag, Limits, Position, ProducerId, Start, TopEntry, TopicCursor, Which,
 };
 pub use crate::wire::frame_reader::{FrameError, FrameReader, MAX_SMALL_FRAME, frame_span};
 pub use client_frame::ClientFrame;
@@ -32,8 +33,10 @@ pub use daemon_frame::DaemonFrame;
 pub(crate) use daemon_frame::take_receipts;
 pub use digest::Digest;
 pub use frame::DecodeError;
+pub use gap_cause::GapCause;
 pub use message::{Encoded, INLINE, encode_chunk, encode_message, encode_publish};
 pub use name::{Filter, MAX_NAME, MAX_SEGMENTS, NameError, check_topic};
+pub use resume::{Had, MAX_HAD, MAX_HAD_OF_TOPIC, MAX_RESUMED, Resume};
 
 /// Protocol version in [`ClientFrame::Hello`]. The ALPN contains the major version too.
 pub const VERSION: u32 = 1;

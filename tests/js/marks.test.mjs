@@ -190,7 +190,7 @@ test("a topic with a hole is listed whatever was marked", { timeout: 10_000 }, a
   await settle();
   peer.break();
   const second = await w.next(), { start } = await second.next("Subscribe");
-  assert.deepEqual(start, { Resume: { since: { run: 7, position: 5 },
-    topics: [{ topic: "a", epoch: 101, next: 2 }] } });
+  assert.deepEqual(start, { ResumeWith: { since: { run: 7, position: 5 },
+    topics: [{ topic: "a", epoch: 101, next: 2 }], had: [{ topic: 0, ranges: [[1, 1]] }] } });
   await client.close();
 });

@@ -17,7 +17,7 @@ for (const transport of ["webtransport", "websocket"]) {
       frame[frame.length - 1] = cause;
       return frame;
     };
-    peer.stream(request).say(topic(1, "a"), gap(1, 4), gap(1, 5), gap(2, 127), message(1, 3));
+    peer.stream(request).say(topic(1, "a"), gap(1, 4), gap(1, 6), gap(2, 127), message(1, 3));
     const seen = [];
     for (let i = 0; i < 4; i++) {
       const { value } = await subscription.next();

@@ -288,7 +288,9 @@ scene("resumed: the lowest that is missing, and what was had is dropped again", 
   const second = await w.next();
   const { request, start, delivery } = await second.next("Subscribe");
   assert.equal(delivery, "Realtime");
-  assert.deepEqual(start.Resume.topics, [{ topic: "a", epoch: 104, next: 6 }]);
+  // 7 and 10 have arrived.
+  assert.deepEqual([start.ResumeWith.topics, start.ResumeWith.had],
+    [[{ topic: "a", epoch: 104, next: 6 }], [{ topic: 0, ranges: [[1, 1], [2, 1]] }]]);
   second.say({ frame: "Subscribed", request, position: 1 });
   // By another id, of another run: what was known by the old one is not confused with it.
   const stream = second.stream(request);
@@ -304,6 +306,39 @@ scene("resumed: the lowest that is missing, and what was had is dropped again", 
     [["Repair", 5, [[9, 9]]]]);
   stream.say(message(5, 9, "a9"), message(5, 10, "a10"), message(5, 12, "a12"));
   assert.deepEqual(await read(subscription, 2), ["a9", "a12"]);
+});
+
+scene("resumed in the next run: what the daemon skips has arrived", async ({ w, clock, client, peer }) => {
+  const { subscription } = await subscribe(client, peer, "a", { delivery: "realtime" });
+  peer.datagram(topic(4, "a", 5), message(4, 5), message(4, 7), message(4, 9));
+  assert.deepEqual(await read(subscription, 3), ["4:5", "4:7", "4:9"]);
+  peer.break();
+  await clock.pass(300);
+  const second = await w.next(), { request } = await second.next("Subscribe");
+  second.say({ frame: "Subscribed", request, position: 1 });
+  const stream = second.stream(request);
+  const gap = (first, last, cause) => ({ frame: "Gap", topic: 4, first, last, cause });
+  // The earlier run has not kept 9, and 9 is another message now.
+  stream.say(topic(4, "a", 6, 105n), gap(9, 9, "Lost"), message(4, 6), gap(7, 7, "Had"), message(4, 9));
+  assert.deepEqual(await read(subscription, 3), ["gap 9-9 lost", "4:6", "4:9"]);
+  second.frames.length = 0;
+  await clock.pass(80);
+  assert.deepEqual(second.frames.map(({ frame, topic, holes }) => [frame, topic, holes]),
+    [["Repair", 4, [[8, 8]]]]);
+});
+
+scene("many holes: as many ranges are shown as a daemon takes", async ({ w, clock, client, peer }) => {
+  const { subscription } = await subscribe(client, peer, "**", { delivery: "realtime" });
+  for (let id = 1; id <= 20; id++) {
+    peer.datagram(topic(id, `t/${id}`));
+    for (let n = 2; n <= 140; n += 2) peer.datagram(message(id, n));
+    await read(subscription, 70);
+  }
+  peer.break();
+  await clock.pass(300);
+  const { start: { ResumeWith: { topics, had } } } = await (await w.next()).next("Subscribe");
+  assert.deepEqual([topics.length, had.length], [20, 16]);
+  assert.ok(had.every(({ ranges }) => ranges.length === 64));
 });
 
 scene("what is not read is bounded, and repaired when it is read", async ({ clock, client, peer }) => {

@@ -45,7 +45,9 @@ async fn subscribe(
         };
         stage.send(&DaemonFrame::Subscribed { request, position: 1 }).await;
         match start {
-            Start::Resume { topics, .. } => (request, topics.first().map(|topic| topic.next)),
+            Start::Resume { topics, .. } | Start::ResumeWith { topics, .. } => {
+                (request, topics.first().map(|topic| topic.next))
+            }
             _ => (request, None),
         }
     };

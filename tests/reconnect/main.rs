@@ -5,6 +5,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/hand.rs"]
+mod hand;
 #[path = "../common/link.rs"]
 mod link;
 #[path = "../common/staged.rs"]
@@ -14,6 +16,7 @@ mod command_line;
 mod daemons;
 mod epochs;
 mod goodbyes;
+mod had;
 mod policies;
 mod publishing;
 mod subscribing;

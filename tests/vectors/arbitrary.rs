@@ -3,8 +3,8 @@
 
 use proptest::{collection::vec, prelude::*};
 use weir::wire::{
-    ClientFrame, Code, DaemonFrame, Delivery, Digest, GapCause, Lag, Limits, Position, ProducerId,
-    Resume, Start, TopEntry, Which,
+    ClientFrame, Code, DaemonFrame, Delivery, Digest, GapCause, Had, Lag, Limits, Position,
+    ProducerId, Resume, Start, TopEntry, Which,
 };
 
 // Values around the limits of each length of a varint.
@@ -44,15 +44,20 @@ impl Parts {
 
     fn start(&self) -> Start<'_> {
         let [a, b, c, d, ..] = self.n;
-        match self.pick % 6 {
+        match self.pick % 7 {
             0 => Start::New,
             1 => Start::Latest,
             2 => Start::All,
             3 => Start::Last(a),
             4 => Start::Sequence(b),
-            _ => Start::Resume {
+            5 => Start::Resume {
                 since: Position { run: a, position: b },
                 topics: vec![Resume { topic: &self.text[1], epoch: c, next: d }; self.many],
+            },
+            _ => Start::ResumeWith {
+                since: Position { run: a, position: b },
+                topics: vec![Resume { topic: &self.text[1], epoch: c, next: d }; self.many],
+                had: vec![Had { topic: a as u32, ranges: vec![(c, d); self.many] }; self.many],
             },
         }
     }
@@ -111,8 +116,9 @@ impl Parts {
             6 => F::End { count: *f, digest },
             7 => F::Abort { code },
             8 => {
-                use GapCause::{Aborted, Evicted, Late, Skipped};
-                let cause = [Evicted, Skipped, Aborted, Late][pick % 4];
+                use GapCause::{Aborted, Evicted, Had, Late, Lost, Skipped, Unknown};
+                let causes = [Evicted, Skipped, Aborted, Late, Lost, Had, Unknown(u32::MAX)];
+                let cause = causes[pick % causes.len()];
                 F::Gap { topic, first: *c, last: *d, cause }
             }
             9 => F::Head { topic, sequence },

@@ -3,8 +3,8 @@
 #![allow(clippy::too_many_lines)]
 
 use weir::wire::{
-    ClientFrame, Code, DaemonFrame, Delivery, Digest, GapCause, Lag, Limits, Position, ProducerId,
-    Resume, Start, TopEntry, VERSION, Which,
+    ClientFrame, Code, DaemonFrame, Delivery, Digest, GapCause, Had, Lag, Limits, Position,
+    ProducerId, Resume, Start, TopEntry, VERSION, Which,
 };
 
 const PRODUCER: ProducerId = ProducerId([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
@@ -41,6 +41,22 @@ pub(crate) fn client() -> Vec<(&'static str, ClientFrame<'static>)> {
     };
     let resume_none =
         Start::Resume { since: Position { run: 0, position: u64::MAX }, topics: vec![] };
+    let resume_with = Start::ResumeWith {
+        since: Position { run: RUN, position: 300 },
+        topics: vec![
+            Resume { topic: "demo/größe", epoch: u64::MAX, next: 1 },
+            Resume { topic: "demo/a", epoch: EPOCH, next: 9 },
+        ],
+        had: vec![Had::new(1, 9, &[(11, 11), (14, 20)])],
+    };
+    let resume_with_max = Start::ResumeWith {
+        since: Position { run: 0, position: 0 },
+        topics: vec![Resume { topic: "a", epoch: 1, next: 1 }],
+        had: vec![
+            Had { topic: 0, ranges: vec![] },
+            Had { topic: u32::MAX, ranges: vec![(u64::MAX, 0), (0, u64::MAX)] },
+        ],
+    };
     frames! { ClientFrame;
         "client.hello": Hello { version: VERSION, producer: PRODUCER, token: None, agent: "example/1" }
         "client.hello.token": Hello {
@@ -108,6 +124,14 @@ pub(crate) fn client() -> Vec<(&'static str, ClientFrame<'static>)> {
         "client.subscribe.resume-none": Subscribe {
             request: 1, filter: "demo/**", start: resume_none,
             delivery: Delivery::Ordered, lag: Lag::Oldest, deadline: 0,
+        }
+        "client.subscribe.resume-with": Subscribe {
+            request: 1, filter: "demo/**", start: resume_with,
+            delivery: Delivery::Realtime, lag: Lag::Oldest, deadline: 0,
+        }
+        "client.subscribe.resume-with-max": Subscribe {
+            request: 1, filter: "a", start: resume_with_max,
+            delivery: Delivery::Unordered, lag: Lag::Oldest, deadline: 0,
         }
         "client.unsubscribe": Unsubscribe { subscription: 1 }
         "client.unsubscribe.max": Unsubscribe { subscription: u32::MAX }
@@ -197,6 +221,7 @@ pub(crate) fn daemon() -> Vec<(&'static str, DaemonFrame<'static>)> {
         "daemon.gap.aborted-one": Gap { topic: 4, first: 9, last: 9, cause: GapCause::Aborted }
         "daemon.gap.late": Gap { topic: 4, first: 1, last: 16384, cause: GapCause::Late }
         "daemon.gap.lost": Gap { topic: 4, first: 7, last: 8, cause: GapCause::Lost }
+        "daemon.gap.had": Gap { topic: 4, first: 11, last: 20, cause: GapCause::Had }
         "daemon.gap.max": Gap { topic: u64::MAX, first: 0, last: u64::MAX, cause: GapCause::Evicted }
         "daemon.head": Head { topic: 4, sequence: 300 }
         "daemon.head.max": Head { topic: u64::MAX, sequence: u64::MAX }

@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 use weir::wire::{
-    ClientFrame, Code, DaemonFrame, Delivery, Digest, GapCause, Lag, Limits, Position, ProducerId,
-    Resume, Start, TopEntry, Which,
+    ClientFrame, Code, DaemonFrame, Delivery, Digest, GapCause, Had, Lag, Limits, Position,
+    ProducerId, Resume, Start, TopEntry, Which,
 };
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -83,6 +83,7 @@ structs! {
     Limits { payload, subscriptions, window }
     Position { run, position }
     Resume<'_> { topic, epoch, next }
+    Had { topic, ranges }
     TopEntry<'_> { digest, count, since, sequence, size, payload }
 }
 
@@ -101,6 +102,11 @@ json! {
             let fields = [("since", since.json()), ("topics", topics.json())];
             variant("Resume", &object(&fields))
         }
+        Start::ResumeWith { since, topics, had } => {
+            let fields =
+                [("since", since.json()), ("topics", topics.json()), ("had", had.json())];
+            variant("ResumeWith", &object(&fields))
+        }
     };
     Delivery: |delivery| match delivery {
         Delivery::Ordered => "Ordered".json(),
@@ -118,6 +124,8 @@ json! {
         GapCause::Lost => "Lost".json(),
         GapCause::Aborted => "Aborted".json(),
         GapCause::Late => "Late".json(),
+        GapCause::Had => "Had".json(),
+        GapCause::Unknown(index) => panic!("no name has the cause {index}"),
     };
     Which: |which| match which {
         Which::Latest => "Latest".json(),

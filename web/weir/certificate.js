@@ -28,11 +28,9 @@ export const fetchFacts = async (base) => {
   }
 };
 
-/** Returns the hashes of the daemon's certificates. @param {Facts} facts */
-const hashesOf = ({ current, next }) => (next ? [current, next] : [current]);
-
 /** Returns the hashes to pin, in hexadecimal; none where the certificate is trusted. @param {Facts | null} facts */
-export const hashesToPin = (facts) => (facts?.pinning ? hashesOf(facts) : []);
+export const hashesToPin = (facts) =>
+  facts?.pinning ? [facts.current, facts.next ?? []].flat() : [];
 
 /**
  * Returns what is wrong with the hashes that the page gave, if the daemon says so.
@@ -40,5 +38,5 @@ export const hashesToPin = (facts) => (facts?.pinning ? hashesOf(facts) : []);
  * @param {Facts | null} facts @param {string[] | undefined} pinned
  */
 export const pinningProblem = (facts, pinned) =>
-  pinned && facts?.pinning && !pinned.some((hash) => hashesOf(facts).includes(hash.toLowerCase())) &&
+  pinned && facts?.pinning && !pinned.some((hash) => hashesToPin(facts).includes(hash.toLowerCase())) &&
     `certificateHashes do not name the daemon's certificate, which is ${facts.current}`;

@@ -6,7 +6,7 @@ import { Publisher } from "./publisher.js";
 import { Request, get, ping, top } from "./request.js";
 import { encodeRequest } from "./session.js";
 import { Subscription } from "./subscription.js";
-import { backOff, noop, sleep } from "./util.js";
+import { backOff, listen, noop, sleep } from "./util.js";
 
 /** @import * as api from "../weir.js" */
 /** @import { Dial, Established } from "./dial.js" */
@@ -95,14 +95,14 @@ export class Client extends EventTarget {
     try {
       subscription = new Subscription(() => this.#session, toSubscribe(filter, options), () => {
         this.#targets.delete(subscription);
-        signal?.removeEventListener("abort", close);
+        stop();
       });
       encodeRequest(subscription);
     } catch (error) {
       throw new TypeError(`cannot subscribe ${JSON.stringify([filter, options])}: ${textOf(error)}`);
     }
     this.#targets.add(subscription);
-    signal?.addEventListener("abort", close);
+    const stop = listen(signal, "abort", close);
     if (signal?.aborted) close();
     subscription.renew();
     const { ready, stats } = subscription, next = () => subscription.next();

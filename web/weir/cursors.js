@@ -2,14 +2,16 @@
 
 import { toUtf8 } from "./bytes.js";
 import { FRAME_TOO_LARGE, WeirError } from "./errors.js";
-import { FRAME_BYTES } from "./limits.js";
 import { toSafeInteger } from "./message.js";
 import { Receiver } from "./receiver.js";
 
 /** @import { Frame } from "./codec/frames.js" */
 
-/** Bytes of a Subscribe beside its topics: the filter has up to 255. */
-const RESERVED_BYTES = 512;
+/** Maximum bytes of the topics in a Subscribe: 48 KB less than a frame, for a filter and the ranges. */
+const TOPICS_BYTES = 1_000_000;
+
+/** Maximum ranges above holes that a Subscribe shows of a topic, and maximum topics with such. */
+const RANGES = 64, TOPICS_WITH_RANGES = 16;
 
 /** Bytes of a topic in a Subscribe beside its name, at most. */
 const TOPIC_BYTES = 24;
@@ -40,25 +42,15 @@ export class Cursors {
   /** @type {Map<string, Cursor>} */
   #byName = new Map();
   /** By number in this session: null for a topic that the daemon has forgotten. @type {Map<any, Cursor | null>} */
-  #byId = new Map();
+  byId = new Map();
   #marks = 0;
   /** Cursors with a message that may stand after the next Mark, and its sequence. @type {Map<Cursor, number>} */
   #ahead = new Map();
 
   /** A new session begins: numbers of topics are its own. */
   startSession() {
-    this.#byId.clear();
+    this.byId.clear();
     this.withHoles.clear();
-  }
-
-  /** Discards all cursors: their messages will be sent again. */
-  clear() {
-    this.#byName.clear();
-  }
-
-  /** Returns the cursor of a topic that was announced in this session. */
-  get(id) {
-    return this.#byId.get(id);
   }
 
   /** Everything up to this position has arrived, except what cursors name. */
@@ -74,12 +66,12 @@ export class Cursors {
    * @param {Frame} frame a Topic @param {boolean} ordered @param {number} now
    */
   announce({ id, name, epoch: number, next: first }, ordered, now) {
-    if (this.#byId.has(id)) return null;
+    if (this.byId.has(id)) return null;
     const epoch = BigInt(number);
     let cursor = this.#byName.get(name);
     // A topic that was forgotten returns with another number and another epoch.
-    if (cursor && this.#byId.get(cursor.id) === cursor) {
-      this.#byId.set(cursor.id, null);
+    if (cursor && this.byId.get(cursor.id) === cursor) {
+      this.byId.set(cursor.id, null);
       this.withHoles.delete(cursor);
     }
     const next = toSafeInteger(first);
@@ -91,7 +83,7 @@ export class Cursors {
     cursor.id = id;
     cursor.expected = next;
     cursor.mark = this.#marks;
-    this.#byId.set(id, cursor);
+    this.byId.set(id, cursor);
     return cursor;
   }
 
@@ -118,16 +110,22 @@ export class Cursors {
     if (!since || (bounded && !this.#byName.size)) return option;
     const otherRun = since.run !== run;
     // Messages of these would be lost without an entry. Those of others would arrive twice.
-    const isNeeded = ({ holes }) => bounded || holes.length > 0;
+    const need = ({ holes }) => +bounded || holes.length;
     const topics = [...this.#byName.values()]
-      .filter((cursor) => otherRun || cursor.mark === this.#marks || isNeeded(cursor))
-      .sort((a, b) => +isNeeded(b) - +isNeeded(a));
-    let left = FRAME_BYTES - RESERVED_BYTES;
+      .filter((cursor) => otherRun || cursor.mark === this.#marks || need(cursor))
+      .sort((a, b) => need(b) - need(a));
+    let left = TOPICS_BYTES;
     const listed = topics.filter(({ topic }) => (left -= toUtf8(topic).length + TOPIC_BYTES) > 0);
-    if (listed.length < topics.length && isNeeded(topics[listed.length])) {
+    if (listed.length < topics.length && need(topics[listed.length])) {
       throw new WeirError(FRAME_TOO_LARGE, `${topics.length} topics are too many to resume: ` +
-        "subscribe to parts of the filter instead");
+        "subscribe to parts of the filter");
     }
-    return { Resume: { since, topics: listed } };
+    // Of each hole, how many sequences are missing, and how many arrived after them.
+    const had = listed.map(({ holes, end }, topic) => ({
+      topic,
+      ranges: holes.slice(0, RANGES).map(({ first, last }, at) =>
+        [last - first + 1, (holes[at + 1]?.first ?? end) - last - 1]),
+    })).filter(({ ranges }) => ranges.length).slice(0, TOPICS_WITH_RANGES);
+    return { [had.length ? "ResumeWith" : "Resume"]: { since, topics: listed, had } };
   }
 }

@@ -21,7 +21,8 @@ const sizeOf = ({ payload = "" }) => EVENT_BYTES + payload.length;
 export class EventQueue {
   #events = [];
   #bytes = 0;
-  #wake = noop;
+  /** Makes a waiting read look again. */
+  lookAgain = noop;
   /** The error that ended it, or null if the page did; undefined while it is open. */
   #end;
   /** The last read; the next one waits for it. @type {Promise<any>} */
@@ -54,7 +55,7 @@ export class EventQueue {
   push(event) {
     this.#events.push(event);
     this.#bytes += sizeOf(event);
-    this.#wake();
+    this.lookAgain();
   }
 
   clear() {
@@ -62,16 +63,11 @@ export class EventQueue {
     this.#bytes = 0;
   }
 
-  /** Makes a waiting read look again. */
-  wake() {
-    this.#wake();
-  }
-
   /** Ends the queue. With an error, its events can still be read; with null they are discarded. */
   end(error) {
     this.#end = error;
     if (!error) this.clear();
-    this.#wake();
+    this.lookAgain();
   }
 
   /** Returns the next event. Calls are answered in their order. @returns {Promise<any>} */
@@ -96,7 +92,7 @@ export class EventQueue {
         return { value: undefined, done: true };
       }
       this.#source.drained();
-      await new Promise((resolve) => (this.#wake = resolve));
+      await new Promise((resolve) => (this.lookAgain = resolve));
     }
   }
 }

@@ -64,7 +64,7 @@ export class Publisher {
     return new Promise((resolve, reject) => {
       const { size } = this.#unsent;
       if (size && (size === UNSENT || this.#unsentBytes + payload.length > UNSENT_BYTES)) {
-        throw new WeirError(OVERLOADED, "too many publications wait to be sent");
+        throw new WeirError(OVERLOADED, "too many publications wait");
       }
       const topic = this.#topic(name), number = ++topic.last, now = performance.now();
       const stamp = Math.floor((performance.timeOrigin + now) * 1000);
@@ -82,7 +82,7 @@ export class Publisher {
   // Its number stays unused, if it was never sent.
   #expire(publication) {
     this.#remove(publication);
-    publication.reject(new WeirError(TIMED_OUT, "not acknowledged within its lifetime"));
+    publication.reject(new WeirError(TIMED_OUT, "no receipt within its lifetime"));
   }
 
   /** Forgets it. @param {Publication} publication */
@@ -167,17 +167,17 @@ export class Publisher {
 
   #answered({ frame, alias, number, floor, seen, code, reason, ...receipt }) {
     const waiting = this.#aliases[alias]?.waiting ?? new Map();
-    if (frame === "Acknowledge") this.#acknowledged.add(alias);
+    const ofDatagrams = frame === "Acknowledge";
+    if (ofDatagrams) this.#acknowledged.add(alias);
     // One Acknowledge answers all datagrams; other publications wait for their receipts.
-    const answered = frame !== "Acknowledge" ? [waiting.get(number)]
+    const answered = !ofDatagrams ? [waiting.get(number)]
       : [...waiting.values()].filter(({ realtime, number }) => realtime &&
         (number <= floor || BigInt(seen) >> BigInt(number - floor - 1) & 1n));
     for (const publication of answered) {
       if (!publication) return;
       this.#remove(publication);
       if (frame === "Rejected") publication.reject(new WeirError(code, reason));
-      else if (frame === "Acknowledge") publication.resolve(null);
-      else publication.resolve(toReadable(receipt));
+      else publication.resolve(ofDatagrams ? null : toReadable(receipt));
     }
     this.#pump();
   }

@@ -63,18 +63,8 @@ export class Receiver {
    */
   receive(first, last, now, rtt) {
     const { holes, end } = this, fresh = [];
-    if (first === end && !holes.length) {
-      this.end = last + 1;
-      this.#arrived = now;
-      return [{ first, last }];
-    }
-    // Binary search for the first hole that does not end below.
-    let at = 0;
-    for (let above = holes.length; at < above; ) {
-      const middle = (at + above) >> 1;
-      if (holes[middle].last < first) at = middle + 1;
-      else above = middle;
-    }
+    // The first hole that does not end below.
+    let at = first < end ? holes.findIndex((hole) => hole.last >= first) : -1;
     const hasRoom = holes.length < TOPIC_HOLES;
     while (holes[at]?.first <= last) {
       const hole = holes[at], from = Math.max(first, hole.first), to = Math.min(last, hole.last);

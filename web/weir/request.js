@@ -39,7 +39,7 @@ export const top = (topic, k) => ({
   value: ({ entries }) => entries.map(({ size, payload, ...entry }) => ({
     ...toReadable(entry),
     size: toSafeInteger(size),
-    payload: payload?.slice() ?? null,
+    payload: payload && payload.slice(),
     text() {
       return this.payload && fromUtf8(this.payload);
     },

@@ -96,7 +96,7 @@ export class Subscription {
     this.#cursors.since ??= this.options.start === "All" ? { run: 0, position: 0 } : { run, position };
     if (this.#releasing) session.forget(this);
     this.#ready.resolve();
-    this.#queue.wake();
+    this.#queue.lookAgain();
   }
 
   /** The daemon ended it. @param {WeirError} error */
@@ -121,7 +121,7 @@ export class Subscription {
     // Events that could not be taken are sent again.
     if (!this.#cursors.since) {
       this.#queue.clear();
-      this.#cursors.clear();
+      this.#cursors = new Cursors();
     }
     if (this.#ending) this.fail(this.#ending);
   }
@@ -214,17 +214,17 @@ export class Subscription {
       return this.#planRepair(announced);
     }
     if (!["Message", "Gap", "Head"].includes(kind)) return;
-    const cursor = cursors.get(frame.topic);
+    const cursor = cursors.byId.get(frame.topic);
     // Sequences of an earlier epoch, which are used again.
     if (frame.cause === "Lost") return cursor && this.#gap(cursor, first, last, frame.cause);
+    toSafeInteger(last);
     if (!this.outOfOrder) {
       if (kind === "Head") return;
       if (!cursor || first !== cursor.expected || last < first) {
         throw protocolViolation(`sequence ${first} where ${cursor?.expected ?? "no topic"} was due`);
       }
-      cursor.expected = toSafeInteger(last) + 1;
+      cursor.expected = last + 1;
     }
-    toSafeInteger(last);
     if (datagram) {
       stats.datagrams++;
       if (this.#queue.exceeds(1)) return;
@@ -248,9 +248,10 @@ export class Subscription {
   }
 
   #gap({ topic, epoch }, first, last, cause) {
-    cause = cause.toLowerCase();
-    if (cause === "late") this.stats.late += last - first + 1;
-    this.#queue.push({ kind: "gap", topic, epoch, first, last, cause });
+    if (cause === "Late") this.stats.late += last - first + 1;
+    // An earlier session has received these.
+    if (cause === "Had") return;
+    this.#queue.push({ kind: "gap", topic, epoch, first, last, cause: cause.toLowerCase() });
   }
 
   // ---- Its holes: one timer for all topics ----

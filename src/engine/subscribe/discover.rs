@@ -258,7 +258,8 @@ impl Engine {
 impl Subscription {
     /// Returns what the client is told of a topic because an earlier run has not kept it.
     pub(super) fn lost_in(&self, topic: &Topic, runs: &Runs) -> Option<Lost> {
-        self.start.as_ref()?.lost(topic.name(), topic.past(), topic.epoch(), runs)
+        let (start, had) = (self.start.as_ref()?, self.had.as_deref());
+        start.lost(topic.name(), topic.past(), topic.epoch(), runs, had)
     }
 }
 

@@ -25,6 +25,7 @@ impl Engine {
     ) -> SubscriptionId {
         let start = start.into();
         let cost = start.cost();
+        let had = start.had.as_ref().map_or(0, |had| had.cost());
         let id = self.subscriptions.insert(lag, State::Behind, self.position);
         let Some(mut s) = self.subscriptions.take(id) else {
             unreachable!("it was put there");
@@ -35,20 +36,23 @@ impl Engine {
         s.forgotten_checked = self.forgotten.next();
         s.exact = filter.is_exact();
         s.filter = Some(filter);
-        if let StartFrom::New = start.0 {
+        if let StartFrom::New = start.from {
             self.park(id, &mut s);
         } else {
             (s.delivered_through, s.window_end) = (0, 0);
-            s.start = Some(Box::new(start.0));
-            if cost > 0 && !self.budget.charge(&mut s.start_charge, cost) {
-                self.end_subscription(id, &mut s, no_room_to_resume());
-            } else {
+            s.start = Some(Box::new(start.from));
+            s.had = start.had;
+            let is_charged = (cost == 0 || self.budget.charge(&mut s.start_charge, cost))
+                && (had == 0 || self.budget.charge(&mut s.had_charge, had));
+            if is_charged {
                 // A short search is done now.
                 let mut work = self.portions.first;
                 if let Err(refusal) = self.fill_window(id, &mut s, false, &mut work) {
                     self.end_subscription(id, &mut s, refusal);
                 }
                 self.work += self.portions.first - work;
+            } else {
+                self.end_subscription(id, &mut s, no_room_to_resume());
             }
             self.register(&mut s);
             if !s.is_at_head() {
@@ -79,8 +83,8 @@ impl Engine {
         self.filters.remove_from_head(id, s, &mut self.subscriptions);
         s.window = BinaryHeap::new();
         s.aside = HashMap::default();
-        (s.start, s.open) = (None, None);
-        (s.start_charge, s.window_charge) = (None, None);
+        (s.start, s.had, s.open) = (None, None, None);
+        (s.start_charge, s.had_charge, s.window_charge) = (None, None, None);
         (s.aside_charge, s.announced_charge) = (None, None);
         self.deferred.free(std::mem::take(&mut s.announced));
         s.set_state(State::Ending(Box::new(why)));

@@ -9,6 +9,7 @@ pub(crate) mod discover;
 pub(crate) mod filter_tree;
 pub(crate) mod follow;
 pub(crate) mod forgotten;
+pub(crate) mod had;
 pub(crate) mod item;
 mod lifecycle;
 pub(crate) mod portions;

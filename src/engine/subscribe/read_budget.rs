@@ -50,7 +50,9 @@ impl<S: FnMut(Item<'_>)> BudgetedSink<'_, S> {
     }
 
     pub(super) fn gap(&mut self, first: u64, last: u64, cause: GapCause) {
-        self.skips.get_or_insert_default().count(cause, last - first + 1);
+        if cause != GapCause::Had {
+            self.skips.get_or_insert_default().count(cause, last - first + 1);
+        }
         let topic = self.topic;
         let (id, epoch, name) = (topic.id(), topic.epoch(), topic.name());
         self.notice(Item::Gap { id, epoch, name, begin: self.begin, first, last, cause });

@@ -1,5 +1,6 @@
 //! Repairs: messages that a subscription has received are read once more.
 
+use super::had::Had;
 use super::item::MessageRef;
 use super::read_budget::NOTICE;
 use super::subscription::Subscription;
@@ -68,15 +69,30 @@ impl Engine {
         let last = last.min(subscription.next_in(slot, topic).saturating_sub(1));
         let mut next = first.max(begin);
         let oldest = topic.first_sequence();
-        if next < oldest && next <= last {
-            let cause = GapCause::Evicted;
-            sink(Repaired::NotCached { first: next, last: last.min(oldest - 1), cause });
-            next = oldest;
-        }
-        let mut left = budget;
-        while next <= last
-            && let Some(entry) = topic.entry(next)
-        {
+        let had = match &subscription.had {
+            Some(had) => had.of(topic, &self.runs, subscription.began_at),
+            None => Had::default(),
+        };
+        let mut left = budget.max(1);
+        while next <= last && left > 0 {
+            // The client has shown that it has these, and perhaps not seen the gap yet.
+            let received = had.at(next).filter(|(first, _)| *first <= next);
+            let missing = match received {
+                Some((_, end)) => Some((end.min(last), GapCause::Had)),
+                None if next < oldest => {
+                    let end = last.min(oldest - 1).min(had.next(next) - 1);
+                    Some((end, GapCause::Evicted))
+                }
+                None => None,
+            };
+            if let Some((last, cause)) = missing {
+                sink(Repaired::NotCached { first: next, last, cause });
+                next = last + 1;
+                continue;
+            }
+            let Some(entry) = topic.entry(next) else {
+                break;
+            };
             let message = MessageRef::new(topic, next, entry).since(begin);
             left = left.saturating_sub(match &entry.body {
                 Body::Small(encoded) => {
@@ -95,9 +111,6 @@ impl Engine {
                 }
             });
             next += 1;
-            if left == 0 {
-                break;
-            }
         }
         (next <= last).then_some(next)
     }

@@ -1,6 +1,7 @@
 //! Replay from a cursor: the one operation that serves all subscriptions.
 
 use super::announced::REMEMBERED;
+use super::had::Had;
 use super::item::Item;
 use super::read_options::{LargePayloads, ReadOptions};
 use super::refusals::{ended, fell_behind, topic_forgotten};
@@ -10,7 +11,7 @@ use super::step::{Next, Step};
 use super::subscription::Subscription;
 use crate::engine::Engine;
 use crate::engine::ids::SubscriptionId;
-use crate::wire::{Lag, Refusal};
+use crate::wire::Refusal;
 use std::cmp::Reverse;
 
 impl Engine {
@@ -130,10 +131,12 @@ impl Engine {
             let Some(topic) = topic.filter(|topic| topic.id() == cursor.topic) else {
                 return Err(topic_forgotten("a topic"));
             };
-            if s.lag == Lag::Disconnect && cursor.next < topic.first_sequence() {
-                return Err(fell_behind(topic, &cursor));
-            }
             let lost = if cursor.lost { s.lost_in(topic, &self.runs) } else { None };
+            // All that was received was accepted before the subscription began.
+            let had = match &s.had {
+                Some(had) if cursor.position <= s.began_at => had.of(topic, &self.runs, s.began_at),
+                _ => Had::default(),
+            };
             let until = s.window.peek().map_or(u64::MAX, |Reverse(next)| next.position);
             let open_stalled = s.open.is_some_and(|open| s.aside.contains_key(&open.slot));
             let (next, left, given) = {
@@ -147,6 +150,7 @@ impl Engine {
                     until: until.min(s.window_end),
                     window_end: s.window_end,
                     lost,
+                    had,
                 };
                 step.run(topic, &mut cursor, &mut skips, sink)
             };
@@ -202,6 +206,9 @@ impl Engine {
         if s.window.is_empty() && !s.is_at_head() && work > 0 {
             // Perhaps the subscription is at the head now.
             self.fill_window(id, s, unordered, &mut work)?;
+        }
+        if s.had.is_some() && !unordered && s.has_passed_start() {
+            (s.had, s.had_charge) = (None, None);
         }
         self.register(s);
         self.work += portion - work;

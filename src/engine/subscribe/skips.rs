@@ -41,6 +41,8 @@ impl Skips {
             GapCause::Aborted => &mut self.aborted,
             GapCause::Late => &mut self.late,
             GapCause::Lost => &mut self.lost,
+            // The subscription has not missed them.
+            GapCause::Had | GapCause::Unknown(_) => return,
         };
         *number += sequences;
     }

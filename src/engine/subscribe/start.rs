@@ -1,5 +1,6 @@
 //! The start of a subscription, in a form that it can keep. It is made before the lock is taken.
 
+use super::had::HadRanges;
 use crate::engine::cost::RESUMED_COST;
 use crate::engine::runs::{Runs, TopicPast};
 use crate::wire::{self, Position, TopicCursor};
@@ -9,7 +10,10 @@ use std::hash::BuildHasher as _;
 
 /// The start of a subscription: a [`wire::Start`] whose list of topics has become a table.
 #[derive(Debug, Clone, Default)]
-pub struct PreparedStart(pub(super) StartFrom);
+pub struct PreparedStart {
+    pub(super) from: StartFrom,
+    pub(super) had: Option<Box<HadRanges>>,
+}
 
 /// As [`wire::Start`].
 #[derive(Debug, Clone, Default)]
@@ -78,7 +82,8 @@ impl ResumedCursors {
 
 impl From<&wire::Start<'_>> for PreparedStart {
     fn from(start: &wire::Start<'_>) -> Self {
-        Self(match start {
+        let mut shown = None;
+        let from = match start {
             wire::Start::New => StartFrom::New,
             wire::Start::Latest => StartFrom::Latest,
             wire::Start::All => StartFrom::All,
@@ -87,14 +92,20 @@ impl From<&wire::Start<'_>> for PreparedStart {
             wire::Start::Resume { since, topics } => {
                 StartFrom::Resume { since: *since, cursors: ResumedCursors::new(topics) }
             }
-        })
+            wire::Start::ResumeWith { since, topics, had } => {
+                shown = HadRanges::new(topics, had);
+                StartFrom::Resume { since: *since, cursors: ResumedCursors::new(topics) }
+            }
+        };
+        Self { from, had: shown }
     }
 }
 
 impl PreparedStart {
-    /// Returns the bytes that it takes until the subscription has received what was cached.
+    /// Returns the bytes that it takes until the subscription has received what was cached, without
+    /// the ranges of what the client has received.
     pub(crate) fn cost(&self) -> usize {
-        match &self.0 {
+        match &self.from {
             StartFrom::Resume { cursors, .. } => cursors.cost(),
             _ => 0,
         }
@@ -137,12 +148,16 @@ impl StartFrom {
         topic: &TopicPast,
         epoch_now: u64,
         runs: &Runs,
+        had: Option<&HadRanges>,
     ) -> Option<Lost> {
         let Self::Resume { cursors, .. } = self else {
             return None;
         };
         let TopicCursor { epoch, next } = cursors.get(name)?;
-        let received = next.saturating_sub(1);
+        // It may have received messages above the one that it needs next. Then that one had been
+        // shown as well, to whoever it was.
+        let highest = had.and_then(|had| had.highest(name, epoch)).unwrap_or(0);
+        let received = next.saturating_sub(1).max(highest);
         let (first, last) = match runs.of_epoch(topic, epoch) {
             _ if epoch == epoch_now => return None,
             // If the machine has stopped, there may have been messages after the last one that was

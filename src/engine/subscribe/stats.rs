@@ -1,5 +1,6 @@
 //! How far a subscription is behind, for those who watch the daemon.
 
+use super::had::Had;
 use super::skips::Skips;
 use super::subscription::Subscription;
 use crate::engine::Engine;
@@ -42,14 +43,14 @@ struct Backlog {
 }
 
 impl Backlog {
-    // The messages of a topic from a sequence on.
-    fn of(topic: &Topic, next: u64) -> Self {
-        let messages = topic.next_sequence().saturating_sub(next);
+    // The messages of a topic from a sequence on, without those that the client has received.
+    fn of(topic: &Topic, next: u64, had: Had<'_>) -> Self {
+        let messages = topic.next_sequence().saturating_sub(next).saturating_sub(had.count(next));
         let from = next.max(topic.first_sequence());
         let sizes = (from..topic.next_sequence()).map_while(|sequence| topic.entry(sequence));
         let sizes = sizes.take(SIZES as usize).map(|entry| entry.body.size() as u64);
         let (looked_at, bytes) = sizes.fold((0, 0), |(n, sum), size| (n + 1, sum + size));
-        let cached = topic.next_sequence() - from;
+        let cached = (topic.next_sequence() - from).saturating_sub(had.count(from));
         Self { messages, bytes: scaled(bytes, cached, looked_at) }
     }
 
@@ -89,7 +90,8 @@ impl Engine {
         let mut sum = Backlog::default();
         for cursor in cursors.take(TOPICS) {
             let topic = self.topic(cursor.slot as usize).filter(|topic| topic.id() == cursor.topic);
-            topic.into_iter().for_each(|topic| sum.add(Backlog::of(topic, cursor.next)));
+            let of = |topic| Backlog::of(topic, cursor.next, self.had_of(s, topic));
+            topic.into_iter().for_each(|topic| sum.add(of(topic)));
         }
         if s.exact {
             if known == 0 && !s.is_at_head() {
@@ -117,7 +119,7 @@ impl Engine {
                 && let Some(topic) = s.woken_by.and_then(|new| self.topic(new.slot as usize))
             {
                 let next = topic.next_sequence().saturating_sub(SIZES);
-                sum = Backlog::of(topic, next.max(topic.first_sequence()));
+                sum = Backlog::of(topic, next.max(topic.first_sequence()), Had::default());
             }
             sum = sum.with_messages(messages);
         }
@@ -133,6 +135,11 @@ impl Engine {
             _ if s.start.is_some() => topic.first_sequence(),
             After::Exactly(next, _) | After::AtLeast(next) => next,
         };
-        Backlog::of(topic, next)
+        Backlog::of(topic, next, self.had_of(s, topic))
+    }
+
+    fn had_of<'a>(&'a self, s: &'a Subscription, topic: &Topic) -> Had<'a> {
+        let had = s.had.as_ref().map(|had| had.of(topic, &self.runs, s.began_at));
+        had.unwrap_or_default()
     }
 }

@@ -1,6 +1,7 @@
 //! One step of a replay: what one topic yields from a cursor.
 
 use super::cursor::{Cursor, IfArriving, OpenMessage};
+use super::had::Had;
 use super::item::{Item, MessageRef};
 use super::read_budget::{BudgetedSink, ChunkProgress};
 use super::read_options::{LargePayloads, ReadOptions};
@@ -47,6 +48,8 @@ pub(super) struct Step<'a> {
     pub(super) window_end: u64,
     /// Messages of an earlier run that were shown and not kept.
     pub(super) lost: Option<Lost>,
+    /// The sequences of the topic that the client has received.
+    pub(super) had: Had<'a>,
 }
 
 impl Step<'_> {
@@ -102,9 +105,14 @@ impl Step<'_> {
             if cursor.next >= to {
                 return Next::Head;
             }
+            if self.lag == Lag::Disconnect {
+                self.skip_had(cursor, to, out);
+                if cursor.next < to {
+                    return Next::Evicted;
+                }
+            }
             self.abort(Code::EVICTED, out);
-            out.gap(cursor.next, to - 1, cause);
-            cursor.go_to(to);
+            self.gap(cursor, to, cause, out);
             if to < first {
                 return Next::Head;
             }
@@ -112,6 +120,12 @@ impl Step<'_> {
         while let Some(entry) = topic.entry(cursor.next) {
             if entry.position > self.until || out.is_full() {
                 return Next::More(entry.position);
+            }
+            if self.had.next(cursor.next) == cursor.next {
+                // The window's end is in the log.
+                let (After::Exactly(edge, _) | After::AtLeast(edge)) = topic.after(self.window_end);
+                self.skip_had(cursor, edge, out);
+                continue;
             }
             let message = MessageRef::new(topic, cursor.next, entry).since(cursor.begin);
             if self.is_late(entry) && !self.is_open() {
@@ -134,8 +148,7 @@ impl Step<'_> {
                         topic.after(self.window_end);
                     let to = topic.begin_latest_before(edge).min(edge).max(cursor.next + 1);
                     self.abort(Code::EVICTED, out);
-                    out.gap(cursor.next, to - 1, GapCause::Skipped);
-                    cursor.go_to(to);
+                    self.gap(cursor, to, GapCause::Skipped, out);
                     continue;
                 }
                 Body::Evicted { .. } => {
@@ -217,6 +230,43 @@ impl Step<'_> {
         entry.accepted < self.options.accepted_since && !matches!(entry.body, Body::Aborted { .. })
     }
 
+    // Moves the cursor past sequences that the client has received, but not beyond `to`. A gap stands
+    // for them, so that the client knows that they will not come.
+    fn skip_had<S: FnMut(Item<'_>)>(
+        &self,
+        cursor: &mut Cursor,
+        to: u64,
+        out: &mut BudgetedSink<'_, S>,
+    ) {
+        while let Some((first, last)) = self.had.at(cursor.next)
+            && first <= cursor.next
+            && cursor.next < to
+        {
+            let last = last.min(to - 1);
+            out.gap(cursor.next, last, GapCause::Had);
+            cursor.go_to(last + 1);
+        }
+    }
+
+    // Moves the cursor to a sequence, and yields the gap. It is cut around the sequences that the
+    // client has received.
+    fn gap<S: FnMut(Item<'_>)>(
+        &self,
+        cursor: &mut Cursor,
+        to: u64,
+        cause: GapCause,
+        out: &mut BudgetedSink<'_, S>,
+    ) {
+        while cursor.next < to {
+            let had = self.had.next(cursor.next).min(to);
+            if had > cursor.next {
+                out.gap(cursor.next, had - 1, cause);
+                cursor.go_to(had);
+            }
+            self.skip_had(cursor, to, out);
+        }
+    }
+
     // Skips messages of a kind, and yields the gap.
     fn skip<S: FnMut(Item<'_>)>(
         &self,
@@ -226,7 +276,8 @@ impl Step<'_> {
         out: &mut BudgetedSink<'_, S>,
     ) {
         let topic = out.topic;
-        let skipped = (cursor.next..topic.next_sequence())
+        let end = topic.next_sequence().min(self.had.next(cursor.next));
+        let skipped = (cursor.next..end)
             .map_while(|sequence| topic.entry(sequence))
             .take_while(|entry| entry.position <= self.until && kind(entry))
             .take(SKIPPED)

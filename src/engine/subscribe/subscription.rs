@@ -2,6 +2,7 @@
 
 use super::cursor::{Cursor, NewMessage, OpenMessage};
 use super::filter_tree::GroupId;
+use super::had::HadRanges;
 use super::start::StartFrom;
 use super::state::{CursorState, State, WaitingCursor};
 use crate::engine::budget::Charge;
@@ -11,7 +12,7 @@ use foldhash::fast::RandomState;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
-/// One subscription. A live delivery uses the fields in front, up to `registered`: 136 bytes.
+/// One subscription. A live delivery uses the fields in front, up to `registered`: 144 bytes.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Subscription {
@@ -30,6 +31,10 @@ pub(crate) struct Subscription {
     // The message that comes after `delivered_through`, if that is known.
     pub(crate) woken_by: Option<NewMessage>,
     pub(crate) window: BinaryHeap<Reverse<Cursor>>,
+    // The sequences above holes that the client has received, all of them up to `began_at`. They are
+    // kept until all cursors have passed them. For repairs of a subscription that is read unordered,
+    // they are kept to its end.
+    pub(crate) had: Option<Box<HadRanges>>,
     pub(crate) registered: Registered,
     // The engine's position when it began.
     pub(crate) began_at: u64,
@@ -52,6 +57,7 @@ pub(crate) struct Subscription {
     // Records of forgotten topics below this number have been checked.
     pub(crate) forgotten_checked: u64,
     pub(crate) start_charge: Option<Charge>,
+    pub(crate) had_charge: Option<Charge>,
     pub(crate) window_charge: Option<Charge>,
     pub(crate) aside_charge: Option<Charge>,
     pub(crate) announced_charge: Option<Charge>,
@@ -73,6 +79,7 @@ impl Subscription {
             registered: Registered::default(),
             window: BinaryHeap::new(),
             start: None,
+            had: None,
             completed_uploads: 0,
             open: None,
             aside: HashMap::default(),
@@ -81,6 +88,7 @@ impl Subscription {
             announced_checked: 0,
             forgotten_checked: 0,
             start_charge: None,
+            had_charge: None,
             window_charge: None,
             aside_charge: None,
             announced_charge: None,
@@ -112,6 +120,11 @@ impl Subscription {
     /// Returns whether there is nothing to read until the subscription is woken.
     pub(crate) fn is_idle(&self) -> bool {
         self.is_at_head() && self.window.is_empty()
+    }
+
+    /// Returns whether it has received everything that was there when it began.
+    pub(crate) fn has_passed_start(&self) -> bool {
+        self.start.is_none() && self.window.is_empty() && self.aside.is_empty()
     }
 
     /// Puts a cursor that is in no table where its state belongs.

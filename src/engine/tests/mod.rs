@@ -7,6 +7,7 @@ mod damage;
 mod datagrams;
 mod deferred;
 mod examples;
+mod had;
 mod intake;
 mod model;
 mod peer;

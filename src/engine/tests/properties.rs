@@ -17,7 +17,8 @@ enum Step {
     Get(usize, Lookup),
     Top(usize, usize),
     Subscribe(usize, From, Lag),
-    Resume(usize, bool),
+    // The bits say which sequences above the lowest hole the client has.
+    Resume(usize, bool, u64),
     ResumeByPosition(usize),
     End(usize),
     // Budget, deadline.
@@ -68,7 +69,8 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (topic.clone(), lookup).prop_map(|(topic, which)| Step::Get(topic, which)),
         5 => (topic, 0_usize..200).prop_map(|(topic, k)| Step::Top(topic, k)),
         4 => (0..FILTERS.len(), from(), lag()).prop_map(|(f, from, lag)| Step::Subscribe(f, from, lag)),
-        3 => (any::<usize>(), any::<bool>()).prop_map(|(index, foreign)| Step::Resume(index, foreign)),
+        4 => (any::<usize>(), any::<bool>(), prop_oneof![Just(0), any::<u64>()])
+            .prop_map(|(index, foreign, had)| Step::Resume(index, foreign, had)),
         3 => any::<usize>().prop_map(Step::ResumeByPosition),
         1 => any::<usize>().prop_map(Step::End),
         15 => (any::<usize>(), budget.clone(), prop_oneof![3 => Just(0_u64), 1 => 1_u64..40])
@@ -99,7 +101,7 @@ fn run(world: &mut World, spread: usize, steps: Vec<Step>) {
             }
             Step::Top(topic, k) => world.top(names[topic % spread], k),
             Step::Subscribe(filter, from, lag) => world.subscribe(FILTERS[filter], from, lag),
-            Step::Resume(index, foreign) => world.resume(index, foreign),
+            Step::Resume(index, foreign, had) => world.resume(index, foreign, had),
             Step::ResumeByPosition(index) => world.resume_by_position(index),
             Step::End(index) => {
                 world.end(index);

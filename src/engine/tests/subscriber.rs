@@ -3,7 +3,7 @@
 use crate::engine::{Engine, Item, LargePayloads, ReadOptions, SubscriptionId, encode_item};
 use crate::wire::{DaemonFrame, Digest, Filter, GapCause, Lag, Position};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A message as the model keeps it.
 #[derive(Debug, Clone)]
@@ -40,6 +40,8 @@ pub(super) struct Place {
     pub(super) announced: bool,
     // Its beginning, as announced.
     pub(super) begin: u64,
+    // The sequences above that which it had when it began.
+    pub(super) had: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -161,6 +163,17 @@ impl Subscriber {
                 place.begin = *next;
                 0
             }
+            Item::Gap { id, epoch, name, first, last, cause: GapCause::Had, .. } => {
+                let place = self.places.get_mut(id).expect("a topic it did not ask for");
+                assert!(place.announced);
+                assert_eq!((place.name, place.epoch), (&***name, *epoch));
+                assert!(place.next == *first && first <= last);
+                for sequence in *first..=*last {
+                    assert!(place.had.contains(&sequence), "it has not shown {sequence}");
+                }
+                (place.earliest, place.next) = (last + 1, last + 1);
+                0
+            }
             Item::Gap { id, epoch, name, first, last, cause: GapCause::Late, .. } => {
                 let place = self.places.get_mut(id).expect("a topic it did not ask for");
                 assert!(place.announced);
@@ -168,6 +181,7 @@ impl Subscriber {
                 assert!(place.next == *first && *first >= bounds[id].0 && first <= last);
                 for sequence in *first..=*last {
                     assert!(history[&(*id, sequence)].now < accepted_since, "given up too early");
+                    assert!(!place.had.contains(&sequence), "it had that");
                 }
                 (place.earliest, place.next) = (last + 1, last + 1);
                 self.position = history[&(*id, *last)].position;
@@ -179,7 +193,9 @@ impl Subscriber {
                 assert!(place.announced);
                 assert_eq!((place.name, place.epoch), (&***name, *epoch));
                 assert_eq!(place.next, *first);
-                assert!(*first < oldest, "a gap, and nothing is missing");
+                // Or it is what is left of one that was cut around what it had.
+                let cut = self.lag == Lag::Newest && place.had.contains(&(*first - 1));
+                assert!(*first < oldest || cut, "a gap, and nothing is missing");
                 // Only as far as it has looked.
                 let (most, why) = match self.lag {
                     Lag::Oldest => (oldest, GapCause::Evicted),
@@ -187,6 +203,7 @@ impl Subscriber {
                     Lag::Disconnect => panic!("a gap instead of the end"),
                 };
                 assert_eq!(*cause, why);
+                assert_eq!(place.had.range(first..=last).next(), None, "it had that");
                 assert!(first <= last && *last < most);
                 let to = last + 1;
                 (place.earliest, place.next) = (to, to);
@@ -197,6 +214,7 @@ impl Subscriber {
                 let place = place.expect("a topic it did not ask for");
                 assert!(place.announced);
                 assert_eq!(message.sequence(), place.next);
+                assert!(!place.had.contains(&place.next), "it had that");
                 place.next += 1;
                 place.earliest = place.next;
                 let said = &history[&(message.topic_id(), message.sequence())];

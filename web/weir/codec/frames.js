@@ -8,17 +8,20 @@ import {
 /** @typedef {Record<string, any> & { frame: string }} Frame as in tests/vectors/frames.json */
 
 const digest = byteArray(32);
+const pairs = list(struct([u64, u64]));
+const resume = {
+  since: struct({ run: u64, position: u64 }),
+  topics: list(struct({ topic: str, epoch: u64, next: u64 })),
+};
 const start = choice({
   New: null, Latest: null, All: null, Last: u64, Sequence: u64,
-  Resume: struct({
-    since: struct({ run: u64, position: u64 }),
-    topics: list(struct({ topic: str, epoch: u64, next: u64 })),
-  }),
+  Resume: struct(resume),
+  ResumeWith: struct({ ...resume, had: list(struct({ topic: u32, ranges: pairs })) }),
 });
 const delivery = choice({ Ordered: null, Unordered: null, Realtime: null });
 const lag = choice({ Oldest: null, Newest: null, Disconnect: null });
 // A newer daemon may have more causes, and a gap is a gap.
-const cause = choice({ Evicted: null, Skipped: null, Aborted: null, Late: null, Lost: null }, "Unknown");
+const cause = choice({ Evicted: null, Skipped: null, Aborted: null, Late: null, Lost: null, Had: null }, "Unknown");
 const which = choice({ Latest: null, Sequence: u64, Digest: digest });
 const limits = struct({ payload: u64, subscriptions: u32, window: u32 });
 const entries = list(struct({
@@ -42,7 +45,7 @@ const FRAMES = {
     Get: { request: u32, topic: str, which },
     Top: { request: u32, topic: str, k: u32 },
     Ping: { request: u32 },
-    Repair: { subscription: u32, topic: u64, holes: list(struct([u64, u64])) },
+    Repair: { subscription: u32, topic: u64, holes: pairs },
     Goodbye: { code: u32, reason: str },
   }),
   client: numbered({

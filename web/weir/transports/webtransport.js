@@ -64,7 +64,7 @@ export const openWebTransport = (url, hashes, session) => {
   control.then(async ({ readable }) => {
     await readFrames(readable, (frame) => session.control(frame));
     await sleep(CLOSE_GRACE);
-    throw connectionBroken("the control stream closed");
+    throw connectionBroken("the connection closed");
   }).catch(fail);
 
   const readWhenReady = (readable, handle) =>

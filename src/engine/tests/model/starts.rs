@@ -1,6 +1,19 @@
 //! How subscribers of the model begin, resume and end.
 
 use super::*;
+use crate::wire::Had;
+
+// The ranges of sequences above `next` that the bits name.
+fn claimed(next: u64, bits: u64) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for sequence in (0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| next + 1 + bit) {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == sequence => *last = sequence,
+            _ => ranges.push((sequence, sequence)),
+        }
+    }
+    ranges
+}
 
 impl World {
     /// Begins a subscription.
@@ -21,8 +34,9 @@ impl World {
         });
     }
 
-    /// Ends a subscription, and begins it again where it stopped, as of another run if `foreign`.
-    pub(in crate::engine::tests) fn resume(&mut self, index: usize, foreign: bool) {
+    /// Ends a subscription, and begins it again where it stopped, as of another run if `foreign`. Bit
+    /// n of `had` says that the client claims to have the n-th sequence after the one that it needs.
+    pub(in crate::engine::tests) fn resume(&mut self, index: usize, foreign: bool, had: u64) {
         let Some(old) = self.end(index) else { return };
         let heard: BTreeMap<_, _> =
             old.places.iter().filter(|(_, place)| place.announced).collect();
@@ -33,11 +47,19 @@ impl World {
             next: place.next,
         });
         // A name whose topic was forgotten and began again was heard of twice: the last counts.
-        let topics = topics.rev().collect();
+        let topics: Vec<_> = topics.rev().collect();
+        let ranges: Vec<_> = heard.values().map(|place| claimed(place.next, had)).collect();
+        let shown = topics.iter().zip(ranges.iter().rev()).enumerate();
+        let shown = shown.map(|(at, (topic, had))| Had::new(at as u32, topic.next, had)).collect();
         let since = Position { run: old.since.run + lie, ..old.since };
         let history = self.history.clone();
         let names: HashSet<_> = heard.values().map(|place| place.name).collect();
-        let start = Start::Resume { since, topics };
+        let start = match had {
+            0 => Start::Resume { since, topics },
+            _ => Start::ResumeWith { since, topics, had: shown },
+        };
+        // Claims of messages that were not accepted yet count for nothing.
+        let bounds = self.bounds();
         self.begin(old.filter.as_str(), &start, old.lag, |(id, name), (first, next)| {
             match heard.get(&id) {
                 Some(place) if !foreign => (place.next, place.next),
@@ -46,6 +68,13 @@ impl World {
                 None => unheard(&history, id, (first, next), since.position),
             }
         });
+        let places = self.subscribers.last_mut().into_iter().flat_map(|one| &mut one.places);
+        for (id, place) in places.filter(|_| !foreign) {
+            let had = heard.get(id).map(|before| claimed(before.next, had)).unwrap_or_default();
+            let known = |sequence: &u64| *sequence < bounds[id].1;
+            let had = had.into_iter().flat_map(|(first, last)| first..=last);
+            place.had = had.filter(known).collect();
+        }
     }
 
     /// Ends a subscription, and begins it again after the last message that it was given, or
@@ -89,7 +118,15 @@ impl World {
             let Some(id) = self.id(name) else { continue };
             let (earliest, next) = place((id, name), self.bounds()[&id]);
             let epoch = self.engine.run() + id - 1;
-            let place = Place { name, epoch, earliest, next, announced: false, begin: 0 };
+            let place = Place {
+                name,
+                epoch,
+                earliest,
+                next,
+                announced: false,
+                begin: 0,
+                had: BTreeSet::new(),
+            };
             places.insert(id, place);
         }
         let apart = self.now.is_multiple_of(2);

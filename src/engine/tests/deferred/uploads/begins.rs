@@ -41,7 +41,9 @@ impl Begin {
             Start::All => return Self { next: first, edge, by: By::Oldest },
             Start::Latest => 1,
             Start::Last(count) => count,
-            Start::Resume { .. } => unreachable!("it is told where to begin"),
+            Start::Resume { .. } | Start::ResumeWith { .. } => {
+                unreachable!("it is told where to begin")
+            }
         };
         let newest = |state| {
             let is = |sequence: &u64| history[&(topic.id(), *sequence)].state == state;

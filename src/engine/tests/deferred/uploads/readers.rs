@@ -271,7 +271,9 @@ impl Reader {
                             assert_eq!(self.asks.lag, Lag::Oldest);
                         }
                         GapCause::Skipped => {}
-                        GapCause::Lost => panic!("no run has ended"),
+                        GapCause::Lost | GapCause::Had | GapCause::Unknown(_) => {
+                            panic!("no run has ended, and nothing was shown")
+                        }
                         GapCause::Late => {
                             assert!(history[&of].accepted < self.since, "it is not late");
                             let aborted = history[&of].state == State::Aborted;
