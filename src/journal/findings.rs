@@ -14,6 +14,21 @@ pub(super) struct Holes {
 /// Maximum number of holes that are told apart.
 const MOST: usize = 1024;
 
+impl Holes {
+    pub(super) fn push(&mut self, range: Range<u64>) {
+        self.records = self.records.saturating_add(range.end - range.start);
+        let is_full = self.ranges.len() == MOST;
+        match self.ranges.last_mut().filter(|_| is_full) {
+            Some(last) => last.end = range.end,
+            None => self.ranges.push(range),
+        }
+    }
+
+    pub(super) fn contains(&self, number: u64) -> bool {
+        self.ranges.iter().any(|range| range.contains(&number))
+    }
+}
+
 /// The parts of a file that are of no use.
 #[derive(Debug, Default)]
 pub(super) struct Faults {

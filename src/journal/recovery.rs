@@ -143,21 +143,6 @@ pub(crate) fn recover(
 /// Maximum number of segments that are searched for records that are missing.
 const SEARCHES: usize = 256;
 
-impl Holes {
-    fn push(&mut self, range: Range<u64>) {
-        self.records = self.records.saturating_add(range.end - range.start);
-        let is_full = self.ranges.len() == MOST;
-        match self.ranges.last_mut().filter(|_| is_full) {
-            Some(last) => last.end = range.end,
-            None => self.ranges.push(range),
-        }
-    }
-
-    fn contains(&self, number: u64) -> bool {
-        self.ranges.iter().any(|range| range.contains(&number))
-    }
-}
-
 impl Reading<'_> {
     // Reads a snapshot. Returns whether it was one.
     fn snapshot(&mut self, name: Name) -> io::Result<bool> {
