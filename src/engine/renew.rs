@@ -23,7 +23,7 @@ impl Engine {
         past
     }
 
-    /// Ends restoring the runs. What is missing concerns only those before.
+    /// Ends restoring the runs. Missing messages concern only those before.
     pub fn go_on(&mut self) {
         self.missing_after = None;
         self.topics.iter_mut().flatten().for_each(|topic| topic.past_mut().go_on());

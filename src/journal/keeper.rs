@@ -155,7 +155,7 @@ impl Keeper {
         synced
     }
 
-    /// Another thread could not sync what was written. What follows goes to another file: nobody
+    /// Another thread could not sync what was written. Later records go to another file: nobody
     /// knows what of this one is on the disk.
     pub(crate) fn sync_failed(&mut self) {
         self.log.give_up();

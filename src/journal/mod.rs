@@ -12,6 +12,7 @@
 //!   and no clock, and are simulated together with the engine.
 //! - [`queue`]: between the engine and the disk. [`threads`]: the shell.
 
+mod findings;
 pub(crate) mod format;
 pub(crate) mod keeper;
 pub(crate) mod log;

@@ -3,6 +3,7 @@
 //! All that can be read is read. A file with damage keeps a second name, so that nothing is lost when
 //! the journal removes it later, and a line says what is missing.
 
+use super::findings::{Faults, Holes};
 use super::format::block::{BlockKind, BlockReader, HEAD};
 use super::format::header::{HEADER, HeaderError, Kind};
 use super::format::note::Note;
@@ -15,7 +16,6 @@ use crate::engine::{Engine, HIGHEST, Part, PastRun};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io::{self, Read as _};
-use std::ops::Range;
 
 /// How the log before this start has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,64 +140,8 @@ pub(crate) fn recover(
     Ok(Recovered { engine, recorded, segments, snapshot, next, end, lines })
 }
 
-/// The numbers of records that were not there when those after them were read.
-#[derive(Debug, Default)]
-struct Holes {
-    // At most `MOST`: what is missing beyond is in the last one.
-    ranges: Vec<Range<u64>>,
-    records: u64,
-}
-
-/// Maximum number of holes that are told apart.
-const MOST: usize = 1024;
-
 /// Maximum number of segments that are searched for records that are missing.
 const SEARCHES: usize = 256;
-
-impl Holes {
-    fn push(&mut self, range: Range<u64>) {
-        self.records = self.records.saturating_add(range.end - range.start);
-        let is_full = self.ranges.len() == MOST;
-        match self.ranges.last_mut().filter(|_| is_full) {
-            Some(last) => last.end = range.end,
-            None => self.ranges.push(range),
-        }
-    }
-
-    fn contains(&self, number: u64) -> bool {
-        self.ranges.iter().any(|range| range.contains(&number))
-    }
-}
-
-/// What of a file is of no use.
-#[derive(Debug, Default)]
-struct Faults {
-    header: Option<HeaderError>,
-    malformed: u64,
-    unfit: u64,
-    late: u64,
-    incomplete: bool,
-}
-
-impl Faults {
-    fn reasons(&self, damage: Option<(u64, u64)>) -> Vec<String> {
-        let mut reasons: Vec<String> = self.header.iter().map(ToString::to_string).collect();
-        if let Some((bytes, at)) = damage {
-            reasons.push(format!("{bytes} bytes from byte {at} on are damaged"));
-        }
-        let counted = [
-            (self.malformed, "blocks have another meaning here"),
-            (self.unfit, "parts or records do not fit"),
-            (self.late, "records come after later ones"),
-        ];
-        let counted = counted.iter().filter(|(number, _)| *number > 0);
-        reasons.extend(counted.map(|(number, what)| format!("{number} of its {what}")));
-        if self.incomplete {
-            reasons.push("some of its parts are missing".into());
-        }
-        reasons
-    }
-}
 
 impl Reading<'_> {
     // Reads a snapshot. Returns whether it was one.
@@ -324,7 +268,7 @@ impl Reading<'_> {
                     return;
                 }
                 self.searches += 1;
-                // What cannot be read is found when its turn comes.
+                // An unreadable file is found when its turn comes.
                 let _ = self.search_in(self.later[at], until, jumps);
             }
         }

@@ -1,4 +1,4 @@
-//! What a client is told that comes back in another run.
+//! A client comes back in another run, and is told of what was not kept.
 
 use super::{engine, publish, small};
 use crate::engine::{Engine, Item, Limits, Record};

@@ -1,7 +1,7 @@
 //! Files in memory that fail as a disk does. They remember what was synced.
 //!
-//! The model is that of POSIX: without a sync, each sector of a file and each change of a name may
-//! or may not survive the loss of power, in any order. Bytes that were synced survive, also those
+//! The model is that of POSIX. Without a sync, each sector of a file and each change of a name may
+//! be lost with the power, in any order. Bytes that were synced survive, also those
 //! that share a sector with later ones. After a sync that failed, nobody knows: a later one reports
 //! success, and the bytes may still be missing.
 

@@ -1,4 +1,4 @@
-//! What has to hold after a start.
+//! The invariants after a start.
 
 use super::facts::{Facts, Promise, Said};
 use super::world::{TOPICS, World, name};
@@ -7,10 +7,10 @@ use crate::journal::recovery::End;
 use crate::wire::{Digest, Filter, Lag, Start};
 use std::collections::HashMap;
 
-/// What a start has found.
+/// A start.
 #[derive(Debug)]
 pub(super) struct Look {
-    /// What was promised and has to be there.
+    /// Publications with this promise have to be there.
     pub(super) needed: Promise,
     /// Whether the machine has stopped.
     pub(super) power: bool,

@@ -114,8 +114,14 @@ impl World {
         self.memory.files().crash_in = None;
         if self.random.below(3) == 0 {
             self.memory.files().faults = Faults::default();
+            if self.random.below(3) == 0 {
+                let ends = self.random.below(8);
+                self.memory.files().crash_in = Some(ends);
+            }
             let Some(life) = &mut self.life else { return };
-            if life.close(self.now, &mut self.facts) {
+            let closed = life.close(self.now, &mut self.facts);
+            if closed && !self.memory.files().crashed {
+                self.memory.files().crash_in = None;
                 self.client = Some(Client::new(life));
                 let run = life.engine.run();
                 self.life = None;
