@@ -97,7 +97,14 @@ impl Storage for Directory {
     }
 
     fn link(&self, from: &str, to: &str) -> io::Result<()> {
-        of(to, fs::hard_link(self.path(from), self.path(to)))
+        let (from, path) = (self.path(from), self.path(to));
+        // Some file systems have no links. A copy that is cut off by a kill is made again under
+        // another name.
+        let linked = fs::hard_link(&from, &path).or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => Err(error),
+            _ => fs::copy(&from, &path).map(drop),
+        });
+        of(to, linked)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
