@@ -53,7 +53,6 @@ mod reconnect;
 mod request;
 mod session_state;
 mod shared;
-mod shown;
 mod subscribing;
 mod subscription;
 mod supervisor;

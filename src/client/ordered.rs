@@ -5,7 +5,6 @@ use super::error::SubscribeError;
 use super::message_stream::Arrived;
 use super::progress::{KnownTopic, Progress};
 use super::reassembly::CompleteMessage;
-use super::shown::Hashes;
 use crate::message::{CachedDigest, Event, Gap, Resumed};
 use crate::wire::DaemonFrame;
 use crate::wire::GapCause;
@@ -30,7 +29,7 @@ impl Topic {
         let received: Vec<_> = received.iter().copied().filter(|(_, last)| last >= next).collect();
         let named = self.marks == marks || !received.is_empty();
         let resumed = Resumed { topic: name.clone(), epoch: *epoch, next: *next, received };
-        KnownTopic { resumed, named, shown: Hashes::new() }
+        KnownTopic { resumed, named }
     }
 }
 
@@ -101,8 +100,7 @@ impl OrderedTopics {
             DaemonFrame::Topic { id, .. } if self.topics.contains_key(&id) => Ok(None),
             DaemonFrame::Topic { id, epoch, next, name } => {
                 // A topic that was forgotten and published again has a new id and epoch.
-                let (received, _) = progress.announced(name, epoch, next);
-                let marks = progress.marks();
+                let (received, marks) = (progress.announced(name, epoch, next), progress.marks());
                 let name: Arc<str> = name.into();
                 if let Some(earlier) = self.ids.insert(name.clone(), id) {
                     self.topics.remove(&earlier);

@@ -2,10 +2,8 @@
 //! need not name. It outlives the sessions of the subscription.
 
 use super::error::SubscribeError;
-use super::shown::Hashes;
 use crate::message::{ResumePoint, Resumed, Start};
 use crate::wire::Position;
-use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -19,17 +17,6 @@ pub(super) struct KnownTopic {
     pub(super) resumed: Resumed,
     /// Whether a subscription that resumes has to name it. If not, the last mark covers it.
     pub(super) named: bool,
-    /// Hashes of the messages that were shown above a missing one, in deliveries in any order.
-    pub(super) shown: Hashes,
-}
-
-impl KnownTopic {
-    // Returns what was shown in this topic that may be sent again, if it is announced with this epoch
-    // and first sequence. A topic that began anew begins with sequence 1, and has other messages.
-    fn shown_before(self, epoch: u64, next: u64) -> Hashes {
-        let continues = self.resumed.epoch == epoch || next > 1;
-        if continues { self.shown } else { Hashes::new() }
-    }
 }
 
 /// The part of a subscription's start that does not change with each message: all but the topics
@@ -45,8 +32,6 @@ pub(super) struct Progress {
     // Topics of earlier sessions that are not announced in this one.
     earlier: HashMap<Arc<str>, KnownTopic>,
     marks: u64,
-    // For what was shown: the hashes of one session are compared in the next.
-    hasher: RandomState,
 }
 
 impl Progress {
@@ -57,8 +42,7 @@ impl Progress {
         let (since, first) = match start {
             Start::Resume(point) => {
                 let known = |resumed: &Resumed| {
-                    let known =
-                        KnownTopic { resumed: resumed.clone(), named: true, shown: Hashes::new() };
+                    let known = KnownTopic { resumed: resumed.clone(), named: true };
                     (resumed.topic.clone(), known)
                 };
                 earlier.extend(point.topics.iter().map(known));
@@ -68,18 +52,12 @@ impl Progress {
             Start::All => (EVERYTHING, Some(Start::All)),
             other => (at, Some(other.clone())),
         };
-        let hasher = RandomState::default();
-        Self { run: at.run, since, first, earlier, marks: 0, hasher }
+        Self { run: at.run, since, first, earlier, marks: 0 }
     }
 
     /// Returns the number of marks. A topic without an event since the newest mark is not named.
     pub(super) fn marks(&self) -> u64 {
         self.marks
-    }
-
-    /// Returns the hasher of what was shown.
-    pub(super) fn hasher(&self) -> RandomState {
-        self.hasher.clone()
     }
 
     /// Records a mark: everything up to this position was delivered, except what is missing in
@@ -100,25 +78,16 @@ impl Progress {
     }
 
     /// Records the announcement of a topic, and the first sequence that is sent. Returns the ranges
-    /// from there on that an earlier session has received in this epoch, and what it has shown.
-    pub(super) fn announced(
-        &mut self,
-        name: &str,
-        epoch: u64,
-        next: u64,
-    ) -> (Vec<(u64, u64)>, Hashes) {
-        let Some(known) = self.earlier.remove(name) else {
-            return (Vec::new(), Hashes::new());
+    /// from there on that an earlier session has received.
+    pub(super) fn announced(&mut self, name: &str, epoch: u64, next: u64) -> Vec<(u64, u64)> {
+        let known = self.earlier.remove(name).map(|known| known.resumed);
+        let Some(resumed) = known.filter(|resumed| resumed.epoch == epoch) else {
+            return Vec::new();
         };
-        let resumed = known.resumed.clone();
-        let shown = known.shown_before(epoch, next);
-        if resumed.epoch != epoch {
-            return (Vec::new(), shown);
-        }
         // A topic that was not named may begin too early.
         let repeated = (next, resumed.next.saturating_sub(1));
         let repeated = Some(repeated).filter(|(first, last)| first <= last);
-        (repeated.into_iter().chain(resumed.received).collect(), shown)
+        repeated.into_iter().chain(resumed.received).collect()
     }
 
     /// Returns the start that resumes here. `any_topic` is whether any topic was announced in this
@@ -182,7 +151,7 @@ mod tests {
     }
 
     fn named(name: &str) -> KnownTopic {
-        KnownTopic { resumed: topic(name, &[]), named: true, shown: Hashes::new() }
+        KnownTopic { resumed: topic(name, &[]), named: true }
     }
 
     fn point(since: Position, topics: &[Resumed]) -> Start {
@@ -256,7 +225,7 @@ mod tests {
         let left = point(at(20), &topics[..1]);
         assert_eq!(progress.resume(false, &[], false), left);
         assert_eq!(progress.resume(true, &[], false), left);
-        assert_eq!(progress.announced("a", 1, 5).0, [(7, 8)]);
+        assert_eq!(progress.announced("a", 1, 5), [(7, 8)]);
         assert!(progress.mark(19).is_err());
         progress.mark(20).unwrap();
     }
@@ -265,9 +234,9 @@ mod tests {
     fn what_is_repeated_is_known() {
         let start = point(at(10), &[topic("a", &[(7, 8)]), topic("b", &[(7, 8)])]);
         let mut progress = Progress::new(&start, at(10));
-        assert_eq!(progress.announced("a", 1, 3).0, [(3, 4), (7, 8)]);
+        assert_eq!(progress.announced("a", 1, 3), [(3, 4), (7, 8)]);
         // Another epoch has other messages.
-        assert!(progress.announced("b", 2, 1).0.is_empty());
+        assert!(progress.announced("b", 2, 1).is_empty());
     }
 
     #[test]

@@ -77,15 +77,14 @@ fn unordered_receiver(
     guard: &SubscriptionGuard,
     queue: Option<Arc<DatagramQueue>>,
     options: &SubscribeOptions,
-    progress: &Progress,
+    marks: u64,
 ) -> Option<UnorderedReceiver> {
     let SubscriptionGuard { session, request } = guard;
     // `Unordered` over QUIC needs no repair, because it uses only streams, which lose nothing.
     let repair = options.delivery == wire::Delivery::Realtime
         || session.connection.transport() == Transport::WebTransport;
     let how = (repair, options.deadline);
-    let state = (progress.marks(), progress.hasher());
-    queue.map(|queue| UnorderedReceiver::new(session.clone(), *request, queue, how, state))
+    queue.map(|queue| UnorderedReceiver::new(session.clone(), *request, queue, how, marks))
 }
 
 impl Client {
@@ -119,7 +118,7 @@ impl Client {
         let options = SubscribeOptions { start: Start::New, ..*options };
         Ok(Subscription {
             client: self.clone(),
-            unordered: unordered_receiver(&guard, queue, &options, &progress),
+            unordered: unordered_receiver(&guard, queue, &options, progress.marks()),
             filter,
             options,
             progress,
@@ -179,7 +178,7 @@ impl Subscription {
             begin_subscribing(session, &self.filter, &self.options, &start)?;
         let (before, request) = (self.guard.request, guard.request);
         tracing::debug!(before, request, "subscribed again for the rest");
-        self.unordered = unordered_receiver(&guard, queue, &self.options, &self.progress);
+        self.unordered = unordered_receiver(&guard, queue, &self.options, self.progress.marks());
         (self.guard, self.deliveries, self.reply) = (guard, deliveries, Some(reply));
         (self.overflowed, self.stream) = (false, None);
         Ok(())

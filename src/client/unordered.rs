@@ -9,12 +9,10 @@ use super::message_stream::{Arrived, Fault, MessageStream};
 use super::progress::{KnownTopic, Progress};
 use super::reassembly::CompleteMessage;
 use super::session_state::{Delivery, SessionState};
-use super::shown::{Compared, Shown};
 use crate::message::{CachedDigest, Event, Gap, Resumed};
 use crate::wire::realtime::{Arrival, Due, HOLES, Receiver};
 use crate::wire::{ClientFrame, DaemonFrame, GapCause, Refusal};
 use bytes::Bytes;
-use foldhash::fast::RandomState;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use std::collections::{HashMap, VecDeque};
@@ -57,8 +55,6 @@ pub(super) struct UnorderedReceiver {
     // By topic, the newest sequence that did not arrive on the subscription's stream, and that the
     // stream has not reported yet.
     ahead: HashMap<u64, u64>,
-    shown: Shown,
-    hasher: RandomState,
     queue: Arc<DatagramQueue>,
     streams: FuturesUnordered<Reading>,
     // Topic and sequence of the messages that are arriving on a stream, and need no repair.
@@ -83,7 +79,7 @@ impl UnorderedReceiver {
         request: u32,
         queue: Arc<DatagramQueue>,
         (repair, deadline): (bool, Option<Duration>),
-        (marks, hasher): (u64, RandomState),
+        marks: u64,
     ) -> Self {
         let begun = Instant::now();
         let deadline = deadline.map_or(0, |deadline| deadline.as_micros() as u64);
@@ -95,8 +91,6 @@ impl UnorderedReceiver {
             ids: HashMap::new(),
             marks,
             ahead: HashMap::new(),
-            shown: Shown::default(),
-            hasher,
             queue,
             streams: FuturesUnordered::new(),
             arriving: Vec::new(),
@@ -133,7 +127,6 @@ impl UnorderedReceiver {
             // Events that the application has not taken count as missing.
             let below = [(0, next.saturating_sub(1))];
             let mut received = below.into_iter().chain(self.receiver.had(*id)).collect::<Vec<_>>();
-            let mut shown = self.shown.of(*id);
             for event in &self.ready {
                 let (of, first, last) = match event {
                     Event::Message(message) => {
@@ -144,12 +137,11 @@ impl UnorderedReceiver {
                 };
                 if of == (name, *epoch) {
                     received = without(&received, first, last);
-                    shown.retain(|sequence, _| !(first..=last).contains(sequence));
                 }
             }
             let next = received.remove(0).1 + 1;
             let resumed = Resumed { topic: name.clone(), epoch: *epoch, next, received };
-            Some(KnownTopic { resumed, named, shown })
+            Some(KnownTopic { resumed, named })
         })
     }
 
@@ -261,20 +253,11 @@ impl UnorderedReceiver {
 
     fn message(&mut self, message: CompleteMessage) {
         let (now, rtt) = (self.now(), self.state.rtt());
-        let (id, sequence) = (message.topic, message.sequence);
-        if self.receiver.message(now, rtt, id, sequence) != Arrival::New {
-            return;
-        }
-        let next = self.receiver.next(id).unwrap_or_default();
-        let compared = self.shown.compare(&self.hasher, (id, sequence), &message.payload, next);
-        if compared == Compared::Other {
-            self.gap(id, sequence, sequence, GapCause::Lost);
-        }
-        if let Some(topic) = self.topics.get_mut(&id) {
+        if self.receiver.message(now, rtt, message.topic, message.sequence) == Arrival::New
+            && let Some(topic) = self.topics.get_mut(&message.topic)
+        {
             topic.marks = self.marks;
-            if compared != Compared::Same {
-                self.ready.push_back(Event::Message(message.of(topic.name.clone(), topic.epoch)));
-            }
+            self.ready.push_back(Event::Message(message.of(topic.name.clone(), topic.epoch)));
         }
     }
 
@@ -342,11 +325,9 @@ impl UnorderedReceiver {
                     }
                     self.topics.remove(&known);
                     self.ahead.remove(&known);
-                    self.shown.forget(known);
                     self.receiver.forget(known);
                 }
-                let (received, shown) = progress.announced(name, epoch, next);
-                self.shown.resume(id, shown);
+                let received = progress.announced(name, epoch, next);
                 let (name, marks): (Arc<str>, _) = (name.into(), self.marks);
                 self.ids.insert(name.clone(), id);
                 self.topics.insert(id, Topic { name, epoch, marks });

@@ -14,7 +14,6 @@ mod staged;
 
 mod command_line;
 mod daemons;
-mod epochs;
 mod goodbyes;
 mod had;
 mod policies;
