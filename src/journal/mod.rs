@@ -10,7 +10,7 @@
 //! - [`storage`]: the files, or a test's.
 //! - [`log`], [`snapshot_file`], [`recovery`], [`keeper`]: writing and reading. They know no threads
 //!   and no clock, and are simulated together with the engine.
-//! - [`queue`]: between the engine and the disk. [`threads`]: the shell.
+//! - [`queue`]: between the engine and the disk. [`threads`] and what they share: the shell.
 
 mod findings;
 pub(crate) mod format;
@@ -22,6 +22,8 @@ pub(crate) mod queue;
 pub(crate) mod recovery;
 #[cfg(feature = "daemon")]
 pub(crate) mod settings;
+#[cfg(feature = "daemon")]
+mod shared;
 pub(crate) mod snapshot_file;
 pub(crate) mod storage;
 #[cfg(feature = "daemon")]

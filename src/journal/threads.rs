@@ -2,24 +2,22 @@
 //! They are threads and not tasks, because a disk blocks them.
 
 use super::keeper::{Keeper, Opened, Opening, SIZES};
-use super::queue::{JournalQueue, unavailable};
+use super::queue::JournalQueue;
 use super::recovery::End;
 use super::settings::{EACH, JournalOptions, LEAST_LOG, OnFailure, Sync};
+use super::shared::{Length, Shared};
 use super::snapshot_file::SnapshotFile;
 use super::storage::{Directory, Storage};
 use crate::engine::{Capture, Engine, Part};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle, Thread};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Bytes of log below which no snapshot is taken, 16 MiB: they are read in a tenth of a second.
 const SHORT: u64 = LEAST_LOG / 2;
-
-/// Bytes by which a log may be too long before publications are refused, 32 MiB.
-const TOO_LONG: u64 = 32 << 20;
 
 /// Pause after an error of the disk, and the longest one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -125,131 +123,6 @@ impl Drop for Journal {
     fn drop(&mut self) {
         self.shared.queue.end();
         self.end_threads();
-    }
-}
-
-struct Shared {
-    keeper: Mutex<Keeper>,
-    queue: Arc<JournalQueue>,
-    options: JournalOptions,
-    path: PathBuf,
-    // The daemon ends.
-    ending: AtomicBool,
-    // The disk's contents are not known, until a snapshot is there that has begun later; and how often
-    // that has happened.
-    unknown: AtomicBool,
-    failures: AtomicU64,
-    // Held while what was written is synced: a snapshot needs all of it.
-    syncing: Mutex<()>,
-    // How much longer the log is than the journal may have, until a snapshot is there.
-    length: Mutex<Length>,
-    // The last snapshot failed.
-    failing: AtomicBool,
-    // Takes snapshots.
-    snapshots: OnceLock<Thread>,
-    _lock: Option<std::fs::File>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Length {
-    Short,
-    // Publishers wait.
-    Long,
-    // Publications are refused.
-    TooLong,
-}
-
-impl Shared {
-    fn keeper(&self) -> MutexGuard<'_, Keeper> {
-        self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::Acquire)
-    }
-
-    fn fail(&self, doing: &str, error: &io::Error) {
-        let path = self.path.display();
-        let (refusal, what) = match self.options.on_failure {
-            OnFailure::Refuse => {
-                let refusal = unavailable("the daemon's journal cannot be written");
-                (Some(refusal), "publications are refused until it can")
-            }
-            OnFailure::Continue => {
-                (None, "publications are accepted, and are lost if the daemon ends before it can")
-            }
-        };
-        tracing::error!(%path, %error, "the journal failed ({doing}): {what}");
-        self.queue.refuse(refusal);
-    }
-
-    // The bytes of the log, and those that it may have beside two snapshots.
-    fn log_bytes(&self) -> (u64, u64) {
-        let (log, snapshot) = self.keeper().bytes();
-        (log, self.options.bytes.saturating_sub(2 * snapshot).max(LEAST_LOG))
-    }
-
-    // Lets publishers wait while the log is longer than it may be, until a snapshot has replaced it;
-    // and refuses publications if snapshots fail or are too slow. The records that there are must
-    // still be written: a snapshot waits for them.
-    fn check_length(&self) {
-        let (log, most) = self.log_bytes();
-        if log >= most / 2
-            && let Some(snapshots) = self.snapshots.get()
-        {
-            snapshots.unpark();
-        }
-        let now = match log {
-            _ if log <= most => Length::Short,
-            _ if log > most + TOO_LONG || self.failing.load(Ordering::Acquire) => Length::TooLong,
-            _ => Length::Long,
-        };
-        let mut length = self.length.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *length, now);
-        if now == before {
-            return;
-        }
-        self.queue.set_long(now == Length::Long);
-        if self.options.on_failure == OnFailure::Continue {
-            // The writer gives records up.
-        } else if now == Length::TooLong {
-            let path = self.path.display();
-            tracing::error!(%path, "the journal is full (journal.bytes): publications are refused");
-            self.queue.refuse(Some(unavailable("the daemon's journal is full")));
-        } else if before == Length::TooLong && !self.unknown.load(Ordering::Acquire) {
-            self.recovered();
-        }
-    }
-
-    // Nobody knows what is on the disk.
-    fn note_unknown(&self) {
-        self.failures.fetch_add(1, Ordering::AcqRel);
-        self.unknown.store(true, Ordering::Release);
-    }
-
-    // Syncs what was written. After a failure a second sync would not tell what is on the disk.
-    fn sync(&self) -> io::Result<()> {
-        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        let files = self.keeper().begin_sync();
-        let synced = files.and_then(|files| files.into_iter().try_for_each(|mut file| file.sync()));
-        if let Err(error) = &synced {
-            self.keeper().sync_failed();
-            let known = !self.unknown.load(Ordering::Acquire);
-            self.note_unknown();
-            if known {
-                self.fail("syncing", error);
-            }
-        }
-        synced
-    }
-
-    fn is_too_long(&self) -> bool {
-        *self.length.lock().unwrap_or_else(PoisonError::into_inner) == Length::TooLong
-    }
-
-    fn recovered(&self) {
-        tracing::info!(path = %self.path.display(), "the journal is written again");
-        self.queue.refuse(None);
     }
 }
 
