@@ -6,7 +6,7 @@
 //! loopback. Settings take turns, and medians over the rounds count, so that other work of the
 //! machine concerns all of them alike. `WEIR_ROUNDS` sets the number of rounds, `WEIR_DIR` the
 //! directory of the files, `WEIR_ONLY`
-//! one of the tables: `receipts`, `relaying`, `restart`, `handover`.
+//! one of the tables: `receipts`, `truncation`, `relaying`, `restart`, `handover`.
 #![allow(missing_docs, clippy::unwrap_used)]
 // Figures for a table.
 #![allow(clippy::cast_precision_loss, clippy::cast_sign_loss)]
@@ -14,6 +14,7 @@
 mod handover;
 mod relaying;
 mod restart;
+mod truncation;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -178,6 +179,9 @@ async fn main() {
     let wanted = |name: &str| only.is_empty() || only == name;
     if wanted("receipts") {
         receipts().await;
+    }
+    if wanted("truncation") {
+        truncation::run().await;
     }
     if wanted("relaying") {
         relaying::run().await;
