@@ -31,9 +31,9 @@ async fn publish(to: SocketAddr, topic: &str, n: u32) {
 }
 
 /// Bound beyond the memory of a daemon with a full cache, KiB. It is the sum of the budget, which
-/// is a quarter of the cache, the buffers of the transport for some hundred streams, and what the
-/// allocator keeps.
-const MORE: u64 = 16 << 10;
+/// is a quarter of the cache, the buffers of the transport for some hundred streams, 8 MiB of records
+/// that the journal has not written, and what the allocator keeps.
+const MORE: u64 = 24 << 10;
 
 async fn filled(to: SocketAddr, served: &Served) -> u64 {
     for n in 0..20 {

@@ -18,7 +18,8 @@ const { setTimeout, clearTimeout } = globalThis;
 export const clocked = async (body) => {
   const real = { setTimeout, clearTimeout, now: performance.now };
   const timers = new Map();
-  let now = performance.now(), last = 0;
+  // Whole milliseconds: the sums of fractions depend on their order.
+  let now = Math.ceil(performance.now()), last = 0;
   globalThis.setTimeout = (call, ms = 0) => {
     timers.set(++last, { at: now + Math.max(ms || 0, 0), call });
     return last;
