@@ -267,12 +267,19 @@ def parse(text):
 TYPES["Limits"] = Struct("payload: u64, subscriptions: u32, window: u32")
 TYPES["Position"] = Struct("run: u64, position: u64")
 TYPES["Resume"] = Struct("topic: str, epoch: u64, next: u64")
+TYPES["Had"] = Struct("topic: u32, ranges: Vec<(u64, u64)>")
 TYPES["Start"] = Enum(
-    "New", "Latest", "All", "Last u64", "Sequence u64", "Resume since: Position, topics: Vec<Resume>"
+    "New",
+    "Latest",
+    "All",
+    "Last u64",
+    "Sequence u64",
+    "Resume since: Position, topics: Vec<Resume>",
+    "ResumeWith since: Position, topics: Vec<Resume>, had: Vec<Had>",
 )
 TYPES["Delivery"] = Enum("Ordered", "Unordered", "Realtime")
 TYPES["Lag"] = Enum("Oldest", "Newest", "Disconnect")
-TYPES["GapCause"] = Enum("Evicted", "Skipped", "Aborted", "Late", "Lost")
+TYPES["GapCause"] = Enum("Evicted", "Skipped", "Aborted", "Late", "Lost", "Had")
 TYPES["Which"] = Enum("Latest", "Sequence u64", "Digest [u8; 32]")
 TYPES["TopEntry"] = Struct(
     "digest: [u8; 32], count: u64, since: u64, sequence: u64, size: u64, payload: Option<bytes>"
