@@ -180,6 +180,12 @@ struct WrongValue {
     reason: String,
 }
 
+// A size as the file has it.
+fn exact(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    if bytes.is_multiple_of(MIB) { format!("{}MiB", bytes / MIB) } else { format!("{bytes} bytes") }
+}
+
 impl Config {
     fn check(&self) -> Result<(), WrongValue> {
         let wrong = |keys, reason: String| Err(WrongValue { keys, reason });
@@ -189,7 +195,8 @@ impl Config {
         }
         let least = JournalOptions::least_bytes(self.cache.bytes.0);
         if let Some(bytes) = self.journal.bytes.filter(|bytes| bytes.0 < least) {
-            let least = ByteSize(least);
+            // Not rounded, because the two may be close.
+            let (bytes, least) = (exact(bytes.0), exact(least));
             let reason = format!("{bytes} is below four times cache.bytes and 32MiB, {least}");
             return wrong(&["journal.bytes", "cache.bytes"], reason);
         }

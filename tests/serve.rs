@@ -153,12 +153,17 @@ fn a_command_that_prints_to_a_blocked_pipe_can_be_interrupted() {
 // or the variable and the key.
 #[test]
 fn every_wrong_value_is_told_with_its_place_and_its_key() {
-    let wrong: [(&str, &[&str]); 11] = [
+    let wrong: [(&str, &[&str]); 16] = [
         ("listen", &["5", "true", "\"nowhere\"", "\"1.2.3.4:99999\""]),
         ("http.listen", &["5", "true", "\"8080\""]),
         ("http.origins", &["5", "\"x\"", "[5]", "[\"evil\"]"]),
         ("http.names", &["5", "[true]", "[\"a.example:80\"]"]),
         ("cache.bytes", &["-1", "1.5", "true", "\"\"", "\"12 apples\"", "\"1KiB\""]),
+        ("drain", &["5", "true", "\"10 apples\""]),
+        ("journal.kind", &["5", "true", "\"disk\""]),
+        ("journal.sync", &["5", "true", "\"2s\""]),
+        ("journal.bytes", &["-1", "1.5", "true", "\"12 apples\"", "\"1055MiB\""]),
+        ("journal.on_failure", &["5", "true", "\"ignore\""]),
         ("limits.payload", &["0", "-1", "true", "\"12 apples\"", "\"1GiB\""]),
         ("limits.sessions", &["0", "-1", "1.5", "\"x\""]),
         ("limits.topics", &["0", "-1", "1.5", "\"x\""]),
@@ -193,4 +198,21 @@ fn every_wrong_value_is_told_with_its_place_and_its_key() {
     std::fs::write(&file, "[cache]\nbytes = \"1GiB\n").unwrap();
     let output = weir(state.path(), &["check-config", path]).output().unwrap();
     refused(&output, &format!("{path}:2: "));
+}
+
+// Clients look for the certificate in the usual directory only.
+#[test]
+fn the_hints_name_a_state_directory_that_is_not_the_usual_one() {
+    let (usual, other) = (tempdir().unwrap(), tempdir().unwrap());
+    let listen = ["serve", "--listen", "127.0.0.1:0", "--http", "off"];
+    let flag = format!(" --state {}", other.path().display());
+    for (given, hinted) in [(&[][..], false), (&["--state", other.path().to_str().unwrap()], true)]
+    {
+        let mut command = weir(usual.path(), &[&listen[..], given].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let hint = lines.into_iter().find(|line| line.contains("weir pub demo/a hello")).unwrap();
+        assert_eq!(hint.ends_with(&flag), hinted, "{hint}");
+        stop(child);
+    }
 }

@@ -51,6 +51,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Some(http) = arguments.http {
         config.http.listen = http;
     }
+    // The hints are for terminals in other directories too.
+    let given = arguments.state.as_deref().map(std::path::absolute).transpose()?;
+    let state = given.map_or_else(String::new, |given| format!(" --state {}", given.display()));
     let directory = arguments.state.or_else(state::directory).context(
         "no place for the certificate and the journal: give one (--state DIR), or set HOME or XDG_STATE_HOME",
     )?;
@@ -108,8 +111,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
          certificate SHA-256 {hash}\n\
          and of the next one {next}, both kept in {directory}\n\
          {page}\
-         in other terminals:   weir sub 'demo/*'{server}\n                      \
-         weir pub demo/a hello{server}"
+         in other terminals:   weir sub 'demo/*'{server}{state}\n                      \
+         weir pub demo/a hello{server}{state}"
     );
     Output::print(Output::new(arguments.json).value(&value, &text))?;
     notify(NotifyState::Ready);

@@ -68,6 +68,11 @@ fn errors_name_file_line_and_key() {
             &[],
             "weir.toml:4: limits.payload: a limits.payload of 9.0 MiB is not between",
         ),
+        (
+            "[journal]\nbytes = \"1040MiB\"",
+            &[],
+            "weir.toml:2: journal.bytes: 1040MiB is below four times cache.bytes and 32MiB, 1056MiB",
+        ),
         ("[http]\nlisten = \"8080\"", &[], "weir.toml:2: http.listen: \"8080\" is neither"),
         (
             "[http]\norigins = [\n\"evil\"]",

@@ -200,8 +200,11 @@ impl Reading<'_> {
     fn segment(&mut self, name: Name) -> io::Result<(u64, u64)> {
         let mut file = self.storage.open(&name.to_string())?;
         let header = read_header(&mut file)?;
+        // A daemon began to write it after the one before had closed. Even if nothing of it can be
+        // read, it may have had records that subscribers have seen.
+        self.closed = false;
         if header.len() < HEADER && Kind::Log.header().starts_with(&header) {
-            // It was created when the daemon was killed, or the disk full. It has nothing.
+            // It was created when the daemon was killed, or the disk full, or it was cut off.
             return Ok((header.len() as u64, self.expected - 1));
         }
         let mut faults = Faults::default();
@@ -321,9 +324,11 @@ impl Reading<'_> {
     fn end(&mut self) {
         if self.holes.records > 0 {
             let Holes { ranges, records } = &self.holes;
-            let places = ranges.len();
-            self.lines
-                .push(format!("{records} records of the log are missing, in {places} places"));
+            let places = match ranges.len() {
+                1 => "1 place".into(),
+                places => format!("{places} places"),
+            };
+            self.lines.push(format!("{records} records of the log are missing, in {places}"));
             self.missing = true;
         }
         // The snapshot was complete only when these records were kept.

@@ -76,7 +76,7 @@ async function take(browser, { name, size, colours }) {
     }
     const bytes = statSync(path).size;
     console.log(`${path}: ${bytes} bytes`);
-    if (bytes > LARGEST) throw new Error(`${path} is larger than ${LARGEST} bytes`);
+    if (bytes > LARGEST) throw new Error(`${path} is larger than ${LARGEST} bytes: pngquant makes it smaller`);
   } finally {
     await daemon.end();
   }

@@ -99,6 +99,28 @@ fn each_file_of_a_journal_may_be_cut_off() {
 }
 
 #[test]
+fn a_log_that_is_cut_off_is_not_taken_for_the_good_end_before_it() {
+    let (before, had) = journal(true);
+    let storage = on(&before);
+    let (mut keeper, mut opened) = open(&storage, &OPENING);
+    assert_eq!(opened.end, End::Closed);
+    let run = opened.engine.run();
+    keep(&mut keeper, &mut opened.engine, "a", 77);
+    drop(keeper);
+    let files = storage.contents();
+    let added: Vec<&String> = files.keys().filter(|name| !before.contains_key(*name)).collect();
+    let [log] = added[..] else { panic!("{added:?}") };
+    for length in 0..files[log].len() {
+        let mut damaged = files.clone();
+        damaged.get_mut(log).unwrap().truncate(length);
+        let (_, mut opened) = open(&on(&damaged), &Opening { run: 3_000_000, ..OPENING });
+        assert_eq!(shown(&mut opened.engine), had);
+        // The record was seen by subscribers, and its sequence is given once more.
+        assert_ne!(opened.engine.run(), run, "{length}");
+    }
+}
+
+#[test]
 fn files_of_others_are_set_aside() {
     let (files, had) = journal(true);
     for name in files.keys() {
