@@ -93,8 +93,7 @@ impl Engine {
         size: usize,
     ) -> Option<UploadId> {
         let Place { position, accepted, stamp, origin } = *place;
-        let mut arriving = Box::new(Arriving::new(size));
-        arriving.recorded = self.records.made() + 1;
+        let arriving = Box::new(Arriving::new(size));
         let entry = Entry {
             position,
             accepted,
