@@ -2,7 +2,7 @@
 //! They are threads and not tasks, because a disk blocks them.
 
 use super::keeper::{Keeper, Opened, Opening, SIZES};
-use super::queue::{JournalQueue, unavailable};
+use super::queue::{Cause, JournalQueue, unavailable};
 use super::recovery::End;
 use super::settings::{EACH, JournalOptions, LEAST_LOG, OnFailure, Sync};
 use super::snapshot_file::SnapshotFile;
@@ -168,19 +168,23 @@ impl Shared {
         self.ending.load(Ordering::Acquire)
     }
 
-    fn fail(&self, doing: &str, error: &io::Error) {
+    // Refuses publications because of an error, and logs it if it is news.
+    fn fail(&self, cause: Cause, error: &io::Error, is_news: bool) {
         let path = self.path.display();
-        let (refusal, what) = match self.options.on_failure {
+        let doing = if cause == Cause::Writing { "writing" } else { "syncing" };
+        let what = match self.options.on_failure {
             OnFailure::Refuse => {
                 let refusal = unavailable("the daemon's journal cannot be written");
-                (Some(refusal), "publications are refused until it can")
+                self.queue.refuse(cause, Some(refusal));
+                "publications are refused until it can"
             }
             OnFailure::Continue => {
-                (None, "publications are accepted, and are lost if the daemon ends before it can")
+                "publications are accepted, and are lost if the daemon ends before it can"
             }
         };
-        tracing::error!(%path, %error, "the journal failed ({doing}): {what}");
-        self.queue.refuse(refusal);
+        if is_news {
+            tracing::error!(%path, %error, "the journal failed ({doing}): {what}");
+        }
     }
 
     // The bytes of the log, and those that it may have beside two snapshots.
@@ -215,9 +219,9 @@ impl Shared {
         } else if now == Length::TooLong {
             let path = self.path.display();
             tracing::error!(%path, "the journal is full (journal.bytes): publications are refused");
-            self.queue.refuse(Some(unavailable("the daemon's journal is full")));
-        } else if before == Length::TooLong && !self.unknown.load(Ordering::Acquire) {
-            self.recovered();
+            self.queue.refuse(Cause::Full, Some(unavailable("the daemon's journal is full")));
+        } else if before == Length::TooLong {
+            self.recovered(Cause::Full);
         }
     }
 
@@ -236,9 +240,7 @@ impl Shared {
             self.keeper().sync_failed();
             let known = !self.unknown.load(Ordering::Acquire);
             self.note_unknown();
-            if known {
-                self.fail("syncing", error);
-            }
+            self.fail(Cause::Syncing, error, known);
         }
         synced
     }
@@ -247,9 +249,12 @@ impl Shared {
         *self.length.lock().unwrap_or_else(PoisonError::into_inner) == Length::TooLong
     }
 
-    fn recovered(&self) {
-        tracing::info!(path = %self.path.display(), "the journal is written again");
-        self.queue.refuse(None);
+    // A cause has ended. If others have not, publications are still refused.
+    fn recovered(&self, cause: Cause) {
+        let accepts = self.queue.refuse(cause, None);
+        if accepts || self.options.on_failure == OnFailure::Continue {
+            tracing::info!(path = %self.path.display(), "the journal is written again");
+        }
     }
 }
 
@@ -341,8 +346,9 @@ fn write(shared: &Shared) -> bool {
                 Ok(()) => break,
                 Err(error) => {
                     // Once, and not for each batch that is given up.
-                    if failures == 0 && !shared.unknown.load(Ordering::Acquire) {
-                        shared.fail("writing", &error);
+                    if failures == 0 {
+                        let is_news = !shared.unknown.load(Ordering::Acquire);
+                        shared.fail(Cause::Writing, &error, is_news);
                     }
                     failures += 1;
                     if gives_up || queue.pause((PAUSE * failures).min(LONGEST_PAUSE)) {
@@ -354,8 +360,10 @@ fn write(shared: &Shared) -> bool {
                 }
             }
         }
-        if failures > 0 && complete && !shared.unknown.load(Ordering::Acquire) {
-            shared.recovered();
+        // Records that were given up are with the next snapshot.
+        let gave_up = shared.options.on_failure == OnFailure::Continue;
+        if failures > 0 && complete && !gave_up {
+            shared.recovered(Cause::Writing);
         }
         if !complete {
             return false;
@@ -407,7 +415,7 @@ fn snapshots(shared: &Shared, mut take_part: TakePart) {
                 Ok(true) if unknown && failures == shared.failures.load(Ordering::Acquire) => {
                     shared.unknown.store(false, Ordering::Release);
                     if failures == shared.failures.load(Ordering::Acquire) {
-                        shared.recovered();
+                        shared.recovered(Cause::Syncing);
                     } else {
                         shared.unknown.store(true, Ordering::Release);
                     }
