@@ -25,6 +25,9 @@ pub(crate) struct Sizes {
 /// 256 KiB and 16 MiB.
 pub(crate) const SIZES: Sizes = Sizes { block: 256 << 10, segment: 16 << 20 };
 
+/// Number of segments above which a daemon that starts takes a snapshot.
+const SEGMENTS: usize = 64;
+
 /// How a journal is opened.
 #[derive(Debug, Clone)]
 pub(crate) struct Opening<'a> {
@@ -89,8 +92,10 @@ impl Keeper {
             always: opening.always,
         };
         keeper.log.open(&*keeper.storage, &note)?;
-        // Without a snapshot there would be no secret; and what was damaged is written anew.
-        if snapshot.is_none() || !lines.is_empty() {
+        // Without a snapshot there would be no secret; and what was damaged is written anew. Each
+        // start makes a segment, which a daemon that is killed again and again never fills.
+        let many = keeper.log.segments() > SEGMENTS;
+        if snapshot.is_none() || !lines.is_empty() || many {
             keeper.snapshot_all(&mut engine)?;
         }
         if end == End::Lossy && lines.is_empty() {
