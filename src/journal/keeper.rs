@@ -68,8 +68,9 @@ impl Keeper {
         engine: Engine,
         opening: &Opening<'_>,
     ) -> io::Result<(Self, Opened)> {
-        let Recovered { mut engine, recorded, segments, snapshot, next, end, mut lines } =
-            recover(&*storage, engine, opening.boot)?;
+        let recovered = recover(&*storage, engine, opening.boot)?;
+        let Recovered { mut engine, recorded, segments, snapshot, next, end, .. } = recovered;
+        let mut lines = recovered.lines;
         let mut past = None;
         if let End::Killed | End::Lossy = end {
             past = Some(engine.renew(opening.run, end == End::Lossy));
@@ -83,7 +84,7 @@ impl Keeper {
             records: RecordWriter::default(),
             blocks: Vec::new(),
             next_snapshot: next,
-            snapshot_bytes: 0,
+            snapshot_bytes: recovered.snapshot_bytes,
         };
         let note = Note::Opened {
             run: engine.run(),

@@ -91,3 +91,19 @@ fn a_daemon_that_is_killed_again_and_again_has_a_bounded_number_of_files() {
         assert!(files <= 66, "{files}");
     }
 }
+
+// The log may be as long as `journal.bytes` leaves beside two snapshots, also after a restart.
+#[test]
+fn the_length_of_a_snapshot_is_known_in_the_next_run() {
+    let storage = Memory::default();
+    let (mut keeper, mut opened) = open(&storage, &OPENING);
+    for n in 0..100 {
+        let (first, records) = publish(&mut opened.engine, "a", n);
+        keeper.keep(5, first, &records).unwrap();
+    }
+    keeper.snapshot_all(&mut opened.engine).unwrap();
+    let (_, bytes) = keeper.bytes();
+    assert!(bytes > 1000);
+    drop(keeper);
+    assert_eq!(open(&storage, &OPENING).0.bytes().1, bytes);
+}
