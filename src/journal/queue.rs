@@ -32,7 +32,7 @@ struct Queue {
 pub(super) enum Cause {
     /// The log cannot be written.
     Writing,
-    /// What was written could not be synced, and no snapshot has taken its place yet.
+    /// The disk has not synced what was written, and no snapshot has taken its place yet.
     Syncing,
     /// The log is too long, and cannot be shortened.
     Full,
@@ -196,8 +196,8 @@ impl JournalQueue {
         self.emptied.notify_waiters();
     }
 
-    /// Refuses publications for a cause, or does so no longer. They are accepted again when there is
-    /// no cause left, which it returns.
+    /// Begins or ends to refuse publications for a cause. Returns whether that was the last cause, so
+    /// that they are accepted again.
     pub(super) fn refuse(&self, cause: Cause, refusal: Option<Refusal>) -> bool {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         refusals[cause as usize] = refusal;
