@@ -265,7 +265,7 @@ impl Engine {
     }
 
     /// Refuses new publications for a reason, or accepts them again. Those that are repeated get their
-    /// receipts. Those that arrive are refused when they end.
+    /// receipts. Those that arrive are refused with their next bytes.
     pub fn refuse_publications(&mut self, why: Option<Refusal>) {
         self.refusal = why.map(Box::new);
     }

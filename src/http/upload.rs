@@ -42,6 +42,7 @@ pub(super) async fn publish(
         if let Some(upload) = &upload {
             // Copied, because the buffer holds more than this piece.
             for chunk in piece.chunks(CHUNK).map(Bytes::copy_from_slice) {
+                state.broker.room_to_publish().await;
                 upload.append(chunk).map_err(failed)?;
             }
         }

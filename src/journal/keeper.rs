@@ -25,6 +25,9 @@ pub(crate) struct Sizes {
 /// 256 KiB and 16 MiB.
 pub(crate) const SIZES: Sizes = Sizes { block: 256 << 10, segment: 16 << 20 };
 
+/// Number of segments above which a daemon that starts takes a snapshot.
+const SEGMENTS: usize = 64;
+
 /// How a journal is opened.
 #[derive(Debug, Clone)]
 pub(crate) struct Opening<'a> {
@@ -65,8 +68,9 @@ impl Keeper {
         engine: Engine,
         opening: &Opening<'_>,
     ) -> io::Result<(Self, Opened)> {
-        let Recovered { mut engine, recorded, segments, snapshot, next, end, mut lines } =
-            recover(&*storage, engine, opening.boot)?;
+        let recovered = recover(&*storage, engine, opening.boot)?;
+        let Recovered { mut engine, recorded, segments, snapshot, next, end, .. } = recovered;
+        let mut lines = recovered.lines;
         let mut past = None;
         if let End::Killed | End::Lossy = end {
             past = Some(engine.renew(opening.run, end == End::Lossy));
@@ -80,7 +84,7 @@ impl Keeper {
             records: RecordWriter::default(),
             blocks: Vec::new(),
             next_snapshot: next,
-            snapshot_bytes: 0,
+            snapshot_bytes: recovered.snapshot_bytes,
         };
         let note = Note::Opened {
             run: engine.run(),
@@ -89,8 +93,10 @@ impl Keeper {
             always: opening.always,
         };
         keeper.log.open(&*keeper.storage, &note)?;
-        // Without a snapshot there would be no secret; and what was damaged is written anew.
-        if snapshot.is_none() || !lines.is_empty() {
+        // Without a snapshot there would be no secret; and what was damaged is written anew. Each
+        // start makes a segment, which a daemon that is killed again and again never fills.
+        let many = keeper.log.segments() > SEGMENTS;
+        if snapshot.is_none() || !lines.is_empty() || many {
             keeper.snapshot_all(&mut engine)?;
         }
         if end == End::Lossy && lines.is_empty() {

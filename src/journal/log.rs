@@ -71,6 +71,11 @@ impl Log {
         self.before.iter().map(|segment| segment.bytes).sum::<u64>() + current
     }
 
+    /// Returns the number of segments.
+    pub(crate) fn segments(&self) -> usize {
+        self.before.len() + usize::from(self.current.is_some())
+    }
+
     /// Returns the number of the last record.
     pub(crate) fn last(&self) -> u64 {
         self.last

@@ -27,6 +27,17 @@ struct Queue {
     ended: bool,
 }
 
+/// Why publications are refused. Each reason ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The log cannot be written.
+    Writing,
+    /// The disk has not synced what was written, and no snapshot has taken its place yet.
+    Syncing,
+    /// The log is too long, and cannot be shortened.
+    Full,
+}
+
 /// The records between the engine and the journal's writer.
 #[derive(Debug)]
 pub(crate) struct JournalQueue {
@@ -41,8 +52,8 @@ pub(crate) struct JournalQueue {
     bytes: AtomicU64,
     // The log has to be shortened before much more is written.
     long: AtomicBool,
-    // Why publications are refused.
-    refusal: Mutex<Option<Refusal>>,
+    // By cause, why publications are refused.
+    refusals: Mutex<[Option<Refusal>; 3]>,
     refuses: AtomicBool,
 }
 
@@ -58,7 +69,7 @@ impl JournalQueue {
             emptied: Notify::new(),
             bytes: AtomicU64::new(0),
             long: AtomicBool::new(false),
-            refusal: Mutex::new(None),
+            refusals: Mutex::default(),
             refuses: AtomicBool::new(false),
         }
     }
@@ -99,7 +110,8 @@ impl JournalQueue {
     }
 
     fn failing(&self) -> Option<Refusal> {
-        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.iter().flatten().next().cloned()
     }
 
     /// Returns whether publications need not wait for room.
@@ -184,12 +196,17 @@ impl JournalQueue {
         self.emptied.notify_waiters();
     }
 
-    /// Refuses publications for a reason, or accepts them again.
-    pub(super) fn refuse(&self, refusal: Option<Refusal>) {
-        let refuses = refusal.is_some();
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
-        self.refuses.store(refuses, Ordering::Release);
+    /// Begins or ends to refuse publications for a cause. Returns whether that was the last cause, so
+    /// that they are accepted again.
+    pub(super) fn refuse(&self, cause: Cause, refusal: Option<Refusal>) -> bool {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals[cause as usize] = refusal;
+        let refuses = refusals.iter().any(Option::is_some);
+        // Under the lock, so that the causes of two threads do not overtake each other.
+        let before = self.refuses.swap(refuses, Ordering::AcqRel);
+        drop(refusals);
         self.emptied.notify_waiters();
+        before && !refuses
     }
 
     /// No record follows: the writer ends when it has written those that there are.
@@ -225,4 +242,21 @@ fn too_slow() -> Refusal {
 /// The refusal of publications that cannot be kept.
 pub(super) fn unavailable(why: &str) -> Refusal {
     Refusal::new(Code::UNAVAILABLE, format!("{why}: publish it again later"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The log is too long, because snapshots fail; then writing fails once.
+    #[test]
+    fn a_cause_that_ends_does_not_end_another_one() {
+        let queue = JournalQueue::new(0, 0);
+        queue.refuse(Cause::Full, Some(unavailable("full")));
+        queue.refuse(Cause::Writing, Some(unavailable("failed")));
+        assert!(!queue.refuse(Cause::Writing, None));
+        assert!(queue.refuses() && queue.refusal().is_some_and(|why| why.reason.contains("full")));
+        assert!(queue.refuse(Cause::Full, None));
+        assert!(!queue.refuses() && queue.refusal().is_none());
+    }
 }

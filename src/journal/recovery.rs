@@ -38,6 +38,8 @@ pub(crate) struct Recovered {
     pub(crate) segments: Vec<Segment>,
     /// The number of the snapshot that was read.
     pub(crate) snapshot: Option<u64>,
+    /// Its length, bytes.
+    pub(crate) snapshot_bytes: u64,
     /// The number that the next file has at least.
     pub(crate) next: u64,
     pub(crate) end: End,
@@ -54,6 +56,8 @@ struct Reading<'a> {
     expected: u64,
     // The last record that the snapshot had when it began.
     captured: u64,
+    // The snapshot's length, bytes.
+    snapshot_bytes: u64,
     holes: Holes,
     // Segments after the one that is read, and how often they were searched.
     later: VecDeque<Name>,
@@ -81,6 +85,7 @@ pub(crate) fn recover(
         from: 0,
         expected: 1,
         captured: 0,
+        snapshot_bytes: 0,
         holes: Holes::default(),
         later: VecDeque::new(),
         searches: 0,
@@ -121,6 +126,7 @@ pub(crate) fn recover(
         segments.push(Segment { number, bytes, last });
     }
     reading.end();
+    let snapshot_bytes = reading.snapshot_bytes;
     let Reading { mut engine, missing, closed, any, boot: before, lines, .. } = reading;
     let same_boot =
         before.is_some_and(|(before, always)| always || (!boot.is_empty() && before == boot));
@@ -137,7 +143,7 @@ pub(crate) fn recover(
     let recorded = engine.recorded();
     engine.make_records();
     engine.end_restoring();
-    Ok(Recovered { engine, recorded, segments, snapshot, next, end, lines })
+    Ok(Recovered { engine, recorded, segments, snapshot, snapshot_bytes, next, end, lines })
 }
 
 /// Maximum number of segments that are searched for records that are missing.
@@ -154,8 +160,9 @@ impl Reading<'_> {
         }
         let mut blocks = BlockReader::new(file, HEADER as u64);
         let mut faults = Faults { incomplete: true, ..Faults::default() };
-        let mut begun = false;
+        let (mut begun, mut bytes) = (false, HEADER as u64);
         while let Some(block) = blocks.next()? {
+            bytes += (block.body.len() + HEAD) as u64;
             let body = Bytes::copy_from_slice(block.body);
             let Ok(part) = part::decode(&body) else {
                 faults.malformed += 1;
@@ -192,6 +199,7 @@ impl Reading<'_> {
             self.pass_over(name, &["its first part is damaged".into()])?;
             return Ok(false);
         }
+        self.snapshot_bytes = bytes;
         self.keep_aside(name, &faults.reasons(blocks.damage()))?;
         Ok(true)
     }

@@ -1,7 +1,7 @@
 //! What the threads of a journal share: its writer, its failures, and how long its log is.
 
 use super::keeper::Keeper;
-use super::queue::{JournalQueue, unavailable};
+use super::queue::{Cause, JournalQueue, unavailable};
 use super::settings::{JournalOptions, LEAST_LOG, OnFailure};
 use std::io;
 use std::path::PathBuf;
@@ -53,19 +53,23 @@ impl Shared {
         self.ending.load(Ordering::Acquire)
     }
 
-    pub(super) fn fail(&self, doing: &str, error: &io::Error) {
+    /// Refuses publications because of an error, and logs it if it is news.
+    pub(super) fn fail(&self, cause: Cause, error: &io::Error, is_news: bool) {
         let path = self.path.display();
-        let (refusal, what) = match self.options.on_failure {
+        let doing = if cause == Cause::Writing { "writing" } else { "syncing" };
+        let what = match self.options.on_failure {
             OnFailure::Refuse => {
                 let refusal = unavailable("the daemon's journal cannot be written");
-                (Some(refusal), "publications are refused until it can")
+                self.queue.refuse(cause, Some(refusal));
+                "publications are refused until it can"
             }
             OnFailure::Continue => {
-                (None, "publications are accepted, and are lost if the daemon ends before it can")
+                "publications are accepted, and are lost if the daemon ends before it can"
             }
         };
-        tracing::error!(%path, %error, "the journal failed ({doing}): {what}");
-        self.queue.refuse(refusal);
+        if is_news {
+            tracing::error!(%path, %error, "the journal failed ({doing}): {what}");
+        }
     }
 
     /// The bytes of the log, and those that it may have beside two snapshots.
@@ -100,9 +104,11 @@ impl Shared {
         if self.options.on_failure == OnFailure::Continue {
             // The writer gives records up.
         } else if now == Length::TooLong {
-            self.refuse_full();
-        } else if before == Length::TooLong && !self.unknown.load(Ordering::Acquire) {
-            self.recovered();
+            let path = self.path.display();
+            tracing::error!(%path, "the journal is full (journal.bytes): publications are refused");
+            self.queue.refuse(Cause::Full, Some(unavailable("the daemon's journal is full")));
+        } else if before == Length::TooLong {
+            self.recovered(Cause::Full);
         }
     }
 
@@ -121,9 +127,7 @@ impl Shared {
             self.keeper().sync_failed();
             let known = !self.unknown.load(Ordering::Acquire);
             self.note_unknown();
-            if known {
-                self.fail("syncing", error);
-            }
+            self.fail(Cause::Syncing, error, known);
         }
         synced
     }
@@ -132,18 +136,11 @@ impl Shared {
         *self.length.lock().unwrap_or_else(PoisonError::into_inner) == Length::TooLong
     }
 
-    fn refuse_full(&self) {
-        let path = self.path.display();
-        tracing::error!(%path, "the journal is full (journal.bytes): publications are refused");
-        self.queue.refuse(Some(unavailable("the daemon's journal is full")));
-    }
-
-    /// Accepts publications again, unless the log is too long.
-    pub(super) fn recovered(&self) {
-        if self.is_too_long() && self.options.on_failure == OnFailure::Refuse {
-            return self.refuse_full();
+    /// A cause has ended. If others have not, publications are still refused.
+    pub(super) fn recovered(&self, cause: Cause) {
+        let accepts = self.queue.refuse(cause, None);
+        if accepts || self.options.on_failure == OnFailure::Continue {
+            tracing::info!(path = %self.path.display(), "the journal is written again");
         }
-        tracing::info!(path = %self.path.display(), "the journal is written again");
-        self.queue.refuse(None);
     }
 }

@@ -25,11 +25,18 @@ pub(crate) struct SnapshotFile {
 
 impl SnapshotFile {
     pub(crate) fn create(storage: &dyn Storage, number: u64) -> io::Result<Self> {
-        let mut file = storage.create(&Name::Partial(number).to_string())?;
+        let file = storage.create(&Name::Partial(number).to_string())?;
         let header = Kind::Snapshot.header();
-        file.append(&header)?;
         let bytes = header.len() as u64;
-        Ok(Self { number, file, bytes, block: Vec::new(), unsynced: 0, records_from: None })
+        let (block, unsynced, records_from) = (Vec::new(), 0, None);
+        let mut this = Self { number, file, bytes, block, unsynced, records_from };
+        match this.file.append(&header) {
+            Ok(()) => Ok(this),
+            Err(error) => {
+                this.abandon(storage);
+                Err(error)
+            }
+        }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -62,10 +69,15 @@ impl SnapshotFile {
     /// Makes it the newest snapshot, once it has its last part. Older snapshots go. Returns the
     /// number of the first record that is needed beside it.
     pub(crate) fn finish(mut self, storage: &dyn Storage) -> io::Result<u64> {
-        let records_from = self.records_from.ok_or_else(|| io::Error::other("not complete"))?;
-        self.file.sync()?;
         let number = self.number;
-        storage.rename(&Name::Partial(number).to_string(), &Name::Snapshot(number).to_string())?;
+        let records_from = match self.complete(storage) {
+            Ok(records_from) => records_from,
+            Err(error) => {
+                // The next attempt has another name. So this one would stay, and fill the disk.
+                self.abandon(storage);
+                return Err(error);
+            }
+        };
         storage.sync_names()?;
         for name in storage.names()? {
             if let Some(Name::Snapshot(older) | Name::Partial(older)) = Name::parse(&name)
@@ -74,6 +86,15 @@ impl SnapshotFile {
                 storage.remove(&name)?;
             }
         }
+        Ok(records_from)
+    }
+
+    // Gives it the name of a snapshot.
+    fn complete(&mut self, storage: &dyn Storage) -> io::Result<u64> {
+        let records_from = self.records_from.ok_or_else(|| io::Error::other("not complete"))?;
+        self.file.sync()?;
+        let (number, from) = (Name::Snapshot(self.number), Name::Partial(self.number));
+        storage.rename(&from.to_string(), &number.to_string())?;
         Ok(records_from)
     }
 

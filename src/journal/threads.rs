@@ -2,7 +2,7 @@
 //! They are threads and not tasks, because a disk blocks them.
 
 use super::keeper::{Keeper, Opened, Opening, SIZES};
-use super::queue::JournalQueue;
+use super::queue::{Cause, JournalQueue};
 use super::recovery::End;
 use super::settings::{EACH, JournalOptions, LEAST_LOG, OnFailure, Sync};
 use super::shared::{Length, Shared};
@@ -214,8 +214,9 @@ fn write(shared: &Shared) -> bool {
                 Ok(()) => break,
                 Err(error) => {
                     // Once, and not for each batch that is given up.
-                    if failures == 0 && !shared.unknown.load(Ordering::Acquire) {
-                        shared.fail("writing", &error);
+                    if failures == 0 {
+                        let is_news = !shared.unknown.load(Ordering::Acquire);
+                        shared.fail(Cause::Writing, &error, is_news);
                     }
                     failures += 1;
                     if gives_up || queue.pause((PAUSE * failures).min(LONGEST_PAUSE)) {
@@ -227,8 +228,10 @@ fn write(shared: &Shared) -> bool {
                 }
             }
         }
-        if failures > 0 && complete && !shared.unknown.load(Ordering::Acquire) {
-            shared.recovered();
+        // Records that were given up are with the next snapshot.
+        let gave_up = shared.options.on_failure == OnFailure::Continue;
+        if failures > 0 && complete && !gave_up {
+            shared.recovered(Cause::Writing);
         }
         if !complete {
             return false;
@@ -280,7 +283,7 @@ fn snapshots(shared: &Shared, mut take_part: TakePart) {
                 Ok(true) if unknown && failures == shared.failures.load(Ordering::Acquire) => {
                     shared.unknown.store(false, Ordering::Release);
                     if failures == shared.failures.load(Ordering::Acquire) {
-                        shared.recovered();
+                        shared.recovered(Cause::Syncing);
                     } else {
                         shared.unknown.store(true, Ordering::Release);
                     }

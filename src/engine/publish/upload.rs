@@ -93,8 +93,7 @@ impl Engine {
         size: usize,
     ) -> Option<UploadId> {
         let Place { position, accepted, stamp, origin } = *place;
-        let mut arriving = Box::new(Arriving::new(size));
-        arriving.recorded = self.records.made() + 1;
+        let arriving = Box::new(Arriving::new(size));
         let entry = Entry {
             position,
             accepted,
@@ -139,10 +138,15 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The upload was aborted: its bytes are more than it had announced, or the cache had no room
-    /// for them.
+    /// The upload was aborted: its bytes are more than it had announced, the cache had no room for
+    /// them, or publications are [refused](Self::refuse_publications).
     pub fn append(&mut self, upload: UploadId, chunk: Bytes) -> Result<(), UploadError> {
         let slot = self.slot_of_upload(upload)?;
+        if let Err(refusal) = self.may_publish() {
+            // Its bytes would wait for the journal, beside those of all others that have begun.
+            self.abort_entry(slot, upload.sequence, false);
+            return Err(UploadError::Refused(refusal));
+        }
         let bytes = chunk.clone();
         let appended = self.change(slot, |topic| {
             topic.change_arriving(upload.sequence, |entry| {

@@ -75,9 +75,7 @@ impl Engine {
                     (Some(Part::Engine(self.save())), Stage::Topics(None))
                 }
                 Stage::Topics(after) => self.capture_topic(after),
-                Stage::Messages { topic, next, end } => {
-                    self.capture_messages(capture, topic, next, end)
-                }
+                Stage::Messages { topic, next, end } => self.capture_messages(topic, next, end),
                 Stage::Kept { topic, after } => self.capture_kept(topic, after),
                 Stage::Forgotten if self.forgotten_topics.is_empty() => (None, Stage::Counts(None)),
                 Stage::Forgotten => {
@@ -131,13 +129,7 @@ impl Engine {
         (Some(Part::Topic(state)), Stage::Messages { topic: within, next, end })
     }
 
-    fn capture_messages(
-        &self,
-        capture: &mut Capture,
-        within: Within,
-        next: u64,
-        end: u64,
-    ) -> (Option<Part>, Stage) {
+    fn capture_messages(&self, within: Within, next: u64, end: u64) -> (Option<Part>, Stage) {
         let topic = self.topic(within.slot).filter(|topic| topic.id() == within.id);
         let Some(topic) = topic else {
             // It was forgotten meanwhile: a record says so.
@@ -151,10 +143,11 @@ impl Engine {
         let (mut messages, mut bytes, mut at) = (Vec::new(), 0, from);
         while at < to && bytes < BYTES {
             if let Some(entry) = topic.entry(at) {
-                if let Body::Arriving(arriving) = &entry.body {
-                    capture.records_from = capture.records_from.min(arriving.recorded);
-                }
-                bytes += if entry.body.is_complete() { entry.body.size() } else { 0 };
+                bytes += match &entry.body {
+                    body if body.is_complete() => body.size(),
+                    Body::Arriving(arriving) => arriving.rope.len(),
+                    _ => 0,
+                };
             }
             messages.extend(topic.save_message(at));
             at += 1;

@@ -3,8 +3,9 @@
 //! A snapshot is taken while publications go on, a part at a time. So its parts are of different
 //! moments. A topic's part says which record was the last that it has; later records of the topic
 //! are applied to it, and earlier ones are not. Messages follow their topic in parts of their own.
-//! Those that were evicted meanwhile are missing. A message that arrives is in a snapshot without
-//! its bytes: the records since it began are kept, and bring them.
+//! Those that were evicted meanwhile are missing. A message that arrives is in a snapshot with the
+//! bytes that it has: later records bring the others. So a snapshot needs no record that was made
+//! before it began, however long an upload takes.
 
 mod capture;
 mod restore;
@@ -108,8 +109,8 @@ pub struct SavedMessage {
 pub enum SavedBody {
     /// It is complete.
     Complete(Total, Payload),
-    /// It arrives, and will have so many bytes.
-    Arriving(u64),
+    /// It arrives, and will have so many bytes. These have arrived.
+    Arriving(u64, Payload),
     /// It will never be complete.
     Aborted,
     /// It was evicted, and older messages were not.

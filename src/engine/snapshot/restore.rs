@@ -80,13 +80,16 @@ impl Engine {
                         Body::Small(encode_message(id, at, total.count, stamp, shared))
                     }
                 },
-                SavedBody::Arriving(size) if *size < HIGHEST => {
+                SavedBody::Arriving(size, bytes) => {
+                    let body = Some(*size).filter(|size| *size < HIGHEST);
+                    let Some(body) = body.and_then(|size| arriving(size, bytes)) else {
+                        return false;
+                    };
                     if let Some(restoring) = &mut self.restoring {
                         restoring.begun.insert((id, at));
                     }
-                    arriving(*size)
+                    body
                 }
-                SavedBody::Arriving(_) => return false,
                 SavedBody::Aborted => Body::Aborted { superseded: false },
                 SavedBody::Evicted => Body::Evicted { upload: 0 },
             };

@@ -2,6 +2,7 @@
 
 use super::{SavedBody, SavedCount, SavedKey, SavedMessage, SavedRank, TopicState};
 use crate::engine::limits::Limits;
+use crate::engine::payload::Payload;
 use crate::engine::publication::Receipt;
 use crate::engine::record::{Place, Total};
 use crate::engine::topic::Topic;
@@ -9,6 +10,7 @@ use crate::engine::topic::body::{Arriving, Body};
 use crate::engine::topic::counts::Count;
 use crate::engine::topic::log::Entry;
 use crate::wire::Digest;
+use std::sync::Arc;
 
 impl Topic {
     pub(super) fn save(&self, recorded: u64) -> TopicState {
@@ -44,7 +46,9 @@ impl Topic {
         let total = Total { digest: entry.digest, count, since };
         let body = match &entry.body {
             body if body.is_complete() => SavedBody::Complete(total, body.kept()),
-            Body::Arriving(arriving) => SavedBody::Arriving(arriving.size as u64),
+            Body::Arriving(arriving) => {
+                SavedBody::Arriving(arriving.size as u64, Arc::new(arriving.rope.clone()).into())
+            }
             Body::Aborted { .. } => SavedBody::Aborted,
             _ => SavedBody::Evicted,
         };
@@ -118,6 +122,10 @@ pub(super) fn saved(key: [u64; 2], Count { count, since }: Count) -> SavedCount 
     SavedCount { key, count, since }
 }
 
-pub(super) fn arriving(size: u64) -> Body {
-    Body::Arriving(Box::new(Arriving::new(size as usize)))
+/// Returns the body of a message that arrives. None if it has more bytes than it may.
+pub(super) fn arriving(size: u64, bytes: &Payload) -> Option<Body> {
+    let size = usize::try_from(size).ok().filter(|size| bytes.len() <= *size)?;
+    let mut arriving = Box::new(Arriving::new(size));
+    bytes.pieces().for_each(|piece| arriving.rope.push(piece.clone()));
+    Some(Body::Arriving(arriving))
 }

@@ -271,3 +271,33 @@ fn what_was_restored_is_what_was_there() {
         }
     }
 }
+
+// A publisher may take half an hour for an upload. The log is shortened meanwhile, and what is left of
+// it completes the upload.
+#[test]
+fn a_snapshot_needs_no_record_before_it_while_an_upload_goes_on() {
+    let mut world = World::new(1);
+    world.begin(0);
+    world.append();
+    for _ in 0..3 {
+        world.take();
+        let before = world.engine.recorded();
+        let (mut capture, mut parts) = (Capture::new(), Vec::new());
+        while let Some(part) = world.engine.capture(&mut capture) {
+            parts.push(part);
+        }
+        let Some(Part::End { records_from, .. }) = parts.last() else { panic!("no end") };
+        assert_eq!(*records_from, before + 1);
+        (world.records, world.snapshot) = (BTreeMap::new(), parts);
+        world.append();
+    }
+    while world.uploads[0].sent < world.uploads[0].payload.len() {
+        world.append();
+    }
+    let Upload { id, payload, .. } = world.uploads.remove(0);
+    world.engine.end(9, id, Digest::of(&payload)).unwrap();
+    world.take();
+    let restored = world.restored();
+    let topic = restored.topic(restored.slot("t/0").unwrap()).unwrap();
+    assert!(topic.entry(1).unwrap().body.rope().unwrap().join() == payload);
+}

@@ -56,8 +56,6 @@ pub(crate) struct Arriving {
     /// Length of the whole payload, bytes.
     pub(crate) size: usize,
     pub(crate) rope: Rope,
-    /// The number of the record that it began; 0 if none was made.
-    pub(crate) recorded: u64,
     /// Subscriptions that have received all bytes so far, and wait for the next ones.
     pub(crate) chunk_waiters: Waiters,
     /// Subscriptions that wait for the whole payload.
@@ -69,7 +67,6 @@ impl Arriving {
         Self {
             size,
             rope: Rope::default(),
-            recorded: 0,
             chunk_waiters: Waiters::new(),
             completion_waiters: Waiters::new(),
         }

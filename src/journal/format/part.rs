@@ -29,7 +29,8 @@ struct Message {
 enum Body {
     /// So many bytes of the payload follow.
     Complete(Total, u64),
-    Arriving(u64),
+    /// So many bytes in all. So many of them follow.
+    Arriving(u64, u64),
     Aborted,
     Evicted,
 }
@@ -50,7 +51,9 @@ pub(crate) fn encode(out: &mut Vec<u8>, part: Part) {
                     SavedBody::Complete(total, payload) => {
                         (Body::Complete(total, payload.len() as u64), Some(payload))
                     }
-                    SavedBody::Arriving(size) => (Body::Arriving(size), None),
+                    SavedBody::Arriving(size, had) => {
+                        (Body::Arriving(size, had.len() as u64), Some(had))
+                    }
                     SavedBody::Aborted => (Body::Aborted, None),
                     SavedBody::Evicted => (Body::Evicted, None),
                 };
@@ -88,7 +91,12 @@ pub(crate) fn decode(block: &Bytes) -> Result<Part, Malformed> {
                         };
                         SavedBody::Complete(total, bytes.into())
                     }
-                    Body::Arriving(size) => SavedBody::Arriving(size),
+                    Body::Arriving(size, had) => {
+                        let had = usize::try_from(had).map_err(|_| Malformed)?;
+                        let (bytes, after) = rest.split_at_checked(had).ok_or(Malformed)?;
+                        rest = after;
+                        SavedBody::Arriving(size, Bytes::copy_from_slice(bytes).into())
+                    }
                     Body::Aborted => SavedBody::Aborted,
                     Body::Evicted => SavedBody::Evicted,
                 };

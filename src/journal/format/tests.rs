@@ -87,7 +87,7 @@ pub(crate) fn parts() -> Vec<Part> {
             topic: 2,
             messages: vec![
                 message(5, SavedBody::Complete(total(1), hello)),
-                message(6, SavedBody::Arriving(70_000)),
+                message(6, SavedBody::Arriving(70_000, Bytes::from_static(b"a part").into())),
                 message(7, SavedBody::Aborted),
                 message(8, SavedBody::Evicted),
             ],

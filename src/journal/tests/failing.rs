@@ -2,9 +2,10 @@
 
 use super::memory::{Faults, Memory};
 use super::{OPENING, open as reopen, shown};
-use crate::engine::{Engine, Limits, Payload, Publication};
+use crate::engine::{Capture, Engine, Limits, Payload, Publication};
 use crate::journal::queue::JournalQueue;
 use crate::journal::settings::{JournalOptions, OnFailure, Sync};
+use crate::journal::snapshot_file::SnapshotFile;
 use crate::journal::threads::{Journal, open_on};
 use crate::wire::{Code, Digest, Filter, Lag, Start};
 use bytes::Bytes;
@@ -160,4 +161,22 @@ fn publications_wait_for_a_slow_disk_and_are_refused_if_they_do_not() {
     daemon.wait_until(|queue| !queue.refuses() && queue.has_room());
     daemon.publish(0, 10).unwrap();
     assert_eq!(daemon.close(), number as usize + 1);
+}
+
+// The disk has room for a snapshot's bytes, and says only at the sync that it has none, as some do.
+#[test]
+fn a_snapshot_that_cannot_be_completed_is_removed() {
+    let memory = Memory::default();
+    let mut engine = Engine::new(Limits::default(), 1_000_000, [7; 32]);
+    for number in 1..4 {
+        let (mut capture, mut file) =
+            (Capture::new(), SnapshotFile::create(&memory, number).unwrap());
+        while let Some(part) = engine.capture(&mut capture) {
+            file.push(part).unwrap();
+        }
+        memory.files().faults = UNSYNCED;
+        file.finish(&memory).unwrap_err();
+        memory.files().faults = Faults::default();
+        assert!(memory.files().names.is_empty(), "{:?}", memory.files().names);
+    }
 }

@@ -12,6 +12,7 @@ use crate::journal::format::note::Note;
 use crate::journal::format::part;
 use crate::journal::format::record::RecordWriter;
 use crate::wire::{Digest, ProducerId};
+use bytes::Bytes;
 
 const MAX: u64 = u64::MAX;
 
@@ -75,8 +76,12 @@ fn total() -> Total {
 }
 
 fn message(sequence: u64, position: u64) -> SavedMessage {
-    let payload = Payload::from(bytes::Bytes::from_static(b"abc"));
+    let payload = Payload::from(Bytes::from_static(b"abc"));
     SavedMessage { sequence, place: place(position), body: SavedBody::Complete(total(), payload) }
+}
+
+fn arriving(size: u64, had: usize) -> SavedBody {
+    SavedBody::Arriving(size, Bytes::from(vec![7; had]).into())
 }
 
 fn messages(messages: Vec<SavedMessage>) -> Part {
@@ -96,7 +101,7 @@ fn record(topic: u64, name: &str, sequence: u64, change: Change) -> Record {
 }
 
 fn published(topic: u64, name: &str, sequence: u64, position: u64) -> Record {
-    let payload = Payload::from(bytes::Bytes::from_static(b"abc"));
+    let payload = Payload::from(Bytes::from_static(b"abc"));
     let change = Change::Published { place: place(position), total: total(), payload };
     record(topic, name, sequence, change)
 }
@@ -152,7 +157,8 @@ fn a_snapshot_with_hostile_values_is_set_aside() {
         vec![message(2, 4), message(3, 4)],
         vec![message(2, 4), message(3, 3)],
         vec![message(2, 3), message(2, 4)],
-        vec![SavedMessage { body: SavedBody::Arriving(MAX), ..message(2, 3) }],
+        vec![SavedMessage { body: arriving(MAX, 0), ..message(2, 3) }],
+        vec![SavedMessage { body: arriving(2, 3), ..message(2, 3) }],
     ] {
         start(&format!("{said:?}"), &snapshot(parts(topic(), said)), true);
     }

@@ -76,3 +76,34 @@ fn a_daemon_that_is_killed_goes_on_with_what_was_kept() {
     let (_, opened) = open(&storage, &Opening { run: 3_000_000, ..OPENING });
     assert_eq!((opened.end, opened.engine.run()), (End::Closed, 2_000_000));
 }
+
+// A service manager starts such a daemon again for as long as it takes.
+#[test]
+fn a_daemon_that_is_killed_again_and_again_has_a_bounded_number_of_files() {
+    let storage = Memory::default();
+    for n in 0..200 {
+        let (mut keeper, mut opened) = open(&storage, &Opening { run: 1000 + 7 * n, ..OPENING });
+        assert!(opened.lines.is_empty());
+        let (first, records) = publish(&mut opened.engine, "a", n as u32);
+        keeper.keep(5, first, &records).unwrap();
+        assert_eq!(shown(&mut opened.engine).len() as u64, n + 1);
+        let files = storage.names().unwrap().len();
+        assert!(files <= 66, "{files}");
+    }
+}
+
+// The log may be as long as `journal.bytes` leaves beside two snapshots, also after a restart.
+#[test]
+fn the_length_of_a_snapshot_is_known_in_the_next_run() {
+    let storage = Memory::default();
+    let (mut keeper, mut opened) = open(&storage, &OPENING);
+    for n in 0..100 {
+        let (first, records) = publish(&mut opened.engine, "a", n);
+        keeper.keep(5, first, &records).unwrap();
+    }
+    keeper.snapshot_all(&mut opened.engine).unwrap();
+    let (_, bytes) = keeper.bytes();
+    assert!(bytes > 1000);
+    drop(keeper);
+    assert_eq!(open(&storage, &OPENING).0.bytes().1, bytes);
+}

@@ -6,10 +6,10 @@ use crate::engine::tests::peer::{Peer, subscribe};
 use crate::engine::tests::{engine, publish};
 use crate::engine::topic::body::Body;
 use crate::engine::{
-    BeginOutcome, Channel, Engine, Hashing, IncomingUpload, Item, Limits, Prepared, PublicationId,
-    UploadId, UploadRequest,
+    BeginOutcome, Change, Channel, Engine, Hashing, IncomingUpload, Item, Limits, Prepared,
+    PublicationId, UploadError, UploadId, UploadRequest,
 };
-use crate::wire::{ClientFrame, Digest, FrameReader, ProducerId, Start};
+use crate::wire::{ClientFrame, Code, Digest, FrameReader, ProducerId, Refusal, Start};
 use allocation_counter::measure;
 use bytes::Bytes;
 
@@ -235,5 +235,29 @@ fn a_session_that_ends_in_the_middle_of_uploads_ends_in_portions() {
         while engine.read(id, 1 << 20, &mut see).unwrap() {}
         assert_eq!(gaps, 101);
     }
+    engine.audit();
+}
+
+// A journal that cannot be written holds what it was given. Any number of uploads may have begun.
+#[test]
+fn nothing_more_of_uploads_is_recorded_while_publications_are_refused() {
+    let engine = &mut engine(Limits::default());
+    engine.make_records();
+    let all: Vec<_> = (0..10).map(|n| start(engine, &format!("t/{n}"), n)).collect();
+    all.iter().for_each(|upload| engine.append(*upload, whole().slice(..100)).unwrap());
+    engine.take_records(&mut Vec::new());
+    let why = Refusal::new(Code::UNAVAILABLE, "the disk is full");
+    engine.refuse_publications(Some(why.clone()));
+    for upload in &all {
+        for said in [Ok(why.clone()), Err(Code::OVERLOADED)] {
+            let error = engine.append(*upload, whole().slice(100..65_000)).unwrap_err();
+            let UploadError::Refused(refusal) = error else { panic!("{error:?}") };
+            assert!(said.map_or_else(|code| refusal.code == code, |why| refusal == why));
+        }
+    }
+    let mut records = Vec::new();
+    engine.take_records(&mut records);
+    assert!(records.iter().all(|record| record.change == Change::Aborted), "{records:?}");
+    engine.refuse_publications(None);
     engine.audit();
 }
