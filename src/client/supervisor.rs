@@ -148,7 +148,7 @@ impl Supervisor {
     async fn succeed(&mut self, state: &SessionState) -> (SessionClosed, Established) {
         let (within, reason) = state.drained().await;
         let until = Instant::now() + within;
-        tracing::info!(?within, reason, "the daemon is about to stop");
+        tracing::debug!(?within, reason, "the daemon is about to stop");
         sleep(leave_after(within, rand::random())).await;
         // Its own pauses, because the session has not ended yet. The first attempt has none.
         let mut backoff = Backoff::new(self.builder.reconnect);
