@@ -12,7 +12,7 @@ pub use journal::{JournalConfig, JournalKind, OnFailureConfig, SyncConfig};
 
 use crate::access::origin::Origins;
 use crate::daemon::JournalOptions;
-use crate::engine::Limits;
+use crate::engine::{Limits, MAX_PAYLOAD};
 use crate::units::duration;
 use bytesize::ByteSize;
 use serde::Deserialize;
@@ -216,6 +216,9 @@ impl Config {
                     ByteSize(self.cache.bytes.0 / 4)
                 ),
             );
+        }
+        if limits.payload.0 > MAX_PAYLOAD as u64 {
+            return wrong(&["limits.payload"], format!("{} is above 1GiB", limits.payload));
         }
         for (keys, value, least) in [
             (&["limits.sessions"], limits.sessions, 1),

@@ -69,6 +69,11 @@ fn errors_name_file_line_and_key() {
             "weir.toml:4: limits.payload: a limits.payload of 9.0 MiB is not between",
         ),
         (
+            "[cache]\nbytes = \"16GiB\"\n[limits]\npayload = \"2GiB\"",
+            &[],
+            "weir.toml:4: limits.payload: 2.0 GiB is above 1GiB",
+        ),
+        (
             "[journal]\nbytes = \"1040MiB\"",
             &[],
             "weir.toml:2: journal.bytes: 1040MiB is below four times cache.bytes and 32MiB, 1056MiB",

@@ -2,6 +2,9 @@
 
 use super::cost::COUNT_COST;
 
+/// Largest payload that a limit allows, 1 GiB.
+pub(crate) const MAX_PAYLOAD: usize = 1 << 30;
+
 /// The bounds of one engine. Every field has a default: see [`Limits::default`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -11,7 +14,7 @@ pub struct Limits {
     /// at least 1 MiB is used.
     pub cache: usize,
     /// Largest payload, bytes. Default 16 MiB. At most a quarter of `cache` is used, so that one
-    /// payload cannot empty the cache.
+    /// payload cannot empty the cache; and at most 1 GiB, because a journal holds one in memory.
     pub payload: usize,
     /// Maximum number of topics. Beyond it the least recently used one is forgotten, with its
     /// messages and producers. Its counts are kept among the evicted ones. Default 65,536.
@@ -56,7 +59,7 @@ impl Limits {
     /// Returns the limits as they are applied: values out of range are brought into it.
     pub(crate) fn applied(mut self) -> Self {
         self.cache = self.cache.max(1 << 20);
-        self.payload = self.payload.clamp(1, self.cache / 4);
+        self.payload = self.payload.clamp(1, MAX_PAYLOAD.min(self.cache / 4));
         self.topics = self.topics.max(1);
         self.producers = self.producers.max(1);
         self.window = self.window.clamp(64, 1 << 16);

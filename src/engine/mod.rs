@@ -69,6 +69,8 @@ pub(crate) mod tests;
 pub use budget::{Budget, Charge};
 pub use ids::{SubscriptionId, UploadId};
 pub use limits::Limits;
+#[cfg(feature = "cli")]
+pub(crate) use limits::MAX_PAYLOAD;
 pub use payload::Payload;
 pub use publication::{Publication, PublicationId, Receipt};
 pub use publish::upload::{BeginOutcome, UploadError, UploadRequest};

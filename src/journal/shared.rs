@@ -1,4 +1,4 @@
-//! What the threads of a journal share: its writer, its failures, and how long its log is.
+//! The state that the threads of a journal share: its writer, its failures, and the length of its log.
 
 use super::keeper::Keeper;
 use super::queue::{Cause, JournalQueue, unavailable};

@@ -92,10 +92,11 @@ pub(super) fn open_on(
     Ok((OpenJournal { keeper, options, lock, queue, path, end, lines }, engine))
 }
 
-// A daemon that was just killed may hold its lock for a moment.
+// The directory itself is locked: a file in it could be removed, and then locked once more. A daemon
+// that was just killed may hold its lock for a moment.
 fn lock(path: &Path) -> Result<std::fs::File, JournalError> {
     let failed = |error| JournalError::Io { path: path.into(), error };
-    let file = std::fs::File::create(path.join("lock")).map_err(failed)?;
+    let file = std::fs::File::open(path).map_err(failed)?;
     let until = Instant::now() + Duration::from_secs(5);
     loop {
         match file.try_lock() {
