@@ -272,8 +272,9 @@ impl<L: Lock> Broker<L> {
             recorded = inner.outputs(&mut waking, &mut ended);
         }
         drop(inner);
-        self.notify_journal(recorded);
+        // Subscribers first: waking the journal's thread may take their core.
         waking.drain(..).for_each(Waker::wake);
+        self.notify_journal(recorded);
         WAKING.set(waking);
         more
     }
@@ -300,8 +301,8 @@ impl<L: Lock> Broker<L> {
             let must_run = inner.engine.must_run_deferred(before);
             let deferred = inner.engine.has_deferred();
             drop(inner);
-            self.notify_journal(recorded);
             waking.drain(..).for_each(Waker::wake);
+            self.notify_journal(recorded);
             // Dropped without the lock, because dropping a waker may call the broker.
             ended.clear();
             if !must_run {
