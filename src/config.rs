@@ -1,20 +1,42 @@
 //! `weir.toml`. Precedence: flag, environment, file, default. Unknown keys are an error. An error
-//! names the file, the line and the key, or the variable.
+//! names the file, the line, the column and the key, or the variable.
 
+mod access;
+mod changes;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod journal;
+mod limits;
 mod load;
+mod log;
+mod ops;
+mod schema;
+mod schema_types;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod topics;
+mod words;
 
+pub use access::{AccessConfig, RightsConfig};
+pub use changes::Differences;
 pub use error::ConfigError;
 pub use journal::{JournalConfig, JournalKind, OnFailureConfig, SyncConfig};
+pub use limits::LimitsConfig;
+pub use load::{Loaded, Places};
+pub use log::{LogConfig, LogFormat};
+pub use ops::OpsConfig;
+pub use schema::schema;
+pub use tls::{AcmeConfig, ChallengeConfig, DirectoryConfig, TlsConfig};
+pub use topics::{FilterText, KeepConfig, PublicConfig, TopicConfig};
 
 use crate::access::origin::Origins;
 use crate::daemon::JournalOptions;
-use crate::engine::{Limits, MAX_PAYLOAD};
+use crate::engine::Limits;
 use crate::units::duration;
 use bytesize::ByteSize;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -23,12 +45,13 @@ use std::time::Duration;
 pub const DEFAULT: &str = include_str!("../systemd/weir.toml");
 
 /// The daemon's configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
     /// Address for raw QUIC and WebTransport (UDP), HTTPS and WebSocket (TCP). Default
     /// `[::]:4433`, which takes IPv4 too.
+    #[schemars(with = "schema_types::Address")]
     pub listen: SocketAddr,
     /// Maximum time for which a daemon that stops completes what is in flight. Default 10 s.
     pub drain: Span,
@@ -40,6 +63,16 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[journal]`.
     pub journal: JournalConfig,
+    /// `[ops]`.
+    pub ops: OpsConfig,
+    /// `[tls]`.
+    pub tls: TlsConfig,
+    /// `[access]`.
+    pub access: AccessConfig,
+    /// `[log]`.
+    pub log: LogConfig,
+    /// `[[topics]]`. Default none.
+    pub topics: Vec<TopicConfig>,
 }
 
 /// A duration, such as `10s` or `500ms`.
@@ -59,7 +92,7 @@ impl TryFrom<String> for Span {
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// `[http]`: the HTTP face.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct HttpConfig {
@@ -110,31 +143,13 @@ impl Default for HttpConfig {
 const HTTP_PORT: u16 = 8080;
 
 /// `[cache]`: the memory of the daemon.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct CacheConfig {
     /// Bytes for payloads, their logs and indexes, and counts. Default 256 MiB.
+    #[schemars(with = "schema_types::Size")]
     pub bytes: ByteSize,
-}
-
-/// `[limits]`: limits of peers.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct LimitsConfig {
-    /// Maximum size of a payload. Default 16 MiB.
-    pub payload: ByteSize,
-    /// Maximum number of sessions at once; further ones are refused. Default 65,536.
-    pub sessions: usize,
-    /// Maximum number of topics. Default 65,536.
-    pub topics: usize,
-    /// Maximum number of subscriptions in one session. Default 256.
-    pub subscriptions: u32,
-    /// Maximum number of producers that a topic remembers. Default 1,024.
-    pub producers: usize,
-    /// Maximum distance between a producer's number and its oldest missing one. Default 1,024.
-    pub window: u32,
 }
 
 impl Default for Config {
@@ -146,6 +161,11 @@ impl Default for Config {
             cache: CacheConfig::default(),
             limits: LimitsConfig::default(),
             journal: JournalConfig::default(),
+            ops: OpsConfig::default(),
+            tls: TlsConfig::default(),
+            access: AccessConfig::default(),
+            log: LogConfig::default(),
+            topics: Vec::new(),
         }
     }
 }
@@ -153,21 +173,6 @@ impl Default for Config {
 impl Default for CacheConfig {
     fn default() -> Self {
         Self { bytes: ByteSize(Limits::default().cache as u64) }
-    }
-}
-
-impl Default for LimitsConfig {
-    fn default() -> Self {
-        let Limits { payload, topics, subscriptions, producers, window, .. } = Limits::default();
-        let payload = ByteSize(payload as u64);
-        Self {
-            payload,
-            sessions: crate::daemon::SESSIONS,
-            topics,
-            subscriptions,
-            producers,
-            window,
-        }
     }
 }
 
@@ -189,7 +194,8 @@ fn exact(bytes: u64) -> String {
 impl Config {
     fn check(&self) -> Result<(), WrongValue> {
         let wrong = |keys, reason: String| Err(WrongValue { keys, reason });
-        let limits = &self.limits;
+        self.tls.check()?;
+        self.access.check(self.tls.client_authorities.is_some())?;
         if self.cache.bytes < ByteSize::mib(1) {
             return wrong(&["cache.bytes"], format!("{} is below 1MiB", self.cache.bytes));
         }
@@ -206,31 +212,8 @@ impl Config {
         if let Err(error) = Origins::default().named(&self.http.names) {
             return wrong(&["http.names"], error.to_string());
         }
-        if limits.payload.0 == 0 || limits.payload.0 > self.cache.bytes.0 / 4 {
-            return wrong(
-                &["limits.payload", "cache.bytes"],
-                format!(
-                    "a limits.payload of {} is not between 1 byte and {}, a quarter of cache.bytes: \
-                     set it too where the cache is to be small",
-                    limits.payload,
-                    ByteSize(self.cache.bytes.0 / 4)
-                ),
-            );
-        }
-        if limits.payload.0 > MAX_PAYLOAD as u64 {
-            return wrong(&["limits.payload"], format!("{} is above 1GiB", limits.payload));
-        }
-        for (keys, value, least) in [
-            (&["limits.sessions"], limits.sessions, 1),
-            (&["limits.topics"], limits.topics, 1),
-            (&["limits.producers"], limits.producers, 1),
-            (&["limits.window"], limits.window as usize, 64),
-            (&["limits.subscriptions"], limits.subscriptions as usize, 1),
-        ] {
-            if value < least {
-                return wrong(keys, format!("{value} is below {least}"));
-            }
-        }
+        self.log.check()?;
+        self.limits.check(self.cache.bytes)?;
         Ok(())
     }
 

@@ -25,6 +25,7 @@ pub(crate) fn cause(cause: GapCause) -> &'static str {
         GapCause::Late => "late",
         GapCause::Lost => "lost",
         GapCause::Had => "had",
+        GapCause::Expired => "expired",
         GapCause::Unknown(_) => "unknown",
     }
 }

@@ -7,6 +7,7 @@
 //! | [`wire`] | the protocol `weir/1`: frames, names, codes | always |
 //! | [`Client`] | a native peer over raw QUIC, WebTransport or WebSocket | `client` |
 //! | [`Daemon`] | the relay for your own tokio program, with HTTP and the page | `daemon` |
+//! | [`access`] | who may do what: identities, rights, tokens | `daemon` |
 //! | binary `weir` | the daemon and its tools on the command line | `cli` (default) |
 //! | `weir bench` | the benchmarks of the binary | `bench` (default) |
 //!
@@ -22,7 +23,7 @@ pub mod engine;
 pub mod wire;
 
 #[cfg(feature = "daemon")]
-mod access;
+pub mod access;
 #[cfg(feature = "bench")]
 mod bench;
 #[cfg(feature = "daemon")]
@@ -37,10 +38,17 @@ pub mod config;
 mod console;
 #[cfg(feature = "daemon")]
 pub mod daemon;
+// Public for the program in tests/fuzz, and in no other build.
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
+// For the journal as well.
+#[cfg(any(feature = "daemon", test, fuzzing))]
+mod histogram;
 #[cfg(feature = "daemon")]
 mod http;
 // Its tests need no daemon, and use a part of it.
-#[cfg(any(feature = "daemon", test))]
+#[cfg(any(feature = "daemon", test, fuzzing))]
 #[cfg_attr(not(feature = "daemon"), allow(dead_code))]
 mod journal;
 #[cfg(feature = "daemon")]
@@ -49,6 +57,8 @@ mod json;
 mod message;
 #[cfg(feature = "client")]
 mod net;
+#[cfg(feature = "daemon")]
+mod ops;
 #[cfg(feature = "client")]
 pub mod state;
 #[cfg(feature = "client")]
@@ -65,7 +75,10 @@ pub use message::{Event, Gap, Interruption, Message, ResumePoint, Start, Subscri
 #[cfg(feature = "client")]
 pub use net::transport::Transport;
 #[cfg(feature = "client")]
-pub use tls::{CertificateHash, CertificateHashError, CertificateHashes, TlsError, Trust};
+pub use tls::{
+    CertificateError, CertificateHash, CertificateHashError, CertificateHashes, CertificateProblem,
+    TlsError, Trust,
+};
 
 #[cfg(all(doctest, feature = "cli"))]
 #[doc = include_str!("../README.md")]

@@ -24,6 +24,14 @@ pub fn directory() -> Option<PathBuf> {
     variable("HOME").map(|home| Path::new(&home).join(".local/state/weir"))
 }
 
+/// Whether a file is a credential that the service manager has handed over (`LoadCredential=`). Only this
+/// service can read it. Its mode may show a right of the group, which is the mask of its access control
+/// list.
+pub(crate) fn is_credential(path: &Path) -> bool {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|value| !value.is_empty());
+    directory.is_some_and(|directory| path.parent() == Some(Path::new(&directory)))
+}
+
 /// Returns the directories in which a daemon on this machine may have published its hashes.
 pub(crate) fn places(state: Option<&Path>) -> Vec<PathBuf> {
     match state {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Reads a duration such as `25ms`, `1.5s`, `200us` or `2m`.
+/// Reads a duration such as `25ms`, `1.5s`, `200us`, `2m`, `1h` or `7d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text);
     let seconds = match unit {
@@ -10,6 +10,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "ms" => 1e-3,
         "s" => 1.0,
         "m" | "min" => 60.0,
+        "h" => 3_600.0,
+        "d" => 86_400.0,
         _ => return Err("a number and a unit, such as 25ms or 60s".into()),
     };
     let number: f64 = number.parse().map_err(|_| format!("{number:?} is not a number"))?;
@@ -31,6 +33,8 @@ mod tests {
         assert_eq!(duration("25ms"), Ok(Duration::from_millis(25)));
         assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3_600)));
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(604_800)));
         for bad in ["", "25", "ms", "-1s", "1e9s"] {
             assert!(duration(bad).is_err(), "{bad}");
         }

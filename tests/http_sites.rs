@@ -75,6 +75,11 @@ async fn other_sites_and_other_names_are_refused() {
     for name in ["relay.example", "app.example", "192.0.2.1", "[2001:db8::1]:80"] {
         assert_eq!(within(with("host", name).send()).await.status, 200, "{name}");
     }
+    // What a page of another site loads as an image has no origin.
+    let image = with("sec-fetch-site", "cross-site").header("sec-fetch-mode", "no-cors");
+    assert_eq!(within(image.send()).await.status, 403);
+    let link = with("sec-fetch-site", "cross-site").header("sec-fetch-mode", "navigate");
+    assert_eq!(within(link.send()).await.status, 200);
     for value in [listed, other, rebound] {
         assert!(value.headers.iter().any(|(name, value)| name == "vary" && value == "origin"));
     }

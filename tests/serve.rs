@@ -65,8 +65,46 @@ fn variables_of_a_cluster_with_a_service_named_weir_are_ignored() {
     }
 }
 
+// To start the daemon again does not help, so that systemd should not.
 #[test]
-fn hup_logs_a_line_and_changes_nothing() {
+fn a_file_of_the_configuration_that_cannot_be_used_is_a_wrong_configuration() {
+    let state = tempdir().unwrap();
+    let (file, config) = (state.path().join("file"), state.path().join("weir.toml"));
+    let (at, shown) = (config.display(), file.display());
+    let certificate = format!("certificate = \"{shown}\"\nkey = \"{shown}\"");
+    for (content, text, place) in [
+        (None, format!("[access]\nkeys = \"{shown}\""), "2:8: access.keys"),
+        (Some("{}"), format!("[access]\nkeys = \"{shown}\""), "2:8: access.keys"),
+        (
+            None,
+            format!("[access]\nkeys = \"https://id.example/\"\nauthorities = \"{shown}\""),
+            "3:15: access.authorities",
+        ),
+        (None, format!("[tls]\n{certificate}"), "2:15: tls.certificate"),
+        (Some(""), format!("[tls]\n{certificate}"), "2:15: tls.certificate"),
+        (None, format!("[tls]\nclient_authorities = \"{shown}\""), "2:22: tls.client_authorities"),
+    ] {
+        let _ = std::fs::remove_file(&file);
+        if let Some(content) = content {
+            std::fs::write(&file, content).unwrap();
+        }
+        std::fs::write(&config, &text).unwrap();
+        let arguments = ["serve", "--listen", "127.0.0.1:0", "--http", "off", "--config"];
+        let arguments = [&arguments[..], &[config.to_str().unwrap()]].concat();
+        let output = weir(state.path(), &arguments).output().unwrap();
+        let log = stderr(&output);
+        assert_eq!(output.status.code(), Some(78), "{text}\n{log}");
+        assert!(log.contains(&format!("weir: {at}:{place}: ")), "{text}\n{log}");
+        assert!(log.contains(&*shown.to_string()), "{text}\n{log}");
+    }
+    let output = weir(state.path(), &["serve"]).env("WEIR_ACCESS__KEYS", &file).output().unwrap();
+    let log = stderr(&output);
+    assert_eq!(output.status.code(), Some(78), "{log}");
+    assert!(log.contains("WEIR_ACCESS__KEYS: access.keys: "), "{log}");
+}
+
+#[test]
+fn hup_without_a_file_logs_a_line() {
     let state = tempdir().unwrap();
     let mut child = serve(state.path(), &[]);
     let mut log = BufReader::new(child.stderr.take().unwrap());
@@ -74,7 +112,7 @@ fn hup_logs_a_line_and_changes_nothing() {
         signal(&child, "HUP");
         let mut line = String::new();
         log.read_line(&mut line).unwrap();
-        assert!(line.contains("HUP") && line.contains("restart"), "{line}");
+        assert!(line.contains("HUP: read again changed=\"\""), "{line}");
     }
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
@@ -133,9 +171,12 @@ fn a_command_that_prints_to_a_blocked_pipe_can_be_interrupted() {
     let mut publish = publish.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     publish.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
     assert!(publish.wait().unwrap().success());
-    for arguments in [
-        &["sub", "a", "--from", "all", "--json"][..],
-        &["top", "a", "-k", "100", "--watch", "--json"],
+    let subscribe: &[&str] = &["sub", "a", "--from", "all", "--json"];
+    for (arguments, how) in [
+        (subscribe, "INT"),
+        (subscribe, "TERM"),
+        (subscribe, "HUP"),
+        (&["top", "a", "-k", "100", "--watch", "--json"], "INT"),
     ] {
         let mut child = weir(state.path(), &[arguments, &at[..]].concat())
             .stdout(Stdio::piped())
@@ -144,16 +185,16 @@ fn a_command_that_prints_to_a_blocked_pipe_can_be_interrupted() {
         // It prints the first, and finds no room for the rest.
         let mut reader = child.stdout.take().unwrap();
         reader.read_exact(&mut [0]).unwrap();
-        signal(&child, "INT");
-        assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?}");
+        signal(&child, how);
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{arguments:?} {how}");
     }
 }
 
-// A wrong value of every key, by its type, its text or its size: the error names file, line and key,
-// or the variable and the key.
+// A wrong value of every key, by its type, its text or its size: the error names file, line, column and
+// key, or the variable and the key.
 #[test]
 fn every_wrong_value_is_told_with_its_place_and_its_key() {
-    let wrong: [(&str, &[&str]); 16] = [
+    let wrong: [(&str, &[&str]); 18] = [
         ("listen", &["5", "true", "\"nowhere\"", "\"1.2.3.4:99999\""]),
         ("http.listen", &["5", "true", "\"8080\""]),
         ("http.origins", &["5", "\"x\"", "[5]", "[\"evil\"]"]),
@@ -170,6 +211,8 @@ fn every_wrong_value_is_told_with_its_place_and_its_key() {
         ("limits.subscriptions", &["0", "-1", "5000000000", "\"x\""]),
         ("limits.producers", &["0", "-1", "1.5", "\"x\""]),
         ("limits.window", &["63", "-1", "5000000000", "\"x\""]),
+        ("log.level", &["5", "true", "\"\"", "\"weir=loud\""]),
+        ("log.format", &["5", "true", "\"xml\""]),
     ];
     let state = tempdir().unwrap();
     let file = state.path().join("weir.toml");
@@ -182,12 +225,16 @@ fn every_wrong_value_is_told_with_its_place_and_its_key() {
     for (key, values) in wrong {
         for value in values {
             let (text, line) = match key.rsplit_once('.') {
-                Some((section, name)) => (format!("\n[{section}]\n{name} = {value}\n"), 3),
-                None => (format!("# A comment.\n{key} = {value}\n"), 2),
+                Some((section, name)) => (format!("\n[{section}]\n  {name} = {value}\n"), 3),
+                None => (format!("# A comment.\n  {key} = {value}\n"), 2),
             };
+            // The value's, or that of its first item.
+            let name = key.rsplit('.').next().unwrap();
+            let is_item = is_of_item(value);
+            let column = 2 + name.len() + " = ".len() + 1 + usize::from(is_item);
             std::fs::write(&file, text).unwrap();
             let output = weir(state.path(), &["check-config", path]).output().unwrap();
-            refused(&output, &format!("{path}:{line}: {key}: "));
+            refused(&output, &format!("{path}:{line}:{column}: {key}: "));
             let variable = format!("WEIR_{}", key.replace('.', "__").to_uppercase());
             let value = value.trim_matches('"');
             let output = weir(state.path(), &["serve"]).env(&variable, value).output().unwrap();
@@ -197,7 +244,19 @@ fn every_wrong_value_is_told_with_its_place_and_its_key() {
     // An error of the syntax has a line. It has a key only if the key is complete.
     std::fs::write(&file, "[cache]\nbytes = \"1GiB\n").unwrap();
     let output = weir(state.path(), &["check-config", path]).output().unwrap();
-    refused(&output, &format!("{path}:2: "));
+    refused(&output, &format!("{path}:2:14: "));
+    // Nor has text in another encoding.
+    std::fs::write(&file, b"# \xf6\n").unwrap();
+    let output = weir(state.path(), &["check-config", path]).output().unwrap();
+    refused(&output, &format!("{path}:1:3: "));
+    std::fs::write(&file, "# ö\nlisten = \"ö".to_owned() + "\"\n").unwrap();
+    let output = weir(state.path(), &["check-config", path]).output().unwrap();
+    refused(&output, &format!("{path}:2:10: listen: "));
+}
+
+// A wrong type is an item's; a wrong text is reported for the list.
+fn is_of_item(value: &str) -> bool {
+    matches!(value, "[5]" | "[true]")
 }
 
 // Clients look for the certificate in the usual directory only.

@@ -78,7 +78,7 @@ async fn a_peer_without_a_hello_may_send_256_kib_and_has_10_s() {
 
 // The session does not read its answers, so the daemon stops reading it.
 #[tokio::test]
-async fn a_session_may_send_2_mib_unread_and_1_mib_of_them_on_a_stream() {
+async fn a_session_in_bulk_may_send_2_mib_unread_and_1_mib_of_them_on_a_stream() {
     // Bytes that the daemon reads before there are too many answers, and for which it grants window
     // again.
     const READ: usize = 256 * KIB;
@@ -87,18 +87,24 @@ async fn a_session_may_send_2_mib_unread_and_1_mib_of_them_on_a_stream() {
     transport.stream_receive_window((16_u32 << 10).into());
     let mut raw = Raw::with(daemon.local_addr(), transport).await.greet().await;
     let stats = || raw.connection.stats();
-    // Waits until the daemon has raised the window after the hello.
-    within(until(|| stats().frame_rx.max_data > 0)).await;
-    // Every publication is refused with a long reason.
+    // It sends in bulk, and then nothing but publications that are refused with a long reason.
     let declare = encoded(&[ClientFrame::Topic { alias: 1, name: "a" }]);
+    raw.tx.write_all(&declare).await.unwrap();
+    for number in 1..=20 {
+        let payload = payload(number).repeat(60);
+        let whole = ClientFrame::Publish { alias: 1, number, stamp: 0, payload: &payload };
+        raw.tx.write_all(&encoded(&[whole])).await.unwrap();
+    }
+    let latest = || daemon.get("a", wire::Which::Latest).map(|message| message.sequence);
+    within(until(|| latest() == Ok(20))).await;
+    let blocked_in_bulk = stats().frame_tx.data_blocked;
     let publish = ClientFrame::Publish { alias: 1, number: 0, stamp: 0, payload: b"x" };
     let refused = encoded(&vec![publish; 1000]);
-    raw.tx.write_all(&declare).await.unwrap();
     let mut all = fill(&raw.connection, &mut raw.tx, &refused).await;
     assert!(all > MIB - KIB && all < MIB + READ, "{all} on the control stream");
     within(until(|| stats().frame_rx.stream_data_blocked > 0)).await;
     let mut streams = Vec::new();
-    while stats().frame_tx.data_blocked == 0 {
+    while stats().frame_tx.data_blocked == blocked_in_bulk {
         let mut tx = within(raw.connection.open_uni()).await.unwrap();
         tx.write_all(&declare).await.unwrap();
         let taken = fill(&raw.connection, &mut tx, &refused).await;

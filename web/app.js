@@ -4,17 +4,21 @@ import { Chat } from "./page/chat.js";
 import { Latency } from "./page/latency.js";
 import { Facts, Top } from "./page/aside.js";
 import { fill, wire } from "./page/code.js";
-import { duration, explain, sentence, several, transportName, whyNoWebTransport } from "./page/words.js";
+import { duration, explain, noticeText, sentence, several, transportName, whyNoWebTransport } from "./page/words.js";
 
 const asked = new URLSearchParams(location.search);
 const topic = `demo/${asked.get("room") || "chat"}`;
 const transport = ["webtransport", "websocket"].includes(asked.get("transport")) ? asked.get("transport") : "auto";
 const port = Number(asked.get("port")) || undefined;
+// Behind the hash, which browsers send to nobody: /#token=… It does not stay in the address.
+const token = new URLSearchParams(location.hash.slice(1)).get("token") ?? undefined;
+if (token) history.replaceState(null, "", location.pathname + location.search);
 
 const state = document.getElementById("state");
 const carrier = document.getElementById("transport");
 const reason = document.getElementById("reason");
 const banner = document.getElementById("banner");
+const notice = document.getElementById("notice");
 
 const chat = new Chat(topic);
 let latency = null;
@@ -36,7 +40,7 @@ async function start() {
     say("bad", "The client, weir.js, could not be loaded from this daemon.", reload());
     return;
   }
-  latency = new Latency(weir, port ? { webTransportPort: port } : {});
+  latency = new Latency(weir, { ...(port && { webTransportPort: port }), ...(token && { token }) });
   addresses();
   await session(weir);
 }
@@ -46,6 +50,7 @@ async function session(weir) {
   const client = await open(weir);
   if (!client) return;
   globalThis.weirPage = { client, latency };
+  client.addEventListener("notice", (event) => noticed(event.detail));
   client.addEventListener("state", (event) => changed(weir, client, event.detail));
   carried(client);
   showState(client.state);
@@ -59,7 +64,7 @@ async function open(weir) {
   for (let pause = 1000; ; pause = Math.min(pause * 1.6, 10_000)) {
     showState("connecting");
     try {
-      const client = await weir.connect(undefined, { transport, webTransportPort: port });
+      const client = await weir.connect(undefined, { transport, webTransportPort: port, token });
       if (gone !== null) {
         say("good", `Connected, after ${duration(performance.now() - since)}.`);
         later();
@@ -85,6 +90,8 @@ async function changed(weir, client, detail) {
   showState(detail.state);
   carried(client);
   chat.stateChanged();
+  // A new session starts without a notice: the daemon repeats one that lasts.
+  if (detail.state !== "reconnecting") notice.replaceChildren();
   if (detail.state === "reconnecting") {
     gone ??= performance.now();
     lost(detail);
@@ -141,6 +148,13 @@ function lost(detail) {
   const tick = () => (seconds.textContent = ` ${Math.round((performance.now() - gone) / 1000)} s.`);
   tick();
   ticking = setInterval(tick, 1000);
+}
+
+/** Shows a notice of the daemon's until the next one. */
+function noticed(detail) {
+  const line = document.createElement("p");
+  line.textContent = noticeText(detail);
+  notice.replaceChildren(...(line.textContent ? [line] : []));
 }
 
 // Shows text and elements in the banner. Text is never parsed as markup.

@@ -14,15 +14,28 @@ export class WeirError extends Error {
   constructor(code: number | null, message: string, name?: string, retry?: boolean);
   /** Number of the code, see docs/protocol.md; null for an error without one, such as a broken network. */
   readonly code: number | null;
-  /** Name of the code, such as `payload_too_large`; or `unreachable`, `timed_out`, `broken`, `closed`. */
+  /**
+   * Name of the code, such as `payload_too_large`. Without a code: `unreachable`, `timed_out`, `broken`,
+   * `closed`, or `unauthorized` if the token function failed.
+   */
   readonly name: string;
   /** Whether the same call may succeed later, without a change. */
   readonly retry: boolean;
+  /** What the token function threw, if that is why. */
+  readonly cause?: unknown;
 }
 
+/** Fetches a token. `signal` aborts after `timeout` of `ConnectOptions`. */
+export type TokenFunction = (signal: AbortSignal) => string | Promise<string>;
+
 export interface ConnectOptions {
-  /** Token for a daemon that requires one. */
-  token?: string;
+  /**
+   * Token for a daemon that requires one, or a function that fetches one. The client calls the function
+   * before each attempt to connect, and again at about three quarters of the token's lifetime, to show
+   * the new one in the open session. It calls it once at a time. If it throws, `connect` rejects with
+   * an error whose `cause` that is; a connected client calls it again, with pauses that grow.
+   */
+  token?: string | TokenFunction;
   /** Default `auto`: WebTransport, and WebSocket if WebTransport does not work. */
   transport?: "auto" | Transport;
   /**
@@ -94,7 +107,7 @@ export interface Gap {
   readonly first: number;
   readonly last: number;
   /** `unknown`: a cause that only a newer daemon has. */
-  readonly cause: "evicted" | "skipped" | "aborted" | "late" | "lost" | "unknown";
+  readonly cause: "evicted" | "skipped" | "aborted" | "late" | "lost" | "expired" | "unknown";
 }
 
 export interface PublishOptions {
@@ -182,8 +195,24 @@ export interface StateDetail {
 }
 
 /**
- * Client of a daemon. Dispatches `state` events (`CustomEvent<StateDetail>`). Each call checks its
- * arguments at once, in every state. A TypeError or a RangeError, also for an unknown option, refuses
+ * The state of the daemon has changed; the session goes on. A new session starts without a notice, and
+ * the daemon repeats one that lasts.
+ */
+export interface NoticeDetail {
+  /**
+   * Code of docs/protocol.md. 0x05: the daemon accepts publications and does not keep them, because its
+   * journal cannot be written. 0x00: it keeps them again. Show others to the user too.
+   */
+  readonly code: number;
+  /** Name of the code: `unkept`, `done`, or `unknown`. */
+  readonly name: string;
+  /** A line of English; may be empty. */
+  readonly reason: string;
+}
+
+/**
+ * Client of a daemon. Dispatches `state` events (`CustomEvent<StateDetail>`) and `notice` events
+ * (`CustomEvent<NoticeDetail>`). Each call checks its arguments at once, in every state. A TypeError or a RangeError, also for an unknown option, refuses
  * that call alone.
  */
 export class Client extends EventTarget {
@@ -235,6 +264,11 @@ export class Client extends EventTarget {
     options?: boolean | AddEventListenerOptions,
   ): void;
   addEventListener(
+    type: "notice",
+    listener: (event: CustomEvent<NoticeDetail>) => void,
+    options?: boolean | AddEventListenerOptions,
+  ): void;
+  addEventListener(
     type: string,
     listener: EventListenerOrEventListenerObject | null,
     options?: boolean | AddEventListenerOptions,
@@ -249,6 +283,7 @@ export class Client extends EventTarget {
  * - `unreachable`, `retry` true: nothing answers.
  * - `timed_out`: no answer within `timeout`.
  * - `forbidden`: the daemon does not serve the page's origin.
+ * - `unauthorized`: the daemon requires another token; without a code: the token function failed.
  */
 export function connect(url?: string | URL, options?: ConnectOptions): Promise<Client>;
 

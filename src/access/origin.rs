@@ -46,6 +46,13 @@ pub(crate) enum OriginRefusal {
          in the daemon's configuration"
     )]
     ForeignOrigin(String),
+    /// The page is of another site, which the browser does not name. It may not read the answer in
+    /// any case.
+    #[error(
+        "pages of other sites may not load this without CORS: use fetch or EventSource, which name \
+         the site, and add it to http.origins in the daemon's configuration"
+    )]
+    CrossSite,
     /// The requested host is not one of the daemon's names.
     #[error(
         "{0:?} is not one of the daemon's names; so that no site can pass for it, it answers only \
@@ -99,7 +106,8 @@ impl Origins {
     ) -> Result<(), OriginRefusal> {
         self.check_host(request)?;
         let Some(origin) = request.origin.filter(|_| !public) else {
-            return Ok(());
+            let foreign = request.cross_site && !public && !self.any;
+            return if foreign { Err(OriginRefusal::CrossSite) } else { Ok(()) };
         };
         let same = host_of(origin).is_some_and(|host| {
             host == request.host || (is_loopback(&host) && is_loopback(&request.host))
@@ -134,13 +142,30 @@ pub(crate) struct RequestOrigin<'a> {
     pub(crate) origin: Option<&'a str>,
     // The requested host, without port, in lower case.
     host: String,
+    // A browser says that a page of another site requests it, and that nobody follows a link.
+    cross_site: bool,
 }
 
 impl<'a> RequestOrigin<'a> {
     /// Takes the values of `Origin`, and of `Host` or `:authority`.
     pub(crate) fn new(origin: Option<&'a str>, host: &str) -> Result<Self, OriginRefusal> {
         let host = without_port(host).ok_or_else(|| OriginRefusal::BadHost(host.to_owned()))?;
-        Ok(Self { origin, host })
+        Ok(Self { origin, host, cross_site: false })
+    }
+
+    /// Takes the values of `Sec-Fetch-Site` and `Sec-Fetch-Mode` (W3C Fetch Metadata). Browsers send
+    /// them also where they send no `Origin`, such as for images and scripts. A page of another site
+    /// may navigate here only if the request `reads`, with GET or HEAD: a form may not send.
+    #[must_use]
+    pub(crate) fn with_fetch(
+        mut self,
+        site: Option<&str>,
+        mode: Option<&str>,
+        reads: bool,
+    ) -> Self {
+        let navigates = reads && mode == Some("navigate");
+        self.cross_site = site == Some("cross-site") && !navigates;
+        self
     }
 }
 
@@ -202,7 +227,7 @@ mod tests {
         let origins = Origins::parse(origins).unwrap().named(NAMES).unwrap();
         match RequestOrigin::new(origin, host).and_then(|request| origins.check(&request, false)) {
             Ok(()) => 200,
-            Err(OriginRefusal::ForeignOrigin(_)) => 403,
+            Err(OriginRefusal::ForeignOrigin(_) | OriginRefusal::CrossSite) => 403,
             Err(OriginRefusal::ForeignHost(_)) => 421,
             Err(OriginRefusal::BadHost(_)) => 400,
         }
@@ -280,6 +305,29 @@ mod tests {
         ];
         for (origins, host, expected) in table {
             assert_eq!(status(origins, None, host), expected, "{origins:?} {host}");
+        }
+    }
+
+    // An image or a script of another site's page has no origin.
+    #[test]
+    fn what_another_site_loads_without_an_origin_is_refused() {
+        let page = |site, mode, origins: &[&str], public| {
+            let origins = Origins::parse(origins).unwrap();
+            let request = RequestOrigin::new(None, "localhost").unwrap();
+            origins.check(&request.with_fetch(Some(site), Some(mode), true), public)
+        };
+        assert_eq!(page("cross-site", "no-cors", NONE, false), Err(OriginRefusal::CrossSite));
+        assert_eq!(page("cross-site", "websocket", LISTED, false), Err(OriginRefusal::CrossSite));
+        assert_eq!(page("cross-site", "no-cors", NONE, true), Ok(()));
+        assert_eq!(page("cross-site", "no-cors", &["*"], false), Ok(()));
+        // A link to a payload, and the daemon's own page.
+        assert_eq!(page("cross-site", "navigate", NONE, false), Ok(()));
+        // A form.
+        let form = RequestOrigin::new(None, "localhost").unwrap();
+        let form = form.with_fetch(Some("cross-site"), Some("navigate"), false);
+        assert_eq!(Origins::default().check(&form, false), Err(OriginRefusal::CrossSite));
+        for site in ["same-origin", "same-site", "none"] {
+            assert_eq!(page(site, "no-cors", NONE, false), Ok(()));
         }
     }
 

@@ -12,6 +12,8 @@ use tempfile::TempDir;
 pub(super) struct Daemon {
     pub(super) process: Process,
     pub(super) address: SocketAddr,
+    /// The address of its metrics, if it has one.
+    pub(super) ops: Option<SocketAddr>,
     pub(super) hash: CertificateHash,
     _state: TempDir,
 }
@@ -29,11 +31,22 @@ impl Daemon {
         cores: Option<usize>,
         settings: &[(&str, String)],
     ) -> anyhow::Result<Self> {
+        Self::start_with(listen, cores, settings, "off")
+    }
+
+    /// The same with an address for metrics.
+    pub(super) fn start_with(
+        listen: SocketAddr,
+        cores: Option<usize>,
+        settings: &[(&str, String)],
+        ops: &str,
+    ) -> anyhow::Result<Self> {
         let state = tempfile::Builder::new().prefix("weir-bench-").tempdir();
         let state = state.context("creating a directory for the daemon's state")?;
         let weir = std::env::current_exe().context("the name of this executable")?;
         let mut command = with_parent(weir);
-        command.args(["serve", "--http", "off", "--json", "--listen", &listen.to_string()]);
+        command.args(["serve", "--http", "off", "--ops", ops, "--json"]);
+        command.args(["--listen", &listen.to_string()]);
         command.arg("--state").arg(state.path());
         // The daemon must not take settings from the environment of the benchmark.
         for (name, _) in std::env::vars_os() {
@@ -42,20 +55,27 @@ impl Daemon {
             }
         }
         command.env_remove("NOTIFY_SOCKET").env_remove("RUNTIME_DIRECTORY");
+        // Each session has a line at the level `info`.
+        if std::env::var_os("RUST_LOG").is_none() {
+            command.env("RUST_LOG", "warn");
+        }
         command.envs(settings.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = Process::start(command, cores).context("starting weir serve")?;
         let stdout = process.stdout().context("the daemon's output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).context("the daemon's first line")?;
-        let (address, hash) = ready(&line)?;
-        Ok(Self { process, address, hash, _state: state })
+        let (address, hash, ops) = ready(&line)?;
+        Ok(Self { process, address, hash, ops, _state: state })
     }
 }
 
-fn ready(line: &str) -> anyhow::Result<(SocketAddr, CertificateHash)> {
+type Ready = (SocketAddr, CertificateHash, Option<SocketAddr>);
+
+fn ready(line: &str) -> anyhow::Result<Ready> {
     let value: serde_json::Value =
         serde_json::from_str(line).context("the daemon did not start: see above")?;
     let text = |key: &str| value[key].as_str().with_context(|| format!("the daemon's {key}"));
-    Ok((text("listen")?.parse()?, text("certificate_sha256")?.parse()?))
+    let ops = value["ops"].as_str().map(str::parse).transpose()?;
+    Ok((text("listen")?.parse()?, text("certificate_sha256")?.parse()?, ops))
 }

@@ -10,20 +10,28 @@
 //! of them.
 
 pub(crate) mod admission;
+pub(crate) mod clock;
+pub(crate) mod counters;
+mod expiring;
 pub(crate) mod failure;
+pub(crate) mod newcomers;
 pub(crate) mod owned_item;
 pub(crate) mod pace;
+pub(crate) mod places;
 mod recording;
+pub(crate) mod replaying;
 pub(crate) mod stop;
 pub(crate) mod subscription;
+pub(crate) mod throttle;
 pub(crate) mod upload;
 
 #[cfg(test)]
 mod tests;
 
-use crate::engine::{Engine, Item, ReadOptions, SubscriptionId};
+use crate::engine::{Engine, EngineFigures, Item, ReadOptions, SubscriptionId};
 use crate::journal::queue::JournalQueue;
 use crate::wire::{Code, Refusal};
+use counters::Counters;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::DerefMut;
@@ -86,8 +94,11 @@ pub(crate) struct Broker<L = Mutex<Inner>> {
     inner: L,
     journal: Option<Arc<JournalQueue>>,
     failed: SetOnce<()>,
+    counters: Counters,
     // Notified when the line or the engine has work left.
     turns: Notify,
+    // Notified when topic rules may have begun to need the time.
+    timed: Notify,
     // Unique in the process, unlike an address, which may be reused.
     #[cfg(test)]
     pub(crate) number: u64,
@@ -199,10 +210,22 @@ impl<L: Lock> Broker<L> {
             inner,
             journal,
             failed: SetOnce::new(),
+            counters: Counters::default(),
             turns: Notify::new(),
+            timed: Notify::new(),
             #[cfg(test)]
             number: NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
         }
+    }
+
+    /// The counters of all faces.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Returns the numbers of the engine. None after a panic.
+    pub(crate) fn figures(&self) -> Option<EngineFigures> {
+        self.inner.lock().map(|inner| inner.engine.figures())
     }
 
     fn lock(&self) -> impl DerefMut<Target = Inner> {
@@ -336,6 +359,7 @@ impl<L: Lock> Broker<L> {
             self.turns.notify_one();
             return Poll::Pending;
         }
+        inner.tell_time();
         inner.engine.begin_work();
         let mut any = false;
         let again = inner.engine.read(id, options, &mut |item| {

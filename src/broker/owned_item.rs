@@ -49,6 +49,8 @@ pub(crate) struct LargeRef {
     /// The topic's id.
     pub(crate) topic: u64,
     pub(crate) sequence: u64,
+    /// As [`MessageRef::position`].
+    pub(crate) position: u64,
     /// Length of the payload, bytes.
     pub(crate) size: usize,
 }
@@ -125,7 +127,7 @@ impl OwnedMessage {
 impl LargeRef {
     pub(crate) fn new(message: &MessageRef<'_>) -> Self {
         let (topic, sequence) = (message.topic_id(), message.sequence());
-        Self { topic, sequence, size: message.size() }
+        Self { topic, sequence, position: message.position(), size: message.size() }
     }
 }
 

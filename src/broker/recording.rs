@@ -13,6 +13,7 @@ const SLOW: Duration = Duration::from_secs(5);
 impl Inner {
     // Tells the engine whether the journal takes publications.
     pub(super) fn begin_work(&mut self) {
+        self.tell_time();
         self.engine.begin_work();
         if let Some(journal) = &self.journal
             && journal.refuses() != self.refuses

@@ -22,15 +22,20 @@ pub(crate) enum Stage {
     Stopping,
 }
 
+/// Waits for the daemon to come as far as `wanted`.
+pub(crate) async fn reached(stage: &mut watch::Receiver<Stage>, wanted: Stage) {
+    // An error means that the daemon is gone.
+    let _ = stage.wait_for(|stage| *stage >= wanted).await;
+}
+
 /// Waits for the daemon to drain, or to stop.
 pub(crate) async fn draining(stage: &mut watch::Receiver<Stage>) {
-    // An error means that the daemon is gone.
-    let _ = stage.wait_for(|stage| *stage >= Stage::Draining).await;
+    reached(stage, Stage::Draining).await;
 }
 
 /// Waits for the daemon to stop.
 pub(crate) async fn stopped(stage: &mut watch::Receiver<Stage>) {
-    let _ = stage.wait_for(|stage| *stage == Stage::Stopping).await;
+    reached(stage, Stage::Stopping).await;
 }
 
 /// The time over which `sessions` leave a daemon that drains for `within`. A fifth of that remains
@@ -53,6 +58,12 @@ impl InFlight {
     /// Begins a piece of work.
     pub(crate) fn begin(&self) -> Work {
         Work { _counted: self.0.subscribe() }
+    }
+
+    /// Number of pieces.
+    #[cfg(test)]
+    pub(crate) fn count(&self) -> usize {
+        self.0.receiver_count()
     }
 
     /// Waits until no work is in flight.

@@ -35,6 +35,15 @@ impl Subscription {
         Ok(Self::new(broker.clone(), id))
     }
 
+    /// Returns why a message that it read is not in the cache any more.
+    pub(crate) fn why_missing(&self, topic: u64, sequence: u64) -> GapCause {
+        self.broker.with(|engine| engine.why_missing(topic, sequence))
+    }
+
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
     pub(crate) fn id(&self) -> SubscriptionId {
         self.id
     }

@@ -1,12 +1,14 @@
 //! The arguments that verbs share: how to reach the daemon, and a topic.
 
-use crate::client::{Builder, Client, Reconnect};
+use crate::client::{Builder, Client, ConnectError, Reconnect};
 use crate::config::CERT_HASH;
-use crate::wire::{NameError, check_topic};
+use crate::wire::{NameError, check_readable_topic, check_topic};
 use crate::{CertificateHashes, Transport, Trust};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use std::path::PathBuf;
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// How to reach the daemon.
 #[derive(Debug, Args)]
@@ -29,9 +31,19 @@ pub(super) struct Connection {
     /// Trust any certificate: for experiments only.
     #[arg(long)]
     insecure: bool,
+    /// Show this certificate to the daemon, over raw QUIC: a PEM file.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The key of --cert: a PEM file that only its owner can read.
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
     /// Token for a daemon that requires one.
     #[arg(long, env = "WEIR_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// File with the token, in place of --token. It is read again for each session, and before the
+    /// token ends.
+    #[arg(long, value_name = "FILE", env = "WEIR_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
     /// Directory in which the daemon on this machine keeps its certificate, if not the usual one.
     #[arg(long, value_name = "DIR", env = "WEIR_STATE")]
     state: Option<PathBuf>,
@@ -50,6 +62,12 @@ enum TransportChoice {
     WebSocket,
     /// Raw QUIC, or WebSocket if that fails or does not answer within a second.
     Auto,
+}
+
+// A token is a few KiB, and a local file is read in microseconds.
+fn read_token(file: &Path) -> Result<String, Box<dyn Error + Send + Sync>> {
+    let text = std::fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    Ok(text.trim().to_owned())
 }
 
 impl Connection {
@@ -72,7 +90,16 @@ impl Connection {
         if let Some(state) = &self.state {
             builder = builder.state(state);
         }
-        if let Some(token) = &self.token {
+        if let (Some(certificate), Some(key)) = (&self.cert, &self.key) {
+            builder = builder.certificate(certificate, key);
+        }
+        if let Some(file) = &self.token_file {
+            let file = Arc::<Path>::from(file.as_path());
+            builder = builder.token_from(move || {
+                let file = file.clone();
+                async move { read_token(&file) }
+            });
+        } else if let Some(token) = &self.token {
             builder = builder.token(token);
         }
         Ok(builder)
@@ -86,6 +113,20 @@ impl Connection {
         }
         let text = std::env::var_os(CERT_HASH).filter(|text| !text.is_empty());
         text.map(|text| text.to_string_lossy().parse().context(CERT_HASH)).transpose()
+    }
+
+    /// The daemon's address, as given.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Opens one session over a transport, whatever --transport says.
+    pub(super) async fn connect_over(
+        &self,
+        transport: Transport,
+    ) -> anyhow::Result<Result<Client, ConnectError>> {
+        let builder = self.builder()?.transport(transport).reconnect(Reconnect::never());
+        Ok(builder.connect().await)
     }
 
     /// Connects for one session: its end is an error.
@@ -102,4 +143,9 @@ impl Connection {
 /// Checks a topic before anything connects, so that a bad one is wrong usage.
 pub(super) fn topic(text: &str) -> Result<String, NameError> {
     check_topic(text).map(|()| text.to_owned())
+}
+
+/// The same for a topic that is read, which may be one of the daemon's own.
+pub(super) fn readable_topic(text: &str) -> Result<String, NameError> {
+    check_readable_topic(text).map(|()| text.to_owned())
 }

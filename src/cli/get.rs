@@ -2,10 +2,11 @@
 
 use super::arguments::{self, Connection};
 use crate::console::output::Output;
+use crate::console::terminal;
 use crate::wire::{Digest, Which};
 use anyhow::Context as _;
 use clap::Args;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -16,7 +17,7 @@ Examples:
   weir get maps/tile/7 --output tile.png")]
 pub(super) struct Arguments {
     /// The topic.
-    #[arg(value_parser = arguments::topic)]
+    #[arg(value_parser = arguments::readable_topic)]
     topic: String,
     /// The newest message with this payload.
     #[arg(long, value_name = "HEX", conflicts_with = "sequence")]
@@ -42,7 +43,10 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         (None, None) => Which::Latest,
     };
     let client = connection.connect().await?;
-    let message = client.get(&topic, which).await?;
+    let message = client.get(&topic, which).await;
+    // Also after a refusal: otherwise the session stays until it times out.
+    client.close().await;
+    let message = message?;
     match output {
         Some(file) => {
             let written = std::fs::write(&file, &message.payload);
@@ -51,10 +55,19 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         None if json => Output::print(Output::new(true).message(&message))?,
         None => {
             let mut out = std::io::stdout().lock();
-            out.write_all(&message.payload)?;
+            if out.is_terminal() {
+                let text = std::str::from_utf8(&message.payload).ok().with_context(|| {
+                    let size = message.payload.len();
+                    format!(
+                        "{size} bytes that are not text: into a file with --output F, or a pipe"
+                    )
+                })?;
+                out.write_all(terminal::lines(text).as_bytes())?;
+            } else {
+                out.write_all(&message.payload)?;
+            }
             out.flush()?;
         }
     }
-    client.close().await;
     Ok(())
 }

@@ -1,20 +1,32 @@
 //! The command line. Each verb has a file; `arguments` has what verbs share.
 
 mod arguments;
+mod cert;
+mod certificate_facts;
+mod doctor;
 mod get;
+mod log;
+mod manual;
 mod ping;
 mod printer;
 mod publish;
 mod reconnecting;
+mod reload;
 mod serve;
+mod service;
+mod sockets;
 mod subscribe;
+mod token;
 mod top;
+mod wrong_setting;
 
 #[cfg(feature = "bench")]
 use crate::bench;
-use crate::config::{Config, ConfigError, DEFAULT};
-use clap::{Parser, Subcommand};
-use std::io::{IsTerminal as _, Write as _};
+use crate::config::{self, Config, ConfigError, DEFAULT, LogConfig};
+use crate::console::terminal;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use sockets::Sockets;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -53,35 +65,51 @@ enum Verb {
     Top(top::Arguments),
     /// Measure round trips to the daemon.
     Ping(ping::Arguments),
+    /// Find out what is wrong between here and the daemon.
+    Doctor(doctor::Arguments),
+    /// Make keys and tokens, and check tokens.
+    #[command(subcommand, after_help = token::EXAMPLES)]
+    Token(token::Token),
     /// Measure Weir: latency, loss, fan-out, idle sessions.
     #[cfg(feature = "bench")]
     #[command(subcommand, after_help = bench::EXAMPLES)]
     Bench(bench::Bench),
+    /// Show certificates, and make one.
+    #[command(subcommand)]
+    Cert(cert::Cert),
     /// Check a configuration file, and say what is wrong with it.
     CheckConfig {
         /// The file.
         file: PathBuf,
     },
     /// Print a configuration file with every key at its default.
-    DefaultConfig,
+    DefaultConfig {
+        /// Print the JSON schema of such files instead, for editors.
+        #[arg(long)]
+        schema: bool,
+    },
+    /// Write man pages.
+    #[command(hide = true)]
+    Man(manual::Man),
+    /// Print completions for a shell.
+    #[command(hide = true)]
+    Completions(manual::Completions),
 }
 
 /// Runs the command line.
 pub fn main() -> ExitCode {
     let Cli { verb } = Cli::parse();
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|_| "warn,weir=info".into()))
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
+    // The daemon's log is in its configuration.
+    if !matches!(verb, Verb::Serve(_)) {
+        log::Log::begin(&LogConfig::default());
+    }
     match run(verb) {
         Ok(code) => code,
         // The reader of our output has closed the pipe, and needs no more.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "weir: {error:#}");
+            // An error may have a reason of the other side's.
+            terminal::tell(&format!("weir: {error:#}"));
             ExitCode::from(if error.is::<ConfigError>() { 78 } else { 1 })
         }
     }
@@ -93,36 +121,52 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    // Before there are threads.
+    let mut given = Sockets::default();
+    if let Verb::Serve(_) = verb {
+        given = Sockets::take()?;
+    }
     let runtime = match verb {
         #[cfg(feature = "bench")]
         Verb::Bench(bench) => return bench::run(bench),
+        Verb::Token(token) => return token::run(token),
+        Verb::Man(man) => return man.run(Cli::command()).map(|()| ExitCode::SUCCESS),
+        Verb::Completions(shell) => return shell.run(Cli::command()).map(|()| ExitCode::SUCCESS),
         Verb::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     }
     .enable_all()
     .build()?;
     let result = runtime.block_on(async {
-        match verb {
-            Verb::Serve(arguments) => serve::run(arguments).await,
+        let done = match verb {
+            // It has a verdict.
+            Verb::Doctor(arguments) => return doctor::run(arguments).await,
+            Verb::Serve(arguments) => serve::run(arguments, given).await,
             Verb::Publish(arguments) => publish::run(arguments).await,
             Verb::Subscribe(arguments) => subscribe::run(arguments).await,
             Verb::Get(arguments) => get::run(arguments).await,
             Verb::Top(arguments) => top::run(arguments).await,
             Verb::Ping(arguments) => ping::run(arguments).await,
+            Verb::Cert(verb) => cert::run(verb).await,
             Verb::CheckConfig { file } => {
                 Config::load(Some(&file), [])?;
                 writeln!(std::io::stdout(), "{}: ok", file.display())?;
                 Ok(())
             }
-            Verb::DefaultConfig => {
-                write!(std::io::stdout(), "{DEFAULT}")?;
+            Verb::DefaultConfig { schema } => {
+                let text = if schema { config::schema() } else { DEFAULT.into() };
+                write!(std::io::stdout(), "{text}")?;
                 Ok(())
+            }
+            Verb::Token(_) | Verb::Man(_) | Verb::Completions(_) => {
+                unreachable!("it has run above")
             }
             #[cfg(feature = "bench")]
             Verb::Bench(_) => unreachable!("it has run above"),
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     });
     // A thread that cannot be stopped may still read standard input.
     runtime.shutdown_background();
-    result.map(|()| ExitCode::SUCCESS)
+    result
 }

@@ -1,5 +1,5 @@
 //! Standard output in a separate thread. A slow reader of a pipe delays the output and nothing else,
-//! so the program still stops at INT.
+//! so the program still stops at INT, TERM and HUP.
 
 use std::io::{self, Write as _};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -31,14 +31,16 @@ struct Queue {
 pub(super) struct Printer {
     queue: Arc<Queue>,
     interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
 }
 
-/// INT arrived: the verb stops in good order.
+/// INT, TERM or HUP arrived: the verb stops in good order, with a goodbye to the daemon.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 pub(super) struct Interrupted;
 
-/// A verb that INT stopped has not failed.
+/// A verb that a signal has stopped has not failed.
 pub(super) fn interruptible(result: anyhow::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(error) if error.is::<Interrupted>() => Ok(()),
@@ -82,16 +84,18 @@ impl Queue {
 }
 
 impl Printer {
-    /// Starts the thread. From here on INT no longer kills the process.
+    /// Starts the thread. From here on INT, TERM and HUP no longer kill the process.
     pub(super) fn start() -> io::Result<Self> {
         let interrupt = signal(SignalKind::interrupt())?;
+        let terminate = signal(SignalKind::terminate())?;
+        let hangup = signal(SignalKind::hangup())?;
         let queue = Arc::<Queue>::default();
         let writer = queue.clone();
         std::thread::Builder::new().name("output".into()).spawn(move || writer.write())?;
-        Ok(Self { queue, interrupt })
+        Ok(Self { queue, interrupt, terminate, hangup })
     }
 
-    /// Returns the output of the future, or fails if INT arrives first.
+    /// Returns the output of the future, or fails if a signal to stop arrives first.
     pub(super) async fn unless_interrupted<T>(
         &mut self,
         future: impl Future<Output = T>,
@@ -99,6 +103,8 @@ impl Printer {
         tokio::select! {
             output = future => Ok(output),
             _ = self.interrupt.recv() => Err(Interrupted),
+            _ = self.terminate.recv() => Err(Interrupted),
+            _ = self.hangup.recv() => Err(Interrupted),
         }
     }
 

@@ -5,6 +5,7 @@ use super::reconnecting;
 use crate::Client;
 use crate::client::{Accepted, PendingReceipt, PublishError, SessionClosed};
 use crate::console::output::Output;
+use crate::wire::Refusal;
 use anyhow::Context as _;
 use bytes::Bytes;
 use clap::Args;
@@ -80,9 +81,13 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     let client = connection.connect().await?;
     let size = payload.len();
-    send(&client, &topic, payload, realtime).await?.print(&output, &topic, size).await?;
+    let published = async {
+        send(&client, &topic, payload, realtime).await?.print(&output, &topic, size).await
+    };
+    let published = published.await;
+    // Also after a refusal: otherwise the session stays until it times out.
     client.close().await;
-    Ok(())
+    published
 }
 
 // A publication in flight, with or without a receipt.
@@ -163,13 +168,14 @@ async fn publish_lines(
         }
         anyhow::Ok(())
     };
-    let states = client.watch_state();
+    let states = (client.watch_state(), client.watch_notice());
+    let noticed = |notice: Option<&Refusal>| Output::print(output.notice(notice));
     let interrupted =
         |why: &SessionClosed| Output::print(output.interrupted(why.code, &why.reason));
-    tokio::select! {
-        done = async { tokio::try_join!(publish, print) } => done.map(drop)?,
-        failed = reconnecting::report(states, interrupted) => failed?,
-    }
+    let published = tokio::select! {
+        done = async { tokio::try_join!(publish, print) } => done.map(drop),
+        failed = reconnecting::report(states, interrupted, noticed) => failed,
+    };
     client.close().await;
-    Ok(())
+    published
 }

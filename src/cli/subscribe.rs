@@ -5,7 +5,7 @@ use super::printer::{Printer, interruptible};
 use super::reconnecting;
 use crate::client::Subscription;
 use crate::console::output::Output;
-use crate::wire::{Delivery, Filter, Lag};
+use crate::wire::{Delivery, Filter, Lag, Refusal};
 use crate::{Event, Interruption, Start, SubscribeOptions};
 use clap::{Args, ValueEnum};
 use std::time::Duration;
@@ -99,14 +99,22 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         deadline,
     };
     let client = connection.connect_with(reconnecting::policy(no_reconnect)).await?;
-    let states = client.watch_state();
-    let mut subscription = client.subscribe(filter.as_str(), &options).await?;
+    let states = (client.watch_state(), client.watch_notice());
+    let mut subscription = match client.subscribe(filter.as_str(), &options).await {
+        Ok(subscription) => subscription,
+        Err(error) => {
+            // Otherwise the session stays until it times out.
+            client.close().await;
+            return Err(error.into());
+        }
+    };
     tracing::debug!(%filter, "subscribed");
     let mut printer = Printer::start()?;
+    let noticed = |notice: Option<&Refusal>| Output::print(output.notice(notice));
     let printed = tokio::select! {
         printed = print(&mut subscription, &output, count, &mut printer) => printed,
         // The subscription prints the interruption in its place among the messages.
-        failed = reconnecting::report(states, |_| Ok(())) => failed,
+        failed = reconnecting::report(states, |_| Ok(()), noticed) => failed,
     };
     drop(subscription);
     client.close().await;

@@ -15,7 +15,7 @@ Examples:
   weir top votes --watch")]
 pub(super) struct Arguments {
     /// The topic.
-    #[arg(value_parser = arguments::topic)]
+    #[arg(value_parser = arguments::readable_topic)]
     topic: String,
     /// Number of payloads; the daemon keeps 100.
     #[arg(short, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]

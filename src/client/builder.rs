@@ -3,9 +3,12 @@
 use super::handle::Client;
 use super::in_flight::{MAX_BYTES, MAX_PUBLICATIONS};
 use super::reconnect::Reconnect;
+use super::token::TokenSource;
 use crate::net::transport::Transport;
 use crate::tls::Trust;
+use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Settings of a client, made by [`Client::builder`].
 #[derive(Debug, Clone)]
@@ -15,7 +18,8 @@ pub struct Builder {
     pub(super) choice: TransportChoice,
     pub(super) trust: Trust,
     pub(super) state: Option<PathBuf>,
-    pub(super) token: Option<String>,
+    pub(super) certificate: Option<[PathBuf; 2]>,
+    pub(super) token: TokenSource,
     pub(super) reconnect: Reconnect,
     pub(super) wait: bool,
     pub(super) backlog: (usize, usize),
@@ -62,9 +66,40 @@ impl Builder {
         self
     }
 
-    /// Sets the token for a daemon that requires one. The default is none.
+    /// Sets the certificate that this client shows to a daemon that accepts client certificates, and
+    /// its key: PEM files. The key is not encrypted, and its owner's alone. The client reads them for
+    /// each attempt to connect, and shows the certificate over raw QUIC only. The default is none.
+    pub fn certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.certificate = Some([certificate.into(), key.into()]);
+        self
+    }
+
+    /// Sets the token for a daemon that requires one. The default is none. When its time has passed,
+    /// the client closes: see [`token_from`](Self::token_from).
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
+        self.token = TokenSource::Fixed(token.into().into());
+        self
+    }
+
+    /// Sets a function that fetches a token. The client calls it before each attempt to open a
+    /// session, and again when three quarters of the token's time have passed. So the session goes
+    /// on with the new token, and subscriptions are not interrupted. If the function fails while a
+    /// session is open, the client calls it again, with pauses of 1 s to 30 s.
+    ///
+    /// ```
+    /// # async fn example() -> Result<(), weir::client::ConnectError> {
+    /// let client = weir::Client::builder("relay.example")
+    ///     .token_from(async || Ok(std::fs::read_to_string("/run/app/token")?.trim().to_owned()))
+    ///     .connect()
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn token_from<F, T>(mut self, fetch: F) -> Self
+    where
+        F: Fn() -> T + Send + Sync + 'static,
+        T: Future<Output = Result<String, Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        self.token = TokenSource::Fetched(Arc::new(move || Box::pin(fetch())));
         self
     }
 
@@ -105,7 +140,8 @@ impl Client {
             choice: TransportChoice::Only(Transport::Quic),
             trust: Trust::default(),
             state: None,
-            token: None,
+            certificate: None,
+            token: TokenSource::None,
             reconnect: Reconnect::default(),
             wait: false,
             backlog: (MAX_PUBLICATIONS, MAX_BYTES),

@@ -9,12 +9,14 @@ use crate::net::transport::Transport;
 use crate::net::transport::connection::Connection;
 use crate::net::transport::stream::{RecvStream, SendStream};
 use crate::state;
-use crate::tls::{self, Complaint, Expect, Trust};
+use crate::tls::{self, ClientIdentity, Complaint, Expect, TlsError, Trust};
 use crate::wire::{
-    ClientFrame, DaemonFrame, FrameReader, MAX_CONTROL_FRAME, PORT, Position, ProducerId, Refusal,
+    ClientFrame, DAEMON_FRAMES, DaemonFrame, FrameReader, MAX_CONTROL_FRAME, PORT, Position,
+    ProducerId, Refusal,
 };
 use bytes::Bytes;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -30,6 +32,14 @@ const DIAL: Duration = Duration::from_secs(5);
 /// takes this long. RFC 8305 does the same for IPv6 and IPv4, with 250 ms.
 const HEAD_START: Duration = Duration::from_secs(1);
 
+/// The values that the attempts to open a session share.
+#[derive(Clone, Copy)]
+struct Dialler<'a> {
+    builder: &'a Builder,
+    producer: ProducerId,
+    token: Option<&'a str>,
+}
+
 /// A session for which the daemon has sent its welcome, and its control stream.
 pub(super) struct Established {
     pub(super) state: Arc<SessionState>,
@@ -43,7 +53,7 @@ pub(super) fn check_server(builder: &Builder) -> Result<(), ConnectError> {
     split(&builder.server).map(drop).ok_or_else(|| malformed(&builder.server))
 }
 
-fn malformed(server: &str) -> ConnectError {
+pub(crate) fn malformed(server: &str) -> ConnectError {
     ConnectError::Address { server: server.to_owned(), reason: "not an address".into() }
 }
 
@@ -52,18 +62,18 @@ pub(super) async fn dial(
     builder: &Builder,
     producer: ProducerId,
 ) -> Result<Established, ConnectError> {
+    let token = builder.token.get().await?;
+    let client = Dialler { builder, producer, token: token.as_deref() };
     let server = &builder.server;
-    let unknown = |reason: String| ConnectError::Address { server: server.clone(), reason };
     let (host, port) = split(server).ok_or_else(|| malformed(server))?;
-    let addresses = tokio::net::lookup_host((host, port)).await;
-    let addresses: Vec<_> = addresses.map_err(|error| unknown(error.to_string()))?.collect();
-    let mut last = unknown("no address".into());
-    for address in addresses {
+    let reason = "no address".into();
+    let mut last = ConnectError::Address { server: server.clone(), reason };
+    for address in addresses(server, host, port).await? {
         let established = match builder.choice {
             TransportChoice::Only(transport) => {
-                attempt((builder, producer), transport, host, address, Instant::now() + DIAL).await
+                attempt(client, transport, host, address, Instant::now() + DIAL).await
             }
-            TransportChoice::Auto => dial_either((builder, producer), host, address).await,
+            TransportChoice::Auto => dial_either(client, host, address).await,
         };
         match established {
             // A final error would be the same at the daemon's other addresses.
@@ -74,6 +84,20 @@ pub(super) async fn dial(
     Err(last)
 }
 
+/// Resolves a server's name.
+pub(crate) async fn addresses(
+    server: &str,
+    host: &str,
+    port: u16,
+) -> Result<Vec<SocketAddr>, ConnectError> {
+    let found = tokio::net::lookup_host((host, port)).await;
+    let unknown = |error: std::io::Error| {
+        let reason = error.to_string();
+        ConnectError::Address { server: server.to_owned(), reason }
+    };
+    Ok(found.map_err(unknown)?.collect())
+}
+
 // Returns whether the daemon itself caused the error, so that another attempt is of no use.
 fn is_final(error: &ConnectError) -> bool {
     matches!(error, ConnectError::Certificate { .. } | ConnectError::Refused { .. })
@@ -82,7 +106,7 @@ fn is_final(error: &ConnectError) -> bool {
 // Tries raw QUIC, and WebSocket too if QUIC fails or is slow. Returns the first session that the
 // daemon welcomes.
 async fn dial_either(
-    client: (&Builder, ProducerId),
+    client: Dialler<'_>,
     host: &str,
     address: SocketAddr,
 ) -> Result<Established, ConnectError> {
@@ -111,7 +135,7 @@ async fn dial_either(
                         || format!("no answer within {HEAD_START:?}"),
                         |error| error.to_string(),
                     );
-                    tracing::info!(server = client.0.server, why, "WebSocket in place of raw QUIC");
+                    tracing::info!(server = client.builder.server, why, "WebSocket in place of raw QUIC");
                     return Ok(established);
                 }
             },
@@ -135,7 +159,7 @@ fn neither(quic: ConnectError, websocket: ConnectError) -> ConnectError {
 }
 
 async fn attempt(
-    client: (&Builder, ProducerId),
+    client: Dialler<'_>,
     transport: Transport,
     host: &str,
     address: SocketAddr,
@@ -144,12 +168,12 @@ async fn attempt(
     let after = deadline.saturating_duration_since(Instant::now());
     let established = timeout_at(deadline, dial_one(client, transport, host, address)).await;
     established.unwrap_or_else(|_| {
-        Err(ConnectError::NoAnswer { server: client.0.server.clone(), transport, after })
+        Err(ConnectError::NoAnswer { server: client.builder.server.clone(), transport, after })
     })
 }
 
 // Splits HOST, HOST:PORT, [V6], [V6]:PORT or a bare V6 address into host and port.
-fn split(server: &str) -> Option<(&str, u16)> {
+pub(crate) fn split(server: &str) -> Option<(&str, u16)> {
     if let Some(rest) = server.strip_prefix('[') {
         let (host, rest) = rest.split_once(']')?;
         return match rest.strip_prefix(':') {
@@ -166,15 +190,17 @@ fn split(server: &str) -> Option<(&str, u16)> {
 }
 
 async fn dial_one(
-    (builder, producer): (&Builder, ProducerId),
+    client: Dialler<'_>,
     transport: Transport,
     host: &str,
     address: SocketAddr,
 ) -> Result<Established, ConnectError> {
+    let Dialler { builder, .. } = client;
     let server = &builder.server;
-    let expect = &expect(builder, address).await?;
+    let (expect, own) = &files(builder, address).await?;
     let complaint = &Complaint::default();
-    let target = Target { transport, expect, host, address, complaint };
+    let own = own.as_ref();
+    let target = Target { transport, expect, own, host, address, complaint };
     let connected = tokio::select! {
         connected = target.connect() => connected,
         () = target.refused() => Err(Failure::NotRunning),
@@ -194,15 +220,14 @@ async fn dial_one(
         Failure::NotRunning => ConnectError::NotRunning { server: server.clone() },
         Failure::Other(error) => error,
     })?;
-    greet((builder, producer), endpoint, connection).await.map_err(failed)
+    greet(client, endpoint, connection).await.map_err(failed)
 }
 
-// Returns the requirements on the daemon's certificate. Reads files on a thread for blocking calls.
-async fn expect(builder: &Builder, address: SocketAddr) -> Result<Expect, ConnectError> {
-    let (trust, state) = (builder.trust.clone(), builder.state.clone());
-    let read = move || match trust {
+// Returns the requirements on the daemon's certificate.
+fn expect(trust: Trust, state: Option<&Path>, address: SocketAddr) -> Result<Expect, ConnectError> {
+    match trust {
         Trust::Auto if address.ip().is_loopback() => {
-            let places = state::places(state.as_deref());
+            let places = state::places(state);
             match tls::local_hashes(&places) {
                 hashes if hashes.is_empty() => Err(ConnectError::NoCertificate { places }),
                 hashes => Ok(Expect::Hashes(hashes.into_iter().collect())),
@@ -212,9 +237,24 @@ async fn expect(builder: &Builder, address: SocketAddr) -> Result<Expect, Connec
         Trust::Authority(path) => Ok(Expect::authority(&path)?),
         Trust::Pinned(hashes) => Ok(Expect::Hashes(hashes)),
         Trust::Insecure => Ok(Expect::Anything),
+    }
+}
+
+// Returns the requirements on the daemon's certificate, and the client's own. Reads files on a thread
+// for blocking calls. It reads them for each attempt, because they may have been renewed.
+async fn files(
+    builder: &Builder,
+    address: SocketAddr,
+) -> Result<(Expect, Option<ClientIdentity>), ConnectError> {
+    let (trust, state) = (builder.trust.clone(), builder.state.clone());
+    let own = builder.certificate.clone();
+    let read = move || {
+        let own = own.map(|[certificate, key]| ClientIdentity::read(&certificate, &key));
+        let own = own.transpose().map_err(TlsError::from)?;
+        Ok((expect(trust, state.as_deref(), address)?, own))
     };
     match tokio::task::spawn_blocking(read).await {
-        Ok(expect) => expect,
+        Ok(read) => read,
         Err(failed) => match failed.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The runtime shuts down, and drops this future too.
@@ -224,7 +264,7 @@ async fn expect(builder: &Builder, address: SocketAddr) -> Result<Expect, Connec
 }
 
 async fn greet(
-    (builder, producer): (&Builder, ProducerId),
+    Dialler { producer, token, .. }: Dialler<'_>,
     endpoint: Endpoint,
     connection: Connection,
 ) -> Result<Established, ConnectionLost> {
@@ -232,11 +272,12 @@ async fn greet(
     let hello = ClientFrame::Hello {
         version: crate::wire::VERSION,
         producer,
-        token: builder.token.as_deref(),
+        token,
         agent: concat!("weir-rust/", env!("CARGO_PKG_VERSION")),
     };
     let mut bytes = Vec::new();
     hello.encode(&mut bytes);
+    ClientFrame::Knows { frames: DAEMON_FRAMES }.encode(&mut bytes);
     // If this fails, the read below returns the reason.
     let _ = send.write(&mut [bytes.into()]).await;
     let mut reader = FrameReader::new(MAX_CONTROL_FRAME);

@@ -6,7 +6,7 @@ use crate::net::quic::{settings, socket};
 use crate::net::transport::Transport;
 use crate::net::transport::connection::Connection;
 use crate::net::websocket;
-use crate::tls::{self, Complaint, Expect};
+use crate::tls::{self, ClientIdentity, Complaint, Expect};
 use crate::wire::{ALPN, Code, PATH};
 use quinn::crypto::rustls::QuicClientConfig;
 use rustls::pki_types::ServerName;
@@ -57,6 +57,8 @@ impl Endpoint {
 pub(super) struct Target<'a> {
     pub(super) transport: Transport,
     pub(super) expect: &'a Expect,
+    /// The certificate that the client shows over raw QUIC.
+    pub(super) own: Option<&'a ClientIdentity>,
     pub(super) host: &'a str,
     pub(super) address: SocketAddr,
     /// Receives the reason if the certificate is not trusted.
@@ -93,8 +95,8 @@ impl Target<'_> {
     }
 
     async fn quic(&self) -> Result<(Endpoint, Connection), Failure> {
-        let Self { expect, host, address, complaint, .. } = *self;
-        let crypto = tls::client(expect, ALPN, complaint)?;
+        let Self { expect, own, host, address, complaint, .. } = *self;
+        let crypto = tls::client(expect, ALPN, complaint, own)?;
         let crypto =
             QuicClientConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
@@ -112,7 +114,7 @@ impl Target<'_> {
 
     async fn web_transport(&self) -> Result<(Endpoint, Connection), Failure> {
         let Self { expect, host, address, complaint, .. } = *self;
-        let crypto = tls::client(expect, b"h3", complaint)?;
+        let crypto = tls::client(expect, b"h3", complaint, None)?;
         let config = wtransport::ClientConfig::builder()
             .with_bind_socket(udp(address)?)
             .with_custom_tls_and_transport(crypto, settings::client());
@@ -131,7 +133,7 @@ impl Target<'_> {
 
     async fn web_socket(&self) -> Result<(Endpoint, Connection), Failure> {
         let Self { expect, host, address, complaint, .. } = *self;
-        let crypto = tls::client(expect, b"http/1.1", complaint)?;
+        let crypto = tls::client(expect, b"http/1.1", complaint, None)?;
         let tcp = TcpStream::connect(address).await.map_err(|error| match error.kind() {
             std::io::ErrorKind::ConnectionRefused => Failure::NotRunning,
             _ => lost(format!("connecting over TCP: {error}")),
@@ -156,7 +158,7 @@ impl Target<'_> {
     }
 }
 
-fn udp(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
+pub(super) fn udp(address: SocketAddr) -> std::io::Result<std::net::UdpSocket> {
     socket::bind(match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),

@@ -5,6 +5,7 @@ use super::error::{PublishError, SessionClosed};
 use super::in_flight::Receipt;
 use super::message_stream::{MessageStream, violation};
 use super::publish_realtime::resend;
+use super::renew::renew;
 use super::request::read_message;
 use super::session_state::{Delivery, LINGER, Ranking, Reply, SessionState};
 use super::shared::Shared;
@@ -39,6 +40,7 @@ pub(super) async fn run(
         closed = write_datagrams(&state) => closed,
         closed = resend(&shared, &state) => closed,
         closed = end_overflowed(&state) => closed,
+        closed = renew(&shared.token, &state) => closed,
     };
     state.terminate(closed);
     let _ = timeout(LINGER, state.connection.leave(Code::DONE, "")).await;
@@ -230,8 +232,8 @@ async fn read_control(
                 let ranking = entries.iter().map(Ranking::from_wire).collect();
                 state.reply(request, Ok(Reply::Top(ranking)));
             }
-            DaemonFrame::Pong { request, .. } => {
-                state.reply(request, Ok(Reply::Pong));
+            DaemonFrame::Pong { request, clock } => {
+                state.reply(request, Ok(Reply::Pong(clock)));
             }
             DaemonFrame::Failed { request, code, reason } => {
                 state.lock().refused(request);
@@ -255,6 +257,11 @@ async fn read_control(
                 let within = Duration::from_millis(within.into());
                 state.lock().drain = Some((within, reason.into()));
                 state.draining.notify_one();
+            }
+            DaemonFrame::Notice { code, reason } => shared.notice(state, code, reason),
+            DaemonFrame::Authorized { request, lifetime, .. } => {
+                state.set_authorized(Duration::from_millis(lifetime));
+                state.reply(request, Ok(Reply::Authorized));
             }
             DaemonFrame::Goodbye { code, reason, retry } => {
                 return SessionClosed { code: Some(code), reason: reason.into(), retry };

@@ -83,6 +83,10 @@ pub enum ConnectError {
         /// How long the client waited.
         after: Duration,
     },
+    /// The function that fetches the token failed: see
+    /// [`Builder::token_from`](super::Builder::token_from).
+    #[error("no token: {0}")]
+    Token(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// Both transports failed.
     #[error("{quic}; and over websocket: {websocket}")]
     Neither {
@@ -138,7 +142,7 @@ pub enum ConnectError {
 
 impl ConnectError {
     /// Returns whether the same attempt may succeed later. A name that cannot be resolved may be
-    /// known later. A certificate, or a daemon that refuses, remains the same, unless the daemon says
+    /// known later. A certificate of the daemon, or its refusal, remains the same, unless the daemon says
     /// otherwise.
     pub(super) fn may_pass(&self) -> bool {
         match self {
@@ -147,7 +151,10 @@ impl ConnectError {
             | Self::NoAnswer { .. }
             | Self::NoCertificate { .. }
             | Self::Transport { .. }
-            | Self::Socket(_) => true,
+            | Self::Token(_)
+            | Self::Socket(_)
+            // A tool may be replacing the files.
+            | Self::Tls(TlsError::Own(_)) => true,
             Self::Neither { quic, websocket } => quic.may_pass() && websocket.may_pass(),
             Self::Refused { refusal, .. } => refusal.code.retry(),
             Self::Certificate { .. } | Self::Tls(_) => false,

@@ -5,7 +5,8 @@ use super::reconnect::State;
 use super::session_state::{LINGER, SessionState};
 use super::shared::{Facts, Shared};
 use crate::net::transport::Transport;
-use crate::wire::Code;
+use crate::net::transport::path::PathStats;
+use crate::wire::{Code, Refusal};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +79,12 @@ impl Client {
         self.shared().session()?.connection.rtt()
     }
 
+    /// Returns the daemon's address, and what QUIC has learned of the path there. Returns `None` between
+    /// two sessions.
+    pub fn path(&self) -> Option<PathStats> {
+        Some(self.shared().session()?.connection.path())
+    }
+
     /// Returns the maximum size of a payload that the daemon accepts, bytes.
     pub fn max_payload(&self) -> u64 {
         self.shared().facts().limits.payload
@@ -93,6 +100,17 @@ impl Client {
     /// open, and fails after the client is dropped.
     pub fn watch_state(&self) -> watch::Receiver<State> {
         self.shared().watch_state()
+    }
+
+    /// Returns what the daemon has said of its state, if that lasts: with the code
+    /// [`UNKEPT`](Code::UNKEPT), that it accepts publications and cannot keep them.
+    pub fn notice(&self) -> Option<Refusal> {
+        self.shared().watch_notice().borrow().clone()
+    }
+
+    /// Returns a receiver that is notified of each change of the [`notice`](Self::notice).
+    pub fn watch_notice(&self) -> watch::Receiver<Option<Refusal>> {
+        self.shared().watch_notice()
     }
 
     /// Waits until a session is open. Returns at once if one is. Fails if the client is closed.

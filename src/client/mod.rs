@@ -30,35 +30,43 @@
 //! | `subscription` | a subscription through all sessions |
 //! | `driver` | the task that reads and writes a session's streams |
 //! | `builder`, `dial`, `connect` | settings, one connection, and the choice among several |
+//! | `presented` | the certificates of a daemon, for those who look at them |
 //! | `supervisor` | the task that opens one session after the other |
 //!
 //! `in_flight`, `reconnect`, `progress`, `ordered` and `reassembly` decide, and do no I/O.
 
 mod builder;
-mod connect;
+pub(crate) mod connect;
 mod datagram_queue;
 mod delivery_stats;
 mod dial;
 mod driver;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod handle;
 mod in_flight;
 mod message_stream;
 mod ordered;
+#[cfg(feature = "cli")]
+pub(crate) mod presented;
 mod progress;
 mod publish;
 mod publish_realtime;
 mod reassembly;
 mod reconnect;
+mod renew;
 mod request;
 mod session_state;
 mod shared;
 mod subscribing;
 mod subscription;
 mod supervisor;
+mod token;
 mod unordered;
 mod upload;
 
+pub use crate::net::transport::path::PathStats;
 pub use builder::Builder;
 pub use delivery_stats::DeliveryStats;
 pub use error::{ConnectError, PublishError, RequestError, SessionClosed, SubscribeError};

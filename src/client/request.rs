@@ -6,7 +6,7 @@ use super::message_stream::{Arrived, Fault, MessageStream, fault};
 use super::reassembly::CompleteMessage;
 use super::session_state::{PendingReply, Ranking, Reply, SessionState, Tables};
 use crate::message::{CachedDigest, Message};
-use crate::wire::{ClientFrame, Code, DaemonFrame, Refusal, Which, check_topic};
+use crate::wire::{ClientFrame, Code, DaemonFrame, Refusal, Which, check_readable_topic};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -86,7 +86,7 @@ impl Client {
     /// Waits while the client has no session. A request whose session ends before the answer is sent
     /// again in the next one.
     pub async fn get(&self, topic: &str, which: Which) -> Result<Message, RequestError> {
-        check_topic(topic)?;
+        check_readable_topic(topic)?;
         let reply = self.request(|request, out| {
             ClientFrame::Get { request, topic, which }.encode(out);
         });
@@ -99,7 +99,7 @@ impl Client {
     /// Returns the `k` most counted payloads of a topic, highest first. The daemon keeps 100. Waits
     /// for a session as [`get`](Self::get) does.
     pub async fn top(&self, topic: &str, k: u32) -> Result<Vec<Ranking>, RequestError> {
-        check_topic(topic)?;
+        check_readable_topic(topic)?;
         let reply = self.request(|request, out| ClientFrame::Top { request, topic, k }.encode(out));
         match reply.await?.map_err(RequestError::Refused)? {
             Reply::Top(ranking) => Ok(ranking),
@@ -110,13 +110,19 @@ impl Client {
     /// Measures the round-trip time through the daemon's session. Waits for a session as
     /// [`get`](Self::get) does. A ping that is sent again measures the second round trip only.
     pub async fn ping(&self) -> Result<Duration, RequestError> {
+        Ok(self.ping_clock().await?.0)
+    }
+
+    /// Measures the round-trip time, and returns it with the daemon's clock, µs since 1970. The daemon
+    /// has read it about half the time ago.
+    pub async fn ping_clock(&self) -> Result<(Duration, u64), RequestError> {
         let mut start = Instant::now();
         let reply = self.request(|request, out| {
             start = Instant::now();
             ClientFrame::Ping { request }.encode(out);
         });
         match reply.await?.map_err(RequestError::Refused)? {
-            Reply::Pong => Ok(start.elapsed()),
+            Reply::Pong(clock) => Ok((start.elapsed(), clock)),
             other => Err(RequestError::Protocol(format!("{other:?} to a ping"))),
         }
     }

@@ -48,7 +48,9 @@ pub(super) enum Reply {
     Subscribed(u64),
     Message(Message),
     Top(Vec<Ranking>),
-    Pong,
+    /// The daemon's clock, µs since 1970.
+    Pong(u64),
+    Authorized,
 }
 
 /// An answer that has not arrived. Receiving fails if the session ends before it.
@@ -101,6 +103,8 @@ pub(super) struct Tables {
     pub(super) uploading: Option<(u32, u64)>,
     /// When the daemon said that it is about to stop: within which time, and why.
     pub(super) drain: Option<(Duration, String)>,
+    /// The time of the session's rights: since when, and how long. Taken by who renews them.
+    pub(super) rights: Option<(Instant, Duration)>,
 }
 
 impl Tables {
@@ -143,6 +147,8 @@ pub(super) struct SessionState {
     pub(super) large_added: Notify,
     /// Notified when the daemon says that it is about to stop.
     pub(super) draining: Notify,
+    /// Notified when the rights of the session have another end.
+    pub(super) authorized: Notify,
     /// Notified when the session is over, before its driver has taken leave of the daemon.
     pub(super) over: Notify,
 }
@@ -168,6 +174,7 @@ impl SessionState {
             begun: Instant::now(),
             large_added: Notify::new(),
             draining: Notify::new(),
+            authorized: Notify::new(),
             over: Notify::new(),
         }
     }
@@ -276,6 +283,23 @@ impl SessionState {
                 return drain;
             }
             self.draining.notified().await;
+        }
+    }
+
+    /// Notes that the rights of the session end after a time, or never.
+    pub(super) fn set_authorized(&self, lifetime: Duration) {
+        let ends = (!lifetime.is_zero()).then(|| (Instant::now(), lifetime));
+        self.lock().rights = ends;
+        self.authorized.notify_one();
+    }
+
+    /// Waits for the time of the session's rights, if they end: since when, and how long.
+    pub(super) async fn authorized(&self) -> (Instant, Duration) {
+        loop {
+            if let Some(rights) = self.lock().rights.take() {
+                return rights;
+            }
+            self.authorized.notified().await;
         }
     }
 }

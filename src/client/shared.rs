@@ -5,8 +5,9 @@ use super::error::{PublishError, SessionClosed};
 use super::in_flight::{Outgoing, Outstanding, Publication, PublishOutcome};
 use super::reconnect::State;
 use super::session_state::SessionState;
+use super::token::TokenSource;
 use crate::net::transport::Transport;
-use crate::wire::Limits;
+use crate::wire::{Code, Limits, Refusal};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -106,6 +107,9 @@ pub(super) struct Shared {
     publisher: Mutex<Publisher>,
     slot: watch::Sender<Slot>,
     state: watch::Sender<State>,
+    notice: watch::Sender<Option<Refusal>>,
+    /// The source of the tokens of its sessions.
+    pub(super) token: TokenSource,
     /// Whether the client reconnects.
     pub(super) reconnects: bool,
     /// Notified when publications are settled, and when a session begins or ends.
@@ -121,6 +125,7 @@ impl Shared {
     pub(super) fn new(
         session: &Arc<SessionState>,
         outstanding: Outstanding<Settler>,
+        token: TokenSource,
         reconnects: bool,
     ) -> Self {
         let (facts, closed) = (Facts::of(session), None);
@@ -131,6 +136,8 @@ impl Shared {
             publisher: Mutex::new(publisher),
             slot: watch::Sender::new(Slot::Open(session.clone())),
             state: watch::Sender::new(state),
+            notice: watch::Sender::new(None),
+            token,
             reconnects,
             settled: Notify::new(),
             expiries: Notify::new(),
@@ -160,6 +167,28 @@ impl Shared {
     /// Returns a receiver of the state.
     pub(super) fn watch_state(&self) -> watch::Receiver<State> {
         self.state.subscribe()
+    }
+
+    /// Notes what the daemon of a session says of its state. That of a session which another has
+    /// replaced does not count.
+    pub(super) fn notice(&self, session: &SessionState, code: Code, reason: &str) {
+        let publisher = self.publisher();
+        if publisher.session.as_ref().is_some_and(|now| std::ptr::eq(Arc::as_ptr(now), session)) {
+            self.set_notice((code != Code::DONE).then(|| Refusal::new(code, reason.to_owned())));
+        }
+    }
+
+    fn set_notice(&self, notice: Option<Refusal>) {
+        self.notice.send_if_modified(|before| {
+            let is_new = *before != notice;
+            *before = notice;
+            is_new
+        });
+    }
+
+    /// Returns a receiver of the daemon's notices.
+    pub(super) fn watch_notice(&self) -> watch::Receiver<Option<Refusal>> {
+        self.notice.subscribe()
     }
 
     /// Returns the session that is open, if there is one.
@@ -231,6 +260,8 @@ impl Shared {
         // Under the lock, so that a close comes later.
         self.slot.send_replace(Slot::Open(session.clone()));
         self.state.send_replace(State::Open { attempts, away });
+        // After the state, which ends that of the session before. The next daemon says how it is.
+        self.set_notice(None);
         drop(publisher);
         self.settled.notify_waiters();
         true
@@ -253,6 +284,8 @@ impl Shared {
         let publisher = self.publisher();
         if publisher.closed.is_none() {
             self.state.send_replace(State::Reconnecting { attempt, pause, why });
+            // After the state: what the daemon has said is not over, but nobody knows.
+            self.set_notice(None);
         }
     }
 
@@ -269,6 +302,7 @@ impl Shared {
         publisher.outstanding.clear();
         self.slot.send_replace(Slot::Closed(why.clone()));
         self.state.send_replace(State::Closed { why });
+        self.set_notice(None);
         drop(publisher);
         self.settled.notify_waiters();
         session

@@ -34,7 +34,8 @@ impl Builder {
         let (publications, bytes) = supervisor.builder.backlog;
         let outstanding = Outstanding::new(publications, bytes);
         let reconnects = supervisor.builder.reconnect.is_enabled();
-        let shared = Arc::new(Shared::new(&first.state, outstanding, reconnects));
+        let token = supervisor.builder.token.clone();
+        let shared = Arc::new(Shared::new(&first.state, outstanding, token, reconnects));
         let client = Client::new(shared.clone());
         tokio::spawn(async move {
             // All of these end when the client is closed.

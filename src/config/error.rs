@@ -1,4 +1,4 @@
-//! Errors of a configuration. Each names the file and the line, or the variable, and the key.
+//! Errors of a configuration. Each names the file, the line, the column and the key, or the variable.
 
 use std::path::PathBuf;
 
@@ -15,12 +15,14 @@ pub enum ConfigError {
         error: std::io::Error,
     },
     /// The file is malformed, or a value in it is not allowed.
-    #[error("{}:{line}: {key}{reason}", path.display())]
+    #[error("{}:{line}:{column}: {key}{reason}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
+        /// The column, in characters from 1.
+        column: usize,
         /// The key and a colon, if the error concerns one key.
         key: String,
         /// The reason in words.

@@ -2,10 +2,11 @@
 
 use crate::daemon::{JournalOptions, OnFailure, Sync};
 use bytesize::ByteSize;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// `[journal]`: what outlives the process.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct JournalConfig {
@@ -14,13 +15,14 @@ pub struct JournalConfig {
     /// When a receipt is given. Default `1s`.
     pub sync: SyncConfig,
     /// Bytes on the disk. Default four times the cache and 32 MiB, which is the least.
+    #[schemars(with = "Option<super::schema_types::Size>")]
     pub bytes: Option<ByteSize>,
     /// The treatment of publications that it cannot keep. Default `refuse`.
     pub on_failure: OnFailureConfig,
 }
 
 /// The place of a journal.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JournalKind {
     /// In files in the state directory.
@@ -31,7 +33,7 @@ pub enum JournalKind {
 }
 
 /// As [`Sync`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 pub enum SyncConfig {
     /// Once the publication is on the disk.
     #[serde(rename = "always")]
@@ -46,7 +48,7 @@ pub enum SyncConfig {
 }
 
 /// As [`OnFailure`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OnFailureConfig {
     /// They are refused.

@@ -1,8 +1,9 @@
 //! Standard output: one JSON object a line, flushed, or text for people.
 
+use super::terminal;
 use crate::client::Receipt;
 use crate::json::{self, payload_field};
-use crate::wire::{Code, Digest};
+use crate::wire::{Code, Digest, Refusal};
 use crate::{Gap, Message};
 use serde_json::{Value, json};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -29,7 +30,7 @@ impl Output {
     ) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         if self.json {
-            serde_json::to_writer(&mut line, value)?;
+            terminal::write_json(&mut line, value)?;
         } else {
             text(&mut line)?;
         }
@@ -44,12 +45,18 @@ impl Output {
         out.flush()
     }
 
+    // Text of others between escape sequences of our own.
+    fn styled(&self, style: u8, text: &str) -> String {
+        let text = terminal::line(text);
+        if self.colour { format!("\x1b[{style}m{text}\x1b[0m") } else { text.into_owned() }
+    }
+
     fn dim(&self, text: &str) -> String {
-        if self.colour { format!("\x1b[2m{text}\x1b[0m") } else { text.to_owned() }
+        self.styled(2, text)
     }
 
     fn bold(&self, text: &str) -> String {
-        if self.colour { format!("\x1b[1m{text}\x1b[0m") } else { text.to_owned() }
+        self.styled(1, text)
     }
 
     pub(crate) fn message(&self, message: &Message) -> io::Result<Vec<u8>> {
@@ -89,6 +96,17 @@ impl Output {
         }
         let code = code.map(Code::name);
         self.line(&json!({ "event": "interrupted", "code": code, "reason": reason }), |_| Ok(()))
+    }
+
+    /// The daemon's notice of its state, or the end of that. As text it goes to standard error,
+    /// and here is nothing.
+    pub(crate) fn notice(&self, notice: Option<&Refusal>) -> io::Result<Vec<u8>> {
+        if !self.json {
+            return Ok(Vec::new());
+        }
+        let code = notice.map_or(Code::DONE, |notice| notice.code).name();
+        let reason = notice.map_or("", |notice| &notice.reason);
+        self.line(&json!({ "event": "notice", "code": code, "reason": reason }), |_| Ok(()))
     }
 
     pub(crate) fn receipt(
@@ -145,8 +163,9 @@ impl Output {
         self.line(&value, |out| write!(out, "ping {sequence}: {ms:.3} ms"))
     }
 
+    /// A value, or text of one or several lines.
     pub(crate) fn value(&self, value: &Value, text: &str) -> io::Result<Vec<u8>> {
-        self.line(value, |out| write!(out, "{text}"))
+        self.line(value, |out| write!(out, "{}", terminal::lines(text)))
     }
 }
 
@@ -154,17 +173,16 @@ fn identified(digest: &Digest, size: u64) -> String {
     format!("{size} bytes, {digest}")
 }
 
-// Returns text on one line, without control characters, cut to `SHOWN`; or the length of other data.
+// Returns text on one line, without characters that a terminal obeys, cut to `SHOWN`; or the length of
+// other data.
 fn shown(payload: &[u8]) -> String {
     let Ok(text) = std::str::from_utf8(payload) else {
         return format!("({} bytes)", payload.len());
     };
-    let mut line: String =
-        text.chars().take(SHOWN).map(|c| if c.is_control() { '·' } else { c }).collect();
-    if text.chars().nth(SHOWN).is_some() {
-        line.push('…');
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", terminal::line(&text[..end])),
+        None => terminal::line(text).into_owned(),
     }
-    line
 }
 
 #[cfg(test)]

@@ -1,201 +1,69 @@
 //! The daemon as a part of a program: a builder, and a handle to publish, subscribe, look up and
 //! stop.
 
+mod blocking;
+mod builder;
+pub(crate) mod fetch;
+#[cfg(feature = "cli")]
+mod figures;
+mod http_authorize;
 mod journal;
+mod key_server;
+mod keys;
+mod local_peer;
+mod reload;
+mod rights_end;
 mod run;
+mod settings;
 mod subscription;
 #[cfg(test)]
 mod tests;
+mod watched_keys;
 
-use crate::access::origin::Origins;
+use crate::access::Identity;
 use crate::broker::Broker;
-use crate::broker::admission::{Admission, Places};
-use crate::engine::{Engine, Limits, Payload, Publication, Ranking, Receipt};
-use crate::http::listen::Listener;
-use crate::http::{self, CertificateFacts};
+use crate::broker::admission::Admission;
+use crate::engine::{Limits, Payload, Publication, Ranking, Receipt};
 use crate::message::{Message, SubscribeOptions};
-use crate::net::session::list::{Host, Sessions};
-use crate::net::{bind, endpoint, now};
-use crate::tls::identity::Identities;
-use crate::tls::reset_key::ResetKey;
-use crate::wire::{Delivery, Digest, Filter, NameError, Refusal, Which};
+use crate::net::now;
+use crate::net::session::list::Sessions;
+use crate::tls::certificates::Certificates;
+use crate::tls::{CertificateError, CertificateHash, CertificateHashes};
+use crate::wire::{Digest, Filter, NameError, Refusal, Which};
 use bytes::Bytes;
-use run::{blocking, new_run, run};
-use std::net::{Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use watched_keys::InForce;
 
+pub use builder::{Builder, SpawnError};
+pub use fetch::{FetchError, RemoteError};
+pub use http_authorize::HttpAuthorize;
+pub use keys::{KeyFileError, KeyFileProblem};
+pub use local_peer::LocalPeer;
+pub use settings::{Changes, SettingsError};
 pub use subscription::LocalSubscription;
 
+pub use crate::access::limit_counts::{Limit, LimitCounts};
+pub use crate::access::limits::{Network, NetworkError, PeerLimits};
 pub use crate::access::origin::{HostError, OriginError};
 pub use crate::journal::settings::{JournalOptions, OnFailure, Sync};
 pub use crate::journal::threads::JournalError;
 pub use crate::net::bind::BindError;
 pub use crate::net::session::list::{SessionInfo, SubscriptionInfo};
-use crate::tls::CertificateHash;
+pub use crate::ops::metrics::Metrics;
+pub use crate::tls::certificates::Reloaded;
 pub use crate::tls::identity::IdentityError;
-
-/// Default maximum number of sessions.
-pub(crate) const SESSIONS: usize = 65_536;
-
-/// Settings of a daemon, made by [`Daemon::builder`].
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct Builder {
-    listen: SocketAddr,
-    http: Option<SocketAddr>,
-    origins: Vec<String>,
-    names: Vec<String>,
-    state: Option<PathBuf>,
-    announce: Option<PathBuf>,
-    limits: Limits,
-    sessions: usize,
-    journal: Option<JournalOptions>,
-}
-
-/// Why a daemon did not start.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SpawnError {
-    /// Its certificate cannot be read or made.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// Its journal cannot be read or written.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// It has a journal, and no directory for it: see [`Builder::state`].
-    #[error("a journal needs a directory: Builder::state")]
-    NoState,
-    /// Its ports cannot be bound.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// An allowed origin is malformed.
-    #[error(transparent)]
-    Origin(#[from] OriginError),
-    /// A name of the daemon is malformed.
-    #[error(transparent)]
-    Name(#[from] HostError),
-}
-
-impl Builder {
-    /// Sets the address for raw QUIC and WebTransport over UDP, and for HTTPS and WebSocket over TCP.
-    /// Both use the same port number. With port 0, the system chooses one. The default is
-    /// `[::]:4433`, which accepts IPv4 too.
-    pub fn listen(mut self, address: SocketAddr) -> Self {
-        self.listen = address;
-        self
-    }
-
-    /// Sets an address for the same HTTP and WebSocket without TLS. The default is none.
-    ///
-    /// Browsers treat pages from `http://localhost` as secure. The traffic is not encrypted, so use
-    /// a loopback address, or a proxy that does TLS.
-    pub fn http(mut self, address: impl Into<Option<SocketAddr>>) -> Self {
-        self.http = address.into();
-        self
-    }
-
-    /// Sets the origins of other hosts whose pages may use HTTP, as browsers write them:
-    /// `https://example.org`, `http://localhost:3000`, or `*` for all. The default is none. Pages of
-    /// the daemon's own host are always allowed.
-    pub fn origins<T: Into<String>>(mut self, origins: impl IntoIterator<Item = T>) -> Self {
-        self.origins = origins.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Sets the daemon's names for HTTP, WebSocket and WebTransport, such as `relay.example`, without
-    /// port. Requests under other names are rejected with status 421. The default is none. Addresses,
-    /// localhost and the hosts of [`origins`](Self::origins) need no entry.
-    pub fn names<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
-        self.names = names.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Sets the directory that keeps the certificates and the key of stateless resets. By default
-    /// they are not kept, and every start makes new ones. With the key, clients of a daemon that was
-    /// killed learn from the next one that their QUIC connections are gone.
-    pub fn state(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.state = Some(directory.into());
-        self
-    }
-
-    /// Sets a second directory for the certificates' hashes, for clients on this machine. The default
-    /// is none.
-    pub fn announce(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.announce = Some(directory.into());
-        self
-    }
-
-    /// Sets the limits of memory and topics. For the defaults see [`Limits`].
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Sets the maximum number of sessions over all transports, and of TCP connections. Further ones
-    /// are refused. The default is 65,536.
-    pub fn sessions(mut self, limit: usize) -> Self {
-        self.sessions = limit;
-        self
-    }
-
-    /// Keeps what is published in a journal in the [state](Self::state) directory, so that a restart
-    /// or a crash loses nothing that was acknowledged. The default is none.
-    pub fn journal(mut self, options: impl Into<Option<JournalOptions>>) -> Self {
-        self.journal = options.into();
-        self
-    }
-
-    /// Starts the daemon. Has to be called within a tokio runtime.
-    pub async fn spawn(self) -> Result<Daemon, SpawnError> {
-        let origins = Origins::parse(self.origins)?.named(self.names)?;
-        // Writes and syncs files, which would block the tasks of this thread.
-        let (state, announce) = (self.state.clone(), self.announce);
-        let open = move || {
-            let identities = Identities::open(state.clone(), announce)?;
-            Ok::<_, IdentityError>((identities, ResetKey::open(state.as_deref())?))
-        };
-        let (identities, reset_key) = blocking(open).await?;
-        let identities = Arc::new(identities);
-        let (udp, tcp) = bind::pair(self.listen)?;
-        let plain = self.http.map(bind::http).transpose()?;
-        let local = udp.local_addr().map_err(|error| BindError::Endpoint { error })?;
-        let http = plain.as_ref().map(std::net::TcpListener::local_addr).transpose();
-        let http = http.map_err(|error| BindError::Endpoint { error })?;
-        let endpoint = endpoint::open(udp, identities.clone(), &reset_key)?;
-        let full = "no more TCP connections (limits.sessions): closing";
-        let connections = Places::new(self.sessions, full);
-        let mut listeners = vec![Listener::tls(tcp, identities.clone(), &connections)?];
-        listeners.extend(plain.map(|plain| Listener::plain(plain, &connections)));
-        let mut engine = Engine::new(self.limits, new_run(), rand::random());
-        let mut journal = None;
-        if let Some(options) = self.journal {
-            let state = self.state.ok_or(SpawnError::NoState)?;
-            let open = move || journal::open(&state, options, engine, new_run());
-            let opened = blocking(open).await?;
-            journal = Some(opened.0);
-            engine = opened.1;
-        }
-        let queue = journal.as_ref().map(|journal| journal.queue.clone());
-        let broker = Arc::new(Broker::new(engine, queue));
-        let journal = journal.map(|journal| journal::start(journal, &broker));
-        let admission = Admission::new(broker.clone(), self.sessions, origins);
-        let certificate = identities.clone();
-        let certificate = move || {
-            let [current, next] = certificate.hashes();
-            CertificateFacts { pinning: true, current, next: Some(next) }
-        };
-        let state = http::AppState::new(&admission, certificate, local.port());
-        let serving = (listeners, state);
-        let host = Host::new(admission.clone());
-        let sessions = host.sessions.clone();
-        let running = tokio::spawn(run(endpoint, serving, host, identities.clone(), journal));
-        Ok(Daemon { broker, admission, sessions, local, http, identities, running })
-    }
-}
+#[cfg(feature = "cli")]
+pub(crate) use crate::tls::settings::CHECK;
+pub use crate::tls::settings::{
+    AcmeChallenge, AcmeDirectory, AcmeSettings, DomainError, TlsSettings,
+};
+#[cfg(feature = "cli")]
+pub(crate) use figures::{Figures, Observer};
 
 /// A running daemon. Dropping the handle stops the daemon at once, HTTP included, without goodbyes;
 /// see [`shutdown`](Self::shutdown).
@@ -204,10 +72,19 @@ pub struct Daemon {
     broker: Arc<Broker>,
     admission: Admission,
     sessions: Arc<Sessions>,
+    addresses: Addresses,
+    metrics: Metrics,
+    certificates: Arc<Certificates>,
+    // Boxed, because the handle is moved about, and they are large.
+    settings: Box<Mutex<InForce>>,
+    running: JoinHandle<()>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
     local: SocketAddr,
     http: Option<SocketAddr>,
-    identities: Arc<Identities>,
-    running: JoinHandle<()>,
+    ops: Option<SocketAddr>,
 }
 
 impl std::fmt::Debug for Sessions {
@@ -233,38 +110,84 @@ impl Drop for Daemon {
 impl Daemon {
     /// Returns the default settings.
     pub fn builder() -> Builder {
-        Builder {
-            listen: (Ipv6Addr::UNSPECIFIED, crate::wire::PORT).into(),
-            http: None,
-            origins: Vec::new(),
-            names: Vec::new(),
-            state: None,
-            announce: None,
-            limits: Limits::default(),
-            sessions: SESSIONS,
-            journal: None,
-        }
+        Builder::new()
     }
 
     /// Returns the address of the daemon, for UDP and TCP.
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.addresses.local
     }
 
     /// Returns the address of HTTP without TLS, if there is one.
     pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.http
+        self.addresses.http
+    }
+
+    /// Returns the address of metrics and health, if there is one.
+    pub fn ops_addr(&self) -> Option<SocketAddr> {
+        self.addresses.ops
+    }
+
+    /// Returns the metrics, which a registry of your own can collect. They can be read after the daemon
+    /// has stopped, too, and keep its cache in memory until they are dropped.
+    pub fn metrics(&self) -> Metrics {
+        self.metrics.clone()
     }
 
     /// Returns the SHA-256 hash of the certificate in use, which clients can pin.
     pub fn certificate_hash(&self) -> CertificateHash {
-        self.identities.hashes()[0]
+        self.certificates.facts().current
     }
 
-    /// Returns the SHA-256 hashes of the certificate in use and of the next one. The daemon switches
-    /// to the next one three days before the first expires, so clients should pin both.
-    pub fn certificate_hashes(&self) -> [CertificateHash; 2] {
-        self.identities.hashes()
+    /// Returns the SHA-256 hashes of the certificate in use, and of the next one if it is
+    /// self-signed. The daemon switches to the next one three days before the first expires, so
+    /// clients should pin both.
+    pub fn certificate_hashes(&self) -> CertificateHashes {
+        self.certificates.facts().hashes().into_iter().collect()
+    }
+
+    /// Reads the files of [`TlsSettings`] again: the certificate, its key, and the authorities of
+    /// client certificates. The daemon also does so by itself when they change. If files cannot be
+    /// used, what was read before stays. Open sessions go on in any case. With ACME, a certificate that
+    /// is due is ordered at once, in place of after the delay that follows a failure.
+    pub async fn reload_certificates(&self) -> Result<Reloaded, CertificateError> {
+        let certificates = self.certificates.clone();
+        blocking::blocking(move || certificates.reload()).await
+    }
+
+    /// Reads the file of keys that verify tokens again, or fetches them from their server. The daemon
+    /// also does so by itself: when the file changes, and at intervals. If the keys cannot be used,
+    /// those that were read before stay. Open sessions go on in any case. Returns whether there is such
+    /// a file or server.
+    pub async fn reload_keys(&self) -> Result<bool, KeyFileError> {
+        let Some((keys, keyring)) = self.settings.lock().await.keys() else { return Ok(false) };
+        keys.reload(keyring).await.map(|()| true)
+    }
+
+    /// Returns a peer within the process with this identity. It may do what the identity and
+    /// [public](crate::access::AccessRules::public) rights allow, as if it were connected; if the
+    /// daemon has no rules, everything. The daemon's own methods have no restrictions.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use weir::access::{AccessRules, Identity, Rights};
+    /// use weir::wire::Code;
+    ///
+    /// let rules = AccessRules::default().public(Rights::nothing());
+    /// let builder = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).access(rules);
+    /// let daemon = builder.spawn().await?;
+    /// let rights = Rights::new(["demo/chat".parse()?], [])?;
+    /// let ada = daemon.as_identity(Identity::named("ada", rights)?)?;
+    /// ada.publish("demo/chat", "hello")?;
+    /// assert_eq!(ada.publish("demo/other", "hello").unwrap_err().code, Code::FORBIDDEN);
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The identity has as many sessions as it may have, or its time has passed.
+    pub fn as_identity(&self, identity: Identity) -> Result<LocalPeer, Refusal> {
+        LocalPeer::new(self.broker.clone(), self.admission.clone(), identity)
     }
 
     /// Returns the limits that apply.
@@ -289,12 +212,7 @@ impl Daemon {
     /// # }
     /// ```
     pub fn publish(&self, topic: &str, payload: impl Into<Bytes>) -> Result<Receipt, Refusal> {
-        let payload = payload.into();
-        let digest = Digest::of(&payload);
-        let payload = Payload::from(payload);
-        let stamp = now();
-        let publication = Publication { topic, payload: &payload, digest, stamp, origin: None };
-        self.broker.with(|engine| engine.publish(stamp, &publication))
+        publish(&self.broker, topic, payload.into())
     }
 
     /// Returns one message of a topic: the newest, or by sequence, or by its payload's digest. The
@@ -311,11 +229,7 @@ impl Daemon {
     /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn get(&self, topic: &str, which: Which) -> Result<Message, Refusal> {
-        let found = self
-            .broker
-            .with(|engine| engine.get(topic, which).map(|message| subscription::owned(&message)));
-        let (message, payload) = found?;
-        Ok(Message { payload: payload.join(), ..message })
+        get(&self.broker, topic, which)
     }
 
     /// Returns the `k` most counted payloads of a topic, highest first. The daemon keeps 100.
@@ -334,22 +248,16 @@ impl Daemon {
         self.broker.with(|engine| engine.top(topic, k))
     }
 
-    /// Subscribes from within the process. All modes of [`Delivery`] are ordered, as over WebSocket,
-    /// because nothing is lost or reordered. With [`Delivery::Realtime`], a
+    /// Subscribes from within the process. All modes of [`Delivery`](crate::wire::Delivery) are ordered, as over WebSocket,
+    /// because nothing is lost or reordered. With
+    /// [`Delivery::Realtime`](crate::wire::Delivery::Realtime), a
     /// [`deadline`](SubscribeOptions::deadline) applies as for a client.
     pub fn subscribe(
         &self,
         filter: &str,
         options: &SubscribeOptions,
     ) -> Result<LocalSubscription, NameError> {
-        let filter = Filter::new(filter)?;
-        let deadline = match options.delivery {
-            Delivery::Realtime => u64::from(options.deadline_ms()) * 1000,
-            Delivery::Ordered | Delivery::Unordered => 0,
-        };
-        let (start, lag) = (options.start.to_wire(), options.lag);
-        let id = self.broker.with(|engine| engine.subscribe(filter, &start, lag));
-        Ok(LocalSubscription::new(self.broker.clone(), id, deadline))
+        Ok(LocalSubscription::begin(&self.broker, Filter::new(filter)?, options))
     }
 
     /// Returns the sessions of remote peers, with the backlog of each of their subscriptions. It takes
@@ -369,6 +277,20 @@ impl Daemon {
     /// ```
     pub fn sessions(&self) -> Vec<SessionInfo> {
         self.sessions.list()
+    }
+
+    /// Returns how often each limit of peers has taken effect since the daemon began.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use weir::daemon::Limit;
+    ///
+    /// let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+    /// assert_eq!(daemon.limit_counts().get(Limit::SessionsPerAddress), 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn limit_counts(&self) -> &LimitCounts {
+        self.admission.counts()
     }
 
     /// Waits until the daemon stops by itself, which happens only if its engine panics. That is a
@@ -410,4 +332,19 @@ impl Daemon {
         self.admission.stop();
         let _ = (&mut self.running).await;
     }
+}
+
+fn publish(broker: &Broker, topic: &str, payload: Bytes) -> Result<Receipt, Refusal> {
+    let digest = Digest::of(&payload);
+    let payload = Payload::from(payload);
+    let stamp = now();
+    let publication = Publication { topic, payload: &payload, digest, stamp, origin: None };
+    broker.with(|engine| engine.publish(stamp, &publication))
+}
+
+fn get(broker: &Broker, topic: &str, which: Which) -> Result<Message, Refusal> {
+    let found =
+        broker.with(|engine| engine.get(topic, which).map(|message| subscription::owned(&message)));
+    let (message, payload) = found?;
+    Ok(Message { payload: payload.join(), ..message })
 }

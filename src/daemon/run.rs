@@ -1,13 +1,15 @@
 //! The tasks of a running daemon, and the order in which they end.
 
+use super::blocking::blocking;
 use crate::broker::stop::stopped;
 use crate::http;
 use crate::http::listen::Listener;
 use crate::journal::threads::Journal;
 use crate::net::endpoint;
 use crate::net::session::list::Host;
-use crate::tls::identity::Identities;
-use std::panic::resume_unwind;
+use crate::ops;
+use crate::ops::metrics::Metrics;
+use crate::tls::certificates::Certificates;
 use std::sync::Arc;
 use tokio::task::JoinSet;
 
@@ -23,16 +25,33 @@ pub(super) async fn run(
     endpoint: endpoint::Endpoint,
     (listeners, state): (Vec<Listener>, http::AppState),
     host: Host,
-    identities: Arc<Identities>,
+    certificates: Arc<Certificates>,
     journal: Option<Journal>,
+    (ops, metrics): (Option<ops::Server>, Metrics),
 ) {
     let admission = host.admission.clone();
     let mut serving = JoinSet::new();
     let broker = admission.broker().clone();
     // Until this function returns.
     let mut turns = JoinSet::new();
+    if broker.journal().is_some() {
+        let (broker, sessions) = (broker.clone(), host.sessions.clone());
+        turns.spawn(async move {
+            if let Some(journal) = broker.journal() {
+                sessions.watch(journal).await;
+            }
+        });
+    }
+    let sessions = host.sessions.clone();
+    turns.spawn(async move { sessions.sample().await });
+    let expiring = broker.clone();
+    turns.spawn(async move { expiring.expire_messages().await });
+    turns.spawn(ops::stats::publish(metrics));
     turns.spawn(async move { broker.take_turns().await });
-    let app = http::router(Arc::new(state), http::websocket::routes(host.clone()));
+    let mut app = http::router(Arc::new(state), http::websocket::routes(host.clone()));
+    if let Some(challenges) = certificates.http_challenges() {
+        app = app.merge(http::challenge::routes(challenges));
+    }
     for listener in listeners {
         serving.spawn(listener.run(app.clone(), admission.stage()));
     }
@@ -68,13 +87,11 @@ pub(super) async fn run(
     };
     tokio::select! {
         () = served => {}
-        () = identities.renewing() => {}
+        () = certificates.renewing() => {}
         () = failed => {}
     }
-}
-
-/// Runs what writes and syncs files, which would block the tasks of this thread.
-pub(super) async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
-    let done = tokio::task::spawn_blocking(run).await;
-    done.unwrap_or_else(|failed| resume_unwind(failed.into_panic()))
+    // Until now it has said that the daemon stops.
+    if let Some(ops) = ops {
+        ops.stop().await;
+    }
 }

@@ -1,11 +1,13 @@
 //! A subscription from within the process.
 
+use super::rights_end::{RightsEnd, SubscriptionPlace, rights_ended};
 use crate::broker::Broker;
+use crate::broker::counters::Mode;
 use crate::broker::subscription::Subscription;
-use crate::engine::{Item, LargePayloads, MessageRef, ReadOptions, Rope, SubscriptionId};
-use crate::message::{CachedDigest, Event, Gap, Message};
+use crate::engine::{Item, LargePayloads, MessageRef, ReadOptions, Rope};
+use crate::message::{CachedDigest, Event, Gap, Message, SubscribeOptions};
 use crate::net::now;
-use crate::wire::{GapCause, Refusal, nonzero};
+use crate::wire::{Delivery, Filter, GapCause, Refusal, nonzero};
 use bytes::Bytes;
 use futures_core::Stream;
 use std::collections::VecDeque;
@@ -22,19 +24,36 @@ pub struct LocalSubscription {
     // The items of one read.
     events: VecDeque<OwnedEvent>,
     ended: bool,
+    // Of a peer whose rights end, and that has a number of subscriptions.
+    rights: Option<RightsEnd>,
+    _place: Option<SubscriptionPlace>,
 }
 
 /// Bytes of one read.
 const BATCH: usize = 16 << 10;
 
 impl LocalSubscription {
-    pub(super) fn new(broker: Arc<Broker>, id: SubscriptionId, deadline: u64) -> Self {
+    /// Subscribes without restrictions.
+    pub(super) fn begin(broker: &Arc<Broker>, filter: Filter, options: &SubscribeOptions) -> Self {
+        let deadline = match options.delivery {
+            Delivery::Realtime => u64::from(options.deadline_ms()) * 1000,
+            Delivery::Ordered | Delivery::Unordered => 0,
+        };
+        let (start, lag) = (options.start.to_wire(), options.lag);
+        let id = broker.with(|engine| engine.subscribe(filter, &start, lag));
         Self {
-            subscription: Subscription::new(broker, id),
+            subscription: Subscription::new(broker.clone(), id),
             deadline,
             events: VecDeque::new(),
             ended: false,
+            rights: None,
+            _place: None,
         }
+    }
+
+    /// Ends the subscription with the rights of a peer, and releases its place then.
+    pub(super) fn of_peer(self, expires: Option<u64>, place: SubscriptionPlace) -> Self {
+        Self { rights: expires.map(RightsEnd::new), _place: Some(place), ..self }
     }
 
     /// Returns the next event, or `None` after an error. After the daemon has stopped, these are the
@@ -50,6 +69,14 @@ impl Stream for LocalSubscription {
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
+        if !this.ended
+            && let Some(rights) = &mut this.rights
+            && rights.poll_end(context).is_ready()
+        {
+            this.ended = true;
+            this.events.clear();
+            return Poll::Ready(Some(Err(rights_ended())));
+        }
         loop {
             if let Some(event) = this.events.pop_front() {
                 return Poll::Ready(Some(Ok(event.into_event())));
@@ -67,8 +94,17 @@ impl Stream for LocalSubscription {
             };
             // A panic of the read ends the subscription.
             this.ended = true;
-            let read =
-                subscription.poll_read(context, wanted, &mut |item| events.extend(keep(&item)));
+            let (mut messages, mut bytes) = (0, 0);
+            let read = subscription.poll_read(context, wanted, &mut |item| {
+                if let Item::Message(message) = &item {
+                    messages += 1;
+                    bytes += message.size() as u64;
+                }
+                events.extend(keep(&item));
+            });
+            if messages > 0 {
+                subscription.broker().counters().deliver(Mode::Local, messages, bytes);
+            }
             if let Poll::Ready(Err(refusal)) = read {
                 return Poll::Ready(Some(Err(refusal)));
             }

@@ -2,6 +2,8 @@
 //! nothing.
 #![allow(clippy::unwrap_used)]
 
+mod certificates;
+mod notices;
 mod silent;
 
 use super::{Daemon, LocalSubscription};

@@ -11,19 +11,24 @@ pub struct Budget(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    most: usize,
+    most: AtomicUsize,
     held: AtomicUsize,
 }
 
 impl Budget {
     /// Creates a budget of `most` bytes.
     pub fn new(most: usize) -> Self {
-        Self(Arc::new(Inner { most, held: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { most: most.into(), held: AtomicUsize::new(0) }))
     }
 
     /// Returns the maximum number of bytes that may be held.
     pub fn most(&self) -> usize {
-        self.0.most
+        self.0.most.load(Relaxed)
+    }
+
+    /// Changes the maximum. If more is held, nothing is charged until it is less.
+    pub fn set_most(&self, most: usize) {
+        self.0.most.store(most, Relaxed);
     }
 
     /// Returns the number of bytes that are held.
@@ -71,7 +76,8 @@ impl Charge {
             held.fetch_sub(self.bytes - bytes, Relaxed);
         } else {
             let more = bytes - self.bytes;
-            let sum = |held: usize| held.checked_add(more).filter(|sum| sum <= most);
+            let most = most.load(Relaxed);
+            let sum = |held: usize| held.checked_add(more).filter(|sum| *sum <= most);
             if held.fetch_update(Relaxed, Relaxed, sum).is_err() {
                 return false;
             }
@@ -100,6 +106,8 @@ mod tests {
         assert!(!one.resize(61) && one.resize(20) && one.resize(60));
         assert!(!one.resize(usize::MAX));
         assert_eq!((budget.held(), one.bytes()), (100, 60));
+        budget.set_most(50);
+        assert!(budget.take(1).is_none() && !one.resize(61) && one.resize(5) && one.resize(10));
         drop((one, two));
         assert_eq!(budget.held(), 0);
     }

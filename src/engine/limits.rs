@@ -77,6 +77,12 @@ impl Limits {
         self.cache / 4
     }
 
+    /// Returns the bytes of messages that one topic may hold for a moment although its rule does not
+    /// keep them. It is an eighth of the budget, so that a few of the largest payloads fit.
+    pub(crate) fn held_by_topic(&self) -> usize {
+        self.cache / 8
+    }
+
     /// Returns the bytes for topics, and for what peers make the daemon hold.
     pub(crate) fn messages(&self) -> usize {
         self.cache - self.cache / 4

@@ -30,6 +30,10 @@
 //!   bytes evicts what it used least recently. Each topic's newest message is last. Then the least
 //!   recently used topics are forgotten, and subscriptions that had not received all of one end.
 //!   Bytes that peers make the daemon hold beside the topics are charged to one [`Budget`].
+//! - **Time.** [Rules](TopicRules) may say for how long messages are kept. If they do, the engine
+//!   [needs the time](Engine::needs_time): [tell it](Engine::tell_time) before each call, and call
+//!   [`expire`](Engine::expire) several times a second. Nobody gets what has expired, whether or not
+//!   it has been dropped yet.
 //! - **Work.** Every call does a bounded amount of work: 64 KiB or 2,048 topics in a read, 64 wakes
 //!   and 512 evictions in a publication. The rest is deferred. While the engine
 //!   [has deferred work](Engine::has_deferred), call [`run_deferred`](Engine::run_deferred), and
@@ -43,6 +47,7 @@
 
 mod budget;
 pub(crate) mod cost;
+mod figures;
 pub(crate) mod ids;
 mod limits;
 mod memory;
@@ -62,11 +67,14 @@ mod session;
 mod snapshot;
 mod subscribe;
 mod topic;
+pub(crate) mod topic_rules;
+mod torn;
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod tests;
 
 pub use budget::{Budget, Charge};
+pub use figures::EngineFigures;
 pub use ids::{SubscriptionId, UploadId};
 pub use limits::Limits;
 #[cfg(feature = "cli")]
@@ -79,7 +87,7 @@ pub use record::{Change, Place, Record, Total};
 #[cfg(any(test, feature = "daemon"))]
 pub(crate) use restoring::HIGHEST;
 pub use rope::Rope;
-pub use runs::PastRun;
+pub use runs::{PastRun, TornMessage, TornMessages};
 pub use session::Session;
 pub use session::action::{Action, GetReply};
 pub use session::frames::{Channel, Hashing, Prepared, Publishing, Subscribing, encode_item};
@@ -98,6 +106,9 @@ pub use subscribe::skips::Skips;
 pub use subscribe::start::PreparedStart;
 pub use subscribe::stats::SubscriptionStats;
 pub use topic::idempotency_keys::IdempotencyKeys;
+pub use topic_rules::{
+    Keep, MAX_TOPIC_RULES, Public, TopicRule, TopicRuleError, TopicRuleProblem, TopicRules,
+};
 
 use crate::wire::Refusal;
 use foldhash::fast::RandomState;
@@ -109,7 +120,7 @@ use record::Records;
 use restoring::Restoring;
 use runs::Runs;
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     num::NonZeroUsize,
     sync::Arc,
 };
@@ -132,6 +143,11 @@ const WORK: usize = 4096;
 #[derive(Debug)]
 pub struct Engine {
     limits: Limits,
+    rules: TopicRules,
+    // Whether these rules, or earlier ones that topics still follow, need the time.
+    needs_time: bool,
+    // The time, as the shell has told it last, µs since 1970.
+    now: u64,
     runs: Runs,
     secret: [u8; 32],
     // Position of the last message that was accepted, or began to arrive.
@@ -150,6 +166,8 @@ pub struct Engine {
     // Forgotten topics that are still to be emptied.
     forgotten_topics: VecDeque<Box<Topic>>,
     next_topic: u64,
+    // When topics are to be looked at because a message's time has come, each topic once at most.
+    schedule: BTreeSet<(u64, Slot)>,
     shares: Shares,
     evicted_counts: EvictedCounts,
     // Cost of all topics.
@@ -172,6 +190,8 @@ pub struct Engine {
     refusal: Option<Box<Refusal>>,
     // Units of work since `begin_work`.
     work: usize,
+    // For `figures`, without those that are found elsewhere.
+    figures: EngineFigures,
 }
 
 impl Engine {
@@ -195,6 +215,9 @@ impl Engine {
         };
         Self {
             limits,
+            rules: TopicRules::default(),
+            needs_time: false,
+            now: 0,
             runs: Runs::new(run),
             secret,
             position: 0,
@@ -208,6 +231,7 @@ impl Engine {
             forgotten: Forgotten::default(),
             forgotten_topics: VecDeque::new(),
             next_topic: 1,
+            schedule: BTreeSet::new(),
             shares: Shares::default(),
             evicted_counts: EvictedCounts::new(limits.counts()),
             bytes: 0,
@@ -223,7 +247,22 @@ impl Engine {
             missing_after: None,
             refusal: None,
             work: 0,
+            figures: EngineFigures::default(),
         }
+    }
+
+    /// Sets the rules of topics that are made from now on.
+    #[must_use]
+    pub fn with_topic_rules(mut self, rules: TopicRules) -> Self {
+        self.set_topic_rules(rules);
+        self
+    }
+
+    /// Replaces the rules. A topic keeps the rule that it was made with; one that is forgotten and
+    /// made again follows the new rules.
+    pub fn set_topic_rules(&mut self, rules: TopicRules) {
+        self.needs_time |= rules.needs_time();
+        self.rules = rules;
     }
 
     /// Returns the limits as they are applied.
@@ -314,7 +353,9 @@ impl Engine {
         hasher.update(name.as_bytes());
         let key = crate::wire::Digest(*hasher.finalize().as_bytes()).hint();
         let epoch = self.runs.epoch(id);
-        let topic = Box::new(Topic::new(name.clone(), id, epoch, key, created_at));
+        let mut topic = Box::new(Topic::new(name.clone(), id, epoch, key, created_at));
+        topic.set_rule(self.rules.of(&name), self.limits.held_by_topic());
+        self.work += self.rules.all().len() / 4;
         self.bytes += topic.cost();
         let slot = self.free.pop().unwrap_or_else(|| {
             self.topics.push(None);
@@ -338,16 +379,20 @@ impl Engine {
         Some(result)
     }
 
-    // Updates the accounts of a topic that has changed: its cost, and its evictable bytes.
+    // Updates the accounts of a topic that has changed: its messages, its cost, and its evictable
+    // bytes.
     fn settle(&mut self, slot: Slot, before: usize) {
-        let Some(topic) = self.topic(slot) else {
+        let Some(topic) = self.topics.get_mut(slot).and_then(Option::as_deref_mut) else {
             return;
         };
+        let cached = &mut self.figures.cached_messages;
+        *cached = *cached + topic.messages() - topic.count_messages();
         let (share, (evictable, big)) = (topic.share(), topic.evictable());
         self.bytes = self.bytes + topic.cost() - before;
         self.shares.set_big(slot, big);
         let topics = &mut self.topics;
         self.shares.update(share, evictable, |slot, share| set_share(topics, slot, share));
+        self.schedule(slot);
     }
 }
 

@@ -87,7 +87,14 @@ impl ReaderPositions {
         last || self.all.first_key_value().is_some_and(|(first, _)| *first < position)
     }
 
-    #[cfg(test)]
+    /// Returns the lowest position.
+    pub(super) fn lowest(&self) -> Option<u64> {
+        let last = (self.at_last > 0).then_some(self.last);
+        let first = self.all.first_key_value().map(|(first, _)| *first);
+        first.into_iter().chain(last).min()
+    }
+
+    #[cfg(any(test, fuzzing))]
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty() && self.at_last == 0
     }
@@ -126,6 +133,8 @@ mod tests {
                     positions.forget(&mut all[n]);
                 }
                 let registered = || all.iter().flat_map(|one| one.0);
+                let lowest = registered().filter(|at| *at != NONE).min();
+                prop_assert_eq!(positions.lowest(), lowest);
                 for from in 0..9 {
                     prop_assert_eq!(positions.is_behind(from), registered().any(|at| at < from));
                     for to in 0..9 {

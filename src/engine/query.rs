@@ -1,10 +1,11 @@
-//! Look-ups: one message, or the most counted payloads.
+//! Look-ups: one message, or the most counted payloads; and the numbers of the engine.
 
 use super::Engine;
+use super::figures::EngineFigures;
 use super::subscribe::item::MessageRef;
 use super::topic::body::Body;
 use super::topic::log::Entry;
-use crate::wire::{Code, Digest, ProducerId, Refusal, TopicCursor, Which, check_topic};
+use crate::wire::{Code, Digest, ProducerId, Refusal, TopicCursor, Which, check_readable_topic};
 
 /// One of the most counted payloads of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,8 +43,9 @@ impl Engine {
     ///
     /// The topic is malformed, or the message is not in the cache.
     pub fn get(&mut self, topic: &str, which: Which) -> Result<MessageRef<'_>, Refusal> {
-        check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
-        let before = self.position + 1;
+        check_readable_topic(topic).map_err(crate::wire::NameError::of_topic)?;
+        self.figures.lookups += 1;
+        let (before, now) = (self.position + 1, self.now);
         let slot = self.slot(topic).ok_or_else(|| no_topic(topic))?;
         let Some(found) = self.topics[slot].as_deref_mut() else {
             return Err(no_topic(topic));
@@ -52,18 +54,33 @@ impl Engine {
         let latest = found.latest();
         let digest = match which {
             Which::Digest(digest) => digest,
-            Which::Latest => match latest.and_then(|latest| found.entry(latest)) {
-                Some(newest) => newest.digest,
+            Which::Latest => match latest.and_then(|latest| Some((latest, found.entry(latest)?))) {
+                Some((latest, newest)) => {
+                    if let Some(gone) = found.why_gone(latest, now) {
+                        return Err(gone.refusal(topic, latest));
+                    }
+                    newest.digest
+                }
                 None if first > 1 => return Err(evicted(topic, first - 1)),
                 None => return Err(no_topic(topic)),
             },
             Which::Sequence(sequence) => match found.entry(sequence) {
-                Some(entry) if entry.body.is_complete() => entry.digest,
+                Some(entry) if entry.body.is_complete() => {
+                    if let Some(gone) = found.why_gone(sequence, now) {
+                        return Err(gone.refusal(topic, sequence));
+                    }
+                    entry.digest
+                }
                 Some(entry) => return Err(incomplete(topic, sequence, entry)),
                 None if (1..first).contains(&sequence) => return Err(evicted(topic, sequence)),
                 None => return Err(no_sequence(topic, sequence, next)),
             },
         };
+        if let Which::Digest(digest) = which
+            && let Some((newest, Some(gone))) = found.find(&digest, now)
+        {
+            return Err(gone.refusal(topic, newest));
+        }
         let is_counted = found.top_count(&digest).is_some();
         let Some((newest, _)) = found.look_up(&digest, before) else {
             return Err(if is_counted {
@@ -88,7 +105,18 @@ impl Engine {
             Which::Digest(digest) => (newest, found.peek(&digest)),
         };
         let entry = entry.ok_or_else(|| no_topic(topic))?;
+        self.figures.hits += 1;
         Ok(MessageRef::new(found, sequence, entry))
+    }
+
+    /// Returns whether a subscription has a filter that matches a topic.
+    pub fn is_subscribed(&self, topic: &str) -> bool {
+        let mut found = false;
+        self.filters.tree.matching(topic, None, |group| {
+            found |= group.is_some();
+            !found
+        });
+        found
     }
 
     /// Returns the cursor at the head of a topic: the sequence that its next message will have. None
@@ -98,9 +126,26 @@ impl Engine {
         Some(TopicCursor { epoch: found.epoch(), next: found.next_sequence() })
     }
 
+    /// Returns the numbers of this engine. It takes less than a microsecond, whatever the engine
+    /// holds.
+    pub fn figures(&self) -> EngineFigures {
+        let lowest = self.subscriptions.positions.lowest();
+        EngineFigures {
+            forgotten_counts: self.evicted_counts.forgotten(),
+            topics: self.topics() as u64,
+            subscriptions: self.subscriptions() as u64,
+            backlog: lowest.map_or(0, |lowest| self.position.saturating_sub(lowest)),
+            topic_bytes: self.bytes as u64,
+            held_bytes: self.budget.held() as u64,
+            count_bytes: (self.limits.cache / 4) as u64,
+            cache_bytes: self.limits.cache as u64,
+            ..self.figures
+        }
+    }
+
     /// Returns the most counted payloads of a topic, highest count first; at most 100.
     pub fn top(&self, topic: &str, k: usize) -> Result<Vec<Ranking>, Refusal> {
-        check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
+        check_readable_topic(topic).map_err(crate::wire::NameError::of_topic)?;
         let slot = self.by_use.peek(topic).copied();
         let Some(found) = slot.and_then(|slot| self.topic(slot)) else {
             return Err(no_topic(topic));
@@ -111,10 +156,18 @@ impl Engine {
             since: ranked.count.since,
             sequence: ranked.sequence,
             size: ranked.size,
-            payload: found.peek(&ranked.digest).and_then(|entry| match &entry.body {
-                Body::Small(encoded) if encoded.size() <= RANKED_PAYLOAD => Some(encoded.payload()),
-                _ => None,
-            }),
+            payload: found
+                .peek(&ranked.digest)
+                .filter(|_| {
+                    let found = found.find(&ranked.digest, self.now);
+                    found.is_some_and(|(_, gone)| gone.is_none())
+                })
+                .and_then(|entry| match &entry.body {
+                    Body::Small(encoded) if encoded.size() <= RANKED_PAYLOAD => {
+                        Some(encoded.payload())
+                    }
+                    _ => None,
+                }),
         });
         Ok(ranking.collect())
     }

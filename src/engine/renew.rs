@@ -2,7 +2,8 @@
 
 use super::Engine;
 use super::ids::Slot;
-use super::runs::{PastRun, Runs, epoch_in};
+use super::runs::{PastRun, Runs, TornMessages, epoch_in};
+use super::torn::TornCollector;
 use crate::wire::Position;
 use std::sync::Arc;
 
@@ -12,9 +13,7 @@ impl Engine {
     ///
     /// Call it before there are subscriptions. It visits every topic. Returns the run that has ended.
     pub fn renew(&mut self, run: u64, lossy: bool) -> PastRun {
-        let through = self.missing_after.unwrap_or(self.position);
-        let past =
-            PastRun { run: self.runs.current(), through, next_topic: self.next_topic, lossy };
+        let past = self.ending(lossy);
         for slot in 0..self.topics.len() {
             self.change(slot, |topic| topic.end_run(past.run));
         }
@@ -23,10 +22,28 @@ impl Engine {
         past
     }
 
-    /// Ends restoring the runs. Missing messages concern only those before.
+    /// Returns the run that [`renew`](Self::renew) would end.
+    pub fn ending(&self, lossy: bool) -> PastRun {
+        let through = self.missing_after.unwrap_or(self.position);
+        PastRun { run: self.runs.current(), through, next_topic: self.next_topic, lossy }
+    }
+
+    /// Ends restoring the runs. Missing messages concern only those before. It visits every message
+    /// that came after one that is missing.
     pub fn go_on(&mut self) {
         self.missing_after = None;
-        self.topics.iter_mut().flatten().for_each(|topic| topic.past_mut().go_on());
+        let mut torn = TornCollector::default();
+        for topic in self.topics.iter_mut().flatten() {
+            topic.past_mut().go_on();
+            torn.add(topic, &self.runs);
+        }
+        self.runs.set_torn(torn.collected());
+    }
+
+    /// Returns the messages of an earlier run that may have been shown complete, and of which only a
+    /// part was kept. Messages that left the cache before the last restart are not among them.
+    pub fn torn_in(&self, run: u64) -> Option<TornMessages> {
+        self.runs.torn_in(run).cloned()
     }
 
     /// Notes that messages of a topic are missing, from a sequence on.
@@ -48,8 +65,26 @@ impl Engine {
     /// Returns the name of a topic, and the epoch that it had in a run. None if it was not there.
     pub fn topic_in_run(&self, run: u64, id: u64) -> Option<(Arc<str>, u64)> {
         let topic = self.topic(*self.by_id.get(&id)?)?;
-        let was_there = run == self.runs.current() || topic.past().end_in(run).is_some();
+        let was_in = |run| topic.past().end_in(run).is_some();
+        let was_there = run == self.runs.current() || self.runs.known_as(run).is_some_and(was_in);
         was_there.then(|| (topic.name().clone(), epoch_in(run, id)))
+    }
+
+    /// Returns the name of the journal that this engine is restored from: it follows from the secret,
+    /// which stays the same in all runs.
+    pub fn journal(&self) -> u64 {
+        Self::journal_of(&self.secret)
+    }
+
+    /// Returns the secret, which a journal keeps beside its snapshots.
+    pub fn secret(&self) -> [u8; 32] {
+        self.secret
+    }
+
+    /// Returns the name of the journal of an engine with this secret.
+    pub fn journal_of(secret: &[u8; 32]) -> u64 {
+        let digest = crate::wire::Digest::of(secret);
+        digest.0.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
     /// Returns the earlier runs, oldest first.

@@ -13,7 +13,7 @@ use super::topic::Topic;
 use super::topic::body::Body;
 use super::topic::counts::Count;
 use super::topic::log::Entry;
-use crate::wire::{Digest, check_topic};
+use crate::wire::{Digest, check_readable_topic};
 use std::sync::Arc;
 
 /// Maximum number of missing messages that keep their slots in the log, 4,096. If more are missing,
@@ -25,6 +25,14 @@ impl Engine {
     /// has to be new.
     pub fn begin_restoring(&mut self) {
         self.restoring = Some(Box::default());
+    }
+
+    /// Takes the secret of the engine that is to be restored, if its snapshot may be lost. It does
+    /// nothing to an engine that is not being restored.
+    pub fn adopt_secret(&mut self, secret: [u8; 32]) {
+        if self.restoring.is_some() {
+            self.secret = secret;
+        }
     }
 
     /// Puts back the next part of a snapshot. Returns whether it fits to those before.
@@ -62,10 +70,14 @@ impl Engine {
     /// or was known.
     pub fn restore(&mut self, number: u64, record: &Record) -> bool {
         self.finish_topic();
-        if number >= HIGHEST || record.topic == 0 || record.topic >= HIGHEST {
+        if number >= HIGHEST {
             return false;
         }
+        // No new record gets the number of one that did not fit: it would be taken for a known one.
         self.records.continue_after(self.records.made().max(number));
+        if record.topic == 0 || record.topic >= HIGHEST {
+            return false;
+        }
         let restoring = self.restoring.as_ref();
         let known = restoring.and_then(|restoring| restoring.known.get(&record.topic));
         let is_new = known.is_none_or(|(recorded, _)| *recorded < number);
@@ -151,7 +163,7 @@ impl Engine {
         if let Some(slot) = self.by_id.get(&id).copied() {
             return Some(slot).filter(|slot| self.topic(*slot).is_some_and(|t| t.name() == name));
         }
-        check_topic(name).ok()?;
+        check_readable_topic(name).ok()?;
         if let Some(slot) = self.slot(name) {
             // The record that this one was forgotten is missing.
             self.forget(slot);
@@ -323,6 +335,8 @@ impl Engine {
                 break;
             }
         }
+        // The daemon before has counted what was restored.
+        self.figures.begin();
     }
 }
 

@@ -5,8 +5,9 @@
 //! epoch follows from a run and a topic's id. So a client that resumes with an epoch of an earlier
 //! run is recognised, and nothing has to be kept for each topic.
 
-use crate::wire::Position;
+use crate::wire::{Digest, Position};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Maximum number of earlier runs that are remembered, 24 bytes each. A client that was away for longer
 /// receives everything that is cached. A daemon that is killed once a second takes a minute to end so
@@ -26,6 +27,43 @@ pub struct PastRun {
     pub lossy: bool,
 }
 
+impl PastRun {
+    /// Returns the name of the run after this one, if the disk is full and cannot keep its name.
+    ///
+    /// Nothing is published in that run before its name is kept, so that it has what was restored,
+    /// and nothing else. If it ends before, this name is known all the same: clients find their
+    /// places in the next run, and receive nothing twice.
+    pub fn unkept(&self) -> u64 {
+        let Self { run, through, next_topic, lossy } = *self;
+        let from = [run, through, next_topic, lossy.into()].map(u64::to_le_bytes);
+        let digest = Digest::of(from.as_flattened());
+        let first = digest.0.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+        // As many bits as a random name has.
+        (first >> 12).max(1)
+    }
+}
+
+/// A message of an earlier run that may have been shown complete, and of which only a part was kept.
+/// Others that were accepted after it were kept.
+#[derive(Debug, Clone)]
+pub struct TornMessage {
+    /// Name and id of the topic.
+    pub topic: (Arc<str>, u64),
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its position in the order of the run.
+    pub position: u64,
+}
+
+/// The torn messages of one run.
+#[derive(Debug, Clone)]
+pub struct TornMessages {
+    /// They are not sorted.
+    pub known: Arc<[TornMessage]>,
+    /// How many more there are.
+    pub more: u64,
+}
+
 /// Maximum number of topics that one run has created and not kept, 2^24. Epochs beyond it are not
 /// taken for that run's.
 const NOT_KEPT: u64 = 1 << 24;
@@ -35,11 +73,26 @@ pub(crate) struct Runs {
     current: u64,
     // Newest last.
     past: Vec<PastRun>,
+    // For each of these, the name of the run after it that may not have been kept.
+    unkept: Vec<u64>,
+    // By the name of the run.
+    torn: Vec<(u64, TornMessages)>,
 }
 
 impl Runs {
     pub(super) fn new(run: u64) -> Self {
-        Self { current: run, past: Vec::new() }
+        Self { current: run, past: Vec::new(), unkept: Vec::new(), torn: Vec::new() }
+    }
+
+    /// Replaces the torn messages of all runs, by the names of the runs.
+    pub(super) fn set_torn(&mut self, torn: Vec<(u64, TornMessages)>) {
+        self.torn = torn;
+    }
+
+    /// Returns the torn messages of an earlier run. None if it has none.
+    pub(super) fn torn_in(&self, run: u64) -> Option<&TornMessages> {
+        let run = self.known_as(run)?;
+        self.torn.iter().find(|(of, _)| *of == run).map(|(_, torn)| torn)
     }
 
     pub(crate) fn current(&self) -> u64 {
@@ -65,6 +118,20 @@ impl Runs {
         self.past.extend(past);
         let beyond = self.past.len().saturating_sub(REMEMBERED);
         self.past.drain(..beyond);
+        self.unkept = self.past.iter().map(PastRun::unkept).collect();
+    }
+
+    // Returns the earlier run with a name, or the one after which a run with this name was not kept:
+    // it has had the same messages.
+    fn find(&self, is_it: impl Fn(u64) -> bool) -> Option<&PastRun> {
+        let unkept = self.past.iter().zip(&self.unkept);
+        let unkept = unkept.filter(|(_, name)| is_it(**name)).map(|(past, _)| past);
+        self.past.iter().filter(|past| is_it(past.run)).chain(unkept).next()
+    }
+
+    /// Returns the name by which an earlier run is known.
+    pub(crate) fn known_as(&self, run: u64) -> Option<u64> {
+        Some(self.find(|name| name == run)?.run)
     }
 
     /// Returns the position in the order of this run up to which a client has received everything
@@ -73,15 +140,15 @@ impl Runs {
         if since.run == self.current {
             return Some(since.position);
         }
-        let past = self.past.iter().find(|past| past.run == since.run)?;
+        let past = self.find(|name| name == since.run)?;
         Some(since.position.min(past.through))
     }
 
     /// Returns the earlier run in which a topic had an epoch, and the topic's first sequence that
     /// was not kept then.
     pub(crate) fn of_epoch(&self, topic: &TopicPast, epoch: u64) -> Option<(&PastRun, u64)> {
-        let mut past = self.past.iter().filter(|past| epoch_in(past.run, topic.id) == epoch);
-        past.find_map(|past| Some((past, topic.end_in(past.run)?)))
+        let past = self.find(|name| epoch_in(name, topic.id) == epoch)?;
+        Some((past, topic.end_in(past.run)?))
     }
 
     /// Returns whether an earlier run had a topic with this epoch that was not kept at all.

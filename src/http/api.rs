@@ -1,20 +1,22 @@
 //! The requests publish, get and top.
 
+use super::connection::ConnectionHandle;
 use super::large::{self, Evicted};
 use super::problem::Problem;
 use super::state::AppState;
-use super::{answer_budget, assets, body, path, upload};
+use super::{answer_budget, assets, body, caller, headers, path, rates, upload};
 use crate::broker::owned_item::LargeRef;
+use crate::broker::throttle::ReplayBudget;
 use crate::engine::{Payload, Publication, Ranking, Receipt, UploadRequest};
 use crate::json::payload_field;
 use crate::net::now;
-use crate::wire::{Code, Digest, LARGE, Which, check_topic, nonzero};
-use axum::Json;
+use crate::wire::{Code, Digest, LARGE, Which, check_readable_topic, check_topic, nonzero};
 use axum::body::{Body, HttpBody as _};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +40,7 @@ const MAX_KEY: usize = 255;
 /// lasting resource is created. And a repeated key receives the same answer as the first request.
 pub(super) async fn publish(
     State(state): State<Arc<AppState>>,
+    Extension(connection): Extension<Arc<ConnectionHandle>>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let (head, body) = request.into_parts();
@@ -47,16 +50,29 @@ pub(super) async fn publish(
     check_topic(&topic).map_err(crate::wire::NameError::of_topic)?;
     no_query(&head.uri)?;
     check_encoding(&head.headers)?;
+    let identity = caller::identify(&state, &connection, &head.headers).await?;
+    caller::allowed(state.admission.access().publish(&identity, &topic))?;
     let stamp = stamp(&head.headers)?;
-    let origin = key(&head.headers)?.map(|key| state.keys.origin(key));
+    // Each identity has keys of its own, so that none learns of another's publications.
+    let of = identity.name().map_or_else(Vec::new, |name| [name.as_bytes(), b"\n"].concat());
+    let origin = key(&head.headers)?.map(|key| state.keys.origin(&[&of, key].concat()));
+    let throttle = &connection.budgets().throttle;
+    let mut limited = None;
+    if let Some(own) = state.admission.intake_of(&identity) {
+        // The address has paid for the request already.
+        let alone = state.admission.unlimited_budgets().throttle.with_identity(own.clone());
+        body::slow_down(&alone, 1, 0).await?;
+        limited = Some(throttle.with_identity(own));
+    }
+    let throttle = limited.as_ref().unwrap_or(throttle);
     state.broker.room_to_publish().await;
     let length = body.size_hint().exact().filter(|length| *length > LARGE as u64);
     let (receipt, digest, size) = if let Some(size) = length {
         let request = UploadRequest { topic: &topic, size, stamp, origin };
-        let (receipt, digest) = upload::publish(&state, body, &request).await?;
+        let (receipt, digest) = upload::publish(&state, throttle, body, &request).await?;
         (receipt, digest, size)
     } else {
-        let payload = body::read(&state, body).await?;
+        let payload = body::read(&state, throttle, body).await?;
         let digest = Digest::of(&payload);
         let payload = Payload::from(payload);
         let publication = Publication { topic: &topic, payload: &payload, digest, stamp, origin };
@@ -100,7 +116,7 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 fn stamp(headers: &HeaderMap) -> Result<u64, Problem> {
-    let Some(value) = only(headers, &STAMP)? else {
+    let Some(value) = headers::only(headers, &STAMP)? else {
         return Ok(0);
     };
     let bad = || Problem::bad_request("Weir-Stamp is microseconds since 1970-01-01 UTC, decimal");
@@ -111,7 +127,7 @@ fn stamp(headers: &HeaderMap) -> Result<u64, Problem> {
 // Returns the idempotency key. The draft has quotes around it (a String of RFC 9651); the key without
 // quotes is the same.
 fn key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
-    let Some(value) = only(headers, &KEY)? else {
+    let Some(value) = headers::only(headers, &KEY)? else {
         return Ok(None);
     };
     let key = value.strip_prefix('"').map_or(Some(value), |value| value.strip_suffix('"'));
@@ -125,19 +141,6 @@ fn key(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
                  neither quotes nor backslashes: a random UUID will do"
             ))
         })
-}
-
-// Returns the value of a header that may occur only once.
-pub(super) fn only<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> Result<Option<&'a str>, Problem> {
-    let mut all = headers.get_all(name).iter();
-    let first = all.next().map(HeaderValue::to_str).transpose();
-    match first {
-        Ok(first) if all.next().is_none() => Ok(first),
-        _ => Err(Problem::bad_request(format!("the header {name} stands once, in ASCII"))),
-    }
 }
 
 fn no_query(uri: &Uri) -> Result<(), Problem> {
@@ -173,18 +176,24 @@ struct TopParameters {
 /// `GET /v1/topics/{topic}` and `GET /v1/topics/{topic}/top`.
 pub(super) async fn get_or_top(
     State(state): State<Arc<AppState>>,
+    Extension(connection): Extension<Arc<ConnectionHandle>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let path = path::topic(&uri, true)?;
+    check_readable_topic(&path.name).map_err(crate::wire::NameError::of_topic)?;
+    let identity = caller::identify(&state, &connection, &headers).await?;
+    caller::allowed(state.admission.access().read(&identity, &path.name))?;
+    let replay = &connection.budgets().replay;
     if path.top {
-        return top(&state, &path.name, &parameters(&uri)?);
+        return top(&state, replay, &path.name, &parameters(&uri)?);
     }
-    get(&state, &path.name, parameters(&uri)?, &headers)
+    get(&state, replay, &path.name, parameters(&uri)?, &headers)
 }
 
 fn get(
     state: &AppState,
+    replay: &ReplayBudget,
     topic: &str,
     parameters: GetParameters,
     request: &HeaderMap,
@@ -217,7 +226,7 @@ fn get(
     let mut response = if assets::none_match(request, &digest) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        payload.body(state)?.into_response()
+        payload.body(state, replay)?.into_response()
     };
     // These headers prevent browsers from running any payload as a page of this host.
     let fixed = [
@@ -248,9 +257,10 @@ enum Found {
 }
 
 impl Found {
-    fn body(self, state: &AppState) -> Result<Body, Problem> {
+    fn body(self, state: &AppState, replay: &ReplayBudget) -> Result<Body, Problem> {
         match self {
             Self::Small(payload) => {
+                rates::spend_beyond(replay, payload.len());
                 // It is charged, because it may leave the cache before its client has read it.
                 let charge = answer_budget::at_once(&state.budget, payload.len())?;
                 Ok(Body::from(answer_budget::charged(payload, charge)))
@@ -259,18 +269,25 @@ impl Found {
                 let batches = large::Batches::begin(&state.broker, large);
                 let batches =
                     batches.map_err(|_| Problem::of(Code::EVICTED, Evicted.to_string()))?;
-                Ok(large::body(batches, &state.budget, large.size))
+                Ok(large::body(batches, &state.budget, replay, large.size))
             }
         }
     }
 }
 
-fn top(state: &AppState, topic: &str, parameters: &TopParameters) -> Result<Response, Problem> {
+fn top(
+    state: &AppState,
+    replay: &ReplayBudget,
+    topic: &str,
+    parameters: &TopParameters,
+) -> Result<Response, Problem> {
     let k = parameters.k.unwrap_or(10);
     if k > 100 {
         return Err(Problem::bad_request("k is 100 at most"));
     }
     let ranking = state.broker.with(|engine| engine.top(topic, k))?;
+    let sent = |entry: &Ranking| 256 + entry.payload.as_ref().map_or(0, Bytes::len);
+    rates::spend_beyond(replay, ranking.iter().map(sent).sum());
     let top: Vec<_> = ranking.iter().map(ranked).collect();
     let kind = [(header::CACHE_CONTROL, "no-store")];
     Ok((kind, Json(json!({ "topic": topic, "top": top }))).into_response())

@@ -1,9 +1,11 @@
 //! The files of `web/`: the page, the client for browsers, and the description of this face.
 
+use super::connection::ConnectionHandle;
 use super::problem::Problem;
+use super::rates;
 use crate::engine::Budget;
 use crate::wire::{Code, Digest};
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +29,9 @@ use tower_http::compression::CompressionLayer;
 #[include = "page/*"]
 #[allow_missing = true]
 struct Web;
+
+/// The files that pages of every origin may load. A daemon with routes of its own program serves no others.
+pub(super) const PUBLIC: [&str; 3] = ["/weir.js", "/weir.d.ts", "/openapi.json"];
 
 /// The page runs its own scripts and styles only, and connects to any daemon.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -77,7 +82,12 @@ async fn file(request: Request) -> Response {
     if *request.method() != Method::GET && *request.method() != Method::HEAD {
         return Problem::only(request.method(), "GET, HEAD").into_response();
     }
-    serve(path, file, request.headers())
+    let response = serve(path, file, request.headers());
+    let size = response.body().size_hint().exact().unwrap_or_default();
+    if let Some(connection) = request.extensions().get::<Arc<ConnectionHandle>>() {
+        rates::spend_beyond(&connection.budgets().replay, size as usize);
+    }
+    response
 }
 
 /// Path below `web/` of the file that is served at a path. `weir.js` is built from `web/weir/`.

@@ -1,10 +1,12 @@
 //! A request's body. It is read once, into memory of its own, which is bounded. A body that is not
 //! needed is discarded in a way that lets its sender read the answer.
 
+use super::connection::ConnectionHandle;
 use super::problem::Problem;
 use super::small::Small;
 use super::state::AppState;
 use crate::broker::pace::{PACE, Pace};
+use crate::broker::throttle::Throttle;
 use crate::wire::{Code, LARGE};
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
@@ -14,14 +16,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 /// Maximum time for which a body that is not needed is read and discarded.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Reads a payload. Up to 64 KiB are not charged to the budget for large ones: [`Small`] bounds the
 /// received bytes of all small payloads together.
-pub(super) async fn read(state: &AppState, mut body: Body) -> Result<Bytes, Problem> {
+pub(super) async fn read(
+    state: &AppState,
+    throttle: &Throttle,
+    mut body: Body,
+) -> Result<Bytes, Problem> {
     let length = body.size_hint().exact();
     if length.is_some_and(|length| length > state.payload as u64) {
         return Err(too_large(state.payload));
@@ -62,9 +68,35 @@ pub(super) async fn read(state: &AppState, mut body: Body) -> Result<Bytes, Prob
         }
         bytes.reserve_exact(most - bytes.len());
         bytes.extend_from_slice(&piece);
+        let slowed = tokio::select! {
+            biased;
+            () = small.evicted() => return Err(overloaded()),
+            slowed = slow_down(throttle, 0, piece.len()) => slowed?,
+        };
+        pace.paused(slowed);
     }
     bytes.shrink_to_fit();
     Ok(bytes.into())
+}
+
+/// Counts what an address has sent, and waits if that is more than it may send. Returns for how long.
+/// One that stays above its rate is refused.
+pub(super) async fn slow_down(
+    throttle: &Throttle,
+    messages: usize,
+    bytes: usize,
+) -> Result<Duration, Problem> {
+    let (resume_at, tell) = throttle.receive(messages, bytes as u64);
+    if tell {
+        return Err(throttle.refuse().into());
+    }
+    let Some(resume_at) = resume_at else {
+        return Ok(Duration::ZERO);
+    };
+    let begun = Instant::now();
+    // Boxed, because few requests wait.
+    Box::pin(sleep_until(resume_at)).await;
+    Ok(begun.elapsed())
 }
 
 pub(super) fn overloaded() -> Problem {
@@ -158,18 +190,27 @@ impl Drop for ReturnableBody {
 }
 
 /// Reads and discards a returned body, for at most [`DRAIN`], and at most twice the maximum size of a
-/// payload.
-pub(super) async fn drain(state: &AppState, returned: Option<oneshot::Receiver<Body>>) {
+/// payload. An address that is above its rate is read more slowly, or no more.
+pub(super) async fn drain(
+    state: &AppState,
+    connection: Option<&ConnectionHandle>,
+    returned: Option<oneshot::Receiver<Body>>,
+) {
     let Some(Ok(mut body)) = returned.map(|mut returned| returned.try_recv()) else {
         return;
     };
     let drain = async {
         let mut left = state.payload.saturating_mul(2);
-        let pace = Pace::new(Instant::now(), DRAIN);
+        let mut pace = Pace::new(Instant::now(), DRAIN);
         while let Ok(Some(piece)) = next(&mut body, &pace, DRAIN).await {
             left = left.saturating_sub(piece.len());
             if left == 0 {
                 return;
+            }
+            if let Some(connection) = connection {
+                let throttle = &connection.budgets().throttle;
+                let Ok(slowed) = slow_down(throttle, 0, piece.len()).await else { return };
+                pace.paused(slowed);
             }
         }
     };

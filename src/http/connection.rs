@@ -1,9 +1,10 @@
 //! One HTTP connection: its timeouts, its unfinished requests, and how its requests find it.
 
+use crate::broker::throttle::Budgets;
 use crate::net::deadlines::UNREAD;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -26,6 +27,10 @@ pub(super) struct Times {
     pub(super) ping: Duration,
     /// Maximum time for which a client may leave an answer unread, as [`UNREAD`].
     pub(super) patience: Duration,
+    /// Maximum time that a daemon whose sockets outlive it waits for the first request of a connection
+    /// before it stops, from when it was accepted. The next daemon cannot serve that connection. A
+    /// handshake and a request take two round trips.
+    pub(super) fresh: Duration,
 }
 
 impl Default for Times {
@@ -35,6 +40,7 @@ impl Default for Times {
             idle: Duration::from_secs(60),
             ping: Duration::from_secs(20),
             patience: UNREAD,
+            fresh: Duration::from_secs(1),
         }
     }
 }
@@ -42,6 +48,10 @@ impl Default for Times {
 /// The state of one connection that its requests share.
 #[derive(Debug)]
 pub(super) struct ConnectionHandle {
+    address: IpAddr,
+    budgets: Budgets,
+    // Its listener's socket outlives the daemon.
+    outlived: bool,
     requests: Mutex<Requests>,
     begun: Notify,
     closed: Notify,
@@ -50,18 +60,29 @@ pub(super) struct ConnectionHandle {
 #[derive(Debug)]
 struct Requests {
     any: bool,
+    // The first one came while the daemon drained.
+    late: bool,
     active: usize,
     since: Instant,
 }
 
-impl Default for ConnectionHandle {
-    fn default() -> Self {
-        let requests = Requests { any: false, active: 0, since: Instant::now() };
-        Self { requests: Mutex::new(requests), begun: Notify::new(), closed: Notify::new() }
-    }
-}
-
 impl ConnectionHandle {
+    fn new(address: IpAddr, budgets: Budgets, outlived: bool) -> Self {
+        let requests = Requests { any: false, late: false, active: 0, since: Instant::now() };
+        let (begun, closed) = Default::default();
+        Self { address, budgets, outlived, requests: Mutex::new(requests), begun, closed }
+    }
+
+    /// The address of the client.
+    pub(super) fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// How fast the requests of this address together may send, and be sent.
+    pub(super) fn budgets(&self) -> &Budgets {
+        &self.budgets
+    }
+
     fn requests(&self) -> MutexGuard<'_, Requests> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -76,14 +97,22 @@ impl ConnectionHandle {
         self.closed.notified()
     }
 
-    /// Records the begin of a request. The request ends when the returned guard is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> ActiveRequest {
+    /// Records the begin of a request, and whether the daemon drains. The request ends when the
+    /// returned guard is dropped.
+    pub(super) fn begin(self: &Arc<Self>, drains: bool) -> ActiveRequest {
         let mut requests = self.requests();
+        requests.late |= drains && !requests.any;
         requests.any = true;
         requests.active += 1;
         drop(requests);
         self.begun.notify_waiters();
         ActiveRequest(self.clone())
+    }
+
+    /// Whether a daemon that drains serves its requests: it was accepted before that, had none yet, and
+    /// the daemon's next connections are accepted by another one.
+    pub(super) fn is_served_late(&self) -> bool {
+        self.outlived && self.requests().late
     }
 
     /// Waits until the connection has had a request.
@@ -100,7 +129,7 @@ impl ConnectionHandle {
     /// Waits until the connection has had no request for too long.
     pub(super) async fn idle(&self, times: &Times) {
         loop {
-            let Requests { any, active, since } = *self.requests();
+            let Requests { any, active, since, .. } = *self.requests();
             let most = if any { times.idle } else { times.request };
             let since = if active > 0 { Instant::now() } else { since };
             let left = (since + most).saturating_duration_since(Instant::now());
@@ -133,9 +162,11 @@ pub(super) struct ConnectionService<S> {
 }
 
 impl<S> ConnectionService<S> {
-    /// Creates the service of a connection that has had no request.
-    pub(super) fn new(app: S, remote: SocketAddr) -> Self {
-        Self { app, remote, handle: Arc::default() }
+    /// Creates the service of a connection that has had no request. `outlived` says whether another
+    /// daemon accepts connections after this one.
+    pub(super) fn new(app: S, remote: SocketAddr, budgets: Budgets, outlived: bool) -> Self {
+        let handle = Arc::new(ConnectionHandle::new(remote.ip(), budgets, outlived));
+        Self { app, remote, handle }
     }
 
     /// Returns the state of the connection.

@@ -10,10 +10,14 @@ use std::sync::Arc;
 ///
 /// It is `RUN-POSITION`, or `RUN-POSITION-EPOCH-SEQUENCE` if the filter is one topic. If the filter
 /// has wildcards, up to 32 parts `~TOPIC.SEQUENCE` may follow. Each names a topic by its id; the
-/// stream has not sent what the topic has from that sequence on.
+/// stream has not sent what the topic has from that sequence on. If more topics were overtaken, it is
+/// `RUN-POSITION-FURTHEST` and these parts: the stream has sent messages up to the position `FURTHEST`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct EventId {
     pub(super) since: Position,
+    /// The highest position of a message that the stream may have sent. It counts only if it is above
+    /// that of `since`.
+    pub(super) furthest: u64,
     /// Epoch and sequence, if the filter is one topic.
     pub(super) topic: Option<(u64, u64)>,
     /// Topics whose slowly arriving messages were overtaken, and the next sequence of each.
@@ -29,6 +33,8 @@ impl fmt::Display for EventId {
         write!(f, "{}-{}", self.since.run, self.since.position)?;
         if let Some((epoch, sequence)) = self.topic {
             write!(f, "-{epoch}-{sequence}")?;
+        } else if self.furthest > self.since.position {
+            write!(f, "-{}", self.furthest)?;
         }
         self.overtaken.iter().try_for_each(|(topic, next)| write!(f, "~{topic}.{next}"))
     }
@@ -50,9 +56,14 @@ impl FromStr for EventId {
         let mut parts = text.splitn(OVERTAKEN + 2, '~');
         let numbers = parts.next().unwrap_or_default().splitn(5, '-').map(number);
         let numbers: Option<Vec<u64>> = numbers.collect();
-        let (run, position, topic) = match numbers.as_deref() {
-            Some([run, position]) => (*run, *position, None),
-            Some([run, position, epoch, sequence]) => (*run, *position, Some((*epoch, *sequence))),
+        let (run, position, furthest, topic) = match numbers.as_deref() {
+            Some([run, position]) => (*run, *position, 0, None),
+            Some([run, position, furthest]) if furthest > position => {
+                (*run, *position, *furthest, None)
+            }
+            Some([run, position, epoch, sequence]) => {
+                (*run, *position, 0, Some((*epoch, *sequence)))
+            }
             _ => return Err(bad()),
         };
         let overtaken = parts.map(|part| {
@@ -63,11 +74,16 @@ impl FromStr for EventId {
         if overtaken.len() > OVERTAKEN {
             return Err(bad());
         }
-        Ok(Self { since: Position { run, position }, topic, overtaken })
+        Ok(Self { since: Position { run, position }, furthest, topic, overtaken })
     }
 }
 
 impl EventId {
+    /// Returns the highest position of a message that the stream may have sent.
+    pub(super) fn reached(&self) -> u64 {
+        self.furthest.max(self.since.position)
+    }
+
     /// Returns the start after this event. `named` are the topics that were overtaken: name, epoch and
     /// next sequence.
     pub(super) fn start<'a>(
@@ -116,13 +132,21 @@ mod tests {
 
     #[test]
     fn ids_round_trip_and_nothing_else_is_one() {
-        for text in ["1-2", "1-2~7.8~9.1", "1-2-3-4", "18446744073709551615-0", "0-0-0-0"] {
+        for text in [
+            "1-2",
+            "1-2~7.8~9.1",
+            "1-2-3",
+            "1-2-3~7.8",
+            "1-2-3-4",
+            "18446744073709551615-0",
+            "0-0-0-0",
+        ] {
             assert_eq!(text.parse::<EventId>().unwrap().to_string(), text);
         }
         for bad in [
             "",
             "1",
-            "1-2-3",
+            "1-2-2",
             "1-2-3-4-5",
             "a-b",
             "+1-2",

@@ -4,16 +4,21 @@
 //! holds one read, and one piece of it as text, which are charged. A large message is read a batch
 //! at a time while it is sent.
 
+mod held;
 mod item;
+mod resume;
 mod text;
 
+use super::connection::ConnectionHandle;
 use super::event_id::{self, EventId};
 use super::large::Evicted;
 use super::problem::Problem;
 use super::sent::Sent;
-use super::state::{AppState, EVENT_STREAMS};
-use super::{answer_budget, api, path};
+use super::state::AppState;
+use super::{answer_budget, api, caller, headers, path};
+use crate::broker::counters::Mode;
 use crate::broker::failure;
+use crate::broker::replaying::Replaying;
 use crate::broker::stop::{STOPPING, Stage, Work, draining, stopped};
 use crate::broker::subscription::Subscription;
 use crate::engine::{Charge, Engine};
@@ -25,7 +30,9 @@ use axum::http::{HeaderMap, HeaderName, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, stream};
+use held::{Held, Open, admit, ending};
 use item::{ReadItems, TEXT, UnwrittenItem};
+use resume::Resumed;
 use serde::Deserialize;
 use std::future::poll_fn;
 use std::io;
@@ -33,7 +40,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use text::{EventWriter, ended};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -53,11 +60,13 @@ struct Parameters {
     from: Option<String>,
     lag: Option<String>,
     last_event_id: Option<String>,
+    ticket: Option<String>,
 }
 
 /// `GET /v1/events/{filter}`.
 pub(super) async fn subscribe(
     State(state): State<Arc<AppState>>,
+    Extension(connection): Extension<Arc<ConnectionHandle>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -67,43 +76,32 @@ pub(super) async fn subscribe(
     let lag = lag(parameters.lag.as_deref().unwrap_or("oldest"))?;
     // A browser that connects again sends the header to its first address, whose parameter may be an
     // older id. So the header takes precedence.
-    let mut last = match api::only(&headers, &LAST_EVENT_ID)?.filter(|id| !id.is_empty()) {
+    let mut last = match headers::only(&headers, &LAST_EVENT_ID)?.filter(|id| !id.is_empty()) {
         Some(id) => Some(id.parse::<EventId>()?),
         None => parameters.last_event_id.as_deref().map(str::parse).transpose()?,
     };
-    let Ok(permit) = state.streams.clone().try_acquire_owned() else {
-        return Err(Problem::of(
-            Code::OVERLOADED,
-            format!(
-                "the daemon has {EVENT_STREAMS} streams of events already: connect again later, or \
-                 subscribe over WebTransport or WebSocket"
-            ),
-        ));
+    let identity = match &parameters.ticket {
+        Some(ticket) => caller::of_ticket(&state, ticket)?,
+        None => caller::identify(&state, &connection, &headers).await?,
     };
-    let (mut named, mut lost) = (Vec::new(), 0);
-    if let Some(last) = &mut last {
-        let (run, known) =
-            state.broker.with(|engine| (engine.run(), engine.resumed_from(last.since)));
-        if let Some((position, beyond)) = known {
-            let of = last.since.run;
-            named.extend(last.overtaken.iter().filter_map(|(id, next)| {
-                let (topic, epoch) = state.broker.with(|engine| engine.topic_in_run(of, *id))?;
-                Some((topic, epoch, *next))
-            }));
-            // From here on as if it were an id of this run.
-            last.since = Position { run, position };
-            lost = if filter.is_exact() { 0 } else { beyond };
-        } else {
-            // Topics have other ids in this run.
-            last.overtaken.clear();
-        }
-    }
+    caller::allowed(state.admission.access().subscribe(&identity, &filter))?;
+    let permit = admit(&state, &connection)?;
+    let replay = connection.budgets().replay.clone();
+    let resumed = last.as_mut().map(|last| resume::resume(&state.broker, &filter, last));
+    let Resumed { named, lost } = resumed.unwrap_or_default();
     let start = last.as_ref().map_or(from, |last| last.start(&filter, &named));
     let room = answer_budget::wait(&state.budget, ROUND, answer_budget::SOON)
         .await
         .ok_or_else(answer_budget::full)?;
-    let mut events =
-        Events::begin(state.clone(), permit, room, &filter, &start, lag, last.as_ref());
+    let held = Held {
+        replay,
+        identity,
+        filter: filter.clone(),
+        rules_changed: state.admission.rules_changed(),
+        _permit: permit,
+        _open: Open::new(&state.broker),
+    };
+    let mut events = Events::begin(state.clone(), held, room, &filter, &start, lag, last.as_ref());
     if lost > 0 {
         events.prelude.extend(text::lost(lost));
     }
@@ -167,7 +165,8 @@ struct Events {
     // Why the stream ends, once it does.
     ending: Option<Refusal>,
     ended: bool,
-    _permit: OwnedSemaphorePermit,
+    replaying: Replaying,
+    held: Held,
 }
 
 // The end of a stream's wait.
@@ -177,12 +176,13 @@ enum Wait {
     Drains,
     Stopped,
     Silence,
+    Ending,
 }
 
 impl Events {
     fn begin(
         state: Arc<AppState>,
-        permit: OwnedSemaphorePermit,
+        held: Held,
         room: Charge,
         filter: &Filter,
         start: &Start<'_>,
@@ -192,10 +192,15 @@ impl Events {
         let exact = filter.is_exact();
         let by_position = last.is_some_and(|last| !exact || last.topic.is_none());
         let mut read = ReadItems::new(by_position);
+        let mut replaying = Replaying::new(0, Mode::Events);
         let begin = |engine: &mut Engine| {
+            replaying = Replaying::new(engine.position(), Mode::Events);
             let head = engine.head(filter.as_str()).filter(|_| exact);
             let id = engine.subscribe(filter.clone(), start, lag);
-            let outcome = engine.read(id, BATCH, &mut |item| read.push(&item));
+            let outcome = engine.read(id, BATCH, &mut |item| {
+                replaying.count_bare(&item);
+                read.push(&item);
+            });
             // The stream of one topic waits for a message that is still arriving.
             let through = if exact { engine.delivered_through(id) } else { engine.reached(id) };
             let complete = outcome == Ok(false) && through == engine.position();
@@ -208,11 +213,13 @@ impl Events {
             (id, topic, outcome, complete, since)
         };
         let (id, topic, outcome, complete, since) = state.broker.with(begin);
-        let mut here = EventId { since, topic, overtaken: Vec::new() };
+        replaying.spend(&held.replay, state.broker.counters());
+        let mut here = EventId { since, furthest: 0, topic, overtaken: Vec::new() };
         if !complete {
             // Until it has sent an event, it has come as far as the stream that it resumes.
             let last = last.filter(|last| last.since.run == since.run);
             here.since.position = last.map_or(0, |last| last.since.position);
+            here.furthest = last.map_or(0, |last| last.furthest);
             here.overtaken = last.map_or_else(Vec::new, |last| last.overtaken.clone());
         }
         let charge = read.settle(room);
@@ -229,7 +236,8 @@ impl Events {
             prelude: Vec::new(),
             ending: outcome.err(),
             ended: false,
-            _permit: permit,
+            replaying,
+            held,
         };
         events.note_overtaken();
         let retry = RETRY + rand::random::<u64>() % RETRY;
@@ -245,12 +253,18 @@ impl Events {
 
     // Returns the next chunk of the body, or `None` at its end.
     async fn next(&mut self) -> Option<Result<Bytes, Evicted>> {
+        // The transport has taken the piece before.
+        self.replaying.sent(self.state.broker.counters());
         // Since when there has been no room for a read.
         let mut full = None;
         loop {
             let mut out = std::mem::take(&mut self.prelude);
             if let Err(evicted) = self.writer.write(&mut self.read, &mut out).await {
                 return Some(Err(evicted));
+            }
+            if self.replaying.catches_up() {
+                // The text of a payload is up to six times as long.
+                self.held.replay.spend(out.len() as u64);
             }
             if self.writer.is_inside_message() || !self.read.items.is_empty() {
                 out.shrink_to_fit();
@@ -268,6 +282,10 @@ impl Events {
             if let Some(reason) = self.ending.take() {
                 self.ended = true;
                 return Some(Ok(ended(&reason)));
+            }
+            if let Some(why) = self.held.ended(self.state.admission.access()) {
+                self.ending = Some(why);
+                continue;
             }
             match self.wait().await {
                 Wait::Read(outcome) => {
@@ -290,6 +308,7 @@ impl Events {
                 Wait::Stopped => {
                     self.ending = Some(Refusal::new(Code::SHUTTING_DOWN, STOPPING));
                 }
+                Wait::Ending => {}
                 Wait::Silence => return Some(Ok(self.keep_alive())),
             }
         }
@@ -297,14 +316,24 @@ impl Events {
 
     // Waits for new items, and reads them if there is room.
     async fn wait(&mut self) -> Wait {
-        let Self { state, subscription, stage, work, drains, read, charge, .. } = self;
+        let Self {
+            state, subscription, stage, work, drains, read, charge, replaying, held, ..
+        } = self;
         let drains = *drains;
+        let Held { replay, identity, rules_changed, .. } = held;
+        let gate = replaying.wait(replay, &state.broker, subscription.id());
+        // Boxed, because most streams never wait here.
+        let mut gate = gate.map(|wait| Box::pin(sleep(wait)));
         let mut in_flight = |state: &AppState, unread: bool| {
             if drains {
                 *work = unread.then(|| state.in_flight.begin());
             }
         };
         let polled = poll_fn(|context| {
+            if let Some(sleep) = &mut gate {
+                ready!(sleep.as_mut().poll(context));
+                gate = None;
+            }
             // A stream that waits holds no room.
             let Some(room) = state.budget.take(ROUND.min(state.budget.most())) else {
                 // It needs room only if there is something to read.
@@ -313,9 +342,13 @@ impl Events {
                 ready!(unread);
                 return Poll::Ready(Wait::NoRoom);
             };
-            let outcome = subscription.poll_read(context, BATCH, &mut |item| read.push(&item));
+            let outcome = subscription.poll_read(context, BATCH, &mut |item| {
+                replaying.count_bare(&item);
+                read.push(&item);
+            });
             in_flight(state, outcome.is_ready());
             let outcome = ready!(outcome);
+            replaying.spend(replay, state.broker.counters());
             *charge = Some(read.settle(room));
             Poll::Ready(Wait::Read(outcome))
         });
@@ -324,6 +357,7 @@ impl Events {
             () = next_stage(stage, drains) => if drains { Wait::Stopped } else { Wait::Drains },
             wait = polled => wait,
             () = sleep(state.keep_alive) => Wait::Silence,
+            () = ending(identity, rules_changed) => Wait::Ending,
         }
     }
 
@@ -342,15 +376,19 @@ impl Events {
     // Returns a comment, and the id of all that the stream has passed without an event.
     fn keep_alive(&mut self) -> Bytes {
         let exact = self.exact;
-        let Self { state, subscription, read, work, .. } = self;
+        let Self { state, subscription, read, work, replaying, held, .. } = self;
         *work = Some(state.in_flight.begin());
         let mut out = b": keep-alive\n".to_vec();
         if let Some(room) = state.budget.take(ROUND.min(state.budget.most())) {
             let (outcome, position) = state.broker.with(|engine| {
                 let id = subscription.id();
-                let outcome = engine.read(id, BATCH, &mut |item| read.push(&item));
+                let outcome = engine.read(id, BATCH, &mut |item| {
+                    replaying.count_bare(&item);
+                    read.push(&item);
+                });
                 (outcome, if exact { engine.delivered_through(id) } else { engine.reached(id) })
             });
+            replaying.spend(&held.replay, state.broker.counters());
             self.charge = Some(read.settle(room));
             self.note_overtaken();
             match outcome {

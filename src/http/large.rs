@@ -5,6 +5,7 @@ use super::answer_budget;
 use crate::broker::Broker;
 use crate::broker::owned_item::LargeRef;
 use crate::broker::subscription::Subscription;
+use crate::broker::throttle::ReplayBudget;
 use crate::engine::{Budget, Item};
 use crate::json::Payload;
 use crate::wire::GapCause;
@@ -123,10 +124,11 @@ impl LargeText {
 
 /// Returns a body with a large payload. At most one batch is on its way to the client. It is a copy
 /// that is charged, because the payload may be evicted in the meantime.
-pub(super) fn body(batches: Batches, budget: &Budget, size: usize) -> Body {
-    let sending = (batches, budget.clone());
+pub(super) fn body(batches: Batches, budget: &Budget, replay: &ReplayBudget, size: usize) -> Body {
+    let sending = (batches, budget.clone(), replay.clone());
     let batches = stream::unfold(Some(sending), |sending| async {
-        let (mut batches, budget) = sending?;
+        let (mut batches, budget, replay) = sending?;
+        replay.ready().await;
         let Some(mut charge) =
             answer_budget::wait(&budget, MAX_READ, answer_budget::PATIENCE).await
         else {
@@ -137,7 +139,9 @@ pub(super) fn body(batches: Batches, budget: &Budget, size: usize) -> Body {
             Ok(chunks) => {
                 let bytes = chunks?.concat();
                 charge.resize(bytes.len());
-                Some((Ok(answer_budget::charged(bytes, charge)), Some((batches, budget))))
+                replay.spend(bytes.len() as u64);
+                let charged = answer_budget::charged(bytes, charge);
+                Some((Ok(charged), Some((batches, budget, replay))))
             }
             Err(evicted) => Some((Err(io::Error::other(evicted)), None)),
         }

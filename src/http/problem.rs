@@ -75,7 +75,7 @@ pub(super) fn method_not_allowed(method: &Method) -> Problem {
 fn status(code: Code) -> StatusCode {
     match code {
         Code::BAD_TOPIC | Code::BAD_FILTER | Code::BAD_REQUEST => StatusCode::BAD_REQUEST,
-        Code::UNAUTHORIZED => StatusCode::UNAUTHORIZED,
+        Code::UNAUTHORIZED | Code::TOKEN_EXPIRED => StatusCode::UNAUTHORIZED,
         Code::RESERVED | Code::FORBIDDEN => StatusCode::FORBIDDEN,
         Code::NOT_FOUND => StatusCode::NOT_FOUND,
         Code::TIMED_OUT => StatusCode::REQUEST_TIMEOUT,
@@ -108,7 +108,7 @@ impl From<Refusal> for Problem {
 impl From<OriginRefusal> for Problem {
     fn from(refusal: OriginRefusal) -> Self {
         let status = match refusal {
-            OriginRefusal::ForeignOrigin(_) => StatusCode::FORBIDDEN,
+            OriginRefusal::ForeignOrigin(_) | OriginRefusal::CrossSite => StatusCode::FORBIDDEN,
             OriginRefusal::ForeignHost(_) => StatusCode::MISDIRECTED_REQUEST,
             OriginRefusal::BadHost(_) => return Self::bad_request(refusal.to_string()),
         };
@@ -133,6 +133,8 @@ impl IntoResponse for Problem {
             (header::CACHE_CONTROL, "no-store"),
         ];
         let mut response = (status, kind, body.to_string()).into_response();
+        // For the counts of limits.
+        response.extensions_mut().insert(code);
         let headers = response.headers_mut();
         if let Some((name, value)) = instead {
             headers.insert(name, HeaderValue::from_static(value));
@@ -175,7 +177,8 @@ mod tests {
         for code in Code::ALL {
             let status = status(*code);
             assert!(status.is_client_error() || status.is_server_error(), "{code}");
-            let busy = [408, 410, 429].contains(&status.as_u16()) || status.is_server_error();
+            // A token whose time has passed is worth another one.
+            let busy = [401, 408, 410, 429].contains(&status.as_u16()) || status.is_server_error();
             assert!(!code.retry() || busy, "{code} {status}");
         }
     }

@@ -101,6 +101,7 @@ impl Sent {
     /// Records that everything up to this position was sent, or overtaken.
     pub(super) fn reached(&mut self, position: u64) {
         self.position = position;
+        self.id.furthest = self.id.furthest.max(position);
         self.id.since.position = position.min(self.edge - 1);
     }
 

@@ -1,15 +1,17 @@
 //! The state that all requests share: the broker, budgets and permits, and timeouts.
 
 use super::answer_budget;
+use super::callers::{Answers, Tickets};
 use super::problem::Problem;
 use super::small::{self, Smalls};
-use crate::access::origin::Origins;
+use crate::access::addresses::Addresses;
+use crate::access::limit_counts::LimitCounts;
 use crate::broker::Broker;
 use crate::broker::admission::Admission;
 use crate::broker::pace;
 use crate::broker::stop::{InFlight, STOPPING, Stage};
 use crate::engine::{Budget, IdempotencyKeys};
-use crate::tls::CertificateHash;
+use crate::tls::certificates::CertificateFacts;
 use crate::wire::Code;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,24 +29,19 @@ const RESERVE: usize = 1024;
 /// Interval after which a silent stream of events sends a comment, because proxies wait for 30 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Facts about the daemon's certificate that a browser needs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CertificateFacts {
-    /// Whether the certificate is self-signed, so that a page has to pin its hash.
-    pub(crate) pinning: bool,
-    /// Hash of the certificate in use.
-    pub(crate) current: CertificateHash,
-    /// Hash of the next certificate, if it exists.
-    pub(crate) next: Option<CertificateHash>,
-}
-
 /// The state that all requests share.
 pub(crate) struct AppState {
+    pub(super) admission: Admission,
+    pub(super) answers: Answers,
+    pub(super) tickets: Tickets,
     pub(super) broker: Arc<Broker>,
-    pub(super) origins: Origins,
+    pub(super) addresses: Arc<Addresses>,
+    pub(super) counts: Arc<LimitCounts>,
     pub(super) certificate: Box<dyn Fn() -> CertificateFacts + Send + Sync>,
     /// UDP port of WebTransport.
     pub(super) port: u16,
+    /// Routes of the embedding program, in place of the page.
+    pub(crate) routes: Option<axum::Router>,
     pub(super) stage: watch::Receiver<Stage>,
     /// Work that a draining daemon waits for.
     pub(super) in_flight: InFlight,
@@ -77,14 +74,19 @@ impl AppState {
         certificate: impl Fn() -> CertificateFacts + Send + Sync + 'static,
         port: u16,
     ) -> Self {
-        let (broker, origins) = (admission.broker().clone(), admission.origins().clone());
+        let broker = admission.broker().clone();
         let (limits, keys, budget) =
             broker.with(|engine| (engine.limits(), engine.keys(), engine.budget().clone()));
         Self {
+            admission: admission.clone(),
+            answers: Answers::default(),
+            tickets: Tickets::default(),
             broker,
-            origins,
+            addresses: admission.addresses().clone(),
+            counts: admission.counts().clone(),
             certificate: Box::new(certificate),
             port,
+            routes: None,
             stage: admission.stage(),
             in_flight: admission.in_flight().clone(),
             keys,
@@ -101,9 +103,11 @@ impl AppState {
         }
     }
 
-    /// Returns the refusal of new requests if the daemon drains or stops.
-    pub(super) fn stopping(&self) -> Result<(), Problem> {
-        if *self.stage.borrow() >= Stage::Draining {
+    /// Returns the refusal of new requests if the daemon drains or stops. While it drains, a `late`
+    /// request is served: see [`is_served_late`](super::connection::ConnectionHandle::is_served_late).
+    pub(super) fn stopping(&self, late: bool) -> Result<(), Problem> {
+        let stage = *self.stage.borrow();
+        if stage == Stage::Stopping || (stage == Stage::Draining && !late) {
             return Err(Problem::of(Code::SHUTTING_DOWN, STOPPING));
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! Publishing large payloads over HTTP while they arrive.
 
-use super::body::{next, overloaded, timed_out};
+use super::body::{next, overloaded, slow_down, timed_out};
 use super::problem::Problem;
 use super::state::AppState;
 use crate::broker::pace::Pace;
+use crate::broker::throttle::Throttle;
 use crate::broker::upload::Upload;
 use crate::engine::{BeginOutcome, Receipt, UploadError, UploadRequest};
 use crate::net::now;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 /// payload was accepted before with the same key.
 pub(super) async fn publish(
     state: &AppState,
+    throttle: &Throttle,
     mut body: Body,
     request: &UploadRequest<'_>,
 ) -> Result<(Receipt, Digest), Problem> {
@@ -46,6 +48,7 @@ pub(super) async fn publish(
                 upload.append(chunk).map_err(failed)?;
             }
         }
+        pace.paused(slow_down(throttle, 0, piece.len()).await?);
     }
     let digest = Digest(*hasher.finalize().as_bytes());
     let receipt = match (upload, before) {

@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use super::state::AppState;
+use crate::broker::counters::HandshakeFailure;
 use crate::net::session::list::Host;
 use crate::net::transport::connection::Connection;
 use crate::net::{session, websocket};
@@ -47,15 +48,23 @@ fn accept(
     upgrade: Result<(), WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     upgrade.map_err(|rejection| {
+        host.failed(HandshakeFailure::Request);
         Problem::bad_request(format!(
             "{rejection}: {PATH} is for WebSocket (RFC 6455), and for WebTransport over UDP"
         ))
     })?;
     let (Some(connection), Some(key)) = (connection, headers.get(header::SEC_WEBSOCKET_KEY)) else {
+        host.failed(HandshakeFailure::Request);
         return Err(Problem::bad_request(format!("{PATH} is upgraded from HTTP/1.1 only")));
     };
-    let permit = host.admission.admit().ok_or_else(|| {
+    let mut permit = host.admission.admit(remote.ip()).ok_or_else(|| {
+        host.failed(HandshakeFailure::Refused);
         Problem::of(Code::OVERLOADED, "no more sessions (limits.sessions): try again later")
+    })?;
+    host.admission.admit_address(&mut permit, remote.ip()).map_err(|_| {
+        host.failed(HandshakeFailure::Refused);
+        let reason = "too many sessions from this address (limits.sessions_per_address)";
+        Problem::of(Code::RATE_LIMITED, reason)
     })?;
     let payload = host.admission.broker().with(|engine| engine.limits().payload);
     let host = host.clone();
@@ -67,7 +76,10 @@ fn accept(
                 let socket = websocket::served(io, remote, payload).await;
                 session::serve(&host, Connection::WebSocket(socket), permit).await;
             }
-            Err(error) => tracing::debug!(%error, "no upgrade"),
+            Err(error) => {
+                host.failed(HandshakeFailure::Failed);
+                tracing::debug!(%error, "no upgrade");
+            }
         }
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();

@@ -8,7 +8,7 @@ use super::log::Log;
 use super::recovery::{End, Recovered, recover};
 use super::snapshot_file::SnapshotFile;
 use super::storage::{Storage, StoredFile};
-use crate::engine::{Capture, Engine, Record};
+use crate::engine::{Capture, Engine, PastRun, Record};
 use std::io;
 use std::sync::Arc;
 
@@ -37,6 +37,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) boot: &'a str,
     /// Whether each call of [`Keeper::keep`] syncs.
     pub(crate) always: bool,
+    /// Whether publications are accepted while the journal cannot be written.
+    pub(crate) goes_on: bool,
     pub(crate) sizes: Sizes,
 }
 
@@ -51,6 +53,8 @@ pub(crate) struct Keeper {
     // The number of the next snapshot.
     next_snapshot: u64,
     snapshot_bytes: u64,
+    // As in `Recovered`.
+    unlinked: Vec<[String; 2]>,
 }
 
 /// The result of opening a journal.
@@ -59,10 +63,22 @@ pub(crate) struct Opened {
     pub(crate) end: End,
     /// Lines for the operator.
     pub(crate) lines: Vec<String>,
+    /// Why it cannot be written at the moment. A snapshot has to be written before publications are
+    /// accepted and kept.
+    pub(crate) failed: Option<io::Error>,
+}
+
+// Returns whether the disk takes a file.
+fn probe(storage: &dyn Storage, number: u64) -> io::Result<()> {
+    let mut file = SnapshotFile::create(storage, number)?;
+    let synced = file.sync();
+    file.abandon(storage);
+    synced
 }
 
 impl Keeper {
-    /// Reads a journal into an engine, which has to be new, and goes on with it.
+    /// Reads a journal into an engine, which has to be new, and goes on with it. If it can be read
+    /// and not written, such as on a full disk, that is not an error: see [`Opened::failed`].
     pub(crate) fn open(
         storage: Arc<dyn Storage>,
         engine: Engine,
@@ -73,7 +89,13 @@ impl Keeper {
         let mut lines = recovered.lines;
         let mut past = None;
         if let End::Killed | End::Lossy = end {
-            past = Some(engine.renew(opening.run, end == End::Lossy));
+            let lossy = end == End::Lossy;
+            let mut run = opening.run;
+            if !opening.goes_on && probe(&*storage, next).is_err() {
+                // It is known to the next daemon too, if this one ends before the disk is back.
+                run = engine.ending(lossy).unkept();
+            }
+            past = Some(engine.renew(run, lossy));
         }
         engine.go_on();
         let mut keeper = Self {
@@ -85,31 +107,53 @@ impl Keeper {
             blocks: Vec::new(),
             next_snapshot: next,
             snapshot_bytes: recovered.snapshot_bytes,
+            unlinked: recovered.unlinked,
         };
-        let note = Note::Opened {
-            run: engine.run(),
-            past,
-            boot: opening.boot.to_owned(),
-            always: opening.always,
-        };
-        keeper.log.open(&*keeper.storage, &note)?;
-        // Without a snapshot there would be no secret; and what was damaged is written anew. Each
+        let begun = keeper.begin_run(&engine, past, opening).err();
+        let mut failed = recovered.failed.or(begun);
+        if failed.is_some() && opening.goes_on && end == End::Closed {
+            // Publications of now are shown, and the next daemon does not know of them. So they must
+            // not have sequences that the next daemon assigns again.
+            let past = Some(engine.renew(opening.run, false));
+            engine.go_on();
+            let begun = keeper.begin_run(&engine, past, opening).err();
+            // An earlier failure still needs a snapshot.
+            failed = failed.or(begun);
+        }
+        // Without a snapshot the log would grow with each start; and what was damaged is written anew. Each
         // start makes a segment, which a daemon that is killed again and again never fills.
         let many = keeper.log.segments() > SEGMENTS;
-        if snapshot.is_none() || !lines.is_empty() || many {
-            keeper.snapshot_all(&mut engine)?;
+        if failed.is_none() && (snapshot.is_none() || !lines.is_empty() || many) {
+            failed = keeper.snapshot_all(&mut engine).err();
         }
         if end == End::Lossy && lines.is_empty() {
             lines.push("the machine has stopped: its last publications may be missing".into());
         }
-        Ok((keeper, Opened { engine, end, lines }))
+        Ok((keeper, Opened { engine, end, lines, failed }))
+    }
+
+    // Begins a segment with notes of the run and of the journal. After an error, the next segment
+    // begins with them.
+    fn begin_run(
+        &mut self,
+        engine: &Engine,
+        past: Option<PastRun>,
+        opening: &Opening<'_>,
+    ) -> io::Result<()> {
+        let (run, boot, always) = (engine.run(), opening.boot.to_owned(), opening.always);
+        let opened = Note::Opened { run, past, boot, always };
+        self.log.open(&*self.storage, &[opened, Note::Journal { id: engine.journal() }])
     }
 
     /// Writes a whole snapshot of an engine that nobody else uses.
     pub(crate) fn snapshot_all(&mut self, engine: &mut Engine) -> io::Result<()> {
         let (mut capture, mut file) = (Capture::new(), self.begin_snapshot()?);
         while let Some(part) = engine.capture(&mut capture) {
-            file.push(part)?;
+            if let Err(error) = file.push(part) {
+                // It would take the place that the next attempt needs.
+                file.abandon(&*self.storage);
+                return Err(error);
+            }
         }
         let (bytes, records_from) = (file.bytes(), file.finish(&*self.storage)?);
         for name in self.shorten(bytes, records_from) {
@@ -179,6 +223,20 @@ impl Keeper {
 
     /// Begins a snapshot. The records so far are in segments of their own, which it replaces.
     pub(crate) fn begin_snapshot(&mut self) -> io::Result<SnapshotFile> {
+        while let Some([name, aside]) = self.unlinked.last() {
+            match self.storage.link(name, aside) {
+                // A file that is gone needs no second name.
+                Err(error)
+                    if !matches!(
+                        error.kind(),
+                        io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
+                    ) =>
+                {
+                    return Err(error);
+                }
+                _ => self.unlinked.pop(),
+            };
+        }
         self.log.begin_segment(&*self.storage)?;
         let number = self.next_snapshot.max(self.log.next());
         self.next_snapshot = number + 1;
@@ -204,6 +262,6 @@ impl Keeper {
     pub(crate) fn close(&mut self) -> io::Result<()> {
         self.log.sync()?;
         self.storage.sync_names()?;
-        self.log.note(&*self.storage, &Note::Closed)
+        self.log.close(&*self.storage)
     }
 }

@@ -1,7 +1,7 @@
 //! Writing the log: segments, to which blocks are appended.
 
 use super::format::block::{BlockKind, BlockWriter};
-use super::format::header::Kind;
+use super::format::header::{HEADER, Kind};
 use super::format::note::Note;
 use super::names::Name;
 use super::storage::{Storage, StoredFile};
@@ -24,7 +24,7 @@ pub(crate) struct Log {
     segment: u64,
     // The number that the next segment will have.
     next: u64,
-    // The note at the beginning of each segment, as a block: older segments may be gone.
+    // The notes at the beginning of each segment, as blocks: older segments may be gone.
     opened: Vec<u8>,
     current: Option<Current>,
     // The number of the last record.
@@ -91,23 +91,32 @@ impl Log {
         self.dirty || !self.unsynced.is_empty()
     }
 
-    /// Begins a segment with a note, as all that follow it begin; and syncs.
-    pub(crate) fn open(&mut self, storage: &dyn Storage, opened: &Note) -> io::Result<()> {
-        self.opened = block(opened);
+    /// Begins a segment with notes, as all that follow it begin; and syncs.
+    pub(crate) fn open(&mut self, storage: &dyn Storage, opened: &[Note]) -> io::Result<()> {
+        // One that has begun has other notes.
+        self.give_up();
+        self.opened = opened.iter().flat_map(block).collect();
         self.append(storage, &[], self.last)?;
         self.sync()
     }
 
-    /// Writes a note, and syncs.
-    pub(crate) fn note(&mut self, storage: &dyn Storage, note: &Note) -> io::Result<()> {
-        self.append(storage, &block(note), self.last)?;
+    /// Writes the note of an end in good order, and syncs.
+    pub(crate) fn close(&mut self, storage: &dyn Storage) -> io::Result<()> {
+        let current = match self.current.take() {
+            Some(current) => current,
+            None => self.create(storage)?,
+        };
+        let name = Name::Log(self.current.insert(current).number);
+        let file = storage.id(&name.to_string())?;
+        self.append(storage, &block(&Note::ClosedIn { file }), self.last)?;
         self.sync()
     }
 
     /// Appends blocks, of which `last` is the last record.
     ///
-    /// After an error the segment is given up, because a part of the block may be in it. The next
-    /// call writes to a new one. A reader passes over such a part.
+    /// After an error, a part of the blocks may be there. It is cut off, because on a full disk the
+    /// parts of one attempt after the other would take all that becomes free. If that fails too, the
+    /// next call writes to a new segment. A reader passes over such a part.
     pub(crate) fn append(
         &mut self,
         storage: &dyn Storage,
@@ -123,7 +132,9 @@ impl Log {
         };
         self.dirty = true;
         if let Err(error) = current.file.append(blocks) {
-            self.give_up();
+            if current.file.cut(current.bytes).is_err() {
+                self.give_up();
+            }
             return Err(error);
         }
         current.bytes += blocks.len() as u64;
@@ -153,10 +164,14 @@ impl Log {
         Ok(Current { number, file, bytes: header.len() as u64 })
     }
 
-    /// Begins another segment now. Its note is there before those of the segments before it are
+    /// Begins another segment now, unless the current one has no records yet: each attempt to take
+    /// a snapshot would make one. Its note is there before those of the segments before it are
     /// removed.
     pub(crate) fn begin_segment(&mut self, storage: &dyn Storage) -> io::Result<()> {
-        self.give_up();
+        let empty = (HEADER + self.opened.len()) as u64;
+        if self.current.as_ref().is_none_or(|current| current.bytes > empty) {
+            self.give_up();
+        }
         self.append(storage, &[], self.last)
     }
 

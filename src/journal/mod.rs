@@ -12,14 +12,18 @@
 //!   and no clock, and are simulated together with the engine.
 //! - [`queue`]: between the engine and the disk. [`threads`] and what they share: the shell.
 
+mod asides;
 mod findings;
+mod foreign;
 pub(crate) mod format;
 pub(crate) mod keeper;
 pub(crate) mod log;
 pub(crate) mod names;
 #[cfg(feature = "daemon")]
 pub(crate) mod queue;
+mod reading;
 pub(crate) mod recovery;
+mod secret_file;
 #[cfg(feature = "daemon")]
 pub(crate) mod settings;
 #[cfg(feature = "daemon")]
@@ -29,5 +33,5 @@ pub(crate) mod storage;
 #[cfg(feature = "daemon")]
 pub(crate) mod threads;
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod tests;

@@ -1,6 +1,7 @@
 //! Between the engine and the disk: the records that are not kept yet, and who waits for them.
 
 use crate::engine::{Change, Engine, Record};
+use crate::histogram::Histogram;
 use crate::wire::{Code, Refusal};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -55,11 +56,17 @@ pub(crate) struct JournalQueue {
     kept_position: AtomicU64,
     emptied: Notify,
     bytes: AtomicU64,
+    // From the acceptance of the oldest message of a batch until it is kept.
+    delay: Histogram,
+    // Bytes of the log and of the snapshot on the disk.
+    disk: [AtomicU64; 2],
     // The log has to be shortened before much more is written.
     long: AtomicBool,
     // By cause, why publications are refused.
     refusals: Mutex<[Option<Refusal>; 3]>,
     refuses: AtomicBool,
+    // Publications are accepted and not kept.
+    unkept: watch::Sender<bool>,
 }
 
 impl JournalQueue {
@@ -73,9 +80,12 @@ impl JournalQueue {
             kept_position: AtomicU64::new(position),
             emptied: Notify::new(),
             bytes: AtomicU64::new(0),
+            delay: Histogram::default(),
+            disk: Default::default(),
             long: AtomicBool::new(false),
             refusals: Mutex::default(),
             refuses: AtomicBool::new(false),
+            unkept: watch::Sender::new(false),
         }
     }
 
@@ -207,6 +217,43 @@ impl JournalQueue {
         self.emptied.notify_waiters();
     }
 
+    /// Notes that a batch was kept, at a time in µs since 1970, for metrics.
+    pub(super) fn observe(&self, now: u64, records: &[Record]) {
+        let accepted = records.iter().find_map(|record| match &record.change {
+            Change::Published { place, .. } => Some(place.accepted),
+            _ => None,
+        });
+        if let Some(accepted) = accepted {
+            self.delay.observe(now.saturating_sub(accepted));
+        }
+    }
+
+    /// Notes the bytes of the log and of the snapshot.
+    pub(super) fn set_disk(&self, log: u64, snapshot: u64) {
+        self.disk[0].store(log, Ordering::Relaxed);
+        self.disk[1].store(snapshot, Ordering::Relaxed);
+    }
+
+    /// Returns the bytes of the log and of the snapshot.
+    pub(crate) fn disk(&self) -> [u64; 2] {
+        self.disk.each_ref().map(|bytes| bytes.load(Ordering::Relaxed))
+    }
+
+    /// Returns the bytes of records that are not kept yet.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Returns how long it took until messages were kept: for each batch, its oldest message.
+    pub(crate) fn delay(&self) -> &Histogram {
+        &self.delay
+    }
+
+    /// Returns whether publications are accepted and not kept.
+    pub(crate) fn is_unkept(&self) -> bool {
+        *self.unkept.borrow()
+    }
+
     /// Begins or ends to refuse publications for a cause. Returns whether that was the last cause, so
     /// that they are accepted again.
     pub(super) fn refuse(&self, cause: Cause, refusal: Option<Refusal>) -> bool {
@@ -218,6 +265,16 @@ impl JournalQueue {
         drop(refusals);
         self.emptied.notify_waiters();
         before && !refuses
+    }
+
+    /// Notes whether publications are accepted that are not kept.
+    pub(crate) fn set_unkept(&self, unkept: bool) {
+        self.unkept.send_if_modified(|before| std::mem::replace(before, unkept) != unkept);
+    }
+
+    /// Watches whether publications are accepted that are not kept.
+    pub(crate) fn unkept(&self) -> watch::Receiver<bool> {
+        self.unkept.subscribe()
     }
 
     /// No record follows: the writer ends when it has written those that there are.

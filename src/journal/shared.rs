@@ -56,7 +56,6 @@ impl Shared {
     /// Refuses publications because of an error, and logs it if it is news.
     pub(super) fn fail(&self, cause: Cause, error: &io::Error, is_news: bool) {
         let path = self.path.display();
-        let doing = if cause == Cause::Writing { "writing" } else { "syncing" };
         let what = match self.options.on_failure {
             OnFailure::Refuse => {
                 let refusal = unavailable("the daemon's journal cannot be written");
@@ -64,17 +63,19 @@ impl Shared {
                 "publications are refused until it can"
             }
             OnFailure::Continue => {
+                self.queue.set_unkept(true);
                 "publications are accepted, and are lost if the daemon ends before it can"
             }
         };
         if is_news {
-            tracing::error!(%path, %error, "the journal failed ({doing}): {what}");
+            tracing::error!(%path, %error, "the journal cannot be written: {what}");
         }
     }
 
     /// The bytes of the log, and those that it may have beside two snapshots.
     pub(super) fn log_bytes(&self) -> (u64, u64) {
         let (log, snapshot) = self.keeper().bytes();
+        self.queue.set_disk(log, snapshot);
         (log, self.options.bytes.saturating_sub(2 * snapshot).max(LEAST_LOG))
     }
 
@@ -139,6 +140,9 @@ impl Shared {
     /// A cause has ended. If others have not, publications are still refused.
     pub(super) fn recovered(&self, cause: Cause) {
         let accepts = self.queue.refuse(cause, None);
+        if self.options.on_failure == OnFailure::Continue {
+            self.queue.set_unkept(false);
+        }
         if accepts || self.options.on_failure == OnFailure::Continue {
             tracing::info!(path = %self.path.display(), "the journal is written again");
         }

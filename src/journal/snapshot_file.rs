@@ -39,6 +39,11 @@ impl SnapshotFile {
         }
     }
 
+    /// Makes what it has survive the loss of power.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

@@ -1,8 +1,10 @@
 //! The place of a journal's files: a directory, or a storage that a test damages.
 
+use crate::wire::Digest;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 /// Files by name.
 pub(crate) trait Storage: Send + Sync {
@@ -19,6 +21,8 @@ pub(crate) trait Storage: Send + Sync {
     /// Gives a file a second name.
     fn link(&self, from: &str, to: &str) -> io::Result<()>;
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Returns a number that stays with a file under all its names. A copy of it has another one.
+    fn id(&self, name: &str) -> io::Result<u64>;
     /// Makes what a file has survive the loss of power.
     fn sync(&self, name: &str) -> io::Result<()>;
     /// Makes names survive the loss of power: those created, changed and removed.
@@ -30,6 +34,8 @@ pub(crate) trait Storage: Send + Sync {
 pub(crate) trait StoredFile: Send {
     /// Appends everything, or fails after a part of it.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Removes everything after so many bytes.
+    fn cut(&mut self, bytes: u64) -> io::Result<()>;
     fn sync(&mut self) -> io::Result<()>;
     /// Returns another handle, to sync the file from another thread.
     fn another(&self) -> io::Result<Box<dyn StoredFile>>;
@@ -44,7 +50,10 @@ impl Directory {
     pub(crate) fn open(path: PathBuf) -> io::Result<Self> {
         use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+        // A disk that is read-only refuses every change, also one that changes nothing.
+        if fs::metadata(&path)?.permissions().mode() & 0o777 != 0o700 {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+        }
         Ok(Self(path))
     }
 }
@@ -101,14 +110,34 @@ impl Storage for Directory {
         // Some file systems have no links. A copy that is cut off by a kill is made again under
         // another name.
         let linked = fs::hard_link(&from, &path).or_else(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound => Err(error),
-            _ => fs::copy(&from, &path).map(drop),
+            io::ErrorKind::AlreadyExists
+            | io::ErrorKind::NotFound
+            | io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem => Err(error),
+            _ => fs::copy(&from, &path).map(drop).inspect_err(|_| {
+                // Part of a copy would fill the disk, and its name would not be free.
+                let _ = fs::remove_file(&path);
+            }),
         });
         of(to, linked)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         of(name, fs::remove_file(self.path(name)))
+    }
+
+    fn id(&self, name: &str) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt as _;
+        let metadata = of(name, fs::metadata(self.path(name)))?;
+        // The system may give the number of a file that was removed to the next one. The time when a
+        // file was created tells them apart, on file systems that have it; nothing can set it.
+        let created = metadata.created().ok();
+        let created = created.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let created = created.map_or(0, |since| since.as_nanos());
+        let bytes = [&metadata.ino().to_le_bytes()[..], &created.to_le_bytes()].concat();
+        let digest = Digest::of(&bytes).0;
+        Ok(digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
@@ -140,6 +169,10 @@ impl Read for Named {
 impl StoredFile for Named {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         of(&self.name, self.file.write_all(bytes))
+    }
+
+    fn cut(&mut self, bytes: u64) -> io::Result<()> {
+        of(&self.name, self.file.set_len(bytes))
     }
 
     fn sync(&mut self) -> io::Result<()> {

@@ -53,6 +53,8 @@ pub(crate) struct OpenJournal {
     pub(crate) path: PathBuf,
     pub(crate) end: End,
     pub(crate) lines: Vec<String>,
+    // Why it cannot be written at the moment.
+    failed: Option<io::Error>,
 }
 
 /// Opens a journal, and reads it into an engine, which has to be new. `run` is the name of the run
@@ -82,14 +84,15 @@ pub(super) fn open_on(
     // Empty where it is not known: then each start counts as one after a loss of power.
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let always = options.sync == Sync::Always;
-    let opening = Opening { run, boot: boot.trim(), always, sizes: SIZES };
+    let goes_on = options.on_failure == OnFailure::Continue;
+    let opening = Opening { run, boot: boot.trim(), always, goes_on, sizes: SIZES };
     let opened = Keeper::open(storage, engine, &opening).map_err(failed)?;
-    let (keeper, Opened { mut engine, end, lines }) = opened;
+    let (keeper, Opened { mut engine, end, lines, failed }) = opened;
     let queue = Arc::new(JournalQueue::new(keeper.recorded(), engine.position()));
     // Records that restoring has made come first.
     queue.push(&mut engine);
     let path = path.into();
-    Ok((OpenJournal { keeper, options, lock, queue, path, end, lines }, engine))
+    Ok((OpenJournal { keeper, options, lock, queue, path, end, lines, failed }, engine))
 }
 
 // The directory itself is locked: a file in it could be removed, and then locked once more. A daemon
@@ -133,7 +136,7 @@ pub(crate) type TakePart = Box<dyn FnMut(&mut Capture) -> Option<Part> + Send>;
 impl OpenJournal {
     /// Begins to write.
     pub(crate) fn start(self, take_part: TakePart) -> Journal {
-        let Self { keeper, options, lock, queue, path, .. } = self;
+        let Self { keeper, options, lock, queue, path, failed, .. } = self;
         let shared = Arc::new(Shared {
             keeper: Mutex::new(keeper),
             queue,
@@ -148,6 +151,11 @@ impl OpenJournal {
             snapshots: OnceLock::new(),
             _lock: lock,
         });
+        if let Some(error) = failed {
+            // Until a snapshot is there, which is tried at once, and again and again.
+            shared.note_unknown();
+            shared.fail(Cause::Syncing, &error, true);
+        }
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             let thread = thread::Builder::new().name(name.into());
             thread.spawn(run).ok()
@@ -237,6 +245,7 @@ fn write(shared: &Shared) -> bool {
         if !complete {
             return false;
         }
+        queue.observe(now(), &records);
         queue.done(last, &records);
         records.clear();
         shared.check_length();
@@ -277,7 +286,7 @@ fn snapshots(shared: &Shared, mut take_part: TakePart) {
         let due = unknown || log >= if ending { SHORT } else { most / 2 };
         if due {
             let taken = take(shared, &mut take_part);
-            shared.failing.store(taken.is_err(), Ordering::Release);
+            let failed_before = shared.failing.swap(taken.is_err(), Ordering::AcqRel);
             after = taken.is_err().then(|| Instant::now() + LONGEST_PAUSE);
             match taken {
                 // Unless it has failed again since.
@@ -290,6 +299,8 @@ fn snapshots(shared: &Shared, mut take_part: TakePart) {
                     }
                 }
                 Ok(_) => {}
+                // Once, and not for each attempt.
+                Err(_) if failed_before => {}
                 Err(error) => {
                     let path = shared.path.display();
                     tracing::error!(%path, %error, "a snapshot of the cache failed");

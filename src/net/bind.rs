@@ -1,81 +1,67 @@
 //! Binds the ports: the same number for UDP and TCP.
 
+mod error;
+mod given;
+
 use super::quic::socket;
-use crate::tls;
+use error::{HTTP, OPS, TCP, UDP};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+
+pub use error::BindError;
+pub(crate) use given::Given;
+use given::GivenPair;
 
 /// Maximum number of port pairs that are tried for port 0.
 const TRIES: usize = 32;
 
-/// Why the daemon could not bind its ports.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BindError {
-    /// An address could not be bound.
-    #[error("{}", address_error(protocol, *address, error))]
-    Address {
-        /// `UDP`, `TCP`, or `TCP (HTTP)`.
-        protocol: &'static str,
-        /// The address.
-        address: SocketAddr,
-        /// The system's error.
-        error: io::Error,
-    },
-    /// The bound socket could not be used.
-    #[error("the socket: {error}")]
-    Endpoint {
-        /// The system's error.
-        error: io::Error,
-    },
-    /// The TLS configuration could not be made.
-    #[error(transparent)]
-    Tls(#[from] tls::TlsError),
+/// The sockets of the daemon's port.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    pub(crate) udp: UdpSocket,
+    pub(crate) tcp: TcpListener,
+    /// Whether they were given, and outlive the daemon.
+    pub(crate) udp_is_given: bool,
+    pub(crate) tcp_is_given: bool,
 }
 
-/// Names of the ports in errors.
-const UDP: &str = "UDP";
-const TCP: &str = "TCP";
-const HTTP: &str = "TCP (HTTP)";
-
-fn address_error(protocol: &str, address: SocketAddr, error: &io::Error) -> String {
-    let ip = match address.ip() {
-        std::net::IpAddr::V4(ip) => ip.to_string(),
-        std::net::IpAddr::V6(ip) => format!("[{ip}]"),
-    };
-    let next = address.port().wrapping_add(1).max(1024);
-    let (flag, without) = match protocol {
-        HTTP => ("--http", ", or switch it off (--http off)"),
-        _ => ("--listen", ""),
-    };
-    match error.kind() {
-        io::ErrorKind::AddrInUse => format!(
-            "{protocol} {address} is taken: another daemon may be running; stop it, or choose \
-             another port ({flag} {ip}:{next}){without}"
-        ),
-        io::ErrorKind::PermissionDenied if (1..1024).contains(&address.port()) => {
-            format!("{protocol} {address} needs privileges: choose a port above 1023 ({flag})")
+/// Returns the sockets of the daemon's port. Those that were not given are bound: to the address of the
+/// one that was, or else to the configured one. The default is the same port of all addresses.
+pub(crate) fn pair(configured: Option<SocketAddr>, given: &Given) -> Result<Pair, BindError> {
+    let GivenPair { udp, tcp, at } = given.pair(configured)?;
+    let default = (Ipv6Addr::UNSPECIFIED, crate::wire::PORT).into();
+    let at = at.or(configured).unwrap_or(default);
+    let (udp_is_given, tcp_is_given) = (udp.is_some(), tcp.is_some());
+    let (udp, tcp) = match (udp, tcp) {
+        (Some(udp), Some(tcp)) => (udp, tcp),
+        (Some(udp), None) => {
+            let tcp = or_v4(at, listen);
+            (udp, tcp.map_err(|error| BindError::Address { protocol: TCP, address: at, error })?)
         }
-        _ => format!("{protocol} {address}: {error}: choose another address ({flag}){without}"),
-    }
+        (None, Some(tcp)) => (bind_udp(at)?, tcp),
+        (None, None) => bind_both(at)?,
+    };
+    socket::report(&udp);
+    Ok(Pair { udp, tcp, udp_is_given, tcp_is_given })
+}
+
+fn bind_udp(address: SocketAddr) -> Result<UdpSocket, BindError> {
+    or_v4(address, socket::bind).map_err(|error| BindError::Address {
+        protocol: UDP,
+        address,
+        error,
+    })
 }
 
 /// Binds the same port for UDP and TCP. Port 0 means any that is free for both.
-pub(crate) fn pair(address: SocketAddr) -> Result<(UdpSocket, TcpListener), BindError> {
+fn bind_both(address: SocketAddr) -> Result<(UdpSocket, TcpListener), BindError> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let udp = or_v4(address, socket::bind).map_err(|error| BindError::Address {
-            protocol: UDP,
-            address,
-            error,
-        })?;
+        let udp = bind_udp(address)?;
         let at = udp.local_addr().map_err(|error| BindError::Endpoint { error })?;
         match listen(at) {
-            Ok(tcp) => {
-                socket::report(&udp);
-                return Ok((udp, tcp));
-            }
+            Ok(tcp) => return Ok((udp, tcp)),
             // Another program has the TCP port of this number.
             Err(error)
                 if error.kind() == io::ErrorKind::AddrInUse
@@ -86,9 +72,25 @@ pub(crate) fn pair(address: SocketAddr) -> Result<(UdpSocket, TcpListener), Bind
     }
 }
 
-/// Binds the port for plain HTTP.
-pub(crate) fn http(address: SocketAddr) -> Result<TcpListener, BindError> {
+/// Returns the socket of plain HTTP: the given one, or else one that is bound to the configured address.
+pub(crate) fn http(
+    configured: Option<SocketAddr>,
+    given: &Given,
+) -> Result<Option<TcpListener>, BindError> {
+    match given.http(configured)? {
+        Some(listener) => Ok(Some(listener)),
+        None => configured.map(bind_http).transpose(),
+    }
+}
+
+/// Binds a port for HTTP without TLS.
+pub(crate) fn bind_http(address: SocketAddr) -> Result<TcpListener, BindError> {
     or_v4(address, listen).map_err(|error| BindError::Address { protocol: HTTP, address, error })
+}
+
+/// Binds the port for metrics and health.
+pub(crate) fn ops(address: SocketAddr) -> Result<TcpListener, BindError> {
+    or_v4(address, listen).map_err(|error| BindError::Address { protocol: OPS, address, error })
 }
 
 /// Binds with `bind`. On a machine without IPv6, the IPv6 wildcard falls back to the IPv4 one.
@@ -125,14 +127,17 @@ mod tests {
 
     #[test]
     fn both_ports_have_one_number() {
-        let (udp, tcp) = pair((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let pair = |address: SocketAddr| pair(Some(address), &Given::default());
+        let Pair { udp, tcp, .. } = pair((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         assert_eq!(udp.local_addr().unwrap(), tcp.local_addr().unwrap());
         let taken = pair(tcp.local_addr().unwrap()).unwrap_err().to_string();
         assert!(taken.starts_with("UDP 127.0.0.1:"), "{taken}");
         drop(udp);
         let taken = pair(tcp.local_addr().unwrap()).unwrap_err().to_string();
         assert!(taken.starts_with("TCP 127.0.0.1:") && taken.contains("--listen"), "{taken}");
-        let taken = http(tcp.local_addr().unwrap()).unwrap_err().to_string();
+        let taken = bind_http(tcp.local_addr().unwrap()).unwrap_err().to_string();
         assert!(taken.contains("--http off"), "{taken}");
+        let taken = ops(tcp.local_addr().unwrap()).unwrap_err().to_string();
+        assert!(taken.contains("--ops off"), "{taken}");
     }
 }

@@ -4,12 +4,13 @@
 //! There are two, the current and the next. The next is made in advance, so that its hash is known
 //! before it is used. A client that pins both hashes still connects after the change.
 
+use super::certificate_hash::CertificateHash;
+use super::pem::CertificateError;
+use super::provider::provider;
+use super::self_signed;
+use super::settings::DomainError;
 use super::state_file::{PRIVATE, StateFileError, write};
-use super::{CertificateHash, provider};
-use crate::state::HASH;
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::fs;
 use std::io;
@@ -20,14 +21,8 @@ use time::{Duration, OffsetDateTime};
 /// How long a certificate is valid. The maximum of `serverCertificateHashes` is 14 days.
 const VALIDITY: Duration = Duration::days(13);
 
-/// How long before its first use a certificate is valid, because clocks differ.
-const BACKDATED: Duration = Duration::hours(1);
-
 /// The next certificate replaces one with this time left.
 const RENEW_BEFORE: Duration = Duration::days(3);
-
-/// Interval of the checks whether a certificate is due to be replaced.
-const CHECK: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Names of the files in the state directory.
 const CURRENT: [&str; 2] = ["certificate.pem", "key.pem"];
@@ -51,6 +46,12 @@ pub enum IdentityError {
     /// A certificate cannot be used.
     #[error("a certificate that cannot be used: {0}")]
     Unfit(#[from] rustls::Error),
+    /// A file of certificates or keys cannot be used.
+    #[error(transparent)]
+    File(#[from] CertificateError),
+    /// A name for which no certificate can be had over ACME.
+    #[error(transparent)]
+    Domain(DomainError),
 }
 
 impl From<StateFileError> for IdentityError {
@@ -72,16 +73,9 @@ struct Identity {
 impl Identity {
     // Makes a certificate that is used from `from` on.
     fn make(from: OffsetDateTime) -> Result<Self, IdentityError> {
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
-        let mut params = CertificateParams::new(names)?;
-        let mut name = DistinguishedName::new();
-        name.push(DnType::CommonName, "weir");
-        params.distinguished_name = name;
-        params.not_before = from - BACKDATED;
-        params.not_after = from + VALIDITY;
-        let certificate = params.self_signed(&key)?;
-        Self::new([certificate.pem(), key.serialize_pem()]).map_err(|reason| match reason {
+        let pem = self_signed::make(&names, "weir", from, VALIDITY)?;
+        Self::new(pem).map_err(|reason| match reason {
             Unread::Unfit(error) => error.into(),
             Unread::Damaged => rcgen::Error::CouldNotParseCertificate.into(),
         })
@@ -138,9 +132,8 @@ enum Unread {
 
 /// The current certificate and the next. TLS resolves handshakes with the current one.
 pub(crate) struct Identities {
-    // The directory of the certificates, and a second directory for the hashes.
+    // The directory of the certificates.
     directory: Option<PathBuf>,
-    announce: Option<PathBuf>,
     // Read for each handshake, written every ten days.
     pair: RwLock<Pair>,
 }
@@ -158,19 +151,12 @@ impl std::fmt::Debug for Identities {
 
 impl Identities {
     /// Reads the certificates kept in `directory`. Makes those that are missing or expired, and
-    /// keeps them there. Also writes the hashes to `announce`.
-    pub(crate) fn open(
-        directory: Option<PathBuf>,
-        announce: Option<PathBuf>,
-    ) -> Result<Self, IdentityError> {
-        Self::open_at(directory, announce, OffsetDateTime::now_utc())
+    /// keeps them there.
+    pub(super) fn open(directory: Option<PathBuf>) -> Result<Self, IdentityError> {
+        Self::open_at(directory, OffsetDateTime::now_utc())
     }
 
-    fn open_at(
-        directory: Option<PathBuf>,
-        announce: Option<PathBuf>,
-        now: OffsetDateTime,
-    ) -> Result<Self, IdentityError> {
+    fn open_at(directory: Option<PathBuf>, now: OffsetDateTime) -> Result<Self, IdentityError> {
         if let Some(directory) = &directory {
             fs::create_dir_all(directory)
                 .map_err(|error| IdentityError::State { path: directory.clone(), error })?;
@@ -191,24 +177,16 @@ impl Identities {
             _ => Identity::make(current.replaced())?,
         };
         let pair = RwLock::new(Pair { current, next });
-        let this = Self { directory, announce, pair };
+        let this = Self { directory, pair };
         this.keep()?;
         Ok(this)
     }
 
     fn keep(&self) -> Result<(), IdentityError> {
         let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
-        let text = format!("{}\n{}\n", pair.current.hash, pair.next.hash);
         if let Some(directory) = &self.directory {
             pair.current.write(directory, CURRENT)?;
             pair.next.write(directory, NEXT)?;
-            write(&directory.join(HASH), &text, 0o644)?;
-        }
-        if let Some(directory) = &self.announce
-            && let Err(error) = write(&directory.join(HASH), &text, 0o644)
-        {
-            let error = IdentityError::from(error);
-            tracing::warn!(%error, "clients on this machine cannot find the hash: give it to them");
         }
         Ok(())
     }
@@ -219,8 +197,14 @@ impl Identities {
         [pair.current.hash, pair.next.hash]
     }
 
-    // Replaces the current certificate if it is due. Returns whether it did.
-    fn renew(&self, now: OffsetDateTime) -> Result<bool, IdentityError> {
+    /// Returns the end of the current certificate.
+    pub(super) fn until(&self) -> OffsetDateTime {
+        let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
+        pair.current.until
+    }
+
+    /// Replaces the current certificate if it is due. Returns whether it did.
+    pub(super) fn renew(&self, now: OffsetDateTime) -> Result<bool, IdentityError> {
         {
             let mut pair = self.pair.write().unwrap_or_else(PoisonError::into_inner);
             if pair.current.replaced() > now {
@@ -237,33 +221,10 @@ impl Identities {
         Ok(true)
     }
 
-    /// Replaces certificates when they are due. Established sessions keep theirs.
-    pub(crate) async fn renewing(self: Arc<Self>) {
-        // Uses the time of day, which advances while the machine is suspended.
-        let mut check = tokio::time::interval(CHECK);
-        loop {
-            check.tick().await;
-            let this = self.clone();
-            // Files are written and synced: not where others have to be served.
-            let renewed = move || this.renew(OffsetDateTime::now_utc());
-            match tokio::task::spawn_blocking(renewed).await {
-                Ok(Ok(false)) => {}
-                Ok(Ok(true)) => {
-                    let [current, next] = self.hashes();
-                    tracing::info!(%current, %next, "the next certificate is in use");
-                }
-                Ok(Err(error)) => tracing::error!(%error, "renewing the certificate"),
-                Err(error) => tracing::error!(%error, "renewing the certificate"),
-            }
-        }
-    }
-}
-
-impl ResolvesServerCert for Identities {
-    // The same certificate for every name, because clients verify its hash.
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+    /// Returns the certificate in use.
+    pub(super) fn current(&self) -> Arc<CertifiedKey> {
         let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
-        Some(pair.current.certified.clone())
+        pair.current.certified.clone()
     }
 }
 
@@ -273,7 +234,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     fn open(directory: &Path, now: OffsetDateTime) -> Identities {
-        Identities::open_at(Some(directory.into()), None, now).unwrap()
+        Identities::open_at(Some(directory.into()), now).unwrap()
     }
 
     #[test]
@@ -283,9 +244,6 @@ mod tests {
         let first = open(directory.path(), now).hashes();
         assert_ne!(first[0], first[1]);
         assert_eq!(open(directory.path(), now).hashes(), first);
-        let told = fs::read_to_string(directory.path().join(HASH)).unwrap();
-        let told: Vec<CertificateHash> = told.lines().map(|hash| hash.parse().unwrap()).collect();
-        assert_eq!(told, first);
 
         // Ten days later, whether or not a daemon ran meanwhile.
         let identities = open(directory.path(), now);
@@ -307,7 +265,7 @@ mod tests {
     #[test]
     fn every_certificate_is_valid_when_it_is_used_and_for_less_than_a_fortnight() {
         let now = OffsetDateTime::now_utc();
-        let identities = Identities::open_at(None, None, now).unwrap();
+        let identities = Identities::open_at(None, now).unwrap();
         for day in 0..60 {
             let today = now + Duration::days(day);
             identities.renew(today).unwrap();
@@ -343,8 +301,21 @@ mod tests {
     }
 
     #[test]
+    fn a_kept_key_that_others_can_read_is_closed_to_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::now_utc();
+        let first = open(directory.path(), now).hashes();
+        for key in [CURRENT[1], NEXT[1]] {
+            let key = directory.path().join(key);
+            fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+            assert_eq!(open(directory.path(), now).hashes(), first);
+            assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
     fn a_state_directory_that_cannot_be_is_named() {
-        let error = Identities::open(Some("/dev/null/weir".into()), None).unwrap_err();
+        let error = Identities::open(Some("/dev/null/weir".into())).unwrap_err();
         assert!(error.to_string().starts_with("/dev/null/weir: "), "{error}");
     }
 }

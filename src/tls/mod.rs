@@ -1,249 +1,59 @@
-//! TLS 1.3 configurations, and the ways to verify a daemon's certificate.
+//! TLS 1.3: the daemon's certificates and where they come from, those of its clients, and the ways to
+//! verify them.
+//!
+//! | file | content |
+//! |---|---|
+//! | `provider` | the cryptography |
+//! | `certificate_hash`, `announce` | hashes of certificates; those of the daemon, for this machine |
+//! | `pem`, `info` | reading certificates and keys; the content of a certificate |
+//! | `trust` | a client's configuration |
+//! | `self_signed`, `state_file` | making certificates; files of the state directory |
+//! | `identity`, `files`, `acme` | the sources of the daemon's certificate |
+//! | `watched` | files that change |
+//! | `client_authorities` | certificates of native clients |
+//! | `settings`, `certificates`, `server` | the daemon's settings, its certificate in use, its configurations |
+//! | `reset_key` | the key of stateless resets |
 
+#[cfg(feature = "daemon")]
+pub(crate) mod acme;
+#[cfg(feature = "daemon")]
+mod announce;
 mod certificate_hash;
+#[cfg(feature = "daemon")]
+pub(crate) mod certificates;
+#[cfg(feature = "daemon")]
+pub(crate) mod client_authorities;
+#[cfg(feature = "daemon")]
+mod files;
+#[cfg(all(feature = "daemon", any(test, fuzzing)))]
+pub(crate) mod fuzz;
 #[cfg(feature = "daemon")]
 pub(crate) mod identity;
 #[cfg(feature = "daemon")]
+pub(crate) mod info;
+pub(crate) mod pem;
+mod provider;
+#[cfg(feature = "daemon")]
 pub(crate) mod reset_key;
 #[cfg(feature = "daemon")]
+pub(crate) mod self_signed;
+#[cfg(feature = "daemon")]
+mod server;
+#[cfg(feature = "daemon")]
+pub(crate) mod settings;
+#[cfg(feature = "daemon")]
 mod state_file;
+#[cfg(test)]
+mod tests;
+mod trust;
+#[cfg(feature = "daemon")]
+pub(crate) mod watched;
 
 pub(crate) use certificate_hash::local_hashes;
 pub use certificate_hash::{CertificateHash, CertificateHashError, CertificateHashes};
-
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject};
-use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
-
-/// How a client verifies the daemon's certificate.
-#[derive(Debug, Clone, Default)]
-pub enum Trust {
-    /// On loopback, the certificate must have a hash that a daemon on this machine has written to a
-    /// state directory. Without such a hash, connecting fails. For other addresses the same as
-    /// [`System`](Self::System). This is the default.
-    #[default]
-    Auto,
-    /// The certificate must be signed by an authority that the system trusts, and be for the host's
-    /// name.
-    System,
-    /// The certificate must be signed by an authority in a PEM file, and be for the host's name.
-    Authority(PathBuf),
-    /// The certificate must have one of these hashes, and its name is not checked. For self-signed
-    /// certificates: `Trust::Pinned(hash.into())`, or
-    /// `Trust::Pinned(daemon.certificate_hashes().into())`. Without hashes, nothing is trusted.
-    Pinned(CertificateHashes),
-    /// The certificate is not verified. Anyone on the network path can read and change everything.
-    /// For experiments only.
-    Insecure,
-}
-
-/// Why a TLS configuration could not be made.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TlsError {
-    /// The file of certificate authorities cannot be used.
-    #[error("{path}: {reason}: give a PEM file with at least one certificate")]
-    Authority {
-        /// The file.
-        path: PathBuf,
-        /// The error in the file.
-        reason: String,
-    },
-    /// The system has no certificate authorities.
-    #[error(
-        "no certificate authorities found on this system: name a file of them, or the certificate's hash"
-    )]
-    NoSystemAuthorities,
-    /// An error of rustls.
-    #[error("TLS: {0}")]
-    Rustls(#[from] rustls::Error),
-    /// The certificate or key cannot be used for QUIC.
-    #[error("TLS: no cipher suite that QUIC needs")]
-    NoInitialCipher,
-}
-
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-/// Why a client rejected a certificate. The errors of QUIC and WebTransport do not contain it.
-pub(crate) type Complaint = Arc<OnceLock<String>>;
-
-/// [`Trust`], resolved for an address, with its files read.
-#[derive(Debug, Clone)]
-pub(crate) enum Expect {
-    Authorities(Arc<WebPkiServerVerifier>),
-    Hashes(CertificateHashes),
-    Anything,
-}
-
-impl Expect {
-    /// Reads the certificate authorities that the system trusts, which are many files.
-    pub(crate) fn system() -> Result<Self, TlsError> {
-        Self::authorities(system_roots()?)
-    }
-
-    /// Reads the certificate authorities in a PEM file.
-    pub(crate) fn authority(path: &PathBuf) -> Result<Self, TlsError> {
-        Self::authorities(roots_in(path)?)
-    }
-
-    fn authorities(roots: RootCertStore) -> Result<Self, TlsError> {
-        let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider());
-        builder.build().map(Self::Authorities).map_err(|_| TlsError::NoSystemAuthorities)
-    }
-}
-
-/// Returns a client's configuration for one application protocol.
-pub(crate) fn client(
-    expect: &Expect,
-    alpn: &[u8],
-    complaint: &Complaint,
-) -> Result<rustls::ClientConfig, TlsError> {
-    let provider = provider();
-    let algorithms = provider.signature_verification_algorithms;
-    let check = Check { expect: expect.clone(), algorithms, complaint: complaint.clone() };
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(check))
-        .with_no_client_auth();
-    config.alpn_protocols = vec![alpn.to_vec()];
-    Ok(config)
-}
-
-fn system_roots() -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() { Err(TlsError::NoSystemAuthorities) } else { Ok(roots) }
-}
-
-fn roots_in(path: &PathBuf) -> Result<RootCertStore, TlsError> {
-    let wrong = |reason: String| TlsError::Authority { path: path.clone(), reason };
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| wrong(error.to_string()))?;
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates {
-        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(wrong("it has no certificate".into()));
-    }
-    Ok(roots)
-}
-
-// Verifies the certificate, and always that the daemon has its key.
-#[derive(Debug)]
-struct Check {
-    expect: Expect,
-    algorithms: WebPkiSupportedAlgorithms,
-    complaint: Complaint,
-}
-
-impl ServerCertVerifier for Check {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = match &self.expect {
-            Expect::Authorities(verifier) => {
-                verifier.verify_server_cert(certificate, intermediates, name, ocsp, now)
-            }
-            Expect::Hashes(hashes) => match CertificateHash::of(certificate) {
-                hash if hashes.0.contains(&hash) => Ok(ServerCertVerified::assertion()),
-                hash => {
-                    let hashes = hashes.to_string().replace(',', " or ");
-                    Err(rustls::Error::General(format!("its hash is {hash}, not {hashes}")))
-                }
-            },
-            Expect::Anything => Ok(ServerCertVerified::assertion()),
-        };
-        if let Err(error) = &verified {
-            let _ = self.complaint.set(match error {
-                rustls::Error::General(reason) => reason.clone(),
-                other => other.to_string(),
-            });
-        }
-        verified
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-/// Returns the daemon's configuration for these application protocols.
+pub(crate) use pem::ClientIdentity;
+pub use pem::{CertificateError, CertificateProblem};
 #[cfg(feature = "daemon")]
-pub(crate) fn server(
-    certificates: Arc<dyn rustls::server::ResolvesServerCert>,
-    protocols: &[&[u8]],
-) -> Result<rustls::ServerConfig, TlsError> {
-    let mut config = rustls::ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_cert_resolver(certificates);
-    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    Ok(config)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hashes_are_read_as_tools_print_them() {
-        let hash = CertificateHash::of(b"der");
-        let plain = hash.to_string();
-        let colons = plain.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-        let colons = colons.collect::<Vec<_>>().join(":").to_uppercase();
-        assert_eq!(plain.parse(), Ok(hash));
-        assert_eq!(colons.parse(), Ok(hash));
-        assert!("abc".parse::<CertificateHash>().is_err());
-    }
-
-    #[test]
-    fn several_hashes_come_with_commas_or_on_lines() {
-        let [one, two] = [b"1", b"2"].map(|der| CertificateHash::of(der));
-        let parse = |text: String| text.parse::<CertificateHashes>();
-        assert_eq!(parse(one.to_string()), Ok(one.into()));
-        for text in [format!("{one},{two}"), format!("{one}\n{two}\n"), format!(" {one}, {two},")] {
-            assert_eq!(parse(text), Ok([one, two].into()));
-        }
-        for bad in ["", ",", "abc", &format!("{one},abc"), &format!("{one} {two}")] {
-            assert_eq!(parse(bad.into()), Err(CertificateHashError), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn an_empty_or_missing_file_of_authorities_is_named() {
-        let error = roots_in(&"/does/not/exist.pem".into()).unwrap_err().to_string();
-        assert!(error.starts_with("/does/not/exist.pem: "), "{error}");
-    }
-}
+pub(crate) use server::{server_over_tcp, server_over_udp};
+pub(crate) use trust::{Complaint, Expect, client};
+pub use trust::{TlsError, Trust};

@@ -25,6 +25,10 @@ pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), StateFileE
         let _ = fs::remove_file(&beside);
         let mut file =
             fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
+        if mode != PRIVATE {
+            // A service's umask keeps others from what is not meant for them. This is.
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&beside, path)
@@ -39,14 +43,14 @@ pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), StateFileE
 
 // Removes the access of others to a key that was copied, restored or unpacked. If that fails the
 // daemon does not start, because the key would not be secret.
-fn tighten(path: &Path, mode: u32) -> io::Result<()> {
+pub(super) fn tighten(path: &Path, mode: u32) -> io::Result<()> {
     let others = fs::metadata(path)?.permissions().mode() & 0o077;
     if mode == PRIVATE && others != 0 {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
         tracing::warn!(
             ?path,
             "other users could read this key, and can no longer: if one may have read it, remove \
-             the certificates' files, and restart to make new ones"
+             the files beside it, and restart to make new ones"
         );
     }
     Ok(())

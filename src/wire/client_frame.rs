@@ -128,6 +128,21 @@ pub enum ClientFrame<'a> {
         /// The reason in words.
         reason: &'a str,
     },
+    /// Says which frames the client can decode. The daemon sends it no others. Without this frame it
+    /// sends those up to [`Mark`](super::DaemonFrame::Mark).
+    Knows {
+        /// The client knows every [`DaemonFrame`](super::DaemonFrame) whose index is below this.
+        frames: u32,
+    },
+    /// Shows a new token, before the session's rights end. The answer is
+    /// [`Authorized`](super::DaemonFrame::Authorized), or [`Failed`](super::DaemonFrame::Failed); then
+    /// the session goes on with the rights that it had.
+    Token {
+        /// Number of the request.
+        request: u32,
+        /// As in [`Hello`](Self::Hello).
+        token: &'a str,
+    },
 }
 
 /// The first byte of those client frames that may be large, or whose answer may be.
@@ -136,6 +151,7 @@ pub(super) mod kind {
     pub(in crate::wire) const CHUNK: u8 = 4;
     pub(in crate::wire) const SUBSCRIBE: u8 = 6;
     pub(in crate::wire) const GET: u8 = 8;
+    pub(in crate::wire) const TOKEN: u8 = 14;
 }
 
 impl<'a> ClientFrame<'a> {
@@ -153,6 +169,11 @@ impl<'a> ClientFrame<'a> {
     /// an index of one byte; a padded form of the index may be any kind.
     pub fn may_get(frame: &[u8]) -> bool {
         frame.first().is_some_and(|kind| *kind == kind::GET || kind & 0x80 != 0)
+    }
+
+    /// Returns whether this may be a [`Token`](Self::Token), as [`may_get`](Self::may_get).
+    pub fn may_show_token(frame: &[u8]) -> bool {
+        frame.first().is_some_and(|kind| *kind == kind::TOKEN || kind & 0x80 != 0)
     }
 
     /// Returns the alias and the number of the publication that begins with these bytes. Returns
@@ -188,6 +209,8 @@ mod tests {
             deadline: 0,
         };
         assert_eq!(encoded(&subscribe)[0], kind::SUBSCRIBE);
+        let token = encoded(&ClientFrame::Token { request: 1, token: "t" });
+        assert!(token[0] == kind::TOKEN && ClientFrame::may_show_token(&token));
         let get = encoded(&ClientFrame::Get { request: 1, topic: "a", which: Which::Latest });
         assert!(get[0] == kind::GET && ClientFrame::may_get(&get));
         let padded = [&[get[0] | 0x80, 0], &get[1..]].concat();

@@ -50,6 +50,9 @@ codes! {
     TIMED_OUT = 0x03, "timed_out", true;
     /// The daemon cannot keep publications at the moment, because its journal cannot be written.
     UNAVAILABLE = 0x04, "unavailable", true;
+    /// The daemon accepts publications and does not keep them, because its journal cannot be
+    /// written. They are lost if it ends before the journal can be written again.
+    UNKEPT = 0x05, "unkept", true;
 
     /// The bytes are not a frame.
     MALFORMED = 0x10, "malformed", false;
@@ -91,6 +94,9 @@ codes! {
     FORBIDDEN = 0x41, "forbidden", false;
     /// The peer exceeds a rate limit.
     RATE_LIMITED = 0x42, "rate_limited", true;
+    /// The rights of the session have ended with its token. The client may connect again with a new
+    /// one.
+    TOKEN_EXPIRED = 0x43, "token_expired", true;
 
     /// Messages that the subscription needed were evicted, and it had asked to be ended then. Or
     /// the subscription blocked the eviction of topics that had to make room.

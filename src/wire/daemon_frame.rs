@@ -207,7 +207,33 @@ pub enum DaemonFrame<'a> {
         /// As in [`Subscribed`](Self::Subscribed), and above that of every earlier mark.
         position: u64,
     },
+    /// The state of the daemon has changed; the session continues. Only for clients that
+    /// [know](super::ClientFrame::Knows) it.
+    Notice {
+        /// Code of the state: [`UNKEPT`](Code::UNKEPT) while publications are accepted and not kept,
+        /// [`DONE`](Code::DONE) when the state of the last notice has ended.
+        code: Code,
+        /// The state in words.
+        reason: &'a str,
+    },
+    /// The identity of the session, after the welcome or after a new token. Only for clients that
+    /// [know](super::ClientFrame::Knows) it.
+    Authorized {
+        /// Number of the request, or 0 after the welcome.
+        request: u32,
+        /// How long the rights hold, ms; 0 means without end. The session ends then, unless the
+        /// client shows a new token before.
+        lifetime: u64,
+        /// The name of the session's identity; empty if it has none.
+        name: &'a str,
+    },
 }
+
+/// The number of kinds of [`DaemonFrame`]s.
+pub const DAEMON_FRAMES: u32 = 23;
+
+/// The kinds that a client knows that has not said which it [knows](super::ClientFrame::Knows).
+pub const FIRST_DAEMON_FRAMES: u32 = 21;
 
 /// Kind of [`DaemonFrame::Receipt`].
 #[cfg(feature = "daemon")]

@@ -24,11 +24,14 @@ pub enum GapCause {
     /// The client has received them: it has shown them when it resumed. They are not missing, and an
     /// application learns nothing of such a gap.
     Had,
+    /// Their time has passed: the daemon has a rule for the topic that says for how long messages are
+    /// kept.
+    Expired,
     /// A cause that only a newer daemon knows, with its index.
     Unknown(u32),
 }
 
-const NAMES: &[&str] = &["Evicted", "Skipped", "Aborted", "Late", "Lost", "Had"];
+const NAMES: &[&str] = &["Evicted", "Skipped", "Aborted", "Late", "Lost", "Had", "Expired"];
 const KNOWN: [GapCause; NAMES.len()] = [
     GapCause::Evicted,
     GapCause::Skipped,
@@ -36,6 +39,7 @@ const KNOWN: [GapCause; NAMES.len()] = [
     GapCause::Late,
     GapCause::Lost,
     GapCause::Had,
+    GapCause::Expired,
 ];
 
 impl GapCause {
@@ -47,6 +51,7 @@ impl GapCause {
             Self::Late => 3,
             Self::Lost => 4,
             Self::Had => 5,
+            Self::Expired => 6,
             Self::Unknown(index) => index,
         }
     }

@@ -15,6 +15,8 @@ mod digest;
 mod fields;
 mod frame;
 mod frame_reader;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod gap_cause;
 mod message;
 mod name;
@@ -28,14 +30,15 @@ pub use crate::wire::fields::{
 pub use crate::wire::frame_reader::{FrameError, FrameReader, MAX_SMALL_FRAME, frame_span};
 pub use client_frame::ClientFrame;
 pub use code::{Code, Refusal};
-pub use daemon_frame::DaemonFrame;
 #[cfg(feature = "daemon")]
 pub(crate) use daemon_frame::take_receipts;
+pub use daemon_frame::{DAEMON_FRAMES, DaemonFrame, FIRST_DAEMON_FRAMES};
 pub use digest::Digest;
 pub use frame::DecodeError;
 pub use gap_cause::GapCause;
 pub use message::{Encoded, INLINE, encode_chunk, encode_message, encode_publish};
-pub use name::{Filter, MAX_NAME, MAX_SEGMENTS, NameError, check_topic};
+pub(crate) use name::is_reserved;
+pub use name::{Filter, MAX_NAME, MAX_SEGMENTS, NameError, check_readable_topic, check_topic};
 pub use resume::{Had, MAX_HAD, MAX_HAD_OF_TOPIC, MAX_RESUMED, Resume};
 
 /// Protocol version in [`ClientFrame::Hello`]. The ALPN contains the major version too.

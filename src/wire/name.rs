@@ -91,18 +91,26 @@ fn check_shape(name: &str) -> Result<(), NameError> {
 /// It has 1 to 16 non-empty segments of UTF-8, joined by `/`, and at most 255 bytes. It contains
 /// neither `*` nor control characters. No segment is `.` or `..`, and the first is not `$weir`.
 pub fn check_topic(name: &str) -> Result<(), NameError> {
-    check_shape(name)?;
-    if name.contains('*') {
-        return Err(NameError::WildcardInTopic);
-    }
+    check_readable_topic(name)?;
     if is_reserved(name) {
         return Err(NameError::Reserved);
     }
     Ok(())
 }
 
-fn is_reserved(name: &str) -> bool {
-    name.split('/').next() == Some("$weir")
+/// Checks that `name` is a topic that clients may read: one that they may publish to, or one of the
+/// daemon's own below `$weir`.
+pub fn check_readable_topic(name: &str) -> Result<(), NameError> {
+    check_shape(name)?;
+    if name.contains('*') {
+        return Err(NameError::WildcardInTopic);
+    }
+    Ok(())
+}
+
+/// Returns whether a topic is one of the daemon's own: `$weir`, or below it.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    name.strip_prefix("$weir").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// A pattern for topics. `*` matches any one segment, and a final `**` all remaining segments, or
@@ -181,6 +189,28 @@ impl Filter {
             }
         }
     }
+
+    /// Returns whether this filter matches every topic that `other` matches.
+    pub fn covers(&self, other: &Self) -> bool {
+        if is_reserved(&other.0) && self.0.starts_with('*') {
+            return false;
+        }
+        // A topic has a segment, so that `**` and `*/**` match the same.
+        if matches!(&*self.0, "**" | "*/**") {
+            return true;
+        }
+        let (mut mine, mut theirs) = (self.segments(), other.segments());
+        loop {
+            match (mine.next(), theirs.next()) {
+                (Some("**"), _) | (None, None) => return true,
+                // `other` matches topics of several lengths, and this filter not all of them.
+                (_, Some("**")) => return false,
+                (Some("*"), Some(_)) => {}
+                (Some(mine), Some(theirs)) if mine == theirs => {}
+                _ => return false,
+            }
+        }
+    }
 }
 
 impl fmt::Display for Filter {
@@ -225,6 +255,8 @@ mod tests {
         assert_eq!(check_topic("a/*"), Err(NameError::WildcardInTopic));
         assert_eq!(check_topic("a\n"), Err(NameError::Control));
         assert_eq!(check_topic("$weir/stats"), Err(NameError::Reserved));
+        assert_eq!(check_readable_topic("$weir/stats"), Ok(()));
+        assert_eq!(check_readable_topic("$weir/*"), Err(NameError::WildcardInTopic));
     }
 
     #[test]
@@ -269,5 +301,59 @@ mod tests {
             let hit = Filter::new(&filter).unwrap().matches(&topic);
             proptest::prop_assert_eq!(hit, matches(&filter, &topic), "{} {}", filter, topic);
         }
+
+        // Both directions: no counterexample if covered, and one if not. The topics go one segment
+        // further than the filters, and have a segment that no filter names.
+        #[test]
+        fn a_filter_covers_what_it_matches_all_of(
+            mine in "(a|b|\\$weir|\\*)(/(a|b|\\*)){0,2}(/\\*\\*)?|\\*\\*",
+            theirs in "(a|b|\\$weir|\\*)(/(a|b|\\*)){0,2}(/\\*\\*)?|\\*\\*",
+            before in 0_usize..13,
+        ) {
+            let prefix = "p/".repeat(before);
+            let filter = |tail: &str| Filter::new(&format!("{prefix}{tail}")).unwrap();
+            let (mine, theirs) = (filter(&mine), filter(&theirs));
+            let all = all_topics(4).into_iter().map(|tail| format!("{prefix}{tail}"));
+            // The prefix itself: a `**` behind it matches that too.
+            let all = all.filter(|topic| topic.split('/').count() <= MAX_SEGMENTS);
+            let all = all.chain((before > 0).then(|| prefix.trim_end_matches('/').to_owned()));
+            let mut missed = all.filter(|topic| theirs.matches(topic) && !mine.matches(topic));
+            let missed = missed.next();
+            proptest::prop_assert_eq!(
+                mine.covers(&theirs), missed.is_none(), "{} {} {:?}", mine, theirs, missed
+            );
+        }
+    }
+
+    // All topics of up to `length` segments over a tiny alphabet.
+    fn all_topics(length: usize) -> Vec<String> {
+        let names = ["a", "b", "c", "$weir"];
+        let mut all: Vec<String> = names.map(String::from).to_vec();
+        let mut from = 0;
+        for _ in 1..length {
+            let longest = all.len();
+            for at in from..longest {
+                all.extend(names.map(|name| format!("{}/{name}", all[at])));
+            }
+            from = longest;
+        }
+        all
+    }
+
+    #[test]
+    fn coverage() {
+        let filter = |text: &str| Filter::new(text).unwrap();
+        let covers = |mine: &str, theirs: &str| filter(mine).covers(&filter(theirs));
+        assert!(covers("**", "**") && covers("**", "*/**") && covers("*/**", "**"));
+        assert!(covers("a/**", "a") && covers("a/**", "a/*/b") && covers("a/**", "a/**"));
+        assert!(!covers("a/*", "a/**") && !covers("a/*/**", "a/**") && !covers("a/*", "*/a"));
+        assert!(covers("a/*", "a/b") && !covers("a/b", "a/*") && !covers("a", "a/b"));
+        assert!(!covers("**", "$weir/**") && !covers("*", "$weir") && !covers("*/**", "$weir"));
+        assert!(covers("$weir/**", "$weir/*") && !covers("$weir/**", "**"));
+        let sixteen = ["s"; 16].join("/");
+        let stars = ["*"; 16].join("/");
+        let tail = format!("{}/**", ["s"; 15].join("/"));
+        assert!(covers(&stars, &sixteen) && covers("**", &stars) && covers(&tail, &sixteen));
+        assert!(!covers(&sixteen, &stars) && !covers(&stars, &tail) && !covers(&sixteen, &tail));
     }
 }

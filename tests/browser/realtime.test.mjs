@@ -85,7 +85,8 @@ const come = async (tab, count, timeout = 15_000) => {
   }
 };
 
-const each = (got) => got.toSorted(([a], [b]) => a - b);
+// By sequence; those of two topics by what they are.
+const each = (got) => got.toSorted(([a, x], [b, y]) => a - b || (x < y ? -1 : 1));
 
 for (const [delivery, transport, loss] of [
   ["realtime", "webtransport", 0],

@@ -17,24 +17,17 @@ export WEIR_BIN
 shift
 cd "$(dirname "$0")"
 
-missing=()
-need() { command -v "$1" >/dev/null || missing+=("${@:2}"); }
+. ../tools.sh
 need chromium chromium
 need firefox-esr firefox-esr
+need certutil libnss3-tools
+need openssl openssl
 [ -n "$(find /usr/share/fonts -name '*.ttf' -print -quit 2>/dev/null)" ] || missing+=(fonts-dejavu-core)
 if ! node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null; then
     missing+=(nodejs npm)
 fi
 need npm npm
-if [ ${#missing[@]} -gt 0 ]; then
-    if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
-        echo "missing, and only root can install it: ${missing[*]}" >&2
-        exit 1
-    fi
-    echo "installing ${missing[*]}"
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-fi
+install_needed
 
 # Made anew where it is missing or half made, or where the lock file has changed.
 if ! cmp -s package-lock.json node_modules/installed; then

@@ -73,7 +73,12 @@ pub struct H2 {
 impl H2 {
     /// Connects. Each answer has a window of `window` bytes.
     pub async fn connect(to: SocketAddr, window: u32) -> Self {
-        let mut stream = TcpStream::connect(to).await.unwrap();
+        Self::on(TcpStream::connect(to).await.unwrap(), window).await
+    }
+
+    /// The same over an open connection.
+    pub async fn on(stream: TcpStream, window: u32) -> Self {
+        let mut stream = stream;
         stream.set_nodelay(true).unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         let mut h2 = Self { stream, buffer: Vec::new(), next: 1 };

@@ -163,7 +163,7 @@ impl Connection {
         }
     }
 
-    async fn exactly(&mut self, length: usize) -> Option<Vec<u8>> {
+    pub async fn exactly(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.buffer.len() - self.at < length {
             if self.read().await == 0 {
                 return None;
@@ -172,6 +172,15 @@ impl Connection {
         let found = self.buffer[self.at..self.at + length].to_vec();
         self.at += length;
         Some(found)
+    }
+
+    /// Reads an answer whose length the daemon knew.
+    pub async fn answer(&mut self) -> Answer {
+        let (status, headers) = self.head().await;
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        let length: usize = answer.header("content-length").unwrap().parse().unwrap();
+        answer.body = self.exactly(length).await.unwrap();
+        answer
     }
 
     pub async fn head(&mut self) -> (u16, Vec<(String, String)>) {
@@ -198,7 +207,7 @@ impl Connection {
     }
 
     // Reads a part of a chunk. Returns `None` at the end.
-    async fn chunk(&mut self) -> Option<Vec<u8>> {
+    pub async fn chunk(&mut self) -> Option<Vec<u8>> {
         if self.left == 0 {
             self.left = usize::from_str_radix(&self.line().await?, 16).unwrap();
             if self.left == 0 {

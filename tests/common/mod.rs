@@ -121,6 +121,8 @@ pub fn weir(state: &Path, arguments: &[&str]) -> Command {
         .args(arguments)
         .env("XDG_STATE_HOME", state)
         .env_remove("STATE_DIRECTORY")
+        // Many daemons run at once, and only one of them would have the default address.
+        .env("WEIR_OPS__LISTEN", "off")
         .env_remove("RUST_LOG");
     command
 }
@@ -133,6 +135,8 @@ pub struct Served {
     pub next: String,
     /// The address of plain HTTP, if `--http` was given.
     pub http: Option<std::net::SocketAddr>,
+    /// The address of metrics and health, if there is one.
+    pub ops: Option<std::net::SocketAddr>,
 }
 
 impl Served {
@@ -163,6 +167,7 @@ impl Served {
             hash: text("certificate_sha256"),
             next: text("next_certificate_sha256"),
             http: ready["http"].as_str().map(|address| address.parse().unwrap()),
+            ops: ready["ops"].as_str().map(|address| address.parse().unwrap()),
         }
     }
 

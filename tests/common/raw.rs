@@ -3,7 +3,7 @@
 
 use crate::common::{tls, within};
 use bytes::Bytes;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use weir::Daemon;
 use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader, ProducerId};
@@ -29,16 +29,25 @@ impl Raw {
 
     /// Connects with these settings of QUIC.
     pub async fn with(server: SocketAddr, transport: quinn::TransportConfig) -> Self {
+        Self::try_from(server, Ipv4Addr::LOCALHOST, transport).await.unwrap()
+    }
+
+    /// Connects from this address, if the daemon accepts that.
+    pub async fn try_from(
+        server: SocketAddr,
+        address: Ipv4Addr,
+        transport: quinn::TransportConfig,
+    ) -> Result<Self, quinn::ConnectionError> {
         let tls = tls(wire::ALPN);
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::new(transport));
-        let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
+        let endpoint = quinn::Endpoint::client((address, 0).into()).unwrap();
         let connecting = endpoint.connect_with(config, server, "localhost").unwrap();
-        let connection = within(connecting).await.unwrap();
-        let (tx, rx) = connection.open_bi().await.unwrap();
+        let connection = within(connecting).await?;
+        let (tx, rx) = within(connection.open_bi()).await?;
         let reader = FrameReader::new(1 << 20);
-        Self { connection, tx, rx, reader, _endpoint: endpoint }
+        Ok(Self { connection, tx, rx, reader, _endpoint: endpoint })
     }
 
     pub async fn greeted(daemon: &Daemon) -> Self {

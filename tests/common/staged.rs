@@ -55,6 +55,8 @@ impl Stage {
             panic!("no hello first");
         };
         stage.producer = producer;
+        let knows = stage.frame().await;
+        assert!(matches!(ClientFrame::decode(&knows), Ok(ClientFrame::Knows { .. })));
         let limits = wire::Limits { payload, subscriptions: 1, window: 64 };
         let (version, session, run, clock, agent) = (wire::VERSION, 1, 1, 1, "staged");
         let welcome = DaemonFrame::Welcome { version, session, run, clock, limits, agent };

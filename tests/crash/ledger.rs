@@ -119,11 +119,10 @@ pub struct View {
     filter: String,
     ordered: bool,
     topics: HashMap<String, Topic>,
-    // For streams of events with wildcards: what has arrived, in that order, which of the last may not
-    // have been kept, and how many these are until the next message.
-    arrived: Vec<(String, u64)>,
-    doubtful: HashSet<(String, u64)>,
-    not_kept: usize,
+    // For streams of events with wildcards: how many messages may not have been kept, and how many more
+    // are to be added with the next message.
+    doubtful: u64,
+    not_kept: u64,
     shown: Shown,
     /// Deliveries of what was not kept.
     pub lost: u64,
@@ -144,8 +143,7 @@ impl View {
             filter: filter.to_owned(),
             ordered,
             topics: HashMap::new(),
-            arrived: Vec::new(),
-            doubtful: HashSet::new(),
+            doubtful: 0,
             not_kept: 0,
             shown: shown.clone(),
             lost: 0,
@@ -161,16 +159,14 @@ impl View {
     }
 
     pub fn message(&mut self, topic: &str, epoch: Option<u64>, sequence: u64, digest: Digest) {
-        let Self { name, ordered, topics, arrived, doubtful, untold, shown, .. } = self;
+        let Self { name, ordered, topics, doubtful, not_kept, untold, shown, .. } = self;
         if let Some(epoch) = epoch {
             shown.note(topic, epoch, sequence, digest);
-        } else {
-            let kept = arrived.len() - std::mem::take(&mut self.not_kept);
-            arrived.truncate(kept);
-            arrived.push((topic.to_owned(), sequence));
         }
+        *doubtful += std::mem::take(not_kept);
         let received = topics.entry(topic.to_owned()).or_default();
-        let order = !*ordered || sequence >= received.next;
+        let replaces = *doubtful > 0 && received.messages.contains_key(&sequence);
+        let order = !*ordered || sequence >= received.next || replaces;
         assert!(order, "{name}: {topic} {sequence} after {}", received.next);
         received.next = sequence + 1;
         let before = received.messages.insert(sequence, (epoch, digest));
@@ -180,12 +176,12 @@ impl View {
         // A subscription in order was told before that its message was lost. In any order, the message
         // that took its sequence may come first.
         let key = (topic.to_owned(), sequence);
-        let told = doubtful.remove(&key);
         assert!(
-            told || (!*ordered && before != epoch),
+            replaces || (!*ordered && before != epoch),
             "{name}: {topic} {sequence} twice, under epochs {before:?} and {epoch:?}"
         );
-        if told {
+        if replaces {
+            *doubtful -= 1;
             self.lost += 1;
         } else {
             untold.insert(key);
@@ -206,17 +202,11 @@ impl View {
         received.next = first;
     }
 
-    /// So many of the last messages, at most, were never accepted.
-    pub fn lost_of_the_last(&mut self, most: usize) {
+    /// So many of the messages, at most, were never accepted. Those of an earlier kill stay in doubt,
+    /// because their publisher may be away.
+    pub fn lost_at_most(&mut self, most: u64) {
         // A stream that ends before its next message is told once more.
-        self.not_kept = most.min(self.arrived.len());
-        let from = self.arrived.len() - self.not_kept;
-        // Those of an earlier kill stay, because their publisher may be away.
-        self.doubtful.extend(self.arrived[from..].iter().cloned());
-        for (topic, sequence) in &self.doubtful {
-            let received = self.topics.get_mut(topic).unwrap();
-            received.next = received.next.min(*sequence);
-        }
+        self.not_kept = most;
     }
 
     /// The publisher's session, or the daemon, ended before this payload was complete. Under an earlier
@@ -274,7 +264,11 @@ impl View {
             (rest.iter().map(|(_, (_, digest))| *digest).collect(), others.to_vec());
         shown.sort_unstable();
         others.sort_unstable();
-        if shown != others {
+        // A message of which only a part was kept: no other one takes its sequence.
+        let torn =
+            rest.len().checked_sub(others.len()).filter(|torn| *torn as u64 <= self.doubtful);
+        let are_all = others.iter().all(|one| shown.binary_search(one).is_ok());
+        if shown != others && !(torn.is_some() && are_all) {
             // Those that were published by nobody.
             let more: Vec<_> = rest
                 .iter()

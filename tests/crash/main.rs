@@ -11,6 +11,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod disk;
 mod gone;
 mod guests;
 #[path = "../common/http.rs"]

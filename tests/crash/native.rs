@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{interval, sleep};
 use weir::client::{PublishError, Subscription};
-use weir::wire::{Delivery, Digest, GapCause};
+use weir::wire::{Code, Delivery, Digest, GapCause};
 use weir::{Client, Event, SubscribeOptions};
 
 /// Applies an event.
@@ -113,11 +113,19 @@ pub fn publish(
                 });
             } else {
                 let pending = again(|| client.send(&topic, payload.clone())).await;
+                let (client, topic) = (client.clone(), topic.clone());
                 answers.spawn(async move {
-                    let receipt = pending.await.unwrap();
+                    let (mut answer, mut overtaken) = (pending.await, overtaken);
+                    while is_unavailable(answer.as_ref().err()) {
+                        sleep(Duration::from_millis(50)).await;
+                        overtaken = true;
+                        answer = again(|| client.send(&topic, payload.clone())).await.await;
+                    }
+                    let receipt = answer.unwrap();
                     let receipt =
                         (receipt.sequence > 0).then_some((receipt.sequence, receipt.count));
-                    publications.acknowledge(number, Acknowledged { receipt, ..acknowledged });
+                    publications
+                        .acknowledge(number, Acknowledged { receipt, overtaken, ..acknowledged });
                 });
             }
             while answers.try_join_next().is_some_and(|answer| answer.map(|()| true).unwrap()) {}
@@ -139,4 +147,9 @@ async fn again<T, F: Future<Output = Result<T, PublishError>>>(mut send: impl Fn
             Err(error) => panic!("{error:?}"),
         }
     }
+}
+
+// The daemon's journal cannot keep it at the moment.
+fn is_unavailable(error: Option<&PublishError>) -> bool {
+    matches!(error, Some(PublishError::Refused(refusal)) if refusal.code == Code::UNAVAILABLE)
 }

@@ -102,7 +102,7 @@ fn take(view: &SharedView, exact: bool, block: &Block) {
     let data = block.json();
     let number = |name: &str| data[name].as_u64().unwrap();
     if block.is("lost") {
-        view.lost_of_the_last(number("most") as usize);
+        view.lost_at_most(number("most"));
         return;
     }
     let topic = data["topic"].as_str().unwrap();

@@ -26,6 +26,9 @@ pub struct Peers {
     publications: Vec<Arc<Publications>>,
     publishers: Vec<JoinHandle<u64>>,
     stop: Arc<AtomicBool>,
+    /// The daemon's disk fails and comes back. No publications in datagrams: of two copies of one, the
+    /// daemon may refuse one and accept the other.
+    pub disk_fails: bool,
 }
 
 impl Peers {
@@ -63,7 +66,7 @@ impl Peers {
             let traffic = match transport {
                 Quic => large,
                 WebSocket => small,
-                WebTransport => Traffic { realtime: true, ..small },
+                WebTransport => Traffic { realtime: !self.disk_fails, ..small },
             };
             self.publish_over(target, transport, &format!("{prefix}/{n}"), traffic).await;
         }

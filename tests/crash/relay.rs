@@ -60,7 +60,12 @@ pub struct Relay {
 
 impl Relay {
     pub fn start(environment: &[(&'static str, &str)]) -> Self {
-        let state = tempfile::tempdir().unwrap();
+        Self::start_in(&std::env::temp_dir(), environment)
+    }
+
+    /// The same with the state in another directory.
+    pub fn start_in(place: &Path, environment: &[(&'static str, &str)]) -> Self {
+        let state = tempfile::tempdir_in(place).unwrap();
         let environment: Vec<_> =
             environment.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         let served = serve(state.path(), "127.0.0.1:0", "127.0.0.1:0", &environment);

@@ -22,7 +22,7 @@ const impossible = [
   ["top, less than none", (client) => client.top("a", -1), RangeError],
   ["top, no number", (client) => client.top("a", "ten"), TypeError],
   ["get, half a message", (client) => client.get("a", { sequence: 1.5 }), RangeError],
-  ["get, a short digest", (client) => client.get("a", { digest: "00" }), RangeError],
+  ["get, a short digest", (client) => client.get("a", { digest: "00" }), TypeError],
   ["get, no topic", (client) => client.get(undefined), TypeError],
   ["get, a topic above every limit", (client) => client.get("a".repeat(1 << 20)),
     { name: "frame_too_large", code: 0x14, retry: false }],
@@ -56,9 +56,15 @@ for (const [what, call, error] of impossible) {
 }
 
 test("subscribe: what cannot be meant is refused", { timeout: 5000 }, () => connected(async ({ client, peer }) => {
-  for (const options of [{ from: "last:x" }, { from: -1 }, { from: "noon" }, { lag: "later" },
-    { delivery: "fast" }, { delivery: "realtime", deadline: -5 }, { sequence: 5 }, { From: "all" }]) {
-    assert.throws(() => client.subscribe("a", options), TypeError, JSON.stringify(options));
+  for (const [options, message] of [[{ from: "last:x" }, "no such value: Last:x"],
+    [{ from: "noon" }, "no such value: Noon"], [{ from: 1.5 }, "no such value: 1.5"],
+    [{ from: null }, "no such value: Null"], [{ lag: "later" }, "no such value: Later"],
+    [{ delivery: "fast" }, "no such value: Fast"], [{ sequence: 5 }, "no such option: sequence"],
+    [{ From: "all" }, "no such option: From"]]) {
+    assert.throws(() => client.subscribe("a", options), { name: "TypeError", message });
+  }
+  for (const options of [{ from: -1 }, { delivery: "realtime", deadline: -5 }]) {
+    assert.throws(() => client.subscribe("a", options), RangeError, JSON.stringify(options));
   }
   assert.throws(() => client.subscribe(5), TypeError);
   await settle();
@@ -99,6 +105,9 @@ test("connect: what cannot be meant is refused, and nothing is dialled", { timeo
     { webTransportPort: "x" }, { fallbackAfter: "soon" }, { timeout: -1 }, { timeout: NaN },
     { signal: "now" }]) {
     await assert.rejects(w.connect(options), TypeError, JSON.stringify(options));
+  }
+  for (const certificateHashes of ["ab".repeat(32), ["ab"], [5]]) {
+    await assert.rejects(w.connect({ certificateHashes }), /^TypeError: not 64 hex digits: /);
   }
   assert.deepEqual(w.peers, []);
 });

@@ -99,7 +99,7 @@ scene("a wrong hash, and a browser that says nothing of it: named, over whatever
   const w = world({ transport: "both", script, certificate });
   const { result } = await outcome(clock, w, { certificateHashes: ["ee".repeat(32)] });
   assert.equal(result.reason,
-    `WebSocket: certificateHashes do not name the daemon's certificate, which is ${certificate.current}`);
+    `WebSocket: certificateHashes do not name the daemon's: ${certificate.current}`);
   result.close();
   await clock.pass(1);
   const alone = await outcome(clock, w, { certificateHashes: ["ee".repeat(32)], transport: "webtransport" });
@@ -117,7 +117,7 @@ scene("a wrong hash, and a browser that refuses it at once: named too", async (c
   const script = (peer) => (peer.transport === "websocket" ? peer.welcome() : fails(peer));
   const w = world({ transport: "both", script, certificate });
   const { result, took } = await outcome(clock, w, { certificateHashes: ["ee".repeat(32)] });
-  assert.match(result.reason, /^WebSocket: certificateHashes do not name the daemon's certificate/);
+  assert.match(result.reason, /^WebSocket: certificateHashes do not name the daemon's/);
   assert.ok(took <= 100, `${took} ms`);
   result.close();
   await clock.pass(1);

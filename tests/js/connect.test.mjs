@@ -98,7 +98,7 @@ test("both fail: what was tried is told", async () => {
   await assert.rejects(w.connect(), (error) => {
     assert.deepEqual([error.name, error.code, error.retry], ["unreachable", null, true]);
     assert.match(error.message,
-      /4433: WebTransport failed: refused; no WebSocket; nothing answers there, or this browser does not trust/);
+      /4433: WebTransport failed: refused; no connection; nothing answers there, or its certificate is not trusted/);
     return true;
   });
 });
@@ -115,7 +115,8 @@ test("the daemon refuses: told at once, not tried over the other", async () => {
     peer.say({ frame: "Goodbye", code: 0x40, reason: "say the token", retry: false });
   };
   const w = world({ transport: "both", script });
-  await assert.rejects(w.connect(), { name: "unauthorized", code: 0x40, message: "say the token" });
+  await assert.rejects(w.connect(), { name: "unauthorized", code: 0x40,
+    message: "say the token: connect with a valid token, or a function that fetches one" });
   assert.deepEqual(w.peers.map(({ transport }) => transport), ["webtransport"]);
 });
 

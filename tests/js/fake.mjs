@@ -79,6 +79,10 @@ export const settle = async () => {
 
 class Peer {
   frames = [];
+  /** The kinds of all frames, in their order. `Knows` is in here only: every session begins with it. */
+  kinds = [];
+  /** What each `Knows` says. */
+  known = [];
   closed = null;
   #waiting = [];
   #declared = new Map();
@@ -132,6 +136,8 @@ class Peer {
   handle = () => false;
 
   #take(frame) {
+    this.kinds.push(frame.frame);
+    if (frame.frame === "Knows") return void this.known.push(frame.frames);
     if (this.handle(frame)) return;
     const i = this.#waiting.findIndex(({ kind }) => kind === frame.frame);
     if (i < 0) this.frames.push(frame);
@@ -150,10 +156,11 @@ class Peer {
     });
   }
 
-  async welcome({ run = 7n, payload = 1 << 24, window = 1024 } = {}) {
+  /** `more`: frames right behind `Welcome`, in one message with it. */
+  async welcome({ run = 7n, payload = 1 << 24, window = 1024, more = [] } = {}) {
     this.hello = await this.next("Hello");
     this.say({ frame: "Welcome", version: 1, session: 9, run, clock: 0,
-      limits: { payload, subscriptions: 256, window }, agent: "fake" });
+      limits: { payload, subscriptions: 256, window }, agent: "fake" }, ...more);
     return this;
   }
 

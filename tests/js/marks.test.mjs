@@ -161,7 +161,7 @@ for (const transport of ["webtransport", "websocket"]) {
       peer.break();
       const second = await w.next();
       await assert.rejects(subscription.next(), { name: "frame_too_large", code: 0x14, retry: false,
-        message: /25000 topics are too many to resume: subscribe to parts of the filter/ });
+        message: /25000 topics are too many to resume: split the filter/ });
       // It alone.
       const again = await second.next("Subscribe");
       assert.equal(again.filter, "other");

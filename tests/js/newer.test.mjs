@@ -17,7 +17,7 @@ for (const transport of ["webtransport", "websocket"]) {
       frame[frame.length - 1] = cause;
       return frame;
     };
-    peer.stream(request).say(topic(1, "a"), gap(1, 4), gap(1, 6), gap(2, 127), message(1, 3));
+    peer.stream(request).say(topic(1, "a"), gap(1, 4), gap(1, 126), gap(2, 127), message(1, 3));
     const seen = [];
     for (let i = 0; i < 4; i++) {
       const { value } = await subscription.next();
@@ -29,7 +29,7 @@ for (const transport of ["webtransport", "websocket"]) {
 
   test(`an unknown code refuses that alone (${transport})`, { timeout: 10_000 }, async () => {
     const w = world({ transport }), client = await w.connect(), peer = await w.next();
-    for (const code of [0x05, 0x1f, 0x60, 0xffff]) {
+    for (const code of [0x06, 0x1f, 0x60, 0xffff]) {
       const unknown = { name: "unknown", code, retry: false, message: "new" };
       const published = client.publish("a", "x");
       const { alias, number } = await peer.next("Publish");

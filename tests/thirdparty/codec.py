@@ -279,7 +279,7 @@ TYPES["Start"] = Enum(
 )
 TYPES["Delivery"] = Enum("Ordered", "Unordered", "Realtime")
 TYPES["Lag"] = Enum("Oldest", "Newest", "Disconnect")
-TYPES["GapCause"] = Enum("Evicted", "Skipped", "Aborted", "Late", "Lost", "Had")
+TYPES["GapCause"] = Enum("Evicted", "Skipped", "Aborted", "Late", "Lost", "Had", "Expired")
 TYPES["Which"] = Enum("Latest", "Sequence u64", "Digest [u8; 32]")
 TYPES["TopEntry"] = Struct(
     "digest: [u8; 32], count: u64, since: u64, sequence: u64, size: u64, payload: Option<bytes>"
@@ -299,6 +299,8 @@ CLIENT_FRAME = Enum(
     "Ping request: u32",
     "Repair subscription: u32, topic: u64, holes: Vec<(u64, u64)>",
     "Goodbye code: u32, reason: str",
+    "Knows frames: u32",
+    "Token request: u32, token: str",
 )
 
 DAEMON_FRAME = Enum(
@@ -323,6 +325,8 @@ DAEMON_FRAME = Enum(
     "Drain within: u32, reason: str",
     "Goodbye code: u32, reason: str, retry: bool",
     "Mark position: u64",
+    "Notice code: u32, reason: str",
+    "Authorized request: u32, lifetime: u64, name: str",
 )
 
 FRAMES = {"daemon": CLIENT_FRAME, "client": DAEMON_FRAME}

@@ -29,7 +29,7 @@ class Daemon:
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [binary, "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--state", state, "--json"],
-                env={**environment, **settings},
+                env={**environment, "WEIR_OPS__LISTEN": "127.0.0.1:0", **settings},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -47,6 +47,7 @@ class Daemon:
         self.port = int(port)
         self.http_host, port = ready["http"].rsplit(":", 1)
         self.http_port = int(port)
+        self.ops = ready["ops"]
         self.certificate_sha256 = ready["certificate_sha256"]
 
     def connect(self, transport, **options):

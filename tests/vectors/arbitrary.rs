@@ -94,6 +94,8 @@ impl Parts {
             10 => F::Ping { request: short },
             11 => F::Repair { subscription: short, topic: *b, holes: vec![(*c, *d); *many] },
             12 => F::Goodbye { code: Code(short), reason: name },
+            13 => F::Knows { frames: short },
+            14 => F::Token { request: short, token: text },
             other => panic!("ClientFrame has no {other}"),
         }
     }
@@ -116,8 +118,9 @@ impl Parts {
             6 => F::End { count: *f, digest },
             7 => F::Abort { code },
             8 => {
-                use GapCause::{Aborted, Evicted, Had, Late, Lost, Skipped, Unknown};
-                let causes = [Evicted, Skipped, Aborted, Late, Lost, Had, Unknown(u32::MAX)];
+                use GapCause::{Aborted, Evicted, Expired, Had, Late, Lost, Skipped, Unknown};
+                let unknown = Unknown(u32::MAX);
+                let causes = [Evicted, Skipped, Aborted, Late, Lost, Had, Expired, unknown];
                 let cause = causes[pick % causes.len()];
                 F::Gap { topic, first: *c, last: *d, cause }
             }
@@ -145,6 +148,8 @@ impl Parts {
             18 => F::Drain { within: short, reason: name },
             19 => F::Goodbye { code, reason: name, retry: odd },
             20 => F::Mark { position: *b },
+            21 => F::Notice { code, reason: text },
+            22 => F::Authorized { request: short, lifetime: *b, name },
             other => panic!("DaemonFrame has no {other}"),
         }
     }

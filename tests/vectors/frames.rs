@@ -154,6 +154,10 @@ pub(crate) fn client() -> Vec<(&'static str, ClientFrame<'static>)> {
         }
         "client.goodbye": Goodbye { code: Code::DONE, reason: "" }
         "client.goodbye.max": Goodbye { code: Code(u32::MAX), reason: "tschüß" }
+        "client.knows": Knows { frames: 23 }
+        "client.knows.max": Knows { frames: u32::MAX }
+        "client.token": Token { request: 7, token: "a.b.c" }
+        "client.token.max": Token { request: u32::MAX, token: "größe/日本" }
     }
 }
 
@@ -222,6 +226,7 @@ pub(crate) fn daemon() -> Vec<(&'static str, DaemonFrame<'static>)> {
         "daemon.gap.late": Gap { topic: 4, first: 1, last: 16384, cause: GapCause::Late }
         "daemon.gap.lost": Gap { topic: 4, first: 7, last: 8, cause: GapCause::Lost }
         "daemon.gap.had": Gap { topic: 4, first: 11, last: 20, cause: GapCause::Had }
+        "daemon.gap.expired": Gap { topic: 4, first: 3, last: 5, cause: GapCause::Expired }
         "daemon.gap.max": Gap { topic: u64::MAX, first: 0, last: u64::MAX, cause: GapCause::Evicted }
         "daemon.head": Head { topic: 4, sequence: 300 }
         "daemon.head.max": Head { topic: u64::MAX, sequence: u64::MAX }
@@ -272,5 +277,9 @@ pub(crate) fn daemon() -> Vec<(&'static str, DaemonFrame<'static>)> {
         }
         "daemon.mark": Mark { position: 300 }
         "daemon.mark.max": Mark { position: u64::MAX }
+        "daemon.notice": Notice { code: Code::UNKEPT, reason: "the disk is full" }
+        "daemon.notice.max": Notice { code: Code(u32::MAX), reason: "" }
+        "daemon.authorized": Authorized { request: 0, lifetime: 3_600_000, name: "ann" }
+        "daemon.authorized.max": Authorized { request: u32::MAX, lifetime: u64::MAX, name: "" }
     }
 }

@@ -125,6 +125,7 @@ json! {
         GapCause::Aborted => "Aborted".json(),
         GapCause::Late => "Late".json(),
         GapCause::Had => "Had".json(),
+        GapCause::Expired => "Expired".json(),
         GapCause::Unknown(index) => panic!("no name has the cause {index}"),
     };
     Which: |which| match which {
@@ -162,6 +163,8 @@ pub(crate) fn client(frame: &ClientFrame<'_>) -> (&'static str, String) {
         Ping { request }
         Repair { subscription, topic, holes }
         Goodbye { code, reason }
+        Knows { frames }
+        Token { request, token }
     }}
 }
 
@@ -189,5 +192,7 @@ pub(crate) fn daemon(frame: &DaemonFrame<'_>) -> (&'static str, String) {
         Drain { within, reason }
         Goodbye { code, reason, retry }
         Mark { position }
+        Notice { code, reason }
+        Authorized { request, lifetime, name }
     }}
 }

@@ -12,6 +12,8 @@ const because = {
   skipped: "this page asked to go on from the newest",
   aborted: "their publisher went away half-way",
   late: "they would have come too late",
+  lost: "the daemon was killed before it had kept them",
+  expired: "this topic keeps messages for a limited time",
 };
 
 export class Chat extends EventTarget {

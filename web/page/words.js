@@ -59,7 +59,7 @@ const advice = {
   timed_out: "The daemon did not answer in time.",
   overloaded: "The daemon cannot take more now; wait a little.",
   version: "This page and the daemon are of different versions; reload the page.",
-  unauthorized: "This daemon asks for a token, and this page has none to show.",
+  unauthorized: "This daemon asks for a token: open the page with #token=… behind its address.",
   forbidden: "This daemon does not allow that here.",
   rate_limited: "That was faster than the daemon allows; wait a little.",
   payload_too_large: "Say less at a time.",
@@ -71,6 +71,15 @@ export function explain(error) {
   const said = sentence(error?.message || error?.name || String(error));
   const hint = advice[error?.name];
   return hint && !said.includes(hint) ? `${said} ${hint}` : said;
+}
+
+/** Returns a notice of the daemon's in words; empty if it says that all is well again. */
+export function noticeText({ code, name, reason }) {
+  if (code === 0) return "";
+  const said = sentence(reason || name);
+  return name === "unkept"
+    ? `What is said now reaches everybody, but the daemon cannot keep it: if it ends, that is lost. It said: ${said}`
+    : `The daemon says: ${said}`;
 }
 
 /** Returns why WebTransport is impossible on this page; null if it is possible. */

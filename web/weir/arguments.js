@@ -1,13 +1,9 @@
 // Checks and converts the arguments of a client's methods.
 
 import { toUtf8 } from "./bytes.js";
-import { refuseUnknown } from "./errors.js";
+import { check, refuseUnknown } from "./errors.js";
 
 /** @import * as api from "../weir.js" */
-
-const check = (/** @type {boolean} */ isGood, /** @type {string} */ problem) => {
-  if (!isGood) throw new TypeError(problem);
-};
 
 /** Returns the bytes of a payload, without a copy. @param {any} payload */
 export const toPayload = (payload) => {
@@ -20,7 +16,7 @@ export const toPayload = (payload) => {
 };
 
 // Option "latest" is variant "Latest".
-const toVariant = (/** @type {any} */ option) => option[0].toUpperCase() + option.slice(1);
+const toVariant = (/** @type {any} */ option) => String(option).replace(/^./, (first) => first.toUpperCase());
 
 /**
  * Returns the fields of a Subscribe. Its encoding checks them.
@@ -39,15 +35,6 @@ export const toSubscribe = (filter, options) => {
     delivery: toVariant(delivery),
     deadline: delivery === "realtime" ? deadline : 0,
   };
-};
-
-/** Throws a TypeError for an option of `connect` that cannot be meant. @param {any} options */
-export const checkConnect = ({ transport, certificateHashes: hashes, webTransportPort: port, times }) => {
-  check(["auto", "webtransport", "websocket"].includes(transport), `no such transport: ${transport}`);
-  check(!hashes || (Array.isArray(hashes) && hashes.every((hash) => /^[\da-f]{64}$/i.test(hash))),
-    "certificateHashes are SHA-256: 64 hex digits each");
-  check(port === undefined || (port > 0 && port < 65536), `no port: ${port}`);
-  checkTimes(...times);
 };
 
 /** Throws a TypeError for a time that a timer does not take. @param {number[]} times */

@@ -1,5 +1,7 @@
 // Bytes: joining, text, hexadecimal, and which memory a view keeps alive.
 
+import { check } from "./errors.js";
+
 const encoder = new TextEncoder(), decoder = new TextDecoder();
 
 /** Returns the UTF-8 of a text. @param {string} text */
@@ -26,10 +28,10 @@ export const concat = (parts) => {
 export const toHex = (bytes) =>
   Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 
-/** Returns the bytes of a hexadecimal text; throws a TypeError for any other text. @param {string} text */
+/** Returns the 32 bytes of a hash in hexadecimal; throws a TypeError for anything else. @param {string} text */
 export const fromHex = (text) => {
-  if (!/^([0-9a-f]{2})*$/i.test(text)) throw new TypeError(`not hex: ${text}`);
-  return Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
+  check(/^[\da-f]{64}$/i.test(text), `not 64 hex digits: ${text}`);
+  return Uint8Array.from(/** @type {string[]} */ (text.match(/../g)), (pair) => parseInt(pair, 16));
 };
 
 /**

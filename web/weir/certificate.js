@@ -1,42 +1,34 @@
 // The daemon's own description of its certificate and its WebTransport, at /certificate.sha256.
 
-import { WeirError, sentByDaemon } from "./errors.js";
+import { WeirError } from "./errors.js";
 
 /**
- * @typedef {object} Facts
- * @property {boolean} pinning whether browsers must pin the certificate
- * @property {string} current SHA-256 of the certificate, in hexadecimal
- * @property {string | null} next the same of the next certificate, if there is one
- * @property {number} port of WebTransport
- * @property {string} path of WebTransport
+ * @typedef {object} Facts empty hashes, and nothing else, if the daemon does not answer
+ * @property {string[]} hashes SHA-256 of the certificates to pin, in hexadecimal; none where browsers
+ *   trust the certificate
+ * @property {string} [current] the same of the current certificate
+ * @property {number} [port] of WebTransport
+ * @property {string} [path] of WebTransport
+ * @property {any} problem the problem with the hashes that the page gave; falsy: none
  */
 
 /**
- * Asks the daemon. Returns null if it does not answer, and throws its error if it refuses this page.
+ * Asks the daemon. Throws its error if it refuses this page.
  *
- * @param {URL} base @returns {Promise<Facts | null>}
+ * @param {URL} base @param {string[]} [pinned] the hashes that the page gave @returns {Promise<Facts>}
  */
-export const fetchFacts = async (base) => {
+export const fetchFacts = async (base, pinned) => {
+  /** @type {any} */
+  let facts;
   try {
-    const answer = await fetch(new URL("/certificate.sha256", base));
-    const { code, detail, ...facts } = await answer.json();
-    if (code) throw new WeirError(code, detail);
-    return facts;
-  } catch (error) {
-    if (sentByDaemon(error)) throw error;
-    return null;
+    facts = await (await fetch(new URL("/certificate.sha256", base))).json();
+  } catch {
+    // It does not answer.
   }
+  const { code, detail, pinning, current, next } = facts ?? {};
+  if (code) throw new WeirError(code, detail);
+  const hashes = pinning ? next ? [current, next] : [current] : [];
+  const problem = pinned && hashes.length && !pinned.some((hash) => hashes.includes(hash.toLowerCase())) &&
+    `certificateHashes do not name the daemon's: ${current}`;
+  return { ...facts, hashes, problem };
 };
-
-/** Returns the hashes to pin, in hexadecimal; none where the certificate is trusted. @param {Facts | null} facts */
-export const hashesToPin = (facts) =>
-  facts?.pinning ? [facts.current, facts.next ?? []].flat() : [];
-
-/**
- * Returns what is wrong with the hashes that the page gave, if the daemon says so.
- *
- * @param {Facts | null} facts @param {string[] | undefined} pinned
- */
-export const pinningProblem = (facts, pinned) =>
-  pinned && facts?.pinning && !pinned.some((hash) => hashesToPin(facts).includes(hash.toLowerCase())) &&
-    `certificateHashes do not name the daemon's certificate, which is ${facts.current}`;

@@ -1,7 +1,9 @@
 // The client: its state, its reconnects, and the methods that a page calls.
 
 import { checkTimes, toPayload, toSubscribe } from "./arguments.js";
-import { PAYLOAD_TOO_LARGE, WeirError, asWeirError, clientClosed, refuseUnknown, textOf } from "./errors.js";
+import {
+  PAYLOAD_TOO_LARGE, WeirError, checkSize, clientClosed, refuseUnknown,
+} from "./errors.js";
 import { Publisher } from "./publisher.js";
 import { Request, get, ping, top } from "./request.js";
 import { encodeRequest } from "./session.js";
@@ -9,8 +11,15 @@ import { Subscription } from "./subscription.js";
 import { backOff, listen, noop, sleep } from "./util.js";
 
 /** @import * as api from "../weir.js" */
-/** @import { Dial, Established } from "./dial.js" */
+/** @import { Dial } from "./dial.js" */
 /** @import { Session } from "./session.js" */
+
+/**
+ * @typedef {object} ClientOptions
+ * @property {number} timeout how long `close` waits for receipts, in ms
+ * @property {boolean} reconnect
+ * @property {string} transport `auto`: WebSocket is a fallback
+ */
 
 /** A session that lasted this long, in ms, resets the pause before a reconnect. */
 const STABLE = 5000;
@@ -21,22 +30,10 @@ const MOVE_PAUSES = 30;
 export class Client extends EventTarget {
   /** @type {api.State} */
   state = "reconnecting";
-  // The first session sets these.
-  /** @type {any} */
-  transport;
-  /** @type {any} */
-  reason;
-  /** @type {any} */
-  session;
-  /** @type {any} */
-  maxPayload;
   /** @type {Dial} */
   #dial;
-  /** How long `close` waits for receipts, in ms. */
-  #timeout;
-  #reconnects;
-  /** Whether WebSocket is a fallback. */
-  #auto;
+  /** @type {ClientOptions} */
+  #options;
   #isMoving = false;
   /** @type {Session | null} */
   #session = null;
@@ -54,16 +51,14 @@ export class Client extends EventTarget {
    * Created by `connect`.
    *
    * @param {Dial} dial opens another session
-   * @param {Established} established the first session
-   * @param {{ timeout: number, reconnect: boolean, auto: boolean }} options
+   * @param {Session} session the first one
+   * @param {ClientOptions} options
    */
-  constructor(dial, established, { timeout, reconnect, auto }) {
+  constructor(dial, session, options) {
     super();
     this.#dial = dial;
-    this.#timeout = timeout;
-    this.#reconnects = reconnect;
-    this.#auto = auto && globalThis.WebTransport;
-    this.#adopt(established);
+    this.#options = options;
+    this.#adopt(session);
   }
 
   // ---- What a page calls ----
@@ -72,14 +67,12 @@ export class Client extends EventTarget {
    * @param {string} topic @param {string | ArrayBuffer | ArrayBufferView} payload
    * @param {api.PublishOptions} [options] @returns {Promise<any>}
    */
-  async publish(topic, payload, { realtime = false, lifetime = 0, ...rest } = {}) {
+  async publish(topic, payload, { realtime, lifetime = 0, ...rest } = {}) {
     this.#checkOpen();
     refuseUnknown(rest);
     checkTimes(lifetime);
     const bytes = toPayload(payload);
-    if (bytes.length > this.maxPayload) {
-      throw new WeirError(PAYLOAD_TOO_LARGE, `${bytes.length} bytes, and the daemon takes ${this.maxPayload}`);
-    }
+    checkSize(PAYLOAD_TOO_LARGE, bytes.length, this.maxPayload);
     return this.#publisher.publish(topic, bytes, realtime, lifetime);
   }
 
@@ -90,17 +83,11 @@ export class Client extends EventTarget {
   subscribe(filter, options = {}) {
     this.#checkOpen();
     const { signal } = options, close = () => subscription.fail(null);
-    /** @type {any} */
-    let subscription;
-    try {
-      subscription = new Subscription(() => this.#session, toSubscribe(filter, options), () => {
-        this.#targets.delete(subscription);
-        stop();
-      });
-      encodeRequest(subscription);
-    } catch (error) {
-      throw new TypeError(`cannot subscribe ${JSON.stringify([filter, options])}: ${textOf(error)}`);
-    }
+    const subscription = new Subscription(() => this.#session, toSubscribe(filter, options), () => {
+      this.#targets.delete(subscription);
+      stop();
+    });
+    encodeRequest(subscription);
     this.#targets.add(subscription);
     const stop = listen(signal, "abort", close);
     if (signal?.aborted) close();
@@ -143,7 +130,7 @@ export class Client extends EventTarget {
   // ---- How it is done ----
 
   get #isClosed() {
-    return this.state === "closed";
+    return this.#end.signal.aborted;
   }
 
   #checkOpen() {
@@ -166,36 +153,41 @@ export class Client extends EventTarget {
 
   async #leave() {
     for (const target of this.#targets) if (target instanceof Subscription) target.fail(null);
-    const publisher = this.#publisher;
-    if (!publisher.isIdle) await Promise.race([publisher.settled(), sleep(this.#timeout)]);
+    if (!this.#publisher.isIdle) await Promise.race([this.#publisher.settled(), sleep(this.#options.timeout)]);
     const session = this.#session;
     this.#finish(clientClosed());
     await session?.leave();
   }
 
-  /** @param {Established} established */
-  #adopt({ session, reason }) {
-    const { link, welcome } = session;
+  /** @param {Session} session */
+  #adopt(session) {
+    const { link, welcome, reason } = session;
     this.#session = session;
     this.#sessionBegan = performance.now();
+    /** @type {any} */
     this.transport = link.transport;
+    /** @type {any} */
     this.reason = reason;
+    /** @type {any} */
     this.session = BigInt(welcome.session);
+    /** @type {any} */
     this.maxPayload = Number(welcome.limits.payload);
     // It may have ended right after its Welcome.
     if (session.over) return this.#lost(session.over);
     session.onend = (error) => this.#lost(error);
+    session.onnotice = ({ code, reason }) =>
+      this.#dispatch("notice", { code, name: new WeirError(code, reason).name, reason });
     this.#publisher.attach(session);
     for (const target of this.#targets) target.renew();
     this.#become("open", reason);
-    if (this.#auto && !this.#isMoving) this.#moveOver();
+    if (this.#options.transport === "auto" && globalThis.WebTransport && !this.#isMoving) this.#moveOver();
   }
 
   /** @param {WeirError} error */
   #lost(error) {
     this.#detach();
     if (this.#isClosed) return;
-    if (!error.retry || !this.#reconnects) return this.#finish(error);
+    if (!error.retry || !this.#options.reconnect) return this.#finish(error);
     // A daemon that ends each session right after its Welcome gets longer and longer pauses too.
     if (performance.now() - this.#sessionBegan > STABLE) this.#failures = 0;
     this.#become("reconnecting", error.message, error.code);
@@ -209,7 +201,7 @@ export class Client extends EventTarget {
       try {
         return this.#adopt(await this.#dial(this.#end.signal));
       } catch (/** @type {any} */ error) {
-        if (!error.retry) return this.#finish(asWeirError(error));
+        if (!error.retry) return this.#finish(error);
       }
     }
   }
@@ -225,13 +217,13 @@ export class Client extends EventTarget {
       const session = this.#session;
       if (!session) continue;
       try {
-        const established = await this.#dial(signal, "webtransport");
+        const other = await this.#dial(signal, "webtransport");
         // The old one may have ended meanwhile, and another one replaces it.
-        if (session !== this.#session) established.session.leave();
+        if (session !== this.#session) other.leave();
         else {
           session.onend = noop;
           session.end(clientClosed());
-          this.#adopt(established);
+          this.#adopt(other);
         }
       } catch (/** @type {any} */ error) {
         if (!error.retry) break;
@@ -248,8 +240,8 @@ export class Client extends EventTarget {
   #finish(error) {
     if (this.#isClosed) return;
     this.#detach();
-    this.#become("closed", error.message, error.code);
     this.#end.abort(error);
+    this.#become("closed", error.message, error.code);
     this.#publisher.fail(error);
     for (const target of this.#targets) target.fail(error);
   }
@@ -257,7 +249,10 @@ export class Client extends EventTarget {
   /** @param {api.State} state @param {string} reason @param {number | null} [code] */
   #become(state, reason, code = null) {
     this.state = state;
-    const detail = { state, transport: this.transport, reason, code };
-    this.dispatchEvent(new CustomEvent("state", { detail }));
+    this.#dispatch("state", { state, transport: this.transport, reason, code });
+  }
+
+  #dispatch(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }

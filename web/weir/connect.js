@@ -1,10 +1,12 @@
 // `connect`: checks the options, dials, and returns a client.
 
-import { checkConnect } from "./arguments.js";
+import { checkTimes } from "./arguments.js";
+import { fromHex } from "./bytes.js";
 import { Client } from "./client.js";
 import { encode } from "./codec/frames.js";
 import { dialer } from "./dial.js";
-import { refuseUnknown, unreachable } from "./errors.js";
+import { check, refuseUnknown, unreachable } from "./errors.js";
+import { tokenSource } from "./token.js";
 import { backOff } from "./util.js";
 
 /** @import * as api from "../weir.js" */
@@ -18,33 +20,32 @@ const PROTOCOL_VERSION = 1;
  */
 export const connect = async (url = new URL(import.meta.url).origin, options = {}) => {
   const { token = null, transport = "auto", certificateHashes, webTransportPort,
-    fallbackAfter = 1500, timeout = 10_000, reconnect = true, wait = false, signal, ...rest } = options;
-  /** @type {any} */
-  let base;
-  try {
-    base = new URL(url);
-  } catch {
-    // The error below names it.
-  }
-  if (!/^https?:/.test(base)) {
-    throw unreachable(`not a daemon's address: ${url}: say https://host:port`, false);
-  }
+    fallbackAfter = 1500, timeout = 10_000, reconnect = true, wait, signal, ...rest } = options;
+  if (!/^https?:/.test(/** @type {any} */ (url))) throw unreachable(`not https://host:port: ${url}`, false);
+  const base = new URL(url);
   refuseUnknown(rest);
-  checkConnect({ transport, certificateHashes, webTransportPort, times: [fallbackAfter, timeout] });
+  check(["auto", "webtransport", "websocket"].includes(transport), `no such transport: ${transport}`);
+  // Throws for what is not a hash.
+  for (const hash of certificateHashes ?? []) fromHex(hash);
+  check(webTransportPort === undefined || (webTransportPort > 0 && webTransportPort < 65536),
+    `no port: ${webTransportPort}`);
+  checkTimes(fallbackAfter, timeout);
   const producer = crypto.getRandomValues(new Uint8Array(16));
-  const hello = { frame: "Hello", version: PROTOCOL_VERSION, producer, token, agent: AGENT };
+  const nextToken = typeof token === "function" && tokenSource(token, timeout);
+  const hello = {
+    frame: "Hello", version: PROTOCOL_VERSION, producer, token: nextToken ? null : token, agent: AGENT,
+  };
   // Throws for a token that is not text.
   encode(hello);
   const dial = dialer({
-    base, hello, transport, certificateHashes, webTransportPort, fallbackAfter, timeout,
+    base, hello, nextToken, transport, certificateHashes, webTransportPort, fallbackAfter, timeout,
   });
-  for (let attempts = 0; ; ) {
+  for (let attempts = 0; ; await backOff(attempts++, signal)) {
     signal?.throwIfAborted();
     try {
-      return new Client(dial, await dial(signal), { timeout, reconnect, auto: transport === "auto" });
+      return new Client(dial, await dial(signal), { timeout, reconnect, transport });
     } catch (/** @type {any} */ error) {
       if (!wait || !error.retry) throw error;
     }
-    await backOff(attempts++, signal);
   }
 };

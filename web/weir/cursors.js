@@ -118,7 +118,7 @@ export class Cursors {
     const listed = topics.filter(({ topic }) => (left -= toUtf8(topic).length + TOPIC_BYTES) > 0);
     if (listed.length < topics.length && need(topics[listed.length])) {
       throw new WeirError(FRAME_TOO_LARGE, `${topics.length} topics are too many to resume: ` +
-        "subscribe to parts of the filter");
+        "split the filter");
     }
     // Of each hole, how many sequences are missing, and how many arrived after them.
     const had = listed.map(({ holes, end }, topic) => ({

@@ -9,15 +9,9 @@ const EVENT_BYTES = 64;
 const sizeOf = ({ payload = "" }) => EVENT_BYTES + payload.length;
 
 /**
- * The subscription of a queue.
- *
- * @typedef {object} Source
- * @property {() => any} isReady whether events may be taken
- * @property {() => void} taken an event was taken
- * @property {() => void} drained an event is wanted, and none is there
+ * A queue that an async iterator reads. Its limits are soft: the subscription, which extends it,
+ * observes them.
  */
-
-/** A queue that an async iterator reads. Its limits are soft: the subscription observes them. */
 export class EventQueue {
   #events = [];
   #bytes = 0;
@@ -27,12 +21,6 @@ export class EventQueue {
   #end;
   /** The last read; the next one waits for it. @type {Promise<any>} */
   #reading = Promise.resolve();
-  #source;
-
-  /** @param {Source} source */
-  constructor(source) {
-    this.#source = source;
-  }
 
   get isEmpty() {
     return !this.#events.length;
@@ -43,7 +31,7 @@ export class EventQueue {
   }
 
   /** Whether streams must wait. A single message may be larger than the whole buffer. */
-  get isFull() {
+  get full() {
     return this.#bytes > BUFFER_BYTES && this.#events.length > 1;
   }
 
@@ -76,12 +64,13 @@ export class EventQueue {
     return (this.#reading = this.#reading.then(read, read));
   }
 
+  /** @this {any} A subscription: it has `isReady`, `taken` and `renew`. */
   async #read() {
     for (;;) {
-      const value = this.#source.isReady() && this.#events.shift();
+      const value = this.isReady() && this.#events.shift();
       if (value) {
         this.#bytes -= sizeOf(value);
-        this.#source.taken();
+        this.taken();
         return { value, done: false };
       }
       if (this.isOver) {
@@ -91,7 +80,7 @@ export class EventQueue {
         if (error) throw error;
         return { value: undefined, done: true };
       }
-      this.#source.drained();
+      this.renew();
       await new Promise((resolve) => (this.lookAgain = resolve));
     }
   }

@@ -1,8 +1,8 @@
 // The browser client of Weir: docs/protocol.md over WebTransport or WebSocket. weir.d.ts describes
 // what is exported here.
 
-import { FrameReader } from "./codec/frame_reader.js";
 import { decode, encode } from "./codec/frames.js";
+import { FrameReader } from "./codec/frame_reader.js";
 
 export { Client } from "./client.js";
 export { connect } from "./connect.js";

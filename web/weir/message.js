@@ -1,7 +1,7 @@
 // Messages as a page receives them, and the numbers in them.
 
-import { malformed } from "./codec/postcard.js";
 import { detach, fromUtf8, toHex } from "./bytes.js";
+import { malformed } from "./errors.js";
 
 /** Returns a u64 as a number; throws above 2^53 - 1. @param {number | bigint} n @returns {number} */
 export const toSafeInteger = (n) =>

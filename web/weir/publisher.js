@@ -2,7 +2,7 @@
 
 import { concat, toUtf8 } from "./bytes.js";
 import { encode } from "./codec/frames.js";
-import { BAD_ALIAS, BAD_TOPIC, OVERLOADED, TIMED_OUT, WeirError } from "./errors.js";
+import { BAD_ALIAS, BAD_TOPIC, OVERLOADED, TIMED_OUT, WeirError, checkSize } from "./errors.js";
 import { WRITE_BYTES } from "./limits.js";
 import { toReadable } from "./message.js";
 import { clamp, noop } from "./util.js";
@@ -98,12 +98,10 @@ export class Publisher {
   #topic(name) {
     const known = this.#topics.get(name);
     if (known) return known;
-    if (toUtf8(name).length > TOPIC_BYTES) {
-      throw new WeirError(BAD_TOPIC, `a topic above ${TOPIC_BYTES} bytes`);
-    }
+    checkSize(BAD_TOPIC, toUtf8(name).length, TOPIC_BYTES);
     const alias = this.#aliases.length;
     if (alias === TOPICS) {
-      throw new WeirError(BAD_ALIAS, `more than ${TOPICS} topics: connect another client`);
+      throw new WeirError(BAD_ALIAS, `topics above ${TOPICS}: connect another client`);
     }
     const topic = {
       alias, declaration: encode({ frame: "Topic", alias, name }), last: 0, waiting: new Map(),

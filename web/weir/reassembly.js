@@ -1,6 +1,6 @@
 // Large messages: Begin, Chunks and End become one Message frame.
 
-import { protocolViolation } from "./errors.js";
+import { malformed } from "./errors.js";
 
 /** @import { Frame } from "./codec/frames.js" */
 
@@ -34,7 +34,7 @@ export class Reassembly {
     } else if (kind === "Abort" || (message && digest && !this.#left)) {
       this.#message = null;
       if (digest) return /** @type {Frame} */ ({ ...message, count });
-    } else if (size ?? bytes ?? digest) throw protocolViolation(`${kind} out of place`);
+    } else if (size ?? bytes ?? digest) malformed(`${kind} out of place`);
     return frame;
   }
 }

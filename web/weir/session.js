@@ -1,14 +1,16 @@
 // A session: one connection, from Hello to Goodbye.
 
-import { ACKNOWLEDGE, FOR, encode } from "./codec/frames.js";
+import { ACKNOWLEDGE, FOR, KNOWN_FRAMES, encode } from "./codec/frames.js";
 import {
-  FRAME_TOO_LARGE, MALFORMED, WeirError, asWeirError, clientClosed, connectionBroken,
+  FRAME_TOO_LARGE, MALFORMED, TOKEN_EXPIRED, UNAUTHORIZED, WeirError, asWeirError, checkSize,
+  clientClosed, connectionBroken,
 } from "./errors.js";
 import { FRAME_BYTES } from "./limits.js";
 import { handleWholeFrames } from "./transports/incoming.js";
-import { deferred, noop, sleep } from "./util.js";
+import { backOff, deferred, noop, sleep } from "./util.js";
 
 /** @import { Frame } from "./codec/frames.js" */
+/** @import { NextToken } from "./token.js" */
 /** @import { Link, LinkEvents, Sink } from "./transports/link.js" */
 
 /**
@@ -49,12 +51,14 @@ const REASON_CHARACTERS = 40;
 /** Returns the encoded request of a target; throws if it is too large. @param {Target} target */
 export const encodeRequest = (target, request = 0) => {
   const frame = encode(target.frame(request));
-  if (frame.length > FRAME_BYTES) throw new WeirError(FRAME_TOO_LARGE, "a request above 1 MiB");
+  checkSize(FRAME_TOO_LARGE, frame.length, FRAME_BYTES);
   return frame;
 };
 
 /** @implements {LinkEvents} */
 export class Session {
+  /** Why its transport, in words. */
+  reason = "";
   /** Why it ended. @type {WeirError | null} */
   over = null;
   /** @type {any} */
@@ -63,6 +67,8 @@ export class Session {
   targets = new Map();
   /** Called with each Receipt, Acknowledge and Rejected. */
   onanswer = noop;
+  /** Called with each Notice. */
+  onnotice = noop;
   onend = noop;
   /** Round trip in ms; an assumption until it is measured. */
   rtt = 50;
@@ -82,14 +88,23 @@ export class Session {
   /** Number of the last ping. */
   #ping = 0;
   #timer;
+  /** Fetches a token; false without a function of the page's. @type {any} */
+  #nextToken;
+  /** When to show a new token. */
+  #renewAt = Infinity;
   #welcomed = deferred();
   /** @type {Promise<Session>} */
   welcomed = this.#welcomed.promise;
 
-  /** @param {(session: LinkEvents) => Link} openLink @param {Frame} hello */
-  constructor(openLink, hello) {
+  /**
+   * @param {(session: LinkEvents) => Link} openLink @param {Frame} hello
+   * @param {NextToken | false} nextToken
+   */
+  constructor(openLink, hello, nextToken) {
     this.link = openLink(this);
+    this.#nextToken = nextToken;
     this.send(hello);
+    this.send({ frame: "Knows", frames: KNOWN_FRAMES });
   }
 
   /** @param {Frame} frame */
@@ -126,6 +141,7 @@ export class Session {
     if (!waited && (now - this.#receivedAt >= (full.length ? SILENCE_WHEN_FULL : SILENCE) ||
       this.#askedAt && now - this.#askedAt >= LATE ||
       this.#measuring && now - this.#pingedAt >= MEASURE_EVERY)) this.#sendPing();
+    if (now + CHECK_EVERY > this.#renewAt) this.#renewToken();
     this.#timer = setTimeout(() => this.#checkSilence(), CHECK_EVERY);
   }
 
@@ -139,6 +155,21 @@ export class Session {
     if (!this.link.datagram || this.#measuring) return;
     this.#measuring = true;
     this.#sendPing();
+  }
+
+  // Shows new tokens until the daemon accepts one.
+  async #renewToken() {
+    this.#renewAt = Infinity;
+    for (let attempts = 0; !this.over; await backOff(attempts++)) {
+      try {
+        const token = await this.#nextToken();
+        return await new Promise((answer, fail) => this.begin(/** @type {any} */ ({
+          frame: (request) => ({ frame: "Token", request, token }), answer, fail, ended: fail, sessionLost: noop,
+        })));
+      } catch {
+        // The page's function failed, or the daemon refused the token: the session goes on.
+      }
+    }
   }
 
   /** A frame of the control stream. @param {Frame} frame */
@@ -160,6 +191,13 @@ export class Session {
       // A request may wait for it too.
       case "Subscribed": case "Top":
         return target?.answer(frame, this);
+      case "Authorized":
+        // 0: without an end. Chance spreads the clients of a daemon that restarted.
+        if (this.#nextToken && frame.lifetime) {
+          this.#renewAt = performance.now() + Number(frame.lifetime) * (0.75 + Math.random() / 20);
+        }
+        this.targets.delete(request);
+        return target?.answer(frame, this);
       case "Failed":
         // Without a target it answers an Unsubscribe.
         if (target) this.#unordered.delete(request);
@@ -167,6 +205,9 @@ export class Session {
       case "Ended":
         this.targets.delete(request);
         return target?.ended(new WeirError(code, reason));
+      case "Notice":
+        // In a task of its own: by then the client has the session, and the page the client.
+        return setTimeout(() => this.onnotice(frame));
       case "Goodbye":
         return this.end(new WeirError(code, reason, undefined, frame.retry));
     }
@@ -227,14 +268,24 @@ export class Session {
     target.request = 0;
   }
 
+  /** The connection closed, with a code of the protocol or without. @param {number} [code] */
+  disconnected(code = 0, reason = "") {
+    this.end(code > 0 ? new WeirError(code, reason)
+      : connectionBroken(reason || (this.welcome ? "the connection closed" : "no connection")));
+  }
+
   /** Ends the session. Only the first error counts. @param {any} reason */
   end(reason) {
     if (this.over) return;
-    const error = this.over = asWeirError(reason), { code, message } = error;
+    const error = this.over = asWeirError(reason), { code } = error;
+    if (!this.#nextToken && (code === UNAUTHORIZED || code === TOKEN_EXPIRED)) {
+      error.message += ": connect with a valid token, or a function that fetches one";
+      error.retry = false;
+    }
     clearTimeout(this.#timer);
     // The daemon learns of its own errors.
     this.link.close(code === MALFORMED || code === FRAME_TOO_LARGE ? code : 0,
-      message.slice(0, REASON_CHARACTERS));
+      error.message.slice(0, REASON_CHARACTERS));
     for (const target of this.targets.values()) target.sessionLost();
     this.#welcomed.reject(error);
     this.onend(error);

@@ -2,7 +2,7 @@
 
 import { Cursors } from "./cursors.js";
 import { encode } from "./codec/frames.js";
-import { LAGGED, asWeirError, clientClosed, protocolViolation } from "./errors.js";
+import { LAGGED, asWeirError, clientClosed, malformed } from "./errors.js";
 import { EventQueue } from "./event_queue.js";
 import { WRITE_BYTES } from "./limits.js";
 import { Message, toSafeInteger } from "./message.js";
@@ -23,17 +23,11 @@ import { deferred, noop } from "./util.js";
  *
  * @implements {Target}
  */
-export class Subscription {
+export class Subscription extends EventQueue {
   /** Its number in this session; 0: not subscribed. */
   request = 0;
   stats = { datagrams: 0, repeated: 0, asked: 0, repaired: 0, late: 0 };
   #cursors = new Cursors();
-  #queue = new EventQueue({
-    // An event that was taken before Subscribed could not be resumed from.
-    isReady: () => this.#cursors.since,
-    taken: () => this.#taken(),
-    drained: () => this.renew(),
-  });
   /** The timer of repair requests, and when it runs out. */
   #timer;
   #due = Infinity;
@@ -57,6 +51,7 @@ export class Subscription {
    * @param {() => void} done called once, at its end
    */
   constructor(session, options, done) {
+    super();
     this.session = session;
     this.options = options;
     this.done = done;
@@ -64,12 +59,9 @@ export class Subscription {
     this.ready.catch(noop);
   }
 
-  get full() {
-    return this.#queue.isFull;
-  }
-
-  next() {
-    return this.#queue.next();
+  // An event that was taken before Subscribed could not be resumed from.
+  isReady() {
+    return this.#cursors.since;
   }
 
   // ---- Its life: subscribe, answer, end ----
@@ -82,8 +74,8 @@ export class Subscription {
   }
 
   renew() {
-    const session = this.session(), queue = this.#queue;
-    if (queue.isOver || !session || this.request || this.#streams.size || !queue.isEmpty) return;
+    const session = this.session();
+    if (this.isOver || !session || this.request || this.#streams.size || !this.isEmpty) return;
     this.#releasing = false;
     this.#cursors.startSession();
     session.begin(this);
@@ -96,7 +88,7 @@ export class Subscription {
     this.#cursors.since ??= this.options.start === "All" ? { run: 0, position: 0 } : { run, position };
     if (this.#releasing) session.forget(this);
     this.#ready.resolve();
-    this.#queue.lookAgain();
+    this.lookAgain();
   }
 
   /** The daemon ended it. @param {WeirError} error */
@@ -120,7 +112,7 @@ export class Subscription {
     this.#cut();
     // Events that could not be taken are sent again.
     if (!this.#cursors.since) {
-      this.#queue.clear();
+      this.clear();
       this.#cursors = new Cursors();
     }
     if (this.#ending) this.fail(this.#ending);
@@ -128,8 +120,8 @@ export class Subscription {
 
   /** Ends it for good: with an error, or with null by the page. @param {WeirError | null} error */
   fail(error) {
-    if (this.#queue.isOver) return;
-    this.#queue.end(error);
+    if (this.isOver) return;
+    this.end(error);
     this.shed();
     this.#ready.reject(error ?? clientClosed());
     this.done();
@@ -175,7 +167,7 @@ export class Subscription {
 
   /** Unsubscribes. The queue stays; once the page has emptied it, the rest is requested. */
   shed() {
-    const { isOver } = this.#queue;
+    const { isOver } = this;
     if (this.#releasing && !isOver) return;
     // Without a beginning there is nothing to resume from: Subscribed must arrive first.
     this.#releasing = !this.#cursors.since && !isOver;
@@ -183,7 +175,7 @@ export class Subscription {
     this.#cut();
   }
 
-  #taken() {
+  taken() {
     if (!this.full) this.#resume();
     // The timer ran out while too much was queued.
     if (this.#due === Infinity && this.#cursors.withHoles.size) this.#requestRepairs();
@@ -213,7 +205,8 @@ export class Subscription {
       for (const hole of announced.holes) hole.due = now + answerTime(rtt);
       return this.#planRepair(announced);
     }
-    if (!["Message", "Gap", "Head"].includes(kind)) return;
+    // Chunk, Abort and Mark have no sequence.
+    if (kind === "Begin" || last === undefined) return;
     const cursor = cursors.byId.get(frame.topic);
     // Sequences of an earlier epoch, which are used again.
     if (frame.cause === "Lost") return cursor && this.#gap(cursor, first, last, frame.cause);
@@ -221,13 +214,13 @@ export class Subscription {
     if (!this.outOfOrder) {
       if (kind === "Head") return;
       if (!cursor || first !== cursor.expected || last < first) {
-        throw protocolViolation(`sequence ${first} where ${cursor?.expected ?? "no topic"} was due`);
+        malformed(`sequence ${first} out of place`);
       }
       cursor.expected = last + 1;
     }
     if (datagram) {
       stats.datagrams++;
-      if (this.#queue.exceeds(1)) return;
+      if (this.exceeds(1)) return;
     }
     // A message of an unknown topic becomes a hole once the topic is announced.
     if (!cursor) return;
@@ -241,7 +234,7 @@ export class Subscription {
       } else if (!fresh.length) stats.repeated++;
       else {
         if (fresh[0].tries) stats.repaired++;
-        this.#queue.push(new Message(cursor, frame));
+        this.push(new Message(cursor, frame));
       }
     }
     this.#planRepair(cursor);
@@ -251,7 +244,7 @@ export class Subscription {
     if (cause === "Late") this.stats.late += last - first + 1;
     // An earlier session has received these.
     if (cause === "Had") return;
-    this.#queue.push({ kind: "gap", topic, epoch, first, last, cause: cause.toLowerCase() });
+    this.push({ kind: "gap", topic, epoch, first, last, cause: cause.toLowerCase() });
   }
 
   // ---- Its holes: one timer for all topics ----
@@ -275,7 +268,7 @@ export class Subscription {
   // Requests what is missing, at most as fast as the page reads.
   #requestRepairs() {
     this.#due = Infinity;
-    if (!this.request || this.#queue.exceeds(0.5)) return;
+    if (!this.request || this.exceeds(0.5)) return;
     const session = /** @type {Session} */ (this.session());
     const now = performance.now(), { withHoles } = this.#cursors;
     let soonest = Infinity;

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod report;
+mod scrape;
 
 pub(crate) use arguments::Arguments;
 
@@ -97,7 +98,8 @@ async fn one(
     let sessions = arguments.sessions;
     let more = [("WEIR_LIMITS__SESSIONS", (sessions + 16).to_string())];
     let settings = if sessions > MANY { &more[..] } else { &[] };
-    let daemon = Daemon::start_on((Ipv4Addr::LOCALHOST, 0).into(), None, settings)?;
+    let listen = (Ipv4Addr::LOCALHOST, 0).into();
+    let daemon = Daemon::start_with(listen, None, settings, "127.0.0.1:0")?;
     let _small = SmallPages::only();
     let process = &daemon.process;
     let target = (daemon.address.to_string(), Trust::Pinned(daemon.hash.into()));
@@ -116,6 +118,8 @@ async fn one(
     let (memory, usage) = (process.memory(), process.usage());
     idle(arguments.duration).await;
     let (idle_usage, idle_memory) = (process.usage(), process.memory());
+    let ops = daemon.ops.context("the daemon has no metrics")?;
+    let scrapes = runtime.spawn_blocking(move || scrape::times(ops)).await??;
 
     let publisher = Session::open(target, transport, false).await?;
     let begun = Instant::now();
@@ -135,6 +139,7 @@ async fn one(
         idle: arguments.duration,
         idle_cpu: idle_usage.cpu_since(&usage),
         waits: idle_usage.waits_since(&usage),
+        scrapes,
         answers,
         lost,
     })

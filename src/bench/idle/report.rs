@@ -25,6 +25,8 @@ pub(super) struct Figures {
     pub(super) idle: Duration,
     pub(super) idle_cpu: Option<Duration>,
     pub(super) waits: u64,
+    /// Times of scrapes of the metrics, ns.
+    pub(super) scrapes: Sorted,
     /// Time to each session's answer after all were pinged at once, ns.
     pub(super) answers: Sorted,
     /// Errors of the sessions without an answer.
@@ -34,7 +36,7 @@ pub(super) struct Figures {
 type Number = fn(&Figures) -> Option<f64>;
 
 /// Key, heading, digits.
-const NUMBERS: [(&str, &str, usize, Number); 13] = [
+const NUMBERS: [(&str, &str, usize, Number); 15] = [
     ("opened_per_second", "opened/s", 0, |figures| {
         Some(float(figures.sessions) / figures.opening.as_secs_f64())
     }),
@@ -59,15 +61,16 @@ const NUMBERS: [(&str, &str, usize, Number); 13] = [
     ("idle_waits_per_second", "waits/s", 0, |figures| {
         Some(float(figures.waits) / figures.idle.as_secs_f64())
     }),
+    ("scrape_p50_ms", "scrape p50", 2, |figures| ms(&figures.scrapes, 0.5)),
+    ("scrape_max_ms", "max ms", 2, |figures| ms(&figures.scrapes, 1.0)),
     ("served_p50_ms", "served p50", 1, |figures| figures.served(0.5)),
     ("served_p99_ms", "p99", 1, |figures| figures.served(0.99)),
     ("served_max_ms", "all, ms", 1, |figures| figures.served(1.0)),
 ];
 
 impl Figures {
-    // ms.
     fn served(&self, share: f64) -> Option<f64> {
-        self.answers.percentile(share).map(|ns| float(ns) / 1e6)
+        ms(&self.answers, share)
     }
 
     fn served_of(&self) -> String {
@@ -129,6 +132,10 @@ impl<'a> Report<'a> {
     }
 }
 
+fn ms(times: &Sorted, share: f64) -> Option<f64> {
+    times.percentile(share).map(|ns| float(ns) / 1e6)
+}
+
 fn mib(bytes: u64) -> f64 {
     float(bytes) / f64::from(1 << 20)
 }
@@ -156,6 +163,7 @@ mod tests {
             idle: Duration::from_secs(10),
             idle_cpu: Some(Duration::from_millis(500)),
             waits: 20,
+            scrapes: Sorted::new(vec![500_000; 3]),
             answers: Sorted::new(vec![1_000_000; 99]),
             lost: vec!["no answer".into()],
         };
@@ -167,6 +175,7 @@ mod tests {
             ("idle_cpu_percent", Some(5.0)),
             ("idle_cpu_us_per_session_second", Some(500.0)),
             ("idle_waits_per_second", Some(2.0)),
+            ("scrape_p50_ms", Some(0.5)),
             ("served_max_ms", Some(1.0)),
         ];
         for (key, value) in expected {

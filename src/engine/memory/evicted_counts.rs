@@ -24,6 +24,8 @@ pub(crate) struct EvictedCounts {
     dropped_at: u64,
     // How often the tables have changed places.
     swaps: u64,
+    // How many counts were dropped.
+    forgotten: u64,
 }
 
 /// A place among the counts: a bucket of a table. Counts never move within a table.
@@ -41,7 +43,15 @@ impl EvictedCounts {
         // Allocated now: a table that grows would block all callers.
         let table = || Counts::with_capacity(capacity);
         let (young, old) = (table(), table());
-        Self { capacity, young, old, hasher: RandomState::default(), dropped_at: 0, swaps: 0 }
+        Self {
+            capacity,
+            young,
+            old,
+            hasher: RandomState::default(),
+            dropped_at: 0,
+            swaps: 0,
+            forgotten: 0,
+        }
     }
 
     /// Adds a count. `position` is the engine's.
@@ -50,6 +60,7 @@ impl EvictedCounts {
         if self.young.len() >= self.capacity.min(self.young.capacity()) {
             if !self.old.is_empty() {
                 self.dropped_at = position;
+                self.forgotten += self.old.len() as u64;
                 self.old.clear();
             }
             std::mem::swap(&mut self.young, &mut self.old);
@@ -77,6 +88,11 @@ impl EvictedCounts {
     /// Returns whether every count of a topic that was created at `position` is still known.
     pub(crate) fn covers(&self, position: u64) -> bool {
         self.dropped_at == 0 || self.dropped_at < position
+    }
+
+    /// Returns how many counts were dropped.
+    pub(crate) fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// Returns the engine's position when counts were last dropped; 0 is never.

@@ -135,11 +135,12 @@ impl Engine {
             // Else one topic after the other would be chosen, and no room be made.
             evicted.payload = topic.evict_kept(true).and_then(|evicted| evicted.payload);
         }
+        self.figures.evicted_for_room += u64::from(topic.cost() < before);
         self.settle(slot, before);
         self.take_evicted(slot, evicted)
     }
 
-    fn take_evicted(&mut self, slot: Slot, evicted: Evicted) -> usize {
+    pub(super) fn take_evicted(&mut self, slot: Slot, evicted: Evicted) -> usize {
         if let Some((key, count)) = evicted.payload {
             self.evicted_counts.put(key, count, self.position);
         }
@@ -153,6 +154,10 @@ impl Engine {
         let Some(mut topic) = self.topics.get_mut(slot).and_then(Option::take) else {
             return;
         };
+        let messages = topic.count_messages();
+        self.figures.cached_messages -= messages;
+        self.figures.evicted_with_topic += messages;
+        self.figures.forgotten_topics += 1;
         if self.is_unread(&topic) {
             self.forgotten.push(self.portions.forgotten, &topic);
         }
@@ -160,6 +165,7 @@ impl Engine {
         let topics = &mut self.topics;
         self.shares.set_big(slot, None);
         self.shares.remove(topic.share(), |slot, share| set_share(topics, slot, share));
+        self.schedule.remove(&(topic.scheduled(), slot));
         self.recent.remove(slot);
         self.by_use.pop(topic.name());
         self.by_name.remove(topic.name());

@@ -2,4 +2,5 @@
 
 pub(crate) mod evicted_counts;
 pub(crate) mod eviction;
+mod expiry;
 pub(crate) mod fair_share;

@@ -13,7 +13,9 @@ use super::topic::counts::Count;
 use super::topic::log::Entry;
 use super::topic::producers::Verdict;
 use super::topic::{CachedPayload, Topic};
-use crate::wire::{Code, Digest, Refusal, check_topic, encode_message};
+use crate::wire::{
+    Code, Digest, Refusal, check_readable_topic, check_topic, encode_message, is_reserved,
+};
 use std::collections::VecDeque;
 
 /// Number of blocks and messages that are looked at in one unit of work: each takes some 10 ns.
@@ -24,19 +26,55 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The topic is malformed, the payload is above the limit, or the number is below the window.
+    /// The topic is malformed, the payload is above the limit, the number is below the window, or the
+    /// topic's rule refuses it.
     pub fn publish(&mut self, now: u64, publication: &Publication<'_>) -> Result<Receipt, Refusal> {
-        let Publication { topic, payload, digest, stamp, origin } = *publication;
+        self.now = now;
+        let Publication { topic, payload, .. } = *publication;
         if payload.len() > self.limits.payload {
             return Err(self.too_large(payload.len()));
         }
         let slot = self.topic_for_publish(topic)?;
+        self.publish_to(slot, now, publication)
+    }
+
+    /// Publishes to one of the daemon's own topics, below `$weir`. It is a publication like any other.
+    ///
+    /// # Errors
+    ///
+    /// As of [`publish`](Self::publish).
+    pub fn publish_own(
+        &mut self,
+        now: u64,
+        publication: &Publication<'_>,
+    ) -> Result<Receipt, Refusal> {
+        self.now = now;
+        let topic = publication.topic;
+        check_readable_topic(topic).map_err(crate::wire::NameError::of_topic)?;
+        let slot = match self.by_use.get(topic) {
+            Some(slot) => *slot,
+            None => self.create(topic),
+        };
+        self.publish_to(slot, now, publication)
+    }
+
+    fn publish_to(
+        &mut self,
+        slot: Slot,
+        now: u64,
+        publication: &Publication<'_>,
+    ) -> Result<Receipt, Refusal> {
+        let Publication { payload, digest, stamp, origin, .. } = *publication;
         if let Some(origin) = origin
             && let Some(receipt) = self.find_receipt(slot, origin, digest)?
         {
+            self.figures.duplicates += 1;
             return Ok(receipt);
         }
         self.may_publish()?;
+        self.may_publish_by_rule(now, slot, payload.len())?;
+        self.figures.messages += 1;
+        self.figures.bytes += payload.len() as u64;
         self.position += 1;
         self.work += 1;
         let place = Place { position: self.position, accepted: now, stamp, origin };
@@ -83,13 +121,17 @@ impl Engine {
         let receipt = topic.accept(&limits, origin, sequence, count, digest);
         self.settle(slot, before);
         self.make_room(slot);
+        self.drop_some(slot);
         self.wake_for_message(slot, position);
         receipt
     }
 
     // Returns the topic that is published to, and creates it if it is new.
     pub(super) fn topic_for_publish(&mut self, topic: &str) -> Result<Slot, Refusal> {
-        if let Some(slot) = self.by_use.get(topic) {
+        // The daemon's own topics may be there.
+        if !is_reserved(topic)
+            && let Some(slot) = self.by_use.get(topic)
+        {
             return Ok(*slot);
         }
         check_topic(topic).map_err(crate::wire::NameError::of_topic)?;
@@ -134,6 +176,45 @@ impl Engine {
             };
         }
         Ok(Some(receipt))
+    }
+
+    // Refuses a publication that the topic's rule does not allow. It is called once for each, because
+    // it takes a token.
+    pub(super) fn may_publish_by_rule(
+        &mut self,
+        now: u64,
+        slot: Slot,
+        size: usize,
+    ) -> Result<(), Refusal> {
+        let Some(topic) = self.topics[slot].as_deref_mut() else {
+            return Ok(());
+        };
+        let rule = topic.rule();
+        if let Some(most) = rule.payload().filter(|most| size > *most) {
+            let reason = format!(
+                "a payload of {size} bytes is above the limit of {} of {most} bytes (topics.payload)",
+                topic.name()
+            );
+            return Err(Refusal::new(Code::PAYLOAD_TOO_LARGE, reason));
+        }
+        if let Some(rate) = rule.rate.filter(|rate| !topic.tokens_mut().take(now, *rate)) {
+            let reason = format!(
+                "{} takes {rate} messages a second from all publishers together (topics.rate): \
+                 publish it again later",
+                topic.name()
+            );
+            return Err(Refusal::new(Code::RATE_LIMITED, reason));
+        }
+        Ok(())
+    }
+
+    /// Returns the largest payload that a topic takes, bytes.
+    pub(super) fn largest_payload(&self, topic: &str) -> usize {
+        let rule = match self.slot(topic).and_then(|slot| self.topic(slot)) {
+            Some(topic) => topic.rule(),
+            None => self.rules.of(topic),
+        };
+        rule.payload().map_or(self.limits.payload, |most| most.min(self.limits.payload))
     }
 
     pub(super) fn too_large(&self, size: usize) -> Refusal {

@@ -55,12 +55,14 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// The topic is malformed, the payload is above the limit, or the number is below the window.
+    /// The topic is malformed, the payload is above the limit, the number is below the window, or the
+    /// topic's rule refuses it.
     pub fn begin(
         &mut self,
         now: u64,
         request: &UploadRequest<'_>,
     ) -> Result<BeginOutcome, Refusal> {
+        self.now = now;
         let UploadRequest { topic, size, stamp, origin } = *request;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         if size > self.limits.payload {
@@ -69,6 +71,7 @@ impl Engine {
         let slot = self.topic_for_publish(topic)?;
         if let Some(origin) = origin {
             if let Some(receipt) = self.find_receipt(slot, origin, Digest([0; 32]))? {
+                self.figures.duplicates += 1;
                 return Ok(BeginOutcome::Duplicate(receipt));
             }
             // Uploads under one key arrive side by side. The first that is complete is accepted, and
@@ -78,6 +81,7 @@ impl Engine {
             }
         }
         self.may_publish()?;
+        self.may_publish_by_rule(now, slot, size)?;
         self.position += 1;
         self.work += 1;
         let place = Place { position: self.position, accepted: now, stamp, origin };
@@ -114,6 +118,7 @@ impl Engine {
             topic.record(topic.next_sequence() - 1, change)
         });
         self.make_room(slot);
+        self.drop_some(slot);
         self.wake_for_message(slot, position);
         upload
     }
@@ -188,10 +193,12 @@ impl Engine {
         upload: UploadId,
         digest: Digest,
     ) -> Result<Receipt, UploadError> {
+        self.now = now;
         let slot = self.slot_of_upload(upload)?;
         let sequence = upload.sequence;
         let entry = self.topic(slot).and_then(|topic| topic.entry(sequence));
         let origin = entry.and_then(|entry| entry.origin);
+        let size = entry.map_or(0, |entry| entry.body.size());
         let complete = entry.is_some_and(|entry| {
             entry.body.rope().is_some_and(|rope| rope.len() == entry.body.size())
         });
@@ -207,6 +214,7 @@ impl Engine {
         match before {
             Ok(None) => {}
             Ok(Some(receipt)) => {
+                self.figures.duplicates += 1;
                 self.abort_entry(slot, sequence, false);
                 return Ok(receipt);
             }
@@ -215,8 +223,12 @@ impl Engine {
                 return Err(UploadError::Refused(refusal));
             }
         }
-        self.complete(now, slot, sequence, digest, None)
-            .ok_or_else(|| UploadError::Refused(evicted()))
+        let receipt = self
+            .complete(now, slot, sequence, digest, None)
+            .ok_or_else(|| UploadError::Refused(evicted()))?;
+        self.figures.messages += 1;
+        self.figures.bytes += size as u64;
+        Ok(receipt)
     }
 
     /// Accepts a message that has arrived. Its count is the next one, if it is not given.
@@ -246,6 +258,7 @@ impl Engine {
             let rope = rope.unwrap_or_else(|| Arc::new(std::mem::take(&mut arriving.rope)));
             let body = Body::Large { rope, upload };
             (entry.count, entry.digest, entry.body) = (count, digest, body);
+            entry.accepted = now;
             Some(waiters)
         });
         topic.complete(sequence);
@@ -261,6 +274,7 @@ impl Engine {
             self.wake_lists(slot, waiters);
         }
         self.make_room(slot);
+        self.drop_some(slot);
         Some(receipt)
     }
 
@@ -286,6 +300,7 @@ impl Engine {
             })
         });
         if let Some(waiters) = aborted.flatten().flatten() {
+            self.figures.aborted += 1;
             self.record(slot, |topic| topic.record(sequence, Change::Aborted));
             self.wake_lists(slot, waiters);
         }

@@ -19,6 +19,8 @@ pub enum Action {
         deadline: u64,
         /// Whether its datagrams leave out its number: it is the session's first with datagrams.
         bare: bool,
+        /// The engine's position when the subscription began.
+        position: u64,
         /// The position from which its client is sent marks, because its filter matches any number
         /// of topics.
         marks: Option<u64>,
@@ -67,6 +69,9 @@ pub enum Action {
         /// Why.
         code: Code,
     },
+    /// The peer has said which frames it knows: see
+    /// [`Session::knows`](crate::engine::Session::knows).
+    Knows,
     /// The peer said goodbye.
     PeerLeft {
         /// Why.

@@ -1,11 +1,12 @@
 //! Topic aliases and subscriptions: a session keeps them for as long as it lasts, and is charged for
 //! them.
 
-use super::Session;
+use super::{Alias, Session};
 use crate::engine::Engine;
 use crate::engine::budget::Charge;
 use crate::engine::cost::{ALIAS_COST, SEGMENT_COST, SUBSCRIPTION_COST};
 use crate::wire::{Code, Filter, MAX_ALIASES, MAX_NAME, Refusal};
+use std::sync::Arc;
 
 /// One part in so many of the budget is left over by aliases and subscriptions.
 const LEFT_OVER: usize = 8;
@@ -27,9 +28,10 @@ impl Session {
         engine: &Engine,
         alias: u32,
         name: &str,
+        refusal: Option<Arc<Refusal>>,
     ) -> Result<(), Refusal> {
-        match self.aliases.get(&alias) {
-            Some(known) if **known == *name => Ok(()),
+        match self.aliases.get(&alias).map(|known| &*known.topic) {
+            Some(known) if known == name => Ok(()),
             Some(known) => Err(Refusal::new(
                 Code::BAD_ALIAS,
                 format!("topic alias {alias} already stands for {known}: choose another number"),
@@ -52,15 +54,34 @@ impl Session {
                     ));
                 }
                 self.alias_bytes = alias_bytes;
-                self.aliases.insert(alias, name.into());
+                self.aliases.insert(alias, Alias { topic: name.into(), refusal });
                 Ok(())
             }
         }
     }
 
+    /// Returns the aliases, each with its topic.
+    pub fn aliases(&self) -> Vec<(u32, Arc<str>)> {
+        self.aliases.iter().map(|(alias, of)| (*alias, of.topic.clone())).collect()
+    }
+
+    /// Sets why the publications of aliases are refused.
+    pub fn set_refusals(&mut self, refusals: Vec<(u32, Option<Arc<Refusal>>)>) {
+        for (alias, refusal) in refusals {
+            if let Some(alias) = self.aliases.get_mut(&alias) {
+                alias.refusal = refusal;
+            }
+        }
+    }
+
+    /// Sets the maximum number of subscriptions, if it is below that of the daemon.
+    pub fn set_most_subscriptions(&mut self, most: Option<u32>) {
+        self.most_subscriptions = most.unwrap_or(u32::MAX);
+    }
+
     // Returns the topic that an alias stands for.
-    pub(super) fn alias(&self, alias: u32) -> Result<&str, Refusal> {
-        self.aliases.get(&alias).map(|topic| &**topic).ok_or_else(|| {
+    pub(super) fn alias(&self, alias: u32) -> Result<&Alias, Refusal> {
+        self.aliases.get(&alias).ok_or_else(|| {
             Refusal::new(
                 Code::BAD_ALIAS,
                 format!("topic alias {alias} was not declared before its use on this stream"),
@@ -70,7 +91,7 @@ impl Session {
 
     // Charges one more subscription.
     pub(super) fn admit(&mut self, engine: &Engine, filter: &Filter) -> Result<(), Refusal> {
-        let most = engine.limits().subscriptions;
+        let most = engine.limits().subscriptions.min(self.most_subscriptions);
         if self.subscriptions.len() >= most as usize {
             return Err(Refusal::new(
                 Code::TOO_MANY_SUBSCRIPTIONS,

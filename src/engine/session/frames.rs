@@ -8,6 +8,7 @@ use crate::wire::{
     MAX_RESUMED, NameError, Refusal,
 };
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// The way by which a frame has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub enum Prepared<'a> {
     Subscribe(Subscribing),
     /// Anything else.
     Other(ClientFrame<'a>),
+    /// A frame that its sender may not send, and why: see [`refuse`](Self::refuse).
+    Refused(Box<(Prepared<'a>, Arc<Refusal>)>),
 }
 
 /// A peer's request for a subscription: its filter is checked, and its list of topics is a table.
@@ -50,6 +53,13 @@ pub struct Subscribing {
     pub(crate) delivery: Delivery,
     pub(crate) lag: Lag,
     pub(crate) deadline: u32,
+}
+
+impl Subscribing {
+    /// Returns the filter, if it is one.
+    pub fn filter(&self) -> Option<&Filter> {
+        self.filter.as_ref().ok()
+    }
 }
 
 /// A peer's publication.
@@ -67,12 +77,30 @@ pub struct Publishing {
 pub struct Hashing(Option<Box<blake3::Hasher>>);
 
 impl<'a> Prepared<'a> {
+    /// Refuses the frame: its sender has no right to it, or is too fast. The session answers with
+    /// the refusal, and does nothing else of a publication or a request. The publications of a
+    /// topic whose declaration was refused are refused, each with the same refusal. Other frames
+    /// are not changed.
+    #[must_use]
+    pub fn refuse(self, why: Arc<Refusal>) -> Self {
+        Self::Refused(Box::new((self, why)))
+    }
+
     /// Returns whether it is a publication, or a part of one.
     pub fn is_publication(&self) -> bool {
         match self {
             Self::Publish(_) | Self::Chunk(_) | Self::End { .. } => true,
             Self::Other(frame) => matches!(frame, ClientFrame::Begin { .. }),
-            Self::Subscribe(_) => false,
+            Self::Subscribe(_) | Self::Refused(_) => false,
+        }
+    }
+
+    /// Returns whether it is a publication, or the begin of one in chunks.
+    pub fn begins_publication(&self) -> bool {
+        match self {
+            Self::Publish(_) => true,
+            Self::Other(frame) => matches!(frame, ClientFrame::Begin { .. }),
+            _ => false,
         }
     }
 

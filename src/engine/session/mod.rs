@@ -16,11 +16,11 @@ use super::Engine;
 use super::budget::Charge;
 use super::ids::{SubscriptionId, UploadId};
 use super::publication::PublicationId;
-use crate::wire::{ClientFrame, Code, DaemonFrame, ProducerId, Refusal};
+use crate::wire::{ClientFrame, Code, DaemonFrame, FIRST_DAEMON_FRAMES, ProducerId, Refusal};
 use action::Action;
 use foldhash::fast::RandomState;
 use frames::{Channel, Prepared};
-use replies::{answer, top};
+use replies::{answer, fail, top};
 use std::collections::HashMap;
 use std::sync::Arc;
 use upload::{BeginFields, IncomingUpload};
@@ -30,7 +30,7 @@ use upload::{BeginFields, IncomingUpload};
 pub struct Session {
     id: u64,
     producer: Option<ProducerId>,
-    aliases: HashMap<u32, Arc<str>, RandomState>,
+    aliases: HashMap<u32, Alias, RandomState>,
     alias_bytes: usize,
     // By request, with the price of each.
     subscriptions: HashMap<u32, (SubscriptionId, usize), RandomState>,
@@ -40,6 +40,18 @@ pub struct Session {
     uploads: Vec<UploadId>,
     // The first subscription with datagrams, which leave out its number.
     bare: Option<u32>,
+    // The number of kinds of frames that the client knows.
+    knows: u32,
+    // The session's own limit.
+    most_subscriptions: u32,
+}
+
+/// A topic that a client has declared.
+#[derive(Debug)]
+struct Alias {
+    topic: Arc<str>,
+    // Why its publications are refused.
+    refusal: Option<Arc<Refusal>>,
 }
 
 impl Engine {
@@ -57,6 +69,8 @@ impl Engine {
             charge: None,
             uploads: Vec::new(),
             bare: None,
+            knows: FIRST_DAEMON_FRAMES,
+            most_subscriptions: u32::MAX,
         }
     }
 }
@@ -70,6 +84,11 @@ impl Session {
     /// Returns whether the hello has arrived.
     pub fn is_open(&self) -> bool {
         self.producer.is_some()
+    }
+
+    /// Returns whether the client knows a kind of [`DaemonFrame`], by its index.
+    pub fn knows(&self, kind: u32) -> bool {
+        kind < self.knows
     }
 
     /// Handles one frame of the stream that `incoming` belongs to. Frames for the control stream are
@@ -90,6 +109,10 @@ impl Session {
             return self.hello(engine, now, channel, &frame, out).map(|()| None);
         };
         let of = (channel, producer);
+        let (frame, why) = match frame {
+            Prepared::Refused(refused) => (refused.0, Some(refused.1)),
+            frame => (frame, None),
+        };
         let frame = match frame {
             Prepared::Chunk(chunk) if channel != Channel::Datagram => {
                 let step = incoming.chunk(engine, chunk)?;
@@ -106,23 +129,36 @@ impl Session {
                 ));
             }
             Prepared::Publish(publishing) => {
-                return self.publish(engine, now, producer, channel, &publishing, out);
+                let from = (channel, producer, why.as_deref());
+                return self.publish((engine, now), from, &publishing, out);
             }
             Prepared::Chunk(_) | Prepared::End { .. } => return Err(not_in_datagrams()),
             Prepared::Subscribe(_) if channel == Channel::Datagram => {
                 return Err(not_in_datagrams());
             }
             Prepared::Subscribe(_) if channel == Channel::Publish => return Err(not_here()),
-            Prepared::Subscribe(subscribing) => return self.subscribe(engine, subscribing, out),
+            Prepared::Subscribe(subscribing) => {
+                return match why {
+                    Some(why) => Ok(Some(fail(subscribing.request, &why, out))),
+                    None => self.subscribe(engine, subscribing, out),
+                };
+            }
             Prepared::Other(frame) => frame,
+            Prepared::Refused(_) => return Ok(None),
         };
         match frame {
-            ClientFrame::Topic { alias, name } => self.declare(engine, alias, name).map(|()| None),
+            ClientFrame::Topic { alias, name } => {
+                self.declare(engine, alias, name, why).map(|()| None)
+            }
             ClientFrame::Begin { alias, number, stamp, size } if channel != Channel::Datagram => {
                 let fields = BeginFields { alias, number, stamp, size };
                 let origin = PublicationId { producer, number };
                 incoming.may_begin()?;
-                let step = incoming.begin(engine, now, self.alias(alias)?, origin, fields);
+                let Alias { topic, refusal } = self.alias(alias)?;
+                let step = match why.as_ref().or(refusal.as_ref()) {
+                    Some(why) => incoming.begin_refused(fields, why),
+                    None => incoming.begin(engine, now, topic, origin, fields),
+                };
                 self.upload_step((engine, now), of, step, out)
             }
             ClientFrame::Repair { subscription, topic, holes } if channel != Channel::Publish => {
@@ -140,6 +176,11 @@ impl Session {
             ClientFrame::Unsubscribe { subscription } => {
                 Ok(Some(self.end(engine, subscription, &Refusal::new(Code::DONE, ""), out)))
             }
+            ClientFrame::Get { request, .. } | ClientFrame::Top { request, .. }
+                if why.is_some() =>
+            {
+                Ok(why.map(|why| fail(request, &why, out)))
+            }
             ClientFrame::Get { request, topic, which } => {
                 Ok(Some(answer(engine, request, topic, which, out)))
             }
@@ -149,8 +190,18 @@ impl Session {
                 Ok(None)
             }
             ClientFrame::Goodbye { code, .. } => Ok(Some(Action::PeerLeft { code })),
+            ClientFrame::Knows { frames } => {
+                self.knows = frames;
+                Ok(Some(Action::Knows))
+            }
+            // A daemon that verifies tokens has answered this one already.
+            ClientFrame::Token { request, .. } => Ok(Some(fail(request, &no_tokens(), out))),
         }
     }
+}
+
+fn no_tokens() -> Refusal {
+    Refusal::new(Code::UNSUPPORTED, "this daemon verifies no tokens, and needs none")
 }
 
 fn not_here() -> Refusal {

@@ -1,34 +1,47 @@
 //! A session's publications: small ones, and those in chunks.
 
-use super::Session;
 use super::action::Action;
 use super::frames::{Channel, Publishing};
 use super::replies::{receive, reject, unnumbered};
 use super::upload::{IncomingUpload, UploadStep};
+use super::{Alias, Session};
 use crate::engine::Engine;
 use crate::engine::ids::UploadId;
 use crate::engine::publication::{Publication, PublicationId};
 use crate::engine::publish::upload::UploadError;
 use crate::wire::{Code, DaemonFrame, ProducerId, Refusal};
 
+// Whether a number is among those that were accepted: see `Engine::accepted`.
+fn was_accepted(accepted: Option<(u64, u64)>, number: u64) -> bool {
+    accepted.is_some_and(|(floor, seen)| match number.checked_sub(floor) {
+        None | Some(0) => true,
+        Some(ahead) => ahead <= 64 && seen >> (ahead - 1) & 1 == 1,
+    })
+}
+
 impl Session {
     pub(super) fn publish(
         &self,
-        engine: &mut Engine,
-        now: u64,
-        producer: ProducerId,
-        channel: Channel,
+        (engine, now): (&mut Engine, u64),
+        (channel, producer, why): (Channel, ProducerId, Option<&Refusal>),
         publishing: &Publishing,
         out: &mut Vec<u8>,
     ) -> Result<Option<Action>, Refusal> {
         let Publishing { alias, number, stamp, payload, digest } = publishing;
         let (alias, number) = (*alias, *number);
-        let topic = match self.alias(alias) {
+        let Alias { topic, refusal } = match self.alias(alias) {
             // The declaration has not arrived yet. Without an acknowledgement, the publication will
             // be sent again.
             Err(_) if channel == Channel::Datagram => return Ok(None),
-            topic => topic?,
+            alias => alias?,
         };
+        // A copy of a publication that was accepted is answered as usual, however fast it came.
+        let again = |why: &&Refusal| {
+            why.code == Code::RATE_LIMITED && was_accepted(engine.accepted(topic, producer), number)
+        };
+        if let Some(why) = why.filter(|why| !again(why)).or(refusal.as_deref()) {
+            return Ok(Some(reject(alias, number, why, out)));
+        }
         let publication = Publication {
             topic,
             payload,
@@ -59,7 +72,7 @@ impl Session {
     /// Appends an acknowledgement of an alias' publications, for a datagram.
     pub fn acknowledge(&self, engine: &Engine, alias: u32, out: &mut Vec<u8>) {
         let accepted = self.producer.zip(self.aliases.get(&alias));
-        let accepted = accepted.and_then(|(producer, topic)| engine.accepted(topic, producer));
+        let accepted = accepted.and_then(|(producer, of)| engine.accepted(&of.topic, producer));
         if let Some((floor, seen)) = accepted {
             DaemonFrame::Acknowledge { alias, floor, seen }.encode(out);
         }
@@ -75,7 +88,7 @@ impl Session {
     ) -> Result<Option<Action>, Refusal> {
         match step {
             UploadStep::Publish(publishing) => {
-                self.publish(engine, now, producer, channel, &publishing, out)
+                self.publish((engine, now), (channel, producer, None), &publishing, out)
             }
             step => Ok(self.upload_reply(step, out)),
         }

@@ -40,7 +40,15 @@ impl Session {
             Delivery::Realtime => u64::from(deadline) * 1000,
             _ => 0,
         };
-        Ok(Some(Action::Deliver { request, subscription, delivery, deadline, bare, marks }))
+        Ok(Some(Action::Deliver {
+            request,
+            subscription,
+            delivery,
+            deadline,
+            bare,
+            position,
+            marks,
+        }))
     }
 
     pub(super) fn repair(

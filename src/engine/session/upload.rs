@@ -130,7 +130,7 @@ impl IncomingUpload {
     ) -> UploadStep {
         let BeginFields { number, stamp, size, .. } = fields;
         let request = UploadRequest { topic, size, stamp, origin: Some(origin) };
-        let small = size <= LARGE as u64 && size <= engine.limits().payload as u64;
+        let small = size <= LARGE as u64 && size <= engine.largest_payload(topic) as u64;
         let begun = match number {
             0 => Err(unnumbered()),
             _ if small => Ok(None),
@@ -151,6 +151,14 @@ impl IncomingUpload {
         self.begun += 1;
         self.current = Some(CurrentUpload { fields, received: 0, target });
         step
+    }
+
+    /// Begins a publication that is refused: its rest is dropped.
+    pub(super) fn begin_refused(&mut self, fields: BeginFields, why: &Refusal) -> UploadStep {
+        self.begun += 1;
+        self.current = Some(CurrentUpload { fields, received: 0, target: UploadTarget::Discard });
+        let outcome = Err(UploadError::Refused(why.clone()));
+        UploadStep::Answer { fields, upload: None, outcome, at_end: false }
     }
 
     /// Appends a chunk.

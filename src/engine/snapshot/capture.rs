@@ -1,7 +1,7 @@
 //! Taking a snapshot, a part at a time.
 
 use super::topic::saved;
-use super::{EngineState, Part};
+use super::{EngineState, Part, SavedBody, SavedMessage};
 use crate::engine::Engine;
 use crate::engine::ids::Slot;
 use crate::engine::memory::evicted_counts::CountsPlace;
@@ -32,6 +32,8 @@ enum Stage {
         topic: Within,
         next: u64,
         end: u64,
+        // The place of the last of them, for when that has left the log before it is captured.
+        last: Option<Box<SavedMessage>>,
     },
     /// Counts of payloads of a topic, after a look-up.
     Kept {
@@ -75,7 +77,9 @@ impl Engine {
                     (Some(Part::Engine(self.save())), Stage::Topics(None))
                 }
                 Stage::Topics(after) => self.capture_topic(after),
-                Stage::Messages { topic, next, end } => self.capture_messages(topic, next, end),
+                Stage::Messages { topic, next, end, last } => {
+                    self.capture_messages(topic, (next, end), last)
+                }
                 Stage::Kept { topic, after } => self.capture_kept(topic, after),
                 Stage::Forgotten if self.forgotten_topics.is_empty() => (None, Stage::Counts(None)),
                 Stage::Forgotten => {
@@ -125,11 +129,18 @@ impl Engine {
         };
         let within = Within { slot: *slot, id: topic.id(), name: name.clone() };
         let (next, end) = (topic.first_sequence(), topic.next_sequence());
+        let last = topic.save_message(end - 1);
+        let last = last.map(|last| Box::new(SavedMessage { body: SavedBody::Evicted, ..last }));
         let state = Box::new(topic.save(self.records.made()));
-        (Some(Part::Topic(state)), Stage::Messages { topic: within, next, end })
+        (Some(Part::Topic(state)), Stage::Messages { topic: within, next, end, last })
     }
 
-    fn capture_messages(&self, within: Within, next: u64, end: u64) -> (Option<Part>, Stage) {
+    fn capture_messages(
+        &self,
+        within: Within,
+        (next, end): (u64, u64),
+        last: Option<Box<SavedMessage>>,
+    ) -> (Option<Part>, Stage) {
         let topic = self.topic(within.slot).filter(|topic| topic.id() == within.id);
         let Some(topic) = topic else {
             // It was forgotten meanwhile: a record says so.
@@ -138,7 +149,11 @@ impl Engine {
         let from = next.max(topic.first_sequence());
         let to = end.min(from + PORTION as u64);
         if from >= to {
-            return (None, Stage::Kept { topic: within, after: 0 });
+            // A client that resumes has a gap for those that have left the log meanwhile.
+            let last = last
+                .filter(|_| next < end)
+                .map(|last| Part::Messages { topic: within.id, messages: vec![*last] });
+            return (last, Stage::Kept { topic: within, after: 0 });
         }
         let (mut messages, mut bytes, mut at) = (Vec::new(), 0, from);
         while at < to && bytes < BYTES {
@@ -154,7 +169,7 @@ impl Engine {
         }
         let to = at;
         let part = Part::Messages { topic: within.id, messages };
-        (Some(part), Stage::Messages { topic: within, next: to, end })
+        (Some(part), Stage::Messages { topic: within, next: to, end, last })
     }
 
     fn capture_kept(&self, within: Within, after: u64) -> (Option<Part>, Stage) {

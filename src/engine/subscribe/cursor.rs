@@ -4,6 +4,10 @@ use std::num::NonZeroU64;
 
 /// The place of a subscription in one topic. The order is that in which a window is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is true of a cursor by itself, and there are many"
+)]
 pub(crate) struct Cursor {
     // Position of the next message; 0 if that has left the log.
     pub(crate) position: u64,
@@ -20,6 +24,8 @@ pub(crate) struct Cursor {
     pub(crate) carry_over: bool,
     // The client is told first what it had received and was not kept.
     pub(crate) lost: bool,
+    // The subscription is new, and has not passed messages yet that its topic does not keep.
+    pub(crate) kept_only: bool,
 }
 
 /// How a cursor's message is read if it is large and still arrives.

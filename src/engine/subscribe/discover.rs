@@ -5,8 +5,9 @@
 //! with what is cached, it [sweeps](super::sweep) over the names of all topics, in portions.
 
 use super::cursor::{Cursor, IfArriving, NewMessage};
+use super::kept::end_of_run;
 use super::refusals::{lagged, topic_forgotten};
-use super::start::{Lost, StartFrom, TopicView};
+use super::start::{Lost, StartFrom, TopicView, has_received};
 use super::state::{CursorState, State};
 use super::subscription::Subscription;
 use super::sweep::Sweep;
@@ -15,7 +16,7 @@ use crate::engine::ids::{Slot, SubscriptionId};
 use crate::engine::runs::Runs;
 use crate::engine::topic::Topic;
 use crate::engine::topic::after::After;
-use crate::wire::{Filter, Refusal};
+use crate::wire::{Filter, Refusal, TopicCursor};
 use std::collections::{BinaryHeap, HashMap};
 
 impl Engine {
@@ -208,6 +209,7 @@ impl Engine {
         // Messages that were evicted since the last window become a gap.
         let first = match after {
             After::Exactly(next, _) if s.delivered_through > 0 => next.min(topic.first_sequence()),
+            _ if s.delivered_through == 0 => topic.first_live(self.now),
             _ => topic.first_sequence(),
         };
         let begin = s.start.as_ref().map(|start| self.begin_in(s, start, topic, first));
@@ -227,17 +229,22 @@ impl Engine {
         // A gap comes first: it is older than every message in the log.
         let position = topic.entry(next).filter(|_| !lost).map_or(0, |entry| entry.position);
         let cursor = cursor(s, (slot as u32, topic), (next, before), position, unordered);
-        Ok(Some(Cursor { lost, ..cursor }))
+        let kept_only = s.delivered_through == 0 && next < topic.kept_from();
+        Ok(Some(Cursor { lost, kept_only, ..cursor }))
     }
 
     fn begin_in(&self, s: &Subscription, start: &StartFrom, topic: &Topic, first: u64) -> u64 {
         let edge = match topic.after(s.began_at) {
             After::Exactly(edge, _) | After::AtLeast(edge) => edge,
         };
+        let end = |cursor: TopicCursor| {
+            let received = has_received(topic.name(), cursor, s.had.as_deref());
+            end_of_run(topic, &self.runs, cursor.epoch, received).map(|(_, end)| end)
+        };
         let view = TopicView {
             name: topic.name(),
             epoch: topic.epoch(),
-            past: topic.past(),
+            end: &end,
             first: first.min(edge),
             edge,
         };
@@ -259,7 +266,7 @@ impl Subscription {
     /// Returns what the client is told of a topic because an earlier run has not kept it.
     pub(super) fn lost_in(&self, topic: &Topic, runs: &Runs) -> Option<Lost> {
         let (start, had) = (self.start.as_ref()?, self.had.as_deref());
-        start.lost(topic.name(), topic.past(), topic.epoch(), runs, had)
+        start.lost(topic, runs, had)
     }
 }
 
@@ -285,5 +292,6 @@ fn cursor(
         if_arriving: IfArriving::Read,
         carry_over: false,
         lost: false,
+        kept_only: false,
     }
 }

@@ -48,7 +48,7 @@ impl Follow {
         self.state = next;
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn is_stalled(&self) -> bool {
         self.state == FollowState::Stalled
     }

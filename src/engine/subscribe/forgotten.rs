@@ -5,7 +5,7 @@ use super::start::{StartFrom, TopicView};
 use super::subscription::Subscription;
 use crate::engine::runs::{Runs, TopicPast};
 use crate::engine::topic::Topic;
-use crate::wire::{Filter, Refusal};
+use crate::wire::{Filter, Refusal, TopicCursor};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ struct Record {
     name: Arc<str>,
     epoch: u64,
     past: TopicPast,
-    // The oldest sequence in the log, and the one that its next message would have had.
+    // The oldest sequence that was kept, and the one that its next message would have had.
     first: u64,
     next: u64,
     last_position: u64,
@@ -35,7 +35,7 @@ impl Forgotten {
         self.number + self.records.len() as u64
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn len(&self) -> usize {
         self.records.len()
     }
@@ -60,7 +60,7 @@ impl Forgotten {
             name: topic.name().clone(),
             epoch: topic.epoch(),
             past: topic.past().clone(),
-            first: topic.first_sequence(),
+            first: topic.kept_from(),
             next: topic.next_sequence(),
             last_position: topic.last_position(),
         });
@@ -99,7 +99,8 @@ impl Forgotten {
 impl Record {
     fn is_wanted(&self, start: &StartFrom, runs: &Runs) -> bool {
         let Self { name, epoch, past, first, next, .. } = self;
-        let view = TopicView { name, epoch: *epoch, past, first: *first, edge: *next };
+        let end = |cursor: TopicCursor| runs.of_epoch(past, cursor.epoch).map(|(_, end)| end);
+        let view = TopicView { name, epoch: *epoch, end: &end, first: *first, edge: *next };
         let latest = || next.saturating_sub(1).max(*first);
         let after = |since| if self.last_position > since { next - 1 } else { *next };
         start.begin(&view, runs, latest, after) < *next

@@ -1,6 +1,7 @@
 //! The sequences that a client has received above the next one that it needs, as it shows them when
 //! it resumes. The subscription skips them.
 
+use super::kept::end_of_run;
 use crate::engine::runs::Runs;
 use crate::engine::topic::Topic;
 use crate::engine::topic::after::After;
@@ -22,6 +23,8 @@ pub(crate) struct HadRanges {
 struct HadTopic {
     hash: u64,
     epoch: u64,
+    // The first sequence that was not received.
+    next: u64,
     // Place of the topic's ranges.
     start: u32,
     end: u32,
@@ -41,7 +44,8 @@ impl HadRanges {
             ranges.extend(had.sequences(resume.next));
             let (hash, end) = (hasher.hash_one(resume.topic), ranges.len() as u32);
             if start < end {
-                all.push(HadTopic { hash, epoch: resume.epoch, start, end });
+                let (epoch, next) = (resume.epoch, resume.next);
+                all.push(HadTopic { hash, epoch, next, start, end });
             }
         }
         // If a topic is in the list twice, the first one counts.
@@ -58,33 +62,55 @@ impl HadRanges {
 
     /// Returns the highest sequence that was received of a topic in an epoch.
     pub(super) fn highest(&self, name: &str, epoch: u64) -> Option<u64> {
-        let (of, ranges) = self.shown(name)?;
-        ranges.last().filter(|_| of == epoch).map(|(_, last)| *last)
+        let Shown { ranges, .. } = self.shown(name).filter(|shown| shown.epoch == epoch)?;
+        ranges.last().map(|(_, last)| *last)
+    }
+
+    /// Returns whether a sequence of a topic was received in an epoch.
+    pub(super) fn has(&self, name: &str, epoch: u64, sequence: u64) -> bool {
+        let shown = self.shown(name).filter(|shown| shown.epoch == epoch);
+        shown.is_some_and(|shown| shown.has(sequence))
     }
 
     /// Returns the ranges of a topic. They are sequences of its epoch, or of an earlier run of it.
     /// Messages after the position `began_at`, or after the last one that the earlier run has kept,
     /// are not among them.
     pub(super) fn of(&self, topic: &Topic, runs: &Runs, began_at: u64) -> Had<'_> {
-        let Some((epoch, ranges)) = self.shown(topic.name()) else {
+        let Some(shown) = self.shown(topic.name()) else {
             return Had::default();
         };
+        let Shown { epoch, ranges, .. } = shown;
         // If the exact sequence is not known any more, fewer are skipped.
         let (After::Exactly(here, _) | After::AtLeast(here)) = topic.after(began_at);
         let end = if epoch == topic.epoch() {
             here
         } else {
-            runs.of_epoch(topic.past(), epoch).map_or(0, |(_, end)| end.min(here))
+            let end = end_of_run(topic, runs, epoch, |sequence| shown.has(sequence));
+            end.map_or(0, |(_, end)| end.min(here))
         };
         Had { ranges, end }
     }
 
-    // The epoch that was shown of a topic, and its ranges.
-    fn shown(&self, name: &str) -> Option<(u64, &[(u64, u64)])> {
+    fn shown(&self, name: &str) -> Option<Shown<'_>> {
         let hash = self.hasher.hash_one(name);
         let at = self.topics.binary_search_by_key(&hash, |topic| topic.hash).ok()?;
-        let HadTopic { epoch, start, end, .. } = *self.topics.get(at)?;
-        Some((epoch, self.ranges.get(start as usize..end as usize)?))
+        let HadTopic { epoch, next, start, end, .. } = *self.topics.get(at)?;
+        Some(Shown { epoch, next, ranges: self.ranges.get(start as usize..end as usize)? })
+    }
+}
+
+// The epoch and sequences of a topic that a client has shown.
+#[derive(Clone, Copy)]
+struct Shown<'a> {
+    epoch: u64,
+    next: u64,
+    ranges: &'a [(u64, u64)],
+}
+
+impl Shown<'_> {
+    fn has(&self, sequence: u64) -> bool {
+        let at = self.ranges.partition_point(|(_, last)| *last < sequence);
+        sequence < self.next || self.ranges.get(at).is_some_and(|(first, _)| *first <= sequence)
     }
 }
 

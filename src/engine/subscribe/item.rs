@@ -141,6 +141,11 @@ impl<'a> MessageRef<'a> {
         self.entry.count.count
     }
 
+    /// Returns when the daemon accepted it, µs since 1970.
+    pub fn accepted(&self) -> u64 {
+        self.entry.accepted
+    }
+
     /// Returns the publisher's clock, µs since 1970; 0 is none.
     pub fn stamp(&self) -> u64 {
         self.entry.stamp

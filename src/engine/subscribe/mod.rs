@@ -11,6 +11,7 @@ pub(crate) mod follow;
 pub(crate) mod forgotten;
 pub(crate) mod had;
 pub(crate) mod item;
+pub(crate) mod kept;
 mod lifecycle;
 pub(crate) mod portions;
 pub(crate) mod progress;

@@ -81,7 +81,10 @@ impl Engine {
                 Some((_, end)) => Some((end.min(last), GapCause::Had)),
                 None if next < oldest => {
                     let end = last.min(oldest - 1).min(had.next(next) - 1);
-                    Some((end, GapCause::Evicted))
+                    let cause = topic.why_missing(next);
+                    let expired = topic.expired_through();
+                    let end = if next <= expired { end.min(expired) } else { end };
+                    Some((end, cause))
                 }
                 None => None,
             };
@@ -93,6 +96,19 @@ impl Engine {
             let Some(entry) = topic.entry(next) else {
                 break;
             };
+            let gone = if topic.has_expired(entry, self.now) {
+                Some(GapCause::Expired)
+            } else {
+                // It was never sent to this subscription.
+                let not_kept = topic.keeps_nothing() && entry.position <= subscription.began_at;
+                not_kept.then_some(GapCause::Evicted)
+            };
+            if let Some(cause) = gone {
+                sink(Repaired::NotCached { first: next, last: next, cause });
+                left = left.saturating_sub(NOTICE);
+                next += 1;
+                continue;
+            }
             let message = MessageRef::new(topic, next, entry).since(begin);
             left = left.saturating_sub(match &entry.body {
                 Body::Small(encoded) => {

@@ -100,6 +100,10 @@ impl Engine {
         Ok(())
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one walk over the topics, in the order of their messages"
+    )]
     fn replay(
         &mut self,
         id: SubscriptionId,
@@ -149,6 +153,8 @@ impl Engine {
                     options: &options,
                     until: until.min(s.window_end),
                     window_end: s.window_end,
+                    now: self.now,
+                    began_at: s.began_at,
                     lost,
                     had,
                 };
@@ -157,6 +163,7 @@ impl Engine {
             options.budget = left;
             any |= given;
             if let Some(skips) = skips.take() {
+                self.figures.gaps.add(&skips);
                 self.subscriptions.skips.entry(id.index).or_default().add(&skips);
             }
             let announced = unordered && cursor.announced;

@@ -9,6 +9,7 @@ use super::subscription::Subscription;
 use crate::engine::Engine;
 use crate::engine::ids::SubscriptionId;
 use crate::engine::topic::body::{Body, add_waiter};
+use crate::engine::topic::log::Entry;
 use crate::wire::{Code, GapCause, Lag, Refusal};
 
 impl Engine {
@@ -22,11 +23,13 @@ impl Engine {
     ///
     /// Returns why the message will not come.
     pub fn follow(&mut self, topic: u64, sequence: u64) -> Result<SubscriptionId, GapCause> {
-        let slot = self.by_id.get(&topic);
-        let entry = slot.and_then(|slot| self.topic(*slot)?.cached(sequence));
-        match entry.map(|entry| &entry.body) {
-            None => return Err(GapCause::Evicted),
-            Some(Body::Aborted { .. }) => return Err(GapCause::Aborted),
+        let found = self.by_id.get(&topic).and_then(|slot| self.topic(*slot));
+        match found.and_then(|found| found.cached(sequence)) {
+            None => return Err(self.why_missing(topic, sequence)),
+            Some(Entry { body: Body::Aborted { .. }, .. }) => return Err(GapCause::Aborted),
+            Some(entry) if found.is_some_and(|found| found.has_expired(entry, self.now)) => {
+                return Err(GapCause::Expired);
+            }
             Some(_) => {}
         }
         let follow = Follow::new(topic, sequence);
@@ -34,6 +37,12 @@ impl Engine {
         let id = self.subscriptions.insert(Lag::Oldest, state, self.position);
         self.subscriptions.wake(id);
         Ok(id)
+    }
+
+    /// Returns why a message is not in the cache.
+    pub fn why_missing(&self, topic: u64, sequence: u64) -> GapCause {
+        let found = self.by_id.get(&topic).and_then(|slot| self.topic(*slot));
+        found.map_or(GapCause::Evicted, |topic| topic.why_missing(sequence))
     }
 
     pub(super) fn read_followed(

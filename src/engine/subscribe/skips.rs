@@ -16,21 +16,24 @@ pub struct Skips {
     pub late: u64,
     /// They were shown in an earlier run, and not kept.
     pub lost: u64,
+    /// Their time had passed.
+    pub expired: u64,
 }
 
 impl Skips {
     /// The number of all.
     pub fn total(&self) -> u64 {
-        let Self { evicted, skipped, aborted, late, lost } = *self;
-        evicted + skipped + aborted + late + lost
+        let Self { evicted, skipped, aborted, late, lost, expired } = *self;
+        evicted + skipped + aborted + late + lost + expired
     }
 
-    pub(super) fn add(&mut self, other: &Self) {
+    pub(in crate::engine) fn add(&mut self, other: &Self) {
         self.evicted += other.evicted;
         self.skipped += other.skipped;
         self.aborted += other.aborted;
         self.late += other.late;
         self.lost += other.lost;
+        self.expired += other.expired;
     }
 
     /// Counts `sequences` that were given as a gap.
@@ -41,6 +44,7 @@ impl Skips {
             GapCause::Aborted => &mut self.aborted,
             GapCause::Late => &mut self.late,
             GapCause::Lost => &mut self.lost,
+            GapCause::Expired => &mut self.expired,
             // The subscription has not missed them.
             GapCause::Had | GapCause::Unknown(_) => return,
         };

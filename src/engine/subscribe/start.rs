@@ -1,8 +1,10 @@
 //! The start of a subscription, in a form that it can keep. It is made before the lock is taken.
 
 use super::had::HadRanges;
+use super::kept::end_of_run;
 use crate::engine::cost::RESUMED_COST;
-use crate::engine::runs::{Runs, TopicPast};
+use crate::engine::runs::Runs;
+use crate::engine::topic::Topic;
 use crate::wire::{self, Position, TopicCursor};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
@@ -119,12 +121,23 @@ pub(super) struct Lost {
     pub(super) last: u64,
 }
 
+/// Returns whether a client has received a sequence, by its cursor and what it has shown beside that.
+pub(super) fn has_received<'a>(
+    name: &'a str,
+    TopicCursor { epoch, next }: TopicCursor,
+    had: Option<&'a HadRanges>,
+) -> impl Fn(u64) -> bool + 'a {
+    move |sequence| sequence < next || had.is_some_and(|had| had.has(name, epoch, sequence))
+}
+
 /// A topic, as the rules of starting see it.
-#[derive(Debug, Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct TopicView<'a> {
     pub(super) name: &'a str,
     pub(super) epoch: u64,
-    pub(super) past: &'a TopicPast,
+    // In an earlier run with this epoch: the first sequence that a client has to receive anew, which has
+    // received everything before the given one.
+    pub(super) end: &'a dyn Fn(TopicCursor) -> Option<u64>,
     // The oldest sequence in the log.
     pub(super) first: u64,
     // The first sequence that was accepted after the subscription began.
@@ -142,24 +155,17 @@ impl StartFrom {
 
     /// Returns what a client that resumes has to be told of a topic: the sequences of the epoch that
     /// it knows that were shown and not kept.
-    pub(super) fn lost(
-        &self,
-        name: &str,
-        topic: &TopicPast,
-        epoch_now: u64,
-        runs: &Runs,
-        had: Option<&HadRanges>,
-    ) -> Option<Lost> {
+    pub(super) fn lost(&self, topic: &Topic, runs: &Runs, had: Option<&HadRanges>) -> Option<Lost> {
         let Self::Resume { cursors, .. } = self else {
             return None;
         };
-        let TopicCursor { epoch, next } = cursors.get(name)?;
-        // It may have received messages above the one that it needs next. Then that one had been
-        // shown as well, to whoever it was.
+        let name = topic.name();
+        let cursor = cursors.get(name)?;
+        let TopicCursor { epoch, next } = cursor;
         let highest = had.and_then(|had| had.highest(name, epoch)).unwrap_or(0);
         let received = next.saturating_sub(1).max(highest);
-        let (first, last) = match runs.of_epoch(topic, epoch) {
-            _ if epoch == epoch_now => return None,
+        let (first, last) = match end_of_run(topic, runs, epoch, has_received(name, cursor, had)) {
+            _ if epoch == topic.epoch() => return None,
             // If the machine has stopped, there may have been messages after the last one that was
             // kept.
             Some((past, end)) => (end, if past.lossy { received.max(end) } else { received }),
@@ -179,7 +185,7 @@ impl StartFrom {
         latest: impl FnOnce() -> u64,
         after: impl FnOnce(u64) -> u64,
     ) -> u64 {
-        let TopicView { name, epoch, past, first, edge } = *view;
+        let TopicView { name, epoch, end, first, edge } = *view;
         let begin = match self {
             Self::New | Self::Last(0) => edge,
             Self::Latest => first.max(latest()),
@@ -188,8 +194,8 @@ impl StartFrom {
             Self::Sequence(sequence) => (*sequence).clamp(1, edge),
             Self::Resume { since, cursors } => match cursors.get(name) {
                 Some(cursor) if cursor.epoch == epoch => cursor.next.clamp(1, edge),
-                Some(cursor) => match runs.of_epoch(past, cursor.epoch) {
-                    Some((_, end)) => cursor.next.clamp(1, edge).min(end),
+                Some(cursor) => match end(cursor) {
+                    Some(end) => cursor.next.clamp(1, edge).min(end),
                     None => 1,
                 },
                 None => match runs.position(*since) {

@@ -71,6 +71,11 @@ fn scaled(part: u64, whole: u64, of: u64) -> u64 {
 }
 
 impl Engine {
+    /// Returns the filter of a subscription.
+    pub fn filter(&self, id: SubscriptionId) -> Option<&Filter> {
+        self.subscriptions.get(id)?.filter.as_ref()
+    }
+
     /// Returns how far a subscription is behind, and what it has missed. It takes less than 2,048
     /// units of work. Returns none for a subscription that has ended, or that
     /// [follows](Self::follow) one message.

@@ -46,6 +46,10 @@ pub(super) struct Step<'a> {
     /// Position of the last message that this step may yield.
     pub(super) until: u64,
     pub(super) window_end: u64,
+    /// The time, to which messages may have expired.
+    pub(super) now: u64,
+    /// The engine's position when the subscription began.
+    pub(super) began_at: u64,
     /// Messages of an earlier run that were shown and not kept.
     pub(super) lost: Option<Lost>,
     /// The sequences of the topic that the client has received.
@@ -87,35 +91,11 @@ impl Step<'_> {
             out.gap(lost.first, lost.last, GapCause::Lost);
             cursor.lost = false;
         }
-        let first = topic.first_sequence();
-        if cursor.next < first {
-            // The gap ends with the window: the rest of it belongs to the next one.
-            let edge = match topic.after(self.window_end) {
-                After::Exactly(edge, _) => edge,
-                After::AtLeast(_) => {
-                    cursor.carry_over = true;
-                    first
-                }
-            };
-            let (to, cause) = match self.lag {
-                Lag::Newest => (topic.begin_latest_before(edge).max(first), GapCause::Skipped),
-                _ => (first, GapCause::Evicted),
-            };
-            let to = to.min(edge);
-            if cursor.next >= to {
-                return Next::Head;
-            }
-            if self.lag == Lag::Disconnect {
-                self.skip_had(cursor, to, out);
-                if cursor.next < to {
-                    return Next::Evicted;
-                }
-            }
-            self.abort(Code::EVICTED, out);
-            self.gap(cursor, to, cause, out);
-            if to < first {
-                return Next::Head;
-            }
+        let first = self.first(topic, cursor);
+        if cursor.next < first
+            && let Some(next) = self.skip_gone(topic, cursor, first, out)
+        {
+            return next;
         }
         while let Some(entry) = topic.entry(cursor.next) {
             if entry.position > self.until || out.is_full() {
@@ -128,8 +108,17 @@ impl Step<'_> {
                 continue;
             }
             let message = MessageRef::new(topic, cursor.next, entry).since(cursor.begin);
+            // A message that is being read while its time passes is read to its end.
+            if self.has_expired(topic, entry) && !(self.is_open() && entry.body.is_complete()) {
+                self.abort(Code::EVICTED, out);
+                let has_expired = |entry: &Entry| self.has_expired(topic, entry);
+                self.skip(cursor, has_expired, GapCause::Expired, out);
+                continue;
+            }
             if self.is_late(entry) && !self.is_open() {
-                self.skip(cursor, |entry| self.is_late(entry), GapCause::Late, out);
+                let is_late =
+                    |entry: &Entry| self.is_late(entry) && !self.has_expired(topic, entry);
+                self.skip(cursor, is_late, GapCause::Late, out);
                 continue;
             }
             match &entry.body {
@@ -177,6 +166,50 @@ impl Step<'_> {
         topic.entry(cursor.next).map_or(Next::Head, |entry| Next::More(entry.position))
     }
 
+    // Moves the cursor past messages that have left the log, up to the first one that it may read, and
+    // yields the gap. Returns what comes next, if that is not this message.
+    fn skip_gone<S: FnMut(Item<'_>)>(
+        &mut self,
+        topic: &Topic,
+        cursor: &mut Cursor,
+        first: u64,
+        out: &mut BudgetedSink<'_, S>,
+    ) -> Option<Next> {
+        // The gap ends with the window: the rest of it belongs to the next one.
+        let edge = match topic.after(self.window_end) {
+            After::Exactly(edge, _) => edge,
+            After::AtLeast(_) => {
+                cursor.carry_over = true;
+                first
+            }
+        };
+        let expired = (topic.expired_through() + 1).min(first).min(edge);
+        if cursor.next < expired {
+            self.abort(Code::EVICTED, out);
+            self.gap(cursor, expired, GapCause::Expired, out);
+        }
+        if cursor.next >= first {
+            return None;
+        }
+        let (to, cause) = match self.lag {
+            Lag::Newest => (topic.begin_latest_before(edge).max(first), GapCause::Skipped),
+            _ => (first, GapCause::Evicted),
+        };
+        let to = to.min(edge);
+        if cursor.next >= to {
+            return Some(Next::Head);
+        }
+        if self.lag == Lag::Disconnect {
+            self.skip_had(cursor, to, out);
+            if cursor.next < to {
+                return Some(Next::Evicted);
+            }
+        }
+        self.abort(Code::EVICTED, out);
+        self.gap(cursor, to, cause, out);
+        (to < first).then_some(Next::Head)
+    }
+
     // Yields a large message. An error says what comes next, if that is not the message after it.
     fn large<S: FnMut(Item<'_>)>(
         &mut self,
@@ -212,6 +245,23 @@ impl Step<'_> {
             }
         }
         Ok(())
+    }
+
+    // Returns the first sequence that the cursor may read. To a new subscription, messages are evicted
+    // that its topic does not keep.
+    fn first(&self, topic: &Topic, cursor: &mut Cursor) -> u64 {
+        let first = topic.first_sequence();
+        if !cursor.kept_only {
+            return first;
+        }
+        let (After::Exactly(edge, _) | After::AtLeast(edge)) = topic.after(self.began_at);
+        let kept = first.max(topic.kept_from().min(edge));
+        cursor.kept_only = cursor.next < kept;
+        kept
+    }
+
+    fn has_expired(&self, topic: &Topic, entry: &Entry) -> bool {
+        topic.has_expired(entry, self.now)
     }
 
     fn is_open(&self) -> bool {

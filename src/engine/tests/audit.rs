@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 impl Engine {
     /// Recounts everything the engine keeps count of.
-    pub(super) fn audit(&self) {
+    pub(crate) fn audit(&self) {
         let mut cost = 0;
         for (slot, topic) in self.topics.iter().enumerate() {
             let Some(topic) = topic else {
@@ -23,6 +23,8 @@ impl Engine {
         let forgotten = self.forgotten_topics.iter().map(|topic| topic.cost());
         cost += forgotten.sum::<usize>();
         assert_eq!(self.bytes, cost);
+        let cached = self.topics.iter().flatten().map(|topic| topic.messages()).sum::<u64>();
+        assert_eq!(self.figures.cached_messages, cached);
         let live = self.topics.iter().flatten().count();
         assert_eq!((self.by_use.len(), self.by_name.len()), (live, live));
         assert!(live <= self.limits.topics);

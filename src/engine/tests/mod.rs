@@ -1,25 +1,47 @@
 //! The engine against a model that keeps everything.
 
+#[cfg(test)]
 mod arrivals;
 mod audit;
+#[cfg(test)]
 mod bounds;
+#[cfg(test)]
 mod damage;
+#[cfg(test)]
 mod datagrams;
+#[cfg(test)]
 mod deferred;
+#[cfg(test)]
 mod examples;
+pub(crate) mod fuzz;
+#[cfg(test)]
 mod had;
+#[cfg(test)]
 mod intake;
 mod model;
+#[cfg(test)]
+mod own_topics;
 mod peer;
+#[cfg(test)]
 mod properties;
+#[cfg(test)]
 mod realtime;
+#[cfg(test)]
 mod receipts;
+#[cfg(test)]
 mod repairs;
+#[cfg(test)]
 mod restoring;
+#[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod runs;
 pub(crate) mod seeds;
+#[cfg(test)]
 mod sessions;
+#[cfg(test)]
 mod simulation;
+#[cfg(test)]
 mod stats;
 
 mod subscriber;

@@ -8,11 +8,13 @@ use super::{engine, payload, publish, small};
 use crate::engine::topic::Topic;
 use crate::engine::topic::body::Body;
 use crate::engine::{
-    BeginOutcome, Capture, Engine, Limits, Part, PublicationId, Record, UploadId, UploadRequest,
+    BeginOutcome, Capture, Engine, Keep, Limits, Part, PublicationId, Record, TopicRule,
+    TopicRules, UploadId, UploadRequest,
 };
 use crate::wire::{Digest, ProducerId, Which};
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 const TOPICS: usize = 9;
 
@@ -26,6 +28,8 @@ struct World {
     random: Random,
     engine: Engine,
     limits: Limits,
+    // Whether topics have rules. Each engine that is restored has other ones.
+    ruled: bool,
     now: u64,
     numbers: HashMap<(u8, usize), u64>,
     uploads: Vec<Upload>,
@@ -34,6 +38,18 @@ struct World {
     // The last complete snapshot, and the one that is being taken.
     snapshot: Vec<Part>,
     capture: Option<(Capture, Vec<Part>)>,
+}
+
+// Rules for some of the topics.
+fn rules(ruled: bool, random: &mut Random) -> TopicRules {
+    let rule = |n: usize| {
+        let rule = TopicRule::new(topic(n).parse().unwrap());
+        let keep = [Keep::All, Keep::None, Keep::LATEST, Keep::Newest(7.try_into().unwrap())];
+        let rule = rule.with_keep(keep[random.below(4)]);
+        let ttl = [20, 3600][random.below(2)];
+        if random.below(2) == 0 { rule.with_ttl(Duration::from_secs(ttl)) } else { rule }
+    };
+    TopicRules::new((0..if ruled { TOPICS - 3 } else { 0 }).map(rule)).unwrap()
 }
 
 fn topic(n: usize) -> String {
@@ -45,9 +61,11 @@ impl World {
         let mut random = Random(seed);
         let mut limits = small();
         limits.topics = 4 + random.below(8);
-        let mut engine = engine(limits);
+        let ruled = random.below(2) == 0;
+        let mut engine = engine(limits).with_topic_rules(rules(ruled, &mut random));
         engine.make_records();
         Self {
+            ruled,
             random,
             engine,
             limits,
@@ -62,6 +80,12 @@ impl World {
 
     fn step(&mut self) {
         self.now += 1;
+        if self.ruled {
+            self.now += self.random.below(500_000) as u64;
+            if self.random.below(4) == 0 {
+                self.engine.expire(self.now);
+            }
+        }
         let now = self.now;
         let n = self.random.below(TOPICS);
         let name = topic(n);
@@ -157,8 +181,9 @@ impl World {
         }
     }
 
-    fn restored(&self) -> Engine {
-        let mut engine = Engine::new(self.limits, 1_000_000, [7; 32]);
+    fn restored(&mut self) -> Engine {
+        let engine = Engine::new(self.limits, 1_000_000, [7; 32]);
+        let mut engine = engine.with_topic_rules(rules(self.ruled, &mut self.random));
         engine.begin_restoring();
         for part in &self.snapshot {
             assert!(engine.restore_part(part.clone()), "{part:?} does not fit");

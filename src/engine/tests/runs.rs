@@ -1,8 +1,8 @@
 //! A client comes back in another run, and is told of what was not kept.
 
 use super::{engine, publish, small};
-use crate::engine::{Engine, Item, Limits, Record};
-use crate::wire::{Filter, GapCause, Lag, Position, Resume, Start, TopicCursor};
+use crate::engine::{BeginOutcome, Engine, Item, Limits, Record, UploadRequest};
+use crate::wire::{Filter, GapCause, Had, Lag, Position, Resume, Start, TopicCursor};
 use bytes::Bytes;
 
 // The gap of what was lost, and the first sequence that follows.
@@ -114,6 +114,87 @@ fn what_is_missing_between_others_is_told() {
     assert_eq!(resume(&mut next, since, TopicCursor { next: 1, ..at }).1, 1);
     assert!(next.get("a", crate::wire::Which::Sequence(3)).is_ok());
     assert_eq!(resume(&mut next, since, at), (Some((4, 10)), 4));
+}
+
+// A large message was shown complete, and its end was not kept. It is known as torn, also after further
+// restarts, and only of the run that had shown it.
+#[test]
+fn a_message_without_its_end_is_torn() {
+    let mut live = engine(small());
+    live.make_records();
+    say(&mut live, "a", 2, 10);
+    let upload = UploadRequest { topic: "a", size: 70_000, stamp: 0, origin: None };
+    assert!(matches!(live.begin(1, &upload), Ok(BeginOutcome::Arriving(_))));
+    say(&mut live, "a", 2, 10);
+    let (first, records) = (live.run(), recorded(&mut live));
+    let mut next = after_kill(&records, 2_000_000);
+    let torn = |engine: &Engine, run| {
+        let torn = engine.torn_in(run)?;
+        let places = torn.known.iter().map(|torn| (torn.topic.1, torn.sequence, torn.position));
+        Some((places.collect::<Vec<_>>(), torn.more))
+    };
+    for run in [3_000_000, 4_000_000, 5_000_000] {
+        assert_eq!(torn(&next, first), Some((vec![(1, 3, 3)], 0)));
+        assert_eq!(torn(&next, next.run()), None);
+        say(&mut next, "a", 1, 10);
+        next.renew(run, false);
+        next.go_on();
+    }
+    assert_eq!(torn(&next, 2_000_000), None);
+    // There is a limit to what is known of them.
+    let mut live = engine(small().with_cache(64 << 20));
+    live.make_records();
+    let _ = live.begin(1, &upload).unwrap();
+    for _ in 0..1200 {
+        let BeginOutcome::Arriving(upload) = live.begin(1, &upload).unwrap() else {
+            panic!("it is new");
+        };
+        live.abort(upload);
+    }
+    let (first, records) = (live.run(), recorded(&mut live));
+    let next = after_kill(&records, 2_000_000);
+    let torn = next.torn_in(first).unwrap();
+    assert_eq!((torn.known.len(), torn.more), (1024, 177));
+}
+
+// A daemon was killed while a large message arrived. The messages after it were kept, and clients had
+// received them in any order: they were told that all of these were lost, and received them again.
+#[test]
+fn what_was_kept_after_a_torn_message_is_not_lost() {
+    let mut live = engine(small());
+    live.make_records();
+    say(&mut live, "a", 1, 10);
+    let upload = UploadRequest { topic: "a", size: 70_000, stamp: 0, origin: None };
+    live.begin(1, &upload).unwrap();
+    say(&mut live, "a", 5, 10);
+    let since = Position { run: live.run(), position: live.position() };
+    let (epoch, kept) = (live.head("a").unwrap().epoch, recorded(&mut live));
+    say(&mut live, "a", 1, 20);
+    let mut next = after_kill(&kept, 2_000_000);
+    let mut told = |next_sequence, had: &[(u64, u64)]| {
+        let topics = vec![Resume { topic: "a", epoch, next: next_sequence }];
+        let had = vec![Had::new(0, next_sequence, had)];
+        let start = Start::ResumeWith { since, topics, had };
+        let id = next.subscribe(Filter::new("a").unwrap(), &start, Lag::Oldest);
+        let mut told = Vec::new();
+        let mut see = |item: Item<'_>| match item {
+            Item::Gap { first, last, cause, .. } => told.push(format!("{cause:?} {first}-{last}")),
+            Item::Message(message) => told.push(format!("{}", message.sequence())),
+            _ => {}
+        };
+        while next.read(id, 1 << 20, &mut see).unwrap() {}
+        next.unsubscribe(id);
+        told
+    };
+    // It had not received the large one.
+    assert_eq!(told(2, &[(3, 7)]), ["Aborted 2-2", "Had 3-7"]);
+    assert_eq!(
+        told(2, &[(4, 4), (8, 8)]),
+        ["Lost 8-8", "Aborted 2-2", "3", "Had 4-4", "5", "6", "7"]
+    );
+    assert_eq!(told(2, &[]), ["Aborted 2-2", "3", "4", "5", "6", "7"]);
+    // It had, so that it begins there again.
+    assert_eq!(told(8, &[]), ["Lost 2-7", "Aborted 2-2", "3", "4", "5", "6", "7"]);
 }
 
 #[test]

@@ -43,6 +43,7 @@ impl Topic {
 
     /// Recounts the bytes, and finds payloads without bytes and messages without payload.
     pub(crate) fn audit(&self) {
+        self.audit_retention();
         let entries = || (self.log.first()..self.log.next()).filter_map(|at| self.log.get(at));
         let kept = || self.looked_up.values().filter_map(|looked_up| looked_up.kept.as_deref());
         let bytes: usize = entries().chain(kept()).map(|entry| entry.cost).sum();

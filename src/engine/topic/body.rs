@@ -87,6 +87,11 @@ impl Body {
         matches!(self, Self::Arriving(_))
     }
 
+    /// Returns whether it has, or had, a payload whose time may pass.
+    pub(crate) fn may_expire(&self) -> bool {
+        self.is_complete() || matches!(self, Self::Evicted { .. })
+    }
+
     /// Returns whether a message that had begun was complete when so many uploads were.
     pub(crate) fn was_complete(&self, uploads: u64) -> bool {
         match self {

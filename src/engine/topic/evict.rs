@@ -100,12 +100,13 @@ impl Topic {
             self.bytes += slot.cost;
             let entry = std::mem::replace(entry, slot);
             self.bytes -= entry.cost;
+            self.retention.left(sequence, entry.body.size());
             return Some(self.keep_or_remove(sequence, entry));
         }
         None
     }
 
-    fn evict_oldest(&mut self, positions: Option<&ReaderPositions>) -> Evicted {
+    pub(super) fn evict_oldest(&mut self, positions: Option<&ReaderPositions>) -> Evicted {
         let (sequence, from) = (self.log.first(), self.log.evicted_through());
         let Some(entry) = self.log.oldest() else {
             return Evicted::default();
@@ -113,11 +114,16 @@ impl Topic {
         let Entry { position, origin, cost, .. } = *entry;
         let complete = (self.payload_key(&entry.digest), entry.count);
         let complete = Some(complete).filter(|_| entry.body.is_complete());
+        let size = entry.body.size();
         if let Some(positions) = positions.filter(|positions| positions.any(from, position)) {
             let needed = |from, to| positions.any(from, to);
             self.marks.push((from, position), sequence, needed);
         }
         self.bytes -= cost;
+        if complete.is_some() {
+            self.retention.left(sequence, size);
+        }
+        self.retention.begins_after(sequence);
         if let Some(origin) = origin {
             self.producers.message_evicted(origin.producer, sequence + 1, self.log.len() - 1);
         }

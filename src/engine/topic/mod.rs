@@ -1,7 +1,7 @@
 //! One topic: its log, the payloads that the log points to, its producers and highest counts.
 
 pub(crate) mod after;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod audit;
 pub(crate) mod body;
 pub(crate) mod counts;
@@ -17,6 +17,8 @@ mod payloads;
 mod producer_places;
 pub(crate) mod producers;
 pub(crate) mod recent;
+mod retained;
+pub(crate) mod retention;
 mod saved;
 mod upload;
 
@@ -38,6 +40,7 @@ use marks::Marks;
 use payload_index::PayloadIndex;
 use payload_key::PayloadKey;
 use producers::{Accepted, Producers, Verdict};
+use retained::Retention;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -89,10 +92,13 @@ pub(crate) struct Topic {
     evicted_below: u64,
     // The beginnings of messages that have left the log and that some subscription has not received.
     marks: Marks,
+    retention: Retention,
     // Index in the heap of shares. Of a topic that was forgotten, the slot that it had.
     share: usize,
     // Cost of the log, and of payloads that are kept because they were looked up.
     bytes: usize,
+    // Messages in the log when the engine counted them last.
+    counted: u64,
 }
 
 impl Topic {
@@ -119,8 +125,10 @@ impl Topic {
             begun: BTreeMap::new(),
             evicted_below: 0,
             marks: Marks::default(),
+            retention: Retention::new(),
             share: 0,
             bytes: 0,
+            counted: 0,
         }
     }
 
@@ -189,6 +197,11 @@ impl Topic {
     /// Returns the number of messages in the log.
     pub(crate) fn messages(&self) -> u64 {
         self.log.len()
+    }
+
+    /// Returns the number of messages at the last call, and notes the number of now.
+    pub(crate) fn count_messages(&mut self) -> u64 {
+        std::mem::replace(&mut self.counted, self.log.len())
     }
 
     /// Returns the position of the last message, which may have left the log; 0 is none.
@@ -276,7 +289,9 @@ impl Topic {
         let sequence = self.log.next();
         entry.cost = self.enter(sequence, &entry);
         self.bytes += entry.cost;
+        self.retention.completed(sequence, entry.body.size());
         self.log.push(entry);
+        self.keep_newest();
     }
 
     /// Returns the most counted payloads, highest count first.

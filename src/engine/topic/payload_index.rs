@@ -39,12 +39,12 @@ impl PayloadIndex {
         (hash, (hash >> 40) as usize & (self.tables.len() - 1))
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
         self.tables.iter().map(Table::capacity).sum()
     }
@@ -54,7 +54,7 @@ impl PayloadIndex {
         self.tables[at].find(hash, |(other, _)| other == key).map(|(_, sequence)| sequence)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn contains_key(&self, key: &PayloadKey) -> bool {
         self.get(key).is_some()
     }
@@ -120,7 +120,7 @@ impl PayloadIndex {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PayloadKey, &u64)> {
         self.tables.iter().flatten().map(|(key, sequence)| (key, sequence))
     }

@@ -5,6 +5,7 @@ use super::body::Body;
 use super::counts::{Count, Ranked};
 use super::log::Entry;
 use super::lookup::LookedUp;
+use super::retention::Gone;
 use crate::engine::rope::Rope;
 use crate::wire::{Digest, INLINE};
 use bytes::Bytes;
@@ -57,12 +58,22 @@ impl Topic {
     pub(crate) fn look_up(&mut self, digest: &Digest, before: u64) -> Option<(u64, &Entry)> {
         self.peek(digest)?;
         let sequence = *self.payloads.get(&self.payload_key(digest))?;
+        if !self.keeps_looked_up() {
+            return self.cached(sequence).map(|entry| (sequence, entry));
+        }
         let kept = self.forget_lookup(sequence).and_then(|looked_up| looked_up.kept);
         self.last_lookup += 1;
         self.lookups.insert(sequence, self.last_lookup);
         let looked_up = LookedUp { sequence, before, kept };
         self.looked_up.insert(self.last_lookup, looked_up);
         self.cached(sequence).map(|entry| (sequence, entry))
+    }
+
+    /// Returns the sequence of the newest message with a payload, if that can be looked up.
+    pub(crate) fn find(&self, digest: &Digest, now: u64) -> Option<(u64, Option<Gone>)> {
+        self.peek(digest)?;
+        let sequence = *self.payloads.get(&self.payload_key(digest))?;
+        Some((sequence, self.why_gone(sequence, now)))
     }
 
     /// Returns the newest message with a payload. That does not count as a use.

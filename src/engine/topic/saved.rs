@@ -56,6 +56,7 @@ impl Topic {
     /// Sets the sequence of the next message of an empty log.
     pub(crate) fn start_at(&mut self, next: u64, evicted_through: u64) {
         self.log.start_at(next, evicted_through);
+        self.retention.starts_at(next);
     }
 
     pub(crate) fn put_window(&mut self, window: &SavedWindow, limits: &Limits) {
@@ -76,6 +77,7 @@ impl Topic {
                 let cost = (entry.own_cost(), entry.body.shared_cost());
                 let payload = (entry.digest, entry.count);
                 (entry.cost, _) = self.index_payload(sequence, payload, cost);
+                self.retention.completed(sequence, entry.body.size());
                 if let Some(origin) = entry.origin.filter(|origin| !origin.is_key()) {
                     let oldest = self.log.first();
                     let accepted = Accepted { number: origin.number, sequence, oldest };
@@ -85,6 +87,7 @@ impl Topic {
         }
         self.bytes += entry.cost;
         self.log.push(entry);
+        self.keep_newest();
     }
 
     pub(crate) fn put_top(&mut self, ranked: impl Iterator<Item = Ranked>) {

@@ -62,5 +62,7 @@ impl Topic {
             self.bytes = self.bytes - entry.cost + cost;
             entry.cost = cost;
         }
+        self.retention.completed(sequence, size);
+        self.keep_newest();
     }
 }

@@ -6,20 +6,25 @@ mod client;
 #[path = "../../../tests/common/h2.rs"]
 mod h2;
 mod openapi;
+mod outlived;
 mod resumed;
-mod schema;
+mod torn;
 mod unread;
 mod uploads;
 
 use super::connection::Times;
 use super::listen::Listener;
-use super::{AppState, CertificateFacts, router};
+use super::schema;
+use super::{AppState, router};
+use crate::access::AccessRules;
+use crate::access::limits::PeerLimits;
 use crate::access::origin::Origins;
 use crate::broker::Broker;
-use crate::broker::admission::{Admission, Places};
+use crate::broker::admission::Admission;
 use crate::broker::stop::Stage;
 use crate::engine::{Engine, Limits, Payload, Publication};
 use crate::tls::CertificateHash;
+use crate::tls::certificates::CertificateFacts;
 use axum::Router;
 use bytes::Bytes;
 use client::ask;
@@ -41,20 +46,29 @@ impl Face {
         Self::with(limits, PATIENCE)
     }
 
-    /// Returns a face whose timeouts for bodies and unread answers are longer than any test, also on
-    /// a busy machine.
+    /// Returns a face whose timeouts for requests, bodies and unread answers are longer than any test,
+    /// also on a busy machine.
     fn patient(limits: Limits) -> Self {
         Self::with(limits, Duration::from_secs(60))
     }
 
     fn with(limits: Limits, patience: Duration) -> Self {
+        Self::with_rules(limits, patience, PeerLimits::default(), AccessRules::default())
+    }
+
+    fn with_rules(
+        limits: Limits,
+        patience: Duration,
+        peers: PeerLimits,
+        rules: AccessRules,
+    ) -> Self {
         let broker = Arc::new(Broker::new(Engine::new(limits, 1_000_000, [7; 32]), None));
         let turns = broker.clone();
         tokio::spawn(async move { turns.take_turns().await });
         let current = CertificateHash([1; 32]);
         let certificate = move || CertificateFacts { pinning: true, current, next: Some(current) };
         let origins = Origins::parse(["https://app.example"]).unwrap();
-        let admission = Admission::new(broker, 1000, origins);
+        let admission = Admission::new(broker, peers, origins, rules);
         let mut state = AppState::new(&admission, certificate, 4433);
         state.patience = patience;
         state.room = 4 * patience;
@@ -63,8 +77,10 @@ impl Face {
         let router = router(state.clone(), Router::new());
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
-        let mut listener = Listener::plain(listener, &Places::new(1000, "full"));
-        listener.times = Times { request: PATIENCE, idle: PATIENCE, ping: PATIENCE, patience };
+        let mut listener = Listener::plain(listener, &admission);
+        let fresh = Duration::from_secs(60);
+        listener.times =
+            Times { request: patience, idle: patience, ping: patience, patience, fresh };
         let (listening, end) = watch::channel(Stage::Running);
         tokio::spawn(listener.run(router, end));
         Self { address, state, admission, _listening: listening }

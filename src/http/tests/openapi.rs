@@ -3,7 +3,11 @@
 
 use super::client::{Answer, Ask, Block, ask};
 use super::schema::Document;
-use super::{Face, Limits};
+use super::{Face, Limits, PATIENCE};
+use crate::access::limits::PeerLimits;
+use crate::access::{AccessRules, Algorithm, Expectations, Identity, KeySet, Rights};
+use crate::access::{SigningKey, Verifier};
+use crate::net::now;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -121,6 +125,7 @@ async fn what_is_described_is_answered_and_what_is_answered_is_described() {
         ("HEAD", TOPIC),
         ("GET", "/v1/topics/demo%2Fa/top"),
         ("GET", "/v1/events/demo%2F**"),
+        ("POST", "/v1/tickets"),
         ("GET", "/certificate.sha256"),
         ("GET", "/openapi.json"),
     ];
@@ -149,7 +154,7 @@ async fn what_is_described_is_answered_and_what_is_answered_is_described() {
         }
         assert_eq!(walk.see(method, "/v1/topics/none", |ask| ask).await.status, 404);
         assert_eq!(walk.see(method, &format!("{TOPIC}?sequence=9"), |ask| ask).await.status, 404);
-        assert_eq!(walk.see(method, "/v1/topics/%24weir%2Fx", |ask| ask).await.status, 403);
+        assert_eq!(walk.see(method, "/v1/topics/%24weir%2Fx", |ask| ask).await.status, 404);
         assert_eq!(walk.see(method, "/v1/topics/%ff", |ask| ask).await.status, 400);
     }
     let tag = walk.see("GET", "/openapi.json", |ask| ask).await.header("etag").unwrap().to_owned();
@@ -193,15 +198,47 @@ async fn what_is_described_is_answered_and_what_is_answered_is_described() {
     assert_eq!((full.status, full.json()["name"].as_str()), (503, Some("overloaded")));
     drop(all);
     walk.face.admission.stop();
-    for (method, target) in &operations[..5] {
+    for (method, target) in &operations[..6] {
         assert_eq!(walk.see(method, target, |ask| ask).await.status, 503, "{method} {target}");
     }
+    let (face, token) = closed();
+    walk.face = face;
+    see_refusals(&mut walk, &operations[..6], &token).await;
     let described = walk.described();
     let never: Vec<_> = described.difference(&walk.seen).collect();
     assert!(never.is_empty(), "described, and never seen: {never:?}");
     for key in &operations {
         let listed = (template(key.1), key.0.to_ascii_lowercase(), 200);
         assert!(described.contains(&listed));
+    }
+}
+
+// A face for which a token is needed, and one that grants nothing. Each address may show one wrong one
+// in a second, and ten at once.
+fn closed() -> (Face, String) {
+    let key = SigningKey::generate(Algorithm::EdDsa, None).unwrap();
+    let keys = KeySet::parse(key.public_jwks().unwrap().as_bytes()).unwrap();
+    let rules = AccessRules::default().tokens(Verifier::new(keys, Expectations::default()));
+    let ada = Identity::named("ada", Rights::nothing()).unwrap();
+    let token = key.sign(&ada.with_expires(now() + 3_600_000_000), None, None, now()).unwrap();
+    let peers = PeerLimits { exempt: Vec::new(), failures_per_address: 1, ..PeerLimits::default() };
+    let limits = Limits::default().with_cache(1 << 20);
+    (Face::with_rules(limits, PATIENCE, peers, rules), token)
+}
+
+async fn see_refusals(walk: &mut Walk, operations: &[(&str, &str)], token: &str) {
+    for (method, target) in operations {
+        let granted =
+            walk.see(method, target, |ask| ask.header("authorization", format!("Bearer {token}")));
+        let expected = if *target == "/v1/tickets" { 200 } else { 403 };
+        assert_eq!(granted.await.status, expected, "{method} {target}");
+        let scheme = walk.see(method, target, |ask| ask.header("authorization", "Basic YTpi"));
+        assert_eq!(scheme.await.status, 401, "{method} {target}");
+    }
+    let wrong = |ask: Ask| ask.header("authorization", "Bearer x.y.z");
+    while walk.see("GET", TOPIC, wrong).await.status == 401 {}
+    for (method, target) in operations {
+        assert_eq!(walk.see(method, target, wrong).await.status, 429, "{method} {target}");
     }
 }
 

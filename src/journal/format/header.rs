@@ -10,6 +10,7 @@ pub(crate) const HEADER: usize = 16;
 pub(crate) enum Kind {
     Log,
     Snapshot,
+    Secret,
 }
 
 /// Why a file cannot be read.
@@ -28,6 +29,7 @@ impl Kind {
         match self {
             Self::Log => b"weirlog\n",
             Self::Snapshot => b"weirsnp\n",
+            Self::Secret => b"weirkey\n",
         }
     }
 
@@ -62,7 +64,7 @@ impl Kind {
 }
 
 /// Returns the 32-bit word at an offset.
-pub(super) fn word(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     let bytes = bytes.get(at..)?.first_chunk()?;
     Some(u32::from_le_bytes(*bytes))
 }

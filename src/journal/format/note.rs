@@ -18,8 +18,20 @@ pub(crate) enum Note {
         /// Whether this daemon syncs before each receipt.
         always: bool,
     },
-    /// The daemon has ended, and everything that it had accepted is before this.
+    /// The daemon has ended, and everything that it had accepted is before this. Only early versions
+    /// wrote it.
     Closed,
+    /// The name of the journal.
+    Journal {
+        /// As in [`Engine::journal`](crate::engine::Engine::journal).
+        id: u64,
+    },
+    /// As [`Closed`](Self::Closed), in place of it. In a copy of the journal, the log that has this
+    /// note is another file.
+    ClosedIn {
+        /// As in [`Storage::id`](crate::journal::storage::Storage::id), of the log that has this note.
+        file: u64,
+    },
 }
 
 impl Note {

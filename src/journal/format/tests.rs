@@ -102,6 +102,9 @@ fn opened() -> Note {
     Note::Opened { run: 6, past, boot: "b".into(), always: false }
 }
 
+const JOURNAL: Note = Note::Journal { id: 70_000 };
+const CLOSED: Note = Note::ClosedIn { file: 80_000 };
+
 fn written() -> Vec<u8> {
     let mut out = Vec::new();
     let block = BlockWriter::new(&mut out, BlockKind::Records, 100);
@@ -115,6 +118,11 @@ fn written() -> Vec<u8> {
     for one in parts() {
         let block = BlockWriter::new(&mut out, BlockKind::Part, 0);
         part::encode(&mut out, one);
+        block.end(&mut out);
+    }
+    for note in [JOURNAL, CLOSED] {
+        let block = BlockWriter::new(&mut out, BlockKind::Note, 0);
+        note.encode(&mut out);
         block.end(&mut out);
     }
     out
@@ -153,6 +161,7 @@ fn everything_comes_back_as_it_was() {
         (100..).zip(records()).map(|(number, record)| Found::Record(number, record)).collect();
     expected.push(Found::Note(opened()));
     expected.extend(parts().into_iter().map(Found::Part));
+    expected.extend([JOURNAL, CLOSED].map(Found::Note));
     assert_eq!(read(&written()), expected);
 }
 
@@ -167,7 +176,8 @@ fn the_bytes_are_those_of_the_golden_vector() {
         digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect::<String>()
     };
     let long = "09".repeat(70_000);
-    let lines = [&Kind::Log.header()[..], &Kind::Snapshot.header(), &written()]
+    let headers = [Kind::Log, Kind::Snapshot].map(Kind::header);
+    let lines = [&headers[0][..], &headers[1], &written(), &Kind::Secret.header()]
         .map(|bytes| hex(bytes).replace(&long, "[09 x 70000]"));
     let text = lines.join("\n") + "\n";
     if std::env::var_os("WEIR_BLESS").is_some() {

@@ -22,12 +22,16 @@ struct Daemon {
 
 impl Daemon {
     fn new(sync: Sync, on_failure: OnFailure) -> Self {
-        let memory = Memory::default();
+        Self::on(Memory::default(), sync, on_failure, 2_000_000)
+    }
+
+    // As the next one after another, with the storage that it has left.
+    fn on(memory: Memory, sync: Sync, on_failure: OnFailure, run: u64) -> Self {
         let options = JournalOptions { sync, bytes: 1 << 30, on_failure };
         let engine = Engine::new(Limits::default(), 1_000_000, [7; 32]);
         let storage = Arc::new(memory.clone());
         let (open, engine) =
-            open_on(storage, None, Path::new("memory"), options, engine, 2_000_000).unwrap();
+            open_on(storage, None, Path::new("memory"), options, engine, run).unwrap();
         let (engine, queue) = (Arc::new(Mutex::new(engine)), open.queue.clone());
         let (of_part, to) = (engine.clone(), queue.clone());
         let journal = open.start(Box::new(move |capture| {
@@ -131,6 +135,50 @@ fn a_daemon_may_go_on_without_its_disk() {
     // A snapshot has them.
     daemon.wait_until(|_| !daemon.journal.as_ref().is_some_and(Journal::is_unknown));
     assert_eq!(daemon.close(), 10);
+}
+
+// The disk is full, or read-only, when the daemon starts.
+#[test]
+fn a_daemon_that_starts_on_a_full_disk_serves_what_it_has_and_refuses_publications() {
+    for (faults, closed) in [(FULL, true), (FULL, false), (READ_ONLY, true), (UNSYNCED, false)] {
+        let daemon = Daemon::new(Sync::EachSecond, OnFailure::Refuse);
+        for n in 0..10 {
+            let kept = daemon.publish(n, 100).unwrap();
+            daemon.wait_until(|queue| queue.kept() >= kept);
+        }
+        let memory = daemon.memory.clone();
+        assert_eq!(if closed { daemon.close() } else { daemon.kill() }, 10);
+        memory.files().faults = faults;
+        let daemon = Daemon::on(memory, Sync::EachSecond, OnFailure::Refuse, 3_000_000);
+        assert_eq!(shown(&mut daemon.engine.lock().unwrap()).len(), 10, "{faults:?}");
+        assert_eq!(daemon.publish(10, 100), Err(Code::UNAVAILABLE), "{faults:?}");
+        daemon.fail(Faults::default());
+        daemon.wait_until(|queue| !queue.refuses());
+        let kept = daemon.publish(11, 100).unwrap();
+        daemon.wait_until(|queue| queue.kept() >= kept);
+        assert_eq!(daemon.kill(), 11, "{faults:?}");
+    }
+}
+
+// Its publications are shown, and are lost. So the next daemon must not give their sequences to others.
+#[test]
+fn a_daemon_that_starts_without_its_disk_and_goes_on_has_another_epoch() {
+    let daemon = Daemon::new(Sync::EachSecond, OnFailure::Continue);
+    daemon.publish(1, 100).unwrap();
+    let memory = daemon.memory.clone();
+    let epoch = |daemon: &Daemon| daemon.engine.lock().unwrap().head("a").unwrap().epoch;
+    let mut epochs = vec![epoch(&daemon)];
+    daemon.close();
+    for run in [3_000_000, 4_000_000] {
+        memory.files().faults = FULL;
+        let daemon = Daemon::on(memory.clone(), Sync::EachSecond, OnFailure::Continue, run);
+        let lost = daemon.publish(2, 100).unwrap();
+        daemon.wait_until(|queue| queue.kept() >= lost);
+        epochs.push(epoch(&daemon));
+        daemon.kill();
+    }
+    let distinct: std::collections::BTreeSet<_> = epochs.iter().collect();
+    assert_eq!(distinct.len(), 3, "{epochs:?}");
 }
 
 #[test]

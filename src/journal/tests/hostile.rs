@@ -11,6 +11,7 @@ use crate::journal::format::header::Kind;
 use crate::journal::format::note::Note;
 use crate::journal::format::part;
 use crate::journal::format::record::RecordWriter;
+use crate::journal::recovery::End;
 use crate::wire::{Digest, ProducerId};
 use bytes::Bytes;
 
@@ -233,4 +234,17 @@ fn a_note_with_hostile_values_is_set_aside() {
         storage.put("log-0000000001.weir", file);
         start("a note", &storage, run == 0);
     }
+}
+
+// As of a version that did not name the file in which it ended.
+#[test]
+fn an_older_note_of_a_good_end_is_read() {
+    let opened = Note::Opened { run: 9, past: None, boot: "one".into(), always: false };
+    let mut file = Kind::Log.header().to_vec();
+    for note in [opened, Note::Closed] {
+        block(&mut file, BlockKind::Note, 0, |out| note.encode(out));
+    }
+    let storage = Memory::default();
+    storage.put("log-0000000001.weir", file);
+    assert_eq!(open(&storage, &OPENING).1.end, End::Closed);
 }

@@ -7,6 +7,7 @@
 
 use crate::engine::tests::seeds::Random;
 use crate::journal::storage::{Storage, StoredFile};
+use crate::wire::Digest;
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Read};
 use std::ops::Range;
@@ -18,6 +19,7 @@ pub(super) struct File {
     // Bytes before this are on the disk, except those of syncs that failed.
     synced: usize,
     unknown: Vec<Range<usize>>,
+    id: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -65,6 +67,9 @@ pub(super) struct Files {
     pub(super) crashed: bool,
     /// Appends wait while a test holds this.
     pub(super) slow: Arc<Mutex<()>>,
+    seed: u64,
+    // How often a file was created under a name.
+    created: BTreeMap<String, u64>,
 }
 
 /// A storage in memory. Clones share it.
@@ -86,6 +91,16 @@ fn not_found() -> io::Error {
 }
 
 impl Files {
+    // Storages with the same seed stand for the same directory: a test that puts the files of one into
+    // another continues it. With another seed, these files are copies.
+    fn next_id(&mut self, name: &str) -> u64 {
+        let nth = self.created.entry(name.into()).or_default();
+        *nth += 1;
+        let digest = Digest::of(format!("{} {nth} {name}", self.seed).as_bytes()).0;
+        // Each has the same length in a note.
+        digest.iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte)) | 1 << 63
+    }
+
     // Before each change. The last one before the process ends is done in part.
     fn step(&mut self, fails: usize, what: &str) -> Result<(), (bool, io::Error)> {
         if self.crashed {
@@ -157,6 +172,8 @@ impl Memory {
             crash_in: None,
             crashed: false,
             slow: Arc::default(),
+            seed,
+            created: BTreeMap::new(),
         })))
     }
 
@@ -168,7 +185,8 @@ impl Memory {
     pub(super) fn put(&self, name: &str, bytes: Vec<u8>) {
         let mut files = self.files();
         let (file, synced) = (files.files.len(), bytes.len());
-        files.files.push(File { bytes, synced, unknown: Vec::new() });
+        let id = files.next_id(name);
+        files.files.push(File { bytes, synced, unknown: Vec::new(), id });
         files.names.insert(name.into(), file);
         files.synced_names.insert(name.into(), file);
     }
@@ -289,7 +307,8 @@ impl Storage for Memory {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }
         let file = files.files.len();
-        files.files.push(File::default());
+        let id = files.next_id(name);
+        files.files.push(File { id, ..File::default() });
         files.change(NameChange::Add(name.into(), file))?;
         Ok(Box::new(Handle { memory: self.clone(), file }))
     }
@@ -310,6 +329,11 @@ impl Storage for Memory {
         let mut files = self.files();
         files.find(name)?;
         files.change(NameChange::Remove(name.into()))
+    }
+
+    fn id(&self, name: &str) -> io::Result<u64> {
+        let files = self.files();
+        Ok(files.files[files.find(name)?].id)
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
@@ -350,6 +374,19 @@ impl StoredFile for Handle {
         };
         files.files[self.file].bytes.extend_from_slice(&bytes[..part]);
         stepped.map_err(|(_, error)| error)
+    }
+
+    fn cut(&mut self, bytes: u64) -> io::Result<()> {
+        let mut files = self.memory.files();
+        // A disk that is full does it.
+        let faults = files.faults.names;
+        files.step(faults, "a cut").map_err(|(_, error)| error)?;
+        let file = &mut files.files[self.file];
+        file.bytes.truncate(bytes as usize);
+        file.synced = file.synced.min(file.bytes.len());
+        file.unknown.iter_mut().for_each(|range| range.end = range.end.min(file.bytes.len()));
+        file.unknown.retain(|range| !range.is_empty());
+        Ok(())
     }
 
     fn sync(&mut self) -> io::Result<()> {

@@ -17,8 +17,10 @@ pub(crate) async fn answer(
 ) -> DeliveryEnd {
     let _sending = Sending::new(&context);
     let [for_request, topic] = head;
+    context.replay.ready().await;
     match message {
         GetReply::Small(message) => {
+            context.replay.spend_answer(message.size());
             let Ok(mut tx) = context.connection.open_uni().await else {
                 return DeliveryEnd::ConnectionLost;
             };
@@ -30,13 +32,14 @@ pub(crate) async fn answer(
             }
         }
         GetReply::Large { topic: id, sequence } => {
-            let Ok(transfer) = LargeTransfer::begin(&context, id, sequence) else {
+            let Ok(transfer) = LargeTransfer::begin(&context, (id, sequence), false) else {
                 let reason = "the message has just left the cache";
                 return DeliveryEnd::Refused(Refusal::new(Code::EVICTED, reason));
             };
             let Ok(mut tx) = context.connection.open_uni().await else {
                 return DeliveryEnd::ConnectionLost;
             };
+            context.windows.raise_send(&context.connection);
             tx.set_priority(priority(LARGE + 1));
             if transfer.send(&mut tx, &for_request, topic, false).await.is_ok() {
                 tx.finish();

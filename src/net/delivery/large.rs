@@ -4,27 +4,41 @@
 use super::DeliveryContext;
 use super::stream::{append_chunk, frame_of};
 use crate::broker::subscription::Subscription;
+use crate::broker::throttle::ReplayBudget;
 use crate::engine::Item;
 use crate::net::error::WriteError;
 use crate::net::transport::stream::SendStream;
 use crate::wire::{Code, Encoded, GapCause};
 use bytes::Bytes;
 use std::future::poll_fn;
+use tokio::time::sleep;
 
 /// Bytes read under one lock and handed to the stream at once, 64 KiB.
 const BATCH: usize = 64 << 10;
 
 /// A subscription to exactly one large message, and its way onto a stream.
-pub(crate) struct LargeTransfer(Subscription);
+pub(crate) struct LargeTransfer {
+    subscription: Subscription,
+    // The topic's id, and the sequence.
+    message: (u64, u64),
+    // The budget for its bytes, unless it is delivered live.
+    replay: Option<ReplayBudget>,
+}
 
 impl LargeTransfer {
-    /// Subscribes to the message, or returns why it will not come.
+    /// Subscribes to the message, or returns why it will not come. A message that is not delivered
+    /// `live` waits for the session's budget.
     pub(crate) fn begin(
         context: &DeliveryContext,
-        topic: u64,
-        sequence: u64,
+        (topic, sequence): (u64, u64),
+        live: bool,
     ) -> Result<Self, GapCause> {
-        Ok(Self(Subscription::follow(&context.broker, topic, sequence)?))
+        let subscription = Subscription::follow(&context.broker, topic, sequence)?;
+        Ok(Self {
+            subscription,
+            message: (topic, sequence),
+            replay: (!live).then(|| context.replay.clone()),
+        })
     }
 
     /// Sends the frame `For`, then `head`, then all of the message. Returns the cause if the
@@ -42,9 +56,17 @@ impl LargeTransfer {
         let mut pieces = vec![for_request.clone(), head];
         let (mut ended, mut aborted) = (false, None);
         while !ended {
+            if let Some(wait) = self.replay.as_ref().and_then(ReplayBudget::wait) {
+                sleep(wait).await;
+                continue;
+            }
+            let mut bytes = 0;
             let read = poll_fn(|context| {
-                self.0.poll_read(context, BATCH, &mut |item| match &item {
-                    Item::Chunk(chunk) => append_chunk(chunk, &mut pieces),
+                self.subscription.poll_read(context, BATCH, &mut |item| match &item {
+                    Item::Chunk(chunk) => {
+                        bytes += chunk.len();
+                        append_chunk(chunk, &mut pieces);
+                    }
                     Item::Message(message) => {
                         ended = true;
                         let encoded = message.encoded().map(Encoded::pieces);
@@ -62,6 +84,9 @@ impl LargeTransfer {
             });
             // A failed read means that the subscription ended with its session.
             ended |= read.await.is_err();
+            if let Some(replay) = &self.replay {
+                replay.spend(bytes as u64);
+            }
             if let Some(code) = aborted
                 && resets
             {
@@ -72,10 +97,10 @@ impl LargeTransfer {
             pieces.clear();
             pieces.push(for_request.clone());
         }
-        Ok(aborted.map(cause))
+        let (topic, sequence) = self.message;
+        Ok(aborted.map(|code| match code {
+            Code::EVICTED => self.subscription.why_missing(topic, sequence),
+            _ => GapCause::Aborted,
+        }))
     }
-}
-
-fn cause(code: Code) -> GapCause {
-    if code == Code::EVICTED { GapCause::Evicted } else { GapCause::Aborted }
 }

@@ -12,20 +12,24 @@ pub(crate) mod realtime;
 pub(crate) mod stream;
 pub(crate) mod stream_pool;
 pub(crate) mod unordered;
+pub(crate) mod windows;
 
 use super::error::{ConnectionLost, WriteError};
 use super::transport::connection::Connection;
 use crate::broker::Broker;
+use crate::broker::throttle::ReplayBudget;
 use crate::wire::Refusal;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use windows::{ExtraWindow, Windows};
 
 /// The state that the deliveries of one session share: the broker, the connection, its send window.
 pub(crate) struct DeliveryContext {
     pub(crate) broker: Arc<Broker>,
     pub(crate) connection: Connection,
-    // Bytes that large payloads may have in flight beyond the send window of the session.
-    extra_window: Mutex<u64>,
+    // For earlier messages and answers.
+    pub(crate) replay: ReplayBudget,
+    pub(crate) windows: Windows,
     // Number of messages, answers and batches that are being sent, and of streams on which a frame
     // or a publication is incomplete.
     in_flight: AtomicU32,
@@ -61,8 +65,13 @@ impl From<ConnectionLost> for DeliveryEnd {
 }
 
 impl DeliveryContext {
-    pub(crate) fn new(broker: Arc<Broker>, connection: Connection) -> Self {
-        Self { broker, connection, extra_window: Mutex::default(), in_flight: AtomicU32::new(0) }
+    pub(crate) fn new(
+        broker: Arc<Broker>,
+        connection: Connection,
+        replay: ReplayBudget,
+        windows: Windows,
+    ) -> Self {
+        Self { broker, connection, replay, windows, in_flight: AtomicU32::new(0) }
     }
 
     /// Whether something arrives, or is being sent: the transport has not taken it, or it has a
@@ -77,12 +86,6 @@ impl DeliveryContext {
 
     pub(crate) fn end_in_flight(&self) {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn change_window(&self, change: impl FnOnce(u64) -> u64) {
-        let mut extra = self.extra_window.lock().unwrap_or_else(PoisonError::into_inner);
-        *extra = change(*extra);
-        self.connection.set_extra_send_window(*extra);
     }
 }
 
@@ -102,23 +105,22 @@ impl Drop for Sending {
     }
 }
 
-/// Bytes of send window that a large payload has for itself. The window bounds what is sent and not
-/// acknowledged over all streams. Without a grant, one large payload would take all of it, and
-/// small ones would wait.
+/// The part of the send window that a large payload has for itself.
 struct WindowGrant {
     context: Arc<DeliveryContext>,
-    bytes: u64,
+    extra: ExtraWindow,
 }
 
 impl WindowGrant {
     fn new(context: Arc<DeliveryContext>, bytes: u64) -> Self {
-        context.change_window(|all| all + bytes);
-        Self { context, bytes }
+        let extra = context.windows.widen(&context.connection, bytes);
+        Self { context, extra }
     }
 }
 
 impl Drop for WindowGrant {
     fn drop(&mut self) {
-        self.context.change_window(|all| all - self.bytes);
+        let Self { context, extra } = self;
+        context.windows.narrow(&context.connection, extra);
     }
 }

@@ -19,6 +19,8 @@ pub(super) async fn send_at_once<F: Future>(
         let polled = send.as_mut().poll(cx);
         if polled.is_pending() && sending.is_none() {
             sending = Some(Sending::new(context));
+            // It may wait for a window.
+            context.windows.raise_send(&context.connection);
         }
         polled
     });

@@ -64,8 +64,8 @@ pub(crate) struct StreamPool {
     context: Arc<DeliveryContext>,
     sending: FuturesUnordered<Transfer>,
     in_flight: Vec<InFlight>,
-    // In order, each with the frames `For` and `Topic` that precede it.
-    deferred: VecDeque<(LargeRef, [Bytes; 2])>,
+    // In order, each with whether it is live, and the frames `For` and `Topic` that precede it.
+    deferred: VecDeque<(LargeRef, bool, [Bytes; 2])>,
     // The owner of the subscription's stream sends their gaps.
     lost: Vec<LostMessage>,
 }
@@ -96,7 +96,7 @@ impl StreamPool {
     /// Whether the message is in flight or waits for a stream.
     pub(crate) fn contains(&self, large: LargeRef) -> bool {
         let in_flight = self.in_flight.iter().map(|sent| (sent.topic, sent.sequence));
-        let deferred = self.deferred.iter().map(|(large, _)| (large.topic, large.sequence));
+        let deferred = self.deferred.iter().map(|(large, ..)| (large.topic, large.sequence));
         in_flight.chain(deferred).any(|other| other == (large.topic, large.sequence))
     }
 
@@ -125,33 +125,37 @@ impl StreamPool {
         self.in_flight.retain(|other| *other != sent);
         self.lost.extend(lost);
         while !self.is_full_of_large()
-            && let Some((large, head)) = self.deferred.pop_front()
+            && let Some((large, live, head)) = self.deferred.pop_front()
         {
-            self.open_large(large, head);
+            self.open_large(large, live, head);
         }
         Poll::Ready(())
     }
 
     /// Waits until there is room for one more message.
     pub(crate) async fn wait_for_room(&mut self) {
+        if self.in_flight.len() > STREAMS / 8 {
+            // They may wait for a window.
+            self.context.windows.raise_send(&self.context.connection);
+        }
         while self.is_full() {
             self.done().await;
         }
     }
 
     /// Sends a large message on a stream of its own, as soon as one is free. The frames `For` and
-    /// `Topic` precede it.
-    pub(crate) fn send_large(&mut self, large: LargeRef, for_request: Bytes, topic: Bytes) {
+    /// `Topic` precede it. One that is not `live` waits for the session's budget.
+    pub(crate) fn send_large(&mut self, large: LargeRef, live: bool, head: [Bytes; 2]) {
         if self.is_full_of_large() {
-            self.deferred.push_back((large, [for_request, topic]));
+            self.deferred.push_back((large, live, head));
         } else {
-            self.open_large(large, [for_request, topic]);
+            self.open_large(large, live, head);
         }
     }
 
-    fn open_large(&mut self, large: LargeRef, [for_request, head]: [Bytes; 2]) {
-        let LargeRef { topic, sequence, size } = large;
-        let transfer = match LargeTransfer::begin(&self.context, topic, sequence) {
+    fn open_large(&mut self, large: LargeRef, live: bool, [for_request, head]: [Bytes; 2]) {
+        let LargeRef { topic, sequence, size, .. } = large;
+        let transfer = match LargeTransfer::begin(&self.context, (topic, sequence), live) {
             Ok(transfer) => transfer,
             Err(cause) => return self.lost.push(LostMessage { topic, sequence, cause, head }),
         };

@@ -5,29 +5,45 @@ use super::read::read_ended;
 use super::stream::priority;
 use super::stream_pool::StreamPool;
 use super::{DeliveryContext, DeliveryEnd};
+use crate::broker::counters::Mode;
 use crate::broker::owned_item::{OwnedItem, OwnedMessage, OwnedTopic};
+use crate::broker::replaying::Replaying;
 use crate::engine::{Item, LargePayloads, ReadOptions, SubscriptionId};
 use crate::wire::DaemonFrame;
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::sync::Arc;
+use tokio::time::sleep;
 
 /// Bytes read under one lock, 16 KiB.
 const BATCH: usize = 16 << 10;
 
-/// Delivers until the subscription or the session ends.
+/// Delivers until the subscription or the session ends. The subscription began at `position`.
 pub(crate) async fn deliver(
     context: Arc<DeliveryContext>,
     request: u32,
     id: SubscriptionId,
+    position: u64,
 ) -> DeliveryEnd {
+    let mut replaying = Replaying::new(position, Mode::Unordered);
     let mut pool = StreamPool::new(context.clone());
     let for_request = DaemonFrame::For { request }.to_bytes();
     // With the announcement of its topic, which each stream repeats.
     let mut batch: Vec<(OwnedTopic, OwnedItem)> = Vec::new();
     let options = ReadOptions { large: LargePayloads::AnnounceOnly, ..BATCH.into() };
     loop {
+        while let Some(wait) = replaying.wait(&context.replay, &context.broker, id) {
+            // Streams that are open go on.
+            let mut wait = Box::pin(sleep(wait));
+            loop {
+                tokio::select! {
+                    () = &mut wait => break,
+                    () = pool.done() => {}
+                }
+            }
+        }
         let mut keep = |item: Item<'_>| {
+            replaying.count(&item);
             batch.extend(OwnedTopic::of(&item).zip(OwnedItem::new(&item)));
         };
         let mut next = poll_fn(|cx| context.broker.poll_read(id, cx, options, &mut keep));
@@ -37,6 +53,7 @@ pub(crate) async fn deliver(
                 () = pool.done() => if pool.has_lost() { break None },
             }
         };
+        replaying.spend(&context.replay, context.broker.counters());
         for (topic, item) in batch.drain(..) {
             // One allocation for all that precedes the message.
             let head = || {
@@ -59,12 +76,14 @@ pub(crate) async fn deliver(
                 }
                 OwnedItem::Large(large, topic) => {
                     pool.wait_for_room().await;
-                    pool.send_large(large, for_request.clone(), topic.frame());
+                    let live = !replaying.is_old(large.position);
+                    pool.send_large(large, live, [for_request.clone(), topic.frame()]);
                 }
                 // Each stream repeats it.
                 OwnedItem::Topic(_) => {}
             }
         }
+        replaying.sent(context.broker.counters());
         let ended = matches!(read, Some(Err(_)));
         while ended && !pool.is_empty() {
             pool.done().await;

@@ -12,10 +12,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The client's and the daemon's end of a connection, and the endpoints that keep them alive.
 async fn pair() -> (quinn::Connection, quinn::Connection, [quinn::Endpoint; 2]) {
-    let identities = Arc::new(Identities::open(None, None).unwrap());
+    let identities = Certificates::for_tests();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let daemon = open(socket, identities, &ResetKey::open(None).unwrap()).unwrap().quic;
-    let tls = tls::client(&tls::Expect::Anything, ALPN, &Arc::default()).unwrap();
+    let tls = tls::client(&tls::Expect::Anything, ALPN, &Arc::default(), None).unwrap();
     let crypto = QuicClientConfig::try_from(tls).unwrap();
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(settings::client()));

@@ -15,24 +15,27 @@ const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(13);
 #[cfg(feature = "daemon")]
 const DAEMON_KEEP_ALIVE: Duration = Duration::from_secs(14);
 
-/// Maximum number of unacknowledged bytes of a session, 2 MiB: what a slow subscriber can pin
-/// beyond the cache. One stream takes as much as its reader allows, by default
+/// Maximum number of unacknowledged bytes of a session that has never waited for its window, 256 KiB.
+#[cfg(feature = "daemon")]
+pub(crate) const FIRST_SEND_WINDOW: u64 = 256 << 10;
+
+/// The same of one that has, 2 MiB: what a slow subscriber can pin beyond the cache. One stream takes as much as its reader allows, by default
 /// [`CLIENT_STREAM_WINDOW`]. This keeps one backlogged stream from using the whole window.
 /// Otherwise other streams would starve until it drains, because the first writer woken takes all
 /// newly freed window. Large payloads get more: see
-/// [`Connection::set_extra_send_window`](crate::net::transport::connection::Connection::set_extra_send_window).
+/// [`Windows`](crate::net::delivery::windows::Windows).
 #[cfg(feature = "daemon")]
 pub(crate) const DAEMON_SEND_WINDOW: u64 = 2 << 20;
 
-/// Maximum number of unread bytes from a session after its hello, over all its streams: 2 MiB. Two
-/// streams fill it, which is twice what one path is likely to need.
+/// Maximum number of unread bytes from a session that has filled its first window, over all its
+/// streams: 2 MiB. Two streams fill it, which is twice what one path is likely to need.
 #[cfg(feature = "daemon")]
 pub(crate) const DAEMON_RECEIVE_WINDOW: u32 = 2 << 20;
 
-/// The same before the hello, 256 KiB: a hello, and the frames that follow it immediately. A sender
-/// in slow start (RFC 9002, section 7.3.1) has sent less when the answer arrives.
+/// The same before that, 256 KiB: a hello, and the frames that follow it immediately. A sender in slow
+/// start (RFC 9002, section 7.3.1) has sent less when the answer arrives.
 #[cfg(feature = "daemon")]
-const FIRST_RECEIVE_WINDOW: u32 = 256 << 10;
+pub(crate) const FIRST_RECEIVE_WINDOW: u32 = 256 << 10;
 
 /// Maximum number of unread bytes on one of a session's streams, 1 MiB.
 #[cfg(feature = "daemon")]
@@ -103,7 +106,7 @@ pub(crate) fn daemon() -> TransportConfig {
     config
         .max_concurrent_uni_streams(FIRST_UNI_STREAMS.into())
         .max_concurrent_bidi_streams(BI_STREAMS.into())
-        .send_window(DAEMON_SEND_WINDOW)
+        .send_window(FIRST_SEND_WINDOW)
         .receive_window(FIRST_RECEIVE_WINDOW.into())
         .stream_receive_window(DAEMON_STREAM_WINDOW.into())
         .keep_alive_interval(Some(DAEMON_KEEP_ALIVE));

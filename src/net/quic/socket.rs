@@ -7,7 +7,7 @@ use std::net::{SocketAddr, UdpSocket};
 /// Size of the kernel's buffers, bytes: 8 MiB for each direction. The usual 208 KiB hold 170 full
 /// packets, which is less than one message for a thousand sessions. The kernel caps the size at
 /// `net.core.rmem_max` and `net.core.wmem_max`.
-const BUFFER: usize = 8 << 20;
+pub(crate) const BUFFER: usize = 8 << 20;
 
 /// Binds a socket to `address`. The IPv6 wildcard accepts IPv4 too.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -22,6 +22,33 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket: UdpSocket = socket.into();
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// A size that no program chooses for a relay, bytes: 512 KiB, more than the kernel's default.
+#[cfg(feature = "daemon")]
+const UNSET: usize = 512 << 10;
+
+/// Prepares a socket that another program has bound. Its buffers are only enlarged: that program may
+/// have had the right to exceed the kernel's limits.
+#[cfg(feature = "daemon")]
+pub(crate) fn adopt(socket: &UdpSocket) -> io::Result<()> {
+    let have = buffers(socket)?;
+    // A service may have the right to use this socket, and to make no other one.
+    let most = most_buffers().unwrap_or((UNSET, UNSET));
+    let options = socket2::SockRef::from(socket);
+    if have.0 < most.0 {
+        options.set_recv_buffer_size(BUFFER)?;
+    }
+    if have.1 < most.1 {
+        options.set_send_buffer_size(BUFFER)?;
+    }
+    socket.set_nonblocking(true)
+}
+
+/// Sizes of the buffers that the kernel gives when it is asked for [`BUFFER`], as [`buffers`] has them.
+#[cfg(feature = "daemon")]
+pub(crate) fn most_buffers() -> io::Result<(usize, usize)> {
+    buffers(&bind((std::net::Ipv4Addr::LOCALHOST, 0).into())?)
 }
 
 /// Sizes of the buffers for receiving and for sending, bytes. Linux includes its own overhead, and

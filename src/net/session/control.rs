@@ -4,9 +4,11 @@
 use super::dispatch::too_slow;
 use super::end::SessionEnd;
 use super::frame_reader::Frames;
+use super::notice;
 use super::peer::Peer;
 use super::upload::{StreamRead, StreamUpload};
 use crate::broker::failure::{self, seam};
+use crate::broker::throttle::count_refusal;
 use crate::engine::{Action, Channel, GetReply, SubscriptionId, no_room};
 use crate::net::delivery::marks::Marks;
 use crate::net::delivery::realtime::{self, DatagramOptions};
@@ -39,6 +41,11 @@ pub(super) async fn run(peer: &Arc<Peer>, frames: &mut Frames) -> SessionEnd {
             let read = poll_fn(|context| {
                 if let Poll::Ready(defect) = tasks.poll_ended(peer, context) {
                     return Poll::Ready(Err(defect.into()));
+                }
+                for end in peer.take_ends() {
+                    if let Err(end) = tasks.act(peer, end) {
+                        return Poll::Ready(Err(end));
+                    }
                 }
                 next.as_mut().poll(context)
             });
@@ -107,6 +114,10 @@ impl Tasks {
             Action::Answer { request, head, message } => {
                 self.answer(peer, request, head, message);
             }
+            Action::Knows => {
+                peer.tell_identity();
+                notice::tell(peer);
+            }
             Action::PeerLeft { code } => {
                 return Err(SessionEnd::Left(format!("said goodbye: {code}")));
             }
@@ -115,7 +126,8 @@ impl Tasks {
     }
 
     fn deliver(&mut self, peer: &Arc<Peer>, action: &Action) {
-        let Action::Deliver { request, subscription, delivery, deadline, bare, marks } = *action
+        let Action::Deliver { request, subscription, delivery, deadline, bare, position, marks } =
+            *action
         else {
             return;
         };
@@ -126,17 +138,18 @@ impl Tasks {
             // A WebSocket has one channel, and therefore one order.
             (Delivery::Ordered, _) | (_, Transport::WebSocket) => {
                 let broker = context.broker.clone();
-                let delivery = ordered::deliver(context, request, subscription, deadline, marks);
+                let delivery =
+                    ordered::deliver(context, request, subscription, deadline, (position, marks));
                 self.all.spawn(seam(&broker, "delivery", delivery.map(ended)))
             }
             (Delivery::Unordered, Transport::Quic) => {
-                let delivery = unordered::deliver(context, request, subscription);
+                let delivery = unordered::deliver(context, request, subscription, position);
                 self.all.spawn(delivery.map(ended))
             }
             (Delivery::Realtime, _) | (Delivery::Unordered, Transport::WebTransport) => {
                 let repairs = peer.datagrams.register_repairs(request);
                 let (max_age, implicit_subscription) = (deadline, bare);
-                let options = DatagramOptions { max_age, implicit_subscription, marks };
+                let options = DatagramOptions { max_age, implicit_subscription, marks, position };
                 let delivery = realtime::deliver(context, request, subscription, options, repairs);
                 self.all.spawn(delivery.map(ended))
             }
@@ -189,6 +202,7 @@ impl Tasks {
             DeliveryEnd::StoppedByPeer => Refusal::new(Code::DONE, "the client stopped the stream"),
             DeliveryEnd::ConnectionLost | DeliveryEnd::Finished => return Ok(()),
         };
+        count_refusal(peer.throttle.counts(), why.code);
         let Some(subscription) = subscription else {
             let Refusal { code, reason } = &why;
             let failed = DaemonFrame::Failed { request, code: *code, reason };

@@ -3,7 +3,7 @@
 use super::end::SessionEnd;
 use super::frame_reader::datagram_frames;
 use super::peer::Peer;
-use super::upload::StreamUpload;
+use super::upload::{Refuses, StreamUpload};
 use crate::engine::{Action, Channel};
 use crate::net::error::ConnectionLost;
 use std::sync::Arc;
@@ -22,8 +22,10 @@ pub(crate) async fn read(peer: &Arc<Peer>) -> SessionEnd {
             // A datagram of a peer that does not read its answers is dropped, as if lost. If it
             // waited for room, others would queue up behind it, each pinning the buffer it came in.
             Ok(_) if !peer.outbox.has_room() => continue,
-            Ok(datagram) => match datagram_frames(datagram, peer.payload) {
+            Ok(datagram) => match datagram_frames(datagram.clone(), peer.payload) {
                 Ok(frames) => {
+                    let counted = peer.throttle.try_receive(frames.len(), datagram.len());
+                    stream.refuses = if counted { Refuses::None } else { Refuses::All };
                     peer.handle(Channel::Datagram, &frames, &mut stream, &mut actions).await
                 }
                 Err(end) => Err(end),

@@ -2,12 +2,16 @@
 
 use super::end::SessionEnd;
 use super::frame_reader::Frames;
+use super::identity::{permit, shown};
 use super::peer::Peer;
-use super::upload::StreamUpload;
+use super::upload::{Refuses, StreamUpload};
+use crate::broker::throttle::count_refusal;
 use crate::engine::{Action, Channel, Prepared};
 use crate::net;
 use crate::wire::{ClientFrame, Code, DaemonFrame, Refusal, take_receipts};
 use bytes::Bytes;
+use std::sync::Arc;
+use tokio::time::sleep;
 
 /// Bytes of answers after which a peer's further frames wait for room in the outbox, 64 KiB. A
 /// frame of ten bytes may cause an answer of a hundred KiB.
@@ -20,8 +24,9 @@ const PORTION: usize = 256 << 10;
 // The number of frames that are decoded at once.
 pub(super) fn portion(frames: &[Bytes]) -> usize {
     let mut bytes = 0;
-    let more = frames.iter().take_while(|frame| {
-        let more = bytes < PORTION;
+    let more = frames.iter().enumerate().take_while(|(at, frame)| {
+        // The frames after a token are judged by it.
+        let more = bytes < PORTION && (*at == 0 || !ClientFrame::may_show_token(frame));
         bytes += frame.len();
         more
     });
@@ -38,15 +43,46 @@ impl Peer {
         stream: &mut StreamUpload,
         actions: &mut Vec<Action>,
     ) -> Result<(), SessionEnd> {
-        let StreamUpload { hashing, upload, .. } = stream;
+        let StreamUpload { hashing, upload, refuses, .. } = stream;
+        let access = self.admission.access();
         let mut rest = frames;
         while !rest.is_empty() {
             // Frames of a peer that does not read its receipts wait, and are not decoded meanwhile.
             self.wait_for_room().await?;
+            let mut identity = None;
+            let rules = access.rules();
+            if self.is_outdated(&rules) {
+                // Boxed, because it is rare.
+                Box::pin(self.renew()).await;
+            }
+            if rules.is_open() {
+                if channel == Channel::Control && !self.is_open() {
+                    self.admit_by(&rules);
+                }
+            } else {
+                if channel == Channel::Control {
+                    if !self.is_open() {
+                        // Boxed, because it happens once.
+                        Box::pin(self.identify(&rest[0])).await?;
+                    } else if let Some((request, token)) = shown(&rest[0]) {
+                        Box::pin(self.show_token(request, token, actions)).await;
+                        rest = &rest[1..];
+                        continue;
+                    }
+                }
+                identity = Some(self.identity.current.read().await);
+            }
+            let identity = identity.as_ref().and_then(|identity| identity.as_ref());
             let (next, after) = rest.split_at(portion(rest));
             rest = after;
             // Frames are decoded and hashed before the lock is taken.
-            let prepared = next.iter().map(|frame| Prepared::new(frame, hashing));
+            let prepared = next.iter().map(|frame| {
+                let prepared = self.hold_back(Prepared::new(frame, hashing)?, refuses);
+                Ok(match identity {
+                    Some(identity) => permit(access, identity, prepared),
+                    None => prepared,
+                })
+            });
             let mut prepared = prepared.collect::<Vec<_>>().into_iter();
             let is_publication = |frame: &Result<Prepared<'_>, _>| {
                 frame.as_ref().is_ok_and(Prepared::is_publication)
@@ -54,7 +90,16 @@ impl Peer {
             if prepared.as_slice().iter().any(is_publication) {
                 self.context.broker.room_to_publish().await;
             }
+            let is_top = |frame: &Result<Prepared<'_>, _>| {
+                matches!(frame, Ok(Prepared::Other(ClientFrame::Top { .. })))
+            };
+            // Answers that are written here, and not by a task.
+            let answers = channel == Channel::Control && prepared.as_slice().iter().any(is_top);
             loop {
+                if answers && let Some(wait) = self.context.replay.wait() {
+                    // Boxed, because few sessions have rankings.
+                    Box::pin(sleep(wait)).await;
+                }
                 let now = net::now();
                 let mut out = Vec::new();
                 let result = self.context.broker.with(|engine| {
@@ -67,10 +112,18 @@ impl Peer {
                         let action = session.handle(engine, now, of, frame?, &mut out)?;
                         // The peer has been told of a refusal. Nothing else follows from it, and a
                         // peer could have any number of them kept on each of its streams.
-                        actions.extend(action.filter(|a| !matches!(a, Action::Refused { .. })));
+                        match action {
+                            Some(Action::Refused { code }) => {
+                                count_refusal(self.throttle.counts(), code);
+                            }
+                            action => actions.extend(action),
+                        }
                     }
                     Ok(session.is_open())
                 });
+                if answers {
+                    self.context.replay.spend_answer(out.len());
+                }
                 self.reply(out);
                 match result {
                     Ok(true) => self.set_open(),
@@ -84,6 +137,18 @@ impl Peer {
             }
         }
         Ok(())
+    }
+
+    // Refuses a publication if its peer is too fast.
+    fn hold_back<'a>(&self, frame: Prepared<'a>, refuses: &mut Refuses) -> Prepared<'a> {
+        // The usual case costs a comparison.
+        if *refuses == Refuses::None || !frame.begins_publication() {
+            return frame;
+        }
+        if *refuses == Refuses::Next {
+            *refuses = Refuses::None;
+        }
+        frame.refuse(Arc::new(self.throttle.refuse()))
     }
 
     // Sends frames to the peer. Receipts wait until their publications are kept.
@@ -107,6 +172,7 @@ impl Peer {
         frames: &mut Frames,
         why: &Refusal,
     ) -> Result<Option<Action>, SessionEnd> {
+        count_refusal(self.throttle.counts(), why.code);
         let mut out = Vec::new();
         let upload = &mut stream.upload;
         let mut action = None;

@@ -1,12 +1,16 @@
 //! The sessions of remote peers, for those who watch the daemon.
 
+use super::notices::Notices;
 use super::peer::Peer;
+use super::traffic::Traffic;
 use crate::broker::admission::Admission;
+use crate::broker::counters::HandshakeFailure;
 use crate::engine::SubscriptionStats;
 use crate::net::now;
 use crate::net::transport::Transport;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Subscriptions whose statistics are read under one lock.
@@ -22,6 +26,9 @@ pub struct SessionInfo {
     pub transport: Transport,
     /// The peer's address. It may change while the session goes on.
     pub address: SocketAddr,
+    /// The name in the certificate that the peer has shown over raw QUIC: the first DNS name or URI,
+    /// or else the common name.
+    pub certificate_name: Option<String>,
     /// Since when it is connected, µs since 1970, to the second.
     pub since: u64,
     /// Its subscriptions, by number.
@@ -49,6 +56,11 @@ impl Host {
     pub(crate) fn new(admission: Admission) -> Self {
         Self { admission, sessions: Arc::default() }
     }
+
+    /// Counts a connection that does not become a session.
+    pub(crate) fn failed(&self, why: HandshakeFailure) {
+        self.admission.broker().counters().handshake_failed(why);
+    }
 }
 
 /// The sessions. Each takes a pointer.
@@ -56,6 +68,8 @@ pub(crate) struct Sessions {
     // When it began, and the time then, µs since 1970.
     begun: (Instant, u64),
     places: Mutex<Places>,
+    pub(super) notices: Arc<Notices>,
+    pub(crate) traffic: Traffic,
 }
 
 #[derive(Default)]
@@ -66,7 +80,12 @@ struct Places {
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { begun: (Instant::now(), now()), places: Mutex::default() }
+        Self {
+            begun: (Instant::now(), now()),
+            places: Mutex::default(),
+            notices: Arc::default(),
+            traffic: Traffic::default(),
+        }
     }
 }
 
@@ -84,12 +103,20 @@ impl Sessions {
             places.all.len() as u32 - 1
         });
         let peer = Arc::new(make((place, since)));
+        self.traffic.begin(peer.context.connection.transport());
         places.all[place as usize] = Some(Arc::downgrade(&peer));
         peer
     }
 
+    /// Returns for how long a session has been there, to the second.
+    pub(super) fn age(&self, peer: &Peer) -> Duration {
+        self.begun.0.elapsed().saturating_sub(Duration::from_secs(peer.since.into()))
+    }
+
     /// Removes a session that has ended.
     pub(super) fn remove(&self, peer: &Peer) {
+        self.traffic.look_at(&peer.context.connection, &peer.counted_packets);
+        self.traffic.end(peer.context.connection.transport());
         let mut places = self.places();
         places.all[peer.place as usize] = None;
         places.free.push(peer.place);
@@ -98,13 +125,29 @@ impl Sessions {
     /// Returns the sessions that have said hello, in the order of their numbers. The lock of the
     /// engine is taken for a few subscriptions at a time.
     pub(crate) fn list(&self) -> Vec<SessionInfo> {
-        let places = self.places();
-        let peers: Vec<_> = places.all.iter().flatten().filter_map(Weak::upgrade).collect();
-        drop(places);
+        let peers = self.peers();
         let open = peers.iter().filter(|peer| peer.is_open());
         let mut list: Vec<_> = open.map(|peer| self.info(peer)).collect();
         list.sort_by_key(|session| session.id);
         list
+    }
+
+    /// Has every session look whether the rules of access have changed.
+    pub(crate) fn notify_rules(&self) {
+        for peer in self.peers() {
+            peer.notify_rules();
+        }
+    }
+
+    pub(super) fn peers(&self) -> Vec<Arc<Peer>> {
+        self.places().all.iter().flatten().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Returns one part of all sessions, of so many.
+    pub(super) fn some_peers(&self, part: usize, parts: usize) -> Vec<Arc<Peer>> {
+        let places = self.places();
+        let some = places.all.iter().skip(part).step_by(parts).flatten();
+        some.filter_map(Weak::upgrade).collect()
     }
 
     fn info(&self, peer: &Peer) -> SessionInfo {
@@ -127,6 +170,7 @@ impl Sessions {
             id,
             transport: connection.transport(),
             address: connection.remote_address(),
+            certificate_name: connection.certificate_name(),
             since: self.begun.1 + u64::from(peer.since) * 1_000_000,
             subscriptions,
         }

@@ -9,9 +9,15 @@ mod dispatch;
 mod drain;
 mod end;
 pub(crate) mod frame_reader;
+mod identity;
 pub(crate) mod list;
+mod notice;
+mod notices;
 mod peer;
+mod peer_identity;
 mod publish_streams;
+mod sampling;
+pub(crate) mod traffic;
 pub(crate) mod upload;
 
 #[cfg(test)]
@@ -19,11 +25,15 @@ mod tests;
 
 use super::deadlines::{HANDSHAKE, LINGER};
 use super::delivery::DeliveryContext;
+use super::delivery::windows::Windows;
 use super::transport::Transport;
 use super::transport::connection::Connection;
+use crate::access::limit_counts::Limit;
 use crate::broker::admission::SessionPermit;
 use crate::broker::failure::{self, seam};
+use crate::broker::newcomers::{Newcomer, displaced};
 use crate::broker::stop::{Stage, draining, stopped};
+use crate::broker::throttle::{Budgets, count_refusal};
 use crate::wire::{Code, Refusal};
 use control::ControlWriter;
 use end::SessionEnd;
@@ -34,27 +44,38 @@ use peer::Peer;
 use publish_streams::publications;
 use std::panic::AssertUnwindSafe;
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Serves a peer until it leaves, violates the protocol, or the daemon drains or stops.
-pub(crate) async fn serve(host: &Host, connection: Connection, permit: SessionPermit) {
+pub(crate) async fn serve(host: &Host, connection: Connection, mut permit: SessionPermit) {
     let admission = &host.admission;
     let (broker, mut stage) = (admission.broker().clone(), admission.stage());
     let (session, payload, budget) = broker
         .with(|engine| (engine.open_session(), engine.limits().payload, engine.budget().clone()));
     let id = session.id();
-    let (transport, address) = (connection.transport(), connection.remote_address());
-    tracing::debug!(id, %transport, %address, "session");
-    let context = DeliveryContext::new(broker, connection);
-    let peer = host.sessions.add(|place| Peer::new(context, session, payload, budget, place));
-    let hello_timeout = hello_timeout(&peer, tokio::time::Instant::now() + HANDSHAKE);
+    let Budgets { throttle, replay } = admission.session_budgets(&permit);
+    let counts = admission.counts().clone();
+    let windows = Windows::new(admission.buffers().clone(), counts, &connection);
+    let context = DeliveryContext::new(broker, connection, replay, windows);
+    let limits = (payload, budget, throttle);
+    let shared = (admission.clone(), host.sessions.notices.clone());
+    let peer = host.sessions.add(|place| Peer::new(context, session, limits, shared, place));
+    let hello_timeout = hello_timeout(&peer, permit.newcomer.take());
     let leaving = async {
         draining(&mut stage).await;
         // Boxed, because an idle session's task should not have space for its end.
         Box::pin(drain::leave_in_time(&peer, admission, &mut stage)).await
     };
+    let expired = async {
+        if admission.access().rules().is_open() {
+            // Until there are rules.
+            peer.rights_changed().await;
+        }
+        // Boxed, because a session of an open daemon does not have it.
+        Box::pin(peer.rights_end()).await
+    };
     let interrupted = async {
-        tokio::select! { end = hello_timeout => end, end = leaving => end }
+        tokio::select! { end = hello_timeout => end, end = leaving => end, end = expired => end }
     };
     tokio::pin!(interrupted);
     let accepted = tokio::select! {
@@ -101,11 +122,17 @@ pub(crate) async fn serve(host: &Host, connection: Connection, permit: SessionPe
     }
     let (goodbye, farewell) = match end {
         SessionEnd::Left(reason) => {
-            tracing::debug!(id, reason, "the peer left");
+            log_end(host, &peer, id, (Code::DONE, &reason));
             (None, Refusal::new(Code::DONE, ""))
         }
         SessionEnd::Refused(refusal) => {
-            tracing::debug!(id, code = %refusal.code, reason = %refusal.reason, "goodbye");
+            if refusal.code == Code::TIMED_OUT && !peer.is_open() {
+                admission.counts().add(Limit::HelloTime);
+                admission.counts().add_refusal(refusal.code);
+            } else {
+                count_refusal(admission.counts(), refusal.code);
+            }
+            log_end(host, &peer, id, (refusal.code, &refusal.reason));
             (control, refusal)
         }
     };
@@ -115,6 +142,27 @@ pub(crate) async fn serve(host: &Host, connection: Connection, permit: SessionPe
     drop(frames);
     host.sessions.remove(&peer);
     drop(permit);
+}
+
+/// Maximum number of characters of a peer's reason in the log.
+const REASON: usize = 200;
+
+// The one line that the log has for a session. Peers without a hello are no sessions yet, and everybody
+// can make any number of them.
+fn log_end(host: &Host, peer: &Peer, id: u64, (code, reason): (Code, &str)) {
+    let connection = &peer.context.connection;
+    let (transport, address) = (connection.transport(), connection.remote_address());
+    let reason = reason.char_indices().nth(REASON).map_or(reason, |(end, _)| &reason[..end]);
+    let code = code.name();
+    if !peer.is_open() {
+        tracing::debug!(id, %transport, %address, code, reason, "a peer without a hello is gone");
+        return;
+    }
+    // No task of the session writes it any more.
+    let current = peer.identity.current.try_read();
+    let identity = current.as_ref().ok().and_then(|current| current.as_ref()?.name());
+    let seconds = host.sessions.age(peer).as_secs();
+    tracing::info!(id, %transport, %address, identity, seconds, code, reason, "a session has ended");
 }
 
 // Lets receipts go once the journal has kept their publications. Without a journal none are held.
@@ -155,14 +203,29 @@ async fn leave(
     }
 }
 
-// Resolves only if the hello does not arrive in time.
-async fn hello_timeout(peer: &Peer, deadline: tokio::time::Instant) -> SessionEnd {
+// Resolves only if the hello does not arrive in time, or the peer has to give way to others.
+async fn hello_timeout(peer: &Peer, newcomer: Option<Newcomer>) -> SessionEnd {
     // Boxed, so that its memory is freed after the hello.
-    if Box::pin(tokio::time::timeout_at(deadline, peer.wait_open())).await.is_ok() {
-        std::future::pending::<()>().await;
+    let waiting = Box::pin(async {
+        tokio::select! {
+            opened = timeout(HANDSHAKE, peer.wait_open()) => opened.map_err(|_| {
+                let seconds = HANDSHAKE.as_secs();
+                let reason = format!("no hello within {seconds} s of connecting");
+                Refusal::new(Code::TIMED_OUT, reason)
+            }),
+            () = displaced(newcomer.as_ref()) => {
+                let reason = "many peers connect, and this one has sent no hello: connect again";
+                Err(Refusal::new(Code::OVERLOADED, reason))
+            }
+        }
+    });
+    match waiting.await {
+        Ok(()) => {
+            drop(newcomer);
+            std::future::pending().await
+        }
+        Err(refusal) => refusal.into(),
     }
-    let seconds = HANDSHAKE.as_secs();
-    Refusal::new(Code::TIMED_OUT, format!("no hello within {seconds} s of connecting")).into()
 }
 
 async fn second_control(peer: &Peer) -> SessionEnd {

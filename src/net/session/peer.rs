@@ -3,6 +3,11 @@
 use super::allowance::Allowance;
 use super::datagram_work::DatagramWork;
 use super::end::SessionEnd;
+use super::notices::Notices;
+use super::peer_identity::PeerIdentity;
+use super::traffic::CountedPackets;
+use crate::broker::admission::Admission;
+use crate::broker::throttle::Throttle;
 use crate::engine::{Budget, Session};
 use crate::net::deadlines::UNREAD;
 use crate::net::delivery::DeliveryContext;
@@ -23,10 +28,18 @@ pub(crate) struct Peer {
     pub(super) payload: usize,
     // For incomplete frames.
     pub(super) allowance: Allowance,
+    // How fast it sends, over all its streams.
+    pub(super) throttle: Throttle,
     pub(super) datagrams: DatagramWork,
+    // For the rules of access.
+    pub(super) admission: Admission,
+    pub(super) notices: Arc<Notices>,
+    // The peer's identity. Written when it shows a token, and not while frames are handled.
+    pub(super) identity: PeerIdentity,
     // Its place in the list of sessions, and its begin, in seconds after that of the list.
     pub(super) place: u32,
     pub(super) since: u32,
+    pub(super) counted_packets: CountedPackets,
     // Set by the hello.
     open: SetOnce<()>,
 }
@@ -35,8 +48,8 @@ impl Peer {
     pub(super) fn new(
         context: DeliveryContext,
         session: Session,
-        payload: usize,
-        budget: Budget,
+        (payload, budget, throttle): (usize, Budget, Throttle),
+        (admission, notices): (Admission, Arc<Notices>),
         (place, since): (u32, u32),
     ) -> Self {
         Self {
@@ -45,9 +58,14 @@ impl Peer {
             outbox: Outbox::default(),
             payload,
             allowance: Allowance::new(budget),
+            throttle,
             datagrams: DatagramWork::default(),
+            identity: PeerIdentity::default(),
+            admission,
+            notices,
             place,
             since,
+            counted_packets: CountedPackets::default(),
             open: SetOnce::new(),
         }
     }
@@ -91,10 +109,17 @@ impl Peer {
         })
     }
 
+    // Notes bytes that were received. A peer that sends in bulk may have more of them unread.
+    pub(super) fn received(&self, bytes: u64) {
+        if self.is_open() {
+            let DeliveryContext { windows, connection, .. } = &*self.context;
+            windows.received(connection, bytes, || self.admission.clock().now());
+        }
+    }
+
     // The hello was accepted. Calling it again changes nothing.
     pub(super) fn set_open(&self) {
-        if self.open.set(()).is_ok() {
-            self.context.connection.allow_unread();
-        }
+        // An error means that it was set before.
+        let _ = self.open.set(());
     }
 }

@@ -4,7 +4,12 @@
 use super::dispatch::portion;
 use super::upload::StreamUpload;
 use super::*;
+use crate::access::AccessRules;
+use crate::access::limits::PeerLimits;
+use crate::access::origin::Origins;
 use crate::broker::Broker;
+use crate::broker::admission::Admission;
+use crate::broker::throttle::Budgets;
 use crate::engine::{Channel, Engine, Limits};
 use crate::net::websocket;
 use crate::wire::{self, ClientFrame, FrameReader, ProducerId, VERSION, Which};
@@ -65,11 +70,23 @@ async fn refused_publications_leave_nothing_behind_on_their_stream() {
     let broker = Arc::new(Broker::new(engine, None));
     let (session, payload, budget) = broker
         .with(|engine| (engine.open_session(), engine.limits().payload, engine.budget().clone()));
+    let admission = Admission::new(
+        broker.clone(),
+        PeerLimits::default(),
+        Origins::default(),
+        AccessRules::default(),
+    );
+    let permit = admission.admit([192, 0, 2, 1].into()).unwrap();
+    let Budgets { throttle, replay } = admission.session_budgets(&permit);
     let (ours, _theirs) = tokio::io::duplex(1 << 20);
     let remote = ([127, 0, 0, 1], 1).into();
     let connection = websocket::served(Box::new(ours), remote, 1 << 20).await;
-    let context = DeliveryContext::new(broker, Connection::WebSocket(connection));
-    let peer = Arc::new(Peer::new(context, session, payload, budget, (0, 0)));
+    let connection = Connection::WebSocket(connection);
+    let buffers = admission.buffers().clone();
+    let windows = Windows::new(buffers, admission.counts().clone(), &connection);
+    let context = DeliveryContext::new(broker, connection, replay, windows);
+    let (limits, shared) = ((payload, budget, throttle), (admission, Arc::default()));
+    let peer = Arc::new(Peer::new(context, session, limits, shared, (0, 0)));
     let mut stream = StreamUpload::new(peer.clone());
     let mut actions = Vec::new();
     let frames = |frames: &[ClientFrame<'_>]| {

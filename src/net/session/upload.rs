@@ -13,7 +13,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 
 /// The patience with a frame that is not charged, 30 s: as long as a whole session may be silent.
 /// Such a frame holds nothing that others need. With a third of all packets lost, QUIC sometimes
@@ -28,6 +28,16 @@ pub(crate) enum StreamRead<'a> {
     TimedOut,
     /// The budget has no room for the rest of a frame.
     NoRoom,
+}
+
+/// The publications that are refused because the peer is too fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refuses {
+    None,
+    /// The next one, so that the peer is told.
+    Next,
+    /// All, because they came in a datagram and could not be slowed.
+    All,
 }
 
 /// The frame or publication that is incomplete. It equals itself from one read to the next.
@@ -47,6 +57,9 @@ pub(crate) struct StreamUpload {
     incomplete: Option<(Incomplete, Pace)>,
     // Bytes of the stream received until the last read.
     received: u64,
+    // Bytes of the stream that were counted against the peer's rate.
+    counted: u64,
+    pub(super) refuses: Refuses,
     // When frames were handed out. Until the next read the daemon, not the peer, takes the time.
     handed_out: Option<Instant>,
 }
@@ -54,7 +67,17 @@ pub(crate) struct StreamUpload {
 impl StreamUpload {
     pub(crate) fn new(peer: Arc<Peer>) -> Self {
         let (hashing, upload, hold) = Default::default();
-        Self { peer, hashing, upload, hold, incomplete: None, received: 0, handed_out: None }
+        Self {
+            peer,
+            hashing,
+            upload,
+            hold,
+            incomplete: None,
+            received: 0,
+            counted: 0,
+            refuses: Refuses::None,
+            handed_out: None,
+        }
     }
 
     /// Returns the next frames of the stream, at least one. It reads the stream only while the
@@ -70,29 +93,53 @@ impl StreamUpload {
         }
         loop {
             if frames.take()? {
+                self.slow_down(frames.taken().len(), frames.received()).await;
                 self.handed_out = self.incomplete.map(|_| Instant::now());
                 return Ok(StreamRead::Frames(frames.taken()));
+            }
+            if frames.received() > self.counted {
+                self.slow_down(0, frames.received()).await;
             }
             if !self.hold.resize(&self.peer.allowance, frames.held()) {
                 return Ok(StreamRead::NoRoom);
             }
             let deadline = self.deadline(frames);
             let outbox = &self.peer.outbox;
-            let mut read = pin!(frames.read());
-            let read = poll_fn(|context| match outbox.poll_room(context) {
-                Poll::Ready(()) => read.as_mut().poll(context),
-                Poll::Pending => Poll::Pending,
-            });
-            let read = match deadline {
-                None => read.await,
-                Some(deadline) => match timeout_at(deadline, read).await {
-                    Ok(read) => read,
-                    Err(_) => return Ok(StreamRead::TimedOut),
-                },
+            let read = {
+                let mut read = pin!(frames.read());
+                let read = poll_fn(|context| match outbox.poll_room(context) {
+                    Poll::Ready(()) => read.as_mut().poll(context),
+                    Poll::Pending => Poll::Pending,
+                });
+                match deadline {
+                    None => read.await,
+                    Some(deadline) => match timeout_at(deadline, read).await {
+                        Ok(read) => read,
+                        Err(_) => return Ok(StreamRead::TimedOut),
+                    },
+                }
             };
             if !read? {
                 return Ok(StreamRead::Finished);
             }
+            self.peer.received(frames.received() - self.counted);
+        }
+    }
+
+    // Counts frames, and the bytes received since the last call, against the peer's rate. If that is
+    // exceeded, waits before the frames are handled, so that each stream of a peer waits.
+    async fn slow_down(&mut self, frames: usize, received: u64) {
+        let bytes = received - std::mem::replace(&mut self.counted, received);
+        let (resume_at, tell) = self.peer.throttle.receive(frames, bytes);
+        if tell {
+            self.refuses = Refuses::Next;
+        }
+        let Some(resume_at) = resume_at else { return };
+        let begun = Instant::now();
+        // Boxed, because most sessions never wait here.
+        Box::pin(sleep_until(resume_at)).await;
+        if let Some((_, pace)) = &mut self.incomplete {
+            pace.paused(begun.elapsed());
         }
     }
 

@@ -3,6 +3,7 @@
 //! is one channel, which a client splits into a stream for each request.
 
 use super::Transport;
+use super::path::PathStats;
 use super::stream::{Inner, RecvStream, SendStream};
 use crate::net::error::ConnectionLost;
 #[cfg(feature = "daemon")]
@@ -35,6 +36,32 @@ impl Connection {
             Self::Quic(connection) => connection.remote_address(),
             Self::WebTransport(connection) => connection.quic_connection().remote_address(),
             Self::WebSocket(channel) => channel.remote_address(),
+        }
+    }
+
+    /// The name in the certificate that a native peer has shown.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn certificate_name(&self) -> Option<String> {
+        match self {
+            Self::Quic(connection) => crate::tls::client_authorities::peer_name(connection),
+            Self::WebTransport(_) | Self::WebSocket(_) => None,
+        }
+    }
+
+    /// The path to the peer.
+    pub(crate) fn path(&self) -> PathStats {
+        let quic = match self {
+            Self::Quic(connection) => Some(connection),
+            Self::WebTransport(connection) => Some(connection.quic_connection()),
+            Self::WebSocket(_) => None,
+        };
+        let stats = quic.map(|connection| connection.stats().path);
+        PathStats {
+            address: self.remote_address(),
+            rtt: stats.map(|path| path.rtt),
+            mtu: stats.map(|path| path.current_mtu),
+            lost_packets: stats.map(|path| path.lost_packets),
+            sent_packets: stats.map(|path| path.sent_packets),
         }
     }
 
@@ -78,6 +105,17 @@ impl Connection {
             }
             Self::WebSocket(_) => None,
         }
+    }
+
+    /// Number of QUIC packets that were sent, and of those that were lost. None over WebSocket.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn packets_sent(&self) -> Option<(u64, u64)> {
+        let path = match self {
+            Self::Quic(connection) => connection.stats().path,
+            Self::WebTransport(connection) => connection.quic_connection().stats().path,
+            Self::WebSocket(_) => return None,
+        };
+        Some((path.sent_packets, path.lost_packets))
     }
 
     #[cfg(feature = "daemon")]
@@ -162,23 +200,21 @@ impl Connection {
         }
     }
 
-    /// Raises the receive window from the one before the hello to the maximum.
+    /// Sets the receive window, bytes.
     #[cfg(feature = "daemon")]
-    pub(crate) fn allow_unread(&self) {
-        let window = crate::net::quic::settings::DAEMON_RECEIVE_WINDOW.into();
+    pub(crate) fn set_receive_window(&self, window: u32) {
         match self {
-            Self::Quic(connection) => connection.set_receive_window(window),
+            Self::Quic(connection) => connection.set_receive_window(window.into()),
             Self::WebTransport(connection) => {
-                connection.quic_connection().set_receive_window(window);
+                connection.quic_connection().set_receive_window(window.into());
             }
             Self::WebSocket(_) => {}
         }
     }
 
-    /// Sets the send window to the default and `bytes` more.
+    /// Sets the send window, bytes.
     #[cfg(feature = "daemon")]
-    pub(crate) fn set_extra_send_window(&self, bytes: u64) {
-        let window = crate::net::quic::settings::DAEMON_SEND_WINDOW + bytes;
+    pub(crate) fn set_send_window(&self, window: u64) {
         match self {
             Self::Quic(connection) => connection.set_send_window(window),
             Self::WebTransport(connection) => connection.quic_connection().set_send_window(window),

@@ -2,6 +2,7 @@
 
 pub(crate) mod connection;
 pub(crate) mod outbox;
+pub(crate) mod path;
 pub(crate) mod stream;
 
 use std::fmt;

@@ -20,6 +20,10 @@ struct Queued {
     #[cfg(feature = "daemon")]
     held: VecDeque<(u64, Bytes)>,
     bytes: usize,
+    // The state of the daemon that the peer has not been sent yet. One that follows replaces it, so
+    // that it needs no room.
+    #[cfg(feature = "daemon")]
+    notice: Option<Bytes>,
     closed: bool,
     // The writer writes what it took last.
     #[cfg(feature = "daemon")]
@@ -105,6 +109,17 @@ impl Outbox {
         self.filled.notify_one();
     }
 
+    /// Adds a notice, in place of one that was not taken yet.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn set_notice(&self, notice: Bytes) {
+        let mut queued = self.lock();
+        if !queued.closed {
+            queued.notice = Some(notice);
+            drop(queued);
+            self.filled.notify_one();
+        }
+    }
+
     /// Adds a piece that is to wait until the journal has kept the record with a number.
     #[cfg(feature = "daemon")]
     pub(crate) fn hold(&self, number: u64, piece: Bytes) {
@@ -159,6 +174,10 @@ impl Outbox {
         let mut queued = self.lock();
         #[cfg(feature = "daemon")]
         {
+            if let Some(notice) = queued.notice.take() {
+                queued.bytes += notice.len();
+                queued.pieces.push(notice);
+            }
             queued.writing = !queued.pieces.is_empty();
         }
         if queued.pieces.is_empty() {
@@ -181,9 +200,34 @@ impl Outbox {
         queued.pieces.clear();
         #[cfg(feature = "daemon")]
         queued.held.clear();
+        #[cfg(feature = "daemon")]
+        {
+            queued.notice = None;
+        }
         let producers = std::mem::take(&mut queued.producers);
         drop(queued);
         self.emptied.notify_waiters();
         producers.into_iter().for_each(Waker::wake);
+    }
+}
+
+#[cfg(all(test, feature = "daemon"))]
+mod tests {
+    use super::*;
+
+    // A peer that does not read has the newest notice when it does.
+    #[test]
+    fn a_notice_needs_no_room_and_the_next_one_takes_its_place() {
+        let outbox = Outbox::default();
+        outbox.push([Bytes::from(vec![0; FULL])]);
+        assert!(!outbox.has_room());
+        outbox.set_notice("first".into());
+        outbox.set_notice("second".into());
+        let mut pieces = Vec::new();
+        assert!(outbox.try_take(&mut pieces));
+        assert_eq!((pieces.len(), &pieces[1][..]), (2, &b"second"[..]));
+        assert!(!outbox.try_take(&mut pieces) && outbox.is_idle() && outbox.has_room());
+        outbox.set_notice("third".into());
+        assert!(outbox.try_take(&mut pieces) && !outbox.is_idle());
     }
 }

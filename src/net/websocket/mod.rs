@@ -8,6 +8,8 @@ mod activity;
 mod channel_state;
 mod close_codes;
 mod demux;
+#[cfg(all(feature = "daemon", any(test, fuzzing)))]
+pub(crate) mod fuzz;
 mod reader;
 #[cfg(feature = "daemon")]
 mod sieve;

@@ -145,7 +145,7 @@ impl Holes {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Holes {
     pub(super) fn ranges(&self) -> Vec<(u64, u64)> {
         self.list.iter().map(|hole| (hole.first, hole.last)).collect()

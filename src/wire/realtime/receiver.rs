@@ -369,14 +369,14 @@ fn join(ranges: &mut Vec<(u64, u64)>, first: u64, last: u64) {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Receiver {
     pub(super) fn holes(&self, id: u64) -> Vec<(u64, u64)> {
         self.topics[&id].holes.ranges()
     }
 
     /// Checks that the number of holes is right, and that the schedule covers every hole.
-    pub(super) fn audit(&self) {
+    pub(in crate::wire) fn audit(&self) {
         let holes = self.topics.values().map(|topic| topic.holes.len());
         assert_eq!(holes.sum::<usize>(), self.holes);
         let planned = self.topics.iter().filter_map(|(id, topic)| Some((topic.due?, *id)));

@@ -1,5 +1,6 @@
 // Debian's Chromium and Debian's Firefox behind one face. Neither is told anything that a user's
-// browser is not told: no flags for QUIC or certificates, no switched-off checks.
+// browser is not told: no flags for QUIC or certificates, no switched-off checks. Only the test of
+// certificates from an authority has browsers that trust that authority.
 //
 // What was found out with Chromium 156 and Firefox 153 (ESR), both headless:
 // - Both open a WebTransport session pinned by `serverCertificateHashes` without any flag or pref.
@@ -7,6 +8,7 @@
 // - Firefox has to be driven over WebDriver BiDi; it starts in about a second when it has been
 //   started before.
 
+import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -44,19 +46,28 @@ const firefoxEnvironment = { ...process.env, MOZ_REMOTE_SETTINGS_DEVTOOLS: "1" }
 
 /**
  * Starts a browser. `secure`: origins below http://….test:port that count as secure, as those with
- * https do, and so have WebTransport.
+ * https do, and so have WebTransport. `trust`: an authority's certificate in a file, and the keys that it
+ * has certified, as base64 of the SHA-256 of their SubjectPublicKeyInfo. Firefox is given the authority, and
+ * Chromium the keys.
  */
-export async function launch(name, { secure = [] } = {}) {
+export async function launch(name, { secure = [], trust } = {}) {
   const open = { chromium: launchChromium, firefox: launchFirefox }[name];
   if (!open) throw new Error(`no such browser: ${name}`);
-  return within(60_000, `${name} starts`, open(secure));
+  return within(60_000, `${name} starts`, open(secure, trust));
 }
 
-async function launchChromium(secure) {
+async function launchChromium(secure, trust) {
   const before = new Set(tree(process.pid));
   const browser = await chromium.launch({
     executablePath: process.env.WEIR_CHROMIUM ?? "/usr/bin/chromium",
-    args: [...chromiumFlags, `--unsafely-treat-insecure-origin-as-secure=${secure.join(",")}`],
+    args: [
+      ...chromiumFlags,
+      `--unsafely-treat-insecure-origin-as-secure=${secure.join(",")}`,
+      // Without the first one, WebTransport needs an authority that Chromium itself knows.
+      ...(trust
+        ? ["--webtransport-developer-mode", `--ignore-certificate-errors-spki-list=${trust.keys.join(",")}`]
+        : []),
+    ],
     timeout: 45_000,
   });
   const pid = tree(process.pid).find((pid) => !before.has(pid));
@@ -71,15 +82,25 @@ async function launchChromium(secure) {
   });
 }
 
-async function launchFirefox(secure) {
+async function launchFirefox(secure, trust) {
+  let profile;
+  if (trust) {
+    profile = mkdtempSync(join(tmpdir(), "weir-browser-"));
+    const database = `sql:${profile}`;
+    execFileSync("certutil", ["-N", "--empty-password", "-d", database]);
+    execFileSync("certutil", ["-A", "-n", "tests", "-t", "C,,", "-i", trust.authority, "-d", database]);
+  }
   const downloads = mkdtempSync(join(tmpdir(), "weir-browser-"));
   const browser = await puppeteer.launch({
     browser: "firefox",
     executablePath: process.env.WEIR_FIREFOX ?? "/usr/bin/firefox-esr",
     headless: true,
+    userDataDir: profile,
     env: firefoxEnvironment,
     extraPrefsFirefox: {
       ...firefoxPreferences,
+      // With an authority of the user's own, Firefox does without QUIC by default.
+      ...(trust ? { "network.http.http3.disable_when_third_party_roots_found": false } : {}),
       "browser.download.dir": downloads,
       "dom.securecontext.allowlist": secure.map((origin) => new URL(origin).hostname).join(","),
     },
@@ -93,7 +114,13 @@ async function launchFirefox(secure) {
       const context = await browser.createBrowserContext();
       const page = async () => {
         const page = await context.newPage();
-        if (size) await page.setViewport({ ...size, deviceScaleFactor: size.ratio ?? 1 });
+        if (size) {
+          // Some versions cannot turn a screen, which the driver asks for in the same breath.
+          await page.setViewport({ ...size, deviceScaleFactor: size.ratio ?? 1 }).catch((error) => {
+            if (!String(error).includes("setScreenOrientationOverride")) throw error;
+          });
+          await page.waitForFunction((width) => innerWidth === width, {}, size.width);
+        }
         return page;
       };
       return { page, close: () => context.close() };
@@ -106,6 +133,7 @@ async function launchFirefox(secure) {
     close: async () => {
       await browser.close();
       rmSync(downloads, { recursive: true, force: true });
+      if (profile) rmSync(profile, { recursive: true, force: true });
     },
   });
 }

@@ -3,8 +3,8 @@
 
 import { Client, Receiver, WeirError, codec, connect } from "../../../web/weir.js";
 import type {
-  ConnectOptions, Gap, Message, PublishOptions, Ranking, Receipt, State, StateDetail, Stats,
-  SubscribeOptions, Subscription, Transport,
+  ConnectOptions, Gap, Message, NoticeDetail, PublishOptions, Ranking, Receipt, State, StateDetail, Stats,
+  SubscribeOptions, Subscription, TokenFunction, Transport,
 } from "../../../web/weir.js";
 
 // ---- connect ----
@@ -19,6 +19,13 @@ await connect();
 await connect(new URL("http://localhost:8080"));
 for (const transport of ["auto", "webtransport", "websocket"] as const) await connect("", { transport });
 
+const fetchToken: TokenFunction = async (signal) => (await fetch("/token", { signal })).text();
+for (const token of ["secret", () => "secret", fetchToken]) await connect("", { token });
+
+// @ts-expect-error: a token is text
+await connect("", { token: 5 });
+// @ts-expect-error: a function too gives text
+await connect("", { token: async () => null });
 // @ts-expect-error: not a transport
 await connect("", { transport: "udp" });
 // @ts-expect-error: not an option
@@ -88,7 +95,7 @@ for await (const event of subscription) {
   const topic: string = event.topic, epoch: bigint = event.epoch;
   if (event.kind === "gap") {
     const gap: Gap = event;
-    const cause: "evicted" | "skipped" | "aborted" | "late" | "lost" | "unknown" = event.cause;
+    const cause: "evicted" | "skipped" | "aborted" | "late" | "lost" | "expired" | "unknown" = event.cause;
     const missing: number = gap.last - gap.first + 1;
     // @ts-expect-error: a gap has no payload
     event.payload;
@@ -138,6 +145,12 @@ client.addEventListener("state", ({ detail }) => {
   // @ts-expect-error: not a state
   if (now.state === "connecting") return;
 });
+client.addEventListener("notice", ({ detail }) => {
+  const notice: NoticeDetail = detail, code: number = notice.code;
+  console.log(notice.name, notice.reason, code);
+  // @ts-expect-error: a notice changes no state
+  notice.state;
+});
 // @ts-expect-error: not in the detail
 client.addEventListener("state", ({ detail }) => detail.name);
 const closed: Promise<void> = client.close();
@@ -149,7 +162,7 @@ try {
 } catch (error) {
   if (error instanceof WeirError) {
     const code: number | null = error.code, again: boolean = error.retry;
-    console.log(error.name, error.message, code, again);
+    console.log(error.name, error.message, code, again, error.cause);
     // @ts-expect-error: an error does not change
     error.retry = true;
   }

@@ -1,9 +1,9 @@
 // Cuts a stream of bytes into the bodies of its frames.
 
 import { concat } from "../bytes.js";
-import { FRAME_TOO_LARGE, WeirError } from "../errors.js";
+import { FRAME_TOO_LARGE, checkSize, malformed } from "../errors.js";
 import { FRAME_BYTES } from "../limits.js";
-import { Reader, malformed } from "./postcard.js";
+import { Reader } from "./postcard.js";
 
 /** Cuts a stream into frames. A frame that lies in one chunk is not copied. */
 export class FrameReader {
@@ -31,10 +31,8 @@ export class FrameReader {
     // The length itself is incomplete.
     if (rest.length < 5 && rest.every((byte) => byte >= 0x80)) return null;
     const size = reader.varint(32);
-    if (!rest[reader.at - 1]) malformed("a length of 0, or padded");
-    if (size > this.limit) {
-      throw new WeirError(FRAME_TOO_LARGE, `a frame of ${size} bytes, above the limit ${this.limit}`);
-    }
+    if (!rest[reader.at - 1]) malformed("a bad length");
+    checkSize(FRAME_TOO_LARGE, size, this.limit);
     if (reader.left < size) return null;
     const body = reader.take(size);
     this.#rest = rest.subarray(reader.at);

@@ -1,7 +1,8 @@
 // The frames of docs/protocol.md, as tables. The position of a frame in its table is its number.
 
+import { malformed } from "../errors.js";
 import {
-  Reader, Writer, bool, byteArray, bytes, choice, list, malformed, option, str, struct, u32, u64,
+  Reader, Writer, bool, byteArray, bytes, choice, list, option, str, struct, u32, u64,
 } from "./postcard.js";
 
 /** @import { Type } from "./postcard.js" */
@@ -21,7 +22,7 @@ const start = choice({
 const delivery = choice({ Ordered: null, Unordered: null, Realtime: null });
 const lag = choice({ Oldest: null, Newest: null, Disconnect: null });
 // A newer daemon may have more causes, and a gap is a gap.
-const cause = choice({ Evicted: null, Skipped: null, Aborted: null, Late: null, Lost: null, Had: null }, "Unknown");
+const cause = choice({ Evicted: null, Skipped: null, Aborted: null, Late: null, Lost: null, Had: null, Expired: null }, "Unknown");
 const which = choice({ Latest: null, Sequence: u64, Digest: digest });
 const limits = struct({ payload: u64, subscriptions: u32, window: u32 });
 const entries = list(struct({
@@ -47,6 +48,8 @@ const FRAMES = {
     Ping: { request: u32 },
     Repair: { subscription: u32, topic: u64, holes: pairs },
     Goodbye: { code: u32, reason: str },
+    Knows: { frames: u32 },
+    Token: { request: u32, token: str },
   }),
   client: numbered({
     Welcome: { version: u32, session: u64, run: u64, clock: u64, limits, agent: str },
@@ -72,11 +75,16 @@ const FRAMES = {
     Drain: { within: u32, reason: str },
     Goodbye: { code: u32, reason: str, retry: bool },
     Mark: { position: u64 },
+    Notice: { code: u32, reason: str },
+    Authorized: { request: u32, lifetime: u64, name: str },
   }),
 };
 
 /** Numbers of frames that a client tells apart before it looks at their fields. */
 export const FOR = 1, HEAD = 9, ACKNOWLEDGE = 11, MARK = 20;
+
+/** How many frames of the daemon's this client can decode: all in the table. */
+export const KNOWN_FRAMES = 23;
 
 // Used within one call of `encode` only.
 const writer = new Writer();
@@ -99,6 +107,6 @@ export const decode = (body, to = "client") => {
   const [names, types] = FRAMES[to], reader = new Reader(body), index = u32.read(reader);
   const frame = (types[index] ?? malformed("no such frame")).read(reader);
   frame.frame = names[index];
-  if (reader.left) malformed(`${frame.frame} with bytes after its end`);
+  if (reader.left) malformed(`${frame.frame} too long`);
   return frame;
 };

@@ -5,7 +5,7 @@
 
 import { toUtf8 } from "../bytes.js";
 import { BUFFER_BYTES } from "../limits.js";
-import { MALFORMED, WeirError } from "../errors.js";
+import { malformed } from "../errors.js";
 
 /** @typedef {{ write: (writer: Writer, value: any) => void, read: (reader: Reader) => any }} Type */
 
@@ -13,11 +13,6 @@ const INITIAL_BYTES = 4096;
 /** Maximum size of a frame's length. */
 const LENGTH_BYTES = 5;
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
-/** Throws: the bytes are not a frame. @param {string} why @returns {never} */
-export const malformed = (why) => {
-  throw new WeirError(MALFORMED, `malformed frame: ${why}`);
-};
 
 /** Writes one frame after the other, each into the same buffer, which grows as needed. */
 export class Writer {
@@ -81,7 +76,7 @@ export class Reader {
 
   /** Throws if fewer bytes are left. @param {number | bigint} size */
   need(size) {
-    if (size > this.left) malformed("it ends too early");
+    if (size > this.left) malformed("too short");
   }
 
   /** Returns a view of the next bytes. @param {number | bigint} size */
@@ -125,10 +120,15 @@ export const byteArray = (size) => ({
 });
 export const bytes = byteArray();
 
+/** Throws a TypeError for anything but text. @param {any} value */
+export const checkText = (value) => {
+  if (typeof value !== "string") throw new TypeError(`no text: ${value}`);
+};
+
 /** Text in UTF-8. @type {Type} */
 export const str = {
   write(writer, value) {
-    if (typeof value !== "string") throw new TypeError(`no text: ${value}`);
+    checkText(value);
     bytes.write(writer, toUtf8(value));
   },
   read(reader) {

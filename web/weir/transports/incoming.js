@@ -2,7 +2,7 @@
 
 import { FrameReader } from "../codec/frame_reader.js";
 import { decode } from "../codec/frames.js";
-import { protocolViolation } from "../errors.js";
+import { malformed } from "../errors.js";
 
 /** @import { Frame } from "../codec/frames.js" */
 
@@ -41,7 +41,7 @@ export const handleFrames = (frames, chunk, handle) => {
 export const handleWholeFrames = (bytes, handle) => {
   const frames = new FrameReader();
   handleFrames(frames, bytes, handle);
-  if (frames.partial) throw protocolViolation("it ends inside a frame");
+  if (frames.partial) malformed("too short");
 };
 
 /**

@@ -27,9 +27,9 @@
  * @property {(frame: Frame, cancel?: () => void) => Sink | undefined} open a stream begins; returns
  *   the receiver of its frames
  * @property {(bytes: Uint8Array) => void} datagram
- * @property {(error: any) => void} end the link failed, or the daemon closed it
+ * @property {(error: any) => void} end the link failed
+ * @property {(code?: number, reason?: string) => void} disconnected the daemon closed it
  * @property {any} over whether the session has ended
- * @property {Frame | null} welcome
  */
 
 /**

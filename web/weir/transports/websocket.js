@@ -1,7 +1,6 @@
 // WebSocket: everything in order on one channel.
 
 import { FOR, HEAD, MARK } from "../codec/frames.js";
-import { WeirError, connectionBroken } from "../errors.js";
 import { BUFFER_BYTES } from "../limits.js";
 import { sleep } from "../util.js";
 import { handleWholeFrames } from "./incoming.js";
@@ -35,21 +34,18 @@ export const openWebSocket = (url, session) => {
     try {
       handleWholeFrames(new Uint8Array(data), (frame, kind) => {
         // For names the subscription or request of the frames up to the next For. Frames of its
-        // stream have the numbers up to that of Head, or that of Mark, which came later.
+        // stream have the numbers up to that of Head, and that of Mark.
         if (kind === FOR) sink = session.open(frame);
-        else if (kind < FOR || (kind > HEAD && kind < MARK)) session.control(frame);
+        else if (kind < FOR || (kind > HEAD && kind !== MARK)) session.control(frame);
         else sink?.take(frame);
       });
     } catch (error) {
       session.end(error);
     }
   };
-  const closed = (/** @type {{ code?: number, reason?: string }} */ { code = 0, reason }) =>
-    session.end(code >= CLOSE_CODES ? new WeirError(code - CLOSE_CODES, reason ?? "")
-      : connectionBroken(reason || (session.welcome ? "the connection closed" : "no WebSocket")));
-  ws.onclose = closed;
+  ws.onclose = ({ code, reason }) => session.disconnected(code - CLOSE_CODES, reason);
   // Chromium sends no close event for a connection that the page's policy blocks.
-  ws.onerror = () => setTimeout(() => closed({}), CLOSE_GRACE);
+  ws.onerror = () => setTimeout(() => session.disconnected(), CLOSE_GRACE);
   const send = outbox(async (bytes) => {
     await open;
     ws.send(/** @type {Uint8Array<ArrayBuffer>} */ (bytes));

@@ -2,7 +2,7 @@
 
 import { FrameReader } from "../codec/frame_reader.js";
 import { FOR } from "../codec/frames.js";
-import { WeirError, connectionBroken } from "../errors.js";
+import { WeirError } from "../errors.js";
 import { BUFFER_MESSAGES, WRITE_BYTES } from "../limits.js";
 import { noop, sleep } from "../util.js";
 import { handleFrames, readAll } from "./incoming.js";
@@ -64,7 +64,7 @@ export const openWebTransport = (url, hashes, session) => {
   control.then(async ({ readable }) => {
     await readFrames(readable, (frame) => session.control(frame));
     await sleep(CLOSE_GRACE);
-    throw connectionBroken("the connection closed");
+    session.disconnected();
   }).catch(fail);
 
   const readWhenReady = (readable, handle) =>
@@ -74,9 +74,7 @@ export const openWebTransport = (url, hashes, session) => {
   datagrams.incomingHighWaterMark = BUFFER_MESSAGES;
   readWhenReady(datagrams.readable, (bytes) => session.datagram(bytes));
 
-  wt.closed.then(({ closeCode, reason }) => {
-    fail(closeCode ? new WeirError(closeCode, reason ?? "") : connectionBroken("the connection closed"));
-  }, fail);
+  wt.closed.then(({ closeCode, reason }) => session.disconnected(closeCode, reason), fail);
 
   return {
     transport: "webtransport",
@@ -96,7 +94,7 @@ export const openWebTransport = (url, hashes, session) => {
     datagram(bytes, least = -QUEUED_DATAGRAMS) {
       datagramWriter ??= (datagrams.writable ?? datagrams.createWritable()).getWriter();
       // Browsers drop a datagram that is too large, without an error. An unknown maximum is NaN.
-      if (!(bytes.length <= datagrams.maxDatagramSize) || Number(datagramWriter.desiredSize) < least) return false;
+      if (!(bytes.length <= datagrams.maxDatagramSize) || /** @type {any} */ (datagramWriter.desiredSize) < least) return false;
       datagramWriter.write(bytes).catch(noop);
       return true;
     },

@@ -328,9 +328,14 @@ impl World {
         let engine = Engine::new(self.limits, self.run, [7; 32]);
         self.run += 1 << 32;
         let (run, always) = (self.run, self.sync == Sync::Always);
-        let opening = Opening { run, boot: &boot, always, sizes: self.sizes };
+        let opening = Opening { run, boot: &boot, always, goes_on: false, sizes: self.sizes };
         let asides = self.asides();
         let opened = Keeper::open(Arc::new(self.memory.clone()), engine, &opening);
+        // One that cannot write is killed.
+        let opened = opened.and_then(|(keeper, mut opened)| match opened.failed.take() {
+            Some(failed) => Err(failed),
+            None => Ok((keeper, opened)),
+        });
         let (keeper, opened) = match opened {
             Ok(opened) => opened,
             Err(error) => {

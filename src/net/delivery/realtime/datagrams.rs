@@ -89,6 +89,7 @@ impl Delivery {
         let room = size.saturating_sub(head);
         if self.repeats.pop(now, room, &mut pieces) {
             self.context.connection.send_datagram(&pieces).await?;
+            self.context.broker.counters().repeats.add(1);
         }
         Ok(())
     }

@@ -16,7 +16,10 @@ use super::read::{read_ended, read_options, send_at_once};
 use super::stream::{Stream, append_encoded};
 use super::stream_pool::StreamPool;
 use super::{DeliveryContext, DeliveryEnd};
+use crate::broker::counters::Mode;
 use crate::broker::owned_item::{LargeRef, OwnedItem, OwnedMessage, OwnedTopic};
+use crate::broker::replaying::Replaying;
+use crate::broker::throttle::ReplayBudget;
 use crate::engine::{Item, LargePayloads, SubscriptionId};
 use crate::net::error::WriteError;
 use crate::wire::realtime::Repeats;
@@ -30,7 +33,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use tokio::time::{Duration, Sleep};
 
 /// Bytes read under one lock, 32 KiB. A subscriber with that much to catch up on is not live, and
@@ -50,6 +53,8 @@ pub(crate) struct DatagramOptions {
     /// that is delivered in datagrams.
     pub(crate) implicit_subscription: bool,
     pub(crate) marks: Marks,
+    /// The engine's position when the subscription began.
+    pub(crate) position: u64,
 }
 
 /// A topic whose announcement may not have arrived yet. Datagrams repeat it until `until`, µs.
@@ -76,6 +81,9 @@ struct Delivery {
     // By topic, the newest large message since the last mark. Large messages have no other heads.
     newest_large: BTreeMap<u64, u64>,
     sent_on_stream: SentOnStream,
+    replaying: Replaying,
+    // Repairs wait for the session's budget until then.
+    repair_gate: Option<Pin<Box<Sleep>>>,
     // Fires when a repeat or a head is due, and the time that it is set to.
     timer: Pin<Box<Sleep>>,
     timer_at: Option<u64>,
@@ -125,6 +133,8 @@ pub(crate) async fn deliver(
         marks: options.marks,
         newest_large: BTreeMap::new(),
         sent_on_stream: SentOnStream::default(),
+        replaying: Replaying::new(options.position, Mode::Realtime),
+        repair_gate: None,
         timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         timer_at: None,
         batch: Vec::new(),
@@ -136,6 +146,27 @@ pub(crate) async fn deliver(
         let _ = delivery.flush().await;
     }
     end
+}
+
+/// Takes a hole to repair, once the session's budget has room for it.
+fn poll_repair(
+    repairs: &RepairQueue,
+    gate: &mut Option<Pin<Box<Sleep>>>,
+    replay: &ReplayBudget,
+    context: &mut Context<'_>,
+) -> Poll<Hole> {
+    loop {
+        if let Some(sleep) = gate {
+            ready!(sleep.as_mut().poll(context));
+            *gate = None;
+        }
+        let hole = ready!(repairs.poll(context));
+        let Some(wait) = replay.wait() else {
+            return Poll::Ready(hole);
+        };
+        repairs.put_back(hole);
+        *gate = Some(Box::pin(tokio::time::sleep(wait)));
+    }
 }
 
 /// Keeps an item. Returns the bytes that it adds to the batch. Large messages add none, because
@@ -177,9 +208,11 @@ impl Delivery {
         let next = self.next(id, max_age, repairs, turn, &mut bytes).await;
         match next {
             Next::Read(read) => {
+                self.replaying.spend(&context.replay, context.broker.counters());
                 let (sent, at_once) =
                     send_at_once(context, pin!(self.send(id, bytes >= BATCH))).await;
                 sent?;
+                self.replaying.sent(context.broker.counters());
                 let more = read.map_err(read_ended)?;
                 // Nothing waited, so the next wake can only mean that there is more to read.
                 self.turn = if more || !at_once { Turn::Others } else { Turn::Wait };
@@ -202,18 +235,27 @@ impl Delivery {
         bytes: &mut usize,
     ) -> Next {
         let due = self.due();
-        let Self { context, batch, timer, timer_at, pool, monitor, .. } = self;
+        let gate = self.replaying.wait(&self.context.replay, &self.context.broker, id);
+        // Boxed, because most subscriptions never wait here.
+        let mut read_gate = gate.map(|wait| Box::pin(tokio::time::sleep(wait)));
+        let Self { context, batch, timer, timer_at, pool, monitor, replaying, repair_gate, .. } =
+            self;
         if let Some(due) = due
             && *timer_at != Some(due)
         {
             timer.as_mut().reset(monitor.at(due));
             *timer_at = Some(due);
         }
-        let mut sink = |item: Item<'_>| *bytes += keep(&item, batch);
+        let mut sink = |item: Item<'_>| {
+            replaying.count(&item);
+            *bytes += keep(&item, batch);
+        };
         poll_fn(|cx| {
             let options = read_options(BATCH, max_age, LargePayloads::AnnounceOnly);
             let turn = std::mem::replace(&mut turn, Turn::Read);
-            if turn == Turn::Read
+            let waits = read_gate.as_mut().is_some_and(|gate| gate.as_mut().poll(cx).is_pending());
+            if !waits
+                && turn == Turn::Read
                 && let Poll::Ready(read) = context.broker.poll_read(id, cx, options, &mut sink)
             {
                 return Poll::Ready(Next::Read(read));
@@ -222,13 +264,14 @@ impl Delivery {
                 *timer_at = None;
                 return Poll::Ready(Next::Due);
             }
-            if let Poll::Ready(hole) = repairs.poll(cx) {
+            if let Poll::Ready(hole) = poll_repair(repairs, repair_gate, &context.replay, cx) {
                 return Poll::Ready(Next::Repair(hole));
             }
             if pool.poll_done(cx).is_ready() {
                 return Poll::Ready(Next::StreamDone);
             }
-            if turn == Turn::Others
+            if !waits
+                && turn == Turn::Others
                 && let Poll::Ready(read) = context.broker.poll_read(id, cx, options, &mut sink)
             {
                 return Poll::Ready(Next::Read(read));
@@ -268,7 +311,8 @@ impl Delivery {
                     if self.marks.are_sent() {
                         self.newest_large.insert(large.topic, large.sequence);
                     }
-                    Box::pin(self.send_large(large, &topic)).await;
+                    let live = !self.replaying.is_old(large.position);
+                    Box::pin(self.send_large(large, live, &topic)).await;
                 }
             }
         }
@@ -301,9 +345,9 @@ impl Delivery {
     }
 
     // Sends a large message on a stream of its own.
-    async fn send_large(&mut self, large: LargeRef, topic: &OwnedTopic) {
+    async fn send_large(&mut self, large: LargeRef, live: bool, topic: &OwnedTopic) {
         self.pool.wait_for_room().await;
-        self.pool.send_large(large, self.for_request.clone(), topic.frame());
+        self.pool.send_large(large, live, [self.for_request.clone(), topic.frame()]);
     }
 
     // Writes what was gathered for the stream, and a gap for each large message that was lost.

@@ -6,6 +6,9 @@ use crate::broker::owned_item::{LargeRef, OwnedMessage, OwnedTopic};
 use crate::engine::{Repaired, SubscriptionId};
 use crate::wire::DaemonFrame;
 
+/// Bytes that a hole counts as, besides the messages that are sent for it.
+const HOLE: usize = 64;
+
 impl Delivery {
     // Sends the messages of a hole again, as many as one batch holds. The rest goes back into the
     // queue.
@@ -17,9 +20,13 @@ impl Delivery {
     ) -> Result<(), DeliveryEnd> {
         let Hole { topic, first, last, reliably } = hole;
         let (mut small, mut large, mut gaps) = (Vec::new(), Vec::new(), Vec::new());
+        let mut bytes = 0;
         let next = self.context.broker.with(|engine| {
             engine.repair(id, topic, (first, last), BATCH, &mut |item| match item {
-                Repaired::Message(message) => small.extend(OwnedMessage::new(&message)),
+                Repaired::Message(message) => {
+                    bytes += message.size();
+                    small.extend(OwnedMessage::new(&message));
+                }
                 Repaired::Large(message) => {
                     let topic = OwnedTopic::of(&message.announcement());
                     large.extend(topic.map(|topic| (LargeRef::new(&message), topic)));
@@ -29,6 +36,10 @@ impl Delivery {
                 }
             })
         });
+        self.context.replay.spend((bytes + HOLE) as u64);
+        let counters = self.context.broker.counters();
+        counters.repair_requests.add(1);
+        counters.repaired.add((small.len() + large.len()) as u64);
         self.pieces.append(&mut gaps);
         let now = self.monitor.now();
         self.monitor.sample(&self.context.connection, now);
@@ -36,7 +47,7 @@ impl Delivery {
         for (large, topic) in large {
             // A request in a datagram gets no large messages.
             if reliably && !self.pool.contains(large) {
-                self.send_large(large, &topic).await;
+                self.send_large(large, false, &topic).await;
             }
         }
         for message in small {

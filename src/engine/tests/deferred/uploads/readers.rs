@@ -274,6 +274,7 @@ impl Reader {
                         GapCause::Lost | GapCause::Had | GapCause::Unknown(_) => {
                             panic!("no run has ended, and nothing was shown")
                         }
+                        GapCause::Expired => panic!("there is no rule"),
                         GapCause::Late => {
                             assert!(history[&of].accepted < self.since, "it is not late");
                             let aborted = history[&of].state == State::Aborted;

@@ -66,7 +66,8 @@ impl World {
         match self.engine.end(self.now, sending.upload, payloads()[sending.payload].1) {
             Ok(receipt) => {
                 assert!(!receipt.duplicate && receipt.sequence == sending.of.1);
-                self.history.get_mut(&sending.of).unwrap().state = State::Complete;
+                let said = self.history.get_mut(&sending.of).unwrap();
+                (said.state, said.accepted) = (State::Complete, self.now);
             }
             Err(failed) => self.failed(&sending, failed),
         }

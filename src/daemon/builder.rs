@@ -1,0 +1,418 @@
+//! Settings of a daemon, and its start.
+
+use super::blocking::blocking;
+use super::journal;
+use super::run::{new_run, run};
+use super::settings::{Settings, SettingsError};
+use super::watched_keys::{InForce, WatchedKeys, open_keys};
+use super::{
+    Addresses, BindError, Daemon, IdentityError, JournalError, JournalOptions, TlsSettings,
+};
+use crate::access::AccessRules;
+use crate::access::limits::PeerLimits;
+use crate::broker::Broker;
+use crate::broker::admission::Admission;
+use crate::engine::{Engine, Limits, TopicRule};
+use crate::http;
+use crate::http::listen::Listener;
+use crate::net::quic::socket;
+use crate::net::session::list::Host;
+use crate::net::{bind, endpoint};
+use crate::ops;
+use crate::ops::metrics::{Metrics, Sources};
+use crate::tls::certificates::Certificates;
+use crate::tls::reset_key::ResetKey;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::Mutex;
+
+/// Settings of a daemon, made by [`Daemon::builder`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Builder {
+    listen: Option<SocketAddr>,
+    http: Option<SocketAddr>,
+    ops: Ops,
+    routes: Option<axum::Router>,
+    given: bind::Given,
+    origins: Vec<String>,
+    names: Vec<String>,
+    state: Option<PathBuf>,
+    announce: Option<PathBuf>,
+    tls: TlsSettings,
+    limits: Limits,
+    peers: PeerLimits,
+    access: AccessRules,
+    topic_rules: Vec<TopicRule>,
+    journal: Option<JournalOptions>,
+}
+
+/// The listener for metrics and health.
+#[derive(Debug, Clone, Copy)]
+enum Ops {
+    Off,
+    On(SocketAddr),
+    /// Off if the address cannot be bound.
+    IfFree(SocketAddr),
+}
+
+impl Ops {
+    fn bind(self) -> Result<Option<TcpListener>, BindError> {
+        let (address, if_free) = match self {
+            Self::Off => return Ok(None),
+            Self::On(address) => (address, false),
+            Self::IfFree(address) => (address, true),
+        };
+        match bind::ops(address) {
+            Err(error) if if_free => {
+                tracing::warn!("no metrics and health: {error}");
+                Ok(None)
+            }
+            bound => bound.map(Some),
+        }
+    }
+}
+
+/// Why a daemon did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// Its certificate cannot be read or made.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Its journal cannot be read or written.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// It has a journal, and no directory for it: see [`Builder::state`].
+    #[error("a journal needs a directory: Builder::state")]
+    NoState,
+    /// Its ports cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The clock of the machine is before 1970, which is a time that HTTP cannot write.
+    #[error("the clock of this machine is before 1970: set it, and start again")]
+    Clock,
+    /// A setting that can also be changed while the daemon runs cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+}
+
+impl Builder {
+    pub(super) fn new() -> Self {
+        Self {
+            listen: None,
+            http: None,
+            ops: Ops::Off,
+            routes: None,
+            given: bind::Given::default(),
+            origins: Vec::new(),
+            names: Vec::new(),
+            state: None,
+            announce: None,
+            tls: TlsSettings::default(),
+            limits: Limits::default(),
+            peers: PeerLimits::default(),
+            access: AccessRules::default(),
+            topic_rules: Vec::new(),
+            journal: None,
+        }
+    }
+
+    /// Sets the address for raw QUIC and WebTransport over UDP, and for HTTPS and WebSocket over TCP.
+    /// Both use the same port number. With port 0, the system chooses one. The default is
+    /// `[::]:4433`, which accepts IPv4 too.
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.listen = Some(address);
+        self
+    }
+
+    /// Sets an address for the same HTTP and WebSocket without TLS. The default is none.
+    ///
+    /// Browsers treat pages from `http://localhost` as secure. The traffic is not encrypted, so use
+    /// a loopback address, or a proxy that does TLS.
+    pub fn http(mut self, address: impl Into<Option<SocketAddr>>) -> Self {
+        self.http = address.into();
+        self
+    }
+
+    /// Serves routes of your own on the daemon's ports, beside its HTTP. They take the place of its page.
+    /// The daemon's paths have precedence: `/v1/…`, `/weir`, `/weir.js`, `/weir.d.ts`, `/openapi.json`
+    /// and `/certificate.sha256`.
+    ///
+    /// Requests have the daemon's limits of sizes, times, places and memory. Those that a page of another
+    /// [origin](Self::origins) sends are refused. An answer may be a stream of any length. While the
+    /// daemon drains, requests in flight are completed.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use axum::{Router, routing::get};
+    ///
+    /// let routes = Router::new().route("/", get(|| async { "hello" }));
+    /// let local = "127.0.0.1:0".parse()?;
+    /// let builder = weir::Daemon::builder().listen(local).http(Some(local)).routes(routes);
+    /// let daemon = builder.spawn().await?;
+    /// println!("http://{}", daemon.http_addr().unwrap());
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn routes(mut self, routes: axum::Router) -> Self {
+        self.routes = Some(routes);
+        self
+    }
+
+    /// Sets an address for metrics and health over HTTP: `/metrics`, `/healthz` and `/readyz`. The
+    /// default is none. [`Daemon::metrics`] gives the metrics to a registry of your own.
+    ///
+    /// Everybody who reaches the address may read them, so use a loopback address, or one of a network
+    /// for operators. They contain numbers, and no names of topics or peers.
+    pub fn ops(mut self, address: impl Into<Option<SocketAddr>>) -> Self {
+        self.ops = address.into().map_or(Ops::Off, Ops::On);
+        self
+    }
+
+    /// Sets an address for metrics and health that nobody has chosen. If it cannot be bound, because
+    /// another daemon on this machine has it, the daemon logs a warning and starts without.
+    pub fn ops_if_free(mut self, address: SocketAddr) -> Self {
+        self.ops = Ops::IfFree(address);
+        self
+    }
+
+    /// Takes a bound UDP socket for raw QUIC and WebTransport, in place of one that the daemon binds to
+    /// [`listen`](Self::listen). Its address applies, and the daemon logs a different one in `listen`.
+    /// The daemon enlarges the socket's buffers if they are small.
+    ///
+    /// The socket should outlive the daemon, as a service manager's or a supervisor's does. Packets
+    /// that arrive after this daemon then wait for the next one, which has a copy of the same socket. So
+    /// while it [drains](Daemon::drain), the daemon leaves new sessions to the next one: it does not
+    /// answer them in place of refusing them. The builder keeps a copy of the socket until it is dropped.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use std::net::{TcpListener, UdpSocket};
+    ///
+    /// let udp = UdpSocket::bind("127.0.0.1:0")?;
+    /// let tcp = TcpListener::bind(udp.local_addr()?)?;
+    /// for _ in 0..2 {
+    ///     let builder = weir::Daemon::builder().udp_socket(udp.try_clone()?);
+    ///     let daemon = builder.tcp_listener(tcp.try_clone()?).spawn().await?;
+    ///     assert_eq!(daemon.local_addr(), udp.local_addr()?);
+    ///     daemon.shutdown().await;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn udp_socket(mut self, socket: UdpSocket) -> Self {
+        self.given.udp = Some(Arc::new(socket));
+        self
+    }
+
+    /// Takes a listening TCP socket for HTTPS and WebSocket, as [`udp_socket`](Self::udp_socket) for
+    /// UDP. Both have to have the same port. If only one of them is given, the daemon binds the other
+    /// one to the same address.
+    pub fn tcp_listener(mut self, listener: TcpListener) -> Self {
+        self.given.tcp = Some(Arc::new(listener));
+        self
+    }
+
+    /// Takes a listening TCP socket for HTTP and WebSocket without TLS, in place of one that the daemon
+    /// binds to [`http`](Self::http), as [`udp_socket`](Self::udp_socket) for UDP.
+    pub fn http_listener(mut self, listener: TcpListener) -> Self {
+        self.given.http = Some(Arc::new(listener));
+        self
+    }
+
+    /// Sets the origins of other hosts whose pages may use HTTP, as browsers write them:
+    /// `https://example.org`, `http://localhost:3000`, or `*` for all. The default is none. Pages of
+    /// the daemon's own host are always allowed.
+    pub fn origins<T: Into<String>>(mut self, origins: impl IntoIterator<Item = T>) -> Self {
+        self.origins = origins.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the daemon's names for HTTP, WebSocket and WebTransport, such as `relay.example`, without
+    /// port. Requests under other names are rejected with status 421. The default is none. Addresses,
+    /// localhost and the hosts of [`origins`](Self::origins) need no entry.
+    pub fn names<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
+        self.names = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets the directory that keeps the certificates and the key of stateless resets. By default
+    /// they are not kept, and every start makes new ones. With the key, clients of a daemon that was
+    /// killed learn from the next one that their QUIC connections are gone.
+    pub fn state(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.state = Some(directory.into());
+        self
+    }
+
+    /// Sets a second directory for the certificates' hashes, for clients on this machine. The default
+    /// is none.
+    pub fn announce(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.announce = Some(directory.into());
+        self
+    }
+
+    /// Sets the daemon's certificate, and whose client certificates it accepts. By default the daemon
+    /// makes self-signed certificates.
+    pub fn tls(mut self, settings: TlsSettings) -> Self {
+        self.tls = settings;
+        self
+    }
+
+    /// Sets the limits of memory and topics. For the defaults see [`Limits`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets the limits of peers: how many sessions, and how much each may send and be sent. For the
+    /// defaults see [`PeerLimits`].
+    pub fn peers(mut self, limits: PeerLimits) -> Self {
+        self.peers = limits;
+        self
+    }
+
+    /// Sets the maximum number of sessions over all transports, and of TCP connections. Further ones
+    /// are refused. The default is 65,536. The other limits of [`peers`](Self::peers) stay.
+    pub fn sessions(mut self, limit: usize) -> Self {
+        self.peers.sessions = limit;
+        self
+    }
+
+    /// Sets who may do what. The default is that everybody who reaches the daemon may do everything.
+    /// Calls of [`Daemon`]'s own methods are not concerned.
+    pub fn access(mut self, rules: AccessRules) -> Self {
+        self.access = rules;
+        self
+    }
+
+    /// Sets rules for topics: how much of them is kept and for how long, and what may be published to
+    /// them. They can also make topics public, beside the rules of [`access`](Self::access). A topic follows
+    /// the first rule whose filter matches it. The default is none; at most
+    /// [`MAX_TOPIC_RULES`](crate::engine::MAX_TOPIC_RULES).
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use weir::engine::{Keep, TopicRule};
+    ///
+    /// let latest = TopicRule::new("cursors/**".parse()?).with_keep(Keep::LATEST);
+    /// let listen = "127.0.0.1:0".parse()?;
+    /// let daemon = weir::Daemon::builder().listen(listen).topic_rules([latest]).spawn().await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub fn topic_rules(mut self, rules: impl IntoIterator<Item = TopicRule>) -> Self {
+        self.topic_rules = rules.into_iter().collect();
+        self
+    }
+
+    /// Keeps what is published in a journal in the [state](Self::state) directory, so that a restart
+    /// or a crash loses nothing that was acknowledged. The default is none.
+    pub fn journal(mut self, options: impl Into<Option<JournalOptions>>) -> Self {
+        self.journal = options.into();
+        self
+    }
+
+    /// Starts the daemon. Has to be called within a tokio runtime.
+    pub async fn spawn(self) -> Result<Daemon, SpawnError> {
+        // Boxed, because the caller's future should not have space for the start.
+        Box::pin(self.start()).await
+    }
+
+    async fn start(self) -> Result<Daemon, SpawnError> {
+        if SystemTime::now() < SystemTime::UNIX_EPOCH {
+            return Err(SpawnError::Clock);
+        }
+        let settings = Settings {
+            access: self.access,
+            topic_rules: self.topic_rules,
+            origins: self.origins,
+            names: self.names,
+            // The daemon is also reached by the names for which it orders certificates.
+            domains: self.tls.domains().to_vec(),
+        };
+        let checked = settings.check()?;
+        // Writes and syncs files, which would block the tasks of this thread.
+        let (state, announce) = (self.state.clone(), self.announce);
+        let challenges = self.tls.challenge_address();
+        let open = move || {
+            let certificates = Certificates::open(self.tls, state.clone(), announce)?;
+            Ok::<_, IdentityError>((certificates, ResetKey::open(state.as_deref())?))
+        };
+        let (certificates, reset_key) = blocking(open).await?;
+        let certificates = Arc::new(certificates);
+        let (access, keys) = open_keys(checked.access, false).await?;
+        let pair = bind::pair(self.listen, &self.given)?;
+        let plain = bind::http(self.http, &self.given)?;
+        let http_is_given = self.given.http.is_some();
+        let ops = self.ops.bind()?;
+        let ops_address = ops.as_ref().map(TcpListener::local_addr).transpose();
+        let ops_address = ops_address.map_err(|error| BindError::Endpoint { error })?;
+        // From here on it says that the daemon is not ready yet.
+        let ops = ops.map(ops::Server::start);
+        let buffers = socket::buffers(&pair.udp).unwrap_or_default();
+        let local = pair.udp.local_addr().map_err(|error| BindError::Endpoint { error })?;
+        let http = plain.as_ref().map(TcpListener::local_addr).transpose();
+        let http = http.map_err(|error| BindError::Endpoint { error })?;
+        let endpoint = endpoint::open(pair.udp, certificates.clone(), &reset_key)?;
+        let endpoint = endpoint.outlived(pair.udp_is_given);
+        let engine = Engine::new(self.limits, new_run(), rand::random());
+        let mut engine = engine.with_topic_rules(checked.topic_rules);
+        let mut journal = None;
+        if let Some(options) = self.journal {
+            let state = self.state.ok_or(SpawnError::NoState)?;
+            let open = move || journal::open(&state, options, engine, new_run());
+            let opened = blocking(open).await?;
+            journal = Some(opened.0);
+            engine = opened.1;
+        }
+        let queue = journal.as_ref().map(|journal| journal.queue.clone());
+        let broker = Arc::new(Broker::new(engine, queue));
+        let admission = Admission::new(broker.clone(), self.peers, checked.origins, access);
+        let tls = Listener::tls(pair.tcp, certificates.clone(), &admission)?;
+        let mut listeners = vec![tls.outlived(pair.tcp_is_given)];
+        let plain = plain.map(|plain| Listener::plain(plain, &admission));
+        listeners.extend(plain.map(|plain| plain.outlived(http_is_given)));
+        if let Some(address) = challenges {
+            let listener = bind::bind_http(address)?;
+            listeners.push(match certificates.http_challenges() {
+                Some(answers) => {
+                    Listener::plain(listener, &admission).only(http::challenge::routes(answers))
+                }
+                None => Listener::tls(listener, certificates.clone(), &admission)?
+                    .only(axum::Router::new()),
+            });
+        }
+        let journal = journal.map(|journal| journal::start(journal, &broker));
+        let certificate = certificates.clone();
+        let mut state = http::AppState::new(&admission, move || certificate.facts(), local.port());
+        state.routes = self.routes;
+        let serving = (listeners, state);
+        let host = Host::new(admission.clone());
+        let sessions = host.sessions.clone();
+        let metrics = Metrics::new(Sources {
+            admission: admission.clone(),
+            sessions: sessions.clone(),
+            certificates: certificates.clone(),
+            udp: buffers,
+        });
+        if let Some(ops) = &ops {
+            ops.serve(metrics.clone());
+        }
+        let addresses = Addresses { local, http, ops: ops_address };
+        let ops = (ops, metrics.clone());
+        let running =
+            tokio::spawn(run(endpoint, serving, host, certificates.clone(), journal, ops));
+        let keys = keys.map(|keys| WatchedKeys::start(keys, &admission));
+        let settings = Box::new(Mutex::new(InForce { settings, keys }));
+        Ok(Daemon {
+            broker,
+            admission,
+            sessions,
+            addresses,
+            metrics,
+            certificates,
+            settings,
+            running,
+        })
+    }
+}

@@ -1,0 +1,3 @@
+#[cfg(feature = "daemon")]
+mod files;
+mod trust;
