@@ -83,7 +83,8 @@ async fn memory_stays_within_its_bound_and_the_others_lose_nothing() {
     for (_, task) in busy {
         assert_eq!(within(task).await.unwrap(), (MESSAGES, 0), "who reads loses nothing");
     }
-    let bound = BUDGET_MIB * 1024 * 5 / 4 + 32 * 1024;
+    // The last 16 MiB: the journal's queue and a batch, while the disk is slower than the publishers.
+    let bound = BUDGET_MIB * 1024 * 5 / 4 + 32 * 1024 + 16 * 1024;
     let (peak, now) = (served.kib("VmHWM"), served.kib("VmRSS"));
     println!("RSS {now} KiB, at most {peak} KiB; the bound is {bound} KiB");
     assert!(peak < bound, "RSS was {peak} KiB, the bound is {bound} KiB");
