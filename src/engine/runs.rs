@@ -89,9 +89,9 @@ impl Runs {
         self.torn = torn;
     }
 
-    /// Returns the torn messages of an earlier run. None if it has none.
+    /// Returns the torn messages of an earlier run. None if it has none. A run after it that was not kept
+    /// has none: its clients were told of them when it began.
     pub(super) fn torn_in(&self, run: u64) -> Option<&TornMessages> {
-        let run = self.known_as(run)?;
         self.torn.iter().find(|(of, _)| *of == run).map(|(_, torn)| torn)
     }
 

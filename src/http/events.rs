@@ -103,8 +103,10 @@ pub(super) async fn subscribe(
     };
     let mut events = Events::begin(state.clone(), held, room, &filter, &start, lag, last.as_ref());
     if lost > 0 {
-        events.prelude.extend(text::lost(lost));
+        // In one event with the new id. A client that had the id alone would never be told.
+        text::write_lost(lost, &mut events.prelude);
     }
+    events.prelude.push(b'\n');
     let stream = stream::unfold(Some(events), |events| async {
         let mut events = events?;
         let state = events.state.clone();
@@ -247,7 +249,6 @@ impl Events {
             // has the id, and a client that resumes before it begins again.
             events.writer.write_id(&mut events.prelude);
         }
-        events.prelude.push(b'\n');
         events
     }
 

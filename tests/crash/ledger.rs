@@ -204,9 +204,14 @@ impl View {
 
     /// So many of the messages, at most, were never accepted. Those of an earlier kill stay in doubt,
     /// because their publisher may be away.
-    pub fn lost_at_most(&mut self, most: u64) {
-        // A stream that ends before its next message is told once more.
-        self.not_kept = most;
+    pub fn lost_at_most(&mut self, most: u64, has_id: bool) {
+        if has_id {
+            self.doubtful += most;
+            self.not_kept = 0;
+        } else {
+            // A stream that ends before its next id is told once more.
+            self.not_kept = most;
+        }
     }
 
     /// The publisher's session, or the daemon, ended before this payload was complete. Under an earlier

@@ -102,7 +102,7 @@ fn take(view: &SharedView, exact: bool, block: &Block) {
     let data = block.json();
     let number = |name: &str| data[name].as_u64().unwrap();
     if block.is("lost") {
-        view.lost_at_most(number("most"));
+        view.lost_at_most(number("most"), block.id.is_some());
         return;
     }
     let topic = data["topic"].as_str().unwrap();

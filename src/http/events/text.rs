@@ -114,11 +114,12 @@ impl EventWriter {
     }
 }
 
-/// Returns the event that says how many of the messages that a client has received last were not
-/// kept, at most, because the daemon was killed. Their topics are not known.
-pub(super) fn lost(most: u64) -> Vec<u8> {
+/// Appends the event that says how many of the messages that a client has received last were not
+/// kept, at most, because the daemon was killed. Their topics are not known. The event goes on: the id
+/// from which the client resumes next has to be a part of it.
+pub(super) fn write_lost(most: u64, out: &mut Vec<u8>) {
     let data = json!({ "event": "lost", "most": most });
-    format!("event: lost\ndata: {data}\n\n").into_bytes()
+    let _ = writeln!(out, "event: lost\ndata: {data}");
 }
 
 /// Returns the event with which a stream ends.

@@ -1,6 +1,6 @@
 //! A stream with wildcards continues after a daemon was killed that had not kept all that it had shown.
 
-use super::client::ask;
+use super::client::{Events, ask};
 use super::{Face, publish, within};
 use crate::engine::{BeginOutcome, Engine, Limits, Record, UploadId, UploadRequest};
 use crate::wire::Digest;
@@ -25,15 +25,34 @@ fn records(engine: &mut Engine) -> Vec<Record> {
 
 // Replaces the engine of a face by one that has these records, in its next run.
 fn restart(face: &Face, run: u64, records: &[Record]) {
+    let mut next = restored(records);
+    next.renew(run, false);
+    next.go_on();
+    face.state.broker.with(|engine| *engine = next);
+}
+
+fn restored(records: &[Record]) -> Engine {
     let mut next = Engine::new(Limits::default(), 1_000_000, [7; 32]);
     next.begin_restoring();
     for (number, record) in (1..).zip(records) {
         assert!(next.restore(number, record));
     }
     next.end_restoring();
-    next.renew(run, false);
-    next.go_on();
-    face.state.broker.with(|engine| *engine = next);
+    next
+}
+
+// Returns the name of the run after these records, if it begins on a full disk.
+fn unkept_after(records: &[Record]) -> u64 {
+    restored(records).ending(false).unkept()
+}
+
+// Reads the torn message, and one after it, so that the id does not name its topic.
+async fn publish_and_read(face: &Face, stream: &mut Events) {
+    for _ in 0..2 {
+        within(stream.event()).await.unwrap();
+        face.publish("y/b", b"2");
+    }
+    within(stream.event()).await.unwrap();
 }
 
 // Returns the events of a stream as text, up to the first message of a topic.
@@ -104,6 +123,40 @@ async fn a_large_message_that_was_shown_and_not_kept_is_told() {
     assert_eq!(until(&face, "y/**", unnamed, "y/end").await, ["lost 1"], "it had no part in x/a");
     // This client had not received it.
     assert_eq!(until(&face, "x/**", &before, "x/end").await, ["\"aborted\" x/a 2-2"]);
+}
+
+// A daemon started on a full disk, and was killed before its run was kept. The next one told a client
+// of the torn message once more. A client that had received the new id alone was never told of it.
+#[tokio::test]
+async fn a_loss_is_told_together_with_the_next_id_and_once() {
+    let face = Face::patient(Limits::default());
+    face.state.broker.with(Engine::make_records);
+    let mut stream = ask(face.address, "GET", "/v1/events/**").events().await;
+    within(stream.block()).await.unwrap();
+    let (upload, kept) = face.state.broker.with(|engine| {
+        let upload = begin(engine, "x/a");
+        publish(engine, "y/b", b"1");
+        (upload, records(engine))
+    });
+    face.state.broker.with(|engine| {
+        engine.append(upload, Bytes::from(vec![7; LARGE])).unwrap();
+        engine.end(1, upload, Digest::of(&vec![7; LARGE])).unwrap();
+    });
+    publish_and_read(&face, &mut stream).await;
+    let first = stream.id.take().unwrap();
+    drop(stream);
+
+    restart(&face, unkept_after(&kept), &kept);
+    let request = ask(face.address, "GET", "/v1/events/**");
+    let mut stream = request.header("last-event-id", &first).events().await;
+    let block = within(stream.block()).await.unwrap();
+    assert!(block.is("lost") && block.retry.is_some(), "{block:?}");
+    let second = block.id.unwrap();
+    drop(stream);
+
+    restart(&face, 3_000_000, &kept);
+    face.publish("z", b"");
+    assert_eq!(until(&face, "**", &second, "z").await, [""; 0]);
 }
 
 // An id names 32 topics that were overtaken. With more, its position is before what was delivered.
