@@ -35,7 +35,7 @@ fn report(journal: &OpenJournal) {
     }
     match journal.end {
         End::New => tracing::debug!(%path, "a new journal"),
-        End::Closed => tracing::debug!(%path, "the journal is read"),
+        End::Closed | End::Copied => tracing::debug!(%path, "the journal is read"),
         End::Killed => {
             tracing::warn!(
                 %path,

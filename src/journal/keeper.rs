@@ -6,6 +6,7 @@ use super::format::note::Note;
 use super::format::record::RecordWriter;
 use super::log::Log;
 use super::recovery::{End, Recovered, recover};
+use super::secret_file::{self, Secret};
 use super::snapshot_file::SnapshotFile;
 use super::storage::{Storage, StoredFile};
 use crate::engine::{Capture, Engine, PastRun, Record};
@@ -55,6 +56,7 @@ pub(crate) struct Keeper {
     snapshot_bytes: u64,
     // As in `Recovered`.
     unlinked: Vec<[String; 2]>,
+    secret: Secret,
 }
 
 /// The result of opening a journal.
@@ -85,10 +87,15 @@ impl Keeper {
         opening: &Opening<'_>,
     ) -> io::Result<(Self, Opened)> {
         let recovered = recover(&*storage, engine, opening.boot)?;
-        let Recovered { mut engine, recorded, segments, snapshot, next, end, .. } = recovered;
+        let Recovered { mut engine, recorded, segments, snapshot, next, .. } = recovered;
+        let mut end = recovered.end;
+        if end == End::Closed && storage.touch(secret_file::NAME).is_err() {
+            // The note of this good end would still hold when sequences after it are lost.
+            end = End::Copied;
+        }
         let mut lines = recovered.lines;
         let mut past = None;
-        if let End::Killed | End::Lossy = end {
+        if let End::Copied | End::Killed | End::Lossy = end {
             let lossy = end == End::Lossy;
             let mut run = opening.run;
             if !opening.goes_on && probe(&*storage, next).is_err() {
@@ -108,6 +115,7 @@ impl Keeper {
             next_snapshot: next,
             snapshot_bytes: recovered.snapshot_bytes,
             unlinked: recovered.unlinked,
+            secret: recovered.secret,
         };
         let begun = keeper.begin_run(&engine, past, opening).err();
         let mut failed = recovered.failed.or(begun);
@@ -142,7 +150,7 @@ impl Keeper {
     ) -> io::Result<()> {
         let (run, boot, always) = (engine.run(), opening.boot.to_owned(), opening.always);
         let opened = Note::Opened { run, past, boot, always };
-        self.log.open(&*self.storage, &[opened, Note::Journal { id: engine.journal() }])
+        self.log.open(&*self.storage, vec![opened, Note::Journal { id: engine.journal() }])
     }
 
     /// Writes a whole snapshot of an engine that nobody else uses.
@@ -262,6 +270,14 @@ impl Keeper {
     pub(crate) fn close(&mut self) -> io::Result<()> {
         self.log.sync()?;
         self.storage.sync_names()?;
-        self.log.close(&*self.storage)
+        let state = match self.storage.state(secret_file::NAME) {
+            // The disk was full when the daemon started.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                secret_file::write(&*self.storage, &self.secret)?;
+                self.storage.state(secret_file::NAME)?
+            }
+            state => state?,
+        };
+        self.log.close(&*self.storage, state)
     }
 }

@@ -24,8 +24,8 @@ pub(crate) struct Log {
     segment: u64,
     // The number that the next segment will have.
     next: u64,
-    // The notes at the beginning of each segment, as blocks: older segments may be gone.
-    opened: Vec<u8>,
+    // The notes at the beginning of each segment: older segments may be gone.
+    opened: Vec<Note>,
     current: Option<Current>,
     // The number of the last record.
     last: u64,
@@ -41,9 +41,11 @@ struct Current {
     bytes: u64,
 }
 
-fn block(note: &Note) -> Vec<u8> {
+// `next` is the number of the next record. By it a reader notices that a segment is gone, also if no
+// record follows.
+fn block(note: &Note, next: u64) -> Vec<u8> {
     let mut block = Vec::new();
-    let writer = BlockWriter::new(&mut block, BlockKind::Note, 0);
+    let writer = BlockWriter::new(&mut block, BlockKind::Note, next);
     note.encode(&mut block);
     writer.end(&mut block);
     block
@@ -92,23 +94,18 @@ impl Log {
     }
 
     /// Begins a segment with notes, as all that follow it begin; and syncs.
-    pub(crate) fn open(&mut self, storage: &dyn Storage, opened: &[Note]) -> io::Result<()> {
+    pub(crate) fn open(&mut self, storage: &dyn Storage, opened: Vec<Note>) -> io::Result<()> {
         // One that has begun has other notes.
         self.give_up();
-        self.opened = opened.iter().flat_map(block).collect();
+        self.opened = opened;
         self.append(storage, &[], self.last)?;
         self.sync()
     }
 
     /// Writes the note of an end in good order, and syncs.
-    pub(crate) fn close(&mut self, storage: &dyn Storage) -> io::Result<()> {
-        let current = match self.current.take() {
-            Some(current) => current,
-            None => self.create(storage)?,
-        };
-        let name = Name::Log(self.current.insert(current).number);
-        let file = storage.id(&name.to_string())?;
-        self.append(storage, &block(&Note::ClosedIn { file }), self.last)?;
+    pub(crate) fn close(&mut self, storage: &dyn Storage, state: u64) -> io::Result<()> {
+        let note = block(&Note::ClosedIn { state }, self.last + 1);
+        self.append(storage, &note, self.last)?;
         self.sync()
     }
 
@@ -149,7 +146,7 @@ impl Log {
         let number = self.next;
         self.next += 1;
         let mut file = storage.create(&Name::Log(number).to_string())?;
-        let header = [&Kind::Log.header()[..], &self.opened].concat();
+        let header = self.header();
         // Without its header, a segment cannot be read. So that is on the disk before any record.
         let written = file.append(&header);
         let written = written.and_then(|()| file.sync()).and_then(|()| storage.sync_names());
@@ -164,11 +161,17 @@ impl Log {
         Ok(Current { number, file, bytes: header.len() as u64 })
     }
 
+    // The beginning of a segment.
+    fn header(&self) -> Vec<u8> {
+        let notes = self.opened.iter().flat_map(|note| block(note, self.last + 1));
+        Kind::Log.header().into_iter().chain(notes).collect()
+    }
+
     /// Begins another segment now, unless the current one has no records yet: each attempt to take
     /// a snapshot would make one. Its note is there before those of the segments before it are
     /// removed.
     pub(crate) fn begin_segment(&mut self, storage: &dyn Storage) -> io::Result<()> {
-        let empty = (HEADER + self.opened.len()) as u64;
+        let empty = self.header().len() as u64;
         if self.current.as_ref().is_none_or(|current| current.bytes > empty) {
             self.give_up();
         }

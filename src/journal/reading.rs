@@ -19,9 +19,9 @@ use std::io::{self, Read as _};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closed {
     No,
-    /// In this file.
+    /// Nothing has happened since.
     Here,
-    /// In a file of which this is a copy.
+    /// These files are a copy, or another daemon has begun since.
     Elsewhere,
 }
 
@@ -35,6 +35,9 @@ pub(super) struct Reading<'a> {
     pub(super) expected: u64,
     // The last record that the snapshot had when it began.
     captured: u64,
+    // The last record of which a note says that it was written before. A log may be missing before one
+    // that has no records.
+    claimed: u64,
     /// The snapshot's length, bytes.
     pub(super) snapshot_bytes: u64,
     holes: Holes,
@@ -50,6 +53,8 @@ pub(super) struct Reading<'a> {
     pub(super) boot: Option<(String, bool)>,
     /// The secret, if it is known: files of other journals have another one.
     pub(super) secret: Option<Secret>,
+    /// The state of the file that has it.
+    pub(super) state: Option<u64>,
     pub(super) asides: Asides<'a>,
 }
 
@@ -66,6 +71,7 @@ impl<'a> Reading<'a> {
             from: 0,
             expected: 1,
             captured: 0,
+            claimed: 0,
             snapshot_bytes: 0,
             holes: Holes::default(),
             later: VecDeque::new(),
@@ -75,6 +81,7 @@ impl<'a> Reading<'a> {
             any: false,
             boot: None,
             secret: None,
+            state: None,
             asides: Asides::new(storage),
         }
     }
@@ -138,7 +145,6 @@ impl<'a> Reading<'a> {
     /// Reads a segment of the log. Returns its length, and the number of its last record.
     pub(super) fn segment(&mut self, name: Name) -> io::Result<(u64, u64)> {
         let mut file = self.storage.open(&name.to_string())?;
-        let id = self.storage.id(&name.to_string())?;
         let header = read_header(&mut file)?;
         // A daemon began to write it after the one before had closed. Even if nothing of it can be
         // read, it may have had records that subscribers have seen.
@@ -167,7 +173,11 @@ impl<'a> Reading<'a> {
             self.closed = Closed::No;
             let read = match kind {
                 1 => self.records(&body, first, &mut faults),
-                3 => Note::decode(&body).and_then(|note| self.note(note, id)),
+                3 => {
+                    // 0 in logs of early versions.
+                    self.claimed = self.claimed.max(first.min(HIGHEST).saturating_sub(1));
+                    Note::decode(&body).and_then(|note| self.note(note))
+                }
                 _ => Err(Malformed),
             };
             faults.malformed += u64::from(read.is_err());
@@ -246,8 +256,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    // `id` is that of the file with the note.
-    fn note(&mut self, note: Note, id: u64) -> Result<(), Malformed> {
+    fn note(&mut self, note: Note) -> Result<(), Malformed> {
         match note {
             Note::Opened { run: 0, .. } => return Err(Malformed),
             Note::Opened { run, past, boot, always } => {
@@ -257,7 +266,7 @@ impl<'a> Reading<'a> {
                 }
             }
             Note::Closed => self.closed = Closed::Here,
-            Note::ClosedIn { file } if file == id => self.closed = Closed::Here,
+            Note::ClosedIn { state } if Some(state) == self.state => self.closed = Closed::Here,
             Note::ClosedIn { .. } => self.closed = Closed::Elsewhere,
             // Those of others were set aside.
             Note::Journal { .. } => {}
@@ -279,7 +288,8 @@ impl<'a> Reading<'a> {
             self.missing = true;
         }
         // The snapshot was complete only when these records were kept.
-        let missing = self.engine.recorded().saturating_sub(self.captured.max(self.expected - 1));
+        let last = self.engine.recorded().max(self.claimed);
+        let missing = last.saturating_sub(self.captured.max(self.expected - 1));
         if missing > 0 {
             self.asides.lines.push(format!("the last {missing} records of the log are missing"));
             self.missing = true;

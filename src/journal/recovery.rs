@@ -20,8 +20,10 @@ pub(crate) enum End {
     New,
     /// In good order: everything that was accepted is there.
     Closed,
-    /// The process has ended, and the machine has not: everything that was acknowledged is there. Or
-    /// the files are a copy. The original may have assigned more sequences since.
+    /// In good order; and more sequences may have been assigned since, or may be before this is read
+    /// again.
+    Copied,
+    /// The process has ended, and the machine has not: everything that was acknowledged is there.
     Killed,
     /// The machine has stopped, or something is damaged: acknowledged publications may be missing.
     Lossy,
@@ -47,10 +49,11 @@ pub(crate) struct Recovered {
     /// Damaged files that could not be given their second names, and these names. They need them
     /// before a snapshot takes their place.
     pub(crate) unlinked: Vec<[String; 2]>,
+    pub(crate) secret: Secret,
 }
 
-const COPIED: &str = "its files are a copy of those that the last daemon wrote. The original may have gone on, so \
-                      topics have new epochs, and clients are told";
+const COPIED: &str = "its files are a copy of those that a daemon has left, or some of them are missing: more may have \
+                      been published since, so topics have new epochs, and clients are told";
 
 /// Reads a journal into an engine, which has to be new. `boot` names the time since the machine was
 /// started.
@@ -75,6 +78,7 @@ pub(crate) fn recover(storage: &dyn Storage, engine: Engine, boot: &str) -> io::
         |name: &Name| failed = storage.remove(&name.to_string()).err().or(failed.take());
     names.iter().filter(|name| matches!(name, Name::Partial(_))).for_each(&mut remove);
     if has_secret {
+        reading.state = Some(storage.state(secret_file::NAME)?);
         reading.take_secret()?;
     }
     let kept = reading.secret;
@@ -88,7 +92,8 @@ pub(crate) fn recover(storage: &dyn Storage, engine: Engine, boot: &str) -> io::
     }
     reading.end();
     let snapshot_bytes = reading.snapshot_bytes;
-    let Reading { mut engine, missing, closed, any, boot: before, asides, .. } = reading;
+    let Reading { mut engine, missing, closed, any, boot: before, asides, secret, .. } = reading;
+    let secret = secret.unwrap_or(Secret { secret: engine.secret(), former: None });
     let Asides { mut lines, failed: unlinked_for, unlinked, .. } = asides;
     failed = failed.or(unlinked_for);
     let same_boot =
@@ -97,7 +102,7 @@ pub(crate) fn recover(storage: &dyn Storage, engine: Engine, boot: &str) -> io::
         (false, _) => End::New,
         (true, false) if closed == Closed::Elsewhere => {
             lines.push(COPIED.into());
-            End::Killed
+            End::Copied
         }
         (true, false) if closed == Closed::Here => End::Closed,
         (true, false) if same_boot => End::Killed,
@@ -121,6 +126,7 @@ pub(crate) fn recover(storage: &dyn Storage, engine: Engine, boot: &str) -> io::
         lines,
         failed,
         unlinked,
+        secret,
     })
 }
 

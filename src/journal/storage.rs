@@ -23,6 +23,11 @@ pub(crate) trait Storage: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Returns a number that stays with a file under all its names. A copy of it has another one.
     fn id(&self, name: &str) -> io::Result<u64>;
+    /// Returns a number that a file keeps until something happens to it: it is written, moved or linked,
+    /// or [touched](Self::touch). Nobody can give it an earlier number back, and a copy has another one.
+    fn state(&self, name: &str) -> io::Result<u64>;
+    /// Gives a file another [`state`](Self::state), which survives the loss of power.
+    fn touch(&self, name: &str) -> io::Result<()>;
     /// Makes what a file has survive the loss of power.
     fn sync(&self, name: &str) -> io::Result<()>;
     /// Makes names survive the loss of power: those created, changed and removed.
@@ -81,6 +86,21 @@ fn of<T>(name: &str, result: io::Result<T>) -> io::Result<T> {
     result.map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))
 }
 
+// The system may give the number of a file that was removed to the next one. The time when a file was
+// created tells them apart, on file systems that have it; nothing can set it.
+fn identity(metadata: &fs::Metadata) -> Vec<u8> {
+    use std::os::unix::fs::MetadataExt as _;
+    let created = metadata.created().ok();
+    let created = created.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let created = created.map_or(0, |since| since.as_nanos());
+    [&metadata.ino().to_le_bytes()[..], &created.to_le_bytes()].concat()
+}
+
+fn number_of(bytes: &[u8]) -> u64 {
+    let digest = Digest::of(bytes).0;
+    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
 impl Storage for Directory {
     fn names(&self) -> io::Result<Vec<String>> {
         self.entries(true)
@@ -128,16 +148,21 @@ impl Storage for Directory {
     }
 
     fn id(&self, name: &str) -> io::Result<u64> {
+        let metadata = of(name, fs::metadata(self.path(name)))?;
+        Ok(number_of(&identity(&metadata)))
+    }
+
+    fn state(&self, name: &str) -> io::Result<u64> {
         use std::os::unix::fs::MetadataExt as _;
         let metadata = of(name, fs::metadata(self.path(name)))?;
-        // The system may give the number of a file that was removed to the next one. The time when a
-        // file was created tells them apart, on file systems that have it; nothing can set it.
-        let created = metadata.created().ok();
-        let created = created.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let created = created.map_or(0, |since| since.as_nanos());
-        let bytes = [&metadata.ino().to_le_bytes()[..], &created.to_le_bytes()].concat();
-        let digest = Digest::of(&bytes).0;
-        Ok(digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        // The time of the last change of the file itself. No call sets it.
+        let changed = [metadata.ctime(), metadata.ctime_nsec()].map(i64::to_le_bytes);
+        Ok(number_of(&[&identity(&metadata)[..], changed.as_flattened()].concat()))
+    }
+
+    fn touch(&self, name: &str) -> io::Result<()> {
+        let file = of(name, OpenOptions::new().write(true).open(self.path(name)))?;
+        of(name, file.set_modified(SystemTime::now()).and_then(|()| file.sync_all()))
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {

@@ -4,7 +4,7 @@
 //! 0   4  marker, by which a reader finds the next block after a damaged one
 //! 4   4  length of the body, bytes
 //! 8   1  kind
-//! 9   8  number of the first record in it; 0 for other kinds
+//! 9   8  number of the first record in it or, of a note, of the next record after it
 //! 17  4  checksum (CRC-32) of the body
 //! 21  4  checksum of the 21 bytes before
 //! 25     body

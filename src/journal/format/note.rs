@@ -26,11 +26,11 @@ pub(crate) enum Note {
         /// As in [`Engine::journal`](crate::engine::Engine::journal).
         id: u64,
     },
-    /// As [`Closed`](Self::Closed), in place of it. In a copy of the journal, the log that has this
-    /// note is another file.
+    /// As [`Closed`](Self::Closed), in place of it. It holds until the next daemon has begun, and in no
+    /// copy of the journal: the file with the secret has another state there.
     ClosedIn {
-        /// As in [`Storage::id`](crate::journal::storage::Storage::id), of the log that has this note.
-        file: u64,
+        /// As in [`Storage::state`](crate::journal::storage::Storage::state), of the file with the secret.
+        state: u64,
     },
 }
 

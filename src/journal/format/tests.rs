@@ -103,7 +103,7 @@ fn opened() -> Note {
 }
 
 const JOURNAL: Note = Note::Journal { id: 70_000 };
-const CLOSED: Note = Note::ClosedIn { file: 80_000 };
+const CLOSED: Note = Note::ClosedIn { state: 80_000 };
 
 fn written() -> Vec<u8> {
     let mut out = Vec::new();

@@ -70,6 +70,8 @@ pub(super) struct Files {
     seed: u64,
     // How often a file was created under a name.
     created: BTreeMap<String, u64>,
+    // How often a daemon has touched the file with the secret.
+    touched: u64,
 }
 
 /// A storage in memory. Clones share it.
@@ -96,7 +98,12 @@ impl Files {
     fn next_id(&mut self, name: &str) -> u64 {
         let nth = self.created.entry(name.into()).or_default();
         *nth += 1;
-        let digest = Digest::of(format!("{} {nth} {name}", self.seed).as_bytes()).0;
+        let name = format!("{nth} {name}");
+        self.number_of(&name)
+    }
+
+    fn number_of(&self, name: &str) -> u64 {
+        let digest = Digest::of(format!("{} {name}", self.seed).as_bytes()).0;
         // Each has the same length in a note.
         digest.iter().take(8).fold(0, |id, byte| id << 8 | u64::from(*byte)) | 1 << 63
     }
@@ -174,6 +181,7 @@ impl Memory {
             slow: Arc::default(),
             seed,
             created: BTreeMap::new(),
+            touched: 0,
         })))
     }
 
@@ -334,6 +342,25 @@ impl Storage for Memory {
     fn id(&self, name: &str) -> io::Result<u64> {
         let files = self.files();
         Ok(files.files[files.find(name)?].id)
+    }
+
+    // Only files that are not written any more are asked for it.
+    fn state(&self, name: &str) -> io::Result<u64> {
+        let files = self.files();
+        files.find(name)?;
+        Ok(files.number_of(&format!("{name} {}", files.touched)))
+    }
+
+    fn touch(&self, name: &str) -> io::Result<()> {
+        let mut files = self.files();
+        files.find(name)?;
+        let faults = files.faults.syncs;
+        let stepped = files.step(faults, "a touch");
+        // After a failure it may have happened all the same.
+        if !matches!(stepped, Err((false, _))) && (stepped.is_ok() || files.random.below(2) == 0) {
+            files.touched += 1;
+        }
+        stepped.map_err(|(_, error)| error)
     }
 
     fn sync(&self, name: &str) -> io::Result<()> {
