@@ -107,7 +107,7 @@ fn a_token_in_a_file_is_for_its_owner_only() {
     let at = tempdir().unwrap();
     keygen(at.path(), &[]);
     // An earlier one that others can read.
-    std::fs::write(at.path().join("token"), "e30.e30.c2ln\n").unwrap();
+    std::fs::write(at.path().join("token"), "eyJhbGciOiJFZERTQSJ9.e30.c2ln\n").unwrap();
     let new = ["new", "--key", "key.jwk", "--subscribe", "a", "--out", "token"];
     assert_eq!(ok(at.path(), &new), "");
     let file = at.path().join("token");
@@ -120,7 +120,8 @@ fn a_token_in_a_file_is_for_its_owner_only() {
     assert!(code == 1 && text.contains("no/token"), "{text}");
     // Neither a key nor a device becomes a token.
     let key = std::fs::read(at.path().join("key.jwk")).unwrap();
-    for other in ["key.jwk", "keys.json", "/dev/null", "."] {
+    std::fs::write(at.path().join("name"), "www.example.com\n").unwrap();
+    for other in ["key.jwk", "keys.json", "name", "/dev/null", "."] {
         let (code, text) = failed(at.path(), &[&new[..5], &["--out", other]].concat());
         assert!(code == 1 && text.contains("is left as it is"), "{other}: {text}");
     }

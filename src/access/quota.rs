@@ -18,6 +18,14 @@ pub(crate) const OVER: Duration = Duration::from_secs(10);
 /// as the largest payload.
 pub(crate) const DEBT: Duration = Duration::from_secs(10);
 
+/// The debt from which a peer is to wait before anything is counted, 5 s. A bucket remembers no more than
+/// [`DEBT`], and so the peers that share one would each add what nobody pays back.
+const DEEP: Duration = Duration::from_secs(5);
+
+/// For how long a bucket has to be out of debt until its peer has caught up, 50 ms. One that sleeps as
+/// long as it has to wakes up a little later.
+const CLEAR: Duration = Duration::from_millis(50);
+
 /// How much a bucket gets back in a second, and how much it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
@@ -95,6 +103,23 @@ impl Bucket {
     pub(crate) fn debt(&self, rate: Rate, now: u64) -> Duration {
         debt(rate, now, self.full_at.load(Relaxed))
     }
+
+    // How long to wait before more may be counted.
+    fn deep(&self, rate: Rate, now: u64, amount: u64) -> Duration {
+        if rate.time_for(amount) == 0 {
+            return Duration::ZERO;
+        }
+        let debt = self.debt(rate, now);
+        // Those who wait come back together, and many of them are counted then.
+        if debt >= DEEP { debt.saturating_sub(DEEP / 2) } else { Duration::ZERO }
+    }
+
+    // Whether the peer has caught up.
+    fn is_clear(&self, rate: Rate, now: u64) -> bool {
+        let full_at = self.full_at.load(Relaxed);
+        let later = now.saturating_sub(CLEAR.as_nanos() as u64);
+        rate.is_unlimited() || full_at <= now || debt(rate, later, full_at).is_zero()
+    }
 }
 
 fn debt(rate: Rate, now: u64, full_at: u64) -> Duration {
@@ -134,6 +159,17 @@ pub(crate) struct Verdict {
     pub(crate) wait: Duration,
     /// The peer has been above its rate for [`OVER`], and is told.
     pub(crate) tell: bool,
+    /// Nothing was counted: ask again after this time.
+    pub(crate) again: bool,
+}
+
+impl Verdict {
+    /// Adds that of another limit.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.wait = self.wait.max(other.wait);
+        self.tell |= other.tell;
+        self.again |= other.again;
+    }
 }
 
 /// The bytes and frames that one peer has sent, over all its streams.
@@ -141,11 +177,34 @@ pub(crate) struct Verdict {
 pub(crate) struct Intake {
     messages: Bucket,
     bytes: Bucket,
-    // Since when every batch has ended in debt, or when the peer was told. 0 is not.
+    // Since when the peer has not caught up, or when it was told. 0 is not.
     over: AtomicU64,
 }
 
 impl Intake {
+    /// Returns for how long a batch has to wait before it is counted, if others have sent too much.
+    pub(crate) fn deep(
+        &self,
+        rates: &IntakeRates,
+        now: u64,
+        messages: u64,
+        bytes: u64,
+    ) -> Option<Verdict> {
+        let wait = self.messages.deep(rates.messages, now, messages);
+        let wait = wait.max(self.bytes.deep(rates.bytes, now, bytes));
+        (!wait.is_zero()).then(|| Verdict { wait, tell: self.stays_over(now), again: true })
+    }
+
+    // Notes that the peer is above its rate. Returns whether it is to be told.
+    fn stays_over(&self, now: u64) -> bool {
+        let over = self.over.load(Relaxed);
+        let tell = over != 0 && now.saturating_sub(over) >= OVER.as_nanos() as u64;
+        if over == 0 || tell {
+            self.over.store(now.max(1), Relaxed);
+        }
+        tell
+    }
+
     /// Counts a batch that was received. It is not refused: it waits before it is handled, and nothing
     /// more is read meanwhile.
     pub(crate) fn receive(
@@ -158,18 +217,16 @@ impl Intake {
         let wait = self.messages.spend(rates.messages, now, messages);
         let wait = wait.max(self.bytes.spend(rates.bytes, now, bytes));
         if wait.is_zero() {
-            // Without a write while all is well.
-            if self.over.load(Relaxed) != 0 {
+            // Without a write while all is well. A batch may be free of the rate that is exceeded.
+            if self.over.load(Relaxed) != 0
+                && self.messages.is_clear(rates.messages, now)
+                && self.bytes.is_clear(rates.bytes, now)
+            {
                 self.over.store(0, Relaxed);
             }
             return Verdict::default();
         }
-        let over = self.over.load(Relaxed);
-        let tell = over != 0 && now.saturating_sub(over) >= OVER.as_nanos() as u64;
-        if over == 0 || tell {
-            self.over.store(now.max(1), Relaxed);
-        }
-        Verdict { wait, tell }
+        Verdict { wait, tell: self.stays_over(now), again: false }
     }
 
     /// Counts a datagram, unless the peer is above its rate. Returns whether it was counted.
@@ -253,14 +310,46 @@ mod tests {
         assert!(!intake.try_receive(&RATES, 500 * MS, 1, 1));
     }
 
+    // A bucket remembers 10 s of debt. Of hundreds of requests at once, all that came while it had so
+    // much waited for these 10 s, and went on.
+    #[test]
+    fn peers_that_send_at_once_do_not_exceed_their_rate_together() {
+        const PEERS: usize = 500;
+        let (intake, rate) = (Intake::default(), 5_u64);
+        let rates = IntakeRates { messages: Rate::per_second(rate), bytes: Rate::per_second(0) };
+        // When each of them sends, or asks, next.
+        let (mut next, mut accepted) = ([0_u64; PEERS], 0);
+        for now in (0..60 * SECOND).step_by(MS as usize) {
+            for at in next.iter_mut().filter(|at| **at <= now) {
+                let deep = intake.deep(&rates, now, 1, 0);
+                let verdict = deep.unwrap_or_else(|| intake.receive(&rates, now, 1, 0));
+                accepted += u64::from(!verdict.again);
+                *at = now + (verdict.wait.as_nanos() as u64).max(1);
+            }
+        }
+        // The burst, and what waits at the end.
+        assert!((60 * rate..=71 * rate).contains(&accepted), "{accepted}");
+    }
+
     #[test]
     fn a_peer_that_stays_above_its_rate_is_told_every_10_s_and_one_that_pauses_is_not() {
         let intake = Intake::default();
         let (mut now, mut told) = (0, Vec::new());
         while now < 35 * SECOND {
-            let Verdict { wait, tell } = intake.receive(&RATES, now, 50, 0);
+            let Verdict { wait, tell, .. } = intake.receive(&RATES, now, 50, 0);
             told.extend(tell.then_some(now / SECOND));
             now += wait.as_nanos() as u64;
+        }
+        assert_eq!(told, [10, 20, 30]);
+        // Also one whose next batch comes a little later than it may, or has no messages.
+        let intake = Intake::default();
+        let (mut now, mut told) = (0, Vec::new());
+        while now < 35 * SECOND {
+            let Verdict { wait, tell, .. } = intake.receive(&RATES, now, 50, 0);
+            told.extend(tell.then_some(now / SECOND));
+            now += wait.as_nanos() as u64 + 2 * MS;
+            assert_eq!(intake.receive(&RATES, now, 0, 1), Verdict::default());
+            assert_eq!(intake.receive(&RATES, now, 0, 1), Verdict::default());
         }
         assert_eq!(told, [10, 20, 30]);
         // One that has caught up begins anew.
@@ -268,7 +357,7 @@ mod tests {
         let mut now = 0;
         for _ in 0..10 {
             for _ in 0..18 {
-                let Verdict { wait, tell } = intake.receive(&RATES, now, 50, 0);
+                let Verdict { wait, tell, .. } = intake.receive(&RATES, now, 50, 0);
                 assert!(!tell, "{now}");
                 now += wait.as_nanos() as u64;
             }

@@ -48,6 +48,17 @@ impl Budgets {
     }
 }
 
+/// The consequence for what was received.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Received {
+    /// Until when it waits, and its reader with it.
+    pub(crate) resume_at: Option<Instant>,
+    /// The peer is to be told that it is too fast.
+    pub(crate) tell: bool,
+    /// It was not counted, and is to be counted then.
+    pub(crate) again: bool,
+}
+
 /// How fast one peer sends: a session, or over HTTP all requests of an address.
 #[derive(Debug, Clone)]
 pub(crate) struct Throttle {
@@ -112,22 +123,28 @@ impl Throttle {
         }
     }
 
-    /// Counts what was received. Returns until when it waits, and its reader with it, if it has
-    /// to, and whether the peer is to be told.
-    pub(crate) fn receive(&self, messages: usize, bytes: u64) -> (Option<Instant>, bool) {
+    /// Counts what was received, unless those who share its limits have sent too much already.
+    pub(crate) fn receive(&self, messages: usize, bytes: u64) -> Received {
         // Asking for the time takes as long as all the rest. A peer without limits is not asked.
         let (mut now, mut sum) = (None, Verdict::default());
         self.each_limit(|rates, intake| {
             let now = *now.get_or_insert_with(|| self.clock.now());
-            let Verdict { wait, tell } = intake.receive(rates, now, messages as u64, bytes);
-            sum = Verdict { wait: sum.wait.max(wait), tell: sum.tell | tell };
+            if let Some(verdict) = intake.deep(rates, now, messages as u64, bytes) {
+                sum.add(verdict);
+            }
         });
-        let Verdict { wait, tell } = sum;
+        if !sum.again {
+            self.each_limit(|rates, intake| {
+                let now = *now.get_or_insert_with(|| self.clock.now());
+                sum.add(intake.receive(rates, now, messages as u64, bytes));
+            });
+        }
+        let Verdict { wait, tell, again } = sum;
         if wait.is_zero() {
-            return (None, false);
+            return Received::default();
         }
         self.counts.add(Limit::Slowed);
-        (Some(Instant::now() + wait), tell)
+        Received { resume_at: Some(Instant::now() + wait), tell, again }
     }
 
     /// Counts a datagram, which cannot be slowed. Returns false if the peer is too fast.
@@ -183,6 +200,10 @@ impl ReplayBudget {
 
     /// Returns for how long the next read has to wait, if it has to, and counts that.
     pub(crate) fn wait(&self) -> Option<Duration> {
+        self.debt().inspect(|_| self.counts.add(Limit::Replay))
+    }
+
+    fn debt(&self) -> Option<Duration> {
         if self.rate.is_unlimited() {
             return None;
         }
@@ -190,17 +211,19 @@ impl ReplayBudget {
         let of_all = |(rate, together): &(Rate, Arc<Bucket>)| together.debt(*rate, now);
         let of_all = self.together.as_ref().map(of_all).unwrap_or_default();
         let debt = self.bucket.debt(self.rate, now).max(of_all);
-        if debt.is_zero() {
-            return None;
-        }
-        self.counts.add(Limit::Replay);
-        Some(debt)
+        (!debt.is_zero()).then_some(debt)
     }
 
     /// Waits until more may be sent. A future that is large and rarely needed: box it.
     pub(crate) async fn ready(&self) {
-        while let Some(wait) = self.wait() {
+        let Some(mut wait) = self.wait() else { return };
+        // Others that wait may come first.
+        loop {
             sleep(wait).await;
+            wait = match self.debt() {
+                Some(wait) => wait,
+                None => return,
+            };
         }
     }
 

@@ -5,8 +5,9 @@ use super::connection::ConnectionHandle;
 use super::problem::Problem;
 use super::small::Small;
 use super::state::AppState;
+use crate::access::quota::OVER;
 use crate::broker::pace::{PACE, Pace};
-use crate::broker::throttle::Throttle;
+use crate::broker::throttle::{Received, Throttle};
 use crate::wire::{Code, LARGE};
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
@@ -80,23 +81,30 @@ pub(super) async fn read(
 }
 
 /// Counts what an address has sent, and waits if that is more than it may send. Returns for how long.
-/// One that stays above its rate is refused.
+/// One that stays above its rate is refused, and so
+/// is one whose rate others have used up for 10 s.
 pub(super) async fn slow_down(
     throttle: &Throttle,
     messages: usize,
     bytes: usize,
 ) -> Result<Duration, Problem> {
-    let (resume_at, tell) = throttle.receive(messages, bytes as u64);
-    if tell {
-        return Err(throttle.refuse().into());
+    let mut begun = None;
+    loop {
+        let Received { resume_at, tell, again } = throttle.receive(messages, bytes as u64);
+        let waited = begun.map_or(Duration::ZERO, |begun: Instant| begun.elapsed());
+        if tell || (again && waited >= OVER) {
+            return Err(throttle.refuse().into());
+        }
+        let Some(resume_at) = resume_at else {
+            return Ok(waited);
+        };
+        begun.get_or_insert_with(Instant::now);
+        // Boxed, because few requests wait.
+        Box::pin(sleep_until(resume_at)).await;
+        if !again {
+            return Ok(begun.map_or(waited, |begun| begun.elapsed()));
+        }
     }
-    let Some(resume_at) = resume_at else {
-        return Ok(Duration::ZERO);
-    };
-    let begun = Instant::now();
-    // Boxed, because few requests wait.
-    Box::pin(sleep_until(resume_at)).await;
-    Ok(begun.elapsed())
 }
 
 pub(super) fn overloaded() -> Problem {

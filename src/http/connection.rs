@@ -60,6 +60,7 @@ pub(super) struct ConnectionHandle {
 #[derive(Debug)]
 struct Requests {
     any: bool,
+    begun: u64,
     // The first one came while the daemon drained.
     late: bool,
     active: usize,
@@ -68,7 +69,8 @@ struct Requests {
 
 impl ConnectionHandle {
     fn new(address: IpAddr, budgets: Budgets, outlived: bool) -> Self {
-        let requests = Requests { any: false, late: false, active: 0, since: Instant::now() };
+        let requests =
+            Requests { any: false, begun: 0, late: false, active: 0, since: Instant::now() };
         let (begun, closed) = Default::default();
         Self { address, budgets, outlived, requests: Mutex::new(requests), begun, closed }
     }
@@ -103,10 +105,16 @@ impl ConnectionHandle {
         let mut requests = self.requests();
         requests.late |= drains && !requests.any;
         requests.any = true;
+        requests.begun += 1;
         requests.active += 1;
         drop(requests);
         self.begun.notify_waiters();
         ActiveRequest(self.clone())
+    }
+
+    /// The number of requests that have begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.requests().begun
     }
 
     /// Whether a daemon that drains serves its requests: it was accepted before that, had none yet, and

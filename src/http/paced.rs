@@ -5,10 +5,14 @@
 //! they are counted here, as messages of the peer's address. A peer that is too fast is not read for
 //! a while, and is closed if it stays so.
 //!
+//! The library answers headers that are too large, and those of streams that were reset, without a request
+//! of ours. So headers count too, as far as no request belongs to them.
+//!
 //! A client widens its windows while it reads. So each KiB that it is sent pays for one such frame.
 
 use super::connection::ConnectionHandle;
 use crate::access::limit_counts::Limit;
+use crate::broker::throttle::Received;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -37,6 +41,9 @@ const STIPEND: usize = 100;
 /// Maximum number of WINDOW_UPDATE frames that are paid for in advance.
 const MOST_PAID: usize = 1024;
 
+/// Requests whose headers have come and that have not begun: twice the 100 that a client may have open.
+const WAITING: u64 = 200;
+
 /// The place of the next byte.
 #[derive(Debug)]
 enum Place {
@@ -58,11 +65,13 @@ struct Frames {
     paid: usize,
     // Bytes sent that do not pay for a frame yet.
     sent: usize,
+    // The number of HEADERS frames.
+    headers: u64,
 }
 
 impl Frames {
     const fn new() -> Self {
-        Self { place: Place::Preface(0), paid: STIPEND, sent: 0 }
+        Self { place: Place::Preface(0), paid: STIPEND, sent: 0, headers: 0 }
     }
 
     /// Counts bytes that were sent to the client.
@@ -78,6 +87,7 @@ impl Frames {
             self.paid -= 1;
             return false;
         }
+        self.headers += u64::from(kind == HEADERS);
         is_bare(kind, flags, length)
     }
 
@@ -140,21 +150,35 @@ pub(super) struct Paced<S> {
     handle: Arc<ConnectionHandle>,
     // It is not read before that.
     rests: Option<Pin<Box<Sleep>>>,
+    // Frames that are to be counted then.
+    owed: usize,
+    // Headers of requests that did not become one, and are counted.
+    stray: u64,
 }
 
 impl<S> Paced<S> {
     pub(super) fn new(stream: S, handle: Arc<ConnectionHandle>) -> Self {
-        Self { stream, frames: Frames::new(), handle, rests: None }
+        Self { stream, frames: Frames::new(), handle, rests: None, owed: 0, stray: 0 }
     }
 
     fn charge(&mut self, frames: usize) {
         let throttle = &self.handle.budgets().throttle;
-        let (resume_at, above) = throttle.receive(frames, 0);
-        if above {
+        let Received { resume_at, tell, again } = throttle.receive(frames, 0);
+        if tell {
             throttle.counts().add(Limit::RateLimited);
             self.handle.close();
         }
+        self.owed = if again { frames } else { 0 };
         self.rests = resume_at.map(|at| Box::pin(sleep_until(at)));
+    }
+
+    // Returns how many headers have come, since the last call, to which no request belongs: those that
+    // are too large, of streams that were reset, and trailers. The library answers them by itself.
+    fn stray(&mut self) -> usize {
+        let requests = self.handle.begun() + self.stray;
+        let stray = self.frames.headers.saturating_sub(requests + WAITING);
+        self.stray += stray;
+        stray as usize
     }
 }
 
@@ -164,13 +188,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(rests) = &mut self.rests {
+        while let Some(rests) = &mut self.rests {
             ready!(rests.as_mut().poll(context));
             self.rests = None;
+            if self.owed > 0 {
+                let owed = self.owed;
+                self.charge(owed);
+            }
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        let counted = self.frames.count(&buffer.filled()[before..]);
+        let counted = self.frames.count(&buffer.filled()[before..]) + self.stray();
         if counted > 0 {
             self.charge(counted);
         }

@@ -1,7 +1,7 @@
 //! Writing the log: segments, to which blocks are appended.
 
 use super::format::block::{BlockKind, BlockWriter};
-use super::format::header::{HEADER, Kind};
+use super::format::header::Kind;
 use super::format::note::Note;
 use super::names::Name;
 use super::storage::{Storage, StoredFile};

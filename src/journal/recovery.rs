@@ -49,7 +49,7 @@ pub(crate) struct Recovered {
     /// Damaged files that could not be given their second names, and these names. They need them
     /// before a snapshot takes their place.
     pub(crate) unlinked: Vec<[String; 2]>,
-    pub(crate) secret: Secret,
+    pub(super) secret: Secret,
 }
 
 const COPIED: &str = "its files are a copy of those that a daemon has left, or some of them are missing: more may have \

@@ -25,7 +25,7 @@ const LENGTH: usize = HEADER + 44;
 
 /// The contents of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Secret {
+pub(crate) struct Secret {
     pub(super) secret: [u8; 32],
     /// The name that its log has from the time before the secret was lost.
     pub(super) former: Option<u64>,

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod addresses;
+mod at_once;
 mod buffers;
 #[path = "../common/mod.rs"]
 mod common;

@@ -12,14 +12,14 @@ use weir::daemon::Limit;
 
 const MIB: usize = 1 << 20;
 
-async fn connect(daemon: &Daemon, from: Ipv4Addr) -> TcpStream {
+pub async fn connect(daemon: &Daemon, from: Ipv4Addr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((from, 0).into()).unwrap();
     within(socket.connect(daemon.http_addr().unwrap())).await.unwrap()
 }
 
 /// Sends a request from this address. Returns the status and the answer.
-async fn request(
+pub async fn request(
     daemon: &Daemon,
     from: Ipv4Addr,
     method: &str,

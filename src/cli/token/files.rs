@@ -2,6 +2,8 @@
 
 use crate::access::MAX_TOKEN;
 use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -58,7 +60,12 @@ fn is_like_a_token(bytes: &[u8]) -> bool {
     let text = bytes.trim_ascii();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_".contains(byte);
     let parts = text.split(|byte| *byte == b'.');
-    parts.clone().count() == 3 && parts.flatten().all(plain)
+    // The first part is the header, which names the algorithm.
+    let header = parts.clone().next().and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    let header = header.and_then(|text| serde_json::from_slice::<serde_json::Value>(&text).ok());
+    parts.clone().count() == 3
+        && parts.flatten().all(plain)
+        && header.is_some_and(|header| header["alg"].is_string())
 }
 
 /// Warns if not only the owner can read a private key.

@@ -5,7 +5,9 @@ use super::allowance::Hold;
 use super::end::SessionEnd;
 use super::frame_reader::Frames;
 use super::peer::Peer;
+use crate::access::quota::OVER;
 use crate::broker::pace::{PATIENCE, Pace};
+use crate::broker::throttle::Received;
 use crate::engine::{Hashing, IncomingUpload};
 use crate::net::deadlines::IDLE;
 use bytes::Bytes;
@@ -36,7 +38,7 @@ pub(super) enum Refuses {
     None,
     /// The next one, so that the peer is told.
     Next,
-    /// All, because they came in a datagram and could not be slowed.
+    /// All of the batch: they came in a datagram and could not be slowed, or have waited for too long.
     All,
 }
 
@@ -130,15 +132,29 @@ impl StreamUpload {
     // exceeded, waits before the frames are handled, so that each stream of a peer waits.
     async fn slow_down(&mut self, frames: usize, received: u64) {
         let bytes = received - std::mem::replace(&mut self.counted, received);
-        let (resume_at, tell) = self.peer.throttle.receive(frames, bytes);
-        if tell {
-            self.refuses = Refuses::Next;
+        if self.refuses == Refuses::All {
+            self.refuses = Refuses::None;
         }
-        let Some(resume_at) = resume_at else { return };
-        let begun = Instant::now();
-        // Boxed, because most sessions never wait here.
-        Box::pin(sleep_until(resume_at)).await;
-        if let Some((_, pace)) = &mut self.incomplete {
+        let mut begun = None;
+        loop {
+            let Received { resume_at, tell, again } = self.peer.throttle.receive(frames, bytes);
+            if tell {
+                self.refuses = Refuses::Next;
+            }
+            let Some(resume_at) = resume_at else { break };
+            let begun = *begun.get_or_insert_with(Instant::now);
+            if again && begun.elapsed() >= OVER {
+                // Others have used up what they share with it, and a longer wait would look silent.
+                self.refuses = Refuses::All;
+                break;
+            }
+            // Boxed, because most sessions never wait here.
+            Box::pin(sleep_until(resume_at)).await;
+            if !again {
+                break;
+            }
+        }
+        if let (Some((_, pace)), Some(begun)) = (&mut self.incomplete, begun) {
             pace.paused(begun.elapsed());
         }
     }
