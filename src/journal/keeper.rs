@@ -87,12 +87,7 @@ impl Keeper {
         opening: &Opening<'_>,
     ) -> io::Result<(Self, Opened)> {
         let recovered = recover(&*storage, engine, opening.boot)?;
-        let Recovered { mut engine, recorded, segments, snapshot, next, .. } = recovered;
-        let mut end = recovered.end;
-        if end == End::Closed && storage.touch(secret_file::NAME).is_err() {
-            // The note of this good end would still hold when sequences after it are lost.
-            end = End::Copied;
-        }
+        let Recovered { mut engine, recorded, segments, snapshot, next, end, .. } = recovered;
         let mut lines = recovered.lines;
         let mut past = None;
         if let End::Copied | End::Killed | End::Lossy = end {
@@ -117,6 +112,10 @@ impl Keeper {
             unlinked: recovered.unlinked,
             secret: recovered.secret,
         };
+        if end == End::Closed {
+            // Otherwise the note of this end would hold when what follows it is lost.
+            keeper.log.touch(secret_file::NAME);
+        }
         let begun = keeper.begin_run(&engine, past, opening).err();
         let mut failed = recovered.failed.or(begun);
         if failed.is_some() && opening.goes_on && end == End::Closed {

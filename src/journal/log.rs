@@ -31,6 +31,9 @@ pub(crate) struct Log {
     last: u64,
     // Something was written to the current segment after the last sync.
     dirty: bool,
+    // The file to touch when the next segment is there: the log before it has the note of a good end,
+    // which holds for as long as nothing has begun.
+    touches: Option<&'static str>,
     // Complete segments that are still to be synced.
     unsynced: Vec<Box<dyn StoredFile>>,
 }
@@ -63,8 +66,14 @@ impl Log {
             current: None,
             last,
             dirty: false,
+            touches: None,
             unsynced: Vec::new(),
         }
+    }
+
+    /// Touches a file before anything is kept, and as soon as a segment can be written.
+    pub(crate) fn touch(&mut self, name: &'static str) {
+        self.touches = Some(name);
     }
 
     /// Returns the bytes of all segments.
@@ -150,6 +159,8 @@ impl Log {
         // Without its header, a segment cannot be read. So that is on the disk before any record.
         let written = file.append(&header);
         let written = written.and_then(|()| file.sync()).and_then(|()| storage.sync_names());
+        let written =
+            written.and_then(|()| self.touches.map_or(Ok(()), |name| storage.touch(name)));
         if let Err(error) = written {
             // Nobody knows what is in it on the disk.
             if storage.remove(&Name::Log(number).to_string()).is_err() {
@@ -158,6 +169,7 @@ impl Log {
             }
             return Err(error);
         }
+        self.touches = None;
         Ok(Current { number, file, bytes: header.len() as u64 })
     }
 

@@ -20,8 +20,7 @@ pub(crate) enum End {
     New,
     /// In good order: everything that was accepted is there.
     Closed,
-    /// In good order; and more sequences may have been assigned since, or may be before this is read
-    /// again.
+    /// In good order; and more sequences may have been assigned since.
     Copied,
     /// The process has ended, and the machine has not: everything that was acknowledged is there.
     Killed,

@@ -30,6 +30,26 @@ fn resumed(engine: &mut Engine, since: Position, epoch: u64, next: u64) -> usize
     messages
 }
 
+// A daemon ended in good order, and the disk is full for the next two. Nothing begins in these, so that the
+// third one goes on in the same run. Each of them counted as a daemon that had begun.
+#[test]
+fn a_good_end_holds_until_a_daemon_can_write() {
+    let storage = Memory::default();
+    let (mut keeper, mut opened) = open(&storage, &OPENING);
+    keep(&mut keeper, &mut opened.engine, 5);
+    keeper.close().unwrap();
+    for run in [3_000_000, 4_000_000, 5_000_000] {
+        storage.files().faults = if run < 5_000_000 { FULL } else { Faults::default() };
+        let (mut keeper, mut opened) = open(&storage, &Opening { run, ..OPENING });
+        assert_eq!(opened.failed.is_some(), run < 5_000_000);
+        assert_eq!((opened.end, opened.lines.len()), (End::Closed, 0), "{run}: {:?}", opened.lines);
+        assert_eq!((opened.engine.run(), shown(&mut opened.engine).len()), (1_000_000, 5));
+        if opened.failed.is_some() {
+            keeper.close().unwrap_err();
+        }
+    }
+}
+
 // Its run cannot be recorded, because the disk is full. A client that comes back to the daemon after
 // it had received everything that was cached once more.
 #[test]
