@@ -112,8 +112,8 @@ impl Keeper {
             unlinked: recovered.unlinked,
             secret: recovered.secret,
         };
-        if end == End::Closed {
-            // Otherwise the note of this end would hold when what follows it is lost.
+        if end != End::New {
+            // Otherwise the note of an earlier good end would hold when what follows it is lost.
             keeper.log.touch(secret_file::NAME);
         }
         let begun = keeper.begin_run(&engine, past, opening).err();

@@ -159,8 +159,11 @@ impl Log {
         // Without its header, a segment cannot be read. So that is on the disk before any record.
         let written = file.append(&header);
         let written = written.and_then(|()| file.sync()).and_then(|()| storage.sync_names());
-        let written =
-            written.and_then(|()| self.touches.map_or(Ok(()), |name| storage.touch(name)));
+        let written = written.and_then(|()| match self.touches.map(|name| storage.touch(name)) {
+            // It is written with the next start, or with a good end.
+            Some(Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            touched => touched.unwrap_or(Ok(())),
+        });
         if let Err(error) = written {
             // Nobody knows what is in it on the disk.
             if storage.remove(&Name::Log(number).to_string()).is_err() {

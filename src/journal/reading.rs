@@ -38,6 +38,7 @@ pub(super) struct Reading<'a> {
     // The last record of which a note says that it was written before. A log may be missing before one
     // that has no records.
     claimed: u64,
+    missing_run: bool,
     /// The snapshot's length, bytes.
     pub(super) snapshot_bytes: u64,
     holes: Holes,
@@ -72,6 +73,7 @@ impl<'a> Reading<'a> {
             expected: 1,
             captured: 0,
             claimed: 0,
+            missing_run: false,
             snapshot_bytes: 0,
             holes: Holes::default(),
             later: VecDeque::new(),
@@ -264,6 +266,14 @@ impl<'a> Reading<'a> {
                 if let Some(past) = past {
                     self.engine.renew_as(run, past);
                 }
+                // The log that said how this run began is gone. Before anything was read, that says nothing.
+                let is_first = self.from == 0 && self.expected == 1;
+                if !is_first && !self.engine.knows_run(run) && !self.missing_run {
+                    self.missing_run = true;
+                    self.asides
+                        .lines
+                        .push("a part of the log is missing in which a run began".into());
+                }
             }
             Note::Closed => self.closed = Closed::Here,
             Note::ClosedIn { state } if Some(state) == self.state => self.closed = Closed::Here,
@@ -276,6 +286,7 @@ impl<'a> Reading<'a> {
 
     /// Everything was read.
     pub(super) fn end(&mut self) {
+        self.missing |= self.missing_run;
         if self.holes.records > 0 {
             let Holes { ranges, records } = &self.holes;
             let places = match ranges.len() {
@@ -304,10 +315,13 @@ impl<'a> Reading<'a> {
 }
 
 impl Engine {
+    fn knows_run(&self, run: u64) -> bool {
+        self.run() == run || self.past_runs().iter().any(|known| known.run == run)
+    }
+
     // Begins the run that a daemon has begun when it had read everything before this place.
     fn renew_as(&mut self, run: u64, past: PastRun) {
-        let known = self.run() == run || self.past_runs().iter().any(|known| known.run == run);
-        if !known && self.run() == past.run {
+        if !self.knows_run(run) && self.run() == past.run {
             self.renew(run, past.lossy || self.position() < past.through);
         }
     }

@@ -310,6 +310,34 @@ fn a_log_that_is_missing_before_one_without_records_is_noticed() {
     }
 }
 
+// A daemon was killed, the next one began another run, and published nothing. Its log is gone: what came
+// later was shown under the epochs of the run before.
+#[test]
+fn a_log_in_which_a_run_began_is_missed() {
+    let (storage, had) = journal(1, 2_000_000, 0, true);
+    let (mut keeper, mut opened) = open(&storage, 1, 3_000_000);
+    let (number, records) = publish(&mut opened.engine, "a", 998);
+    keeper.keep(5, number, &records).unwrap();
+    drop(keeper);
+    let before: Vec<String> = storage.contents().into_keys().collect();
+    let (mut keeper, opened) = open(&storage, 1, 4_000_000);
+    assert_eq!(opened.end, End::Killed);
+    keeper.close().unwrap();
+    let gone: Vec<String> = storage.contents().into_keys().collect();
+    let (mut keeper, mut opened) = open(&storage, 1, 5_000_000);
+    assert_eq!(opened.end, End::Closed);
+    let (number, records) = publish(&mut opened.engine, "a", 999);
+    keeper.keep(5, number, &records).unwrap();
+    keeper.close().unwrap();
+    gone.iter()
+        .filter(|name| !before.contains(name))
+        .for_each(|name| storage.remove(name).unwrap());
+    let (_, mut opened) = open(&storage, 1, 6_000_000);
+    assert_eq!((opened.end, opened.lines.len()), (End::Lossy, 1), "{:?}", opened.lines);
+    assert_eq!(opened.engine.run(), 6_000_000);
+    assert_eq!(shown(&mut opened.engine).len(), had.len() + 2);
+}
+
 #[test]
 fn a_file_has_another_state_once_it_is_touched_written_moved_or_copied() {
     let path = std::env::temp_dir().join(format!("weir-states-{}", std::process::id()));
