@@ -1,6 +1,8 @@
 //! A journal and an engine on a storage in memory: killed, without power, damaged.
 
 #[cfg(test)]
+mod copies;
+#[cfg(test)]
 mod damage;
 #[cfg(all(test, feature = "daemon"))]
 mod failing;
