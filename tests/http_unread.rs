@@ -18,8 +18,11 @@ use std::net::SocketAddr;
 /// for a client that says nothing.
 fn served() -> (tempfile::TempDir, Served, SocketAddr) {
     let state = tempfile::tempdir().unwrap();
-    let environment =
-        [("WEIR_CACHE__BYTES", "4MiB"), ("WEIR_LIMITS__PAYLOAD", "1MiB"), ("WEIR_JOURNAL__KIND", "none")];
+    let environment = [
+        ("WEIR_CACHE__BYTES", "4MiB"),
+        ("WEIR_LIMITS__PAYLOAD", "1MiB"),
+        ("WEIR_JOURNAL__KIND", "none"),
+    ];
     let served = Served::start(state.path(), &["--http", "127.0.0.1:0"], &environment);
     let to = served.http.unwrap();
     (state, served, to)
