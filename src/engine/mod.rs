@@ -50,6 +50,7 @@ pub(crate) mod cost;
 mod figures;
 pub(crate) mod ids;
 mod limits;
+mod listing;
 mod memory;
 mod payload;
 mod positions;
@@ -79,6 +80,7 @@ pub use ids::{SubscriptionId, UploadId};
 pub use limits::Limits;
 #[cfg(feature = "cli")]
 pub(crate) use limits::MAX_PAYLOAD;
+pub use listing::TopicStats;
 pub use payload::Payload;
 pub use publication::{Publication, PublicationId, Receipt};
 pub use publish::upload::{BeginOutcome, UploadError, UploadRequest};

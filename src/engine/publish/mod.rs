@@ -75,6 +75,9 @@ impl Engine {
         self.may_publish_by_rule(now, slot, payload.len())?;
         self.figures.messages += 1;
         self.figures.bytes += payload.len() as u64;
+        if let Some(topic) = self.topics[slot].as_deref_mut() {
+            topic.count_published(now, payload.len());
+        }
         self.position += 1;
         self.work += 1;
         let place = Place { position: self.position, accepted: now, stamp, origin };

@@ -228,6 +228,9 @@ impl Engine {
             .ok_or_else(|| UploadError::Refused(evicted()))?;
         self.figures.messages += 1;
         self.figures.bytes += size as u64;
+        if let Some(topic) = self.topics[slot].as_deref_mut() {
+            topic.count_published(now, size);
+        }
         Ok(receipt)
     }
 

@@ -178,6 +178,11 @@ impl FilterIndex {
         self.tree.0.is_empty()
     }
 
+    /// Returns the number of subscriptions with one filter.
+    pub(crate) fn members(&self, id: GroupId) -> u64 {
+        self.groups[id as usize].members.into()
+    }
+
     /// Adds a member to the group of a filter, and returns the group.
     pub(crate) fn insert(&mut self, filter: &Filter) -> GroupId {
         let place = self.tree.0.place(filter.segments());

@@ -18,6 +18,8 @@ pub(crate) mod fuzz;
 mod had;
 #[cfg(test)]
 mod intake;
+#[cfg(test)]
+mod listing;
 mod model;
 #[cfg(test)]
 mod own_topics;

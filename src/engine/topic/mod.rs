@@ -16,6 +16,7 @@ pub(crate) mod payload_key;
 mod payloads;
 mod producer_places;
 pub(crate) mod producers;
+mod rate;
 pub(crate) mod recent;
 mod retained;
 pub(crate) mod retention;
@@ -40,6 +41,7 @@ use marks::Marks;
 use payload_index::PayloadIndex;
 use payload_key::PayloadKey;
 use producers::{Accepted, Producers, Verdict};
+use rate::Rate;
 use retained::Retention;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -93,6 +95,7 @@ pub(crate) struct Topic {
     // The beginnings of messages that have left the log and that some subscription has not received.
     marks: Marks,
     retention: Retention,
+    rate: Rate,
     // Index in the heap of shares. Of a topic that was forgotten, the slot that it had.
     share: usize,
     // Cost of the log, and of payloads that are kept because they were looked up.
@@ -126,6 +129,7 @@ impl Topic {
             evicted_below: 0,
             marks: Marks::default(),
             retention: Retention::new(),
+            rate: Rate::default(),
             share: 0,
             bytes: 0,
             counted: 0,
@@ -202,6 +206,21 @@ impl Topic {
     /// Returns the number of messages at the last call, and notes the number of now.
     pub(crate) fn count_messages(&mut self) -> u64 {
         std::mem::replace(&mut self.counted, self.log.len())
+    }
+
+    /// Counts a message that a publisher has sent, for [`per_second`](Self::per_second).
+    pub(crate) fn count_published(&mut self, now: u64, bytes: usize) {
+        self.rate.add(now, bytes);
+    }
+
+    /// Returns the messages and bytes that are published per second.
+    pub(crate) fn per_second(&self, now: u64) -> (f64, f64) {
+        self.rate.per_second(now)
+    }
+
+    /// Returns the number of distinct payloads in the cache.
+    pub(crate) fn distinct_payloads(&self) -> usize {
+        self.payloads.len()
     }
 
     /// Returns the position of the last message, which may have left the log; 0 is none.

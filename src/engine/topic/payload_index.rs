@@ -39,7 +39,6 @@ impl PayloadIndex {
         (hash, (hash >> 40) as usize & (self.tables.len() - 1))
     }
 
-    #[cfg(any(test, fuzzing))]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
