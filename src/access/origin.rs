@@ -194,6 +194,11 @@ fn is_loopback(host: &str) -> bool {
         || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
+/// Whether a `Host` always means this machine.
+pub(crate) fn is_loopback_authority(authority: &str) -> bool {
+    without_port(authority).is_some_and(|host| is_loopback(&host))
+}
+
 fn is_address(host: &str) -> bool {
     host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok()
 }

@@ -124,11 +124,13 @@ impl Replaying {
         self.catches_up
     }
 
-    /// Spends what was counted since the last call, and adds it to what was delivered.
-    pub(crate) fn spend(&mut self, budget: &ReplayBudget, counters: &Counters) {
-        if self.messages > 0 {
-            let messages = std::mem::take(&mut self.messages);
-            counters.deliver(self.mode, messages.into(), std::mem::take(&mut self.payloads));
+    /// Spends what was counted since the last call, and adds it to what was delivered. Returns the messages
+    /// and the bytes of their payloads.
+    pub(crate) fn spend(&mut self, budget: &ReplayBudget, counters: &Counters) -> (u64, u64) {
+        let messages = u64::from(std::mem::take(&mut self.messages));
+        let payloads = std::mem::take(&mut self.payloads);
+        if messages > 0 {
+            counters.deliver(self.mode, messages, payloads);
             if self.accepted == 0 {
                 self.until_sample = self.until_sample.saturating_sub(u8::from(self.live));
             }
@@ -138,6 +140,7 @@ impl Replaying {
             budget.spend(bytes as u64);
         }
         self.catches_up = bytes > 0 || (self.catches_up && !live);
+        (messages, payloads)
     }
 
     /// Returns for how long the next read has to wait, if it has to.

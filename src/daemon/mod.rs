@@ -53,6 +53,7 @@ pub use crate::access::origin::{HostError, OriginError};
 pub use crate::journal::settings::{JournalOptions, OnFailure, Sync};
 pub use crate::journal::threads::JournalError;
 pub use crate::net::bind::BindError;
+pub use crate::net::session::flow::Flow;
 pub use crate::net::session::list::{SessionInfo, SubscriptionInfo};
 pub use crate::ops::metrics::Metrics;
 pub use crate::tls::certificates::Reloaded;

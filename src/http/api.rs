@@ -154,7 +154,7 @@ fn no_query(uri: &Uri) -> Result<(), Problem> {
 }
 
 /// Returns the parameters of a request. Unknown ones are rejected.
-pub(super) fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
+pub(crate) fn parameters<T: DeserializeOwned>(uri: &Uri) -> Result<T, Problem> {
     let Query(parameters) = Query::try_from_uri(uri)
         .map_err(|error: QueryRejection| Problem::bad_request(error.body_text()))?;
     Ok(parameters)

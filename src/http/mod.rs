@@ -55,6 +55,7 @@ pub(crate) mod websocket;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use api::parameters;
 pub(crate) use problem::Problem;
 pub(crate) use state::AppState;
 

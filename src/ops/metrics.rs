@@ -98,6 +98,10 @@ impl Metrics {
         &self.0.admission
     }
 
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.0.sessions
+    }
+
     pub(super) fn broker(&self) -> &Broker {
         self.0.admission.broker()
     }

@@ -6,17 +6,20 @@
 //! | `/metrics` | all metrics, as OpenMetrics |
 //! | `/healthz` | 200 while the process can do its work, 503 after a panic of the engine |
 //! | `/readyz` | 200 while the daemon should get work, else 503 with the reason |
+//! | `/sessions`, `/topics` | for this machine: who is connected, and what is published |
 //!
-//! The answers contain no names of topics, identities or addresses.
+//! Only the last two contain names of topics, identities or addresses.
 
 mod family;
 mod health;
+mod lists;
 pub(crate) mod metrics;
+mod ranked;
+mod shared;
 pub(crate) mod stats;
 #[cfg(test)]
 mod tests;
 
-use crate::broker::admission::Admission;
 use crate::broker::places::Places;
 use crate::broker::stop::Stage;
 use crate::http;
@@ -28,10 +31,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use metrics::Metrics;
 use serde_json::json;
+use shared::{NOT_KEPT, Shared};
 use std::io;
 use std::net::TcpListener;
-use std::sync::{Arc, OnceLock};
-use tokio::sync::{Semaphore, watch};
+use std::sync::Arc;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Maximum number of connections. Each holds at most one answer, of some 20 KiB. A collector has one
@@ -50,25 +54,10 @@ pub(crate) struct Server {
     _stage: watch::Sender<Stage>,
 }
 
-/// The state that all requests share.
-#[derive(Debug)]
-struct Shared {
-    // Set when the daemon serves.
-    metrics: OnceLock<Metrics>,
-    // One scrape at a time, so that a flood of them takes one core at most.
-    scraping: Semaphore,
-}
-
-impl Shared {
-    fn admission(&self) -> Option<&Admission> {
-        self.metrics.get().map(Metrics::admission)
-    }
-}
-
 impl Server {
     /// Begins to answer, as a daemon that does not serve yet.
     pub(crate) fn start(listener: TcpListener) -> Self {
-        let shared = Arc::new(Shared { metrics: OnceLock::new(), scraping: Semaphore::new(1) });
+        let shared = Arc::new(Shared::new());
         let full = "no more connections for metrics and health: closing";
         let connections = Places::new(CONNECTIONS, full);
         let listener = Listener::apart(listener, &connections, routes(shared.clone()));
@@ -95,7 +84,11 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(scrape))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "see /metrics, /healthz and /readyz\n") })
+        .route("/sessions", get(lists::sessions))
+        .route("/topics", get(lists::topics))
+        .fallback(|| async {
+            (StatusCode::NOT_FOUND, "see /metrics, /healthz, /readyz, /sessions and /topics\n")
+        })
         .with_state(shared);
     http::apart(routes)
 }
@@ -108,8 +101,6 @@ async fn scrape(State(shared): State<Arc<Shared>>) -> Response {
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
-
-const NOT_KEPT: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
 async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
     let lives = health::lives(shared.admission());

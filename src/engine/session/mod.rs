@@ -44,6 +44,8 @@ pub struct Session {
     knows: u32,
     // The session's own limit.
     most_subscriptions: u32,
+    // Publications that were accepted, and the bytes of their payloads.
+    accepted: (u64, u64),
 }
 
 /// A topic that a client has declared.
@@ -71,6 +73,7 @@ impl Engine {
             bare: None,
             knows: FIRST_DAEMON_FRAMES,
             most_subscriptions: u32::MAX,
+            accepted: (0, 0),
         }
     }
 }
@@ -79,6 +82,11 @@ impl Session {
     /// Returns the number of the session, for logs.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Returns how many publications were accepted, and the bytes of their payloads.
+    pub fn accepted(&self) -> (u64, u64) {
+        self.accepted
     }
 
     /// Returns whether the hello has arrived.

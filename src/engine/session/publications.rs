@@ -7,7 +7,7 @@ use super::upload::{IncomingUpload, UploadStep};
 use super::{Alias, Session};
 use crate::engine::Engine;
 use crate::engine::ids::UploadId;
-use crate::engine::publication::{Publication, PublicationId};
+use crate::engine::publication::{Publication, PublicationId, Receipt};
 use crate::engine::publish::upload::UploadError;
 use crate::wire::{Code, DaemonFrame, ProducerId, Refusal};
 
@@ -20,8 +20,16 @@ fn was_accepted(accepted: Option<(u64, u64)>, number: u64) -> bool {
 }
 
 impl Session {
+    // Counts a publication that was not accepted before.
+    fn count_accepted(&mut self, receipt: &Receipt, bytes: u64) {
+        if !receipt.duplicate {
+            self.accepted.0 += 1;
+            self.accepted.1 += bytes;
+        }
+    }
+
     pub(super) fn publish(
-        &self,
+        &mut self,
         (engine, now): (&mut Engine, u64),
         (channel, producer, why): (Channel, ProducerId, Option<&Refusal>),
         publishing: &Publishing,
@@ -51,16 +59,15 @@ impl Session {
         };
         let receipt =
             if number == 0 { Err(unnumbered()) } else { engine.publish(now, &publication) };
+        // An acknowledgement covers the numbers of its bits only.
+        let covered = |(floor, _): (u64, _)| number <= floor.saturating_add(64);
+        let acknowledged =
+            channel == Channel::Datagram && engine.accepted(topic, producer).is_some_and(covered);
+        if let Ok(receipt) = &receipt {
+            self.count_accepted(receipt, payload.len() as u64);
+        }
         Ok(match receipt {
-            // An acknowledgement covers the numbers of its bits only.
-            Ok(_)
-                if channel == Channel::Datagram
-                    && engine
-                        .accepted(topic, producer)
-                        .is_some_and(|(floor, _)| number <= floor.saturating_add(64)) =>
-            {
-                Some(Action::Acknowledge { alias })
-            }
+            Ok(_) if acknowledged => Some(Action::Acknowledge { alias }),
             Ok(receipt) => {
                 receive(alias, number, &receipt, out);
                 None
@@ -108,6 +115,7 @@ impl Session {
         self.forget_upload(upload);
         let refused = match &outcome {
             Ok(receipt) => {
+                self.count_accepted(receipt, fields.size);
                 receive(fields.alias, fields.number, receipt, out);
                 None
             }

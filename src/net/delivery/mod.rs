@@ -3,6 +3,7 @@
 //! A delivery knows the connection, not the session. It is given a [`DeliveryContext`] and returns
 //! a [`DeliveryEnd`]. The session that runs it decides what its end means, and tells the peer.
 
+pub(crate) mod delivered;
 pub(crate) mod get;
 pub(crate) mod large;
 pub(crate) mod marks;
@@ -17,8 +18,10 @@ pub(crate) mod windows;
 use super::error::{ConnectionLost, WriteError};
 use super::transport::connection::Connection;
 use crate::broker::Broker;
+use crate::broker::replaying::Replaying;
 use crate::broker::throttle::ReplayBudget;
 use crate::wire::Refusal;
+use delivered::Delivered;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use windows::{ExtraWindow, Windows};
@@ -30,6 +33,7 @@ pub(crate) struct DeliveryContext {
     // For earlier messages and answers.
     pub(crate) replay: ReplayBudget,
     pub(crate) windows: Windows,
+    pub(crate) delivered: Delivered,
     // Number of messages, answers and batches that are being sent, and of streams on which a frame
     // or a publication is incomplete.
     in_flight: AtomicU32,
@@ -71,7 +75,16 @@ impl DeliveryContext {
         replay: ReplayBudget,
         windows: Windows,
     ) -> Self {
-        Self { broker, connection, replay, windows, in_flight: AtomicU32::new(0) }
+        let (delivered, in_flight) = (Delivered::default(), AtomicU32::new(0));
+        Self { broker, connection, replay, windows, delivered, in_flight }
+    }
+
+    // Spends what a delivery has read, and counts it for the daemon and for the session.
+    fn spend(&self, replaying: &mut Replaying) {
+        let (messages, bytes) = replaying.spend(&self.replay, self.broker.counters());
+        if messages > 0 {
+            self.delivered.add(messages, bytes);
+        }
     }
 
     /// Whether something arrives, or is being sent: the transport has not taken it, or it has a

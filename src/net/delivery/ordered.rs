@@ -58,7 +58,7 @@ pub(crate) async fn deliver(
                 return read_ended(refusal);
             }
         };
-        replaying.spend(&context.replay, context.broker.counters());
+        context.spend(&mut replaying);
         marks.count(items);
         if marks.is_due() {
             pieces.extend(marks.take(&context.broker, id));

@@ -53,7 +53,7 @@ pub(crate) async fn deliver(
                 () = pool.done() => if pool.has_lost() { break None },
             }
         };
-        replaying.spend(&context.replay, context.broker.counters());
+        context.spend(&mut replaying);
         for (topic, item) in batch.drain(..) {
             // One allocation for all that precedes the message.
             let head = || {

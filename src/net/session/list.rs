@@ -1,11 +1,13 @@
 //! The sessions of remote peers, for those who watch the daemon.
 
+use super::flow::Flow;
 use super::notices::Notices;
 use super::peer::Peer;
 use super::traffic::Traffic;
 use crate::broker::admission::Admission;
 use crate::broker::counters::HandshakeFailure;
 use crate::engine::SubscriptionStats;
+use crate::net::delivery::delivered::Total;
 use crate::net::now;
 use crate::net::transport::Transport;
 use std::net::SocketAddr;
@@ -15,6 +17,10 @@ use tokio::time::Instant;
 
 /// Subscriptions whose statistics are read under one lock.
 const AT_ONCE: usize = 4;
+
+/// Maximum number of a session's subscriptions that are looked at for a list of all sessions. A session
+/// may have a thousand.
+const LISTED: usize = 64;
 
 /// A session of a remote peer.
 #[derive(Debug, Clone)]
@@ -26,11 +32,25 @@ pub struct SessionInfo {
     pub transport: Transport,
     /// The peer's address. It may change while the session goes on.
     pub address: SocketAddr,
+    /// The name of its identity: `sub` of its token, or what an authorizer has said.
+    pub name: Option<String>,
     /// The name in the certificate that the peer has shown over raw QUIC: the first DNS name or URI,
     /// or else the common name.
     pub certificate_name: Option<String>,
     /// Since when it is connected, µs since 1970, to the second.
     pub since: u64,
+    /// Publications of the peer that were accepted.
+    pub received: Flow,
+    /// Messages that were read from the cache for its subscriptions.
+    pub delivered: Flow,
+    /// Smoothed round-trip time (RFC 9002, section 5.3). None over WebSocket.
+    pub rtt: Option<Duration>,
+    /// QUIC packets that were sent to it. None over WebSocket.
+    pub sent_packets: Option<u64>,
+    /// Packets of these that were lost.
+    pub lost_packets: Option<u64>,
+    /// The number of its subscriptions.
+    pub subscription_count: usize,
     /// Its subscriptions, by number.
     pub subscriptions: Vec<SubscriptionInfo>,
 }
@@ -127,9 +147,19 @@ impl Sessions {
     pub(crate) fn list(&self) -> Vec<SessionInfo> {
         let peers = self.peers();
         let open = peers.iter().filter(|peer| peer.is_open());
-        let mut list: Vec<_> = open.map(|peer| self.info(peer)).collect();
+        let mut list: Vec<_> = open.map(|peer| self.info(peer, usize::MAX)).collect();
         list.sort_by_key(|session| session.id);
         list
+    }
+
+    /// Returns the sessions that have said hello.
+    pub(crate) fn open(&self) -> Vec<Arc<Peer>> {
+        self.peers().into_iter().filter(|peer| peer.is_open()).collect()
+    }
+
+    /// Looks at one of them, and at 64 of its subscriptions.
+    pub(crate) fn look(&self, peer: &Peer) -> SessionInfo {
+        self.info(peer, LISTED)
     }
 
     /// Has every session look whether the rules of access have changed.
@@ -150,11 +180,21 @@ impl Sessions {
         some.filter_map(Weak::upgrade).collect()
     }
 
-    fn info(&self, peer: &Peer) -> SessionInfo {
+    // Looks at a session, and at so many of its subscriptions.
+    fn info(&self, peer: &Peer, most: usize) -> SessionInfo {
         let connection = &peer.context.connection;
-        let (id, mut ids) = {
+        let (id, (messages, bytes), subscription_count, mut ids) = {
             let session = peer.session();
-            (session.id(), session.subscriptions().collect::<Vec<_>>())
+            let ids = session.subscriptions().take(most).collect::<Vec<_>>();
+            (session.id(), session.accepted(), session.subscriptions().count(), ids)
+        };
+        let totals = [Total { messages, bytes }, peer.context.delivered.total()];
+        let [received, delivered] = peer.last_look.flows(Instant::now(), self.age(peer), totals);
+        let path = connection.path();
+        let name = {
+            // It is written when the peer shows a token, which takes a moment.
+            let current = peer.identity.current.try_read();
+            current.as_ref().ok().and_then(|current| current.as_ref()?.name().map(str::to_owned))
         };
         ids.sort_unstable_by_key(|(request, _)| *request);
         let mut subscriptions = Vec::new();
@@ -169,9 +209,16 @@ impl Sessions {
         SessionInfo {
             id,
             transport: connection.transport(),
-            address: connection.remote_address(),
+            address: path.address,
+            name,
             certificate_name: connection.certificate_name(),
             since: self.begun.1 + u64::from(peer.since) * 1_000_000,
+            received,
+            delivered,
+            rtt: path.rtt,
+            sent_packets: path.sent_packets,
+            lost_packets: path.lost_packets,
+            subscription_count,
             subscriptions,
         }
     }

@@ -8,6 +8,7 @@ pub(crate) mod datagrams;
 mod dispatch;
 mod drain;
 mod end;
+pub(crate) mod flow;
 pub(crate) mod frame_reader;
 mod identity;
 pub(crate) mod list;

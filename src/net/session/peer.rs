@@ -3,6 +3,7 @@
 use super::allowance::Allowance;
 use super::datagram_work::DatagramWork;
 use super::end::SessionEnd;
+use super::flow::LastLook;
 use super::notices::Notices;
 use super::peer_identity::PeerIdentity;
 use super::traffic::CountedPackets;
@@ -40,6 +41,7 @@ pub(crate) struct Peer {
     pub(super) place: u32,
     pub(super) since: u32,
     pub(super) counted_packets: CountedPackets,
+    pub(super) last_look: LastLook,
     // Set by the hello.
     open: SetOnce<()>,
 }
@@ -66,6 +68,7 @@ impl Peer {
             place,
             since,
             counted_packets: CountedPackets::default(),
+            last_look: LastLook::default(),
             open: SetOnce::new(),
         }
     }

@@ -208,7 +208,7 @@ impl Delivery {
         let next = self.next(id, max_age, repairs, turn, &mut bytes).await;
         match next {
             Next::Read(read) => {
-                self.replaying.spend(&context.replay, context.broker.counters());
+                context.spend(&mut self.replaying);
                 let (sent, at_once) =
                     send_at_once(context, pin!(self.send(id, bytes >= BATCH))).await;
                 sent?;
