@@ -2,6 +2,8 @@
 //! finds their hashes.
 
 use std::path::{Path, PathBuf};
+#[cfg(feature = "daemon")]
+use std::{fs, io};
 
 /// Name of the file with the hashes of the daemon's certificates, one in each line: the certificate
 /// in use, and the next one.
@@ -38,4 +40,13 @@ pub(crate) fn places(state: Option<&Path>) -> Vec<PathBuf> {
         Some(directory) => vec![directory.into()],
         None => directory().into_iter().chain([SERVICE.into()]).collect(),
     }
+}
+
+/// Opens a file to read it. A pipe without a writer would block for ever, and with it every later reload.
+#[cfg(feature = "daemon")]
+pub(crate) fn open_regular(path: &Path) -> io::Result<fs::File> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    fs::File::open(path)
 }

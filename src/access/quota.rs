@@ -190,9 +190,32 @@ impl Intake {
         messages: u64,
         bytes: u64,
     ) -> Option<Verdict> {
-        let wait = self.messages.deep(rates.messages, now, messages);
-        let wait = wait.max(self.bytes.deep(rates.bytes, now, bytes));
+        let wait = self.depth(rates, now, messages, bytes);
         (!wait.is_zero()).then(|| Verdict { wait, tell: self.stays_over(now), again: true })
+    }
+
+    /// The same without noting that the peer is above its rate. Zero if the batch may be counted.
+    pub(crate) fn depth(
+        &self,
+        rates: &IntakeRates,
+        now: u64,
+        messages: u64,
+        bytes: u64,
+    ) -> Duration {
+        let wait = self.messages.deep(rates.messages, now, messages);
+        wait.max(self.bytes.deep(rates.bytes, now, bytes))
+    }
+
+    /// Counts what was received. Returns for how long to wait.
+    pub(crate) fn spend(
+        &self,
+        rates: &IntakeRates,
+        now: u64,
+        messages: u64,
+        bytes: u64,
+    ) -> Duration {
+        let wait = self.messages.spend(rates.messages, now, messages);
+        wait.max(self.bytes.spend(rates.bytes, now, bytes))
     }
 
     // Notes that the peer is above its rate. Returns whether it is to be told.
@@ -214,8 +237,7 @@ impl Intake {
         messages: u64,
         bytes: u64,
     ) -> Verdict {
-        let wait = self.messages.spend(rates.messages, now, messages);
-        let wait = wait.max(self.bytes.spend(rates.bytes, now, bytes));
+        let wait = self.spend(rates, now, messages, bytes);
         if wait.is_zero() {
             // Without a write while all is well. A batch may be free of the rate that is exceeded.
             if self.over.load(Relaxed) != 0

@@ -20,6 +20,7 @@ pub(crate) mod pace;
 pub(crate) mod places;
 mod recording;
 pub(crate) mod replaying;
+pub(crate) mod resting;
 pub(crate) mod stop;
 pub(crate) mod subscription;
 pub(crate) mod throttle;

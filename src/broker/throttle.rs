@@ -147,6 +147,41 @@ impl Throttle {
         Received { resume_at: Some(Instant::now() + wait), tell, again }
     }
 
+    /// The same for what cannot be refused. Its peer is not told here, so that it still is with a
+    /// publication.
+    pub(crate) fn receive_untold(&self, messages: usize, bytes: u64) -> Received {
+        let (mut now, mut deep, mut wait) = (None, Duration::ZERO, Duration::ZERO);
+        self.each_limit(|rates, intake| {
+            let now = *now.get_or_insert_with(|| self.clock.now());
+            deep = deep.max(intake.depth(rates, now, messages as u64, bytes));
+        });
+        if deep.is_zero() {
+            self.each_limit(|rates, intake| {
+                let now = *now.get_or_insert_with(|| self.clock.now());
+                wait = wait.max(intake.spend(rates, now, messages as u64, bytes));
+            });
+        }
+        if deep.max(wait).is_zero() {
+            return Received::default();
+        }
+        self.counts.add(Limit::Slowed);
+        let resume_at = Some(Instant::now() + deep.max(wait));
+        Received { resume_at, tell: false, again: !deep.is_zero() }
+    }
+
+    /// Whether what one of several that share the limits has sent would be above each of them by itself,
+    /// for 10 s.
+    pub(crate) fn is_over(&self, own: &Intake, messages: usize, bytes: u64) -> bool {
+        let (mut first, mut over) = (true, false);
+        self.each_limit(|rates, _| {
+            if std::mem::take(&mut first) {
+                let now = self.clock.now();
+                over = own.receive(rates, now, messages as u64, bytes).tell;
+            }
+        });
+        over
+    }
+
     /// Counts a datagram, which cannot be slowed. Returns false if the peer is too fast.
     pub(crate) fn try_receive(&self, messages: usize, bytes: usize) -> bool {
         let (mut now, mut free) = (None, true);

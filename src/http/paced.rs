@@ -11,14 +11,12 @@
 //! A client widens its windows while it reads. So each KiB that it is sent pays for one such frame.
 
 use super::connection::ConnectionHandle;
-use crate::access::limit_counts::Limit;
-use crate::broker::throttle::Received;
+use crate::broker::resting::Resting;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep_until};
 
 /// The first bytes of an HTTP/2 connection (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -148,28 +146,20 @@ pub(super) struct Paced<S> {
     stream: S,
     frames: Frames,
     handle: Arc<ConnectionHandle>,
-    // It is not read before that.
-    rests: Option<Pin<Box<Sleep>>>,
-    // Frames that are to be counted then.
-    owed: usize,
+    resting: Resting,
     // Headers of requests that did not become one, and are counted.
     stray: u64,
 }
 
 impl<S> Paced<S> {
     pub(super) fn new(stream: S, handle: Arc<ConnectionHandle>) -> Self {
-        Self { stream, frames: Frames::new(), handle, rests: None, owed: 0, stray: 0 }
+        Self { stream, frames: Frames::new(), handle, resting: Resting::default(), stray: 0 }
     }
 
     fn charge(&mut self, frames: usize) {
-        let throttle = &self.handle.budgets().throttle;
-        let Received { resume_at, tell, again } = throttle.receive(frames, 0);
-        if tell {
-            throttle.counts().add(Limit::RateLimited);
+        if self.resting.charge(&self.handle.budgets().throttle, (frames, 0)) {
             self.handle.close();
         }
-        self.owed = if again { frames } else { 0 };
-        self.rests = resume_at.map(|at| Box::pin(sleep_until(at)));
     }
 
     // Returns how many headers have come, since the last call, to which no request belongs: those that
@@ -188,14 +178,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        while let Some(rests) = &mut self.rests {
-            ready!(rests.as_mut().poll(context));
-            self.rests = None;
-            if self.owed > 0 {
-                let owed = self.owed;
-                self.charge(owed);
-            }
-        }
+        let this = &mut *self;
+        ready!(this.resting.poll_rested(&this.handle.budgets().throttle, context));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let counted = self.frames.count(&buffer.filled()[before..]) + self.stray();

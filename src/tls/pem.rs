@@ -110,7 +110,7 @@ fn read_open(
     path: &Path,
     check: impl FnOnce(&fs::File) -> Result<(), CertificateProblem>,
 ) -> Result<String, CertificateProblem> {
-    let file = fs::File::open(path)?;
+    let file = state::open_regular(path)?;
     check(&file)?;
     let mut text = String::new();
     match file.take(LIMIT + 1).read_to_string(&mut text) {

@@ -25,7 +25,8 @@ pub(crate) async fn read(peer: &Arc<Peer>) -> SessionEnd {
             Ok(datagram) => match datagram_frames(datagram.clone(), peer.payload) {
                 Ok(frames) => {
                     let counted = peer.throttle.try_receive(frames.len(), datagram.len());
-                    stream.refuses = if counted { Refuses::None } else { Refuses::All };
+                    stream.refuses =
+                        if counted { Refuses::None } else { Refuses::All { told: false } };
                     peer.handle(Channel::Datagram, &frames, &mut stream, &mut actions).await
                 }
                 Err(end) => Err(end),

@@ -145,9 +145,10 @@ impl Peer {
         if *refuses == Refuses::None || !frame.begins_publication() {
             return frame;
         }
-        if *refuses == Refuses::Next {
-            *refuses = Refuses::None;
-        }
+        *refuses = match refuses {
+            Refuses::All { .. } => Refuses::All { told: true },
+            _ => Refuses::None,
+        };
         frame.refuse(Arc::new(self.throttle.refuse()))
     }
 

@@ -55,6 +55,7 @@ pub(crate) async fn serve(host: &Host, connection: Connection, mut permit: Sessi
         .with(|engine| (engine.open_session(), engine.limits().payload, engine.budget().clone()));
     let id = session.id();
     let Budgets { throttle, replay } = admission.session_budgets(&permit);
+    connection.set_throttle(throttle.clone());
     let counts = admission.counts().clone();
     let windows = Windows::new(admission.buffers().clone(), counts, &connection);
     let context = DeliveryContext::new(broker, connection, replay, windows);

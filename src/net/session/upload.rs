@@ -32,6 +32,10 @@ pub(crate) enum StreamRead<'a> {
     NoRoom,
 }
 
+/// Minimum time for which a batch waits that others leave no room for, 2.5 s. Without it, frames that are
+/// no publications would go on uncounted.
+const LEAST: Duration = Duration::from_millis(2500);
+
 /// The publications that are refused because the peer is too fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refuses {
@@ -39,7 +43,10 @@ pub(super) enum Refuses {
     /// The next one, so that the peer is told.
     Next,
     /// All of the batch: they came in a datagram and could not be slowed, or have waited for too long.
-    All,
+    /// Whether one was refused since.
+    All {
+        told: bool,
+    },
 }
 
 /// The frame or publication that is incomplete. It equals itself from one read to the next.
@@ -62,6 +69,8 @@ pub(crate) struct StreamUpload {
     // Bytes of the stream that were counted against the peer's rate.
     counted: u64,
     pub(super) refuses: Refuses,
+    // Since when the stream waits and its peer was not told.
+    untold: Option<Instant>,
     // When frames were handed out. Until the next read the daemon, not the peer, takes the time.
     handed_out: Option<Instant>,
 }
@@ -78,6 +87,7 @@ impl StreamUpload {
             received: 0,
             counted: 0,
             refuses: Refuses::None,
+            untold: None,
             handed_out: None,
         }
     }
@@ -132,8 +142,9 @@ impl StreamUpload {
     // exceeded, waits before the frames are handled, so that each stream of a peer waits.
     async fn slow_down(&mut self, frames: usize, received: u64) {
         let bytes = received - std::mem::replace(&mut self.counted, received);
-        if self.refuses == Refuses::All {
+        if let Refuses::All { told } = self.refuses {
             self.refuses = Refuses::None;
+            self.untold = self.untold.filter(|_| !told);
         }
         let mut begun = None;
         loop {
@@ -141,16 +152,28 @@ impl StreamUpload {
             if tell {
                 self.refuses = Refuses::Next;
             }
-            let Some(resume_at) = resume_at else { break };
-            let begun = *begun.get_or_insert_with(Instant::now);
-            if again && begun.elapsed() >= OVER {
-                // Others have used up what they share with it, and a longer wait would look silent.
-                self.refuses = Refuses::All;
+            let Some(resume_at) = resume_at else {
+                self.untold = None;
+                break;
+            };
+            if !self.peer.is_open() {
+                // A hello that waits would come too late. The publications with it are refused.
+                self.refuses = if again { Refuses::All { told: false } } else { self.refuses };
                 break;
             }
+            let untold = *self.untold.get_or_insert_with(Instant::now);
+            if again && begun.is_some() && untold.elapsed() >= OVER {
+                // Others have used up what they share with it, and a longer wait would look silent.
+                self.refuses = Refuses::All { told: false };
+                break;
+            }
+            let now = *begun.get_or_insert_with(Instant::now);
+            let latest = if again { (untold + OVER).max(now + LEAST) } else { resume_at };
             // Boxed, because most sessions never wait here.
-            Box::pin(sleep_until(resume_at)).await;
+            Box::pin(sleep_until(resume_at.min(latest))).await;
+            self.peer.context.connection.note_unread();
             if !again {
+                self.untold = None;
                 break;
             }
         }

@@ -5,6 +5,8 @@
 use super::Transport;
 use super::path::PathStats;
 use super::stream::{Inner, RecvStream, SendStream};
+#[cfg(feature = "daemon")]
+use crate::broker::throttle::Throttle;
 use crate::net::error::ConnectionLost;
 #[cfg(feature = "daemon")]
 use crate::net::quic::congestion::AckStats;
@@ -119,6 +121,22 @@ impl Connection {
     }
 
     #[cfg(feature = "daemon")]
+    /// Sets the rate of what the peer sends beside data. QUIC bounds that by itself.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn set_throttle(&self, throttle: Throttle) {
+        if let Self::WebSocket(channel) = self {
+            channel.set_throttle(throttle);
+        }
+    }
+
+    /// The peer was not read for a while, because it is too fast. It was not silent.
+    #[cfg(feature = "daemon")]
+    pub(crate) fn note_unread(&self) {
+        if let Self::WebSocket(channel) = self {
+            channel.note_unread();
+        }
+    }
+
     pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), ConnectionLost> {
         match self {
             Self::Quic(connection) => {

@@ -20,6 +20,8 @@ mod writer;
 
 pub(crate) use socket::{Io, dialled_config};
 
+#[cfg(feature = "daemon")]
+use crate::broker::throttle::Throttle;
 use crate::net::deadlines::IDLE;
 use crate::net::error::{ConnectionLost, ReadError, WriteError};
 use crate::wire::Code;
@@ -36,6 +38,8 @@ use reader::Reader;
 use sieve::Sieve;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+#[cfg(feature = "daemon")]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -66,7 +70,33 @@ struct Channel {
     state: ChannelState,
     // The close frame, if this end closes.
     farewell: Mutex<Option<CloseFrame>>,
+    // The peer's rate, at the daemon.
+    #[cfg(feature = "daemon")]
+    throttle: Arc<OnceLock<Throttle>>,
     left: watch::Sender<bool>,
+}
+
+impl Channel {
+    fn new(
+        sink: socket::SocketSink,
+        (reader, activity): (Reader, Arc<ActivityMonitor>),
+        remote: SocketAddr,
+        ping: Duration,
+        demux: Option<Mutex<Demux>>,
+    ) -> Self {
+        Self {
+            remote,
+            ping,
+            writer: tokio::sync::Mutex::new(Writer::new(sink)),
+            reader: Mutex::new(reader),
+            opened: AtomicBool::new(false),
+            state: ChannelState::new(activity, demux),
+            farewell: Mutex::new(None),
+            #[cfg(feature = "daemon")]
+            throttle: Arc::default(),
+            left: watch::channel(false).0,
+        }
+    }
 }
 
 /// Takes over a connection that the HTTP server has upgraded. `payload` is the largest payload,
@@ -81,7 +111,7 @@ pub(crate) fn dialled(socket: WebSocketStream<Box<dyn Io>>, remote: SocketAddr) 
     let (sink, stream) = socket.split();
     let (activity, demux) = (ActivityMonitor::new(), Some(Mutex::default()));
     let reader = Reader::new(stream, &activity);
-    WebSocket::new(sink, (reader, activity), remote, DIALLED_PING, demux)
+    WebSocket(Arc::new(Channel::new(sink, (reader, activity), remote, DIALLED_PING, demux)))
 }
 
 impl WebSocket {
@@ -89,29 +119,25 @@ impl WebSocket {
     #[cfg(feature = "daemon")]
     async fn served(io: Box<dyn Io>, remote: SocketAddr, limit: usize) -> Self {
         let (sieve, received) = Sieve::new(io, limit);
+        let throttle = sieve.throttle();
         let (sink, stream) = socket::served(Box::new(sieve)).await.split();
         let activity = ActivityMonitor::new();
         let reader = Reader::of_sieve(stream, &activity, received);
-        Self::new(sink, (reader, activity), remote, SERVED_PING, None)
+        let channel = Channel::new(sink, (reader, activity), remote, SERVED_PING, None);
+        Self(Arc::new(Channel { throttle, ..channel }))
     }
 
-    fn new(
-        sink: socket::SocketSink,
-        (reader, activity): (Reader, Arc<ActivityMonitor>),
-        remote: SocketAddr,
-        ping: Duration,
-        demux: Option<Mutex<Demux>>,
-    ) -> Self {
-        Self(Arc::new(Channel {
-            remote,
-            ping,
-            writer: tokio::sync::Mutex::new(Writer::new(sink)),
-            reader: Mutex::new(reader),
-            opened: AtomicBool::new(false),
-            state: ChannelState::new(activity, demux),
-            farewell: Mutex::new(None),
-            left: watch::channel(false).0,
-        }))
+    /// Sets the rate of the peer's frames, once.
+    #[cfg(feature = "daemon")]
+    pub(super) fn set_throttle(&self, throttle: Throttle) {
+        // An error means that it was set before.
+        let _ = self.0.throttle.set(throttle);
+    }
+
+    /// The peer was not read for a while, because it is too fast. It was not silent.
+    #[cfg(feature = "daemon")]
+    pub(super) fn note_unread(&self) {
+        self.0.state.activity.note();
     }
 
     pub(super) fn remote_address(&self) -> SocketAddr {

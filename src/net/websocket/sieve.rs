@@ -3,12 +3,14 @@
 //! holds. It therefore sees the control frames only.
 
 use super::socket::{BATCH, Io};
+use crate::broker::resting::Resting;
+use crate::broker::throttle::Throttle;
 use crate::wire::{Code, Refusal};
 use bytes::{Buf as _, Bytes, BytesMut};
 use std::collections::VecDeque;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
@@ -21,6 +23,10 @@ const PIECE: usize = 64;
 
 /// Maximum payload of a control frame, bytes (RFC 6455, section 5.5).
 const CONTROL: u64 = 125;
+
+/// Bytes of data frames that were counted for their heads and not charged yet. Asking for the time each
+/// time would cost as much as a frame.
+const UNCHARGED: u64 = 64 * PIECE as u64;
 
 /// Data that has been received and not taken. The sieve fills it, and the reader takes from it.
 #[derive(Clone, Default)]
@@ -103,6 +109,11 @@ pub(super) struct Sieve {
     message: Option<u64>,
     // Control frames that tungstenite has not read.
     control: BytesMut,
+    // The peer's rate, once it has a session. Control frames count as messages, and data frames as so many
+    // bytes beside their data, also if they are empty.
+    throttle: Arc<OnceLock<Throttle>>,
+    counted: (usize, u64),
+    resting: Resting,
 }
 
 impl Sieve {
@@ -117,8 +128,32 @@ impl Sieve {
             at: At::Head,
             message: None,
             control: BytesMut::new(),
+            throttle: Arc::default(),
+            counted: (0, 0),
+            resting: Resting::default(),
         };
         (sieve, received)
+    }
+
+    /// Where the peer's rate is set.
+    pub(super) fn throttle(&self) -> Arc<OnceLock<Throttle>> {
+        self.throttle.clone()
+    }
+
+    // Counts the frames since the last call.
+    fn charge(&mut self) {
+        let (frames, bytes) = self.counted;
+        if frames == 0 && bytes < UNCHARGED {
+            return;
+        }
+        self.counted = (0, 0);
+        if self.throttle.get().is_some_and(|of| self.resting.charge(of, (frames, bytes))) {
+            let reason = "too many pings, pongs, or short pieces of messages for limits.messages or \
+                          limits.bytes: send fewer";
+            let refusal = Refusal::new(Code::RATE_LIMITED, reason);
+            self.received.with(|received| received.failed = Some(refusal));
+            self.at = At::Nothing;
+        }
     }
 
     /// Parses what was read, until all is parsed, there is a control frame, or the queue is full.
@@ -197,6 +232,7 @@ impl Sieve {
             if length > CONTROL || !last {
                 return malformed("a WebSocket control frame that is too long, or in parts");
             }
+            self.counted.0 += 1;
             // tungstenite gets the whole frame, with its mask.
             return Ok(Some(At::Control { left: head as u64 + length, closes: opcode == 8 }));
         }
@@ -210,6 +246,7 @@ impl Sieve {
         else {
             return Ok(None);
         };
+        self.counted.1 += PIECE as u64;
         self.buffer.advance(head);
         self.message = (!last).then_some(size);
         Ok(Some(At::Data { left: length, mask, last }))
@@ -241,6 +278,7 @@ impl AsyncRead for Sieve {
         let this = self.get_mut();
         loop {
             this.sift();
+            this.charge();
             if !this.control.is_empty() {
                 let take = this.control.len().min(into.remaining());
                 into.put_slice(&this.control.split_to(take));
@@ -248,6 +286,9 @@ impl AsyncRead for Sieve {
             }
             if this.received.is_full() {
                 return Poll::Pending;
+            }
+            if let Some(throttle) = this.throttle.get() {
+                ready!(this.resting.poll_rested(throttle, context));
             }
             if this.buffer.capacity() - this.buffer.len() < this.read / 2 {
                 this.buffer.reserve(this.read);
