@@ -50,3 +50,22 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<fs::File> {
     }
     fs::File::open(path)
 }
+
+#[cfg(all(test, feature = "daemon"))]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    // Reading it blocked for ever, and with it every later reload.
+    #[test]
+    fn a_pipe_without_a_writer_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let error = open_regular(&path).unwrap_err().to_string();
+        assert!(error.contains("regular file"), "{error}");
+        assert!(open_regular(directory.path()).is_err());
+        fs::write(directory.path().join("file"), "x").unwrap();
+        open_regular(&directory.path().join("file")).unwrap();
+    }
+}

@@ -19,6 +19,7 @@ mod raw;
 mod reloading;
 mod replay;
 mod together;
+mod websocket;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use weir::Daemon;

@@ -81,3 +81,39 @@ async fn are_sent_eight_times_as_much_as_one() {
     replay(&daemon, 2, 100).await;
     assert!(begun.elapsed() < took / 2, "{:?} and {took:?}", begun.elapsed());
 }
+
+// The hello waited with everything else of its address for up to 17 s. The peer was told that it had sent
+// none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn do_not_keep_a_hello_waiting() {
+    let daemon = daemon(|limits| limits.messages = 20).await;
+    let mut flooders = Vec::new();
+    for n in 0..SESSIONS as u8 {
+        let mut raw = greeted(&daemon, 1, n + 1).await;
+        raw.send(&[ClientFrame::Topic { alias: 1, name: "a" }]).await;
+        flooders.push(raw);
+    }
+    for raw in &mut flooders {
+        let frames: Vec<_> = (1..=1000).map(|number| publish(1, number, b"x")).collect();
+        raw.send(&frames).await;
+    }
+    while count(&daemon, Limit::Slowed) < SESSIONS as u64 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let late = async |producer| {
+        let transport = quinn::TransportConfig::default();
+        let mut raw = Raw::try_from(daemon.local_addr(), address(1), transport).await.unwrap();
+        let producer = weir::wire::ProducerId([producer; 16]);
+        let hello =
+            ClientFrame::Hello { version: weir::wire::VERSION, producer, token: None, agent: "" };
+        // What comes with the hello is not free.
+        raw.send(&[hello, ClientFrame::Topic { alias: 1, name: "a" }, publish(1, 1, b"x")]).await;
+        let frame = raw.frame().await;
+        let welcome = DaemonFrame::decode(&frame).unwrap();
+        assert!(matches!(welcome, DaemonFrame::Welcome { .. }), "{welcome:?}");
+        let frame = raw.frame().await;
+        matches!(DaemonFrame::decode(&frame).unwrap(), DaemonFrame::Rejected { .. })
+    };
+    let late = futures_util::future::join_all((100..110).map(late)).await;
+    assert!(late.iter().any(|rejected| *rejected), "{late:?}");
+}

@@ -24,7 +24,8 @@ async fn channel(role: Role, buffer: usize) -> (WebSocket, DuplexStream) {
     let (sink, stream) = socket.split();
     let activity = ActivityMonitor::new();
     let reader = Reader::new(stream, &activity);
-    (WebSocket::new(sink, (reader, activity), remote, DIALLED_PING, None), theirs)
+    let channel = Channel::new(sink, (reader, activity), remote, DIALLED_PING, None);
+    (WebSocket(Arc::new(channel)), theirs)
 }
 
 /// A daemon's channel, and a client at its other end.
