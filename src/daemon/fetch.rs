@@ -145,6 +145,27 @@ pub(crate) fn check(url: &str) -> Result<(), RemoteError> {
     Address::parse(url).map(|_| ()).map_err(wrong)
 }
 
+/// Fetches a resource once, without authorities. Returns the status and the body.
+#[cfg(feature = "cli")]
+pub(crate) async fn get(
+    url: &str,
+    deadline: Duration,
+    most: usize,
+) -> Result<(u16, Bytes), GetError> {
+    let answer = Fetcher::new(&Remote::new(url))?.get(deadline, most).await?;
+    Ok((answer.status, answer.body))
+}
+
+/// Why [`get`] has failed.
+#[cfg(feature = "cli")]
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GetError {
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+}
+
 impl Fetcher {
     /// Reads the authorities, which are files.
     pub(super) fn new(remote: &Remote) -> Result<Self, RemoteError> {

@@ -143,6 +143,14 @@ impl StreamPool {
         }
     }
 
+    /// Waits until a small message or a gap was received, or will not be.
+    pub(crate) async fn received(&mut self, (topic, sequence): (u64, u64)) {
+        let sent = InFlight { topic, sequence, large: false };
+        while self.in_flight.contains(&sent) {
+            self.done().await;
+        }
+    }
+
     /// Sends a large message on a stream of its own, as soon as one is free. The frames `For` and
     /// `Topic` precede it. One that is not `live` waits for the session's budget.
     pub(crate) fn send_large(&mut self, large: LargeRef, live: bool, head: [Bytes; 2]) {

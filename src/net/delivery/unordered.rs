@@ -9,7 +9,7 @@ use crate::broker::counters::Mode;
 use crate::broker::owned_item::{OwnedItem, OwnedMessage, OwnedTopic};
 use crate::broker::replaying::Replaying;
 use crate::engine::{Item, LargePayloads, ReadOptions, SubscriptionId};
-use crate::wire::DaemonFrame;
+use crate::wire::{DaemonFrame, GapCause};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -67,6 +67,11 @@ pub(crate) async fn deliver(
                     pool.wait_for_room().await;
                     let pieces = [head().into(), gap.frame(), Bytes::new()];
                     pool.send((topic.id, gap.first), pieces, priority(0));
+                    if gap.cause == GapCause::Lost {
+                        // It is told once, to a client that shows what it has. If a message of the
+                        // new epoch overtook it and the session ended then, it would never be told.
+                        pool.received((topic.id, gap.first)).await;
+                    }
                 }
                 OwnedItem::Message(OwnedMessage { topic: id, sequence, encoded }) => {
                     pool.wait_for_room().await;

@@ -23,7 +23,7 @@ use crate::broker::throttle::ReplayBudget;
 use crate::engine::{Item, LargePayloads, SubscriptionId};
 use crate::net::error::WriteError;
 use crate::wire::realtime::Repeats;
-use crate::wire::{DaemonFrame, Refusal};
+use crate::wire::{DaemonFrame, GapCause, Refusal};
 use bytes::Bytes;
 use head_notices::HeadNotices;
 use path::PathMonitor;
@@ -76,6 +76,8 @@ struct Delivery {
     repeats: Repeats,
     monitor: PathMonitor,
     recent_topics: Vec<RecentTopic>,
+    // Until when everything goes on the stream.
+    in_order_until: u64,
     head_notices: HeadNotices,
     marks: Marks,
     // By topic, the newest large message since the last mark. Large messages have no other heads.
@@ -129,6 +131,7 @@ pub(crate) async fn deliver(
         repeats: Repeats::new(REPEATED, true),
         monitor: PathMonitor::begin(),
         recent_topics: Vec::new(),
+        in_order_until: 0,
         head_notices: HeadNotices::default(),
         marks: options.marks,
         newest_large: BTreeMap::new(),
@@ -293,8 +296,16 @@ impl Delivery {
         let now = self.monitor.now();
         self.monitor.sample(&self.context.connection, now);
         self.recent_topics.retain(|recent| recent.until > now);
-        let size = if behind { 0 } else { self.monitor.datagram_size };
         let mut batch = std::mem::take(&mut self.batch);
+        let is_lost =
+            |item: &OwnedItem| matches!(item, OwnedItem::Gap(gap) if gap.cause == GapCause::Lost);
+        if batch.iter().any(is_lost) {
+            // It is told once, to a client that shows what it has. No datagram may overtake it, as with
+            // announcements.
+            self.in_order_until = now + (3 * self.monitor.path.rtt).max(100_000);
+        }
+        let in_order = behind || now < self.in_order_until;
+        let size = if in_order { 0 } else { self.monitor.datagram_size };
         self.marks.count(batch.len());
         for item in batch.drain(..) {
             match item {
