@@ -344,6 +344,8 @@ impl Builder {
         let pair = bind::pair(self.listen, &self.given)?;
         let plain = bind::http(self.http, &self.given)?;
         let http_is_given = self.given.http.is_some();
+        // All ports are bound before the journal is opened: a start that fails leaves it as it was.
+        let challenges = challenges.map(bind::challenges).transpose()?;
         let ops = self.ops.bind()?;
         let ops_address = ops.as_ref().map(TcpListener::local_addr).transpose();
         let ops_address = ops_address.map_err(|error| BindError::Endpoint { error })?;
@@ -372,8 +374,7 @@ impl Builder {
         let mut listeners = vec![tls.outlived(pair.tcp_is_given)];
         let plain = plain.map(|plain| Listener::plain(plain, &admission));
         listeners.extend(plain.map(|plain| plain.outlived(http_is_given)));
-        if let Some(address) = challenges {
-            let listener = bind::bind_http(address)?;
+        if let Some(listener) = challenges {
             listeners.push(match certificates.http_challenges() {
                 Some(answers) => {
                     Listener::plain(listener, &admission).only(http::challenge::routes(answers))

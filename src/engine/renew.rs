@@ -13,7 +13,11 @@ impl Engine {
     ///
     /// Call it before there are subscriptions. It visits every topic. Returns the run that has ended.
     pub fn renew(&mut self, run: u64, lossy: bool) -> PastRun {
-        let past = self.ending(lossy);
+        self.renew_after(run, self.ending(lossy))
+    }
+
+    /// The same, with more about the run that ends.
+    pub fn renew_after(&mut self, run: u64, past: PastRun) -> PastRun {
         for slot in 0..self.topics.len() {
             self.change(slot, |topic| topic.end_run(past.run));
         }
@@ -25,7 +29,13 @@ impl Engine {
     /// Returns the run that [`renew`](Self::renew) would end.
     pub fn ending(&self, lossy: bool) -> PastRun {
         let through = self.missing_after.unwrap_or(self.position);
-        PastRun { run: self.runs.current(), through, next_topic: self.next_topic, lossy }
+        let (run, next_topic) = (self.runs.current(), self.next_topic);
+        PastRun { run, through, next_topic, lossy, state: None }
+    }
+
+    /// Takes the name of a run that has begun with the journal. Call it while nothing was restored.
+    pub fn adopt_run(&mut self, run: u64) {
+        self.runs = Runs::new(run);
     }
 
     /// Ends restoring the runs. Missing messages concern only those before. It visits every message

@@ -9,13 +9,14 @@ use crate::wire::{Digest, Position};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Maximum number of earlier runs that are remembered, 24 bytes each. A client that was away for longer
+/// Maximum number of earlier runs that are remembered, 48 bytes each. A client that was away for longer
 /// receives everything that is cached. A daemon that is killed once a second takes a minute to end so
 /// many runs, and a client finds its way back in less.
 const REMEMBERED: usize = 64;
 
 /// A run that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredRun", into = "StoredRun")]
 pub struct PastRun {
     /// Its name.
     pub run: u64,
@@ -25,6 +26,52 @@ pub struct PastRun {
     pub next_topic: u64,
     /// Whether publications that were acknowledged may be missing, because the machine stopped.
     pub lossy: bool,
+    /// A number that its journal had when it ended, and that no other copy of the journal has.
+    pub state: Option<u64>,
+}
+
+/// The same as it is stored. Early versions stored `lossy` as a boolean, and no state. The first two kinds
+/// of an end have the same bytes.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct StoredRun {
+    run: u64,
+    through: u64,
+    next_topic: u64,
+    end: StoredEnd,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum StoredEnd {
+    Kept,
+    Lossy,
+    KeptIn { state: u64 },
+    LossyIn { state: u64 },
+}
+
+impl From<PastRun> for StoredRun {
+    fn from(past: PastRun) -> Self {
+        let PastRun { run, through, next_topic, lossy, state } = past;
+        let end = match (lossy, state) {
+            (false, None) => StoredEnd::Kept,
+            (true, None) => StoredEnd::Lossy,
+            (false, Some(state)) => StoredEnd::KeptIn { state },
+            (true, Some(state)) => StoredEnd::LossyIn { state },
+        };
+        Self { run, through, next_topic, end }
+    }
+}
+
+impl From<StoredRun> for PastRun {
+    fn from(stored: StoredRun) -> Self {
+        let StoredRun { run, through, next_topic, end } = stored;
+        let (lossy, state) = match end {
+            StoredEnd::Kept => (false, None),
+            StoredEnd::Lossy => (true, None),
+            StoredEnd::KeptIn { state } => (false, Some(state)),
+            StoredEnd::LossyIn { state } => (true, Some(state)),
+        };
+        Self { run, through, next_topic, lossy, state }
+    }
 }
 
 impl PastRun {
@@ -32,10 +79,11 @@ impl PastRun {
     ///
     /// Nothing is published in that run before its name is kept, so that it has what was restored,
     /// and nothing else. If it ends before, this name is known all the same: clients find their
-    /// places in the next run, and receive nothing twice.
+    /// places in the next run, and receive nothing twice. Another copy of the journal names another run.
     pub fn unkept(&self) -> u64 {
-        let Self { run, through, next_topic, lossy } = *self;
-        let from = [run, through, next_topic, lossy.into()].map(u64::to_le_bytes);
+        let Self { run, through, next_topic, lossy, state } = *self;
+        let from = [run, through, next_topic, lossy.into(), state.unwrap_or(0)];
+        let from = from.map(u64::to_le_bytes);
         let digest = Digest::of(from.as_flattened());
         let first = digest.0.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
         // As many bits as a random name has.
@@ -231,7 +279,8 @@ mod tests {
         let (mut runs, mut topic) = (Runs::new(1_000), TopicPast::new(3));
         let (first, since) = (runs.epoch(topic.id), Position { run: 1_000, position: 9 });
         let renew = |runs: &mut Runs, topic: &mut TopicPast, run, through| {
-            let past = PastRun { run: runs.current(), through, next_topic: 4, lossy: false };
+            let past =
+                PastRun { run: runs.current(), through, next_topic: 4, lossy: false, state: None };
             topic.end(past.run, through);
             runs.renew(run, past);
         };

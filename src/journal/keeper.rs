@@ -70,12 +70,16 @@ pub(crate) struct Opened {
     pub(crate) failed: Option<io::Error>,
 }
 
-// Returns whether the disk takes a file.
+// Returns whether the disk takes a file, and the change of the file with the secret that is to follow.
 fn probe(storage: &dyn Storage, number: u64) -> io::Result<()> {
     let mut file = SnapshotFile::create(storage, number)?;
     let synced = file.sync();
     file.abandon(storage);
-    synced
+    synced?;
+    match storage.touch(secret_file::NAME) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        touched => touched,
+    }
 }
 
 impl Keeper {
@@ -93,11 +97,13 @@ impl Keeper {
         if let End::Copied | End::Killed | End::Lossy = end {
             let lossy = end == End::Lossy;
             let mut run = opening.run;
+            // As it was before this daemon has written anything.
+            let ending = PastRun { state: recovered.state, ..engine.ending(lossy) };
             if !opening.goes_on && probe(&*storage, next).is_err() {
                 // It is known to the next daemon too, if this one ends before the disk is back.
-                run = engine.ending(lossy).unkept();
+                run = ending.unkept();
             }
-            past = Some(engine.renew(run, lossy));
+            past = Some(engine.renew_after(run, ending));
         }
         engine.go_on();
         let mut keeper = Self {

@@ -263,11 +263,15 @@ impl<'a> Reading<'a> {
             Note::Opened { run: 0, .. } => return Err(Malformed),
             Note::Opened { run, past, boot, always } => {
                 self.boot = Some((boot, always));
-                if let Some(past) = past {
-                    self.engine.renew_as(run, past);
-                }
-                // The log that said how this run began is gone. Before anything was read, that says nothing.
+                // Before anything was read, it is not known how a run began.
                 let is_first = self.from == 0 && self.expected == 1;
+                match past {
+                    Some(past) => self.engine.renew_as(run, past),
+                    // The journal begins here, and its first snapshot is gone.
+                    None if is_first && self.claimed == 0 => self.engine.adopt_run(run),
+                    None => {}
+                }
+                // The log that said how this run began is gone.
                 if !is_first && !self.engine.knows_run(run) && !self.missing_run {
                     self.missing_run = true;
                     self.asides
@@ -322,7 +326,8 @@ impl Engine {
     // Begins the run that a daemon has begun when it had read everything before this place.
     fn renew_as(&mut self, run: u64, past: PastRun) {
         if !self.knows_run(run) && self.run() == past.run {
-            self.renew(run, past.lossy || self.position() < past.through);
+            let ending = self.ending(past.lossy || self.position() < past.through);
+            self.renew_after(run, PastRun { state: past.state, ..ending });
         }
     }
 }

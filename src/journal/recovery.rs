@@ -49,6 +49,8 @@ pub(crate) struct Recovered {
     /// before a snapshot takes their place.
     pub(crate) unlinked: Vec<[String; 2]>,
     pub(super) secret: Secret,
+    /// The [`state`](Storage::state) of the file with the secret.
+    pub(super) state: Option<u64>,
 }
 
 const COPIED: &str = "its files are a copy of those that a daemon has left, or some of them are missing: more may have \
@@ -91,7 +93,8 @@ pub(crate) fn recover(storage: &dyn Storage, engine: Engine, boot: &str) -> io::
     }
     reading.end();
     let snapshot_bytes = reading.snapshot_bytes;
-    let Reading { mut engine, missing, closed, any, boot: before, asides, secret, .. } = reading;
+    let Reading { mut engine, missing, closed, any, boot: before, asides, secret, state, .. } =
+        reading;
     let secret = secret.unwrap_or(Secret { secret: engine.secret(), former: None });
     let Asides { mut lines, failed: unlinked_for, unlinked, .. } = asides;
     failed = failed.or(unlinked_for);
@@ -126,6 +129,7 @@ pub(crate) fn recover(storage: &dyn Storage, engine: Engine, boot: &str) -> io::
         failed,
         unlinked,
         secret,
+        state,
     })
 }
 

@@ -4,7 +4,7 @@ mod error;
 mod given;
 
 use super::quic::socket;
-use error::{HTTP, OPS, TCP, UDP};
+use error::{ACME, HTTP, OPS, TCP, UDP};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 
@@ -86,6 +86,11 @@ pub(crate) fn http(
 /// Binds a port for HTTP without TLS.
 pub(crate) fn bind_http(address: SocketAddr) -> Result<TcpListener, BindError> {
     or_v4(address, listen).map_err(|error| BindError::Address { protocol: HTTP, address, error })
+}
+
+/// Binds the port for the challenges of a certificate authority.
+pub(crate) fn challenges(address: SocketAddr) -> Result<TcpListener, BindError> {
+    or_v4(address, listen).map_err(|error| BindError::Address { protocol: ACME, address, error })
 }
 
 /// Binds the port for metrics and health.

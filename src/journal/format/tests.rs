@@ -55,7 +55,7 @@ pub(crate) fn records() -> Vec<Record> {
 
 /// One part of each kind.
 pub(crate) fn parts() -> Vec<Part> {
-    let past = vec![PastRun { run: 5, through: 17, next_topic: 9, lossy: true }];
+    let past = vec![PastRun { run: 5, through: 17, next_topic: 9, lossy: true, state: None }];
     let secret = [3; 32];
     let state = EngineState { run: 6, past, secret, position: 40, next_topic: 3, recorded: 55 };
     let window = SavedWindow {
@@ -98,7 +98,8 @@ pub(crate) fn parts() -> Vec<Part> {
 }
 
 fn opened() -> Note {
-    let past = Some(PastRun { run: 5, through: 17, next_topic: 9, lossy: true });
+    let past =
+        Some(PastRun { run: 5, through: 17, next_topic: 9, lossy: true, state: Some(90_000) });
     Note::Opened { run: 6, past, boot: "b".into(), always: false }
 }
 

@@ -50,6 +50,66 @@ fn a_good_end_holds_until_a_daemon_can_write() {
     }
 }
 
+// A run that could not be kept has a name that follows from the journal. Two copies of one journal, each on a
+// full disk for a while, gave the same name to two runs, and one sequence to two payloads.
+#[test]
+fn copies_name_another_run_while_it_cannot_be_kept() {
+    let storage = Memory::default();
+    let (mut keeper, mut opened) = open(&storage, &OPENING);
+    keep(&mut keeper, &mut opened.engine, 5);
+    keeper.close().unwrap();
+    let contents = storage.contents();
+    let mut runs = Vec::new();
+    for seed in [0, 71, 72] {
+        let copy = if seed == 0 { storage.clone() } else { Memory::new(seed) };
+        if seed != 0 {
+            contents.iter().for_each(|(name, bytes)| copy.put(name, bytes.clone()));
+        } else {
+            // The original goes on, and is killed.
+            drop(open(&copy, &OPENING));
+        }
+        // It is full twice, and then it is not.
+        for faults in [FULL, FULL, Faults::default()] {
+            copy.files().faults = faults;
+            let (_, opened) = open(&copy, &Opening { run: 3_000_000 + seed, ..OPENING });
+            runs.push(opened.engine.run());
+            if opened.failed.is_none() {
+                let known =
+                    opened.engine.resumed_from(Position { run: runs[runs.len() - 2], position: 5 });
+                assert_eq!(known, Some((5, 0)));
+            }
+        }
+    }
+    assert_eq!((runs[0], runs[3], runs[6]), (runs[1], runs[4], runs[7]));
+    let different: std::collections::BTreeSet<_> = runs.iter().collect();
+    assert_eq!(different.len(), 6, "{runs:?}");
+}
+
+// All publications are in the log, and nothing is missing. Another run began without a line, and clients received
+// everything twice.
+#[test]
+fn a_log_from_its_beginning_needs_no_snapshot() {
+    for closed in [true, false] {
+        let storage = Memory::default();
+        let (mut keeper, mut opened) = open(&storage, &OPENING);
+        keep(&mut keeper, &mut opened.engine, 5);
+        if closed {
+            keeper.close().unwrap();
+        }
+        drop(keeper);
+        for name in storage.contents().into_keys().filter(|name| name.starts_with("snapshot")) {
+            storage.remove(&name).unwrap();
+        }
+        let (_, mut opened) = open(&storage, &Opening { run: 3_000_000, ..OPENING });
+        let end = if closed { End::Closed } else { End::Killed };
+        assert_eq!((opened.end, opened.lines.len()), (end, 0), "{:?}", opened.lines);
+        assert_eq!(shown(&mut opened.engine).len(), 5);
+        assert_eq!(opened.engine.run(), if closed { 1_000_000 } else { 3_000_000 });
+        let since = Position { run: 1_000_000, position: 5 };
+        assert_eq!(opened.engine.resumed_from(since), Some((5, 0)));
+    }
+}
+
 // Its run cannot be recorded, because the disk is full. A client that comes back to the daemon after
 // it had received everything that was cached once more.
 #[test]

@@ -225,7 +225,13 @@ fn a_log_with_hostile_values_is_set_aside() {
 #[test]
 fn a_note_with_hostile_values_is_set_aside() {
     for run in [0, MAX] {
-        let past = crate::engine::PastRun { run: 9, through: MAX, next_topic: MAX, lossy: true };
+        let past = crate::engine::PastRun {
+            run: 9,
+            through: MAX,
+            next_topic: MAX,
+            lossy: true,
+            state: None,
+        };
         let (past, boot) = (Some(past), "x".repeat(1000));
         let note = Note::Opened { run, past, boot, always: false };
         let mut file = Kind::Log.header().to_vec();

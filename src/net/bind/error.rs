@@ -11,7 +11,7 @@ pub enum BindError {
     /// An address could not be bound.
     #[error("{}", address_error(protocol, *address, error))]
     Address {
-        /// `UDP`, `TCP`, `TCP (HTTP)`, or `TCP (ops)`.
+        /// `UDP`, `TCP`, `TCP (HTTP)`, `TCP (ops)`, or `TCP (ACME)`.
         protocol: &'static str,
         /// The address.
         address: SocketAddr,
@@ -21,7 +21,7 @@ pub enum BindError {
     /// A socket that was handed over cannot be used.
     #[error("the {protocol} socket that was handed over: {error}")]
     Given {
-        /// `UDP`, `TCP`, `TCP (HTTP)`, or `TCP (ops)`.
+        /// `UDP`, `TCP`, `TCP (HTTP)`, `TCP (ops)`, or `TCP (ACME)`.
         protocol: &'static str,
         /// The reason.
         error: io::Error,
@@ -50,8 +50,15 @@ pub(super) const UDP: &str = "UDP";
 pub(super) const TCP: &str = "TCP";
 pub(super) const HTTP: &str = "TCP (HTTP)";
 pub(super) const OPS: &str = "TCP (ops)";
+pub(super) const ACME: &str = "TCP (ACME)";
 
 fn address_error(protocol: &str, address: SocketAddr, error: &io::Error) -> String {
+    if protocol == ACME {
+        return format!(
+            "{protocol} {address}: {error}: the certificate authority asks on this port; stop what has it, or \
+             have it forward the challenges to another port, and name that in tls.acme.listen"
+        );
+    }
     let ip = match address.ip() {
         std::net::IpAddr::V4(ip) => ip.to_string(),
         std::net::IpAddr::V6(ip) => format!("[{ip}]"),
