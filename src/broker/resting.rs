@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::time::{Sleep, sleep_until};
 
-/// What a connection owes for frames that carry nothing.
+/// The debt of a connection for frames that carry nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Resting {
     // It is not read before that.

@@ -14,6 +14,7 @@ mod raw;
 mod files;
 mod health;
 mod listener;
+mod lists;
 mod moves;
 mod stats;
 

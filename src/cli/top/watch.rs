@@ -39,7 +39,7 @@ const OF_SESSIONS: [Order; 6] =
 const OF_TOPICS: [Order; 5] =
     [Order::Rate, Order::Bytes, Order::Messages, Order::Subscriptions, Order::Name];
 
-/// What is shown.
+/// The list that is shown, and its order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View {
     sessions: bool,
@@ -99,7 +99,7 @@ fn name(order: Order) -> String {
     order.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }
 
-/// What the daemon has answered.
+/// The answer of the daemon.
 struct Answer {
     view: View,
     json: Value,
@@ -111,7 +111,9 @@ impl Answer {
     }
 
     fn title(&self) -> String {
-        let (what, order, total) = (self.view.what(), name(self.view.order), &self.json["total"]);
+        let (order, total) = (name(self.view.order), &self.json["total"]);
+        let what = self.view.what();
+        let what = if *total == 1 { what.trim_end_matches('s') } else { what };
         format!("{total} {what}, by {order}")
     }
 

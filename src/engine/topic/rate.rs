@@ -10,7 +10,7 @@ struct Sum {
     bytes: u64,
 }
 
-/// What was published in the current window and in the one before.
+/// The messages that were published in the current window and in the one before.
 #[derive(Debug, Default)]
 pub(crate) struct Rate {
     // The number of the current window, since 1970.

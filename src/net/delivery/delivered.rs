@@ -1,4 +1,4 @@
-//! What was read from the cache for the deliveries of one session.
+//! The messages that were read from the cache for the deliveries of one session.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -9,7 +9,7 @@ pub(crate) struct Total {
     pub(crate) bytes: u64,
 }
 
-/// What was read from the cache for the deliveries of one session.
+/// The messages that were read from the cache for the deliveries of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Delivered(AtomicU64, AtomicU64);
 

@@ -135,7 +135,7 @@ impl Sieve {
         (sieve, received)
     }
 
-    /// Where the peer's rate is set.
+    /// The place where the peer's rate is set.
     pub(super) fn throttle(&self) -> Arc<OnceLock<Throttle>> {
         self.throttle.clone()
     }
