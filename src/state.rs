@@ -2,7 +2,7 @@
 //! finds their hashes.
 
 use std::path::{Path, PathBuf};
-#[cfg(feature = "daemon")]
+#[cfg(feature = "client")]
 use std::{fs, io};
 
 /// Name of the file with the hashes of the daemon's certificates, one in each line: the certificate
@@ -43,7 +43,7 @@ pub(crate) fn places(state: Option<&Path>) -> Vec<PathBuf> {
 }
 
 /// Opens a file to read it. A pipe without a writer would block for ever, and with it every later reload.
-#[cfg(feature = "daemon")]
+#[cfg(feature = "client")]
 pub(crate) fn open_regular(path: &Path) -> io::Result<fs::File> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
@@ -51,7 +51,7 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<fs::File> {
     fs::File::open(path)
 }
 
-#[cfg(all(test, feature = "daemon"))]
+#[cfg(all(test, feature = "client"))]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;

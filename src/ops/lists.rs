@@ -159,6 +159,7 @@ fn skipped(subscriptions: &[SubscriptionInfo]) -> u64 {
     subscriptions.iter().map(|of| of.stats.skips.total()).sum()
 }
 
+#[expect(clippy::cast_precision_loss, reason = "people read a few digits")]
 fn of_session(order: SessionOrder, session: &SessionInfo) -> f64 {
     match order {
         SessionOrder::Age => -(session.id as f64),
@@ -170,6 +171,7 @@ fn of_session(order: SessionOrder, session: &SessionInfo) -> f64 {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "people read a few digits")]
 fn of_topic(order: TopicOrder, topic: &TopicStats) -> f64 {
     match order {
         TopicOrder::Bytes => topic.bytes as f64,

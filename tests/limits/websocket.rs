@@ -91,7 +91,7 @@ async fn flood(daemon: &Daemon, message: Message) -> (Code, String) {
     let (mut sink, mut stream) = socket.split();
     let sending = async {
         while sink.feed(message.clone()).await.is_ok() {}
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let reading = async {
         loop {

@@ -18,6 +18,7 @@ use watch::{Order, View};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[command(
     group = ArgGroup::new("what").required(true),
     after_help = "\

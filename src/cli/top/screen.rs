@@ -24,6 +24,7 @@ pub(super) enum Key {
 
 /// The screen.
 pub(super) struct Screen {
+    out: io::Stdout,
     keys: mpsc::Receiver<io::Result<Key>>,
 }
 
@@ -32,8 +33,8 @@ impl Screen {
         enable_raw_mode().context("the terminal cannot be set: --plain prints a table")?;
         // From here on, dropping it sets the terminal back.
         let (keys, receiver) = mpsc::channel(1);
-        let screen = Self { keys: receiver };
-        execute!(io::stdout(), EnterAlternateScreen, Hide)?;
+        let mut screen = Self { out: io::stdout(), keys: receiver };
+        execute!(screen.out, EnterAlternateScreen, Hide)?;
         // It waits for a key when the program ends, and ends with it.
         std::thread::spawn(move || {
             loop {
@@ -54,12 +55,12 @@ impl Screen {
 
     /// Shows a title, and lines for so many rows and columns.
     pub(super) fn show(
-        &self,
+        &mut self,
         title: &str,
         lines: impl FnOnce(usize, usize) -> Vec<String>,
     ) -> io::Result<()> {
         let (columns, rows) = size()?;
-        let mut out = io::stdout().lock();
+        let mut out = self.out.lock();
         queue!(out, MoveTo(0, 0), Clear(ClearType::UntilNewLine))?;
         out.write_all(title.as_bytes().get(..columns.into()).unwrap_or(title.as_bytes()))?;
         // The head is a line too.
@@ -76,7 +77,7 @@ impl Screen {
 impl Drop for Screen {
     fn drop(&mut self) {
         // There is nobody to tell of an error.
-        let _ = execute!(io::stdout(), Show, LeaveAlternateScreen);
+        let _ = execute!(self.out, Show, LeaveAlternateScreen);
         let _ = disable_raw_mode();
     }
 }

@@ -83,9 +83,12 @@ impl View {
     async fn ask(self, ops: SocketAddr, most: u32) -> anyhow::Result<Answer> {
         let (what, order) = (self.what(), name(self.order));
         let url = format!("http://{ops}/{what}?sort={order}&most={most}");
-        let (status, body) = fetch::get(&url, DEADLINE, ANSWER).await.with_context(|| {
-            format!("cannot ask the daemon at http://{ops}: does it run here, with --ops {ops}?")
-        })?;
+        let (status, body) =
+            Box::pin(fetch::get(&url, DEADLINE, ANSWER)).await.with_context(|| {
+                format!(
+                    "cannot ask the daemon at http://{ops}: does it run here, with --ops {ops}?"
+                )
+            })?;
         let json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status != 200 {
             let detail = json["detail"].as_str().unwrap_or("it is no daemon of this version");

@@ -35,6 +35,7 @@ impl Rate {
 
     /// Returns the messages and the bytes per second in the last five seconds. The older part of them is
     /// taken to be spread evenly over its window.
+    #[expect(clippy::cast_precision_loss, reason = "people read a few digits")]
     pub(crate) fn per_second(&self, now: u64) -> (f64, f64) {
         let (current, before) = match (now / WINDOW).checked_sub(self.window) {
             Some(0) => (self.current, self.before),

@@ -120,7 +120,6 @@ impl Connection {
         Some((path.sent_packets, path.lost_packets))
     }
 
-    #[cfg(feature = "daemon")]
     /// Sets the rate of what the peer sends beside data. QUIC bounds that by itself.
     #[cfg(feature = "daemon")]
     pub(crate) fn set_throttle(&self, throttle: Throttle) {
@@ -137,6 +136,7 @@ impl Connection {
         }
     }
 
+    #[cfg(feature = "daemon")]
     pub(crate) async fn accept_bi(&self) -> Result<(SendStream, RecvStream), ConnectionLost> {
         match self {
             Self::Quic(connection) => {
