@@ -15,6 +15,7 @@ use crate::broker::admission::Admission;
 use crate::engine::{Engine, Limits, TopicRule};
 use crate::http;
 use crate::http::listen::Listener;
+use crate::net::qlog::Recorder;
 use crate::net::quic::socket;
 use crate::net::session::list::Host;
 use crate::net::{bind, endpoint};
@@ -22,7 +23,7 @@ use crate::ops;
 use crate::ops::metrics::{Metrics, Sources};
 use crate::tls::certificates::Certificates;
 use crate::tls::reset_key::ResetKey;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -47,6 +48,7 @@ pub struct Builder {
     access: AccessRules,
     topic_rules: Vec<TopicRule>,
     journal: Option<JournalOptions>,
+    qlog: Option<IpAddr>,
 }
 
 /// The listener for metrics and health.
@@ -117,6 +119,7 @@ impl Builder {
             access: AccessRules::default(),
             topic_rules: Vec::new(),
             journal: None,
+            qlog: None,
         }
     }
 
@@ -312,6 +315,15 @@ impl Builder {
         self
     }
 
+    /// Records the first connection of an address over QUIC, raw or WebTransport, as a
+    /// [qlog](https://quicwg.org/qlog/) in the directory `qlog` of the [state](Self::state): packets,
+    /// losses, round trips and windows, without payloads. The default is none. A file has at most 64 MiB,
+    /// and the directory 16 files. [`Changes::qlog`](super::Changes::qlog) requests another one.
+    pub fn qlog(mut self, address: impl Into<Option<IpAddr>>) -> Self {
+        self.qlog = address.into();
+        self
+    }
+
     /// Starts the daemon. Has to be called within a tokio runtime.
     pub async fn spawn(self) -> Result<Daemon, SpawnError> {
         // Boxed, because the caller's future should not have space for the start.
@@ -331,6 +343,11 @@ impl Builder {
             domains: self.tls.domains().to_vec(),
         };
         let checked = settings.check()?;
+        let recorder = Arc::new(Recorder::new(self.state.as_deref()));
+        if self.qlog.is_some() && !recorder.has_directory() {
+            return Err(SettingsError::QlogNoState.into());
+        }
+        recorder.record_next(self.qlog);
         // Writes and syncs files, which would block the tasks of this thread.
         let (state, announce) = (self.state.clone(), self.announce);
         let challenges = self.tls.challenge_address();
@@ -353,7 +370,8 @@ impl Builder {
         let local = pair.udp.local_addr().map_err(|error| BindError::Endpoint { error })?;
         let http = plain.as_ref().map(TcpListener::local_addr).transpose();
         let http = http.map_err(|error| BindError::Endpoint { error })?;
-        let endpoint = endpoint::open(pair.udp, certificates.clone(), &reset_key)?;
+        let endpoint =
+            endpoint::open(pair.udp, certificates.clone(), &reset_key, recorder.clone())?;
         let endpoint = endpoint.outlived(pair.udp_is_given);
         let engine = Engine::new(self.limits, new_run(), rand::random());
         let mut engine = engine.with_topic_rules(checked.topic_rules);
@@ -411,6 +429,7 @@ impl Builder {
             addresses,
             metrics,
             certificates,
+            recorder,
             settings,
             running,
         })
