@@ -28,7 +28,7 @@ pub enum SettingsError {
     /// A name of the daemon is malformed.
     #[error(transparent)]
     Name(#[from] HostError),
-    /// A connection is to be recorded, and there is no directory for it: see
+    /// A connection is to be recorded, and the daemon has no directory for it: see
     /// [`Builder::state`](super::Builder::state).
     #[error("a qlog needs a directory: Builder::state")]
     QlogNoState,
