@@ -24,7 +24,7 @@ use crate::ops::metrics::{Metrics, Sources};
 use crate::tls::certificates::Certificates;
 use crate::tls::reset_key::ResetKey;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::Mutex;
@@ -99,6 +99,15 @@ pub enum SpawnError {
     /// A setting that can also be changed while the daemon runs cannot be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+}
+
+fn recorder(state: Option<&Path>, qlog: Option<IpAddr>) -> Result<Arc<Recorder>, SettingsError> {
+    let recorder = Recorder::new(state);
+    if qlog.is_some() && !recorder.has_directory() {
+        return Err(SettingsError::QlogNoState);
+    }
+    recorder.record_next(qlog);
+    Ok(Arc::new(recorder))
 }
 
 impl Builder {
@@ -343,11 +352,7 @@ impl Builder {
             domains: self.tls.domains().to_vec(),
         };
         let checked = settings.check()?;
-        let recorder = Arc::new(Recorder::new(self.state.as_deref()));
-        if self.qlog.is_some() && !recorder.has_directory() {
-            return Err(SettingsError::QlogNoState.into());
-        }
-        recorder.record_next(self.qlog);
+        let recorder = recorder(self.state.as_deref(), self.qlog)?;
         // Writes and syncs files, which would block the tasks of this thread.
         let (state, announce) = (self.state.clone(), self.announce);
         let challenges = self.tls.challenge_address();

@@ -1,7 +1,7 @@
 //! Changing settings while the daemon runs.
 
 use super::Daemon;
-use super::settings::{Changes, Settings, SettingsError};
+use super::settings::{Changes, Settings, SettingsError, ToRecord};
 use super::watched_keys::{WatchedKeys, open_keys};
 
 impl Daemon {
@@ -28,7 +28,7 @@ impl Daemon {
     /// A setting cannot be used, as when the daemon is built.
     pub async fn reload(&self, changes: Changes) -> Result<(), SettingsError> {
         let Changes { peers, access, topic_rules, origins, names, qlog } = changes;
-        if qlog.flatten().is_some() && !self.recorder.has_directory() {
+        if qlog.is_some_and(|qlog| qlog.0.is_some()) && !self.recorder.has_directory() {
             return Err(SettingsError::QlogNoState);
         }
         let mut in_force = self.settings.lock().await;
@@ -64,7 +64,7 @@ impl Daemon {
         if let Some(limits) = peers {
             self.admission.set_limits(limits);
         }
-        if let Some(address) = qlog {
+        if let Some(ToRecord(address)) = qlog {
             self.recorder.record_next(address);
         }
         in_force.settings = settings;

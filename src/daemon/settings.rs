@@ -43,8 +43,12 @@ pub struct Changes {
     pub(super) topic_rules: Option<Vec<TopicRule>>,
     pub(super) origins: Option<Vec<String>>,
     pub(super) names: Option<Vec<String>>,
-    pub(super) qlog: Option<Option<IpAddr>>,
+    pub(super) qlog: Option<ToRecord>,
 }
+
+/// The address whose next connection is recorded, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ToRecord(pub(super) Option<IpAddr>);
 
 impl Changes {
     /// Changes the limits of peers: see [`Builder::peers`](super::Builder::peers). Numbers of sessions
@@ -94,7 +98,7 @@ impl Changes {
     /// It takes the place of an address that was given before, whose connection has not come. With
     /// `None`, no connection is recorded any more. A recording that has begun goes on.
     pub fn qlog(mut self, address: impl Into<Option<IpAddr>>) -> Self {
-        self.qlog = Some(address.into());
+        self.qlog = Some(ToRecord(address.into()));
         self
     }
 }
