@@ -6,7 +6,7 @@ mod certificates;
 mod notices;
 mod silent;
 
-use super::{Daemon, LocalSubscription};
+use super::{Changes, Daemon, LocalSubscription, SettingsError, SpawnError};
 use crate::broker::failure::strike;
 use crate::client::{Client, Reconnect, SubscribeError, Subscription};
 use crate::wire::Code;
