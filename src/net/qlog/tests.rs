@@ -6,7 +6,7 @@ use super::*;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, TryRecvError};
 
 const PEER: &str = "192.0.2.7:40112";
 
@@ -60,8 +60,9 @@ fn a_full_file_ends_with_a_whole_record_and_the_connection_goes_on() {
     for record in ["a", "b", "ccc", "d"] {
         put(&mut writer, record);
     }
-    // The thread ends: nothing holds the queue.
-    assert_eq!(records.iter().collect::<Vec<_>>(), [b"\x1ea\n", b"\x1eb\n"]);
+    assert_eq!(records.try_iter().collect::<Vec<_>>(), [b"\x1ea\n", b"\x1eb\n"]);
+    // The thread ends.
+    assert_eq!(records.try_recv(), Err(TryRecvError::Disconnected));
     assert!(missing.cut.load(Ordering::Relaxed));
 }
 
