@@ -106,7 +106,8 @@ impl Running<'_> {
 // The settings that differ. The others are left out, so that a program that is asked for identities, for
 // example, is not connected to anew.
 fn changes(before: &Config, config: &Config) -> Changes {
-    let mut changes = Changes::default();
+    // Each HUP requests another recording, also of the same address.
+    let mut changes = Changes::default().qlog(config.log.qlog);
     if config.limits != before.limits {
         changes = changes.peers(config.limits.peers());
     }

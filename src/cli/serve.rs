@@ -106,7 +106,8 @@ async fn serve(
         .topic_rules(config.topic_rules())
         .journal(config.journal.options())
         .peers(config.limits.peers())
-        .access(config.access.rules());
+        .access(config.access.rules())
+        .qlog(config.log.qlog);
     // A service has a directory for files that every user of the machine may read.
     if let Some(runtime) = std::env::var_os("RUNTIME_DIRECTORY") {
         builder = builder.announce(runtime);

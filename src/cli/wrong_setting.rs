@@ -18,6 +18,7 @@ pub(super) fn of_settings(error: &SettingsError, config: &Config, places: &Place
         SettingsError::TopicRules(_) => "topics",
         SettingsError::Origin(_) => "http.origins",
         SettingsError::Name(_) => "http.names",
+        SettingsError::QlogNoState => "log.qlog",
     };
     places.error(key, error.to_string())
 }

@@ -64,6 +64,7 @@ keys! {
         "limits.exempt" limits.exempt;
         "topics" topics;
         "log.level" log.level;
+        "log.qlog" log.qlog;
     }
     Restart {
         "listen" listen;

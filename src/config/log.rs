@@ -3,6 +3,7 @@
 use super::WrongValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::net::IpAddr;
 use tracing_subscriber::EnvFilter;
 
 /// `[log]`: what the log has, and how it looks.
@@ -15,6 +16,9 @@ pub struct LogConfig {
     /// A level, or a filter of `tracing-subscriber`. Default `info`. The variable `RUST_LOG` takes
     /// precedence.
     pub level: String,
+    /// The address whose next connection over QUIC is recorded, once after the start and after each HUP.
+    /// Default none.
+    pub qlog: Option<IpAddr>,
 }
 
 /// The form of the log.
@@ -37,7 +41,7 @@ const LEVEL: &str = "info";
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::default(), level: LEVEL.into() }
+        Self { format: LogFormat::default(), level: LEVEL.into(), qlog: None }
     }
 }
 

@@ -20,7 +20,7 @@ fn the_shipped_file_says_the_defaults() {
     assert_eq!(load("", &[]), Ok(Config::default()));
     // The file has every key.
     let keys = DEFAULT.lines().filter(|line| line.contains(" = ")).count();
-    assert_eq!(keys, 56);
+    assert_eq!(keys, 57);
     let table: toml::Table = DEFAULT.parse().unwrap();
     // There are no rules for topics by default.
     let keys = table.keys().map(String::as_str).chain(["topics"]);
@@ -289,6 +289,16 @@ fn errors_name_file_line_column_and_key() {
             &[],
             "weir.toml:2:12: access.audience: it is for tokens",
         ),
+        (
+            "[log]\nqlog = \"192.0.2.7:4433\"",
+            &[],
+            "weir.toml:2:8: log.qlog: it is not an address without port, such as \"192.0.2.7\"",
+        ),
+        (
+            "[log]\nqlog = 5",
+            &[],
+            "weir.toml:2:8: log.qlog: it has to be an address without port, such",
+        ),
         ("\n[limits]\nwindow = 1", &[], "weir.toml:3:10: limits.window: 1 is below 64"),
         ("limits = { window = 1 }", &[], "weir.toml:1:21: limits.window: 1 is below 64"),
         ("[limit]\nwindow = 1", &[], "weir.toml:1:2: limit: unknown key"),
@@ -421,7 +431,7 @@ fn differences_name_each_key_and_what_needs_a_restart_stays_different() {
                 [limits]\npayload = 1\nsessions = 1\nsessions_per_address = 1\nsessions_per_identity = 1\n\
                 connections_per_address = 1\nhandshakes_per_address = 1\nfailures_per_address = 1\nmessages = 1\n\
                 bytes = 0\nreplay = 0\nbuffers = 1\nexempt = []\ntopics = 1\nsubscriptions = 1\nproducers = 1\n\
-                window = 64\n[log]\nlevel = \"off\"\nformat = \"json\"\n[[topics]]\nfilter = \"a\"\npayload = 1\n";
+                window = 64\n[log]\nlevel = \"off\"\nformat = \"json\"\nqlog = \"::1\"\n[[topics]]\nfilter = \"a\"\npayload = 1\n";
     let (old, new) = (Config::default(), load(text, &[]).unwrap());
     let Differences { applied, restart } = new.differences(&old);
     let keys = |applies: bool| {

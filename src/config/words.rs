@@ -24,6 +24,7 @@ pub(super) fn plain(message: &str) -> String {
     }
     match message {
         "invalid socket address syntax" => format!("it is not {ADDRESS}"),
+        "invalid IP address syntax" => format!("it is not {IP}"),
         // The value of a key that takes one of some words is a number, for example.
         "wanted string or table" | "expected table, found integer" => {
             "it has to be one of some words, as text: weir default-config shows them".to_owned()
@@ -33,6 +34,7 @@ pub(super) fn plain(message: &str) -> String {
 }
 
 const ADDRESS: &str = "an address such as \"127.0.0.1:4433\"";
+const IP: &str = "an address without port, such as \"192.0.2.7\"";
 
 // Splits "`x`, expected one of `a`, `b`".
 fn unknown<'a>(message: &'a str, begin: &str) -> Option<(&'a str, &'a str)> {
@@ -45,6 +47,7 @@ fn wanted(expected: &str) -> &str {
         "a string" => "text",
         "path string" => "the path of a file",
         "socket address" => ADDRESS,
+        "IP address" => IP,
         "a nonzero u32" => "a whole number from 1 on",
         "usize" | "u8" | "u16" | "u32" | "u64" => "a whole number from 0 on",
         "a sequence" => "a list",

@@ -15,6 +15,7 @@ use crate::broker::admission::Admission;
 use crate::engine::{Engine, Limits, TopicRule};
 use crate::http;
 use crate::http::listen::Listener;
+use crate::net::qlog::Recorder;
 use crate::net::quic::socket;
 use crate::net::session::list::Host;
 use crate::net::{bind, endpoint};
@@ -22,8 +23,8 @@ use crate::ops;
 use crate::ops::metrics::{Metrics, Sources};
 use crate::tls::certificates::Certificates;
 use crate::tls::reset_key::ResetKey;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::Mutex;
@@ -47,6 +48,7 @@ pub struct Builder {
     access: AccessRules,
     topic_rules: Vec<TopicRule>,
     journal: Option<JournalOptions>,
+    qlog: Option<IpAddr>,
 }
 
 /// The listener for metrics and health.
@@ -99,6 +101,15 @@ pub enum SpawnError {
     Settings(#[from] SettingsError),
 }
 
+fn recorder(state: Option<&Path>, qlog: Option<IpAddr>) -> Result<Arc<Recorder>, SettingsError> {
+    let recorder = Recorder::new(state);
+    if qlog.is_some() && !recorder.has_directory() {
+        return Err(SettingsError::QlogNoState);
+    }
+    recorder.record_next(qlog);
+    Ok(Arc::new(recorder))
+}
+
 impl Builder {
     pub(super) fn new() -> Self {
         Self {
@@ -117,6 +128,7 @@ impl Builder {
             access: AccessRules::default(),
             topic_rules: Vec::new(),
             journal: None,
+            qlog: None,
         }
     }
 
@@ -312,6 +324,15 @@ impl Builder {
         self
     }
 
+    /// Records the first connection of an address over QUIC, raw or WebTransport, as a
+    /// [qlog](https://quicwg.org/qlog/) in the directory `qlog` of the [state](Self::state): packets,
+    /// losses, round trips and windows, without payloads. The default is none. A file has at most 64 MiB,
+    /// and the directory 16 files. [`Changes::qlog`](super::Changes::qlog) requests another one.
+    pub fn qlog(mut self, address: impl Into<Option<IpAddr>>) -> Self {
+        self.qlog = address.into();
+        self
+    }
+
     /// Starts the daemon. Has to be called within a tokio runtime.
     pub async fn spawn(self) -> Result<Daemon, SpawnError> {
         // Boxed, because the caller's future should not have space for the start.
@@ -331,6 +352,7 @@ impl Builder {
             domains: self.tls.domains().to_vec(),
         };
         let checked = settings.check()?;
+        let recorder = recorder(self.state.as_deref(), self.qlog)?;
         // Writes and syncs files, which would block the tasks of this thread.
         let (state, announce) = (self.state.clone(), self.announce);
         let challenges = self.tls.challenge_address();
@@ -355,7 +377,8 @@ impl Builder {
         let local = pair.udp.local_addr().map_err(|error| BindError::Endpoint { error })?;
         let http = plain.as_ref().map(TcpListener::local_addr).transpose();
         let http = http.map_err(|error| BindError::Endpoint { error })?;
-        let endpoint = endpoint::open(pair.udp, certificates.clone(), &reset_key)?;
+        let endpoint =
+            endpoint::open(pair.udp, certificates.clone(), &reset_key, recorder.clone())?;
         let endpoint = endpoint.outlived(pair.udp_is_given);
         let engine = Engine::new(self.limits, new_run(), rand::random());
         let mut engine = engine.with_topic_rules(checked.topic_rules);
@@ -412,6 +435,7 @@ impl Builder {
             addresses,
             metrics,
             certificates,
+            recorder,
             settings,
             running,
         })

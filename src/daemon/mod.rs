@@ -26,6 +26,7 @@ use crate::broker::admission::Admission;
 use crate::engine::{Limits, Payload, Publication, Ranking, Receipt};
 use crate::message::{Message, SubscribeOptions};
 use crate::net::now;
+use crate::net::qlog::Recorder;
 use crate::net::session::list::Sessions;
 use crate::tls::certificates::Certificates;
 use crate::tls::{CertificateError, CertificateHash, CertificateHashes};
@@ -76,6 +77,7 @@ pub struct Daemon {
     addresses: Addresses,
     metrics: Metrics,
     certificates: Arc<Certificates>,
+    recorder: Arc<Recorder>,
     // Boxed, because the handle is moved about, and they are large.
     settings: Box<Mutex<InForce>>,
     running: JoinHandle<()>,

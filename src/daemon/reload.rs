@@ -1,7 +1,7 @@
 //! Changing settings while the daemon runs.
 
 use super::Daemon;
-use super::settings::{Changes, Settings, SettingsError};
+use super::settings::{Changes, Settings, SettingsError, ToRecord};
 use super::watched_keys::{WatchedKeys, open_keys};
 
 impl Daemon {
@@ -27,7 +27,10 @@ impl Daemon {
     ///
     /// A setting cannot be used, as when the daemon is built.
     pub async fn reload(&self, changes: Changes) -> Result<(), SettingsError> {
-        let Changes { peers, access, topic_rules, origins, names } = changes;
+        let Changes { peers, access, topic_rules, origins, names, qlog } = changes;
+        if qlog.is_some_and(|qlog| qlog.0.is_some()) && !self.recorder.has_directory() {
+            return Err(SettingsError::QlogNoState);
+        }
         let mut in_force = self.settings.lock().await;
         let changes_rights = access.is_some() || topic_rules.is_some();
         let changes_topics = topic_rules.is_some();
@@ -60,6 +63,9 @@ impl Daemon {
         self.admission.set_origins(checked.origins);
         if let Some(limits) = peers {
             self.admission.set_limits(limits);
+        }
+        if let Some(ToRecord(address)) = qlog {
+            self.recorder.record_next(address);
         }
         in_force.settings = settings;
         Ok(())

@@ -7,6 +7,7 @@ use crate::access::limits::PeerLimits;
 use crate::access::origin::Origins;
 use crate::access::{AccessRules, Rights};
 use crate::engine::{TopicRule, TopicRuleError, TopicRules};
+use std::net::IpAddr;
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,10 @@ pub enum SettingsError {
     /// A name of the daemon is malformed.
     #[error(transparent)]
     Name(#[from] HostError),
+    /// A connection is to be recorded, and the daemon has no directory for it: see
+    /// [`Builder::state`](super::Builder::state).
+    #[error("a qlog needs a directory: Builder::state")]
+    QlogNoState,
 }
 
 /// Settings to change while a daemon runs: see [`Daemon::reload`](super::Daemon::reload). Those that are not named stay.
@@ -38,7 +43,12 @@ pub struct Changes {
     pub(super) topic_rules: Option<Vec<TopicRule>>,
     pub(super) origins: Option<Vec<String>>,
     pub(super) names: Option<Vec<String>>,
+    pub(super) qlog: Option<ToRecord>,
 }
+
+/// The address whose next connection is recorded, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ToRecord(pub(super) Option<IpAddr>);
 
 impl Changes {
     /// Changes the limits of peers: see [`Builder::peers`](super::Builder::peers). Numbers of sessions
@@ -81,6 +91,14 @@ impl Changes {
     /// are open stay.
     pub fn names<T: Into<String>>(mut self, names: impl IntoIterator<Item = T>) -> Self {
         self.names = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Records the next connection of an address over QUIC: see [`Builder::qlog`](super::Builder::qlog).
+    /// It takes the place of an address that was given before, whose connection has not come. With
+    /// `None`, no connection is recorded any more. A recording that has begun goes on.
+    pub fn qlog(mut self, address: impl Into<Option<IpAddr>>) -> Self {
+        self.qlog = Some(ToRecord(address.into()));
         self
     }
 }

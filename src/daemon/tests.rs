@@ -6,7 +6,7 @@ mod certificates;
 mod notices;
 mod silent;
 
-use super::{Daemon, LocalSubscription};
+use super::{Changes, Daemon, LocalSubscription, SettingsError, SpawnError};
 use crate::broker::failure::strike;
 use crate::client::{Client, Reconnect, SubscribeError, Subscription};
 use crate::wire::Code;
@@ -138,4 +138,19 @@ async fn an_engine_that_panics_is_not_called_again_and_the_daemon_stops_and_says
     let polled = tokio::spawn(async move { here.next().await.is_none() }).await;
     assert!(polled.unwrap_err().is_panic());
     within(daemon.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_qlog_needs_a_directory_and_nothing_changes_without_one() {
+    let address = "192.0.2.7".parse::<std::net::IpAddr>().unwrap();
+    let builder = Daemon::builder().listen("127.0.0.1:0".parse().unwrap());
+    let error = builder.clone().qlog(address).spawn().await.unwrap_err();
+    assert!(matches!(error, SpawnError::Settings(SettingsError::QlogNoState)), "{error}");
+    let daemon = builder.spawn().await.unwrap();
+    let changes = Changes::default().origins(["https://app.example"]);
+    let error = daemon.reload(changes.qlog(address)).await.unwrap_err();
+    assert!(matches!(error, SettingsError::QlogNoState), "{error}");
+    assert!(daemon.settings.lock().await.settings.origins.is_empty());
+    daemon.reload(Changes::default().qlog(None)).await.unwrap();
+    daemon.shutdown().await;
 }

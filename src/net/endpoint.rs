@@ -5,6 +5,7 @@ mod tests;
 
 use super::bind::BindError;
 use super::deadlines::{HANDSHAKE, LINGER};
+use super::qlog::Recorder;
 use super::quic::settings;
 use super::session;
 use super::session::list::Host;
@@ -21,7 +22,7 @@ use crate::tls::certificates::Certificates;
 use crate::tls::reset_key::ResetKey;
 use crate::wire::{ALPN, Code, PATH};
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
-use quinn::{AsyncUdpSocket, Runtime as _};
+use quinn::{AsyncUdpSocket, ConnectionError, Runtime as _};
 use quinn_proto::RandomConnectionIdGenerator;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Weak};
@@ -60,6 +61,9 @@ pub(crate) struct Endpoint {
     socket: Weak<dyn AsyncUdpSocket>,
     // The next daemon gets the packets that this one does not answer.
     outlived: bool,
+    // For a connection that is recorded, which has a configuration of its own.
+    config: quinn::ServerConfig,
+    recorder: Arc<Recorder>,
 }
 
 /// Opens the endpoint for both protocols on a bound socket.
@@ -67,6 +71,7 @@ pub(crate) fn open(
     socket: UdpSocket,
     certificates: Arc<Certificates>,
     reset_key: &ResetKey,
+    recorder: Arc<Recorder>,
 ) -> Result<Endpoint, BindError> {
     let crypto = tls::server_over_udp(certificates)?;
     let crypto = QuicServerConfig::try_from(crypto).map_err(|_| tls::TlsError::NoInitialCipher)?;
@@ -85,9 +90,9 @@ pub(crate) fn open(
         // numbers repeat after some millions. With the key of the daemon before they must not.
         endpoint.cid_generator(|| Box::<RandomConnectionIdGenerator>::default());
         endpoint.min_reset_interval(RESET_INTERVAL);
-        let (config, runtime) = (Some(config), runtime.clone());
-        let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, config, socket, runtime)?;
-        Ok(Endpoint { quic, socket: weak, outlived: false })
+        let (server, runtime) = (Some(config.clone()), runtime.clone());
+        let quic = quinn::Endpoint::new_with_abstract_socket(endpoint, server, socket, runtime)?;
+        Ok(Endpoint { quic, socket: weak, outlived: false, config, recorder })
     };
     open().map_err(|error| BindError::Endpoint { error })
 }
@@ -96,6 +101,15 @@ impl Endpoint {
     /// Whether the socket outlives the daemon.
     pub(crate) fn outlived(self, outlived: bool) -> Self {
         Self { outlived, ..self }
+    }
+
+    // Begins a handshake.
+    fn accept(&self, incoming: quinn::Incoming) -> Result<quinn::Connecting, ConnectionError> {
+        let Some(record) = self.recorder.begin(&incoming) else { return incoming.accept() };
+        let (mut config, mut transport) = (self.config.clone(), settings::daemon());
+        transport.qlog_stream(Some(record));
+        config.transport_config(Arc::new(transport));
+        incoming.accept_with(Arc::new(config))
     }
 
     // Refuses a session, so that the peer learns at once that it has to connect elsewhere. If a daemon
@@ -158,7 +172,7 @@ pub(crate) async fn run(endpoint: Endpoint, host: Host) {
                 let many = Arc::strong_count(&handshakes) > UNPROVEN;
                 let Some((incoming, permit)) = decide(&admission, incoming, many) else { continue };
                 let proven = incoming.remote_address_validated();
-                match incoming.accept() {
+                match endpoint.accept(incoming) {
                     Ok(connecting) => {
                         let handshake = (connecting, proven, handshakes.clone());
                         sessions.spawn(greet(handshake, permit, host.clone(), endpoint.outlived));

@@ -11,6 +11,7 @@
 //! | `transport` | one session over any of the three, its streams, and its outbox |
 //! | `delivery` | sends one subscription: in order, a stream for each message, in datagrams |
 //! | `session` | one peer: its control stream, its publications, its datagrams |
+//! | `qlog` | records one connection, for an operator |
 //! | `bind` | one number for the UDP and the TCP port |
 //! | `endpoint` | the UDP endpoint: accepts connections, and tells protocols apart by ALPN |
 
@@ -22,6 +23,8 @@ pub(crate) mod delivery;
 #[cfg(feature = "daemon")]
 pub(crate) mod endpoint;
 pub(crate) mod error;
+#[cfg(feature = "daemon")]
+pub(crate) mod qlog;
 pub(crate) mod quic;
 #[cfg(feature = "daemon")]
 pub(crate) mod session;

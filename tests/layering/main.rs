@@ -99,8 +99,9 @@ const NET: &[(&str, &[&str])] = &[
     ("transport", &["error", "quic", "websocket"]),
     ("delivery", &["error", "quic", "transport"]),
     ("session", &["deadlines", "delivery", "error", "transport"]),
+    ("qlog", &[]),
     ("bind", &["quic"]),
-    ("endpoint", &["bind", "deadlines", "quic", "session", "transport"]),
+    ("endpoint", &["bind", "deadlines", "qlog", "quic", "session", "transport"]),
 ];
 
 /// The same for the files of `client`, which form no circle.

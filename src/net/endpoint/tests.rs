@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn pair() -> (quinn::Connection, quinn::Connection, [quinn::Endpoint; 2]) {
     let identities = Certificates::for_tests();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let daemon = open(socket, identities, &ResetKey::open(None).unwrap()).unwrap().quic;
+    let recorder = Arc::new(Recorder::new(None));
+    let daemon = open(socket, identities, &ResetKey::open(None).unwrap(), recorder).unwrap().quic;
     let tls = tls::client(&tls::Expect::Anything, ALPN, &Arc::default(), None).unwrap();
     let crypto = QuicClientConfig::try_from(tls).unwrap();
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
