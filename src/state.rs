@@ -2,8 +2,6 @@
 //! finds their hashes.
 
 use std::path::{Path, PathBuf};
-#[cfg(feature = "client")]
-use std::{fs, io};
 
 /// Name of the file with the hashes of the daemon's certificates, one in each line: the certificate
 /// in use, and the next one.
@@ -39,33 +37,5 @@ pub(crate) fn places(state: Option<&Path>) -> Vec<PathBuf> {
     match state {
         Some(directory) => vec![directory.into()],
         None => directory().into_iter().chain([SERVICE.into()]).collect(),
-    }
-}
-
-/// Opens a file to read it. A pipe without a writer would block for ever, and with it every later reload.
-#[cfg(feature = "client")]
-pub(crate) fn open_regular(path: &Path) -> io::Result<fs::File> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
-    fs::File::open(path)
-}
-
-#[cfg(all(test, feature = "client"))]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    // Reading it blocked for ever, and with it every later reload.
-    #[test]
-    fn a_pipe_without_a_writer_is_an_error() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("pipe");
-        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        let error = open_regular(&path).unwrap_err().to_string();
-        assert!(error.contains("regular file"), "{error}");
-        assert!(open_regular(directory.path()).is_err());
-        fs::write(directory.path().join("file"), "x").unwrap();
-        open_regular(&directory.path().join("file")).unwrap();
     }
 }

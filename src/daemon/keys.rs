@@ -4,7 +4,7 @@ use super::blocking::blocking;
 use super::fetch::FetchError;
 use crate::access::gate::Keyring;
 use crate::access::{Algorithm, Expectations, KeyError, KeySet, MAX_KEY_BYTES, Verifier};
-use crate::state;
+use crate::tls::regular_file;
 use crate::tls::watched::{Look, Watched};
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -124,7 +124,7 @@ pub(super) fn log_keys(from: &str, keys: &KeySet) {
 }
 
 fn read_keys(path: &Path) -> Result<KeySet, KeyFileProblem> {
-    let file = state::open_regular(path)?;
+    let file = regular_file::open(path)?;
     let mode = file.metadata()?.permissions().mode() & 0o7777;
     let mut bytes = Vec::new();
     // One byte more tells that it is too long.

@@ -33,6 +33,7 @@ pub(crate) mod identity;
 pub(crate) mod info;
 pub(crate) mod pem;
 mod provider;
+pub(crate) mod regular_file;
 #[cfg(feature = "daemon")]
 pub(crate) mod reset_key;
 #[cfg(feature = "daemon")]

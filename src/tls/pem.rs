@@ -1,6 +1,7 @@
 //! Certificates and keys in PEM files (RFC 7468): reading them, and their faults.
 
 use super::provider::provider;
+use super::regular_file;
 use crate::state;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -110,7 +111,7 @@ fn read_open(
     path: &Path,
     check: impl FnOnce(&fs::File) -> Result<(), CertificateProblem>,
 ) -> Result<String, CertificateProblem> {
-    let file = state::open_regular(path)?;
+    let file = regular_file::open(path)?;
     check(&file)?;
     let mut text = String::new();
     match file.take(LIMIT + 1).read_to_string(&mut text) {

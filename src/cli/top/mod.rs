@@ -11,11 +11,7 @@ use crate::console::output::Output;
 use clap::{ArgGroup, Args};
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
-use std::time::Duration;
-use watch::{Order, View};
-
-/// The interval at which something is shown again.
-const INTERVAL: Duration = Duration::from_secs(1);
+use watch::{INTERVAL, Order, View};
 
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]

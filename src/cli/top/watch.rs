@@ -2,7 +2,7 @@
 
 use super::columns::{self, SESSIONS, TOPICS};
 use super::screen::{Key, Screen};
-use super::{INTERVAL, table};
+use super::table;
 use crate::cli::printer::{Printer, interruptible};
 use crate::console::terminal;
 use crate::daemon::fetch;
@@ -11,6 +11,9 @@ use clap::ValueEnum;
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+/// The interval at which something is shown again.
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Time for an answer of the daemon, 10 s. It looks at a million topics in less.
 const DEADLINE: Duration = Duration::from_secs(10);
