@@ -40,7 +40,7 @@ impl Engine {
                     (s.aside, s.aside_charge) = (HashMap::default(), None);
                 }
                 if s.start.is_some() && s.delivered_through >= s.began_at {
-                    (s.start, s.start_charge) = (None, None);
+                    self.pass_start(s, work);
                 }
                 if s.start.is_none() && s.delivered_through >= self.position {
                     self.park(id, s);
@@ -53,6 +53,17 @@ impl Engine {
             s.make_all_ready(|state| state == CursorState::NextWindow);
         }
         Ok(())
+    }
+
+    // It has received everything that was there when it began.
+    fn pass_start(&self, s: &mut Subscription, work: &mut usize) {
+        let exists = |name: &str| self.slot(name).is_some();
+        let rest = s.start.take().and_then(|start| start.unresolved(&self.runs, exists));
+        s.unresolved = rest.map(Box::new);
+        if s.unresolved.is_none() {
+            s.start_charge = None;
+        }
+        *work = work.saturating_sub(1);
     }
 
     /// Registers where the subscription is, so that topics remember what they evict from there on.
@@ -134,6 +145,7 @@ impl Engine {
         // A topic may have been forgotten that the subscription had not received completely.
         let forgotten = s.forgotten_checked != self.forgotten.next();
         if forgotten
+            || s.unresolved.is_some()
             || s.delivered_through + 1 != position.get()
             || !s.window.is_empty()
             || !s.aside.is_empty()
@@ -221,8 +233,9 @@ impl Engine {
             // The gap cannot be described exactly.
             (None, After::AtLeast(_)) => return Err(lagged(topic.name())),
         };
-        // Once: with the first window.
-        let lost = s.delivered_through == 0 && s.lost_in(topic, &self.runs).is_some();
+        // Once: with the first window, or when the topic exists again.
+        let lost = (s.delivered_through == 0 || s.unresolved.is_some())
+            && s.lost_in(topic, &self.runs).is_some();
         if next >= topic.next_sequence() && !lost {
             return Ok(None);
         }
@@ -265,7 +278,8 @@ impl Engine {
 impl Subscription {
     /// Returns what the client is told of a topic because an earlier run has not kept it.
     pub(super) fn lost_in(&self, topic: &Topic, runs: &Runs) -> Option<Lost> {
-        let (start, had) = (self.start.as_ref()?, self.had.as_deref());
+        let start = self.start.as_ref().filter(|_| self.delivered_through == 0);
+        let (start, had) = (start.or(self.unresolved.as_ref())?, self.had.as_deref());
         start.lost(topic, runs, had)
     }
 }

@@ -83,7 +83,7 @@ impl Engine {
         self.filters.remove_from_head(id, s, &mut self.subscriptions);
         s.window = BinaryHeap::new();
         s.aside = HashMap::default();
-        (s.start, s.had, s.open) = (None, None, None);
+        (s.start, s.unresolved, s.had, s.open) = (None, None, None, None);
         (s.start_charge, s.had_charge, s.window_charge) = (None, None, None);
         (s.aside_charge, s.announced_charge) = (None, None);
         self.deferred.free(std::mem::take(&mut s.announced));

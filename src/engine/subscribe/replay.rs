@@ -162,6 +162,12 @@ impl Engine {
             };
             options.budget = left;
             any |= given;
+            if lost.is_some()
+                && let Some(unresolved) = &mut s.unresolved
+                && !unresolved.resolve(topic.name())
+            {
+                (s.unresolved, s.start_charge) = (None, None);
+            }
             if let Some(skips) = skips.take() {
                 self.figures.gaps.add(&skips);
                 self.subscriptions.skips.entry(id.index).or_default().add(&skips);

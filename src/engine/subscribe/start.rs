@@ -42,6 +42,10 @@ pub(crate) struct ResumedCursors {
     hasher: RandomState,
 }
 
+/// Maximum number of topics in a list that is looked through for those that were not kept. A list of this
+/// length takes 0.1 ms.
+const UNRESOLVED: usize = 256;
+
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     // Range of the name in `names`.
@@ -75,6 +79,10 @@ impl ResumedCursors {
         // If two names have one hash, one of them is not in the table.
         let same = self.names.get(*start as usize..*end as usize) == Some(name);
         same.then_some(*cursor)
+    }
+
+    fn remove(&mut self, name: &str) {
+        self.cursors.remove(&self.hasher.hash_one(name));
     }
 
     fn cost(&self) -> usize {
@@ -151,6 +159,33 @@ impl StartFrom {
             Self::Resume { since, .. } => runs.position(*since),
             _ => None,
         }
+    }
+
+    /// Returns the part of the start that matters once everything that was there has been received: topics
+    /// that an earlier run had and did not keep, and that do not exist yet. None if there are none, or if the
+    /// list is too long to look through.
+    pub(super) fn unresolved(self, runs: &Runs, exists: impl Fn(&str) -> bool) -> Option<Self> {
+        let Self::Resume { since, mut cursors } = self else {
+            return None;
+        };
+        if runs.past().is_empty() || cursors.cursors.len() > UNRESOLVED {
+            return None;
+        }
+        let ResumedCursors { names, cursors: all, .. } = &mut cursors;
+        all.retain(|_, entry| {
+            let name = names.get(entry.start as usize..entry.end as usize);
+            runs.was_not_kept(entry.cursor.epoch) && name.is_some_and(|name| !exists(name))
+        });
+        (!cursors.cursors.is_empty()).then_some(Self::Resume { since, cursors })
+    }
+
+    /// The client was told of a topic. Returns whether there are others.
+    pub(super) fn resolve(&mut self, name: &str) -> bool {
+        let Self::Resume { cursors, .. } = self else {
+            return false;
+        };
+        cursors.remove(name);
+        !cursors.cursors.is_empty()
     }
 
     /// Returns what a client that resumes has to be told of a topic: the sequences of the epoch that

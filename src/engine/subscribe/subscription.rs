@@ -40,6 +40,9 @@ pub(crate) struct Subscription {
     pub(crate) began_at: u64,
     // Its start. It is kept until the subscription has received everything up to `began_at`.
     pub(crate) start: Option<Box<StartFrom>>,
+    // The part of it that remains after that, for topics that an earlier run did not keep. `start_charge`
+    // is for either.
+    pub(crate) unresolved: Option<Box<StartFrom>>,
     // The engine's number of complete uploads when it began.
     pub(crate) completed_uploads: u64,
     // At most one message is read in parts at a time.
@@ -79,6 +82,7 @@ impl Subscription {
             registered: Registered::default(),
             window: BinaryHeap::new(),
             start: None,
+            unresolved: None,
             had: None,
             completed_uploads: 0,
             open: None,

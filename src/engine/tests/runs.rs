@@ -92,6 +92,58 @@ fn a_topic_that_was_not_kept_at_all_is_lost() {
     }
 }
 
+// The client comes back before anybody has published to the topic again: nothing was told, and the next message
+// had a sequence that it knew.
+#[test]
+fn a_topic_that_was_not_kept_is_lost_when_it_exists_again() {
+    let mut live = engine(small());
+    live.make_records();
+    say(&mut live, "b", 2, 10);
+    let kept = recorded(&mut live);
+    say(&mut live, "a", 3, 10);
+    let since = Position { run: live.run(), position: live.position() };
+    let TopicCursor { epoch, next } = live.head("a").unwrap();
+    let known = live.head("b").unwrap();
+    for filter in ["a", "*"] {
+        let mut engine = after_kill(&kept, 2_000_000);
+        let topics = vec![
+            Resume { topic: "a", epoch, next },
+            Resume { topic: "b", epoch: known.epoch, next: known.next },
+        ];
+        let start = Start::Resume { since, topics };
+        let id = engine.subscribe(Filter::new(filter).unwrap(), &start, Lag::Oldest);
+        let read = |engine: &mut Engine| {
+            let mut told = Vec::new();
+            let mut see = |item: Item<'_>| match item {
+                Item::Gap { first, last, cause, name, .. } => {
+                    told.push((name.to_string(), first, last, Some(cause)));
+                }
+                Item::Message(message) => {
+                    let sequence = message.sequence();
+                    told.push((message.topic().to_string(), sequence, sequence, None));
+                }
+                _ => {}
+            };
+            while engine.read(id, 1 << 20, &mut see).unwrap() {}
+            told
+        };
+        let message = |topic: &str, sequence| (topic.to_owned(), sequence, sequence, None);
+        assert_eq!(read(&mut engine), [], "{filter}");
+        // Others go on.
+        say(&mut engine, "b", 1, 20);
+        let others = if filter == "*" { vec![message("b", 3)] } else { Vec::new() };
+        assert_eq!(read(&mut engine), others, "{filter}");
+        say(&mut engine, "a", 2, 10);
+        let gap = ("a".to_owned(), 1, 3, Some(GapCause::Lost));
+        assert_eq!(read(&mut engine), [gap, message("a", 1), message("a", 2)], "{filter}");
+        // It is told once.
+        say(&mut engine, "a", 1, 20);
+        assert_eq!(read(&mut engine), [message("a", 3)], "{filter}");
+        engine.unsubscribe(id);
+        assert_eq!(engine.budget().held(), 0);
+    }
+}
+
 #[test]
 fn what_is_missing_between_others_is_told() {
     let mut live = engine(small());
