@@ -60,8 +60,7 @@ fn line<'a>(
         line.push_str(left);
         line.push_str(right);
     }
-    let line = line.trim_end();
-    width.map_or(line, |width| cut(line, width)).to_owned()
+    width.map_or(&*line, |width| cut(&line, width)).trim_end().to_owned()
 }
 
 // The begin of a text that fits.

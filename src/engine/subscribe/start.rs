@@ -161,9 +161,9 @@ impl StartFrom {
         }
     }
 
-    /// Returns the part of the start that matters once everything that was there has been received: topics
-    /// that an earlier run had and did not keep, and that do not exist yet. None if there are none, or if the
-    /// list is too long to look through.
+    /// Returns the part of the start that remains when everything that was there has been received. It has the
+    /// topics that an earlier run had and did not keep, and that do not exist yet. None if there are none, or
+    /// if the list is too long to look through.
     pub(super) fn unresolved(self, runs: &Runs, exists: impl Fn(&str) -> bool) -> Option<Self> {
         let Self::Resume { since, mut cursors } = self else {
             return None;
