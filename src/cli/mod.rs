@@ -61,7 +61,7 @@ enum Verb {
     Subscribe(subscribe::Arguments),
     /// Fetch one payload from the cache.
     Get(get::Arguments),
-    /// Show the most published payloads of a topic.
+    /// Show the most published payloads of a topic; or the sessions and topics of the daemon here.
     Top(top::Arguments),
     /// Measure round trips to the daemon.
     Ping(ping::Arguments),
