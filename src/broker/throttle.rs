@@ -169,8 +169,8 @@ impl Throttle {
         Received { resume_at, tell: false, again: !deep.is_zero() }
     }
 
-    /// Whether what one of several that share the limits has sent would be above each of them by itself,
-    /// for 10 s.
+    /// Counts what one of several that share the limits has sent. Returns whether that alone has been above
+    /// the first limit for 10 s: that of the peer, or else that of its identity.
     pub(crate) fn is_over(&self, own: &Intake, messages: usize, bytes: u64) -> bool {
         let (mut first, mut over) = (true, false);
         self.each_limit(|rates, _| {
