@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Served, stderr, stdout, weir};
+use common::{NOBODY, Served, stderr, stdout, weir};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -196,7 +196,6 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
     let state = tempdir().unwrap();
     let served = Served::start(state.path(), &[], &[]);
     let at = ["--server", &served.server];
-    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let other = "a".repeat(64);
     let empty = tempdir().unwrap();
     let missing = empty.path().to_str().unwrap();
@@ -205,7 +204,7 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
     let config = config.to_str().unwrap();
     for (arguments, code, words) in [
         (&["serve", "--listen", &*served.server][..], 1, &["is taken", "--listen"][..]),
-        (&["ping", "--server", &free], 1, &["no daemon at", "weir serve"]),
+        (&["ping", "--server", NOBODY], 1, &["no daemon at", "weir serve"]),
         (&["ping", at[0], at[1], "--cert-hash", &other], 1, &["not trusted", "--cert-hash"]),
         (&["ping", at[0], at[1], "--state", missing], 1, &["weir serve", "--cert-hash"]),
         (&["ping", at[0], at[1], "--ca", "/dev/null"], 1, &["/dev/null", "PEM"]),
@@ -228,7 +227,6 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
 #[test]
 fn wrong_usage_has_exit_code_2_before_anything_connects() {
     let state = tempdir().unwrap();
-    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let one_topic = "`*` is for filters only: name one topic";
     let reserved = "choose another first segment";
     for (arguments, reason) in [
@@ -238,15 +236,15 @@ fn wrong_usage_has_exit_code_2_before_anything_connects() {
         (&["sub", "a", "--delivery", "fast"], "--delivery"),
         (&["sub", "a", "--deadline", "soon"], "--deadline"),
         (&["no"], "no"),
-        (&["sub", "a**", "--server", &free], "one whole segment"),
-        (&["sub", "demo/**/x", "--server", &free], "one whole segment"),
-        (&["sub", "a//b", "--server", &free], "none may be empty"),
-        (&["pub", "demo/*", "x", "--server", &free], one_topic),
-        (&["pub", "$weir/x", "x", "--server", &free], reserved),
-        (&["get", "demo/*", "--server", &free], one_topic),
-        (&["top", "demo/*", "--server", &free], one_topic),
-        (&["get", "/a", "--server", &free], "none may be empty"),
-        (&["top", "$weir/*", "--server", &free], one_topic),
+        (&["sub", "a**", "--server", NOBODY], "one whole segment"),
+        (&["sub", "demo/**/x", "--server", NOBODY], "one whole segment"),
+        (&["sub", "a//b", "--server", NOBODY], "none may be empty"),
+        (&["pub", "demo/*", "x", "--server", NOBODY], one_topic),
+        (&["pub", "$weir/x", "x", "--server", NOBODY], reserved),
+        (&["get", "demo/*", "--server", NOBODY], one_topic),
+        (&["top", "demo/*", "--server", NOBODY], one_topic),
+        (&["get", "/a", "--server", NOBODY], "none may be empty"),
+        (&["top", "$weir/*", "--server", NOBODY], one_topic),
     ] {
         let output = run(state.path(), arguments);
         let text = stderr(&output);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Served, stdout, weir};
+use common::{NOBODY, Served, stdout, weir};
 use serde_json::Value;
 use std::io::{self, Read as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -153,9 +153,7 @@ fn what_is_wrong_with_the_daemon_is_named() {
     );
     visit.says("not trusted");
 
-    // Bound, and then free again.
-    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let visit = Visit::to(state.path(), &nobody, &[]);
+    let visit = Visit::to(state.path(), NOBODY, &[]);
     assert_eq!(visit.exit, 1);
     visit.says("Nothing listens");
 

@@ -6,7 +6,7 @@ mod common;
 #[path = "common/raw.rs"]
 mod raw;
 
-use common::{TRANSPORTS, client, daemon, message, within};
+use common::{NOBODY, TRANSPORTS, client, daemon, message, within};
 use raw::{Raw, encoded, hello};
 use weir::client::ConnectError;
 use weir::wire::{self, ClientFrame, Code, DaemonFrame, FrameReader};
@@ -216,8 +216,7 @@ async fn errors_of_connecting_say_what_to_do() {
         let error = builder(&server).state(state.path()).connect().await.unwrap_err();
         assert!(matches!(&error, ConnectError::NoCertificate { .. }), "{error}");
 
-        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = builder(&free.to_string()).trust(Trust::Insecure).connect().await.unwrap_err();
+        let error = builder(NOBODY).trust(Trust::Insecure).connect().await.unwrap_err();
         assert!(matches!(&error, ConnectError::NotRunning { .. }), "{error}");
 
         let error = builder("nowhere.invalid").connect().await.unwrap_err();

@@ -7,7 +7,7 @@ mod common;
 mod raw;
 
 use bytes::Bytes;
-use common::{client, daemon, daemon_with, message, tls, within};
+use common::{NOBODY, client, daemon, daemon_with, message, tls, within};
 use futures_util::{SinkExt as _, StreamExt as _};
 use raw::{encoded, goodbye, hello};
 use std::collections::{HashMap, VecDeque};
@@ -325,8 +325,7 @@ async fn auto_does_not_retry_an_untrusted_daemon_and_reports_both_errors() {
     let error = within(auto(&daemon, here).trust(wrong).connect()).await.unwrap_err();
     assert!(matches!(error, ConnectError::Certificate { .. }), "{error}");
 
-    let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = within(auto(&daemon, free.to_string()).connect()).await.unwrap_err();
+    let error = within(auto(&daemon, NOBODY.to_owned()).connect()).await.unwrap_err();
     assert!(matches!(error, ConnectError::NotRunning { .. }), "{error}");
 
     let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();

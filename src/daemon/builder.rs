@@ -203,8 +203,13 @@ impl Builder {
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
     /// use std::net::{TcpListener, UdpSocket};
     ///
-    /// let udp = UdpSocket::bind("127.0.0.1:0")?;
-    /// let tcp = TcpListener::bind(udp.local_addr()?)?;
+    /// // The system gives a port that is free over UDP. Over TCP it may be taken.
+    /// let (udp, tcp) = loop {
+    ///     let udp = UdpSocket::bind("127.0.0.1:0")?;
+    ///     if let Ok(tcp) = TcpListener::bind(udp.local_addr()?) {
+    ///         break (udp, tcp);
+    ///     }
+    /// };
     /// for _ in 0..2 {
     ///     let builder = weir::Daemon::builder().udp_socket(udp.try_clone()?);
     ///     let daemon = builder.tcp_listener(tcp.try_clone()?).spawn().await?;

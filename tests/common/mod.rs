@@ -14,6 +14,10 @@ use weir::{Client, Daemon, Event, Gap, Message, Transport, Trust};
 pub const TRANSPORTS: [Transport; 3] =
     [Transport::Quic, Transport::WebTransport, Transport::WebSocket];
 
+/// An address where nothing listens. The system gives the ports below 1,024 to nobody who asks for
+/// any port, so no other test has it.
+pub const NOBODY: &str = "127.0.0.1:1";
+
 /// Maximum time for everything. A test that waits for this long fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
