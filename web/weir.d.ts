@@ -276,8 +276,8 @@ export class Client extends EventTarget {
 }
 
 /**
- * Connects to a daemon: `https://host:4433`, or `http://localhost:8080` on the same machine. Default:
- * the origin of this module. Rejects with a WeirError that says what to do:
+ * Connects to a daemon: `https://host:4433`, `http://localhost:8080` on the same machine, or with a path
+ * behind a proxy, `https://host/relay`. Default: the daemon that serves this module. Rejects with a WeirError that says what to do:
  * - `unreachable`, `retry` false: the page's Content-Security-Policy blocks the daemon, or
  *   `certificateHashes` are not the daemon's.
  * - `unreachable`, `retry` true: nothing answers.

@@ -22,6 +22,8 @@ need chromium chromium
 need firefox-esr firefox-esr
 need certutil libnss3-tools
 need openssl openssl
+need /usr/sbin/nginx nginx-light
+need caddy caddy
 [ -n "$(find /usr/share/fonts -name '*.ttf' -print -quit 2>/dev/null)" ] || missing+=(fonts-dejavu-core)
 if ! node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null; then
     missing+=(nodejs npm)

@@ -37,11 +37,27 @@ test("no WebTransport: WebSocket at the address given", async () => {
     [false, "WebTransport needs a page from https or localhost"]]) {
     globalThis.isSecureContext = secure;
     const w = world({ transport: "websocket" });
-    const client = await connect("http://weir.test:8080/page");
+    const client = await connect("http://weir.test:8080");
     assert.deepEqual([client.transport, client.reason], ["websocket", `WebSocket: ${why}`]);
     assert.equal((await w.next()).url, "ws://weir.test:8080/weir");
     await client.close();
     delete globalThis.isSecureContext;
+  }
+});
+
+test("behind a proxy the daemon is below a path; WebTransport passes by", async () => {
+  for (const url of ["https://weir.test/relay", "https://weir.test/relay/"]) {
+    const script = (peer) => {
+      if (peer.transport === "websocket") return peer.welcome();
+      peer.fail(new Error("refused"));
+      return false;
+    };
+    const w = world({ transport: "both", script });
+    const client = await connect(url);
+    assert.deepEqual(w.peers.map((peer) => String(peer.url)),
+      ["https://weir.test/weir", "wss://weir.test/relay/weir"]);
+    assert.deepEqual(w.asked, ["https://weir.test/relay/certificate.sha256"]);
+    await client.close();
   }
 });
 
@@ -98,7 +114,7 @@ test("both fail: what was tried is told", async () => {
   await assert.rejects(w.connect(), (error) => {
     assert.deepEqual([error.name, error.code, error.retry], ["unreachable", null, true]);
     assert.match(error.message,
-      /4433: WebTransport failed: refused; no connection; nothing answers there, or its certificate is not trusted/);
+      /4433\/: WebTransport failed: refused; no connection; nothing answers there, or its certificate is not trusted/);
     return true;
   });
 });

@@ -317,7 +317,7 @@ class FakeWebTransport {
  * by default. What `next()` gives are the peers, in their order.
  */
 export const world = ({ transport, script = (peer) => peer.welcome(), certificate = null }) => {
-  const peers = [], waiting = [];
+  const peers = [], waiting = [], asked = [];
   const begin = (peer, url) => {
     peer.url = url;
     peer.number = peers.length;
@@ -331,13 +331,16 @@ export const world = ({ transport, script = (peer) => peer.welcome(), certificat
   globalThis.WebSocket = FakeWebSocket;
   if (transport === "websocket") delete globalThis.WebTransport;
   else globalThis.WebTransport = FakeWebTransport;
-  globalThis.fetch = async () => {
+  globalThis.fetch = async (url) => {
+    asked.push(String(url));
     const answer = await (typeof certificate === "function" ? certificate() : certificate);
     if (!answer) throw new TypeError("fetch failed");
     return { json: async () => answer };
   };
   return {
     peers,
+    /** Where the page asked for the certificate. */
+    asked,
     async next() {
       while (peers.length <= at) await new Promise((resolve) => waiting.push(resolve));
       return peers[at++];

@@ -1,4 +1,4 @@
-// The daemon's own description of its certificate and its WebTransport, at /certificate.sha256.
+// The daemon's own description of its certificate and its WebTransport, at certificate.sha256.
 
 import { WeirError } from "./errors.js";
 
@@ -21,7 +21,7 @@ export const fetchFacts = async (base, pinned) => {
   /** @type {any} */
   let facts;
   try {
-    facts = await (await fetch(new URL("/certificate.sha256", base))).json();
+    facts = await (await fetch(new URL("certificate.sha256", base))).json();
   } catch {
     // It does not answer.
   }

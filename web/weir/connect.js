@@ -18,11 +18,12 @@ const PROTOCOL_VERSION = 1;
  * @param {string | URL} [url] @param {api.ConnectOptions} [options]
  * @returns {Promise<Client>}
  */
-export const connect = async (url = new URL(import.meta.url).origin, options = {}) => {
+export const connect = async (url = new URL(".", import.meta.url), options = {}) => {
   const { token = null, transport = "auto", certificateHashes, webTransportPort,
     fallbackAfter = 1500, timeout = 10_000, reconnect = true, wait, signal, ...rest } = options;
   if (!/^https?:/.test(/** @type {any} */ (url))) throw unreachable(`not https://host:port: ${url}`, false);
-  const base = new URL(url);
+  // Behind a proxy the daemon may be below a path.
+  const base = new URL(`${url}`.replace(/\/?$/, "/"));
   refuseUnknown(rest);
   check(["auto", "webtransport", "websocket"].includes(transport), `no such transport: ${transport}`);
   // Throws for what is not a hash.

@@ -74,7 +74,7 @@ export const dialer = ({
       else reject(error);
     };
 
-    const fail = (why, retry = false) => settle(unreachable(`cannot reach ${base.origin}: ${why}`, retry));
+    const fail = (why, retry = false) => settle(unreachable(`cannot reach ${base}: ${why}`, retry));
 
     /** @param {(session: LinkEvents) => Link} openLink */
     const greet = (openLink) => {
@@ -127,9 +127,7 @@ export const dialer = ({
       }
       const cached = endpoint, { hashes, port, path } = (endpoint ??=
         certificateHashes ? { hashes: certificateHashes } : await inquire());
-      const url = new URL(path ?? "/weir", base);
-      url.protocol = "https:";
-      url.port = /** @type {any} */ (webTransportPort ?? port ?? base.port);
+      const url = new URL(path ?? "/weir", `https://${base.hostname}:${webTransportPort ?? port ?? base.port}`);
       // Chromium resolves localhost to ::1 alone, and the daemon may have IPv4 only.
       if (hashes.length && url.hostname === "localhost") url.hostname = "127.0.0.1";
       try {
@@ -147,7 +145,7 @@ export const dialer = ({
     const tryWebSocket = (why) => {
       if (fellBack || isOver) return;
       fellBack = true;
-      const began = performance.now(), url = new URL("/weir", base);
+      const began = performance.now(), url = new URL("weir", base);
       url.protocol = base.protocol.replace("http", "ws");
       // After TCP has failed, UDP gets as long again, and time for its round trips. Firefox would
       // wait without an end.
@@ -174,7 +172,7 @@ export const dialer = ({
       listen(signal, "abort", () => settle(signal?.reason)),
     ];
     after(timeout, () => settle(new WeirError(null,
-      `no session with ${base.origin} within ${timeout} ms`, "timed_out+")));
+      `no session with ${base} within ${timeout} ms`, "timed_out+")));
     const start = (token = hello.token) => {
       if (isOver) return;
       // The newest token is good for every attempt.

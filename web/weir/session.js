@@ -134,7 +134,7 @@ export class Session {
     if (waited >= SILENCE_WHEN_FULL) for (const target of full) target.shed?.();
     if (waited >= PONG_LATE) {
       if (this.#isOverdue) {
-        return this.end(connectionBroken(`nothing was heard of the daemon for ${now - this.#receivedAt | 0} ms`));
+        return this.end(connectionBroken(`no answer for ${now - this.#receivedAt | 0} ms`));
       }
       this.#isOverdue = true;
     }
