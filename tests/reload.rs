@@ -167,3 +167,18 @@ fn a_file_that_is_wrong_changes_nothing() {
     assert!(record["error"].as_str().unwrap().starts_with(&format!("{path}: ")), "{record}");
     daemon.publishes(state.path(), "a").unwrap();
 }
+
+// The daemon read it for ever, and not even TERM ended it.
+#[test]
+fn a_configuration_that_has_become_a_pipe_is_not_read() {
+    let state = tempdir().unwrap();
+    let file = state.path().join("weir.toml");
+    fs::write(&file, BEGIN).unwrap();
+    let mut daemon = Daemon::start(state.path(), &file, &[]);
+    fs::remove_file(&file).unwrap();
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    let record = daemon.hup();
+    assert!(record["message"].as_str().unwrap().contains("not a regular file"), "{record}");
+    daemon.signal("TERM");
+    assert!(daemon.child.wait().unwrap().success());
+}

@@ -114,6 +114,19 @@ impl Bucket {
         if debt >= DEEP { debt.saturating_sub(DEEP / 2) } else { Duration::ZERO }
     }
 
+    /// Takes as much of `amount` as there is, without a debt. Returns how much.
+    pub(crate) fn take(&self, rate: Rate, now: u64, amount: u64) -> u64 {
+        let mut taken = 0;
+        let _ = self.full_at.fetch_update(Relaxed, Relaxed, |before| {
+            let full_at = before.max(now);
+            let left = now.saturating_add(rate.time_for(rate.burst)).saturating_sub(full_at);
+            let most = u128::from(left) * u128::from(rate.per_second) / u128::from(SECOND);
+            taken = amount.min(most.try_into().unwrap_or(u64::MAX));
+            Some(full_at.saturating_add(rate.time_for(taken)))
+        });
+        taken
+    }
+
     // Whether the peer has caught up.
     fn is_clear(&self, rate: Rate, now: u64) -> bool {
         let full_at = self.full_at.load(Relaxed);
@@ -218,6 +231,11 @@ impl Intake {
         wait.max(self.bytes.spend(rates.bytes, now, bytes))
     }
 
+    // Whether the peer has caught up with both rates.
+    fn is_clear(&self, rates: &IntakeRates, now: u64) -> bool {
+        self.messages.is_clear(rates.messages, now) && self.bytes.is_clear(rates.bytes, now)
+    }
+
     // Notes that the peer is above its rate. Returns whether it is to be told.
     fn stays_over(&self, now: u64) -> bool {
         let over = self.over.load(Relaxed);
@@ -237,15 +255,13 @@ impl Intake {
         messages: u64,
         bytes: u64,
     ) -> Verdict {
+        // Without a write while all is well. A peer that has caught up since its last batch begins anew,
+        // even if this one is above the rate by itself. A batch may be free of the rate that is exceeded.
+        if self.over.load(Relaxed) != 0 && self.is_clear(rates, now) {
+            self.over.store(0, Relaxed);
+        }
         let wait = self.spend(rates, now, messages, bytes);
         if wait.is_zero() {
-            // Without a write while all is well. A batch may be free of the rate that is exceeded.
-            if self.over.load(Relaxed) != 0
-                && self.messages.is_clear(rates.messages, now)
-                && self.bytes.is_clear(rates.bytes, now)
-            {
-                self.over.store(0, Relaxed);
-            }
             return Verdict::default();
         }
         Verdict { wait, tell: self.stays_over(now), again: false }
@@ -330,6 +346,28 @@ mod tests {
         assert!(!intake.try_receive(&RATES, 499 * MS, 1, 1));
         assert!(intake.try_receive(&RATES, 500 * MS, 1, 1));
         assert!(!intake.try_receive(&RATES, 500 * MS, 1, 1));
+    }
+
+    #[test]
+    fn what_there_is_is_taken_without_a_debt() {
+        let (bucket, rate) = (Bucket::default(), Rate::new(4, 64));
+        assert_eq!(bucket.take(rate, 5, 60), 60);
+        assert_eq!(bucket.take(rate, 5, 60), 4);
+        assert_eq!(bucket.take(rate, 249 * MS, 60), 0);
+        assert_eq!(bucket.take(rate, 1000 * MS + 5, 60), 4);
+        assert!(bucket.debt(rate, 1000 * MS + 5).is_zero());
+        assert_eq!(bucket.take(rate, 100 * SECOND, u64::MAX), 64);
+        assert_eq!(Bucket::default().take(Rate::new(0, 0), 0, 7), 0);
+    }
+
+    // Once, one that sent a batch above its burst every 12 s was told, although it had long caught up.
+    #[test]
+    fn a_batch_above_the_burst_now_and_then_is_not_told() {
+        let intake = Intake::default();
+        for n in 0..20 {
+            let verdict = intake.receive(&RATES, n * 12 * SECOND, 150, 0);
+            assert_eq!((verdict.wait, verdict.tell), (Duration::from_millis(500), false), "{n}");
+        }
     }
 
     // A bucket remembers 10 s of debt. Of hundreds of requests at once, all that came while it had so

@@ -99,9 +99,25 @@ impl Throttle {
         Self { rates, intake, together, identity: Arc::default(), clock, counts }
     }
 
-    /// Replaces the limits of the peer's identity.
-    pub(crate) fn set_identity(&self, limits: Option<Shared>) {
-        *self.identity.write().unwrap_or_else(PoisonError::into_inner) = limits;
+    /// Replaces the limits of the peer's identity. Returns whether they are those of another.
+    pub(crate) fn set_identity(&self, limits: Option<Shared>) -> bool {
+        let mut current = self.identity.write().unwrap_or_else(PoisonError::into_inner);
+        let same = matches!((&*current, &limits), (Some(a), Some(b)) if Arc::ptr_eq(&a.1, &b.1));
+        *current = limits;
+        !same
+    }
+
+    /// Counts, for the identity alone, frames that were counted before their peer had shown who it is.
+    /// Returns false if the identity has sent too much already.
+    pub(crate) fn receive_shown(&self, messages: usize, bytes: u64) -> bool {
+        let identity = self.identity.read().unwrap_or_else(PoisonError::into_inner);
+        let Some((rates, intake)) = &*identity else { return true };
+        let (now, messages) = (self.clock.now(), messages as u64);
+        let has_room = intake.depth(rates, now, messages, bytes).is_zero();
+        if has_room {
+            intake.spend(rates, now, messages, bytes);
+        }
+        has_room
     }
 
     /// The same peer, for what an identity with limits sends.
@@ -109,14 +125,19 @@ impl Throttle {
         Self { identity: Arc::new(RwLock::new(Some(limits))), ..self.clone() }
     }
 
-    // Calls something with everything that limits this peer.
-    fn each_limit(&self, mut call: impl FnMut(&IntakeRates, &Intake)) {
+    // Calls something with everything that limits this peer, but for its identity.
+    fn each_limit_of_address(&self, mut call: impl FnMut(&IntakeRates, &Intake)) {
         if !self.rates.is_unlimited() {
             call(&self.rates, &self.intake);
             if let Some((rates, together)) = &self.together {
                 call(rates, together);
             }
         }
+    }
+
+    // Calls something with everything that limits this peer.
+    fn each_limit(&self, mut call: impl FnMut(&IntakeRates, &Intake)) {
+        self.each_limit_of_address(&mut call);
         let identity = self.identity.read().unwrap_or_else(PoisonError::into_inner);
         if let Some((rates, intake)) = &*identity {
             call(rates, intake);
@@ -147,39 +168,45 @@ impl Throttle {
         Received { resume_at: Some(Instant::now() + wait), tell, again }
     }
 
-    /// The same for what cannot be refused. Its peer is not told here, so that it still is with a
+    /// The same for what is no publication, and cannot be refused. The limits of an identity are those of its
+    /// publications. Returns for how long to wait. The peer is not told here, so that it still is with a
     /// publication.
-    pub(crate) fn receive_untold(&self, messages: usize, bytes: u64) -> Received {
-        let (mut now, mut deep, mut wait) = (None, Duration::ZERO, Duration::ZERO);
-        self.each_limit(|rates, intake| {
+    pub(crate) fn receive_bare(&self, messages: usize, bytes: u64) -> Duration {
+        let (mut now, mut wait) = (None, Duration::ZERO);
+        self.each_limit_of_address(|rates, intake| {
             let now = *now.get_or_insert_with(|| self.clock.now());
-            deep = deep.max(intake.depth(rates, now, messages as u64, bytes));
+            wait = wait.max(intake.depth(rates, now, messages as u64, bytes));
         });
-        if deep.is_zero() {
-            self.each_limit(|rates, intake| {
+        if wait.is_zero() {
+            self.each_limit_of_address(|rates, intake| {
                 let now = *now.get_or_insert_with(|| self.clock.now());
                 wait = wait.max(intake.spend(rates, now, messages as u64, bytes));
             });
         }
-        if deep.max(wait).is_zero() {
-            return Received::default();
+        if !wait.is_zero() {
+            self.counts.add(Limit::Slowed);
         }
-        self.counts.add(Limit::Slowed);
-        let resume_at = Some(Instant::now() + deep.max(wait));
-        Received { resume_at, tell: false, again: !deep.is_zero() }
+        wait
     }
 
-    /// Counts what one of several that share the limits has sent. Returns whether that alone has been above
-    /// the first limit for 10 s: that of the peer, or else that of its identity.
-    pub(crate) fn is_over(&self, own: &Intake, messages: usize, bytes: u64) -> bool {
-        let (mut first, mut over) = (true, false);
-        self.each_limit(|rates, _| {
-            if std::mem::take(&mut first) {
-                let now = self.clock.now();
-                over = own.receive(rates, now, messages as u64, bytes).tell;
-            }
-        });
-        over
+    /// Counts what one of several that share the limits has sent, by the limits of one peer. Returns for how
+    /// long that alone has to wait, and whether it has been above them for 10 s.
+    pub(crate) fn receive_own(
+        &self,
+        own: &Intake,
+        messages: usize,
+        bytes: u64,
+    ) -> (Duration, bool) {
+        if self.rates.is_unlimited() {
+            return (Duration::ZERO, false);
+        }
+        let verdict = own.receive(&self.rates, self.clock.now(), messages as u64, bytes);
+        (verdict.wait, verdict.tell)
+    }
+
+    /// The time, in nanoseconds, of the buckets.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now()
     }
 
     /// Counts a datagram, which cannot be slowed. Returns false if the peer is too fast.

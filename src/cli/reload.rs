@@ -44,6 +44,14 @@ pub(super) struct Running<'a> {
 impl Running<'_> {
     /// Reads everything again, and logs one line. If the configuration cannot be used, nothing changes.
     pub(super) async fn reload(&mut self) {
+        // A pipe without a writer would block for ever, and with it the signals.
+        if let Some(file) = &self.given.file
+            && std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file())
+        {
+            let file = file.display();
+            tracing::error!(%file, "HUP: the configuration is not a regular file, and nothing changes");
+            return;
+        }
         let Loaded { config, places, .. } = match self.given.load() {
             Ok(loaded) => loaded,
             Err(error) => {

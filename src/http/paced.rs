@@ -179,7 +179,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        ready!(this.resting.poll_rested(&this.handle.budgets().throttle, context));
+        ready!(this.resting.poll_rested(context));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let counted = self.frames.count(&buffer.filled()[before..]) + self.stray();

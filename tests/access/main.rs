@@ -14,6 +14,9 @@ mod key_file;
 mod key_server;
 mod local;
 mod over_http;
+mod rates;
+#[path = "../common/raw.rs"]
+mod raw;
 mod reloading;
 mod servers;
 mod sessions;

@@ -61,12 +61,16 @@ impl Peer {
                 }
             } else {
                 if channel == Channel::Control {
-                    if !self.is_open() {
-                        // Boxed, because it happens once.
-                        Box::pin(self.identify(&rest[0])).await?;
-                    } else if let Some((request, token)) = shown(&rest[0]) {
-                        Box::pin(self.show_token(request, token, actions)).await;
+                    let opens = !self.is_open();
+                    // Boxed, because it happens once.
+                    if opens && !Box::pin(self.identify(rest)).await? {
+                        *refuses = Refuses::All { told: false };
+                    }
+                    if !opens && let Some(token) = shown(&rest[0]) {
                         rest = &rest[1..];
+                        if !Box::pin(self.show_token(token, rest, actions)).await {
+                            *refuses = Refuses::All { told: false };
+                        }
                         continue;
                     }
                 }

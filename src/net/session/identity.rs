@@ -58,29 +58,35 @@ impl Peer {
         Ok(())
     }
 
-    fn take_limits(&self, identity: &Identity) {
+    // Takes the limits of an identity. What came together with its token counts against them, or else a
+    // peer that reconnects for each batch would have none. Returns whether there is room for it.
+    fn take_limits(&self, identity: &Identity, with: &[Bytes]) -> bool {
         let limits = identity.limits();
-        self.throttle.set_identity(self.admission.intake_of(identity));
+        let is_other = self.throttle.set_identity(self.admission.intake_of(identity));
+        let bytes = with.iter().map(|frame| frame.len() as u64).sum();
+        let has_room = !is_other || self.throttle.receive_shown(with.len(), bytes);
         self.session().set_most_subscriptions(limits.subscriptions);
+        has_room
     }
 
-    /// Finds out who a peer is, when its hello has arrived.
-    pub(super) async fn identify(&self, hello: &Bytes) -> Result<(), SessionEnd> {
+    /// Finds out who a peer is, when its hello has arrived, the first of these frames. Returns whether the
+    /// identity's rate has room for them.
+    pub(super) async fn identify(&self, frames: &[Bytes]) -> Result<bool, SessionEnd> {
         // Another first frame is refused by the engine.
-        let Ok(ClientFrame::Hello { token, .. }) = ClientFrame::decode(hello) else {
-            return Ok(());
+        let Ok(ClientFrame::Hello { token, .. }) = ClientFrame::decode(&frames[0]) else {
+            return Ok(true);
         };
         // By which rules it is identified. If there are others meanwhile, it is renewed.
         let rules = self.access().rules().number();
         let identity = self.identity_of(token).await?;
         self.take_place(&identity)?;
-        self.take_limits(&identity);
+        let has_room = self.take_limits(&identity, frames);
         let mut current = self.identity.current.write().await;
         *current = Some(identity);
         self.identity.rules.store(rules, Relaxed);
         drop(current);
         self.identity.changed.notify_one();
-        Ok(())
+        Ok(has_room)
     }
 
     /// The hello of a peer has arrived, and everybody may do everything by these rules.
@@ -137,32 +143,44 @@ impl Peer {
         self.identity.changed.notify_one();
     }
 
-    /// Handles a token that a peer shows after its hello. Its rights may be others.
-    pub(super) async fn show_token(&self, request: u32, token: &str, actions: &mut Vec<Action>) {
+    /// Handles a token that a peer shows after its hello, and with it other frames. Its rights may be others.
+    /// Returns whether the identity's rate has room for the frames.
+    pub(super) async fn show_token(
+        &self,
+        (request, token): (u32, &str),
+        with: &[Bytes],
+        actions: &mut Vec<Action>,
+    ) -> bool {
         let rules = self.access().rules().number();
         let identity = match self.identity_of(Some(token)).await {
             Ok(identity) => identity,
-            Err(why) => return self.refuse_token(request, &why),
+            Err(why) => {
+                self.refuse_token(request, &why);
+                return true;
+            }
         };
         // Frames on other streams wait here.
         let mut current = self.identity.current.write().await;
         let name = current.as_ref().and_then(|current| current.name().map(str::to_owned));
         if name.is_some() && name.as_deref() != identity.name() {
             let reason = "the token is of another identity: open another session for it";
-            return self.refuse_token(request, &Refusal::new(Code::FORBIDDEN, reason));
+            self.refuse_token(request, &Refusal::new(Code::FORBIDDEN, reason));
+            return true;
         }
         if name.is_none()
             && let Err(why) = self.take_place(&identity)
         {
-            return self.refuse_token(request, &why);
+            self.refuse_token(request, &why);
+            return true;
         }
-        self.take_limits(&identity);
+        let has_room = self.take_limits(&identity, with);
         self.review(&identity, actions);
         *current = Some(identity.clone());
         self.identity.rules.store(rules, Relaxed);
         drop(current);
         self.identity.changed.notify_one();
         self.authorized(request, &identity);
+        has_room
     }
 
     fn refuse_token(&self, request: u32, why: &Refusal) {

@@ -13,6 +13,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 
 /// Bytes read from the socket at once. It begins with 2 KiB, and doubles with each full read up to
 /// 16 KiB.
@@ -78,6 +79,12 @@ impl ReceiveQueue {
     }
 }
 
+/// Bytes below which a part of a message is short, 1 KiB. No client has reason to send many.
+const SHORT: u64 = 1 << 10;
+
+/// Frames that are as much work as one read, by which tokio decides when a task has worked enough.
+const WORK: usize = 64;
+
 /// The part of the stream that is read next.
 enum At {
     Head,
@@ -109,11 +116,13 @@ pub(super) struct Sieve {
     message: Option<u64>,
     // Control frames that tungstenite has not read.
     control: BytesMut,
-    // The peer's rate, once it has a session. Control frames count as messages, and data frames as so many
-    // bytes beside their data, also if they are empty.
+    // The peer's rate, once it has a session. Control frames, empty messages and short parts of messages
+    // count as messages, and data frames as so many bytes beside their data.
     throttle: Arc<OnceLock<Throttle>>,
     counted: (usize, u64),
     resting: Resting,
+    // Frames since the task has last been asked whether it has worked enough.
+    work: usize,
 }
 
 impl Sieve {
@@ -131,6 +140,7 @@ impl Sieve {
             throttle: Arc::default(),
             counted: (0, 0),
             resting: Resting::default(),
+            work: 0,
         };
         (sieve, received)
     }
@@ -233,6 +243,7 @@ impl Sieve {
                 return malformed("a WebSocket control frame that is too long, or in parts");
             }
             self.counted.0 += 1;
+            self.work += 1;
             // tungstenite gets the whole frame, with its mask.
             return Ok(Some(At::Control { left: head as u64 + length, closes: opcode == 8 }));
         }
@@ -247,6 +258,9 @@ impl Sieve {
             return Ok(None);
         };
         self.counted.1 += PIECE as u64;
+        let is_part = !last || self.message.is_some();
+        self.counted.0 += usize::from(length == 0 || (is_part && length < SHORT));
+        self.work += 1;
         self.buffer.advance(head);
         self.message = (!last).then_some(size);
         Ok(Some(At::Data { left: length, mask, last }))
@@ -277,6 +291,10 @@ impl AsyncRead for Sieve {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
+            if this.work >= WORK {
+                ready!(coop::poll_proceed(context)).made_progress();
+                this.work = 0;
+            }
             this.sift();
             this.charge();
             if !this.control.is_empty() {
@@ -287,9 +305,7 @@ impl AsyncRead for Sieve {
             if this.received.is_full() {
                 return Poll::Pending;
             }
-            if let Some(throttle) = this.throttle.get() {
-                ready!(this.resting.poll_rested(throttle, context));
-            }
+            ready!(this.resting.poll_rested(context));
             if this.buffer.capacity() - this.buffer.len() < this.read / 2 {
                 this.buffer.reserve(this.read);
             }
