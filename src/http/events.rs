@@ -212,6 +212,8 @@ impl Events {
                 let next = waits.iter().map(|waits| waits.next).fold(head.next, u64::min);
                 (head.epoch, next - 1)
             });
+            // A topic that was not kept may be told as lost, as soon as it exists again.
+            let topic = topic.or_else(|| last.filter(|_| exact)?.topic);
             (id, topic, outcome, complete, since)
         };
         let (id, topic, outcome, complete, since) = state.broker.with(begin);

@@ -99,8 +99,9 @@ impl Keeper {
             let mut run = opening.run;
             // As it was before this daemon has written anything.
             let ending = PastRun { state: recovered.state, ..engine.ending(lossy) };
-            if !opening.goes_on && probe(&*storage, next).is_err() {
-                // It is known to the next daemon too, if this one ends before the disk is back.
+            if !opening.goes_on && probe(&*storage, next).is_err() && ending.state.is_some() {
+                // It is known to the next daemon too, if this one ends before the disk is back. Without a
+                // secret, nothing would tell it from that of a copy.
                 run = ending.unkept();
             }
             past = Some(engine.renew_after(run, ending));

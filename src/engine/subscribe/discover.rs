@@ -57,12 +57,19 @@ impl Engine {
 
     // It has received everything that was there when it began.
     fn pass_start(&self, s: &mut Subscription, work: &mut usize) {
-        let exists = |name: &str| self.slot(name).is_some();
-        let rest = s.start.take().and_then(|start| start.unresolved(&self.runs, exists));
-        s.unresolved = rest.map(Box::new);
-        if s.unresolved.is_none() {
-            s.start_charge = None;
+        // A topic that was made since then was not in the first window.
+        let was_there = |name: &str| {
+            let topic = self.slot(name).and_then(|slot| self.topic(slot));
+            topic.is_some_and(|topic| topic.created_at() <= s.delivered_through)
+        };
+        let rest = s.start.take().and_then(|start| start.unresolved(&self.runs, was_there));
+        match (&rest, &mut s.start_charge) {
+            (Some(rest), Some(charge)) => {
+                charge.resize(rest.cost());
+            }
+            _ => s.start_charge = None,
         }
+        s.unresolved = rest.map(Box::new);
         *work = work.saturating_sub(1);
     }
 

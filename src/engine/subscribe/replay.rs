@@ -220,7 +220,7 @@ impl Engine {
             // Perhaps the subscription is at the head now.
             self.fill_window(id, s, unordered, &mut work)?;
         }
-        if s.had.is_some() && !unordered && s.has_passed_start() {
+        if s.had.is_some() && !unordered && s.has_passed_start() && s.unresolved.is_none() {
             (s.had, s.had_charge) = (None, None);
         }
         self.register(s);

@@ -7,7 +7,7 @@ use crate::engine::runs::Runs;
 use crate::engine::topic::Topic;
 use crate::wire::{self, Position, TopicCursor};
 use foldhash::fast::RandomState;
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::hash::BuildHasher as _;
 
 /// The start of a subscription: a [`wire::Start`] whose list of topics has become a table.
@@ -56,29 +56,40 @@ struct Entry {
 
 impl ResumedCursors {
     fn new(topics: &[wire::Resume<'_>]) -> Self {
-        let mut names = String::with_capacity(topics.iter().map(|resume| resume.topic.len()).sum());
-        let mut all = Self::default();
+        let cursor =
+            |resume: &wire::Resume<'_>| TopicCursor { epoch: resume.epoch, next: resume.next };
+        let mut all = Self::collect(topics.iter().map(|resume| (resume.topic, cursor(resume))));
+        // A list may have one topic any number of times.
+        all.cursors.shrink_to_fit();
+        all
+    }
+
+    // If a topic is there twice, the first one counts.
+    fn collect<'a>(topics: impl ExactSizeIterator<Item = (&'a str, TopicCursor)>) -> Self {
+        let (mut names, mut all) = (String::new(), Self::default());
         all.cursors.reserve(topics.len());
-        // If a topic is in the list twice, the first one counts.
-        for wire::Resume { topic, epoch, next } in topics.iter().rev() {
-            let start = names.len() as u32;
-            names.push_str(topic);
-            let cursor = TopicCursor { epoch: *epoch, next: *next };
-            let entry = Entry { start, end: names.len() as u32, cursor };
-            all.cursors.insert(all.hasher.hash_one(topic), entry);
+        for (topic, cursor) in topics {
+            if let hash_map::Entry::Vacant(vacant) = all.cursors.entry(all.hasher.hash_one(topic)) {
+                let start = names.len() as u32;
+                names.push_str(topic);
+                vacant.insert(Entry { start, end: names.len() as u32, cursor });
+            }
         }
         all.names = names.into();
         all
+    }
+
+    fn name(&self, entry: &Entry) -> Option<&str> {
+        self.names.get(entry.start as usize..entry.end as usize)
     }
 
     fn get(&self, name: &str) -> Option<TopicCursor> {
         if self.cursors.is_empty() {
             return None;
         }
-        let Entry { start, end, cursor } = self.cursors.get(&self.hasher.hash_one(name))?;
+        let entry = self.cursors.get(&self.hasher.hash_one(name))?;
         // If two names have one hash, one of them is not in the table.
-        let same = self.names.get(*start as usize..*end as usize) == Some(name);
-        same.then_some(*cursor)
+        (self.name(entry) == Some(name)).then_some(entry.cursor)
     }
 
     fn remove(&mut self, name: &str) {
@@ -115,10 +126,7 @@ impl PreparedStart {
     /// Returns the bytes that it takes until the subscription has received what was cached, without
     /// the ranges of what the client has received.
     pub(crate) fn cost(&self) -> usize {
-        match &self.from {
-            StartFrom::Resume { cursors, .. } => cursors.cost(),
-            _ => 0,
-        }
+        self.from.cost()
     }
 }
 
@@ -162,21 +170,29 @@ impl StartFrom {
     }
 
     /// Returns the part of the start that remains when everything that was there has been received. It has the
-    /// topics that an earlier run had and did not keep, and that do not exist yet. None if there are none, or
+    /// topics that an earlier run had and did not keep, and that were not there. None if there are none, or
     /// if the list is too long to look through.
-    pub(super) fn unresolved(self, runs: &Runs, exists: impl Fn(&str) -> bool) -> Option<Self> {
-        let Self::Resume { since, mut cursors } = self else {
+    pub(super) fn unresolved(self, runs: &Runs, was_there: impl Fn(&str) -> bool) -> Option<Self> {
+        let Self::Resume { since, cursors } = self else {
             return None;
         };
         if runs.past().is_empty() || cursors.cursors.len() > UNRESOLVED {
             return None;
         }
-        let ResumedCursors { names, cursors: all, .. } = &mut cursors;
-        all.retain(|_, entry| {
-            let name = names.get(entry.start as usize..entry.end as usize);
-            runs.was_not_kept(entry.cursor.epoch) && name.is_some_and(|name| !exists(name))
-        });
+        let was_not_kept = |entry: &&Entry| runs.was_not_kept(entry.cursor.epoch);
+        let named = |entry: &Entry| Some((cursors.name(entry)?, entry.cursor));
+        let all = cursors.cursors.values().filter(was_not_kept).filter_map(named);
+        let rest: Vec<_> = all.filter(|(name, _)| !was_there(name)).collect();
+        let cursors = ResumedCursors::collect(rest.into_iter());
         (!cursors.cursors.is_empty()).then_some(Self::Resume { since, cursors })
+    }
+
+    /// Returns the bytes that it takes.
+    pub(super) fn cost(&self) -> usize {
+        match self {
+            Self::Resume { cursors, .. } => cursors.cost(),
+            _ => 0,
+        }
     }
 
     /// The client was told of a topic. Returns whether there are others.

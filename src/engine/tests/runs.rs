@@ -1,7 +1,7 @@
 //! A client comes back in another run, and is told of what was not kept.
 
 use super::{engine, publish, small};
-use crate::engine::{BeginOutcome, Engine, Item, Limits, Record, UploadRequest};
+use crate::engine::{BeginOutcome, Engine, Item, Limits, Record, SubscriptionId, UploadRequest};
 use crate::wire::{Filter, GapCause, Had, Lag, Position, Resume, Start, TopicCursor};
 use bytes::Bytes;
 
@@ -92,6 +92,29 @@ fn a_topic_that_was_not_kept_at_all_is_lost() {
     }
 }
 
+type Told = (String, u64, u64, Option<GapCause>);
+
+fn message(topic: &str, sequence: u64) -> Told {
+    (topic.to_owned(), sequence, sequence, None)
+}
+
+// Reads everything, or if the budget is one byte, one item.
+fn told(engine: &mut Engine, id: SubscriptionId, budget: usize) -> Vec<Told> {
+    let mut told = Vec::new();
+    let mut see = |item: Item<'_>| match item {
+        Item::Gap { first, last, cause, name, .. } => {
+            told.push((name.to_string(), first, last, Some(cause)));
+        }
+        Item::Message(message) => {
+            let sequence = message.sequence();
+            told.push((message.topic().to_string(), sequence, sequence, None));
+        }
+        _ => {}
+    };
+    while engine.read(id, budget, &mut see).unwrap() && budget > 1 {}
+    told
+}
+
 // The client comes back before anybody has published to the topic again: nothing was told, and the next message
 // had a sequence that it knew.
 #[test]
@@ -112,22 +135,7 @@ fn a_topic_that_was_not_kept_is_lost_when_it_exists_again() {
         ];
         let start = Start::Resume { since, topics };
         let id = engine.subscribe(Filter::new(filter).unwrap(), &start, Lag::Oldest);
-        let read = |engine: &mut Engine| {
-            let mut told = Vec::new();
-            let mut see = |item: Item<'_>| match item {
-                Item::Gap { first, last, cause, name, .. } => {
-                    told.push((name.to_string(), first, last, Some(cause)));
-                }
-                Item::Message(message) => {
-                    let sequence = message.sequence();
-                    told.push((message.topic().to_string(), sequence, sequence, None));
-                }
-                _ => {}
-            };
-            while engine.read(id, 1 << 20, &mut see).unwrap() {}
-            told
-        };
-        let message = |topic: &str, sequence| (topic.to_owned(), sequence, sequence, None);
+        let read = |engine: &mut Engine| told(engine, id, 1 << 20);
         assert_eq!(read(&mut engine), [], "{filter}");
         // Others go on.
         say(&mut engine, "b", 1, 20);
@@ -142,6 +150,59 @@ fn a_topic_that_was_not_kept_is_lost_when_it_exists_again() {
         engine.unsubscribe(id);
         assert_eq!(engine.budget().held(), 0);
     }
+}
+
+// It was taken for one that was there, if it was published to while the client still read others.
+#[test]
+fn a_topic_that_exists_again_while_others_are_read_is_lost() {
+    let mut live = engine(small());
+    live.make_records();
+    say(&mut live, "b", 2, 10);
+    let kept = recorded(&mut live);
+    say(&mut live, "a", 3, 10);
+    let since = Position { run: live.run(), position: live.position() };
+    let TopicCursor { epoch, next } = live.head("a").unwrap();
+    let mut engine = after_kill(&kept, 2_000_000);
+    say(&mut engine, "c", 4, 10);
+    // Also one that shows it any number of times holds it once.
+    let topics = vec![Resume { topic: "a", epoch, next }; 60_000];
+    let start = Start::Resume { since, topics };
+    let id = engine.subscribe(Filter::new("**").unwrap(), &start, Lag::Oldest);
+    assert_eq!(told(&mut engine, id, 1).first(), Some(&message("c", 1)));
+    say(&mut engine, "a", 2, 10);
+    let mut all = told(&mut engine, id, 1 << 20);
+    all.retain(|(topic, ..)| topic == "a");
+    let gap = ("a".to_owned(), 1, 3, Some(GapCause::Lost));
+    assert_eq!(all, [gap, message("a", 1), message("a", 2)]);
+    engine.unsubscribe(id);
+    assert_eq!(engine.budget().held(), 0);
+}
+
+// What it had shown above holes was forgotten with the first message of another topic.
+#[test]
+fn all_that_a_client_had_of_a_topic_is_lost_when_it_exists_again() {
+    let mut live = engine(small());
+    live.make_records();
+    say(&mut live, "b", 2, 10);
+    let kept = recorded(&mut live);
+    say(&mut live, "a", 3, 10);
+    let since = Position { run: live.run(), position: live.position() };
+    let TopicCursor { epoch, .. } = live.head("a").unwrap();
+    let mut engine = after_kill(&kept, 2_000_000);
+    let topics = vec![Resume { topic: "a", epoch, next: 1 }];
+    let had = vec![Had { topic: 0, ranges: vec![(1, 2)] }];
+    let start = Start::ResumeWith { since, topics, had };
+    let id = engine.subscribe(Filter::new("**").unwrap(), &start, Lag::Oldest);
+    assert_eq!(told(&mut engine, id, 1 << 20), []);
+    say(&mut engine, "b", 1, 20);
+    assert_eq!(told(&mut engine, id, 1 << 20), [message("b", 3)]);
+    say(&mut engine, "a", 1, 10);
+    let gap = ("a".to_owned(), 1, 3, Some(GapCause::Lost));
+    assert_eq!(told(&mut engine, id, 1 << 20), [gap, message("a", 1)]);
+    say(&mut engine, "b", 1, 30);
+    assert_eq!(told(&mut engine, id, 1 << 20), [message("b", 4)]);
+    assert_eq!(engine.budget().held(), 0, "nothing is kept any more");
+    engine.unsubscribe(id);
 }
 
 #[test]

@@ -54,9 +54,16 @@ pub(super) const ACME: &str = "TCP (ACME)";
 
 fn address_error(protocol: &str, address: SocketAddr, error: &io::Error) -> String {
     if protocol == ACME {
+        let what = match error.kind() {
+            io::ErrorKind::AddrInUse => "stop what has it, or have",
+            io::ErrorKind::PermissionDenied => {
+                "give the daemon the right to it (CAP_NET_BIND_SERVICE), or have"
+            }
+            _ => "choose an address of this machine, or have",
+        };
         return format!(
-            "{protocol} {address}: {error}: the certificate authority asks on this port; stop what has it, or \
-             have it forward the challenges to another port, and name that in tls.acme.listen"
+            "{protocol} {address}: {error}: the certificate authority asks on this port; {what} the challenges \
+             forwarded to another port, and name that in tls.acme.listen"
         );
     }
     let ip = match address.ip() {

@@ -143,11 +143,19 @@ impl StreamPool {
         }
     }
 
-    /// Waits until a small message or a gap was received, or will not be.
-    pub(crate) async fn received(&mut self, (topic, sequence): (u64, u64)) {
-        let sent = InFlight { topic, sequence, large: false };
-        while self.in_flight.contains(&sent) {
-            self.done().await;
+    /// Whether a small message or a gap is being sent, and was not received.
+    pub(crate) fn is_sending(&self, (topic, sequence): (u64, u64)) -> bool {
+        self.in_flight.contains(&InFlight { topic, sequence, large: false })
+    }
+
+    /// Waits until the gaps of a topic were received, or will not be, and removes them.
+    pub(crate) async fn received(&mut self, gaps: &mut Vec<(u64, u64)>, topic: u64) {
+        // Mostly there are none.
+        while let Some(at) = gaps.iter().position(|gap| gap.0 == topic) {
+            while self.is_sending(gaps[at]) {
+                self.done().await;
+            }
+            gaps.swap_remove(at);
         }
     }
 

@@ -30,6 +30,8 @@ pub(crate) async fn deliver(
     let for_request = DaemonFrame::For { request }.to_bytes();
     // With the announcement of its topic, which each stream repeats.
     let mut batch: Vec<(OwnedTopic, OwnedItem)> = Vec::new();
+    // Gaps that the peer may not have received, and that no message of their topics may overtake.
+    let mut told: Vec<(u64, u64)> = Vec::new();
     let options = ReadOptions { large: LargePayloads::AnnounceOnly, ..BATCH.into() };
     loop {
         while let Some(wait) = replaying.wait(&context.replay, &context.broker, id) {
@@ -70,16 +72,19 @@ pub(crate) async fn deliver(
                     if gap.cause == GapCause::Lost {
                         // It is told once, to a client that shows what it has. If a message of the
                         // new epoch overtook it and the session ended then, it would never be told.
-                        pool.received((topic.id, gap.first)).await;
+                        told.retain(|gap| pool.is_sending(*gap));
+                        told.push((topic.id, gap.first));
                     }
                 }
                 OwnedItem::Message(OwnedMessage { topic: id, sequence, encoded }) => {
+                    pool.received(&mut told, id).await;
                     pool.wait_for_room().await;
                     let (first, rest) = encoded.pieces();
                     let pieces = [head().into(), first.clone(), rest.clone()];
                     pool.send((id, sequence), pieces, priority(encoded.size()));
                 }
                 OwnedItem::Large(large, topic) => {
+                    pool.received(&mut told, large.topic).await;
                     pool.wait_for_room().await;
                     let live = !replaying.is_old(large.position);
                     pool.send_large(large, live, [for_request.clone(), topic.frame()]);
