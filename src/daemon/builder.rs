@@ -123,9 +123,7 @@ fn challenge_listener(
         Some(answers) => {
             Listener::plain(listener, admission).only(http::challenge::routes(answers))
         }
-        None => {
-            Listener::tls(listener, certificates.clone(), admission)?.only(axum::Router::new())
-        }
+        None => Listener::tls(listener, certificates.clone(), admission)?.only(axum::Router::new()),
     })
 }
 

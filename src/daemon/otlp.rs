@@ -12,7 +12,9 @@ const TRACES: &str = "/v1/traces";
 #[non_exhaustive]
 pub enum OtlpError {
     /// The address of the collector cannot be used.
-    #[error("{url:?} is not the address of a collector such as \"http://127.0.0.1:4318\": {reason}")]
+    #[error(
+        "{url:?} is not the address of a collector such as \"http://127.0.0.1:4318\": {reason}"
+    )]
     Url {
         /// The address.
         url: String,

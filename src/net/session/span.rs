@@ -6,7 +6,12 @@ use crate::net::transport::Transport;
 use std::time::Instant;
 
 /// Leaves the span of a session, if it is sampled. It has no parent.
-pub(super) fn leave(peer: &Peer, id: u64, name: Option<&str>, (code, reason): (&'static str, &str)) {
+pub(super) fn leave(
+    peer: &Peer,
+    id: u64,
+    name: Option<&str>,
+    (code, reason): (&'static str, &str),
+) {
     if !peer.admission.spans().is_some_and(|spans| spans.samples(None)) {
         return;
     }
