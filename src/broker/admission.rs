@@ -248,7 +248,7 @@ impl Admission {
         &self.0.in_flight
     }
 
-    /// Where sessions and requests leave their spans. None if the daemon exports no traces.
+    /// The queue for the spans of sessions and requests. None if the daemon exports no traces.
     #[cfg(feature = "otel")]
     pub(crate) fn spans(&self) -> Option<&Spans> {
         self.0.spans.get()

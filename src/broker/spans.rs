@@ -62,7 +62,7 @@ pub(crate) struct Span {
     pub(crate) of: SpanOf,
 }
 
-/// What has ended.
+/// The session or the request that has ended.
 #[cfg(feature = "otel")]
 #[derive(Debug)]
 pub(crate) enum SpanOf {
@@ -121,7 +121,7 @@ impl Ratio {
     }
 }
 
-/// Where sessions and requests leave their spans.
+/// The queue for the spans of sessions and requests.
 #[cfg(feature = "otel")]
 #[derive(Debug)]
 pub(crate) struct Spans {

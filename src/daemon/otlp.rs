@@ -24,7 +24,7 @@ pub enum OtlpError {
     /// The ratio is not one.
     #[error("{0} is not a number from 0 to 1")]
     Ratio(f64),
-    /// There is no TLS to the collector.
+    /// TLS to the collector cannot be set up.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The exporter cannot be made: a variable of OpenTelemetry, for example, has a value that is not

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Maximum size of an answer, bytes. It has a sentence at most.
 const ANSWER: usize = 64 << 10;
 
-/// What a collector has answered, in more detail than the exporter tells.
+/// The answer of a collector, in more detail than the exporter tells.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     /// Spans that it has rejected, although it has taken the others.
@@ -62,7 +62,7 @@ fn failed(error: String) -> Answer {
     Answer { rejected: 0, error: Some(error) }
 }
 
-// Returns what an answer says about spans. One that is no protobuf says nothing.
+// Returns what an answer says about spans. An answer that is not protobuf says nothing.
 fn told(body: &[u8]) -> Answer {
     let told = ExportTraceServiceResponse::decode(body).ok().and_then(|told| told.partial_success);
     let rejected = told.as_ref().map_or(0, |told| told.rejected_spans);

@@ -1,5 +1,5 @@
-//! Spans as OpenTelemetry has them, with the names of its semantic conventions. What they have no name for
-//! begins with `weir.`.
+//! Spans as OpenTelemetry has them, with the names of its semantic conventions. Other names
+//! begin with `weir.`.
 
 use crate::broker::spans::{RequestSpan, SessionSpan, Span, SpanOf};
 use crate::wire::Code;

@@ -1,7 +1,7 @@
 //! The export of spans to a collector, over OTLP/HTTP with protobuf.
 //!
-//! One task takes spans from the queue of [`crate::broker::spans`], and sends them in batches. What a
-//! collector does not take in time is dropped and counted; nothing is sent twice. Sessions and requests
+//! One task takes spans from the queue of [`crate::broker::spans`], and sends them in batches. Spans
+//! that a collector does not take in time are dropped and counted. None is sent twice. Sessions and requests
 //! never wait for it.
 
 mod client;
