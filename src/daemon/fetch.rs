@@ -104,7 +104,7 @@ pub(super) struct Fetcher {
 
 /// The parts of an address.
 pub(super) struct Address {
-    pub(super) uri: Uri,
+    uri: Uri,
     host: String,
     secure: bool,
 }

@@ -2,6 +2,7 @@
 //! exports to it.
 
 use super::fetch::Address;
+#[cfg(feature = "otel")]
 use crate::tls::TlsError;
 
 /// The path of traces (OTLP, "OTLP/HTTP Request").
@@ -22,13 +23,16 @@ pub enum OtlpError {
         reason: &'static str,
     },
     /// The ratio is not one.
+    #[cfg(feature = "otel")]
     #[error("{0} is not a number from 0 to 1")]
     Ratio(f64),
     /// TLS to the collector cannot be set up.
+    #[cfg(feature = "otel")]
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The exporter cannot be made: a variable of OpenTelemetry, for example, has a value that is not
     /// allowed.
+    #[cfg(feature = "otel")]
     #[error("the exporter of traces cannot be made: {0}")]
     Exporter(String),
 }
