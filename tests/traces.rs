@@ -226,12 +226,13 @@ async fn a_request_has_a_span_below_its_parent() {
         assert!(spans[at].status.clone().unwrap_or_default().code() == Outcome::Unset);
     }
     assert_eq!(has(2, "http.route"), "");
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    assert_eq!(hex(&spans[0].trace_id), TRACE);
-    assert_eq!(hex(&spans[0].parent_span_id), PARENT);
-    assert_ne!(hex(&spans[0].span_id), PARENT);
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | u128::from(*byte));
+    let [trace, parent] = [TRACE, PARENT].map(|hex| u128::from_str_radix(hex, 16).unwrap());
+    assert_eq!(number(&spans[0].trace_id), trace);
+    assert_eq!(number(&spans[0].parent_span_id), parent);
+    assert_ne!(number(&spans[0].span_id), parent);
     assert!(spans[1].parent_span_id.iter().all(|byte| *byte == 0));
-    assert_ne!(hex(&spans[1].trace_id), TRACE);
+    assert_ne!(number(&spans[1].trace_id), trace);
     let bodies: Vec<_> = collector.requests.borrow().iter().map(|(_, body)| body.clone()).collect();
     assert!(
         !bodies.iter().any(|body| body.windows(6).any(|part| part.eq_ignore_ascii_case(b"secret")))

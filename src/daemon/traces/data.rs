@@ -26,8 +26,7 @@ pub(super) fn resource() -> Resource {
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let hex = format!("{:032x}", u128::from_be_bytes(bytes));
-    let [a, b, c, d, e] = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]);
-    let instance = format!("{a}-{b}-{c}-{d}-{e}");
+    let instance = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]).join("-");
     let environment: Box<dyn ResourceDetector> = Box::new(EnvResourceDetector::new());
     Resource::builder_empty()
         .with_attributes([
