@@ -10,6 +10,7 @@ const TRACES: &str = "/v1/traces";
 
 /// Traces cannot be exported as the settings say.
 #[derive(Debug, thiserror::Error)]
+#[cfg_attr(not(feature = "otel"), allow(unreachable_pub, reason = "exported with the feature"))]
 #[non_exhaustive]
 pub enum OtlpError {
     /// The address of the collector cannot be used.
