@@ -20,7 +20,7 @@ fn the_shipped_file_says_the_defaults() {
     assert_eq!(load("", &[]), Ok(Config::default()));
     // The file has every key.
     let keys = DEFAULT.lines().filter(|line| line.contains(" = ")).count();
-    assert_eq!(keys, 57);
+    assert_eq!(keys, 59);
     let table: toml::Table = DEFAULT.parse().unwrap();
     // There are no rules for topics by default.
     let keys = table.keys().map(String::as_str).chain(["topics"]);
