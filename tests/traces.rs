@@ -285,8 +285,8 @@ async fn a_collector_that_hangs_holds_nothing_up() {
     assert!(longest < Duration::from_secs(5), "{longest:?}");
     let begun = Instant::now();
     daemon.shutdown().await;
-    // A session's goodbye, and then the last spans.
-    assert!(begun.elapsed() < Duration::from_millis(5500), "{:?}", begun.elapsed());
+    // A goodbye, answers over HTTP, and then the last spans: 4.5 s.
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     assert_eq!(spans_counted(&metrics.to_text()), (0, REQUESTS + 1));
 }
 
