@@ -25,7 +25,7 @@ pub use error::ConfigError;
 pub use journal::{JournalConfig, JournalKind, OnFailureConfig, SyncConfig};
 pub use limits::LimitsConfig;
 pub use load::{Loaded, Places};
-pub use log::{LogConfig, LogFormat};
+pub use log::{LogConfig, LogFormat, Part};
 pub use ops::OpsConfig;
 pub use schema::schema;
 pub use tls::{AcmeConfig, ChallengeConfig, DirectoryConfig, TlsConfig};

@@ -194,7 +194,7 @@ fn a_command_that_prints_to_a_blocked_pipe_can_be_interrupted() {
 // key, or the variable and the key.
 #[test]
 fn every_wrong_value_is_told_with_its_place_and_its_key() {
-    let wrong: [(&str, &[&str]); 18] = [
+    let wrong: [(&str, &[&str]); 20] = [
         ("listen", &["5", "true", "\"nowhere\"", "\"1.2.3.4:99999\""]),
         ("http.listen", &["5", "true", "\"8080\""]),
         ("http.origins", &["5", "\"x\"", "[5]", "[\"evil\"]"]),
@@ -213,6 +213,8 @@ fn every_wrong_value_is_told_with_its_place_and_its_key() {
         ("limits.window", &["63", "-1", "5000000000", "\"x\""]),
         ("log.level", &["5", "true", "\"\"", "\"weir=loud\""]),
         ("log.format", &["5", "true", "\"xml\""]),
+        ("log.otlp", &["5", "true", "\"127.0.0.1:4318\""]),
+        ("log.otlp_ratio", &["1.5", "-1", "true", "\"x\""]),
     ];
     let state = tempdir().unwrap();
     let file = state.path().join("weir.toml");
@@ -252,6 +254,23 @@ fn every_wrong_value_is_told_with_its_place_and_its_key() {
     std::fs::write(&file, "# ö\nlisten = \"ö".to_owned() + "\"\n").unwrap();
     let output = weir(state.path(), &["check-config", path]).output().unwrap();
     refused(&output, &format!("{path}:2:10: listen: "));
+}
+
+/// A weir that cannot export traces says what it lacks, and does not start.
+#[cfg(not(feature = "otel"))]
+#[test]
+fn a_collector_of_traces_is_refused_without_the_feature() {
+    let state = tempdir().unwrap();
+    let file = state.path().join("weir.toml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, "[log]\notlp = \"http://127.0.0.1:4318\"\n").unwrap();
+    for arguments in [&["check-config", path][..], &["serve", "--config", path]] {
+        let output = weir(state.path(), arguments).output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(78), "{text}");
+        assert!(text.contains(&format!("{path}:2:8: log.otlp: ")), "{text}");
+        assert!(text.contains("built without the feature otel"), "{text}");
+    }
 }
 
 // A wrong type is an item's; a wrong text is reported for the list.

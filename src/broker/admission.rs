@@ -5,6 +5,8 @@ use super::Broker;
 use super::clock::Clock;
 use super::newcomers::{NEWCOMERS, Newcomer, Newcomers};
 use super::places::{Place, Places};
+#[cfg(feature = "otel")]
+use super::spans::{Span, Spans};
 use super::stop::{InFlight, Stage, spread};
 use super::throttle::{Budgets, ReplayBudget, Shared, Throttle};
 use crate::access::addresses::{AddressPlace, Addresses, Handshake, Use};
@@ -65,6 +67,9 @@ struct Inner {
     in_flight: InFlight,
     // Set when the daemon begins to drain.
     leaving: OnceLock<Leaving>,
+    // Set if the daemon exports traces.
+    #[cfg(feature = "otel")]
+    spans: OnceLock<Spans>,
 }
 
 /// No place is free.
@@ -123,6 +128,8 @@ impl Admission {
             stage,
             in_flight,
             leaving,
+            #[cfg(feature = "otel")]
+            spans: OnceLock::new(),
         };
         Self(Arc::new(inner))
     }
@@ -239,6 +246,27 @@ impl Admission {
     /// Work that a draining daemon waits for, except for that of sessions.
     pub(crate) fn in_flight(&self) -> &InFlight {
         &self.0.in_flight
+    }
+
+    /// The queue for the spans of sessions and requests. None if the daemon exports no traces.
+    #[cfg(feature = "otel")]
+    pub(crate) fn spans(&self) -> Option<&Spans> {
+        self.0.spans.get()
+    }
+
+    /// Has sessions and requests leave their spans.
+    #[cfg(feature = "otel")]
+    pub(crate) fn set_spans(&self, spans: Spans) {
+        // An error means that they do so already.
+        let _ = self.0.spans.set(spans);
+    }
+
+    /// Leaves a span for the export, without waiting. One without room is dropped and counted.
+    #[cfg(feature = "otel")]
+    pub(crate) fn leave_span(&self, span: Span) {
+        if !self.spans().is_some_and(|spans| spans.leave(span)) {
+            self.0.broker.counters().dropped_spans.add(1);
+        }
     }
 
     /// Takes a place for one more session, whose address is proven later. The face refuses the session

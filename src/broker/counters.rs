@@ -75,6 +75,10 @@ pub(crate) struct Counters {
     pub(crate) repaired: Counter,
     /// Streams of events that are open.
     pub(crate) event_streams: Counter,
+    /// Spans that a collector has taken.
+    pub(crate) sent_spans: Counter,
+    /// Spans that were dropped.
+    pub(crate) dropped_spans: Counter,
 }
 
 /// A number that is added to.

@@ -21,6 +21,8 @@ pub(crate) mod places;
 mod recording;
 pub(crate) mod replaying;
 pub(crate) mod resting;
+#[cfg(any(feature = "otel", test))]
+pub(crate) mod spans;
 pub(crate) mod stop;
 pub(crate) mod subscription;
 pub(crate) mod throttle;

@@ -108,6 +108,10 @@ async fn serve(
         .peers(config.limits.peers())
         .access(config.access.rules())
         .qlog(config.log.qlog);
+    #[cfg(feature = "otel")]
+    {
+        builder = builder.otlp(config.log.collector());
+    }
     // A service has a directory for files that every user of the machine may read.
     if let Some(runtime) = std::env::var_os("RUNTIME_DIRECTORY") {
         builder = builder.announce(runtime);

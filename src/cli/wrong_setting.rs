@@ -19,6 +19,8 @@ pub(super) fn of_settings(error: &SettingsError, config: &Config, places: &Place
         SettingsError::Origin(_) => "http.origins",
         SettingsError::Name(_) => "http.names",
         SettingsError::QlogNoState => "log.qlog",
+        #[cfg(feature = "otel")]
+        SettingsError::Otlp(_) => "log.otlp",
     };
     places.error(key, error.to_string())
 }

@@ -86,6 +86,8 @@ keys! {
         "limits.producers" limits.producers;
         "limits.window" limits.window;
         "log.format" log.format;
+        "log.otlp" log.otlp;
+        "log.otlp_ratio" log.otlp_ratio;
     }
 }
 
@@ -114,6 +116,8 @@ impl Config {
         self.limits.producers = running.limits.producers;
         self.limits.window = running.limits.window;
         self.log.format = running.log.format;
+        self.log.otlp.clone_from(&running.log.otlp);
+        self.log.otlp_ratio = running.log.otlp_ratio;
         self
     }
 }

@@ -1,8 +1,11 @@
 //! `[log]`: what the log has, and how it looks.
 
-use super::WrongValue;
+use super::{WrongValue, schema_types};
+use crate::daemon::otlp;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::{Unexpected, Visitor};
+use serde::{Deserialize, Deserializer};
+use std::fmt;
 use std::net::IpAddr;
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +22,63 @@ pub struct LogConfig {
     /// The address whose next connection over QUIC is recorded, once after the start and after each HUP.
     /// Default none.
     pub qlog: Option<IpAddr>,
+    /// The address of a collector of OpenTelemetry, to which traces are exported. Default none.
+    pub otlp: Option<String>,
+    /// The part of the sessions and requests that are traced. Default 1.
+    #[schemars(with = "schema_types::Part")]
+    pub otlp_ratio: Part,
+}
+
+/// A number from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Part(f64);
+
+// It is a number.
+impl Eq for Part {}
+
+impl Part {
+    /// Returns it, if the number is from 0 to 1.
+    #[must_use]
+    pub fn new(part: f64) -> Option<Self> {
+        (0.0..=1.0).contains(&part).then_some(Self(part))
+    }
+
+    /// Returns the number.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Part {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfNumber;
+
+        impl Visitor<'_> for OfNumber {
+            type Value = Part;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number from 0 to 1")
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Part, E> {
+                Part::new(number).ok_or_else(|| E::invalid_value(Unexpected::Float(number), &self))
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Part, E> {
+                let small = i32::try_from(number).ok().map(f64::from).and_then(Part::new);
+                small.ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self))
+            }
+
+            // A variable of the environment has text.
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Part, E> {
+                let part = text.parse().ok().and_then(Part::new);
+                part.ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+        }
+
+        deserializer.deserialize_any(OfNumber)
+    }
 }
 
 /// The form of the log.
@@ -41,16 +101,34 @@ const LEVEL: &str = "info";
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { format: LogFormat::default(), level: LEVEL.into(), qlog: None }
+        let (format, level) = (LogFormat::default(), LEVEL.into());
+        Self { format, level, qlog: None, otlp: None, otlp_ratio: Part(1.0) }
     }
 }
 
 impl LogConfig {
     pub(super) fn check(&self) -> Result<(), WrongValue> {
-        match self.filter() {
-            Ok(_) => Ok(()),
-            Err(reason) => Err(WrongValue { keys: &["log.level"], reason }),
+        if let Err(reason) = self.filter() {
+            return Err(WrongValue { keys: &["log.level"], reason });
         }
+        let Some(collector) = &self.otlp else { return Ok(()) };
+        let wrong = |reason| Err(WrongValue { keys: &["log.otlp"], reason });
+        if let Err(error) = otlp::check(collector) {
+            return wrong(error.to_string());
+        }
+        if !cfg!(feature = "otel") {
+            let reason = "this weir was built without the feature otel, which exports traces: build it \
+                          with --features otel, or remove the key";
+            return wrong(reason.into());
+        }
+        Ok(())
+    }
+
+    /// Returns the collector of traces, if there is one.
+    #[cfg(feature = "otel")]
+    pub(crate) fn collector(&self) -> Option<crate::daemon::Otlp> {
+        let collector = self.otlp.as_ref().map(crate::daemon::Otlp::new)?;
+        Some(collector.with_ratio(self.otlp_ratio.get()))
     }
 
     /// Returns the filter that `level` describes.

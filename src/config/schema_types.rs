@@ -9,6 +9,28 @@ pub(super) struct Address;
 /// Stands for `ByteSize`.
 pub(super) struct Size;
 
+/// Stands for `Part`, which may be a whole number, too.
+pub(super) struct Part;
+
+impl JsonSchema for Part {
+    fn schema_name() -> Cow<'static, str> {
+        "Part".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "number",
+            "description": "A number from 0 to 1.",
+            "minimum": 0,
+            "maximum": 1
+        })
+    }
+}
+
 impl JsonSchema for Size {
     fn schema_name() -> Cow<'static, str> {
         "Size".into()

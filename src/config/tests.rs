@@ -20,7 +20,7 @@ fn the_shipped_file_says_the_defaults() {
     assert_eq!(load("", &[]), Ok(Config::default()));
     // The file has every key.
     let keys = DEFAULT.lines().filter(|line| line.contains(" = ")).count();
-    assert_eq!(keys, 57);
+    assert_eq!(keys, 59);
     let table: toml::Table = DEFAULT.parse().unwrap();
     // There are no rules for topics by default.
     let keys = table.keys().map(String::as_str).chain(["topics"]);
@@ -299,6 +299,22 @@ fn errors_name_file_line_column_and_key() {
             &[],
             "weir.toml:2:8: log.qlog: it has to be an address without port, such",
         ),
+        (
+            "[log]\notlp = \"127.0.0.1:4318\"",
+            &[],
+            "weir.toml:2:8: log.otlp: \"127.0.0.1:4318\" is not the address of a collector such as",
+        ),
+        (
+            "[log]\notlp_ratio = 1.5",
+            &[],
+            "weir.toml:2:14: log.otlp_ratio: it has to be a number from 0 to 1, and is 1.5",
+        ),
+        (
+            "",
+            &[("WEIR_LOG__OTLP_RATIO", "most")],
+            "environment variable WEIR_LOG__OTLP_RATIO: log.otlp_ratio: it has to be a number from 0 to \
+             1, and is \"most\"",
+        ),
         ("\n[limits]\nwindow = 1", &[], "weir.toml:3:10: limits.window: 1 is below 64"),
         ("limits = { window = 1 }", &[], "weir.toml:1:21: limits.window: 1 is below 64"),
         ("[limit]\nwindow = 1", &[], "weir.toml:1:2: limit: unknown key"),
@@ -431,8 +447,10 @@ fn differences_name_each_key_and_what_needs_a_restart_stays_different() {
                 [limits]\npayload = 1\nsessions = 1\nsessions_per_address = 1\nsessions_per_identity = 1\n\
                 connections_per_address = 1\nhandshakes_per_address = 1\nfailures_per_address = 1\nmessages = 1\n\
                 bytes = 0\nreplay = 0\nbuffers = 1\nexempt = []\ntopics = 1\nsubscriptions = 1\nproducers = 1\n\
-                window = 64\n[log]\nlevel = \"off\"\nformat = \"json\"\nqlog = \"::1\"\n[[topics]]\nfilter = \"a\"\npayload = 1\n";
-    let (old, new) = (Config::default(), load(text, &[]).unwrap());
+                window = 64\n[log]\nlevel = \"off\"\nformat = \"json\"\nqlog = \"::1\"\notlp_ratio = 0\n[[topics]]\nfilter = \"a\"\npayload = 1\n";
+    let (old, mut new) = (Config::default(), load(text, &[]).unwrap());
+    // Not every build takes it.
+    new.log.otlp = Some("http://127.0.0.1:4318".into());
     let Differences { applied, restart } = new.differences(&old);
     let keys = |applies: bool| {
         let keys = changes::KEYS.iter().filter(move |(_, applied)| *applied == applies);
@@ -446,4 +464,23 @@ fn differences_name_each_key_and_what_needs_a_restart_stays_different() {
     assert_eq!(running.differences(&old).restart, [""; 0]);
     assert_eq!(new.differences(&running), Differences { applied: vec![], restart });
     assert_eq!(old.differences(&old), Differences::default());
+}
+
+#[test]
+fn a_part_is_a_number_also_in_the_environment() {
+    let part = |text: &str, environment: &[(&str, &str)]| {
+        load(text, environment).unwrap().log.otlp_ratio.get().to_string()
+    };
+    assert_eq!(part("log.otlp_ratio = 0.25", &[]), "0.25");
+    assert_eq!(part("log.otlp_ratio = 1", &[]), "1");
+    assert_eq!(part("log.otlp_ratio = 1", &[("WEIR_LOG__OTLP_RATIO", "0.5")]), "0.5");
+    assert_eq!(part("", &[("WEIR_LOG__OTLP_RATIO", "0")]), "0");
+}
+
+#[cfg(not(feature = "otel"))]
+#[test]
+fn a_build_without_the_feature_refuses_a_collector() {
+    let error = load("[log]\notlp = \"http://127.0.0.1:4318\"", &[]).unwrap_err();
+    assert!(error.starts_with("weir.toml:2:8: log.otlp: "), "{error}");
+    assert!(error.contains("built without the feature otel"), "{error}");
 }

@@ -4,6 +4,8 @@ use super::blocking::blocking;
 use super::journal;
 use super::run::{new_run, run};
 use super::settings::{Settings, SettingsError};
+#[cfg(feature = "otel")]
+use super::traces::{Exporter, Otlp, traced};
 use super::watched_keys::{InForce, WatchedKeys, open_keys};
 use super::{
     Addresses, BindError, Daemon, IdentityError, JournalError, JournalOptions, TlsSettings,
@@ -49,6 +51,8 @@ pub struct Builder {
     topic_rules: Vec<TopicRule>,
     journal: Option<JournalOptions>,
     qlog: Option<IpAddr>,
+    #[cfg(feature = "otel")]
+    otlp: Option<Otlp>,
 }
 
 /// The listener for metrics and health.
@@ -110,6 +114,25 @@ fn recorder(state: Option<&Path>, qlog: Option<IpAddr>) -> Result<Arc<Recorder>,
     Ok(Arc::new(recorder))
 }
 
+fn challenge_listener(
+    listener: TcpListener,
+    certificates: &Arc<Certificates>,
+    admission: &Admission,
+) -> Result<Listener, BindError> {
+    Ok(match certificates.http_challenges() {
+        Some(answers) => {
+            Listener::plain(listener, admission).only(http::challenge::routes(answers))
+        }
+        None => Listener::tls(listener, certificates.clone(), admission)?.only(axum::Router::new()),
+    })
+}
+
+#[cfg(feature = "otel")]
+async fn open_exporter(otlp: Option<Otlp>) -> Result<Option<Exporter>, SettingsError> {
+    let Some(otlp) = otlp else { return Ok(None) };
+    Ok(Some(blocking(|| Exporter::open(otlp)).await?))
+}
+
 impl Builder {
     pub(super) fn new() -> Self {
         Self {
@@ -129,6 +152,8 @@ impl Builder {
             topic_rules: Vec::new(),
             journal: None,
             qlog: None,
+            #[cfg(feature = "otel")]
+            otlp: None,
         }
     }
 
@@ -338,6 +363,18 @@ impl Builder {
         self
     }
 
+    /// Exports traces to a collector of OpenTelemetry, over OTLP/HTTP: a span of each session when it has
+    /// ended, and one of each request over HTTP when its answer begins. The default is none. Messages have
+    /// no spans. The tracer of the process, and its propagators, are not touched.
+    ///
+    /// A collector that is slow or away delays nothing. Its spans are dropped, and
+    /// `weir_trace_spans_total` counts them. Needs the feature `otel`.
+    #[cfg(feature = "otel")]
+    pub fn otlp(mut self, collector: impl Into<Option<Otlp>>) -> Self {
+        self.otlp = collector.into();
+        self
+    }
+
     /// Starts the daemon. Has to be called within a tokio runtime.
     pub async fn spawn(self) -> Result<Daemon, SpawnError> {
         // Boxed, because the caller's future should not have space for the start.
@@ -365,6 +402,8 @@ impl Builder {
             let certificates = Certificates::open(self.tls, state.clone(), announce)?;
             Ok::<_, IdentityError>((certificates, ResetKey::open(state.as_deref())?))
         };
+        #[cfg(feature = "otel")]
+        let exporter = open_exporter(self.otlp).await?;
         let (certificates, reset_key) = blocking(open).await?;
         let certificates = Arc::new(certificates);
         let (access, keys) = open_keys(checked.access, false).await?;
@@ -403,13 +442,7 @@ impl Builder {
         let plain = plain.map(|plain| Listener::plain(plain, &admission));
         listeners.extend(plain.map(|plain| plain.outlived(http_is_given)));
         if let Some(listener) = challenges {
-            listeners.push(match certificates.http_challenges() {
-                Some(answers) => {
-                    Listener::plain(listener, &admission).only(http::challenge::routes(answers))
-                }
-                None => Listener::tls(listener, certificates.clone(), &admission)?
-                    .only(axum::Router::new()),
-            });
+            listeners.push(challenge_listener(listener, &certificates, &admission)?);
         }
         let journal = journal.map(|journal| journal::start(journal, &broker));
         let certificate = certificates.clone();
@@ -429,8 +462,10 @@ impl Builder {
         }
         let addresses = Addresses { local, http, ops: ops_address };
         let ops = (ops, metrics.clone());
-        let running =
-            tokio::spawn(run(endpoint, serving, host, certificates.clone(), journal, ops));
+        let running = run(endpoint, serving, host, certificates.clone(), journal, ops);
+        #[cfg(feature = "otel")]
+        let running = traced(running, exporter, admission.clone());
+        let running = tokio::spawn(running);
         let keys = keys.map(|keys| WatchedKeys::start(keys, &admission));
         let settings = Box::new(Mutex::new(InForce { settings, keys }));
         Ok(Daemon {

@@ -1,4 +1,5 @@
-//! Questions to other servers over HTTP/1.1: for keys, and who a peer is.
+//! Questions to other servers over HTTP/1.1: for keys, and who a peer is. Also what the daemon tells to a
+//! collector of traces.
 //!
 //! Each question has a connection of its own, a deadline, and a bound for its answer. Redirects are not
 //! followed: the operator has named one server, and its answers decide who may do what.
@@ -10,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::header::{
     ACCEPT, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, USER_AGENT,
 };
-use hyper::{Method, Request, Uri};
+use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::convert::Infallible;
@@ -95,19 +96,33 @@ pub(super) struct Fetcher {
     host: String,
     port: u16,
     target: Uri,
-    // None without TLS, which is for this machine only.
+    // None without TLS.
     tls: Option<(TlsConnector, ServerName<'static>)>,
+    // Without TLS, another machine is not asked.
+    here_only: bool,
 }
 
 /// The parts of an address.
-struct Address {
+pub(super) struct Address {
     uri: Uri,
     host: String,
     secure: bool,
 }
 
 impl Address {
+    /// Parses an address to which secrets are sent: in the clear to this machine only.
     fn parse(url: &str) -> Result<Self, &'static str> {
+        let address = Self::parse_any(url)?;
+        let here = address.host.eq_ignore_ascii_case("localhost")
+            || address.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        if !address.secure && !here {
+            return Err("what it carries could be read and changed on the way");
+        }
+        Ok(address)
+    }
+
+    /// Parses an address to which nothing secret is sent.
+    pub(super) fn parse_any(url: &str) -> Result<Self, &'static str> {
         if url.contains('#') {
             return Err("it has a fragment");
         }
@@ -128,11 +143,6 @@ impl Address {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         if host.is_empty() || host.len() > MAX_HOST {
             return Err("it has no host");
-        }
-        let here = host.eq_ignore_ascii_case("localhost")
-            || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
-        if !secure && !here {
-            return Err("what it carries could be read and changed on the way");
         }
         Ok(Self { uri, host, secure })
     }
@@ -170,14 +180,31 @@ impl Fetcher {
     /// Reads the authorities, which are files.
     pub(super) fn new(remote: &Remote) -> Result<Self, RemoteError> {
         let wrong = |reason| RemoteError::Url { url: remote.url().to_owned(), reason };
-        let Address { uri, host, secure } = Address::parse(remote.url()).map_err(wrong)?;
+        let address = Address::parse(remote.url()).map_err(wrong)?;
+        let expect = || match remote.authorities() {
+            Some(file) => Expect::authority(&file.to_owned()),
+            None => Expect::system(),
+        };
+        Ok(Self { here_only: true, ..Self::open(address, expect, wrong)? })
+    }
+
+    /// The same for an address to which nothing secret is sent, with the authorities of the system.
+    #[cfg(feature = "otel")]
+    pub(super) fn open_any<E: From<TlsError>>(
+        address: Address,
+        wrong: impl Fn(&'static str) -> E,
+    ) -> Result<Self, E> {
+        Self::open(address, Expect::system, wrong)
+    }
+
+    fn open<E: From<TlsError>>(
+        Address { uri, host, secure }: Address,
+        expect: impl FnOnce() -> Result<Expect, TlsError>,
+        wrong: impl Fn(&'static str) -> E,
+    ) -> Result<Self, E> {
         let tls = if secure {
-            let expect = match remote.authorities() {
-                Some(file) => Expect::authority(&file.to_owned())?,
-                None => Expect::system()?,
-            };
             // The errors of the handshake say what is wrong with the certificate.
-            let config = tls::client(&expect, b"http/1.1", &Complaint::default(), None)?;
+            let config = tls::client(&expect()?, b"http/1.1", &Complaint::default(), None)?;
             let name = ServerName::try_from(host.clone()).map_err(|_| wrong("it has no host"))?;
             Some((TlsConnector::from(Arc::new(config)), name))
         } else {
@@ -188,7 +215,7 @@ impl Fetcher {
         let authority = HeaderValue::from_str(authority).map_err(|_| wrong("it has no host"))?;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let target = target.parse().map_err(|_| wrong("it is malformed"))?;
-        Ok(Self { authority, host, port, target, tls })
+        Ok(Self { authority, host, port, target, tls, here_only: false })
     }
 
     /// Fetches a resource. The answer has at most `most` bytes, and is complete within `deadline`.
@@ -213,18 +240,32 @@ impl Fetcher {
         deadline: Duration,
         most: usize,
     ) -> Result<Answer, FetchError> {
-        let mut request = Request::new(Whole(body));
+        let json = HeaderValue::from_static("application/json");
+        let mut request = Request::new(body);
+        if method == Method::POST {
+            request.headers_mut().insert(CONTENT_TYPE, json.clone());
+        }
+        request.headers_mut().insert(ACCEPT, json);
+        *request.method_mut() = method;
+        let (head, body) = self.send(request, deadline, most).await?.into_parts();
+        Ok(Answer { status: head.status.as_u16(), max_age: max_age(&head.headers), body })
+    }
+
+    /// Sends a request with its method, headers and body. The address is that of the server, whatever the
+    /// request has.
+    pub(super) async fn send(
+        &self,
+        request: Request<Bytes>,
+        deadline: Duration,
+        most: usize,
+    ) -> Result<Response<Bytes>, FetchError> {
+        let mut request = request.map(Whole);
         *request.uri_mut() = self.target.clone();
         let headers = request.headers_mut();
         headers.insert(HOST, self.authority.clone());
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
         let agent = concat!("weir/", env!("CARGO_PKG_VERSION"));
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
-        if method == Method::POST {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        }
-        *request.method_mut() = method;
         let asked = timeout(deadline, self.connect_and_send(request, most)).await;
         asked.unwrap_or(Err(FetchError::Timeout(deadline)))
     }
@@ -233,7 +274,7 @@ impl Fetcher {
         &self,
         request: Request<Whole>,
         most: usize,
-    ) -> Result<Answer, FetchError> {
+    ) -> Result<Response<Bytes>, FetchError> {
         let tcp = self.connect().await?;
         // Answers are short, and a question is one packet.
         let _ = tcp.set_nodelay(true);
@@ -250,7 +291,8 @@ impl Fetcher {
         let found = lookup_host((&*self.host, self.port)).await.map_err(FetchError::Connect)?;
         let mut refused = FetchError::Host(self.host.clone());
         // Tokens are not sent to another machine in the clear, whatever localhost resolves to.
-        for address in found.filter(|found| self.tls.is_some() || found.ip().is_loopback()) {
+        let may_be_anywhere = self.tls.is_some() || !self.here_only;
+        for address in found.filter(|found| may_be_anywhere || found.ip().is_loopback()) {
             match TcpStream::connect(address).await {
                 Ok(tcp) => return Ok(tcp),
                 Err(error) => refused = FetchError::Connect(error),
@@ -268,14 +310,13 @@ async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     request: Request<Whole>,
     most: usize,
-) -> Result<Answer, FetchError> {
+) -> Result<Response<Bytes>, FetchError> {
     let mut http = hyper::client::conn::http1::Builder::new();
     http.max_buf_size(HEAD);
     let (mut sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(failed)?;
     let exchange = async {
         let (head, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
-        let body = whole(body, most).await?;
-        Ok(Answer { status: head.status.as_u16(), max_age: max_age(&head.headers), body })
+        Ok(Response::from_parts(head, whole(body, most).await?))
     };
     let connection = async {
         // If it fails, so does the exchange, with the reason.

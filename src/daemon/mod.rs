@@ -11,6 +11,8 @@ mod journal;
 mod key_server;
 mod keys;
 mod local_peer;
+#[cfg(any(feature = "cli", feature = "otel", test))]
+pub(crate) mod otlp;
 mod reload;
 mod rights_end;
 mod run;
@@ -18,6 +20,8 @@ mod settings;
 mod subscription;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "otel")]
+mod traces;
 mod watched_keys;
 
 use crate::access::Identity;
@@ -45,8 +49,12 @@ pub use fetch::{FetchError, RemoteError};
 pub use http_authorize::HttpAuthorize;
 pub use keys::{KeyFileError, KeyFileProblem};
 pub use local_peer::LocalPeer;
+#[cfg(feature = "otel")]
+pub use otlp::OtlpError;
 pub use settings::{Changes, SettingsError};
 pub use subscription::LocalSubscription;
+#[cfg(feature = "otel")]
+pub use traces::Otlp;
 
 pub use crate::access::limit_counts::{Limit, LimitCounts};
 pub use crate::access::limits::{Network, NetworkError, PeerLimits};
@@ -327,7 +335,8 @@ impl Daemon {
     }
 
     /// Stops the daemon without a [drain](Self::drain). Returns within two and a half seconds; the
-    /// ports are free then.
+    /// ports are free then. A daemon that exports traces takes two seconds more if the collector of its
+    /// last spans does not answer.
     ///
     /// The daemon sends its sessions a goodbye that asks them to reconnect, and gives them one second
     /// to receive it. At the same time it gives unfinished answers over HTTP two seconds.

@@ -32,6 +32,10 @@ pub enum SettingsError {
     /// [`Builder::state`](super::Builder::state).
     #[error("a qlog needs a directory: Builder::state")]
     QlogNoState,
+    /// Traces cannot be exported.
+    #[cfg(feature = "otel")]
+    #[error(transparent)]
+    Otlp(#[from] super::OtlpError),
 }
 
 /// Settings to change while a daemon runs: see [`Daemon::reload`](super::Daemon::reload). Those that are not named stay.

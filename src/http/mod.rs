@@ -15,6 +15,7 @@
 //! | `problem` | refusals, as `application/problem+json` |
 //! | `assets` | the files of `web/` |
 //! | `websocket` | the upgrade to a session |
+//! | `traced` | the span of a request (feature `otel`) |
 //! | `paced` | the rate of HTTP/2 frames that carry nothing |
 //! | `rates` | what each request and its answer cost their address |
 //! | `challenge` | answers to the challenges of a certificate authority |
@@ -49,6 +50,8 @@ mod schema;
 mod sent;
 mod small;
 mod state;
+#[cfg(feature = "otel")]
+mod traced;
 mod upload;
 pub(crate) mod websocket;
 
@@ -247,6 +250,8 @@ async fn hold(
     request: Request,
     next: middleware::Next,
 ) -> Response {
+    #[cfg(feature = "otel")]
+    let traced = traced::Traced::begin(&state.admission, &request);
     let drains = *state.stage.borrow() >= Stage::Draining;
     let connection = request.extensions().get::<Arc<ConnectionHandle>>();
     let active = connection.map(|connection| connection.begin(drains));
@@ -268,6 +273,10 @@ async fn hold(
         next.run(request).await
     };
     cost.answered(response.status());
+    #[cfg(feature = "otel")]
+    if let Some(traced) = traced {
+        traced.answered(response.status());
+    }
     if let Some(code) = response.extensions_mut().remove::<Code>() {
         count_refusal(&state.counts, code);
     }

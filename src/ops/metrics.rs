@@ -192,6 +192,17 @@ impl Metrics {
                 "When the certificate in use ends, since 1970.",
                 expires,
             ),
+            Family::counter(
+                "weir_trace_spans",
+                none,
+                "Spans of sessions and requests: those that a collector has taken, and those that were \
+                 dropped. 0 without `log.otlp`.",
+                0,
+            )
+            .by(
+                "result",
+                [("sent", counters.sent_spans.get()), ("dropped", counters.dropped_spans.get())],
+            ),
         ]);
     }
 

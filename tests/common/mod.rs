@@ -159,8 +159,13 @@ impl Served {
         let http: &[&str] = if arguments.contains(&"--http") { &[] } else { &["--http", "off"] };
         let arguments = [&listen, http, arguments].concat();
         let mut command = weir(state, &arguments);
-        command.envs(environment.iter().copied()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        command.envs(environment.iter().copied());
+        Self::begin(command)
+    }
+
+    /// The same for a command that prints JSON.
+    pub fn begin(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: serde_json::Value = serde_json::from_str(&line).expect(&line);

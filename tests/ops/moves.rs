@@ -24,6 +24,7 @@ const STILL: &[(&str, &str)] = &[
     ("weir_journal_refuses", "needs a disk that fails: tests/full_disk.rs"),
     ("weir_journal_unkept", "needs a disk that fails: tests/full_disk.rs"),
     ("weir_sessions_limit", "a setting"),
+    ("weir_trace_spans", "needs the feature `otel`: tests/traces.rs"),
     ("weir_udp_buffer_bytes", "chosen by the system at the start"),
     ("weir_udp_buffer_wanted_bytes", "a constant"),
 ];

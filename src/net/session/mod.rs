@@ -18,6 +18,8 @@ mod peer;
 mod peer_identity;
 mod publish_streams;
 mod sampling;
+#[cfg(feature = "otel")]
+mod span;
 pub(crate) mod traffic;
 pub(crate) mod upload;
 
@@ -165,6 +167,8 @@ fn log_end(host: &Host, peer: &Peer, id: u64, (code, reason): (Code, &str)) {
     let identity = current.as_ref().ok().and_then(|current| current.as_ref()?.name());
     let seconds = host.sessions.age(peer).as_secs();
     tracing::info!(id, %transport, %address, identity, seconds, code, reason, "a session has ended");
+    #[cfg(feature = "otel")]
+    span::leave(peer, id, identity, (code, reason));
 }
 
 // Lets receipts go once the journal has kept their publications. Without a journal none are held.

@@ -42,6 +42,8 @@ pub(crate) struct Peer {
     pub(super) since: u32,
     pub(super) counted_packets: CountedPackets,
     pub(super) last_look: LastLook,
+    #[cfg(feature = "otel")]
+    pub(super) begun: std::time::Instant,
     // Set by the hello.
     open: SetOnce<()>,
 }
@@ -69,6 +71,8 @@ impl Peer {
             since,
             counted_packets: CountedPackets::default(),
             last_look: LastLook::default(),
+            #[cfg(feature = "otel")]
+            begun: std::time::Instant::now(),
             open: SetOnce::new(),
         }
     }
