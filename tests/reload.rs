@@ -102,7 +102,7 @@ fn hup_applies_what_it_can_and_names_what_needs_a_restart() {
 
     // What needs a restart is named until there is one.
     let record = daemon.hup();
-    assert_eq!((&record["changed"], &record["restart"]), (&"".into(), &"cache.bytes".into()));
+    assert_eq!((&record["changed"], &record["restart"]), (&Value::Null, &"cache.bytes".into()));
     fs::write(&file, BEGIN).unwrap();
     let record = daemon.hup();
     assert_eq!(record["level"], "INFO");

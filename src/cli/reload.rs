@@ -83,6 +83,7 @@ impl Running<'_> {
         let certificates_read = files.collect::<Vec<_>>().join(" ");
         let acme = certificates.acme;
         // One line, whatever has happened. Fields without a value are left out.
+        let changed = (!changed.is_empty()).then_some(changed);
         let restart = (!restart.is_empty()).then_some(restart);
         let certificates = (!certificates_read.is_empty()).then_some(certificates_read);
         if !errors.is_empty() {
