@@ -89,12 +89,14 @@ impl Bucket {
         debt(rate, now, full_at)
     }
 
-    /// Takes `amount`, unless the bucket is in debt. Returns whether it did.
+    /// Takes `amount`, unless the bucket is in debt. Returns whether it did. The debt is bounded then, too.
     pub(crate) fn try_spend(&self, rate: Rate, now: u64, amount: u64) -> bool {
         let time = rate.time_for(amount);
+        let most =
+            now.saturating_add(rate.time_for(rate.burst)).saturating_add(DEBT.as_nanos() as u64);
         let spent = self.full_at.fetch_update(Relaxed, Relaxed, |before| {
             let free = debt(rate, now, before).is_zero();
-            free.then(|| before.max(now).saturating_add(time))
+            free.then(|| before.max(now).saturating_add(time).min(most))
         });
         spent.is_ok()
     }
@@ -325,6 +327,10 @@ mod tests {
         let (bucket, rate) = (Bucket::default(), Rate::per_second(1));
         assert_eq!(bucket.spend(rate, 5, u64::MAX), DEBT);
         assert_eq!(bucket.spend(rate, 5, u64::MAX), DEBT);
+        // Once, a datagram of 130 publications kept a peer of one a second out for two minutes.
+        let tried = Bucket::default();
+        assert!(tried.try_spend(rate, 5, 130));
+        assert_eq!(tried.debt(rate, 5), DEBT);
         let end = 5 + DEBT.as_nanos() as u64;
         assert!(!bucket.try_spend(rate, end - 1, 1) && bucket.try_spend(rate, end, 1));
         assert_eq!(bucket.spend(rate, u64::MAX - 1, u64::MAX), Duration::ZERO);
