@@ -53,13 +53,13 @@ inside systemctl stop weir
 inside sh -ec 'cd /srv
     weir cert new --names localhost --out cert >/dev/null
     weir token keygen --out key.jwk --public keys.json
-    weir token new --key key.jwk --sub ada --subscribe "demo/**" --publish demo/a --expires 12h --out token'
+    weir token new --key key.jwk --sub ada --subscribe "demo/**" --publish "demo/**" --expires 12h --out token'
 inside sh -ec 'cd /srv; export WEIR_ACCESS__KEYS=keys.json WEIR_TLS__CERTIFICATE=cert/certificate.pem
     WEIR_TLS__KEY=cert/key.pem exec weir serve' >"$work/serve" 2>&1 &
 for _ in $(seq 100); do grep -q '^in a browser' "$work/serve" && break || sleep 0.1; done
 inside sh -ec 'cd /srv
-    weir pub demo/a hello --token-file token
-    weir sub "demo/*" --from all --count 1 --token-file token
+    weir pub demo/team hello --token-file token
+    weir sub demo/team --from all --count 1 --token-file token
     curl -s -d "seen by a browser" -H "Authorization: Bearer $(cat token)" http://localhost:8080/v1/topics/demo/a
     echo
     curl -s -d hello http://localhost:8080/v1/topics/demo/a | grep -o "\"name\":\"unauthorized\""'

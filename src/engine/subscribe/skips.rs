@@ -24,19 +24,25 @@ impl Skips {
     /// The number of all.
     pub fn total(&self) -> u64 {
         let Self { evicted, skipped, aborted, late, lost, expired } = *self;
-        evicted + skipped + aborted + late + lost + expired
+        [evicted, skipped, aborted, late, lost, expired].into_iter().fold(0, u64::saturating_add)
     }
 
     pub(in crate::engine) fn add(&mut self, other: &Self) {
-        self.evicted += other.evicted;
-        self.skipped += other.skipped;
-        self.aborted += other.aborted;
-        self.late += other.late;
-        self.lost += other.lost;
-        self.expired += other.expired;
+        let Self { evicted, skipped, aborted, late, lost, expired } = *other;
+        for (cause, sequences) in [
+            (GapCause::Evicted, evicted),
+            (GapCause::Skipped, skipped),
+            (GapCause::Aborted, aborted),
+            (GapCause::Late, late),
+            (GapCause::Lost, lost),
+            (GapCause::Expired, expired),
+        ] {
+            self.count(cause, sequences);
+        }
     }
 
-    /// Counts `sequences` that were given as a gap.
+    /// Counts `sequences` that were given as a gap. What is lost is what a client says that it has received,
+    /// and that may be any number.
     pub(super) fn count(&mut self, cause: GapCause, sequences: u64) {
         let number = match cause {
             GapCause::Evicted => &mut self.evicted,
@@ -48,6 +54,6 @@ impl Skips {
             // The subscription has not missed them.
             GapCause::Had | GapCause::Unknown(_) => return,
         };
-        *number += sequences;
+        *number = number.saturating_add(sequences);
     }
 }

@@ -205,6 +205,28 @@ fn all_that_a_client_had_of_a_topic_is_lost_when_it_exists_again() {
     engine.unsubscribe(id);
 }
 
+// The sum of two such claims ended the daemon.
+#[test]
+fn a_client_may_claim_any_sequence() {
+    let mut live = engine(small());
+    live.make_records();
+    say(&mut live, "b", 2, 10);
+    let kept = recorded(&mut live);
+    say(&mut live, "a", 3, 10);
+    let since = Position { run: live.run(), position: live.position() };
+    let TopicCursor { epoch, .. } = live.head("a").unwrap();
+    let mut engine = after_kill(&kept, 2_000_000);
+    say(&mut engine, "a", 1, 10);
+    for _ in 0..3 {
+        let topics = vec![Resume { topic: "a", epoch, next: u64::MAX }];
+        let start = Start::Resume { since, topics };
+        let id = engine.subscribe(Filter::new("a").unwrap(), &start, Lag::Oldest);
+        let gap = ("a".to_owned(), 1, u64::MAX - 1, Some(GapCause::Lost));
+        assert_eq!(told(&mut engine, id, 1 << 20), [gap, message("a", 1)]);
+        engine.unsubscribe(id);
+    }
+}
+
 #[test]
 fn what_is_missing_between_others_is_told() {
     let mut live = engine(small());
