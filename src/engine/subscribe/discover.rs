@@ -58,11 +58,12 @@ impl Engine {
     // It has received everything that was there when it began.
     fn pass_start(&self, s: &mut Subscription, work: &mut usize) {
         // A topic that was made since then was not in the first window.
-        let was_there = |name: &str| {
+        let may_come = |name: &str| {
             let topic = self.slot(name).and_then(|slot| self.topic(slot));
-            topic.is_some_and(|topic| topic.created_at() <= s.delivered_through)
+            topic.is_none_or(|topic| topic.created_at() > s.delivered_through)
+                && s.filter.as_ref().is_some_and(|filter| filter.matches(name))
         };
-        let rest = s.start.take().and_then(|start| start.unresolved(&self.runs, was_there));
+        let rest = s.start.take().and_then(|start| start.unresolved(&self.runs, may_come));
         match (&rest, &mut s.start_charge) {
             (Some(rest), Some(charge)) => {
                 charge.resize(rest.cost());

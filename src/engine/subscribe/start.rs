@@ -170,9 +170,9 @@ impl StartFrom {
     }
 
     /// Returns the part of the start that remains when everything that was there has been received. It has the
-    /// topics that an earlier run had and did not keep, and that were not there. None if there are none, or
+    /// topics that an earlier run had and did not keep, and that may still come. None if there are none, or
     /// if the list is too long to look through.
-    pub(super) fn unresolved(self, runs: &Runs, was_there: impl Fn(&str) -> bool) -> Option<Self> {
+    pub(super) fn unresolved(self, runs: &Runs, may_come: impl Fn(&str) -> bool) -> Option<Self> {
         let Self::Resume { since, cursors } = self else {
             return None;
         };
@@ -182,7 +182,7 @@ impl StartFrom {
         let was_not_kept = |entry: &&Entry| runs.was_not_kept(entry.cursor.epoch);
         let named = |entry: &Entry| Some((cursors.name(entry)?, entry.cursor));
         let all = cursors.cursors.values().filter(was_not_kept).filter_map(named);
-        let rest: Vec<_> = all.filter(|(name, _)| !was_there(name)).collect();
+        let rest: Vec<_> = all.filter(|(name, _)| may_come(name)).collect();
         let cursors = ResumedCursors::collect(rest.into_iter());
         (!cursors.cursors.is_empty()).then_some(Self::Resume { since, cursors })
     }

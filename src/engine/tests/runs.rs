@@ -129,8 +129,10 @@ fn a_topic_that_was_not_kept_is_lost_when_it_exists_again() {
     let known = live.head("b").unwrap();
     for filter in ["a", "*"] {
         let mut engine = after_kill(&kept, 2_000_000);
+        // The filters match no topic `x/a`, which was not kept either.
         let topics = vec![
             Resume { topic: "a", epoch, next },
+            Resume { topic: "x/a", epoch: epoch + 1, next: 5 },
             Resume { topic: "b", epoch: known.epoch, next: known.next },
         ];
         let start = Start::Resume { since, topics };
@@ -147,6 +149,7 @@ fn a_topic_that_was_not_kept_is_lost_when_it_exists_again() {
         // It is told once.
         say(&mut engine, "a", 1, 20);
         assert_eq!(read(&mut engine), [message("a", 3)], "{filter}");
+        assert_eq!(engine.budget().held(), 0);
         engine.unsubscribe(id);
         assert_eq!(engine.budget().held(), 0);
     }
