@@ -208,6 +208,11 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
         (&["ping", at[0], at[1], "--cert-hash", &other], 1, &["not trusted", "--cert-hash"]),
         (&["ping", at[0], at[1], "--state", missing], 1, &["weir serve", "--cert-hash"]),
         (&["ping", at[0], at[1], "--ca", "/dev/null"], 1, &["/dev/null", "PEM"]),
+        (
+            &["ping", at[0], at[1], "--token-file", "no/such"],
+            1,
+            &["no token: no/such: No such file"],
+        ),
         (&["get", "demo/none", at[0], at[1]], 1, &["nothing was published"]),
         (&["serve", "--config", config], 78, &["bad.toml:2", "cache.byts", "unknown key"]),
         (&["serve", "--config", "/no/such.toml"], 78, &["/no/such.toml"]),
@@ -218,6 +223,8 @@ fn errors_that_newcomers_meet_are_one_line_that_says_what_to_do() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {text}");
         assert_eq!(text.trim_end().lines().count(), 1, "{arguments:?}: {text}");
         assert!(text.starts_with("weir: "), "{text}");
+        // What the system says is said once.
+        assert!(text.matches("(os error").count() <= 1, "{text}");
         for word in words {
             assert!(text.contains(word), "{arguments:?}: {text}");
         }

@@ -109,10 +109,17 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // An error may have a reason of the other side's.
-            terminal::tell(&format!("weir: {error:#}"));
+            terminal::tell(&format!("weir: {}", with_causes(&error)));
             ExitCode::from(if error.is::<ConfigError>() { 78 } else { 1 })
         }
     }
+}
+
+// Returns an error with its causes. Most errors of the library have those in their own text.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
+        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
+    })
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
