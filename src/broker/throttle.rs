@@ -168,8 +168,8 @@ impl Throttle {
         Received { resume_at: Some(Instant::now() + wait), tell, again }
     }
 
-    /// The same for what is no publication, and cannot be refused. The limits of an identity are those of its
-    /// publications. Returns for how long to wait. The peer is not told here, so that it still is with a
+    /// The same for frames that carry nothing and cannot be refused. The limits of an identity are those of
+    /// its publications. Returns for how long to wait. The peer is not told here, so that it still is with a
     /// publication.
     pub(crate) fn receive_bare(&self, messages: usize, bytes: u64) -> Duration {
         let (mut now, mut wait) = (None, Duration::ZERO);

@@ -41,8 +41,7 @@ impl Skips {
         }
     }
 
-    /// Counts `sequences` that were given as a gap. What is lost is what a client says that it has received,
-    /// and that may be any number.
+    /// Counts `sequences` that were given as a gap. A client claims how many of them are lost: any number.
     pub(super) fn count(&mut self, cause: GapCause, sequences: u64) {
         let number = match cause {
             GapCause::Evicted => &mut self.evicted,

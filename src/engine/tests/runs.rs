@@ -181,7 +181,7 @@ fn a_topic_that_exists_again_while_others_are_read_is_lost() {
     assert_eq!(engine.budget().held(), 0);
 }
 
-// What it had shown above holes was forgotten with the first message of another topic.
+// The ranges that it had shown were forgotten with the first message of another topic.
 #[test]
 fn all_that_a_client_had_of_a_topic_is_lost_when_it_exists_again() {
     let mut live = engine(small());

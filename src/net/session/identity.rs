@@ -58,8 +58,8 @@ impl Peer {
         Ok(())
     }
 
-    // Takes the limits of an identity. What came together with its token counts against them, or else a
-    // peer that reconnects for each batch would have none. Returns whether there is room for it.
+    // Takes the limits of an identity. The frames that came together with its token count against them, or
+    // else a peer that reconnects for each batch would have none. Returns whether there is room for it.
     fn take_limits(&self, identity: &Identity, with: &[Bytes]) -> bool {
         let limits = identity.limits();
         let is_other = self.throttle.set_identity(self.admission.intake_of(identity));
