@@ -1,5 +1,9 @@
 //! `weir.toml`. Precedence: flag, environment, file, default. Unknown keys are an error. An error
 //! names the file, the line, the column and the key, or the variable.
+//!
+//! For the binary `weir`. A program that embeds the daemon sets it up with
+//! [`Builder`](crate::daemon::Builder), and does not depend on these types: they follow the keys of
+//! the file, and may change with every version of the library.
 
 mod access;
 mod changes;
@@ -23,7 +27,7 @@ pub use access::{AccessConfig, RightsConfig};
 pub use changes::Differences;
 pub use error::ConfigError;
 pub use journal::{JournalConfig, JournalKind, OnFailureConfig, SyncConfig};
-pub use limits::LimitsConfig;
+pub use limits::{LimitsConfig, NetworkText};
 pub use load::{Loaded, Places};
 pub use log::{LogConfig, LogFormat, Part};
 pub use ops::OpsConfig;

@@ -46,6 +46,7 @@ impl Eq for CachedDigest {}
 
 /// Sequences that a subscription will never receive.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Gap {
     /// The topic.
     pub topic: Arc<str>,
@@ -87,7 +88,19 @@ pub enum Event {
 ///
 /// By default it receives the next messages, in order. If messages that it needs are evicted, it
 /// receives a gap, and continues with the oldest message in the cache.
+///
+/// ```
+/// use std::time::Duration;
+/// use weir::wire::Delivery;
+/// use weir::{Start, SubscribeOptions};
+///
+/// let everything = SubscribeOptions::from(Start::All);
+/// let hurried = SubscribeOptions::default()
+///     .with_delivery(Delivery::Realtime)
+///     .with_deadline(Duration::from_millis(100));
+/// ```
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct SubscribeOptions {
     /// The first message. Default [`Start::New`].
     pub start: Start,
@@ -113,10 +126,32 @@ impl SubscribeOptions {
     pub fn from(start: Start) -> Self {
         Self { start, ..Self::default() }
     }
+
+    /// Returns the options with another [`delivery`](Self::delivery).
+    #[must_use]
+    pub fn with_delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// Returns the options with another [`lag`](Self::lag).
+    #[must_use]
+    pub fn with_lag(mut self, lag: Lag) -> Self {
+        self.lag = lag;
+        self
+    }
+
+    /// Returns the options with another [`deadline`](Self::deadline).
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: impl Into<Option<Duration>>) -> Self {
+        self.deadline = deadline.into();
+        self
+    }
 }
 
 /// The first message of a subscription, in every topic that its filter matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start {
     /// The next message.
     #[default]

@@ -15,6 +15,7 @@ pub(super) const MAX_BYTES: usize = 64 << 20;
 
 /// A publication was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Receipt {
     /// Its sequence in the topic.
     pub sequence: u64,

@@ -58,6 +58,7 @@ pub(super) type PendingReply = oneshot::Receiver<Result<Reply, Refusal>>;
 
 /// A payload among the most counted of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Ranking {
     /// Digest of the payload.
     pub digest: Digest,

@@ -59,7 +59,7 @@ pub use traces::Otlp;
 pub use crate::access::limit_counts::{Limit, LimitCounts};
 pub use crate::access::limits::{Network, NetworkError, PeerLimits};
 pub use crate::access::origin::{HostError, OriginError};
-pub use crate::journal::settings::{JournalOptions, OnFailure, Sync};
+pub use crate::journal::settings::{JournalOptions, JournalSync, OnFailure};
 pub use crate::journal::threads::JournalError;
 pub use crate::net::bind::BindError;
 pub use crate::net::session::flow::Flow;
@@ -77,7 +77,23 @@ pub(crate) use figures::{Figures, Observer};
 
 /// A running daemon. Dropping the handle stops the daemon at once, HTTP included, without goodbyes;
 /// see [`shutdown`](Self::shutdown).
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use weir::{Daemon, Event, SubscribeOptions};
+///
+/// let daemon = Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+/// let mut news = daemon.subscribe("demo/*", &SubscribeOptions::default())?;
+/// let receipt = daemon.publish("demo/a", "hello")?;
+/// assert_eq!((receipt.sequence, receipt.count), (1, 1));
+/// if let Some(Event::Message(message)) = news.next().await.transpose()? {
+///     assert_eq!((&*message.topic, &*message.payload), ("demo/a", &b"hello"[..]));
+/// }
+/// daemon.shutdown().await;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
 #[derive(Debug)]
+#[must_use = "a daemon stops when it is dropped"]
 pub struct Daemon {
     broker: Arc<Broker>,
     admission: Admission,
@@ -216,11 +232,12 @@ impl Daemon {
     /// wait for it: see [`kept`](Self::kept).
     ///
     /// ```
-    /// # async fn example(daemon: weir::Daemon) -> Result<(), weir::wire::Refusal> {
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+    /// daemon.publish("demo/a", "hello")?;
     /// let receipt = daemon.publish("demo/a", "hello")?;
-    /// println!("message {}, seen {} times", receipt.sequence, receipt.count);
-    /// # Ok(())
-    /// # }
+    /// assert_eq!((receipt.sequence, receipt.count), (2, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn publish(&self, topic: &str, payload: impl Into<Bytes>) -> Result<Receipt, Refusal> {
         publish(&self.broker, topic, payload.into())
@@ -263,6 +280,19 @@ impl Daemon {
     /// because nothing is lost or reordered. With
     /// [`Delivery::Realtime`](crate::wire::Delivery::Realtime), a
     /// [`deadline`](SubscribeOptions::deadline) applies as for a client.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use weir::{Event, Start, SubscribeOptions};
+    ///
+    /// let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+    /// daemon.publish("demo/a", "before")?;
+    /// let mut all = daemon.subscribe("demo/**", &SubscribeOptions::from(Start::All))?;
+    /// if let Some(Event::Message(message)) = all.next().await.transpose()? {
+    ///     assert_eq!(message.payload, "before");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
     pub fn subscribe(
         &self,
         filter: &str,
