@@ -1,9 +1,8 @@
 //! `weir.toml`. Precedence: flag, environment, file, default. Unknown keys are an error. An error
 //! names the file, the line, the column and the key, or the variable.
 //!
-//! For the binary `weir`. A program that embeds the daemon sets it up with
-//! [`Builder`](crate::daemon::Builder), and does not depend on these types: they follow the keys of
-//! the file, and may change with every version of the library.
+//! For the binary `weir`. These types follow the keys of the file, and may change with every version
+//! of the library. A program that embeds the daemon uses [`Builder`](crate::daemon::Builder) instead.
 
 mod access;
 mod changes;

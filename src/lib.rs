@@ -24,8 +24,8 @@
 //!   that calls it, and gives [metrics](daemon::Daemon::metrics) to a registry of yours. Daemons and
 //!   clients in one process share nothing.
 //! - **Secrets.** Tokens and keys are not in `Debug` output, nor in the texts of errors.
-//! - **What may grow** is `#[non_exhaustive]`: errors, options, limits, events, figures. Frames, and what
-//!   goes in and out of an engine, is not: see [`wire`] and [`engine`].
+//! - **Growth.** Errors, options, limits, events and figures may grow, and are `#[non_exhaustive]`. Frames,
+//!   and the inputs and outputs of an engine, are not: see [`wire`] and [`engine`].
 //! - **Types of other crates** in the API are those of `bytes`, [`Stream`](futures_core::Stream), and
 //!   `tokio::sync::watch`. With the feature `daemon` also `axum::Router` for
 //!   [routes](daemon::Builder::routes), and `Collector` of `prometheus-client`. Their next major version
@@ -87,7 +87,9 @@ pub use client::Client;
 #[cfg(feature = "daemon")]
 pub use daemon::Daemon;
 #[cfg(feature = "client")]
-pub use message::{Event, Gap, Interruption, Message, ResumePoint, Start, SubscribeOptions};
+pub use message::{
+    Event, Gap, Interruption, Message, Ranking, Receipt, ResumePoint, Start, SubscribeOptions,
+};
 #[cfg(feature = "client")]
 pub use net::transport::Transport;
 #[cfg(feature = "client")]

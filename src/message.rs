@@ -1,7 +1,8 @@
 //! Messages, events and options of subscriptions, in process and over the network.
 
 use crate::wire::{
-    self, Delivery, Digest, GapCause, Had, Lag, MAX_HAD, MAX_HAD_OF_TOPIC, Position,
+    self, Delivery, Digest, GapCause, Had, Lag, MAX_HAD, MAX_HAD_OF_TOPIC, Position, TopEntry,
+    nonzero,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -29,6 +30,56 @@ impl Message {
     /// Returns the digest of the payload. Computes it, in about 1 µs a KiB, unless it is known.
     pub fn digest(&self) -> Digest {
         self.digest.0.unwrap_or_else(|| Digest::of(&self.payload))
+    }
+}
+
+/// A publication was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// Its sequence in the topic.
+    pub sequence: u64,
+    /// How often the payload has been published to the topic, this publication included.
+    pub count: u64,
+    /// The time at which counting restarted, µs since 1970, if earlier publications may be missing
+    /// from the count.
+    pub since: Option<u64>,
+    /// Digest of the payload, as the daemon computed it.
+    pub digest: Digest,
+    /// Whether the daemon had accepted the publication before, and so did not count it again. This
+    /// happens when a session ends before the receipt arrives, and the client sends it again. Within
+    /// the process it is never so.
+    pub duplicate: bool,
+}
+
+/// A payload among the most counted of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ranking {
+    /// Digest of the payload.
+    pub digest: Digest,
+    /// Its count.
+    pub count: u64,
+    /// As in [`Receipt::since`].
+    pub since: Option<u64>,
+    /// Sequence of its newest publication.
+    pub sequence: u64,
+    /// Size of the payload, bytes.
+    pub size: u64,
+    /// The payload, if it is cached and has at most 1 KiB.
+    pub payload: Option<Bytes>,
+}
+
+impl Ranking {
+    pub(crate) fn from_wire(entry: &TopEntry<'_>) -> Self {
+        Self {
+            digest: entry.digest,
+            count: entry.count,
+            since: nonzero(entry.since),
+            sequence: entry.sequence,
+            size: entry.size,
+            payload: entry.payload.map(Bytes::copy_from_slice),
+        }
     }
 }
 

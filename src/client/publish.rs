@@ -3,8 +3,9 @@
 
 use super::error::{PublishError, closed_here};
 use super::handle::Client;
-use super::in_flight::{Outgoing, Publication, PublishOutcome, Receipt};
+use super::in_flight::{Outgoing, Publication, PublishOutcome};
 use super::shared::Settler;
+use crate::message::Receipt;
 use crate::net;
 use crate::wire::check_topic;
 use bytes::Bytes;

@@ -27,14 +27,14 @@ mod watched_keys;
 use crate::access::Identity;
 use crate::broker::Broker;
 use crate::broker::admission::Admission;
-use crate::engine::{Limits, Payload, Publication, Ranking, Receipt};
-use crate::message::{Message, SubscribeOptions};
+use crate::engine::{self, Limits, Payload, Publication};
+use crate::message::{Message, Ranking, Receipt, SubscribeOptions};
 use crate::net::now;
 use crate::net::qlog::Recorder;
 use crate::net::session::list::Sessions;
 use crate::tls::certificates::Certificates;
 use crate::tls::{CertificateError, CertificateHash, CertificateHashes};
-use crate::wire::{Digest, Filter, NameError, Refusal, Which};
+use crate::wire::{Digest, Filter, NameError, Refusal, Which, nonzero};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -273,7 +273,7 @@ impl Daemon {
     /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn top(&self, topic: &str, k: usize) -> Result<Vec<Ranking>, Refusal> {
-        self.broker.with(|engine| engine.top(topic, k))
+        top(&self.broker, topic, k)
     }
 
     /// Subscribes from within the process. All modes of [`Delivery`](crate::wire::Delivery) are ordered, as over WebSocket,
@@ -381,7 +381,18 @@ fn publish(broker: &Broker, topic: &str, payload: Bytes) -> Result<Receipt, Refu
     let payload = Payload::from(payload);
     let stamp = now();
     let publication = Publication { topic, payload: &payload, digest, stamp, origin: None };
-    broker.with(|engine| engine.publish(stamp, &publication))
+    let receipt = broker.with(|engine| engine.publish(stamp, &publication))?;
+    let engine::Receipt { sequence, count, since, digest, duplicate } = receipt;
+    Ok(Receipt { sequence, count, since: nonzero(since), digest, duplicate })
+}
+
+fn top(broker: &Broker, topic: &str, k: usize) -> Result<Vec<Ranking>, Refusal> {
+    let rankings = broker.with(|engine| engine.top(topic, k))?;
+    let ranking = |ranking| {
+        let engine::Ranking { digest, count, since, sequence, size, payload } = ranking;
+        Ranking { digest, count, since: nonzero(since), sequence, size, payload }
+    };
+    Ok(rankings.into_iter().map(ranking).collect())
 }
 
 fn get(broker: &Broker, topic: &str, which: Which) -> Result<Message, Refusal> {

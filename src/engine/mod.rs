@@ -45,9 +45,9 @@
 //!
 //! [`Session`] does the same for one remote peer: frames in, frames and actions out.
 //!
-//! What goes in and out is not `#[non_exhaustive]`: [`Publication`], [`Action`], [`Item`], [`Record`],
-//! the [`Part`]s of a snapshot and their kin. An owner that did not pass on a field, or did not handle
-//! a variant, would lose messages. So a compiler should notice one that is new.
+//! Inputs and outputs, such as [`Publication`], [`Action`], [`Item`], [`Record`] and [`Part`], are not
+//! `#[non_exhaustive]`. An owner that did not pass on a field, or did not handle a variant, would lose
+//! messages. So the compiler should report one that is new.
 
 mod budget;
 pub(crate) mod cost;

@@ -8,8 +8,8 @@
 //! Postcard has no schema evolution: variants are only appended, fields never change, and
 //! [`Hello`](ClientFrame::Hello) carries the version.
 //!
-//! For that reason frames and their fields are not `#[non_exhaustive]`: a program that handles frames
-//! has to handle each, and a variant that is appended is a breaking change of this library.
+//! For that reason frames and their fields are not `#[non_exhaustive]`. A program that handles frames
+//! has to handle each. A variant that is appended is a breaking change of this library.
 
 mod client_frame;
 mod code;
