@@ -31,6 +31,13 @@
 //!   [routes](daemon::Builder::routes), and `Collector` of `prometheus-client`. Their next major version
 //!   is a breaking change here.
 #![cfg_attr(
+    not(feature = "daemon"),
+    allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "the page names parts that other features bring"
+    )
+)]
+#![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests panic, and tell stories")
 )]
