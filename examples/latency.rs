@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .connect()
             .await?;
         let topic = format!("probe/{transport}");
-        let options = SubscribeOptions { delivery: Delivery::Unordered, ..Default::default() };
+        let options = SubscribeOptions::default().with_delivery(Delivery::Unordered);
         let mut subscription = client.subscribe(&topic, &options).await?;
         let mut took = Vec::new();
         let mut every = tokio::time::interval(Duration::from_millis(5));

@@ -1,5 +1,8 @@
 //! `weir.toml`. Precedence: flag, environment, file, default. Unknown keys are an error. An error
 //! names the file, the line, the column and the key, or the variable.
+//!
+//! For the binary `weir`. These types follow the keys of the file, and may change with every version
+//! of the library. A program that embeds the daemon uses [`Builder`](crate::daemon::Builder) instead.
 
 mod access;
 mod changes;
@@ -23,7 +26,7 @@ pub use access::{AccessConfig, RightsConfig};
 pub use changes::Differences;
 pub use error::ConfigError;
 pub use journal::{JournalConfig, JournalKind, OnFailureConfig, SyncConfig};
-pub use limits::LimitsConfig;
+pub use limits::{LimitsConfig, NetworkText};
 pub use load::{Loaded, Places};
 pub use log::{LogConfig, LogFormat, Part};
 pub use ops::OpsConfig;

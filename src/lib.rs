@@ -14,6 +14,29 @@
 //! `docs/architecture.md` explains how the parts work together. `docs/protocol.md` specifies the
 //! protocol for clients in other languages, and `docs/http.md` the HTTP face. `web/weir/` is the
 //! client for browsers.
+//!
+//! # In a program of your own
+//!
+//! - **Errors.** Each operation has an error type of its own, whose variants can be matched and whose
+//!   text is one line that says what to do. Refusals of the daemon have a [`Code`](wire::Code).
+//! - **Nothing is global.** The library installs no subscriber of `tracing`, no cryptography provider of
+//!   rustls, no metrics registry and no runtime. It logs through `tracing`, runs on the tokio runtime
+//!   that calls it, and gives [metrics](daemon::Daemon::metrics) to a registry of yours. Daemons and
+//!   clients in one process share nothing.
+//! - **Secrets.** Tokens and keys are not in `Debug` output, nor in the texts of errors.
+//! - **Growth.** Errors, options, limits, events and figures may grow, and are `#[non_exhaustive]`. Frames,
+//!   and the inputs and outputs of an engine, are not: see [`wire`] and [`engine`].
+//! - **Types of other crates** in the API are those of `bytes`, [`Stream`](futures_core::Stream), and
+//!   `tokio::sync::watch`. With the feature `daemon` also `axum::Router` for
+//!   [routes](daemon::Builder::routes), and `Collector` of `prometheus-client`. Their next major version
+//!   is a breaking change here.
+#![cfg_attr(
+    not(feature = "daemon"),
+    allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "the page names parts that other features bring"
+    )
+)]
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests panic, and tell stories")
@@ -71,7 +94,9 @@ pub use client::Client;
 #[cfg(feature = "daemon")]
 pub use daemon::Daemon;
 #[cfg(feature = "client")]
-pub use message::{Event, Gap, Interruption, Message, ResumePoint, Start, SubscribeOptions};
+pub use message::{
+    Event, Gap, Interruption, Message, Ranking, Receipt, ResumePoint, Start, SubscribeOptions,
+};
 #[cfg(feature = "client")]
 pub use net::transport::Transport;
 #[cfg(feature = "client")]

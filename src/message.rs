@@ -1,7 +1,8 @@
 //! Messages, events and options of subscriptions, in process and over the network.
 
 use crate::wire::{
-    self, Delivery, Digest, GapCause, Had, Lag, MAX_HAD, MAX_HAD_OF_TOPIC, Position,
+    self, Delivery, Digest, GapCause, Had, Lag, MAX_HAD, MAX_HAD_OF_TOPIC, Position, TopEntry,
+    nonzero,
 };
 use bytes::Bytes;
 use std::sync::Arc;
@@ -32,6 +33,56 @@ impl Message {
     }
 }
 
+/// A publication was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// Its sequence in the topic.
+    pub sequence: u64,
+    /// How often the payload has been published to the topic, this publication included.
+    pub count: u64,
+    /// The time at which counting restarted, µs since 1970, if earlier publications may be missing
+    /// from the count.
+    pub since: Option<u64>,
+    /// Digest of the payload, as the daemon computed it.
+    pub digest: Digest,
+    /// Whether the daemon had accepted the publication before, and so did not count it again. This
+    /// happens when a session ends before the receipt arrives, and the client sends it again. Within
+    /// the process it is never so.
+    pub duplicate: bool,
+}
+
+/// A payload among the most counted of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ranking {
+    /// Digest of the payload.
+    pub digest: Digest,
+    /// Its count.
+    pub count: u64,
+    /// As in [`Receipt::since`].
+    pub since: Option<u64>,
+    /// Sequence of its newest publication.
+    pub sequence: u64,
+    /// Size of the payload, bytes.
+    pub size: u64,
+    /// The payload, if it is cached and has at most 1 KiB.
+    pub payload: Option<Bytes>,
+}
+
+impl Ranking {
+    pub(crate) fn from_wire(entry: &TopEntry<'_>) -> Self {
+        Self {
+            digest: entry.digest,
+            count: entry.count,
+            since: nonzero(entry.since),
+            sequence: entry.sequence,
+            size: entry.size,
+            payload: entry.payload.map(Bytes::copy_from_slice),
+        }
+    }
+}
+
 /// The digest of a payload, if it was computed before. Two messages are equal whether or not it was.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct CachedDigest(pub(crate) Option<Digest>);
@@ -46,6 +97,7 @@ impl Eq for CachedDigest {}
 
 /// Sequences that a subscription will never receive.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Gap {
     /// The topic.
     pub topic: Arc<str>,
@@ -87,7 +139,19 @@ pub enum Event {
 ///
 /// By default it receives the next messages, in order. If messages that it needs are evicted, it
 /// receives a gap, and continues with the oldest message in the cache.
+///
+/// ```
+/// use std::time::Duration;
+/// use weir::wire::Delivery;
+/// use weir::{Start, SubscribeOptions};
+///
+/// let everything = SubscribeOptions::from(Start::All);
+/// let hurried = SubscribeOptions::default()
+///     .with_delivery(Delivery::Realtime)
+///     .with_deadline(Duration::from_millis(100));
+/// ```
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct SubscribeOptions {
     /// The first message. Default [`Start::New`].
     pub start: Start,
@@ -113,10 +177,32 @@ impl SubscribeOptions {
     pub fn from(start: Start) -> Self {
         Self { start, ..Self::default() }
     }
+
+    /// Returns the options with another [`delivery`](Self::delivery).
+    #[must_use]
+    pub fn with_delivery(mut self, delivery: Delivery) -> Self {
+        self.delivery = delivery;
+        self
+    }
+
+    /// Returns the options with another [`lag`](Self::lag).
+    #[must_use]
+    pub fn with_lag(mut self, lag: Lag) -> Self {
+        self.lag = lag;
+        self
+    }
+
+    /// Returns the options with another [`deadline`](Self::deadline).
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: impl Into<Option<Duration>>) -> Self {
+        self.deadline = deadline.into();
+        self
+    }
 }
 
 /// The first message of a subscription, in every topic that its filter matches.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start {
     /// The next message.
     #[default]

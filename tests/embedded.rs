@@ -23,10 +23,10 @@ async fn a_deadline_holds_with_realtime_and_only_there() {
     for payload in ["1", "2", "3"] {
         daemon.publish("a", payload).unwrap();
     }
-    let options = |delivery| SubscribeOptions {
-        delivery,
-        deadline: Some(Duration::from_millis(1)),
-        ..SubscribeOptions::from(Start::All)
+    let options = |delivery| {
+        SubscribeOptions::from(Start::All)
+            .with_delivery(delivery)
+            .with_deadline(Duration::from_millis(1))
     };
     let subscribe = |delivery| daemon.subscribe("a", &options(delivery)).unwrap();
     let [mut ordered, mut unordered, mut realtime] =
@@ -129,7 +129,7 @@ async fn a_file_that_opens_slowly_blocks_no_other_task() {
     let all = Box::pin(async { tokio::join!(connect, spawn, release) });
     let (error, daemon, ()) = within(all).await;
     assert!(error.contains("ca.pem"), "{error}");
-    daemon.unwrap();
+    drop(daemon.unwrap());
 }
 
 // In an earlier version a subscription that had many topics to search waited for a turn that never
@@ -204,4 +204,103 @@ async fn sessions_are_listed_with_what_they_have_not_received_and_what_they_have
         })
         .await;
     }
+}
+
+fn shared<T: Send + Sync + std::fmt::Debug + 'static>() {}
+fn error<T: std::error::Error + Send + Sync + 'static>() {}
+
+#[test]
+fn handles_pass_between_tasks_and_errors_between_threads() {
+    use weir::{access, client, daemon, engine, wire};
+    shared::<(Daemon, daemon::Builder, daemon::Changes, daemon::LocalPeer, daemon::Metrics)>();
+    shared::<(LocalSubscription, daemon::HttpAuthorize, daemon::TlsSettings, SessionInfo)>();
+    shared::<(Client, client::Builder, client::PendingReceipt, client::Accepted)>();
+    shared::<(client::Subscription, SubscribeOptions, Event, weir::ResumePoint)>();
+    shared::<(access::AccessRules, access::Verifier, access::SigningKey, access::Identity)>();
+    shared::<(engine::Engine, engine::Session, engine::TopicRules, wire::FrameReader)>();
+    error::<client::ConnectError>();
+    error::<client::PublishError>();
+    error::<client::SubscribeError>();
+    error::<client::RequestError>();
+    error::<client::SessionClosed>();
+    error::<daemon::SpawnError>();
+    error::<daemon::SettingsError>();
+    error::<daemon::BindError>();
+    error::<daemon::IdentityError>();
+    error::<daemon::JournalError>();
+    error::<daemon::KeyFileError>();
+    error::<daemon::RemoteError>();
+    error::<daemon::FetchError>();
+    error::<daemon::HostError>();
+    error::<daemon::OriginError>();
+    error::<daemon::DomainError>();
+    error::<daemon::NetworkError>();
+    error::<weir::CertificateError>();
+    error::<weir::CertificateHashError>();
+    error::<weir::TlsError>();
+    error::<access::KeyError>();
+    error::<access::PeerNameError>();
+    error::<access::RightsError>();
+    error::<access::SignError>();
+    error::<access::TokenError>();
+    error::<engine::TopicRuleError>();
+    error::<engine::UploadError>();
+    error::<wire::DecodeError>();
+    error::<wire::DigestError>();
+    error::<wire::FrameError>();
+    error::<wire::NameError>();
+    error::<Refusal>();
+}
+
+#[test]
+fn tokens_and_keys_are_in_no_debug_output() {
+    use weir::access::{AccessRules, Algorithm, Credentials, Expectations, SigningKey};
+    use weir::wire::{ClientFrame, ProducerId};
+    const SECRET: &str = "mellon-mellon-mellon-mellon-mellon";
+    let producer = ProducerId([7; 16]);
+    let hello = ClientFrame::Hello { version: 1, producer, token: Some(SECRET), agent: "a" };
+    let token = ClientFrame::Token { request: 1, token: SECRET };
+    let address = Ipv4Addr::LOCALHOST.into();
+    let credentials = Credentials::from_address(address).with_token(Some(SECRET));
+    let client = Client::builder("localhost").token(SECRET);
+    let keys = weir::access::KeySet::from_secret(SECRET.as_bytes(), Some("id")).unwrap();
+    let verifier = weir::access::Verifier::new(keys, Expectations::default());
+    let shown = format!("{hello:?} {token:?} {credentials:?} {client:?} {verifier:?}");
+    assert!(!shown.contains(SECRET), "{shown}");
+    assert!(shown.contains("version: 1") && shown.contains("request: 1"), "{shown}");
+    let builder = Daemon::builder().access(AccessRules::default().tokens(verifier));
+    assert!(!format!("{builder:?}").contains(SECRET));
+    let key = SigningKey::generate(Algorithm::Hs256, Some("id")).unwrap();
+    let jwk: serde_json::Value = serde_json::from_str(&key.private_jwk().unwrap()).unwrap();
+    let secret = jwk["k"].as_str().unwrap();
+    assert!(!format!("{key:?}").contains(secret));
+    // A list of bytes would show it, too.
+    let engine = weir::engine::Engine::new(Limits::default(), 1, [219; 32]);
+    assert!(!format!("{engine:?}").contains("219, 219"));
+}
+
+#[tokio::test]
+async fn two_daemons_share_nothing_and_set_nothing_for_the_process() {
+    let daemons = [daemon().await, daemon().await];
+    let mut clients = Vec::new();
+    for daemon in &daemons {
+        clients.push(client(daemon, Transport::Quic).await);
+    }
+    within(clients[0].publish("a", "1")).await.unwrap();
+    assert_eq!(daemons[0].get("a", Which::Latest).unwrap().payload, "1");
+    assert_eq!(daemons[1].get("a", Which::Latest).unwrap_err().code, Code::NOT_FOUND);
+    let counts = daemons.each_ref().map(|daemon| {
+        let mut registry = prometheus_client::registry::Registry::default();
+        registry.register_collector(Box::new(daemon.metrics()));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text.contains("weir_received_messages_total 1")
+    });
+    assert_eq!(counts, [true, false]);
+    let [first, second] = daemons;
+    first.shutdown().await;
+    within(clients[1].publish("a", "2")).await.unwrap();
+    assert_eq!(second.get("a", Which::Latest).unwrap().payload, "2");
+    assert!(rustls::crypto::CryptoProvider::get_default().is_none());
+    assert!(!tracing::dispatcher::has_been_set());
 }

@@ -164,6 +164,6 @@ async fn a_daemon_that_drains_leaves_new_peers_to_the_next_one() {
     let second = sockets.daemon(state.path()).await;
     let answer = within(late.answer()).await;
     assert_eq!((answer.status, answer.body == payload), (200, true));
-    within(connecting).await.unwrap().unwrap();
+    drop(within(connecting).await.unwrap().unwrap());
     within(second.shutdown()).await;
 }

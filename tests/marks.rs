@@ -143,10 +143,7 @@ async fn topics_before_a_mark_are_not_named_once_handed_out() {
 #[tokio::test]
 async fn without_order_topics_with_missing_messages_stay_named() {
     let (_endpoint, client, mut stage) = begin().await;
-    let options = SubscribeOptions {
-        delivery: Delivery::Unordered,
-        ..SubscribeOptions::from(weir::Start::All)
-    };
+    let options = SubscribeOptions::from(weir::Start::All).with_delivery(Delivery::Unordered);
     let (mut news, request, _) = subscribe(&client, &mut stage, &options, 10).await;
     let head = |topic, sequence| DaemonFrame::Head { topic, sequence };
     let frames = [DaemonFrame::For { request }, topic(1, "m/a"), topic(2, "m/b"), message(1, 1)];
@@ -232,7 +229,7 @@ async fn a_client_of_a_real_daemon_comes_back_to_any_number_of_topics() {
         for delivery in [Delivery::Ordered, Delivery::Realtime] {
             let daemon = common::daemon().await;
             let name = |n: usize| format!("m/{n:0>63}");
-            let mut options = SubscribeOptions { delivery, ..SubscribeOptions::default() };
+            let mut options = SubscribeOptions::default().with_delivery(delivery);
             let subscriber = common::client(&daemon, transport).await;
             let mut subscription = within(subscriber.subscribe("m/**", &options)).await.unwrap();
             let mut had = vec![false; TOPICS + 10];

@@ -271,7 +271,7 @@ async fn a_session_has_as_many_subscriptions_as_its_limit() {
     }
     // Dropping one makes room for another.
     subscriptions.pop();
-    client.subscribe("demo/**", &options).await.unwrap();
+    drop(client.subscribe("demo/**", &options).await.unwrap());
 }
 
 // The future was dropped before the answer: by a timeout, or a `select!`.
@@ -281,7 +281,7 @@ async fn a_subscription_that_is_dropped_before_its_answer_ends() {
     for transport in TRANSPORTS {
         let client = client(&daemon, transport).await;
         for delivery in [Delivery::Ordered, Delivery::Unordered, Delivery::Realtime] {
-            let options = SubscribeOptions { delivery, ..SubscribeOptions::default() };
+            let options = SubscribeOptions::default().with_delivery(delivery);
             // As many as there is room for. The daemon handles requests in their order.
             for _ in 0..256 {
                 assert!(client.subscribe("a", &options).now_or_never().is_none(), "it has to wait");
@@ -326,7 +326,7 @@ async fn a_daemon_that_stops_says_goodbye_and_leaves_its_port() {
         }
         let error = client.publish("demo/a", "x").await.unwrap_err();
         assert!(matches!(error, PublishError::Closed(_)), "{error}");
-        Daemon::builder().listen(address).spawn().await.unwrap();
+        drop(Daemon::builder().listen(address).spawn().await.unwrap());
     }
 }
 

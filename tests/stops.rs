@@ -45,7 +45,7 @@ async fn a_daemon_does_not_wait_for_the_timers_of_the_worst_path_nor_keep_its_po
         assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
         within(client.closed()).await;
         // Both ports are free at once, though the connection is still draining.
-        Daemon::builder().listen(address).spawn().await.unwrap();
+        drop(Daemon::builder().listen(address).spawn().await.unwrap());
     }
 }
 

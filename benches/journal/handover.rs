@@ -5,7 +5,7 @@ use super::{directory, median, rounds};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use weir::daemon::{JournalOptions, Sync};
+use weir::daemon::{JournalOptions, JournalSync};
 use weir::{Client, Daemon, Event, SubscribeOptions, Trust};
 
 /// Subscribers, each with a session of its own.
@@ -15,7 +15,7 @@ const SUBSCRIBERS: usize = 100;
 const RATE: u64 = 200;
 
 async fn daemon(state: &Path, address: SocketAddr) -> Daemon {
-    let options = JournalOptions::default().with_sync(Sync::EachSecond);
+    let options = JournalOptions::default().with_sync(JournalSync::EachSecond);
     Daemon::builder().listen(address).state(state).journal(options).spawn().await.unwrap()
 }
 

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use weir::Daemon;
-use weir::daemon::{JournalOptions, Sync};
+use weir::daemon::{JournalOptions, JournalSync};
 use weir::engine::Limits;
 
 // The allocator of the daemon.
@@ -30,11 +30,11 @@ use weir::engine::Limits;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The settings that are compared.
-const SETTINGS: [(&str, Option<Sync>); 4] = [
+const SETTINGS: [(&str, Option<JournalSync>); 4] = [
     ("none", None),
-    ("exit", Some(Sync::AtExit)),
-    ("1s", Some(Sync::EachSecond)),
-    ("always", Some(Sync::Always)),
+    ("exit", Some(JournalSync::AtExit)),
+    ("1s", Some(JournalSync::EachSecond)),
+    ("always", Some(JournalSync::Always)),
 ];
 
 /// Time of one turn of a setting.
@@ -54,7 +54,7 @@ fn directory() -> TempDir {
     tempfile::tempdir_in(parent).unwrap()
 }
 
-async fn daemon(state: &TempDir, sync: Option<Sync>, cache: usize) -> Daemon {
+async fn daemon(state: &TempDir, sync: Option<JournalSync>, cache: usize) -> Daemon {
     Daemon::builder()
         .listen("127.0.0.1:0".parse().unwrap())
         .state(state.path())
@@ -82,7 +82,7 @@ fn payload(publisher: usize, n: u64) -> Vec<u8> {
 }
 
 /// Returns receipts a second, and the longest wait for a batch of them.
-async fn throughput(sync: Option<Sync>) -> (f64, Duration) {
+async fn throughput(sync: Option<JournalSync>) -> (f64, Duration) {
     let state = directory();
     let daemon = Arc::new(daemon(&state, sync, 64 << 20).await);
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -120,7 +120,7 @@ async fn throughput(sync: Option<Sync>) -> (f64, Duration) {
 }
 
 /// Returns the times from a publication to its receipt, one at a time, sorted.
-async fn latency(sync: Option<Sync>) -> Vec<Duration> {
+async fn latency(sync: Option<JournalSync>) -> Vec<Duration> {
     let state = directory();
     let daemon = daemon(&state, sync, 64 << 20).await;
     let (end, mut times) = (Instant::now() + TURN, Vec::new());

@@ -3,7 +3,7 @@
 use super::{SETTINGS, TURN, daemon, directory, median, payload, quantile, rounds};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use weir::client::Reconnect;
-use weir::daemon::Sync;
+use weir::daemon::JournalSync;
 use weir::{Client, Event, SubscribeOptions, Trust};
 
 /// Subscribers, and publications a second.
@@ -15,7 +15,7 @@ fn now() -> u64 {
 }
 
 // Returns the times from publishing to arrival, sorted.
-async fn turn(sync: Option<Sync>) -> Vec<Duration> {
+async fn turn(sync: Option<JournalSync>) -> Vec<Duration> {
     let state = directory();
     let daemon = daemon(&state, sync, 64 << 20).await;
     let address = daemon.local_addr();

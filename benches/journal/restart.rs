@@ -3,7 +3,7 @@
 use super::{daemon, directory, median, payload, rounds};
 use std::path::Path;
 use std::time::{Duration, Instant};
-use weir::daemon::Sync;
+use weir::daemon::JournalSync;
 
 /// Bytes of the cache.
 const CACHE: usize = 256 << 20;
@@ -22,7 +22,7 @@ pub(super) async fn run() {
     let (mut stopping, mut each, mut messages) = (Vec::new(), 0.0, 0);
     for _ in 0..rounds() {
         let state = directory();
-        let first = daemon(&state, Some(Sync::EachSecond), CACHE).await;
+        let first = daemon(&state, Some(JournalSync::EachSecond), CACHE).await;
         let before = bytes_on_disk(state.path());
         // Until it evicts.
         let mut n = 0;
@@ -43,7 +43,7 @@ pub(super) async fn run() {
         first.shutdown().await;
         stopping.push(begun.elapsed().as_secs_f64());
         let begun = Instant::now();
-        let second = daemon(&state, Some(Sync::EachSecond), CACHE).await;
+        let second = daemon(&state, Some(JournalSync::EachSecond), CACHE).await;
         closed.push(begun.elapsed().as_secs_f64());
         // As a kill leaves it: as much log as there may be, beside the snapshot.
         let twice = 2 * n;
@@ -59,7 +59,7 @@ pub(super) async fn run() {
         drop(second);
         tokio::time::sleep(Duration::from_secs(1)).await;
         let begun = Instant::now();
-        let third = daemon(&state, Some(Sync::EachSecond), CACHE).await;
+        let third = daemon(&state, Some(JournalSync::EachSecond), CACHE).await;
         killed.push(begun.elapsed().as_secs_f64());
         third.shutdown().await;
     }

@@ -4,7 +4,7 @@ use super::{TURN, daemon, directory, median, payload, quantile, rounds};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use weir::daemon::Sync;
+use weir::daemon::JournalSync;
 
 /// Bytes of the cache, and of each publication of the load.
 const CACHE: usize = 16 << 20;
@@ -12,7 +12,7 @@ const LARGE: usize = 10_000;
 
 // Returns the times of the calls that publish, and those to the receipts, sorted; and the bytes a
 // second of the load.
-async fn turn(sync: Option<Sync>) -> (Vec<Duration>, Vec<Duration>, f64) {
+async fn turn(sync: Option<JournalSync>) -> (Vec<Duration>, Vec<Duration>, f64) {
     let state = directory();
     let daemon = Arc::new(daemon(&state, sync, CACHE).await);
     let stop = Arc::new(AtomicBool::new(false));
@@ -59,7 +59,7 @@ pub(super) async fn run() {
         "{:8} {:>10} {:>14} {:>14} {:>14}",
         "sync", "load MB/s", "call longest", "receipt p99", "longest"
     );
-    for (name, sync) in [("none", None), ("1s", Some(Sync::EachSecond))] {
+    for (name, sync) in [("none", None), ("1s", Some(JournalSync::EachSecond))] {
         let mut all = [const { Vec::new() }; 4];
         for _ in 0..rounds() {
             let (calls, receipts, rate) = turn(sync).await;

@@ -24,6 +24,17 @@ pub enum PeerNameError {
 /// A peer: its name, its rights, its limits, and when it stops being valid.
 ///
 /// Clones share the name and the rights.
+///
+/// ```
+/// use weir::access::{Identity, IdentityLimits, PeerNameError, Rights};
+///
+/// let mut limits = IdentityLimits::default();
+/// limits.sessions = Some(3);
+/// let ada = Identity::named("ada", Rights::everything())?.with_limits(limits);
+/// assert_eq!((ada.name(), ada.expires()), (Some("ada"), None));
+/// assert_eq!(Identity::named("", Rights::nothing()), Err(PeerNameError::Empty));
+/// # Ok::<(), PeerNameError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Identity {

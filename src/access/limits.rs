@@ -14,6 +14,18 @@ pub(crate) const TOGETHER: u64 = 8;
 
 /// Limits of peers. Every field has a default: see [`PeerLimits::default`]. A rate of 0 is
 /// unlimited.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use weir::daemon::PeerLimits;
+///
+/// let mut limits = PeerLimits::default();
+/// limits.sessions_per_address = 16;
+/// limits.exempt.push("10.0.0.0/8".parse()?);
+/// let builder = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).peers(limits);
+/// let daemon = builder.spawn().await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerLimits {
@@ -112,6 +124,15 @@ impl PeerLimits {
 }
 
 /// A network, such as `127.0.0.0/8` or `2001:db8::/32`. An address alone is a network of one.
+///
+/// ```
+/// use weir::daemon::Network;
+///
+/// let proxies: Network = "192.0.2.0/24".parse()?;
+/// assert!(proxies.contains("192.0.2.7".parse().unwrap()));
+/// assert!("192.0.2.0/33".parse::<Network>().is_err());
+/// # Ok::<(), weir::daemon::NetworkError>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,

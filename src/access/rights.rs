@@ -19,6 +19,15 @@ pub enum RightsError {
 }
 
 /// The topics that a peer may publish to and read. No filter grants topics below `$weir` unless it names `$weir`.
+///
+/// ```
+/// use weir::access::Rights;
+///
+/// let rights = Rights::new(["chat/ada".parse()?], ["chat/*".parse()?])?;
+/// assert!(rights.may_publish("chat/ada") && !rights.may_publish("chat/bob"));
+/// assert!(rights.may_read("chat/bob"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rights {
     publish: FilterSet,

@@ -16,6 +16,24 @@ pub(crate) type KeyFileRule = (PathBuf, Expectations);
 pub(crate) type KeyServerRule = (Remote, Expectations);
 
 /// The rules of a daemon. Without any, everybody may do everything.
+///
+/// They are checked when the daemon is built or reloaded. A file or an address that cannot be used is an
+/// error then.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use weir::access::{AccessRules, Algorithm, Expectations, KeySet, Rights, SigningKey, Verifier};
+///
+/// let key = SigningKey::generate(Algorithm::EdDsa, None)?;
+/// let keys = KeySet::parse(key.public_jwks().unwrap().as_bytes())?;
+/// let rules = AccessRules::default()
+///     .tokens(Verifier::new(keys, Expectations::default()))
+///     .public(Rights::new([], ["public/**".parse()?])?);
+/// assert!(!rules.is_open());
+/// let builder = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).access(rules);
+/// let daemon = builder.spawn().await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
 #[derive(Clone, Default)]
 pub struct AccessRules {
     pub(super) verifier: Option<Arc<Verifier>>,

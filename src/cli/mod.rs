@@ -23,7 +23,7 @@ mod wrong_setting;
 #[cfg(feature = "bench")]
 use crate::bench;
 use crate::config::{self, Config, ConfigError, DEFAULT, LogConfig};
-use crate::console::terminal;
+use crate::console::{in_full, terminal};
 use clap::{CommandFactory as _, Parser, Subcommand};
 use sockets::Sockets;
 use std::io::Write as _;
@@ -109,17 +109,10 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // An error may have a reason of the other side's.
-            terminal::tell(&format!("weir: {}", with_causes(&error)));
+            terminal::tell(&format!("weir: {}", in_full(&error)));
             ExitCode::from(if error.is::<ConfigError>() { 78 } else { 1 })
         }
     }
-}
-
-// Returns an error with its causes. Most errors of the library have those in their own text.
-fn with_causes(error: &anyhow::Error) -> String {
-    error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
-        if text.contains(&cause) { text } else { format!("{text}: {cause}") }
-    })
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

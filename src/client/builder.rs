@@ -11,6 +11,31 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Settings of a client, made by [`Client::builder`].
+///
+/// Each method sets one thing, and the last call of it counts. [`connect`](Self::connect) returns a
+/// [`ConnectError`](super::ConnectError) if a file or a name cannot be used.
+///
+/// ```
+/// # #[cfg(feature = "daemon")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+/// # let server = daemon.local_addr().to_string();
+/// # let trust = weir::Trust::Pinned(daemon.certificate_hashes());
+/// use std::time::Duration;
+/// use weir::Transport;
+/// use weir::client::{ConnectError, Reconnect};
+///
+/// let client = weir::Client::builder(server)
+///     .trust(trust)
+///     .transport(Transport::WebSocket)
+///     .reconnect(Reconnect::default().give_up_after(Duration::from_secs(60)))
+///     .connect()
+///     .await?;
+/// assert_eq!(client.transport(), Transport::WebSocket);
+/// let wrong = weir::Client::builder("127.0.0.1:port").connect().await;
+/// assert!(matches!(wrong, Err(ConnectError::Address { .. })));
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Builder {

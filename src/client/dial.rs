@@ -106,7 +106,9 @@ impl Target<'_> {
         // bytes in each packet (RFC 9000, section 5.1).
         let mut endpoint = quinn::EndpointConfig::default();
         endpoint.cid_generator(|| Box::new(quinn_proto::RandomConnectionIdGenerator::new(0)));
-        let endpoint = quinn::Endpoint::new(endpoint, None, udp(address)?, runtime)?;
+        let socket = udp(address).map_err(ConnectError::Socket)?;
+        let endpoint = quinn::Endpoint::new(endpoint, None, socket, runtime);
+        let endpoint = endpoint.map_err(ConnectError::Socket)?;
         let connecting = endpoint.connect_with(config, address, host).map_err(lost)?;
         let connection = connecting.await.map_err(|error| Failure::ConnectionLost(error.into()))?;
         Ok((Endpoint::Quic(endpoint), Connection::Quic(connection)))
@@ -116,9 +118,10 @@ impl Target<'_> {
         let Self { expect, host, address, complaint, .. } = *self;
         let crypto = tls::client(expect, b"h3", complaint, None)?;
         let config = wtransport::ClientConfig::builder()
-            .with_bind_socket(udp(address)?)
+            .with_bind_socket(udp(address).map_err(ConnectError::Socket)?)
             .with_custom_tls_and_transport(crypto, settings::client());
-        let endpoint = wtransport::Endpoint::client(config.build())?;
+        let endpoint =
+            wtransport::Endpoint::client(config.build()).map_err(ConnectError::Socket)?;
         // The library resolves a name once more, so that a name is used only if it is verified.
         let authority = match expect {
             Expect::Authorities(_) if host.parse::<IpAddr>().is_err() => {

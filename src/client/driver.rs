@@ -2,14 +2,14 @@
 //! distributes what arrives.
 
 use super::error::{PublishError, SessionClosed};
-use super::in_flight::Receipt;
 use super::message_stream::{MessageStream, violation};
 use super::publish_realtime::resend;
 use super::renew::renew;
 use super::request::read_message;
-use super::session_state::{Delivery, LINGER, Ranking, Reply, SessionState};
+use super::session_state::{Delivery, LINGER, Reply, SessionState};
 use super::shared::Shared;
 use super::upload::send_large;
+use crate::message::{Ranking, Receipt};
 use crate::net::error::WriteError;
 use crate::net::transport::stream::{RecvStream, SendStream};
 use crate::wire::{ClientFrame, Code, DaemonFrame, FrameReader, Refusal, nonzero};

@@ -10,6 +10,7 @@ use std::time::Duration;
 /// The session is over.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the session is over: {reason}")]
+#[non_exhaustive]
 pub struct SessionClosed {
     /// The code of the daemon's goodbye, if it sent one.
     pub code: Option<Code>,
@@ -122,6 +123,7 @@ pub enum ConnectError {
         /// As given.
         server: String,
         /// The reason.
+        #[source]
         refusal: Refusal,
     },
     /// The connection failed.
@@ -137,7 +139,7 @@ pub enum ConnectError {
     Tls(#[from] TlsError),
     /// The client cannot open a socket.
     #[error("opening a UDP socket: {0}")]
-    Socket(#[from] std::io::Error),
+    Socket(#[source] std::io::Error),
 }
 
 impl ConnectError {
@@ -217,7 +219,7 @@ pub enum PublishError {
     Expired(Duration),
     /// The daemon rejected it.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(#[source] Refusal),
     /// The client closed before the receipt arrived. The daemon may have accepted the publication.
     #[error(transparent)]
     Closed(#[from] SessionClosed),
@@ -232,7 +234,7 @@ pub enum SubscribeError {
     Filter(#[from] NameError),
     /// The daemon refused or ended the subscription.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(#[source] Refusal),
     /// The client closed, and does not reconnect.
     #[error(transparent)]
     Closed(#[from] SessionClosed),
@@ -250,7 +252,7 @@ pub enum RequestError {
     Topic(#[from] NameError),
     /// The daemon refused the request; see the code.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(#[source] Refusal),
     /// The client closed, and does not reconnect.
     #[error(transparent)]
     Closed(#[from] SessionClosed),

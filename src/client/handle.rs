@@ -17,7 +17,23 @@ use tokio::sync::watch;
 /// When the session ends, the client [opens another](super::Reconnect). Its subscriptions continue
 /// there, and it sends the publications again that have no receipt. It closes with
 /// [`close`](Self::close), or when the last clone and the last subscription are dropped.
+///
+/// ```
+/// # #[cfg(feature = "daemon")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+/// # let server = daemon.local_addr().to_string();
+/// # let trust = weir::Trust::Pinned(daemon.certificate_hashes());
+/// let client = weir::Client::builder(server).trust(trust).connect().await?;
+/// let receipt = client.publish("demo/a", "hello").await?;
+/// assert_eq!((receipt.sequence, receipt.count), (1, 1));
+/// let message = client.get("demo/a", weir::wire::Which::Latest).await?;
+/// assert_eq!(message.payload, "hello");
+/// client.close().await;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
 #[derive(Debug, Clone)]
+#[must_use = "a client closes when it is dropped"]
 pub struct Client {
     handle: Arc<Handle>,
 }

@@ -2,8 +2,9 @@
 //! sends them again, with the same numbers, so that the daemon counts each once.
 
 use super::error::PublishError;
+use crate::message::Receipt;
 use crate::wire::realtime::Unacked;
-use crate::wire::{Digest, Encoded, LARGE, MAX_ALIASES, encode_publish};
+use crate::wire::{Encoded, LARGE, MAX_ALIASES, encode_publish};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,23 +13,6 @@ use std::sync::Arc;
 /// 64 MiB. A single payload may be larger.
 pub(super) const MAX_PUBLICATIONS: usize = 1024;
 pub(super) const MAX_BYTES: usize = 64 << 20;
-
-/// A publication was accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
-    /// Its sequence in the topic.
-    pub sequence: u64,
-    /// How often the payload has been published to the topic, this publication included.
-    pub count: u64,
-    /// The time at which counting restarted, µs since 1970, if earlier publications may be missing
-    /// from the count.
-    pub since: Option<u64>,
-    /// Digest of the payload, as the daemon computed it.
-    pub digest: Digest,
-    /// Whether the daemon had accepted the publication before, and so did not count it again. This
-    /// happens when a session ends before the receipt arrives, and the client sends it again.
-    pub duplicate: bool,
-}
 
 /// How a publication ended. One that was sent in a datagram is accepted without a receipt.
 pub(super) type PublishOutcome = Result<Option<Receipt>, PublishError>;

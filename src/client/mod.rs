@@ -1,16 +1,21 @@
 //! A native peer: publish, subscribe, look up, over raw QUIC, WebTransport or WebSocket.
 //!
-//! ```no_run
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let client = weir::Client::connect("localhost:4433").await?;
+//! ```
+//! # #[cfg(feature = "daemon")]
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! # let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+//! # let server = daemon.local_addr().to_string();
+//! # let trust = weir::Trust::Pinned(daemon.certificate_hashes());
+//! // `Client::connect("localhost:4433")` if the defaults do.
+//! let client = weir::Client::builder(server).trust(trust).connect().await?;
 //! let mut news = client.subscribe("demo/*", &weir::SubscribeOptions::default()).await?;
 //! let receipt = client.publish("demo/a", "hello").await?;
 //! println!("message {}, published {} times", receipt.sequence, receipt.count);
 //! while let Some(event) = news.next().await {
 //!     println!("{:?}", event?);
+//! #     break;
 //! }
-//! # Ok(())
-//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
 //! ```
 //!
 //! | file | content |
@@ -71,9 +76,7 @@ pub use builder::Builder;
 pub use delivery_stats::DeliveryStats;
 pub use error::{ConnectError, PublishError, RequestError, SessionClosed, SubscribeError};
 pub use handle::Client;
-pub use in_flight::Receipt;
 pub use publish::{PendingReceipt, PublishOptions};
 pub use publish_realtime::Accepted;
 pub use reconnect::{Reconnect, State};
-pub use session_state::Ranking;
 pub use subscription::Subscription;

@@ -3,8 +3,9 @@
 
 use super::error::{PublishError, closed_here};
 use super::handle::Client;
-use super::in_flight::{Outgoing, Publication, PublishOutcome, Receipt};
+use super::in_flight::{Outgoing, Publication, PublishOutcome};
 use super::shared::Settler;
+use crate::message::Receipt;
 use crate::net;
 use crate::wire::check_topic;
 use bytes::Bytes;
@@ -15,7 +16,16 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 /// Options of a publication.
+///
+/// ```
+/// use std::time::Duration;
+/// use weir::client::PublishOptions;
+///
+/// let hurried = PublishOptions::lifetime(Duration::from_secs(2));
+/// assert_eq!(PublishOptions::default().lifetime, None);
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PublishOptions {
     /// Maximum time until the daemon has acknowledged the publication, counted from the call.
     ///
@@ -97,6 +107,18 @@ impl Client {
     ///
     /// Publications to a topic keep their order, with one exception: small ones may overtake those
     /// above 64 KiB. At most 16 of the latter are sent at once.
+    ///
+    /// ```
+    /// # #[cfg(feature = "daemon")]
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+    /// # let server = daemon.local_addr().to_string();
+    /// # let trust = weir::Trust::Pinned(daemon.certificate_hashes());
+    /// let client = weir::Client::builder(server).trust(trust).connect().await?;
+    /// let [first, second] = [client.send("demo/a", "1").await?, client.send("demo/a", "2").await?];
+    /// assert_eq!((first.await?.sequence, second.await?.sequence), (1, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
     pub async fn send(
         &self,
         topic: &str,

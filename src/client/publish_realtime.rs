@@ -19,6 +19,7 @@ use std::time::Duration;
 /// A publication that was sent in a datagram. Resolves when the daemon has accepted it. Dropping it
 /// does not withdraw the publication.
 #[derive(Debug)]
+#[must_use = "the daemon may reject a publication: this tells"]
 pub struct Accepted {
     outcome: PendingOutcome,
 }
@@ -43,6 +44,18 @@ impl Client {
     /// Publications that do not fit a datagram, of about 1,100 bytes, are sent as by
     /// [`send`](Self::send). So are all publications over WebSocket, and those that are sent again
     /// after the session has ended.
+    ///
+    /// ```
+    /// # #[cfg(feature = "daemon")]
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// # let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+    /// # let server = daemon.local_addr().to_string();
+    /// # let trust = weir::Trust::Pinned(daemon.certificate_hashes());
+    /// let client = weir::Client::builder(server).trust(trust).connect().await?;
+    /// let accepted = client.send_realtime("cursors/ada", "17,4").await?;
+    /// accepted.await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
     pub async fn send_realtime(
         &self,
         topic: &str,

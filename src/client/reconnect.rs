@@ -27,6 +27,15 @@ const STABLE: Duration = Duration::from_secs(5);
 ///
 /// With any policy, the client does not try again if the daemon says that a retry is of no use, or
 /// if the certificate is not trusted.
+///
+/// ```
+/// use std::time::Duration;
+/// use weir::client::Reconnect;
+///
+/// let patient = Reconnect::default().pauses(Duration::from_secs(1), Duration::from_secs(60));
+/// let hurried = Reconnect::default().give_up_after(Duration::from_secs(10));
+/// assert_ne!(patient, Reconnect::never());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reconnect {
     enabled: bool,

@@ -5,15 +5,12 @@ use super::dial::Endpoint;
 use super::error::{SessionClosed, closed_here};
 use super::in_flight::LargePublication;
 use super::message_stream::{Fault, MessageStream};
-use crate::message::Message;
+use crate::message::{Message, Ranking};
 use crate::net::error::ConnectionLost;
 use crate::net::transport::Transport;
 use crate::net::transport::connection::Connection;
 use crate::net::transport::outbox::Outbox;
-use crate::wire::{
-    ClientFrame, Code, Digest, Encoded, Limits, Position, Refusal, TopEntry, nonzero,
-};
-use bytes::Bytes;
+use crate::wire::{ClientFrame, Code, Encoded, Limits, Position, Refusal};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -55,36 +52,6 @@ pub(super) enum Reply {
 
 /// An answer that has not arrived. Receiving fails if the session ends before it.
 pub(super) type PendingReply = oneshot::Receiver<Result<Reply, Refusal>>;
-
-/// A payload among the most counted of a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ranking {
-    /// Digest of the payload.
-    pub digest: Digest,
-    /// Its count.
-    pub count: u64,
-    /// As in [`Receipt::since`](super::Receipt::since).
-    pub since: Option<u64>,
-    /// Sequence of its newest publication.
-    pub sequence: u64,
-    /// Size of the payload, bytes.
-    pub size: u64,
-    /// The payload, if it is cached and has at most 1 KiB.
-    pub payload: Option<Bytes>,
-}
-
-impl Ranking {
-    pub(super) fn from_wire(entry: &TopEntry<'_>) -> Self {
-        Self {
-            digest: entry.digest,
-            count: entry.count,
-            since: nonzero(entry.since),
-            sequence: entry.sequence,
-            size: entry.size,
-            payload: entry.payload.map(Bytes::copy_from_slice),
-        }
-    }
-}
 
 /// The tables behind the lock: everything that waits for the daemon.
 #[derive(Default)]

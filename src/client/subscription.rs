@@ -30,13 +30,42 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
 
-type NextSession = Pin<Box<dyn Future<Output = Result<Arc<SessionState>, SessionClosed>> + Send>>;
+type NextSession =
+    Pin<Box<dyn Future<Output = Result<Arc<SessionState>, SessionClosed>> + Send + Sync>>;
 
 /// A subscription: a [`Stream`] of events that ends after an error. Dropping it ends the
 /// subscription.
 ///
 /// It outlives the sessions of its [`Client`]: see [`Event::Interrupted`]. It subscribes in the next
 /// session when it is polled.
+///
+/// ```
+/// # #[cfg(feature = "daemon")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// # let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+/// # let server = daemon.local_addr().to_string();
+/// # let trust = weir::Trust::Pinned(daemon.certificate_hashes());
+/// use weir::{Event, SubscribeOptions};
+///
+/// let client = weir::Client::builder(server).trust(trust).connect().await?;
+/// let mut news = client.subscribe("demo/*", &SubscribeOptions::default()).await?;
+/// client.publish("demo/a", "hello").await?;
+/// while let Some(event) = news.next().await {
+///     match event? {
+///         Event::Message(message) => {
+///             assert_eq!((&*message.topic, message.sequence), ("demo/a", 1));
+///             break;
+///         }
+///         Event::Gap(gap) => println!("{} to {} are missing: {:?}", gap.first, gap.last, gap.cause),
+///         Event::Interrupted(why) => println!("connecting again: {}", why.reason),
+///         _ => {}
+///     }
+/// }
+/// // Another subscription goes on from here.
+/// let later = client.subscribe("demo/*", &SubscribeOptions::from(news.resume())).await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
+#[must_use = "a subscription ends when it is dropped"]
 pub struct Subscription {
     client: Client,
     filter: Filter,

@@ -41,7 +41,7 @@ struct Topic {
 }
 
 type Reading =
-    Pin<Box<dyn Future<Output = (MessageStream, Result<Option<Arrived>, Fault>)> + Send>>;
+    Pin<Box<dyn Future<Output = (MessageStream, Result<Option<Arrived>, Fault>)> + Send + Sync>>;
 
 /// The receiving end.
 pub(super) struct UnorderedReceiver {

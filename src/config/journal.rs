@@ -1,6 +1,6 @@
 //! `[journal]`: what outlives the process.
 
-use crate::daemon::{JournalOptions, OnFailure, Sync};
+use crate::daemon::{JournalOptions, JournalSync, OnFailure};
 use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -66,9 +66,9 @@ impl JournalConfig {
             return None;
         }
         let sync = match self.sync {
-            SyncConfig::Always => Sync::Always,
-            SyncConfig::EachSecond => Sync::EachSecond,
-            SyncConfig::AtExit => Sync::AtExit,
+            SyncConfig::Always => JournalSync::Always,
+            SyncConfig::EachSecond => JournalSync::EachSecond,
+            SyncConfig::AtExit => JournalSync::AtExit,
         };
         let on_failure = match self.on_failure {
             OnFailureConfig::Refuse => OnFailure::Refuse,

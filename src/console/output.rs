@@ -1,8 +1,8 @@
 //! Standard output: one JSON object a line, flushed, or text for people.
 
 use super::terminal;
-use crate::client::Receipt;
 use crate::json::{self, payload_field};
+use crate::message::Receipt;
 use crate::wire::{Code, Digest, Refusal};
 use crate::{Gap, Message};
 use serde_json::{Value, json};
@@ -137,7 +137,7 @@ impl Output {
         &self,
         topic: &str,
         rank: usize,
-        entry: &crate::client::Ranking,
+        entry: &crate::message::Ranking,
     ) -> io::Result<Vec<u8>> {
         let mut value = json!({
             "topic": topic, "rank": rank, "count": entry.count, "since": entry.since,

@@ -32,6 +32,25 @@ use std::time::SystemTime;
 use tokio::sync::Mutex;
 
 /// Settings of a daemon, made by [`Daemon::builder`].
+///
+/// Each method sets one thing, and the last call of it counts. [`spawn`](Self::spawn) checks all of them
+/// before it binds a port, and returns a [`SpawnError`] that names what cannot be used.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use weir::daemon::{SettingsError, SpawnError};
+/// use weir::engine::Limits;
+///
+/// let builder = weir::Daemon::builder()
+///     .listen("127.0.0.1:0".parse()?)
+///     .limits(Limits::default().with_cache(64 << 20))
+///     .sessions(1000);
+/// let wrong = builder.clone().origins(["https://app.example/path"]).spawn().await;
+/// assert!(matches!(wrong, Err(SpawnError::Settings(SettingsError::Origin(_)))));
+/// let daemon = builder.spawn().await?;
+/// assert_ne!(daemon.local_addr().port(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Builder {

@@ -18,10 +18,12 @@ const CHECK: Duration = Duration::from_secs(5);
 /// A file of keys, or a server with them, that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", path.display())]
+#[non_exhaustive]
 pub struct KeyFileError {
     /// The file, or the address of the server.
     pub path: PathBuf,
     /// The fault.
+    #[source]
     pub problem: KeyFileProblem,
 }
 
@@ -31,7 +33,7 @@ pub struct KeyFileError {
 pub enum KeyFileProblem {
     /// It cannot be read.
     #[error("{0}")]
-    Unreadable(#[from] io::Error),
+    Unreadable(#[source] io::Error),
     /// Its content is not a set of keys.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -40,7 +42,7 @@ pub enum KeyFileProblem {
     Fetch(#[from] FetchError),
     /// The same, told to several callers.
     #[error("{0}")]
-    Again(Arc<KeyFileProblem>),
+    Again(#[source] Arc<KeyFileProblem>),
     /// It has a secret, and others can read it.
     #[error(
         "its mode is {mode:04o}, so that other users can read the secret in it and sign tokens: \
@@ -123,12 +125,18 @@ pub(super) fn log_keys(from: &str, keys: &KeySet) {
     }
 }
 
-fn read_keys(path: &Path) -> Result<KeySet, KeyFileProblem> {
+// Returns the mode of a file, and what it contains.
+fn read_file(path: &Path) -> io::Result<(u32, Vec<u8>)> {
     let file = regular_file::open(path)?;
     let mode = file.metadata()?.permissions().mode() & 0o7777;
     let mut bytes = Vec::new();
     // One byte more tells that it is too long.
     file.take(MAX_KEY_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok((mode, bytes))
+}
+
+fn read_keys(path: &Path) -> Result<KeySet, KeyFileProblem> {
+    let (mode, bytes) = read_file(path).map_err(KeyFileProblem::Unreadable)?;
     let keys = KeySet::parse(&bytes)?;
     let is_secret = keys.ids().any(|(algorithm, _)| algorithm == Algorithm::Hs256);
     if is_secret && mode & 0o007 != 0 {

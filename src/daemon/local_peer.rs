@@ -2,14 +2,13 @@
 
 use super::rights_end::{SubscriptionPlace, rights_ended};
 use super::subscription::LocalSubscription;
-use super::{get, publish};
+use super::{get, publish, top};
 use crate::access::Identity;
 use crate::access::identities::IdentityPlace;
 use crate::broker::Broker;
 use crate::broker::admission::Admission;
 use crate::broker::throttle::Throttle;
-use crate::engine::{Ranking, Receipt};
-use crate::message::{Message, SubscribeOptions};
+use crate::message::{Message, Ranking, Receipt, SubscribeOptions};
 use crate::net::now;
 use crate::wire::{Code, Filter, Refusal, Which};
 use bytes::Bytes;
@@ -92,7 +91,7 @@ impl LocalPeer {
     /// Returns the `k` most counted payloads of a topic, as [`Daemon::top`](super::Daemon::top).
     pub fn top(&self, topic: &str, k: usize) -> Result<Vec<Ranking>, Refusal> {
         self.may_read(topic)?;
-        self.broker.with(|engine| engine.top(topic, k))
+        top(&self.broker, topic, k)
     }
 
     fn may_read(&self, topic: &str) -> Result<(), Refusal> {

@@ -27,14 +27,14 @@ mod watched_keys;
 use crate::access::Identity;
 use crate::broker::Broker;
 use crate::broker::admission::Admission;
-use crate::engine::{Limits, Payload, Publication, Ranking, Receipt};
-use crate::message::{Message, SubscribeOptions};
+use crate::engine::{self, Limits, Payload, Publication};
+use crate::message::{Message, Ranking, Receipt, SubscribeOptions};
 use crate::net::now;
 use crate::net::qlog::Recorder;
 use crate::net::session::list::Sessions;
 use crate::tls::certificates::Certificates;
 use crate::tls::{CertificateError, CertificateHash, CertificateHashes};
-use crate::wire::{Digest, Filter, NameError, Refusal, Which};
+use crate::wire::{Digest, Filter, NameError, Refusal, Which, nonzero};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ pub use traces::Otlp;
 pub use crate::access::limit_counts::{Limit, LimitCounts};
 pub use crate::access::limits::{Network, NetworkError, PeerLimits};
 pub use crate::access::origin::{HostError, OriginError};
-pub use crate::journal::settings::{JournalOptions, OnFailure, Sync};
+pub use crate::journal::settings::{JournalOptions, JournalSync, OnFailure};
 pub use crate::journal::threads::JournalError;
 pub use crate::net::bind::BindError;
 pub use crate::net::session::flow::Flow;
@@ -77,7 +77,23 @@ pub(crate) use figures::{Figures, Observer};
 
 /// A running daemon. Dropping the handle stops the daemon at once, HTTP included, without goodbyes;
 /// see [`shutdown`](Self::shutdown).
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use weir::{Daemon, Event, SubscribeOptions};
+///
+/// let daemon = Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+/// let mut news = daemon.subscribe("demo/*", &SubscribeOptions::default())?;
+/// let receipt = daemon.publish("demo/a", "hello")?;
+/// assert_eq!((receipt.sequence, receipt.count), (1, 1));
+/// if let Some(Event::Message(message)) = news.next().await.transpose()? {
+///     assert_eq!((&*message.topic, &*message.payload), ("demo/a", &b"hello"[..]));
+/// }
+/// daemon.shutdown().await;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
 #[derive(Debug)]
+#[must_use = "a daemon stops when it is dropped"]
 pub struct Daemon {
     broker: Arc<Broker>,
     admission: Admission,
@@ -216,11 +232,12 @@ impl Daemon {
     /// wait for it: see [`kept`](Self::kept).
     ///
     /// ```
-    /// # async fn example(daemon: weir::Daemon) -> Result<(), weir::wire::Refusal> {
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+    /// daemon.publish("demo/a", "hello")?;
     /// let receipt = daemon.publish("demo/a", "hello")?;
-    /// println!("message {}, seen {} times", receipt.sequence, receipt.count);
-    /// # Ok(())
-    /// # }
+    /// assert_eq!((receipt.sequence, receipt.count), (2, 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn publish(&self, topic: &str, payload: impl Into<Bytes>) -> Result<Receipt, Refusal> {
         publish(&self.broker, topic, payload.into())
@@ -256,13 +273,26 @@ impl Daemon {
     /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
     /// ```
     pub fn top(&self, topic: &str, k: usize) -> Result<Vec<Ranking>, Refusal> {
-        self.broker.with(|engine| engine.top(topic, k))
+        top(&self.broker, topic, k)
     }
 
     /// Subscribes from within the process. All modes of [`Delivery`](crate::wire::Delivery) are ordered, as over WebSocket,
     /// because nothing is lost or reordered. With
     /// [`Delivery::Realtime`](crate::wire::Delivery::Realtime), a
     /// [`deadline`](SubscribeOptions::deadline) applies as for a client.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// use weir::{Event, Start, SubscribeOptions};
+    ///
+    /// let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+    /// daemon.publish("demo/a", "before")?;
+    /// let mut all = daemon.subscribe("demo/**", &SubscribeOptions::from(Start::All))?;
+    /// if let Some(Event::Message(message)) = all.next().await.transpose()? {
+    ///     assert_eq!(message.payload, "before");
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
     pub fn subscribe(
         &self,
         filter: &str,
@@ -351,7 +381,18 @@ fn publish(broker: &Broker, topic: &str, payload: Bytes) -> Result<Receipt, Refu
     let payload = Payload::from(payload);
     let stamp = now();
     let publication = Publication { topic, payload: &payload, digest, stamp, origin: None };
-    broker.with(|engine| engine.publish(stamp, &publication))
+    let receipt = broker.with(|engine| engine.publish(stamp, &publication))?;
+    let engine::Receipt { sequence, count, since, digest, duplicate } = receipt;
+    Ok(Receipt { sequence, count, since: nonzero(since), digest, duplicate })
+}
+
+fn top(broker: &Broker, topic: &str, k: usize) -> Result<Vec<Ranking>, Refusal> {
+    let rankings = broker.with(|engine| engine.top(topic, k))?;
+    let ranking = |ranking| {
+        let engine::Ranking { digest, count, since, sequence, size, payload } = ranking;
+        Ranking { digest, count, since: nonzero(since), sequence, size, payload }
+    };
+    Ok(rankings.into_iter().map(ranking).collect())
 }
 
 fn get(broker: &Broker, topic: &str, which: Which) -> Result<Message, Refusal> {

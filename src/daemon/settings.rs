@@ -39,6 +39,17 @@ pub enum SettingsError {
 }
 
 /// Settings to change while a daemon runs: see [`Daemon::reload`](super::Daemon::reload). Those that are not named stay.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use weir::daemon::{Changes, PeerLimits};
+///
+/// let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+/// let mut limits = PeerLimits::default();
+/// limits.sessions_per_address = 16;
+/// daemon.reload(Changes::default().peers(limits).origins(["https://app.example"])).await?;
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct Changes {

@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 
 /// A subscription from within the process: a [`Stream`] of events.
 #[derive(Debug)]
+#[must_use = "a subscription ends when it is dropped"]
 pub struct LocalSubscription {
     subscription: Subscription,
     // Maximum age of a delivered message, µs; 0 means no limit.

@@ -6,6 +6,20 @@ use super::cost::COUNT_COST;
 pub(crate) const MAX_PAYLOAD: usize = 1 << 30;
 
 /// The bounds of one engine. Every field has a default: see [`Limits::default`].
+///
+/// Values out of range are brought into it, and `Daemon::limits` and [`Engine::limits`] return what
+/// applies.
+///
+/// [`Engine::limits`]: crate::engine::Engine::limits
+///
+/// ```
+/// use weir::engine::{Engine, Limits};
+///
+/// let mut limits = Limits::default().with_cache(64 << 20);
+/// limits.topics = 1000;
+/// limits.window = 1;
+/// assert_eq!(Engine::new(limits, 1, [0; 32]).limits().window, 64);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {

@@ -44,6 +44,10 @@
 //!   limits.
 //!
 //! [`Session`] does the same for one remote peer: frames in, frames and actions out.
+//!
+//! Inputs and outputs, such as [`Publication`], [`Action`], [`Item`], [`Record`] and [`Part`], are not
+//! `#[non_exhaustive]`. An owner that did not pass on a field, or did not handle a variant, would lose
+//! messages. So the compiler should report one that is new.
 
 mod budget;
 pub(crate) mod cost;
@@ -123,6 +127,7 @@ use restoring::Restoring;
 use runs::Runs;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    fmt,
     num::NonZeroUsize,
     sync::Arc,
 };
@@ -142,7 +147,24 @@ const RESERVED: usize = 1 << 20;
 const WORK: usize = 4096;
 
 /// Topics, cache, counts and cursors of one daemon. See the [module](self) for the contract.
-#[derive(Debug)]
+///
+/// ```
+/// use weir::engine::{Engine, Limits, Payload, Publication};
+/// use weir::wire::{Digest, Filter, Lag, Start};
+///
+/// let mut engine = Engine::new(Limits::default(), 1 << 40, [7; 32]);
+/// let news = engine.subscribe(Filter::new("demo/*")?, &Start::New, Lag::Oldest);
+/// let payload = Payload::from(bytes::Bytes::from_static(b"hello"));
+/// let digest = Digest::of(b"hello");
+/// let hello = Publication { topic: "demo/a", payload: &payload, digest, stamp: 0, origin: None };
+/// let receipt = engine.publish(1_800_000_000_000_000, &hello)?;
+/// assert_eq!((receipt.sequence, receipt.count), (1, 1));
+///
+/// let mut woken = Vec::new();
+/// engine.take_wakes(&mut woken);
+/// assert_eq!(woken, [news]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Engine {
     limits: Limits,
     rules: TopicRules,
@@ -194,6 +216,18 @@ pub struct Engine {
     work: usize,
     // For `figures`, without those that are found elsewhere.
     figures: EngineFigures,
+}
+
+impl fmt::Debug for Engine {
+    // Without the secret, and without what peers have published.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("run", &self.run())
+            .field("position", &self.position)
+            .field("topics", &self.by_name.len())
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Engine {

@@ -40,6 +40,7 @@ impl PublicationId {
 
 /// A publication was accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Receipt {
     /// Its sequence in the topic; 0 in a repeated receipt whose message has left the cache.
     ///

@@ -9,6 +9,7 @@ use crate::wire::{Code, Digest, ProducerId, Refusal, TopicCursor, Which, check_r
 
 /// One of the most counted payloads of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Ranking {
     /// Digest of the payload.
     pub digest: Digest,

@@ -21,6 +21,7 @@ pub const MAX_TOPIC_RULES: usize = 64;
 
 /// How much of a topic is kept for those who come later.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Keep {
     /// As much as the cache has room for.
     #[default]
@@ -154,6 +155,16 @@ impl TopicRule {
 }
 
 /// Topic rules, the first of which that matches a topic applies to it.
+///
+/// ```
+/// use weir::engine::{Keep, TopicRule, TopicRules};
+///
+/// let all = TopicRule::new("**".parse()?);
+/// let never = TopicRule::new("cursors/**".parse()?).with_keep(Keep::LATEST);
+/// let rules = TopicRules::new([all, never])?;
+/// assert_eq!(rules.unreachable().count(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct TopicRules {
     rules: Arc<[TopicRule]>,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 /// When a receipt is given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Sync {
+#[non_exhaustive]
+pub enum JournalSync {
     /// When the publication is on the disk: it survives the loss of power. Publications that arrive
     /// together are synced together.
     Always,
@@ -19,6 +20,7 @@ pub enum Sync {
 
 /// The treatment of publications that the journal cannot keep.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnFailure {
     /// They are refused with the code `unavailable`, until it can. This is the default.
     #[default]
@@ -30,11 +32,29 @@ pub enum OnFailure {
 /// How a daemon keeps what was published.
 ///
 /// It is a directory below the daemon's [state](crate::daemon::Builder::state).
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+/// use weir::daemon::{JournalOptions, JournalSync};
+/// use weir::wire::Which;
+///
+/// let state = tempfile::tempdir()?;
+/// let builder = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).state(state.path());
+/// let builder = builder.journal(JournalOptions::default().with_sync(JournalSync::Always));
+/// let daemon = builder.clone().spawn().await?;
+/// daemon.publish("demo/a", "hello")?;
+/// daemon.kept().await;
+/// daemon.shutdown().await;
+///
+/// let next = builder.spawn().await?;
+/// assert_eq!(next.get("demo/a", Which::Latest)?.payload, "hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct JournalOptions {
-    /// When receipts are given. Default [`Sync::EachSecond`].
-    pub sync: Sync,
+    /// When receipts are given. Default [`JournalSync::EachSecond`].
+    pub sync: JournalSync,
     /// Bytes on the disk, for the log and snapshots. At least four times the cache and 32 MiB are
     /// used, which is the default: for two snapshots while one replaces the other, and as much log.
     ///
@@ -58,7 +78,7 @@ impl JournalOptions {
 
     /// Returns the options with another [`sync`](Self::sync).
     #[must_use]
-    pub fn with_sync(mut self, sync: Sync) -> Self {
+    pub fn with_sync(mut self, sync: JournalSync) -> Self {
         self.sync = sync;
         self
     }

@@ -4,7 +4,7 @@
 use super::keeper::{Keeper, Opened, Opening, SIZES};
 use super::queue::{Cause, JournalQueue};
 use super::recovery::End;
-use super::settings::{EACH, JournalOptions, LEAST_LOG, OnFailure, Sync};
+use super::settings::{EACH, JournalOptions, JournalSync, LEAST_LOG, OnFailure};
 use super::shared::{Length, Shared};
 use super::snapshot_file::SnapshotFile;
 use super::storage::{Directory, Storage};
@@ -33,6 +33,7 @@ pub enum JournalError {
         /// Its directory.
         path: PathBuf,
         /// Why.
+        #[source]
         error: io::Error,
     },
     /// Another daemon has it.
@@ -83,7 +84,7 @@ pub(super) fn open_on(
     let failed = |error| JournalError::Io { path: path.into(), error };
     // Empty where it is not known: then each start counts as one after a loss of power.
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let always = options.sync == Sync::Always;
+    let always = options.sync == JournalSync::Always;
     let goes_on = options.on_failure == OnFailure::Continue;
     let opening = Opening { run, boot: boot.trim(), always, goes_on, sizes: SIZES };
     let opened = Keeper::open(storage, engine, &opening).map_err(failed)?;
@@ -164,7 +165,7 @@ impl OpenJournal {
         let writing = shared.clone();
         let writer = Some(thread::spawn(move || write(&writing)));
         let mut threads = Vec::new();
-        if options.sync == Sync::EachSecond {
+        if options.sync == JournalSync::EachSecond {
             threads.extend(spawn("journal-sync", Box::new(move || sync(&one))));
         }
         threads.extend(spawn("journal-snapshot", Box::new(move || snapshots(&two, take_part))));

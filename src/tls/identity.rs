@@ -38,14 +38,15 @@ pub enum IdentityError {
         /// The file or directory.
         path: PathBuf,
         /// The system's error.
+        #[source]
         error: io::Error,
     },
     /// A certificate could not be made.
     #[error("making a certificate: {0}")]
-    Making(#[from] rcgen::Error),
+    Making(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A certificate cannot be used.
     #[error("a certificate that cannot be used: {0}")]
-    Unfit(#[from] rustls::Error),
+    Unfit(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A file of certificates or keys cannot be used.
     #[error(transparent)]
     File(#[from] CertificateError),
@@ -74,10 +75,11 @@ impl Identity {
     // Makes a certificate that is used from `from` on.
     fn make(from: OffsetDateTime) -> Result<Self, IdentityError> {
         let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
-        let pem = self_signed::make(&names, "weir", from, VALIDITY)?;
+        let pem = self_signed::make(&names, "weir", from, VALIDITY);
+        let pem = pem.map_err(|error| IdentityError::Making(error.into()))?;
         Self::new(pem).map_err(|reason| match reason {
-            Unread::Unfit(error) => error.into(),
-            Unread::Damaged => rcgen::Error::CouldNotParseCertificate.into(),
+            Unread::Unfit(error) => IdentityError::Unfit(error.into()),
+            Unread::Damaged => IdentityError::Making(rcgen::Error::CouldNotParseCertificate.into()),
         })
     }
 

@@ -17,10 +17,12 @@ const LIMIT: u64 = 1 << 20;
 /// A file of certificates or keys that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", path.display())]
+#[non_exhaustive]
 pub struct CertificateError {
     /// The file.
     pub path: PathBuf,
     /// The fault.
+    #[source]
     pub problem: CertificateProblem,
 }
 
@@ -30,7 +32,7 @@ pub struct CertificateError {
 pub enum CertificateProblem {
     /// The file cannot be read.
     #[error("{0}")]
-    Unreadable(#[from] io::Error),
+    Unreadable(#[source] io::Error),
     /// The file is too large.
     #[error("it has more than 1 MiB: is it the right file?")]
     TooLarge,
@@ -98,7 +100,7 @@ pub(super) fn read(path: &Path) -> Result<String, CertificateError> {
 pub(super) fn read_private(path: &Path) -> Result<String, CertificateError> {
     let credential = state::is_credential(path);
     let private = |file: &fs::File| {
-        let metadata = file.metadata()?;
+        let metadata = file.metadata().map_err(CertificateProblem::Unreadable)?;
         let mode = metadata.mode() & 0o7777;
         let exposed = mode & if metadata.uid() == 0 || credential { 0o037 } else { 0o077 };
         if exposed == 0 { Ok(()) } else { Err(CertificateProblem::Exposed { mode }) }
@@ -111,7 +113,7 @@ fn read_open(
     path: &Path,
     check: impl FnOnce(&fs::File) -> Result<(), CertificateProblem>,
 ) -> Result<String, CertificateProblem> {
-    let file = regular_file::open(path)?;
+    let file = regular_file::open(path).map_err(CertificateProblem::Unreadable)?;
     check(&file)?;
     let mut text = String::new();
     match file.take(LIMIT + 1).read_to_string(&mut text) {
@@ -120,7 +122,7 @@ fn read_open(
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Err(CertificateProblem::Damaged("it is not text: is it DER in place of PEM?".into()))
         }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(CertificateProblem::Unreadable(error)),
     }
 }
 

@@ -17,7 +17,8 @@ pub(crate) fn server_over_udp(
         return server(certificates, &protocols);
     };
     let mut config = rustls::ServerConfig::builder_with_details(provider(), clock())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(TlsError::rustls)?
         .with_client_cert_verifier(clients)
         .with_cert_resolver(Arc::new(Noting(certificates)));
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
@@ -44,7 +45,8 @@ fn server(
     protocols: &[&[u8]],
 ) -> Result<rustls::ServerConfig, TlsError> {
     let mut config = rustls::ServerConfig::builder_with_details(provider(), clock())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(TlsError::rustls)?
         .with_no_client_auth()
         .with_cert_resolver(certificates);
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();

@@ -112,6 +112,7 @@ pub struct AcmeSettings {
 
 /// The authority.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AcmeDirectory {
     /// Let's Encrypt. This is the default.
     #[default]
@@ -135,6 +136,7 @@ impl AcmeDirectory {
 
 /// How the daemon proves that it has the names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AcmeChallenge {
     /// In a TLS handshake (RFC 8737). The authority connects to TCP port 443. This is the default.
     #[default]

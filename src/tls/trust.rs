@@ -13,7 +13,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 /// How a client verifies the daemon's certificate.
+///
+/// ```
+/// use weir::{CertificateHash, Trust};
+///
+/// // `weir serve` prints the hash, and so does `weir cert show`.
+/// let hash: CertificateHash = "ab".repeat(32).parse()?;
+/// let pinned = Trust::Pinned(hash.into());
+/// let authority = Trust::Authority("/etc/weir/authority.pem".into());
+/// # Ok::<(), weir::CertificateHashError>(())
+/// ```
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub enum Trust {
     /// On loopback, the certificate must have a hash that a daemon on this machine has written to a
     /// state directory. Without such a hash, connecting fails. For other addresses the same as
@@ -53,13 +64,20 @@ pub enum TlsError {
     NoSystemAuthorities,
     /// An error of rustls.
     #[error("TLS: {0}")]
-    Rustls(#[from] rustls::Error),
+    Rustls(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The certificate that this client shows, or its key, cannot be used.
     #[error(transparent)]
     Own(#[from] CertificateError),
     /// The certificate or key cannot be used for QUIC.
     #[error("TLS: no cipher suite that QUIC needs")]
     NoInitialCipher,
+}
+
+impl TlsError {
+    /// Boxed, because the versions of rustls are no part of the public API.
+    pub(super) fn rustls(error: rustls::Error) -> Self {
+        Self::Rustls(error.into())
+    }
 }
 
 /// Why a client rejected a certificate. The errors of QUIC and WebTransport do not contain it.
@@ -102,7 +120,8 @@ pub(crate) fn client(
     let algorithms = provider.signature_verification_algorithms;
     let check = Check { expect: expect.clone(), algorithms, complaint: complaint.clone() };
     let config = rustls::ClientConfig::builder_with_details(provider, clock())
-        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(TlsError::rustls)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(check));
     let mut config = match own {

@@ -4,12 +4,24 @@ use super::fields::{Delivery, Lag, ProducerId, Start, Which};
 use super::frame::{DecodeError, decode, encode, raw};
 use super::{Code, Digest};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// A frame from the client to the daemon.
 ///
 /// The client chooses `request`, a number above all that it used before in the session; the answer
 /// repeats it. A subscription is named by the request that began it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// ```
+/// use weir::wire::ClientFrame;
+///
+/// let ping = ClientFrame::Ping { request: 1 };
+/// let mut bytes = Vec::new();
+/// ping.encode(&mut bytes);
+/// assert_eq!(bytes, [2, 10, 1], "a length, the kind, the request");
+/// assert_eq!(ClientFrame::decode(&bytes[1..])?, ping);
+/// # Ok::<(), weir::wire::DecodeError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientFrame<'a> {
     /// The first frame of the control stream. The client may send further frames before the answer
     /// arrives.
@@ -143,6 +155,48 @@ pub enum ClientFrame<'a> {
         /// As in [`Hello`](Self::Hello).
         token: &'a str,
     },
+}
+
+impl fmt::Debug for ClientFrame<'_> {
+    // Without the token, which is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        macro_rules! shown {
+            ($($name:ident { $($field:ident),+ })+) => {
+                match self {
+                    Self::Hello { version, producer, token, agent } => f
+                        .debug_struct("Hello")
+                        .field("version", version)
+                        .field("producer", producer)
+                        .field("token", &token.map(|_| "…"))
+                        .field("agent", agent)
+                        .finish(),
+                    Self::Token { request, token: _ } => {
+                        f.debug_struct("Token").field("request", request).finish_non_exhaustive()
+                    }
+                    $(Self::$name { $($field),+ } => {
+                        f.debug_struct(stringify!($name))
+                            $(.field(stringify!($field), $field))+
+                            .finish()
+                    })+
+                }
+            };
+        }
+        shown! {
+            Topic { alias, name }
+            Publish { alias, number, stamp, payload }
+            Begin { alias, number, stamp, size }
+            Chunk { bytes }
+            End { digest }
+            Subscribe { request, filter, start, delivery, lag, deadline }
+            Unsubscribe { subscription }
+            Get { request, topic, which }
+            Top { request, topic, k }
+            Ping { request }
+            Repair { subscription, topic, holes }
+            Goodbye { code, reason }
+            Knows { frames }
+        }
+    }
 }
 
 /// The first byte of those client frames that may be large, or whose answer may be.

@@ -76,6 +76,19 @@ impl Limit {
 /// A frame that one piece contains completely is not copied, unless it is longer than [`INLINE`]:
 /// a cached frame would keep the rest of the piece in memory. At most one frame is incomplete. Its
 /// buffer grows with the received bytes, and has exactly the frame's length in the end.
+///
+/// ```
+/// use weir::wire::{DaemonFrame, FrameReader, MAX_CONTROL_FRAME};
+///
+/// let mut reader = FrameReader::new(MAX_CONTROL_FRAME);
+/// let pong = DaemonFrame::Pong { request: 1, clock: 7 }.to_bytes();
+/// reader.push(pong.slice(..2));
+/// assert_eq!(reader.next_frame()?, None);
+/// reader.push(pong.slice(2..));
+/// let frame = reader.next_frame()?.unwrap();
+/// assert_eq!(DaemonFrame::decode(&frame)?, DaemonFrame::Pong { request: 1, clock: 7 });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct FrameReader {
     limit: Limit,

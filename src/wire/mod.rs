@@ -7,6 +7,9 @@
 //!
 //! Postcard has no schema evolution: variants are only appended, fields never change, and
 //! [`Hello`](ClientFrame::Hello) carries the version.
+//!
+//! For that reason frames and their fields are not `#[non_exhaustive]`. A program that handles frames
+//! has to handle each. A variant that is appended is a breaking change of this library.
 
 mod client_frame;
 mod code;
@@ -33,7 +36,7 @@ pub use code::{Code, Refusal};
 #[cfg(feature = "daemon")]
 pub(crate) use daemon_frame::take_receipts;
 pub use daemon_frame::{DAEMON_FRAMES, DaemonFrame, FIRST_DAEMON_FRAMES};
-pub use digest::Digest;
+pub use digest::{Digest, DigestError};
 pub use frame::DecodeError;
 pub use gap_cause::GapCause;
 pub use message::{Encoded, INLINE, encode_chunk, encode_message, encode_publish};

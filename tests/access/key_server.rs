@@ -98,7 +98,7 @@ async fn without_its_server_a_daemon_starts_and_waits_for_keys() {
     assert_eq!(code(&daemon, &one).await, Some(Code::OVERLOADED));
     // It may be shown again, and those without a token are not concerned.
     assert!(Code::OVERLOADED.retry());
-    client(&daemon, Transport::Quic, None).await.unwrap();
+    drop(client(&daemon, Transport::Quic, None).await.unwrap());
     let published = keys(&one);
     server.answer(move |_| Some((200, "", published.clone())));
     // The next attempt comes within seconds, without a token that asks for it.

@@ -116,7 +116,7 @@ async fn a_client_shows_a_new_token_before_the_end() {
             async move { Ok(token) }
         });
         let ann = within(builder.connect()).await.unwrap();
-        let options = SubscribeOptions { start: Start::New, ..SubscribeOptions::default() };
+        let options = SubscribeOptions::from(Start::New);
         let mut subscription = within(ann.subscribe("a", &options)).await.unwrap();
         let mut number = 0;
         while fetched.load(Ordering::SeqCst) < 4 {

@@ -94,6 +94,7 @@ impl Hand {
             Transport::Quic => quic(server, sink).await,
             Transport::WebTransport => web_transport(server, sink).await,
             Transport::WebSocket => web_socket(server, sink).await,
+            other => panic!("{other} has no hand"),
         };
         let mut hand = Self { link, events, kept: VecDeque::new(), reader, gate };
         let producer = ProducerId([producer; 16]);

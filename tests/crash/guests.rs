@@ -140,10 +140,7 @@ impl Guest {
         target: &Target,
     ) -> Option<(weir::Client, weir::client::Subscription)> {
         let client = self.client(target).await?;
-        let options = SubscribeOptions {
-            delivery: self.delivery,
-            ..SubscribeOptions::from(self.start.clone())
-        };
+        let options = SubscribeOptions::from(self.start.clone()).with_delivery(self.delivery);
         let subscription = timeout(STEP, client.subscribe("**", &options)).await.ok()?.ok()?;
         Some((client, subscription))
     }

@@ -50,7 +50,7 @@ pub async fn subscribe(
     delivery: Delivery,
     shown: &Shown,
 ) -> SharedView {
-    let options = SubscribeOptions { delivery, ..SubscribeOptions::default() };
+    let options = SubscribeOptions::default().with_delivery(delivery);
     let events = client.subscribe(filter, &options).await.unwrap();
     let name = format!("{} {delivery:?} {filter}", client.transport());
     let view = View::new(name, filter, delivery == Delivery::Ordered, shown);

@@ -67,6 +67,7 @@ impl Peers {
                 Quic => large,
                 WebSocket => small,
                 WebTransport => Traffic { realtime: !self.disk_fails, ..small },
+                other => panic!("{other} has no traffic"),
             };
             self.publish_over(target, transport, &format!("{prefix}/{n}"), traffic).await;
         }

@@ -22,7 +22,7 @@ async fn the_largest_payload_is_delivered_over_each_transport_in_each_mode() {
             let mut large = payload(size).to_vec();
             large[..topic.len()].copy_from_slice(topic.as_bytes());
             let large = Bytes::from(large);
-            let options = |start| SubscribeOptions { delivery, start, ..Default::default() };
+            let options = |start| SubscribeOptions::from(start).with_delivery(delivery);
             let mut live = subscriber.subscribe(&topic, &options(Start::New)).await.unwrap();
             let sent = publisher.send(&topic, large.clone()).await.unwrap();
             let received = message(&mut live).await;
@@ -51,7 +51,7 @@ async fn a_publisher_that_goes_away_half_way_leaves_a_gap_and_nothing_else() {
         let client = client(&daemon, transport).await;
         for (index, delivery) in (0..).zip(DELIVERIES) {
             let name = format!("demo/{transport}/{index}");
-            let options = SubscribeOptions { delivery, ..Default::default() };
+            let options = SubscribeOptions::default().with_delivery(delivery);
             let mut subscription = client.subscribe(&name, &options).await.unwrap();
             let raw = Raw::greeted(&daemon).await;
             let mut stream = raw.connection.open_uni().await.unwrap();

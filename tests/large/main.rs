@@ -41,7 +41,7 @@ pub(crate) async fn session() -> (Client, Stage) {
 /// Subscribes. The subscription has request 1, the first.
 pub(crate) async fn subscribed(delivery: Delivery) -> (Client, Stage, Subscription) {
     let (client, mut stage) = session().await;
-    let options = SubscribeOptions { delivery, ..SubscribeOptions::default() };
+    let options = SubscribeOptions::default().with_delivery(delivery);
     let asking = client.clone();
     let subscription = tokio::spawn(async move { asking.subscribe("demo/*", &options).await });
     let frame = stage.frame().await;

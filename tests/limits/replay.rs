@@ -25,7 +25,7 @@ async fn full(size: usize) -> Daemon {
 const SLOW: Duration = Duration::from_millis(1500);
 
 fn options(delivery: Delivery, start: Start) -> SubscribeOptions {
-    SubscribeOptions { delivery, ..SubscribeOptions::from(start) }
+    SubscribeOptions::from(start).with_delivery(delivery)
 }
 
 async fn read(subscription: &mut Subscription, messages: usize) -> Duration {

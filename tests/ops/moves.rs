@@ -133,7 +133,7 @@ async fn client(daemon: &Daemon, address: SocketAddr, transport: Transport) -> C
 }
 
 fn delivery(delivery: Delivery) -> SubscribeOptions {
-    SubscribeOptions { delivery, ..SubscribeOptions::default() }
+    SubscribeOptions::default().with_delivery(delivery)
 }
 
 async fn daemon(state: &std::path::Path) -> Daemon {

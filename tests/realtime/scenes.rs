@@ -32,7 +32,7 @@ async fn subscribe(
     stage: &mut Stage,
     start: weir::Start,
 ) -> (Subscription, u32, Option<u64>) {
-    let options = SubscribeOptions { start, delivery: Delivery::Realtime, ..Default::default() };
+    let options = SubscribeOptions::from(start).with_delivery(Delivery::Realtime);
     let answering = async {
         let frame = loop {
             let frame = stage.frame().await;

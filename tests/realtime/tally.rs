@@ -28,7 +28,7 @@ pub(crate) async fn through(lossy: &Lossy, daemon: &Daemon, transport: Transport
 }
 
 pub(crate) fn options(delivery: Delivery) -> SubscribeOptions {
-    SubscribeOptions { delivery, ..SubscribeOptions::default() }
+    SubscribeOptions::default().with_delivery(delivery)
 }
 
 /// The payload of the n-th message of a topic, of this size.

@@ -100,7 +100,7 @@ async fn messages_past_their_deadline_are_reported_and_none_is_lost_silently() {
         let client = through(&lossy, &daemon, transport).await;
         // Shorter than one repair takes.
         let deadline = Some(Duration::from_millis(12));
-        let hurried = SubscribeOptions { deadline, ..options(Delivery::Realtime) };
+        let hurried = options(Delivery::Realtime).with_deadline(deadline);
         let mut subscription = client.subscribe("late", &hurried).await.unwrap();
         let mut tally = Tally::default();
         pump(&mut tally, &mut subscription, 2000, 50, |n| publish(&daemon, "late", n, 100)).await;
@@ -114,7 +114,7 @@ async fn messages_past_their_deadline_are_reported_and_none_is_lost_silently() {
         assert!(tally.missed > 0 && tally.messages > 500);
         assert_eq!(tally.causes(), [GapCause::Late]);
         // A subscriber without a deadline gets everything.
-        let patient = SubscribeOptions { start: Start::All, ..options(Delivery::Realtime) };
+        let patient = SubscribeOptions::from(Start::All).with_delivery(Delivery::Realtime);
         let mut subscription = client.subscribe("late", &patient).await.unwrap();
         let mut tally = Tally::default();
         tally.until(&mut subscription, 2000).await;
@@ -130,7 +130,7 @@ async fn a_reader_that_pauses_past_the_deadline_gets_gaps_on_every_transport() {
         let daemon = daemon().await;
         let client = client(&daemon, transport).await;
         let deadline = Some(Duration::from_millis(1));
-        let hurried = SubscribeOptions { deadline, ..options(Delivery::Realtime) };
+        let hurried = options(Delivery::Realtime).with_deadline(deadline);
         let mut subscription = client.subscribe("late", &hurried).await.unwrap();
         // Far more than may be in flight, 5 KB each, so that they go on streams.
         witness(&daemon, "late", 3000, |n| publish(&daemon, "late", n, 5000)).await;
@@ -152,7 +152,7 @@ async fn stopped_with_holes_and_resumed_nothing_is_missed_or_repeated() {
     for round in 0..12 {
         let transport = BOTH[round / 2 % 2];
         let client = through(&lossy, &daemon, transport).await;
-        let resumed = SubscribeOptions { start, ..options(modes[round % 4]) };
+        let resumed = SubscribeOptions::from(start).with_delivery(modes[round % 4]);
         let mut subscription = client.subscribe("on/*", &resumed).await.unwrap();
         for _ in 0..300 {
             published += 1;

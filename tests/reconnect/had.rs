@@ -43,7 +43,7 @@ async fn messages_above_a_hole_are_not_sent_again_when_the_link_breaks() {
         for delivery in OUT_OF_ORDER {
             let daemon = daemon().await;
             let (link, client) = linked(&daemon, transport).await;
-            let options = SubscribeOptions { delivery, ..SubscribeOptions::default() };
+            let options = SubscribeOptions::default().with_delivery(delivery);
             let mut subscription = client.subscribe("t/*", &options).await.unwrap();
             let _publisher = hole(&daemon).await;
             for n in 2..=40 {
@@ -200,7 +200,7 @@ async fn a_client_shows_what_it_had_in_this_run_and_in_the_next() {
         let builder = Client::builder(server).trust(Trust::Pinned(hash.into())).reconnect(soon());
         let (client, stage) = tokio::join!(builder.connect(), Stage::accept(&endpoint));
         let (client, mut stage) = (client.unwrap(), stage);
-        let options = SubscribeOptions { delivery, ..SubscribeOptions::from(Start::New) };
+        let options = SubscribeOptions::from(Start::New).with_delivery(delivery);
         let subscribe = client.subscribe("t/a", &options);
         let (subscription, (request, shown)) = tokio::join!(subscribe, subscribed(&mut stage));
         let mut subscription = subscription.unwrap();

@@ -59,7 +59,7 @@ async fn nothing_is_missed_or_repeated_and_each_interruption_is_told() {
         for delivery in MODES {
             let daemon = daemon().await;
             let (link, client) = linked(&daemon, transport).await;
-            let options = SubscribeOptions { delivery, ..SubscribeOptions::from(Start::New) };
+            let options = SubscribeOptions::from(Start::New).with_delivery(delivery);
             let mut subscription = client.subscribe("t/*", &options).await.unwrap();
             let (mut seen, mut sent) = (Vec::new(), 0);
             for round in 1..=3 {
@@ -151,7 +151,7 @@ async fn the_next_session_may_have_another_transport() {
         let daemon = daemon().await;
         let link = Link::start(daemon.local_addr()).await;
         let client = within(over(&link, &daemon, TRANSPORTS[0]).auto().connect()).await.unwrap();
-        let options = SubscribeOptions { delivery, ..SubscribeOptions::default() };
+        let options = SubscribeOptions::default().with_delivery(delivery);
         let mut subscription = client.subscribe("t/*", &options).await.unwrap();
         let (mut seen, mut sent) = (Vec::new(), 0);
         for (mode, transport) in [(Mode::Tcp, Transport::WebSocket), (Mode::Pass, Transport::Quic)]

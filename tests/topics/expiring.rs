@@ -61,8 +61,7 @@ async fn expiry_ends_no_subscription() {
     until_gone(&daemon, "short", 1).await;
     for transport in TRANSPORTS {
         let client = client(&daemon, transport).await;
-        let strict =
-            SubscribeOptions { lag: Lag::Disconnect, ..SubscribeOptions::from(Start::Sequence(1)) };
+        let strict = SubscribeOptions::from(Start::Sequence(1)).with_lag(Lag::Disconnect);
         let mut subscription = within(client.subscribe("short", &strict)).await.unwrap();
         assert_eq!(next_gap(&mut subscription).await, told(1, 1, GapCause::Expired));
     }

@@ -42,7 +42,7 @@ async fn ruled(rules: impl IntoIterator<Item = TopicRule>) -> (Daemon, SocketAdd
 }
 
 async fn subscribe(client: &Client, topic: &str, start: Start, delivery: Delivery) -> Subscription {
-    let options = SubscribeOptions { delivery, ..SubscribeOptions::from(start) };
+    let options = SubscribeOptions::from(start).with_delivery(delivery);
     within(client.subscribe(topic, &options)).await.unwrap()
 }
 

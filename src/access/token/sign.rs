@@ -46,6 +46,21 @@ pub enum SignError {
 }
 
 /// A private key, or a secret.
+///
+/// ```
+/// use weir::access::{Algorithm, Identity, Rights, SigningKey};
+///
+/// let key = SigningKey::generate(Algorithm::EdDsa, Some("2026"))?;
+/// let kept = key.private_jwk().unwrap(); // in a file that is its owner's alone
+/// let key = SigningKey::parse(kept.as_bytes())?;
+/// assert_eq!(key.id(), Some("2026"));
+///
+/// let now = 1_800_000_000_000_000; // microseconds since 1970
+/// let ada = Identity::named("ada", Rights::everything())?.with_expires(now + 3_600_000_000);
+/// let token = key.sign(&ada, Some("weir.example"), None, now)?;
+/// assert_eq!(token.split('.').count(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct SigningKey {
     id: Option<String>,
     material: Material,

@@ -16,6 +16,7 @@ use super::interrupt::unless_interrupted;
 use super::report::{Outcome, Report};
 use super::units::usage;
 use super::{open_files, progress};
+use crate::console::in_full;
 use indicatif::ProgressBar;
 use report::Fanout;
 use turn::Runtimes;
@@ -59,7 +60,7 @@ fn all(
             }
             outcomes[place] = Some(match done {
                 Ok(figures) => Outcome::Done(Box::new(figures)),
-                Err(error) => Outcome::Failed(format!("{error:#}")),
+                Err(error) => Outcome::Failed(in_full(&error)),
             });
         }
         bar.suspend(|| report.add(round + 1, outcomes.into_iter().flatten().collect()))?;

@@ -14,6 +14,7 @@ use super::traffic::{payload, recognise};
 use super::units::usage;
 use super::{open_files, progress};
 use crate::client::{Reconnect, Subscription};
+use crate::console::in_full;
 use crate::{Client, Event, SubscribeOptions, Transport, Trust};
 use anyhow::{Context as _, bail};
 use report::{Figures, Report};
@@ -167,7 +168,7 @@ async fn ask(
         let (session, served) = answer.await?;
         match served {
             Ok(took) => answers.push(took.as_nanos() as u64),
-            Err(error) => lost.push(format!("{error:#}")),
+            Err(error) => lost.push(in_full(&error)),
         }
         sessions.push(session);
     }

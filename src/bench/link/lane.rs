@@ -9,6 +9,7 @@ use crate::Trust;
 use crate::bench::daemon::Daemon;
 use crate::bench::report::Outcome;
 use crate::client::SubscribeError;
+use crate::console::in_full;
 use crate::wire::PORT;
 use anyhow::bail;
 use std::convert::Infallible;
@@ -63,7 +64,7 @@ pub(super) fn run(
         Ok(outcome) => outcome,
         Err(error) => match error.downcast_ref() {
             Some(SubscribeError::Refused(refusal)) => Outcome::Refused(refusal.to_string()),
-            _ => Outcome::Failed(format!("{error:#}")),
+            _ => Outcome::Failed(in_full(&error)),
         },
     };
     if let Outcome::Done(measured) = &mut outcome {

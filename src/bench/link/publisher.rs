@@ -3,6 +3,7 @@
 use super::plan::{Clock, Phase, Plan, WARM_UP};
 use crate::bench::traffic::{PROBE, payload, publish};
 use crate::client::Reconnect;
+use crate::console::in_full;
 use crate::{Client, Transport, Trust};
 use anyhow::Context as _;
 use std::thread::JoinHandle;
@@ -107,7 +108,7 @@ fn run(
         let (plan, target, at) = (plan.clone(), target.clone(), clock.start + BULK_AFTER);
         runtime.spawn(async move {
             if let Err(error) = send_bulk(&plan, &target, at, size).await {
-                tracing::warn!("{}: the large payload: {error:#}", plan.mode);
+                tracing::warn!("{}: the large payload: {}", plan.mode, in_full(&error));
             }
         });
     }

@@ -42,12 +42,14 @@ pub enum BeginOutcome {
 }
 
 /// An upload was aborted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UploadError {
     /// Its producer has begun it again, perhaps in another session. That upload is answered.
+    #[error("the producer has begun the upload again")]
     Superseded,
     /// Tell the publisher.
-    Refused(Refusal),
+    #[error("{0}")]
+    Refused(#[source] Refusal),
 }
 
 impl Engine {

@@ -18,6 +18,7 @@ use super::record::{Place, Total};
 use super::runs::PastRun;
 use crate::wire::ProducerId;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::sync::Arc;
 
 pub use super::topic::producers::SavedWindow;
@@ -48,7 +49,7 @@ pub enum Part {
 }
 
 /// The state of an engine beside its topics.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineState {
     /// The name of its run.
     pub run: u64,
@@ -62,6 +63,20 @@ pub struct EngineState {
     pub next_topic: u64,
     /// The number of the last record.
     pub recorded: u64,
+}
+
+impl fmt::Debug for EngineState {
+    // Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { run, past, secret: _, position, next_topic, recorded } = self;
+        f.debug_struct("EngineState")
+            .field("run", run)
+            .field("past", past)
+            .field("position", position)
+            .field("next_topic", next_topic)
+            .field("recorded", recorded)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A topic, without its messages.

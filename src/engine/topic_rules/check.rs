@@ -20,6 +20,7 @@ pub struct TopicRuleError {
     /// The index of the rule, from 0.
     pub index: usize,
     /// The fault.
+    #[source]
     pub problem: TopicRuleProblem,
 }
 

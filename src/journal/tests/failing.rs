@@ -4,7 +4,7 @@ use super::memory::{Faults, Memory};
 use super::{OPENING, open as reopen, shown};
 use crate::engine::{Capture, Engine, Limits, Payload, Publication};
 use crate::journal::queue::JournalQueue;
-use crate::journal::settings::{JournalOptions, OnFailure, Sync};
+use crate::journal::settings::{JournalOptions, JournalSync, OnFailure};
 use crate::journal::snapshot_file::SnapshotFile;
 use crate::journal::threads::{Journal, open_on};
 use crate::wire::{Code, Digest, Filter, Lag, Start};
@@ -21,12 +21,12 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(sync: Sync, on_failure: OnFailure) -> Self {
+    fn new(sync: JournalSync, on_failure: OnFailure) -> Self {
         Self::on(Memory::default(), sync, on_failure, 2_000_000)
     }
 
     // As the next one after another, with the storage that it has left.
-    fn on(memory: Memory, sync: Sync, on_failure: OnFailure, run: u64) -> Self {
+    fn on(memory: Memory, sync: JournalSync, on_failure: OnFailure, run: u64) -> Self {
         let options = JournalOptions { sync, bytes: 1 << 30, on_failure };
         let engine = Engine::new(Limits::default(), 1_000_000, [7; 32]);
         let storage = Arc::new(memory.clone());
@@ -96,11 +96,11 @@ const READ_ONLY: Faults = Faults { writes: 1000, syncs: 1000, names: 1000, reads
 #[test]
 fn publications_are_refused_while_the_disk_is_full_and_accepted_when_it_is_not() {
     for (sync, faults) in [
-        (Sync::Always, FULL),
-        (Sync::EachSecond, READ_ONLY),
-        (Sync::AtExit, FULL),
-        (Sync::Always, UNSYNCED),
-        (Sync::EachSecond, UNSYNCED),
+        (JournalSync::Always, FULL),
+        (JournalSync::EachSecond, READ_ONLY),
+        (JournalSync::AtExit, FULL),
+        (JournalSync::Always, UNSYNCED),
+        (JournalSync::EachSecond, UNSYNCED),
     ] {
         let daemon = Daemon::new(sync, OnFailure::Refuse);
         let kept = daemon.publish(1, 100).unwrap();
@@ -110,7 +110,7 @@ fn publications_are_refused_while_the_disk_is_full_and_accepted_when_it_is_not()
         let waits = daemon.publish(2, 100).unwrap();
         daemon.wait_until(JournalQueue::refuses);
         assert_eq!(daemon.publish(3, 100), Err(Code::UNAVAILABLE));
-        let receipts = sync == Sync::EachSecond && faults.writes == 0;
+        let receipts = sync == JournalSync::EachSecond && faults.writes == 0;
         assert_eq!(daemon.queue.kept() >= waits, receipts, "{sync:?} {faults:?}");
         // Subscribers go on.
         assert_eq!(shown(&mut daemon.engine.lock().unwrap()).len(), 2);
@@ -124,7 +124,7 @@ fn publications_are_refused_while_the_disk_is_full_and_accepted_when_it_is_not()
 
 #[test]
 fn a_daemon_may_go_on_without_its_disk() {
-    let daemon = Daemon::new(Sync::EachSecond, OnFailure::Continue);
+    let daemon = Daemon::new(JournalSync::EachSecond, OnFailure::Continue);
     daemon.fail(READ_ONLY);
     for n in 0..10 {
         let kept = daemon.publish(n, 100).unwrap();
@@ -141,7 +141,7 @@ fn a_daemon_may_go_on_without_its_disk() {
 #[test]
 fn a_daemon_that_starts_on_a_full_disk_serves_what_it_has_and_refuses_publications() {
     for (faults, closed) in [(FULL, true), (FULL, false), (READ_ONLY, true), (UNSYNCED, false)] {
-        let daemon = Daemon::new(Sync::EachSecond, OnFailure::Refuse);
+        let daemon = Daemon::new(JournalSync::EachSecond, OnFailure::Refuse);
         for n in 0..10 {
             let kept = daemon.publish(n, 100).unwrap();
             daemon.wait_until(|queue| queue.kept() >= kept);
@@ -149,7 +149,7 @@ fn a_daemon_that_starts_on_a_full_disk_serves_what_it_has_and_refuses_publicatio
         let memory = daemon.memory.clone();
         assert_eq!(if closed { daemon.close() } else { daemon.kill() }, 10);
         memory.files().faults = faults;
-        let daemon = Daemon::on(memory, Sync::EachSecond, OnFailure::Refuse, 3_000_000);
+        let daemon = Daemon::on(memory, JournalSync::EachSecond, OnFailure::Refuse, 3_000_000);
         assert_eq!(shown(&mut daemon.engine.lock().unwrap()).len(), 10, "{faults:?}");
         assert_eq!(daemon.publish(10, 100), Err(Code::UNAVAILABLE), "{faults:?}");
         daemon.fail(Faults::default());
@@ -163,7 +163,7 @@ fn a_daemon_that_starts_on_a_full_disk_serves_what_it_has_and_refuses_publicatio
 // Its publications are shown, and are lost. So the next daemon must not give their sequences to others.
 #[test]
 fn a_daemon_that_starts_without_its_disk_and_goes_on_has_another_epoch() {
-    let daemon = Daemon::new(Sync::EachSecond, OnFailure::Continue);
+    let daemon = Daemon::new(JournalSync::EachSecond, OnFailure::Continue);
     daemon.publish(1, 100).unwrap();
     let memory = daemon.memory.clone();
     let epoch = |daemon: &Daemon| daemon.engine.lock().unwrap().head("a").unwrap().epoch;
@@ -171,7 +171,7 @@ fn a_daemon_that_starts_without_its_disk_and_goes_on_has_another_epoch() {
     daemon.close();
     for run in [3_000_000, 4_000_000] {
         memory.files().faults = FULL;
-        let daemon = Daemon::on(memory.clone(), Sync::EachSecond, OnFailure::Continue, run);
+        let daemon = Daemon::on(memory.clone(), JournalSync::EachSecond, OnFailure::Continue, run);
         let lost = daemon.publish(2, 100).unwrap();
         daemon.wait_until(|queue| queue.kept() >= lost);
         epochs.push(epoch(&daemon));
@@ -183,7 +183,7 @@ fn a_daemon_that_starts_without_its_disk_and_goes_on_has_another_epoch() {
 
 #[test]
 fn publications_wait_for_a_slow_disk_and_are_refused_if_they_do_not() {
-    let daemon = Daemon::new(Sync::AtExit, OnFailure::Refuse);
+    let daemon = Daemon::new(JournalSync::AtExit, OnFailure::Refuse);
     let id = {
         let mut engine = daemon.engine.lock().unwrap();
         engine.subscribe(Filter::new("a").unwrap(), &Start::New, Lag::Oldest)

@@ -16,6 +16,7 @@ pub enum BindError {
         /// The address.
         address: SocketAddr,
         /// The system's error.
+        #[source]
         error: io::Error,
     },
     /// A socket that was handed over cannot be used.
@@ -24,6 +25,7 @@ pub enum BindError {
         /// `UDP`, `TCP`, `TCP (HTTP)`, `TCP (ops)`, or `TCP (ACME)`.
         protocol: &'static str,
         /// The reason.
+        #[source]
         error: io::Error,
     },
     /// The sockets that were handed over have different ports. Clients know one.
@@ -38,6 +40,7 @@ pub enum BindError {
     #[error("the socket: {error}")]
     Endpoint {
         /// The system's error.
+        #[source]
         error: io::Error,
     },
     /// The TLS configuration could not be made.

@@ -9,6 +9,7 @@ use std::fmt;
 
 /// How a session is carried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Transport {
     /// QUIC streams, ALPN `weir/1`.
     Quic,
