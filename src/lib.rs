@@ -23,7 +23,8 @@
 //!   rustls, no metrics registry and no runtime. It logs through `tracing`, runs on the tokio runtime
 //!   that calls it, and gives [metrics](daemon::Daemon::metrics) to a registry of yours. Daemons and
 //!   clients in one process share nothing.
-//! - **Secrets.** Tokens and keys are not in `Debug` output, nor in the texts of errors.
+//! - **Secrets.** Tokens and keys are not in `Debug` output, nor in the texts of errors. Addresses are there as given,
+//!   so that one with a password, which is refused, would be seen.
 //! - **Growth.** Errors, options, limits, events and figures may grow, and are `#[non_exhaustive]`. Frames,
 //!   and the inputs and outputs of an engine, are not: see [`wire`] and [`engine`].
 //! - **Types of other crates** in the API are those of `bytes`, [`Stream`](futures_core::Stream), and
