@@ -44,11 +44,11 @@ impl Resting {
         if (frames, bytes) == (0, 0) {
             return false;
         }
-        let (alone, is_over) = throttle.receive_own(&self.own, frames, bytes);
+        let (alone, is_over) = throttle.receive_own(&self.own, now, (frames, bytes));
         if is_over {
             throttle.counts().add(Limit::RateLimited);
         }
-        let others = throttle.receive_bare(frames, bytes).min(LONGEST);
+        let others = throttle.receive_bare(now, frames, bytes).min(LONGEST);
         let wait = alone.max(others);
         if !wait.is_zero() {
             let until = Instant::now() + wait;

@@ -171,16 +171,14 @@ impl Throttle {
     /// The same for frames that carry nothing and cannot be refused. The limits of an identity are those of
     /// its publications. Returns for how long to wait. The peer is not told here, so that it still is with a
     /// publication.
-    pub(crate) fn receive_bare(&self, messages: usize, bytes: u64) -> Duration {
-        let (mut now, mut wait) = (None, Duration::ZERO);
+    pub(crate) fn receive_bare(&self, now: u64, messages: usize, bytes: u64) -> Duration {
+        let (messages, mut wait) = (messages as u64, Duration::ZERO);
         self.each_limit_of_address(|rates, intake| {
-            let now = *now.get_or_insert_with(|| self.clock.now());
-            wait = wait.max(intake.depth(rates, now, messages as u64, bytes));
+            wait = wait.max(intake.depth(rates, now, messages, bytes));
         });
         if wait.is_zero() {
             self.each_limit_of_address(|rates, intake| {
-                let now = *now.get_or_insert_with(|| self.clock.now());
-                wait = wait.max(intake.spend(rates, now, messages as u64, bytes));
+                wait = wait.max(intake.spend(rates, now, messages, bytes));
             });
         }
         if !wait.is_zero() {
@@ -194,13 +192,13 @@ impl Throttle {
     pub(crate) fn receive_own(
         &self,
         own: &Intake,
-        messages: usize,
-        bytes: u64,
+        now: u64,
+        (messages, bytes): (usize, u64),
     ) -> (Duration, bool) {
         if self.rates.is_unlimited() {
             return (Duration::ZERO, false);
         }
-        let verdict = own.receive(&self.rates, self.clock.now(), messages as u64, bytes);
+        let verdict = own.receive(&self.rates, now, messages as u64, bytes);
         (verdict.wait, verdict.tell)
     }
 

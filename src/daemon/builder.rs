@@ -1,35 +1,18 @@
-//! Settings of a daemon, and its start.
+//! Settings of a daemon.
 
-use super::blocking::blocking;
-use super::journal;
-use super::run::{new_run, run};
-use super::settings::{Settings, SettingsError};
+mod sockets;
+mod start;
+
+use super::settings::SettingsError;
 #[cfg(feature = "otel")]
-use super::traces::{Exporter, Otlp, traced};
-use super::watched_keys::{InForce, WatchedKeys, open_keys};
-use super::{
-    Addresses, BindError, Daemon, IdentityError, JournalError, JournalOptions, TlsSettings,
-};
+use super::traces::Otlp;
+use super::{BindError, Daemon, IdentityError, JournalError, JournalOptions, TlsSettings};
 use crate::access::AccessRules;
 use crate::access::limits::PeerLimits;
-use crate::broker::Broker;
-use crate::broker::admission::Admission;
-use crate::engine::{Engine, Limits, TopicRule};
-use crate::http;
-use crate::http::listen::Listener;
-use crate::net::qlog::Recorder;
-use crate::net::quic::socket;
-use crate::net::session::list::Host;
-use crate::net::{bind, endpoint};
-use crate::ops;
-use crate::ops::metrics::{Metrics, Sources};
-use crate::tls::certificates::Certificates;
-use crate::tls::reset_key::ResetKey;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::SystemTime;
-use tokio::sync::Mutex;
+use crate::engine::{Limits, TopicRule};
+use crate::net::bind;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 
 /// Settings of a daemon, made by [`Daemon::builder`].
 ///
@@ -124,34 +107,6 @@ pub enum SpawnError {
     Settings(#[from] SettingsError),
 }
 
-fn recorder(state: Option<&Path>, qlog: Option<IpAddr>) -> Result<Arc<Recorder>, SettingsError> {
-    let recorder = Recorder::new(state);
-    if qlog.is_some() && !recorder.has_directory() {
-        return Err(SettingsError::QlogNoState);
-    }
-    recorder.record_next(qlog);
-    Ok(Arc::new(recorder))
-}
-
-fn challenge_listener(
-    listener: TcpListener,
-    certificates: &Arc<Certificates>,
-    admission: &Admission,
-) -> Result<Listener, BindError> {
-    Ok(match certificates.http_challenges() {
-        Some(answers) => {
-            Listener::plain(listener, admission).only(http::challenge::routes(answers))
-        }
-        None => Listener::tls(listener, certificates.clone(), admission)?.only(axum::Router::new()),
-    })
-}
-
-#[cfg(feature = "otel")]
-async fn open_exporter(otlp: Option<Otlp>) -> Result<Option<Exporter>, SettingsError> {
-    let Some(otlp) = otlp else { return Ok(None) };
-    Ok(Some(blocking(|| Exporter::open(otlp)).await?))
-}
-
 impl Builder {
     pub(super) fn new() -> Self {
         Self {
@@ -231,54 +186,6 @@ impl Builder {
     /// another daemon on this machine has it, the daemon logs a warning and starts without.
     pub fn ops_if_free(mut self, address: SocketAddr) -> Self {
         self.ops = Ops::IfFree(address);
-        self
-    }
-
-    /// Takes a bound UDP socket for raw QUIC and WebTransport, in place of one that the daemon binds to
-    /// [`listen`](Self::listen). Its address applies, and the daemon logs a different one in `listen`.
-    /// The daemon enlarges the socket's buffers if they are small.
-    ///
-    /// The socket should outlive the daemon, as a service manager's or a supervisor's does. Packets
-    /// that arrive after this daemon then wait for the next one, which has a copy of the same socket. So
-    /// while it [drains](Daemon::drain), the daemon leaves new sessions to the next one: it does not
-    /// answer them in place of refusing them. The builder keeps a copy of the socket until it is dropped.
-    ///
-    /// ```
-    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-    /// use std::net::{TcpListener, UdpSocket};
-    ///
-    /// // The system gives a port that is free over UDP. Over TCP it may be taken.
-    /// let (udp, tcp) = loop {
-    ///     let udp = UdpSocket::bind("127.0.0.1:0")?;
-    ///     if let Ok(tcp) = TcpListener::bind(udp.local_addr()?) {
-    ///         break (udp, tcp);
-    ///     }
-    /// };
-    /// for _ in 0..2 {
-    ///     let builder = weir::Daemon::builder().udp_socket(udp.try_clone()?);
-    ///     let daemon = builder.tcp_listener(tcp.try_clone()?).spawn().await?;
-    ///     assert_eq!(daemon.local_addr(), udp.local_addr()?);
-    ///     daemon.shutdown().await;
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
-    /// ```
-    pub fn udp_socket(mut self, socket: UdpSocket) -> Self {
-        self.given.udp = Some(Arc::new(socket));
-        self
-    }
-
-    /// Takes a listening TCP socket for HTTPS and WebSocket, as [`udp_socket`](Self::udp_socket) for
-    /// UDP. Both have to have the same port. If only one of them is given, the daemon binds the other
-    /// one to the same address.
-    pub fn tcp_listener(mut self, listener: TcpListener) -> Self {
-        self.given.tcp = Some(Arc::new(listener));
-        self
-    }
-
-    /// Takes a listening TCP socket for HTTP and WebSocket without TLS, in place of one that the daemon
-    /// binds to [`http`](Self::http), as [`udp_socket`](Self::udp_socket) for UDP.
-    pub fn http_listener(mut self, listener: TcpListener) -> Self {
-        self.given.http = Some(Arc::new(listener));
         self
     }
 
@@ -398,105 +305,5 @@ impl Builder {
     pub async fn spawn(self) -> Result<Daemon, SpawnError> {
         // Boxed, because the caller's future should not have space for the start.
         Box::pin(self.start()).await
-    }
-
-    async fn start(self) -> Result<Daemon, SpawnError> {
-        if SystemTime::now() < SystemTime::UNIX_EPOCH {
-            return Err(SpawnError::Clock);
-        }
-        let settings = Settings {
-            access: self.access,
-            topic_rules: self.topic_rules,
-            origins: self.origins,
-            names: self.names,
-            // The daemon is also reached by the names for which it orders certificates.
-            domains: self.tls.domains().to_vec(),
-        };
-        let checked = settings.check()?;
-        let recorder = recorder(self.state.as_deref(), self.qlog)?;
-        // Writes and syncs files, which would block the tasks of this thread.
-        let (state, announce) = (self.state.clone(), self.announce);
-        let challenges = self.tls.challenge_address();
-        let open = move || {
-            let certificates = Certificates::open(self.tls, state.clone(), announce)?;
-            Ok::<_, IdentityError>((certificates, ResetKey::open(state.as_deref())?))
-        };
-        #[cfg(feature = "otel")]
-        let exporter = open_exporter(self.otlp).await?;
-        let (certificates, reset_key) = blocking(open).await?;
-        let certificates = Arc::new(certificates);
-        let (access, keys) = open_keys(checked.access, false).await?;
-        let pair = bind::pair(self.listen, &self.given)?;
-        let plain = bind::http(self.http, &self.given)?;
-        let http_is_given = self.given.http.is_some();
-        // All ports are bound before the journal is opened: a start that fails leaves it as it was.
-        let challenges = challenges.map(bind::challenges).transpose()?;
-        let ops = self.ops.bind()?;
-        let ops_address = ops.as_ref().map(TcpListener::local_addr).transpose();
-        let ops_address = ops_address.map_err(|error| BindError::Endpoint { error })?;
-        // From here on it says that the daemon is not ready yet.
-        let ops = ops.map(ops::Server::start);
-        let buffers = socket::buffers(&pair.udp).unwrap_or_default();
-        let local = pair.udp.local_addr().map_err(|error| BindError::Endpoint { error })?;
-        let http = plain.as_ref().map(TcpListener::local_addr).transpose();
-        let http = http.map_err(|error| BindError::Endpoint { error })?;
-        let endpoint =
-            endpoint::open(pair.udp, certificates.clone(), &reset_key, recorder.clone())?;
-        let endpoint = endpoint.outlived(pair.udp_is_given);
-        let engine = Engine::new(self.limits, new_run(), rand::random());
-        let mut engine = engine.with_topic_rules(checked.topic_rules);
-        let mut journal = None;
-        if let Some(options) = self.journal {
-            let state = self.state.ok_or(SpawnError::NoState)?;
-            let open = move || journal::open(&state, options, engine, new_run());
-            let opened = blocking(open).await?;
-            journal = Some(opened.0);
-            engine = opened.1;
-        }
-        let queue = journal.as_ref().map(|journal| journal.queue.clone());
-        let broker = Arc::new(Broker::new(engine, queue));
-        let admission = Admission::new(broker.clone(), self.peers, checked.origins, access);
-        let tls = Listener::tls(pair.tcp, certificates.clone(), &admission)?;
-        let mut listeners = vec![tls.outlived(pair.tcp_is_given)];
-        let plain = plain.map(|plain| Listener::plain(plain, &admission));
-        listeners.extend(plain.map(|plain| plain.outlived(http_is_given)));
-        if let Some(listener) = challenges {
-            listeners.push(challenge_listener(listener, &certificates, &admission)?);
-        }
-        let journal = journal.map(|journal| journal::start(journal, &broker));
-        let certificate = certificates.clone();
-        let mut state = http::AppState::new(&admission, move || certificate.facts(), local.port());
-        state.routes = self.routes;
-        let serving = (listeners, state);
-        let host = Host::new(admission.clone());
-        let sessions = host.sessions.clone();
-        let metrics = Metrics::new(Sources {
-            admission: admission.clone(),
-            sessions: sessions.clone(),
-            certificates: certificates.clone(),
-            udp: buffers,
-        });
-        if let Some(ops) = &ops {
-            ops.serve(metrics.clone());
-        }
-        let addresses = Addresses { local, http, ops: ops_address };
-        let ops = (ops, metrics.clone());
-        let running = run(endpoint, serving, host, certificates.clone(), journal, ops);
-        #[cfg(feature = "otel")]
-        let running = traced(running, exporter, admission.clone());
-        let running = tokio::spawn(running);
-        let keys = keys.map(|keys| WatchedKeys::start(keys, &admission));
-        let settings = Box::new(Mutex::new(InForce { settings, keys }));
-        Ok(Daemon {
-            broker,
-            admission,
-            sessions,
-            addresses,
-            metrics,
-            certificates,
-            recorder,
-            settings,
-            running,
-        })
     }
 }

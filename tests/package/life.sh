@@ -5,18 +5,8 @@
 set -euo pipefail
 work=$1 weir=$2 tests=$3
 
-unshare -mpnuiC --fork --kill-child bash "$tests/package/boot.sh" "$work/root" &
-outer=$!
-trap 'kill -KILL "$outer" 2>/dev/null || true' EXIT
-for _ in $(seq 100); do
-    pid=$(ps --ppid "$outer" -o pid= | tr -d ' ')
-    if [ -n "$pid" ] && [ "$(readlink "/proc/$pid/exe")" = /usr/lib/systemd/systemd ]; then break; fi
-    sleep 0.1
-done
-inside() {
-    nsenter -t "$pid" -m -p -n -u -i -C -- \
-        env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DEBIAN_FRONTEND=noninteractive "$@"
-}
+root=$work/root
+. "$tests/package/booted.sh"
 fail() {
     echo "FAILED: $*" >&2
     inside systemctl status --no-pager weir.service weir.socket weir-http.socket >&2 || true

@@ -13,37 +13,27 @@ cd "$(dirname "$0")/.."
 tests=$PWD
 . "$tests/systemd/group.sh"
 if [ -z "${WEIR_IN_GROUP-}" ]; then
-    work=$(mktemp -d /tmp/weir-newcomer.XXXXXX)
-    trap 'rm -rf --one-file-system "$work"' EXIT
-    WEIR_IN_GROUP=$work in_group bash "$tests/package/newcomer.sh" "$deb"
+    temporary=$(mktemp -d /tmp/weir-newcomer.XXXXXX)
+    trap 'rm -rf --one-file-system "$temporary"' EXIT
+    WEIR_IN_GROUP=$temporary in_group bash "$tests/package/newcomer.sh" "$deb"
     exit
 fi
-work=$WEIR_IN_GROUP
+temporary=$WEIR_IN_GROUP
+root=$temporary/root
 began=$(date +%s.%N)
 lap() { echo "   $(echo "$(date +%s.%N) - $began" | bc) s: $*"; began=$(date +%s.%N); }
 
 suite=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-mmdebstrap --quiet --variant=minbase --include=systemd,init-system-helpers,curl "$suite" "$work/root" \
-    >"$work/log" 2>&1 || { tail "$work/log" >&2; exit 1; }
+mmdebstrap --quiet --variant=minbase --include=systemd,init-system-helpers,curl "$suite" "$root" \
+    >"$temporary/log" 2>&1 || { tail "$temporary/log" >&2; exit 1; }
 lap "a Debian root"
-mkdir -p "$work/root/opt" "$work/root/srv"
-cp "$deb" "$work/root/opt/weir.deb"
-unshare -mpnuiC --fork --kill-child bash "$tests/package/boot.sh" "$work/root" &
-outer=$!
-trap 'kill -KILL "$outer" 2>/dev/null || true' EXIT
-for _ in $(seq 100); do
-    pid=$(ps --ppid "$outer" -o pid= | tr -d ' ')
-    if [ -n "$pid" ] && [ "$(readlink "/proc/$pid/exe")" = /usr/lib/systemd/systemd ]; then break; fi
-    sleep 0.1
-done
-inside() {
-    nsenter -t "$pid" -m -p -n -u -i -C -- \
-        env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root DEBIAN_FRONTEND=noninteractive "$@"
-}
+mkdir -p "$root/opt" "$root/srv"
+cp "$deb" "$root/opt/weir.deb"
+. "$tests/package/booted.sh"
 for _ in $(seq 100); do inside systemctl is-active basic.target >/dev/null 2>&1 && break || sleep 0.1; done
 lap "it has booted"
 
-inside apt-get install -y -qq /opt/weir.deb >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+inside apt-get install -y -qq /opt/weir.deb >"$temporary/log" 2>&1 || { cat "$temporary/log" >&2; exit 1; }
 lap "apt install"
 inside systemctl enable --now weir 2>/dev/null
 inside weir pub demo/a hello
@@ -55,8 +45,8 @@ inside sh -ec 'cd /srv
     weir token keygen --out key.jwk --public keys.json
     weir token new --key key.jwk --sub ada --subscribe "demo/**" --publish "demo/**" --expires 12h --out token'
 inside sh -ec 'cd /srv; export WEIR_ACCESS__KEYS=keys.json WEIR_TLS__CERTIFICATE=cert/certificate.pem
-    WEIR_TLS__KEY=cert/key.pem exec weir serve' >"$work/serve" 2>&1 &
-for _ in $(seq 100); do grep -q '^in a browser' "$work/serve" && break || sleep 0.1; done
+    WEIR_TLS__KEY=cert/key.pem exec weir serve' >"$temporary/serve" 2>&1 &
+for _ in $(seq 100); do grep -q '^in a browser' "$temporary/serve" && break || sleep 0.1; done
 inside sh -ec 'cd /srv
     weir pub demo/team hello --token-file token
     weir sub demo/team --from all --count 1 --token-file token
@@ -65,14 +55,14 @@ inside sh -ec 'cd /srv
     curl -s -d hello http://localhost:8080/v1/topics/demo/a | grep -o "\"name\":\"unauthorized\""'
 lap "a certificate, a key, a token, and a closed daemon"
 
-key=$(openssl x509 -in "$work/root/srv/cert/certificate.pem" -pubkey -noout | openssl pkey -pubin -outform der |
+key=$(openssl x509 -in "$root/srv/cert/certificate.pem" -pubkey -noout | openssl pkey -pubin -outform der |
     openssl dgst -sha256 -binary | base64)
 cd browser
-nsenter -t "$pid" -n env HOME="$work" node --input-type=module -e "
+nsenter -t "$pid" -n env HOME="$temporary" node --input-type=module -e "
 import { launch } from './harness/browsers.mjs';
 import { lines, shown, state } from './harness/page.mjs';
 const browser = await launch('chromium', { trust: { keys: ['$key'] } });
-const tab = await browser.tab('https://localhost:4433/?room=a#token=$(cat "$work/root/srv/token")');
+const tab = await browser.tab('https://localhost:4433/?room=a#token=$(cat "$root/srv/token")');
 await state(tab, 'open');
 await shown(tab, 'seen by a browser');
 console.log(await tab.evaluate(() => document.body.dataset.transport), JSON.stringify(await lines(tab)));

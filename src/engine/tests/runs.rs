@@ -73,12 +73,7 @@ fn what_is_lost_begins_where_the_run_ended_also_when_that_was_evicted() {
 
 #[test]
 fn a_topic_that_was_not_kept_at_all_is_lost() {
-    let mut live = engine(small());
-    live.make_records();
-    say(&mut live, "b", 2, 10);
-    let kept = recorded(&mut live);
-    say(&mut live, "a", 3, 10);
-    let since = Position { run: live.run(), position: live.position() };
+    let (live, kept, since) = without_a();
     let at = live.head("a").unwrap();
     for others in [0, 3] {
         let mut next = after_kill(&kept, 2_000_000);
@@ -90,6 +85,17 @@ fn a_topic_that_was_not_kept_at_all_is_lost() {
         let other = TopicCursor { epoch: at.epoch + (1 << 40), ..at };
         assert_eq!(resume(&mut next, since, other), (None, 1));
     }
+}
+
+// An engine with three messages of `a`, its records without them, and its position.
+fn without_a() -> (Engine, Vec<Record>, Position) {
+    let mut live = engine(small());
+    live.make_records();
+    say(&mut live, "b", 2, 10);
+    let kept = recorded(&mut live);
+    say(&mut live, "a", 3, 10);
+    let since = Position { run: live.run(), position: live.position() };
+    (live, kept, since)
 }
 
 type Told = (String, u64, u64, Option<GapCause>);
@@ -119,12 +125,7 @@ fn told(engine: &mut Engine, id: SubscriptionId, budget: usize) -> Vec<Told> {
 // had a sequence that it knew.
 #[test]
 fn a_topic_that_was_not_kept_is_lost_when_it_exists_again() {
-    let mut live = engine(small());
-    live.make_records();
-    say(&mut live, "b", 2, 10);
-    let kept = recorded(&mut live);
-    say(&mut live, "a", 3, 10);
-    let since = Position { run: live.run(), position: live.position() };
+    let (live, kept, since) = without_a();
     let TopicCursor { epoch, next } = live.head("a").unwrap();
     let known = live.head("b").unwrap();
     for filter in ["a", "*"] {
@@ -158,12 +159,7 @@ fn a_topic_that_was_not_kept_is_lost_when_it_exists_again() {
 // It was taken for one that was there, if it was published to while the client still read others.
 #[test]
 fn a_topic_that_exists_again_while_others_are_read_is_lost() {
-    let mut live = engine(small());
-    live.make_records();
-    say(&mut live, "b", 2, 10);
-    let kept = recorded(&mut live);
-    say(&mut live, "a", 3, 10);
-    let since = Position { run: live.run(), position: live.position() };
+    let (live, kept, since) = without_a();
     let TopicCursor { epoch, next } = live.head("a").unwrap();
     let mut engine = after_kill(&kept, 2_000_000);
     say(&mut engine, "c", 4, 10);
@@ -184,12 +180,7 @@ fn a_topic_that_exists_again_while_others_are_read_is_lost() {
 // The ranges that it had shown were forgotten with the first message of another topic.
 #[test]
 fn all_that_a_client_had_of_a_topic_is_lost_when_it_exists_again() {
-    let mut live = engine(small());
-    live.make_records();
-    say(&mut live, "b", 2, 10);
-    let kept = recorded(&mut live);
-    say(&mut live, "a", 3, 10);
-    let since = Position { run: live.run(), position: live.position() };
+    let (live, kept, since) = without_a();
     let TopicCursor { epoch, .. } = live.head("a").unwrap();
     let mut engine = after_kill(&kept, 2_000_000);
     let topics = vec![Resume { topic: "a", epoch, next: 1 }];
@@ -211,12 +202,7 @@ fn all_that_a_client_had_of_a_topic_is_lost_when_it_exists_again() {
 // The sum of two such claims ended the daemon.
 #[test]
 fn a_client_may_claim_any_sequence() {
-    let mut live = engine(small());
-    live.make_records();
-    say(&mut live, "b", 2, 10);
-    let kept = recorded(&mut live);
-    say(&mut live, "a", 3, 10);
-    let since = Position { run: live.run(), position: live.position() };
+    let (live, kept, since) = without_a();
     let TopicCursor { epoch, .. } = live.head("a").unwrap();
     let mut engine = after_kill(&kept, 2_000_000);
     say(&mut engine, "a", 1, 10);
