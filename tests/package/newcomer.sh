@@ -5,7 +5,8 @@
 # commands of "Close it", which tests/readme.py compares with the README. 4. A browser opens the page with
 # the token, and sees what curl has published.
 #
-# Needs root, and what tests/package.sh and tests/browser/run.sh install. For figures: the tests run each
+# The package has to be of a release: a binary for debugging reads its page from the source tree. Needs root,
+# and what tests/package.sh and tests/browser/run.sh install. For figures: the tests run each
 # part by itself.
 set -euo pipefail
 deb=$(realpath "$1")
