@@ -11,7 +11,7 @@ impl Builder {
     ///
     /// The socket should outlive the daemon, as a service manager's or a supervisor's does. Packets
     /// that arrive after this daemon then wait for the next one, which has a copy of the same socket. So
-    /// while it [drains](Daemon::drain), the daemon leaves new sessions to the next one: it does not
+    /// while it [drains](crate::Daemon::drain), the daemon leaves new sessions to the next one: it does not
     /// answer them in place of refusing them. The builder keeps a copy of the socket until it is dropped.
     ///
     /// ```
