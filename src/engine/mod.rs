@@ -64,6 +64,7 @@ mod query;
 mod record;
 mod records;
 mod renew;
+pub mod replica;
 mod restore;
 mod restoring;
 mod rope;

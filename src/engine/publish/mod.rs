@@ -11,7 +11,7 @@ use super::record::{Change, Place, Total};
 use super::topic::body::Body;
 use super::topic::counts::Count;
 use super::topic::log::Entry;
-use super::topic::producers::Verdict;
+use super::topic::window::Verdict;
 use super::topic::{CachedPayload, Topic};
 use crate::wire::{
     Code, Digest, Refusal, check_readable_topic, check_topic, encode_message, is_reserved,
@@ -73,15 +73,20 @@ impl Engine {
         }
         self.may_publish()?;
         self.may_publish_by_rule(now, slot, payload.len())?;
-        self.figures.messages += 1;
-        self.figures.bytes += payload.len() as u64;
-        if let Some(topic) = self.topics[slot].as_deref_mut() {
-            topic.count_published(now, payload.len());
-        }
+        self.note_published(slot, now, payload.len());
         self.position += 1;
-        self.work += 1;
         let place = Place { position: self.position, accepted: now, stamp, origin };
         Ok(self.accept(slot, &place, None, digest, payload))
+    }
+
+    /// Counts a message that is accepted, for the figures.
+    pub(super) fn note_published(&mut self, slot: Slot, now: u64, size: usize) {
+        self.work += 1;
+        self.figures.messages += 1;
+        self.figures.bytes += size as u64;
+        if let Some(topic) = self.topics.get_mut(slot).and_then(Option::as_deref_mut) {
+            topic.count_published(now, size);
+        }
     }
 
     /// Appends a publication to its topic. Its count is the next one, if it is not given.
@@ -231,7 +236,7 @@ impl Engine {
     }
 }
 
-fn stale(number: u64, window: u32) -> Refusal {
+pub(super) fn stale(number: u64, window: u32) -> Refusal {
     Refusal::new(
         Code::STALE,
         format!(

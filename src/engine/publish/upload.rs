@@ -154,6 +154,16 @@ impl Engine {
             self.abort_entry(slot, upload.sequence, false);
             return Err(UploadError::Refused(refusal));
         }
+        self.append_chunk(slot, upload, chunk)
+    }
+
+    /// The same, whether or not publications are refused.
+    pub(in crate::engine) fn append_chunk(
+        &mut self,
+        slot: Slot,
+        upload: UploadId,
+        chunk: Bytes,
+    ) -> Result<(), UploadError> {
         let bytes = chunk.clone();
         let appended = self.change(slot, |topic| {
             topic.change_arriving(upload.sequence, |entry| {
@@ -228,11 +238,7 @@ impl Engine {
         let receipt = self
             .complete(now, slot, sequence, digest, None)
             .ok_or_else(|| UploadError::Refused(evicted()))?;
-        self.figures.messages += 1;
-        self.figures.bytes += size as u64;
-        if let Some(topic) = self.topics[slot].as_deref_mut() {
-            topic.count_published(now, size);
-        }
+        self.note_published(slot, now, size);
         Ok(receipt)
     }
 
@@ -311,8 +317,8 @@ impl Engine {
         }
     }
 
-    // Returns the topic of an upload that still arrives.
-    fn slot_of_upload(&self, upload: UploadId) -> Result<Slot, UploadError> {
+    /// Returns the topic of an upload that still arrives.
+    pub(in crate::engine) fn slot_of_upload(&self, upload: UploadId) -> Result<Slot, UploadError> {
         let slot = self.by_id.get(&upload.topic).copied();
         let entry = slot.and_then(|slot| self.topic(slot)?.entry(upload.sequence));
         match (slot, entry.map(|entry| &entry.body)) {

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
-pub use super::topic::producers::SavedWindow;
+pub use super::topic::window::SavedWindow;
 
 /// A part of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]

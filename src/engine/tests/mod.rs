@@ -33,6 +33,8 @@ mod receipts;
 #[cfg(test)]
 mod repairs;
 #[cfg(test)]
+mod replicas;
+#[cfg(test)]
 mod restoring;
 #[cfg(test)]
 mod rules;

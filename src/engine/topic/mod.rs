@@ -22,6 +22,7 @@ mod retained;
 pub(crate) mod retention;
 mod saved;
 mod upload;
+pub(crate) mod window;
 
 pub(super) use evict::Evicted;
 pub(super) use payloads::CachedPayload;
@@ -40,12 +41,13 @@ use lookup::LookedUp;
 use marks::Marks;
 use payload_index::PayloadIndex;
 use payload_key::PayloadKey;
-use producers::{Accepted, Producers, Verdict};
+use producers::{Accepted, Producers};
 use rate::Rate;
 use retained::Retention;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use window::Verdict;
 
 /// Number of aborted messages above the newest one that are not evictable. Beyond it they are, so
 /// that a publisher that keeps aborting cannot pin memory.

@@ -1,52 +1,18 @@
 //! Publish once: the numbers of each producer that a topic has accepted.
 
 use super::producer_places::Places;
+use super::window::{SavedWindow, Verdict, Window};
 use crate::engine::cost::PRODUCER_COST;
 use crate::wire::ProducerId;
 use foldhash::fast::RandomState;
 use lru::LruCache;
-use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
-/// The verdict on a number of a producer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It was not accepted before.
-    Fresh,
-    /// It was accepted before.
-    Duplicate,
-    /// It is so old that it is not known whether it was accepted.
-    Stale,
-}
-
-/// Numbers accepted from one producer. Every number up to `floor` was accepted, or was passed by the
-/// window.
+/// A producer: the numbers that were accepted, and their places in the log.
 #[derive(Debug, Default)]
-struct Window {
-    floor: u64,
-    // Numbers up to this one may have been passed without being accepted.
-    passed: u64,
-    // A ring of bits for the numbers above the floor, set for those accepted. Empty if none is.
-    ahead: Box<[u64]>,
-    accepted_ahead: u32,
-    // Highest number accepted.
-    highest: u64,
+struct Producer {
+    window: Window,
     places: Places,
-}
-
-/// The numbers accepted from one producer, without their places in the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedWindow {
-    /// The producer.
-    pub producer: ProducerId,
-    /// Every number up to this one was accepted, or was passed by the window.
-    pub floor: u64,
-    /// Numbers up to this one may have been passed without being accepted.
-    pub passed: u64,
-    /// Highest number accepted.
-    pub highest: u64,
-    /// A ring of bits for the numbers above the floor, set for those accepted; or none.
-    pub ahead: Box<[u64]>,
 }
 
 /// A number that a topic has accepted.
@@ -63,75 +29,20 @@ pub(crate) struct Accepted {
 /// within the window then, and those are fewer than twice the window.
 const BLOCKS: u64 = 2;
 
-impl Window {
-    // The word and the mask of a number's bit.
-    fn bit(&self, number: u64) -> (usize, u64) {
-        let word = (number / 64) as usize % self.ahead.len().max(1);
-        (word, 1 << (number % 64))
-    }
-
-    fn is_ahead(&self, number: u64) -> bool {
-        let (word, mask) = self.bit(number);
-        number <= self.highest && self.ahead.get(word).is_some_and(|bits| bits & mask != 0)
-    }
-
-    fn clear(&mut self, number: u64) {
-        if self.is_ahead(number) {
-            let (word, mask) = self.bit(number);
-            self.ahead[word] &= !mask;
-            self.accepted_ahead -= 1;
-        }
-    }
-
-    fn judge(&self, number: u64) -> Verdict {
-        if number > self.floor {
-            if self.is_ahead(number) { Verdict::Duplicate } else { Verdict::Fresh }
-        } else if number > self.passed {
-            Verdict::Duplicate
-        } else {
-            Verdict::Stale
-        }
-    }
-
+impl Producer {
     // Accepts a fresh number; numbers start at 1.
     fn accept(&mut self, accepted: Accepted, width: u64) {
-        let Accepted { number, sequence, oldest } = accepted;
-        self.places.enter(number, sequence, oldest, (BLOCKS * width) as usize);
-        self.take(number, width);
+        self.enter(accepted, width);
+        self.window.take(accepted.number, width);
     }
 
-    fn take(&mut self, number: u64, width: u64) {
-        if number - 1 == self.floor && self.accepted_ahead == 0 {
-            self.highest = number;
-            self.floor = number;
-            return;
-        }
-        let floor = number.saturating_sub(width);
-        if floor > self.floor {
-            for number in self.floor + 1..=floor.min(self.highest) {
-                self.clear(number);
-            }
-            self.floor = floor;
-            self.passed = floor;
-        }
-        if self.ahead.is_empty() {
-            self.ahead = vec![0; width.div_ceil(64) as usize + 1].into();
-        }
-        self.highest = self.highest.max(number);
-        let (word, mask) = self.bit(number);
-        self.ahead[word] |= mask;
-        self.accepted_ahead += 1;
-        while self.is_ahead(self.floor.saturating_add(1)) {
-            self.floor += 1;
-            self.clear(self.floor);
-        }
-        if self.accepted_ahead == 0 {
-            self.ahead = Box::default();
-        }
+    fn enter(&mut self, accepted: Accepted, width: u64) {
+        let Accepted { number, sequence, oldest } = accepted;
+        self.places.enter(number, sequence, oldest, (BLOCKS * width) as usize);
     }
 
     fn cost(&self) -> usize {
-        PRODUCER_COST + self.ahead.len() * 8 + self.places.cost()
+        PRODUCER_COST + self.window.ahead_bytes() + self.places.cost()
     }
 }
 
@@ -142,7 +53,7 @@ const BLOCKS_OF_LOG: u64 = 4;
 /// The producers of a topic that published last.
 #[derive(Debug)]
 pub(crate) struct Producers {
-    windows: LruCache<ProducerId, Window, RandomState>,
+    list: LruCache<ProducerId, Producer, RandomState>,
     cost: usize,
     // Number of blocks of all windows.
     blocks: usize,
@@ -150,12 +61,12 @@ pub(crate) struct Producers {
 
 impl Producers {
     pub(crate) fn new() -> Self {
-        let windows = LruCache::unbounded_with_hasher(RandomState::default());
-        Self { windows, cost: 0, blocks: 0 }
+        let list = LruCache::unbounded_with_hasher(RandomState::default());
+        Self { list, cost: 0, blocks: 0 }
     }
 
     pub(crate) fn judge(&mut self, producer: ProducerId, number: u64) -> Verdict {
-        self.windows.get(&producer).map_or(Verdict::Fresh, |window| window.judge(number))
+        self.list.get(&producer).map_or(Verdict::Fresh, |known| known.window.judge(number))
     }
 
     pub(crate) fn accept(
@@ -165,75 +76,62 @@ impl Producers {
         width: u64,
         most: usize,
     ) {
-        let Some(window) = self.windows.get_mut(&producer) else {
-            while self.windows.len() >= most.max(1) {
+        let Some(known) = self.list.get_mut(&producer) else {
+            while self.list.len() >= most.max(1) {
                 self.drop_least_recent();
             }
-            let mut window = Window::default();
-            window.accept(accepted, width);
-            self.cost += window.cost();
-            self.windows.put(producer, window);
+            let mut new = Producer::default();
+            new.accept(accepted, width);
+            self.cost += new.cost();
+            self.list.put(producer, new);
             return;
         };
-        let before = (window.cost(), window.places.len());
-        window.accept(accepted, width);
-        self.cost = self.cost - before.0 + window.cost();
-        self.blocks = self.blocks - before.1 + window.places.len();
+        let before = (known.cost(), known.places.len());
+        known.accept(accepted, width);
+        self.cost = self.cost - before.0 + known.cost();
+        self.blocks = self.blocks - before.1 + known.places.len();
     }
 
     /// Returns the windows, the least recently used first.
     pub(crate) fn windows(&self) -> Vec<SavedWindow> {
-        let windows = self.windows.iter().rev();
-        let saved = windows.map(|(producer, window)| {
-            let Window { floor, passed, ref ahead, highest, .. } = *window;
-            SavedWindow { producer: *producer, floor, passed, highest, ahead: ahead.clone() }
-        });
-        saved.collect()
+        let list = self.list.iter().rev();
+        list.map(|(producer, known)| known.window.save(*producer)).collect()
     }
 
     /// Puts a window in, as the most recently used. `width` is that of a window here: a wider one
     /// that was saved passes the numbers that are beyond it.
     pub(crate) fn put_window(&mut self, saved: &SavedWindow, width: u64, most: usize) {
-        let SavedWindow { producer, floor, passed, highest, ref ahead } = *saved;
-        let floor = floor.max(highest.saturating_sub(width));
-        let passed = if floor > saved.floor { floor } else { passed };
-        let mut window = Window { floor, passed, highest: floor, ..Window::default() };
-        let had = Window { ahead: ahead.clone(), highest, ..Window::default() };
-        for number in floor.saturating_add(1)..=highest {
-            if had.is_ahead(number) {
-                window.take(number, width);
-            }
-        }
-        self.remove(producer);
-        while self.windows.len() >= most.max(1) {
+        let window = Window::restore(saved, width);
+        self.remove(saved.producer);
+        while self.list.len() >= most.max(1) {
             self.drop_least_recent();
         }
-        self.cost += window.cost();
-        self.windows.put(producer, window);
+        let restored = Producer { window, places: Places::default() };
+        self.cost += restored.cost();
+        self.list.put(saved.producer, restored);
     }
 
     /// Enters the place of a number that was accepted earlier.
     pub(crate) fn enter_place(&mut self, producer: ProducerId, accepted: Accepted, width: u64) {
-        let Accepted { number, sequence, oldest } = accepted;
-        if let Some(window) = self.windows.peek_mut(&producer) {
-            let before = (window.cost(), window.places.len());
-            window.places.enter(number, sequence, oldest, (BLOCKS * width) as usize);
-            self.cost = self.cost - before.0 + window.cost();
-            self.blocks = self.blocks - before.1 + window.places.len();
+        if let Some(known) = self.list.peek_mut(&producer) {
+            let before = (known.cost(), known.places.len());
+            known.enter(accepted, width);
+            self.cost = self.cost - before.0 + known.cost();
+            self.blocks = self.blocks - before.1 + known.places.len();
         }
     }
 
     fn drop_least_recent(&mut self) {
-        if let Some((producer, _)) = self.windows.peek_lru() {
+        if let Some((producer, _)) = self.list.peek_lru() {
             self.remove(*producer);
         }
     }
 
     /// Forgets a producer.
     pub(crate) fn remove(&mut self, producer: ProducerId) {
-        if let Some(window) = self.windows.pop(&producer) {
-            self.cost -= window.cost();
-            self.blocks -= window.places.len();
+        if let Some(known) = self.list.pop(&producer) {
+            self.cost -= known.cost();
+            self.blocks -= known.places.len();
         }
     }
 
@@ -243,26 +141,18 @@ impl Producers {
     /// silent are dropped here, as soon as they are many for so short a log.
     pub(crate) fn message_evicted(&mut self, producer: ProducerId, oldest: u64, len: u64) {
         if self.blocks as u64 * BLOCKS_OF_LOG > len
-            && let Some(window) = self.windows.peek_mut(&producer)
+            && let Some(known) = self.list.peek_mut(&producer)
         {
-            let before = (window.cost(), window.places.len());
-            window.places.trim(oldest);
-            self.cost = self.cost - before.0 + window.cost();
-            self.blocks = self.blocks - before.1 + window.places.len();
+            let before = (known.cost(), known.places.len());
+            known.places.trim(oldest);
+            self.cost = self.cost - before.0 + known.cost();
+            self.blocks = self.blocks - before.1 + known.places.len();
         }
     }
 
-    /// Returns the number up to which all were accepted or passed; and bits for the numbers above
-    /// it, from the lowest bit on, set for those accepted.
+    /// Returns which numbers of a producer were accepted: see [`Window::accepted`].
     pub(crate) fn accepted(&self, producer: ProducerId) -> Option<(u64, u64)> {
-        let window = self.windows.peek(&producer)?;
-        let ahead = (0..64_u32).filter(|bit| {
-            window
-                .floor
-                .checked_add(1 + u64::from(*bit))
-                .is_some_and(|number| window.is_ahead(number))
-        });
-        Some((window.floor, ahead.fold(0, |seen, bit| seen | 1 << bit)))
+        Some(self.list.peek(&producer)?.window.accepted())
     }
 
     /// Returns the sequences among which an accepted number is, if that is known; and how many blocks
@@ -272,7 +162,7 @@ impl Producers {
         producer: ProducerId,
         number: u64,
     ) -> (Option<RangeInclusive<u64>>, usize) {
-        self.windows.peek(&producer).map_or((None, 0), |window| window.places.find(number))
+        self.list.peek(&producer).map_or((None, 0), |known| known.places.find(number))
     }
 
     pub(crate) fn cost(&self) -> usize {

@@ -5,7 +5,7 @@ use super::link::{MS, Out, ROOM};
 use crate::engine::PublicationId;
 use crate::engine::tests::peer::{Peer, decode};
 use crate::engine::tests::{engine, seeds::Random, small};
-use crate::engine::topic::producers::Verdict;
+use crate::engine::topic::window::Verdict;
 use crate::engine::{
     Channel, Engine, Item, LargePayloads, ReadOptions, SubscriptionId, encode_item,
 };
