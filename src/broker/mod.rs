@@ -14,6 +14,7 @@ pub(crate) mod clock;
 pub(crate) mod counters;
 mod expiring;
 pub(crate) mod failure;
+pub(crate) mod log_seam;
 pub(crate) mod newcomers;
 pub(crate) mod owned_item;
 pub(crate) mod pace;
@@ -35,6 +36,7 @@ use crate::engine::{Engine, EngineFigures, Item, ReadOptions, SubscriptionId};
 use crate::journal::queue::JournalQueue;
 use crate::wire::{Code, Refusal};
 use counters::Counters;
+use log_seam::LogSeam;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::DerefMut;
@@ -67,7 +69,8 @@ pub(crate) struct Inner {
     // Kept for its memory.
     ids: Vec<SubscriptionId>,
     journal: Option<Arc<JournalQueue>>,
-    // The journal has refused publications, and the engine knows it.
+    log: LogSeam,
+    // The journal or the log has refused publications, and the engine knows it.
     refuses: bool,
 }
 
@@ -96,6 +99,7 @@ impl Lock for Mutex<Inner> {
 pub(crate) struct Broker<L = Mutex<Inner>> {
     inner: L,
     journal: Option<Arc<JournalQueue>>,
+    log: LogSeam,
     failed: SetOnce<()>,
     counters: Counters,
     // Notified when the line or the engine has work left.
@@ -113,9 +117,9 @@ thread_local! {
 }
 
 impl Inner {
-    fn new(engine: Engine, journal: Option<Arc<JournalQueue>>) -> Self {
+    fn new(engine: Engine, journal: Option<Arc<JournalQueue>>, log: LogSeam) -> Self {
         let (readers, line, ids) = (Vec::new(), VecDeque::new(), Vec::new());
-        Self { engine, readers, line, closed: false, ids, journal, refuses: false }
+        Self { engine, readers, line, closed: false, ids, journal, log, refuses: false }
     }
 
     fn reader(&mut self, id: SubscriptionId) -> &mut Option<Reader> {
@@ -199,19 +203,30 @@ impl Inner {
 
 impl Broker {
     /// Shares an engine. With a journal, receipts are given once their records are
-    /// [kept](Self::kept).
+    /// [kept](Self::kept). With a log, that one decides about publications.
+    pub(crate) fn with_log(
+        engine: Engine,
+        journal: Option<Arc<JournalQueue>>,
+        log: LogSeam,
+    ) -> Self {
+        let inner = Inner::new(engine, journal.clone(), log.clone());
+        Self::of(Mutex::new(inner), journal, log)
+    }
+
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn new(engine: Engine, journal: Option<Arc<JournalQueue>>) -> Self {
-        Self::of(Mutex::new(Inner::new(engine, journal.clone())), journal)
+        Self::with_log(engine, journal, LogSeam::default())
     }
 }
 
 impl<L: Lock> Broker<L> {
-    fn of(inner: L, journal: Option<Arc<JournalQueue>>) -> Self {
+    fn of(inner: L, journal: Option<Arc<JournalQueue>>, log: LogSeam) -> Self {
         #[cfg(test)]
         static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         Self {
             inner,
             journal,
+            log,
             failed: SetOnce::new(),
             counters: Counters::default(),
             turns: Notify::new(),

@@ -3,35 +3,43 @@
 
 use super::{Broker, Inner, Lock};
 use crate::journal::queue::JournalQueue;
+use crate::wire::Refusal;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// Maximum time that publications wait for a journal that is slow, 5 s. Then the engine refuses
 /// them, or the journal has room for those that were read.
-const SLOW: Duration = Duration::from_secs(5);
+pub(super) const SLOW: Duration = Duration::from_secs(5);
 
 impl Inner {
     // Tells the engine whether the journal takes publications.
     pub(super) fn begin_work(&mut self) {
         self.tell_time();
         self.engine.begin_work();
-        if let Some(journal) = &self.journal
-            && journal.refuses() != self.refuses
+        if let Some(journal) = &self.journal {
+            if journal.refuses() != self.refuses {
+                self.refuse(journal.refusal());
+            }
+        } else if let refusal = self.log.refusal()
+            && refusal.is_some() != self.refuses
         {
-            let refusal = journal.refusal();
-            self.refuses = refusal.is_some();
-            self.engine.refuse_publications(refusal);
+            self.refuse(refusal);
         }
     }
 
-    // Hands over what the journal keeps. Returns whether there was anything.
+    fn refuse(&mut self, why: Option<Refusal>) {
+        self.refuses = why.is_some();
+        self.engine.refuse_publications(why);
+    }
+
+    // Hands over what the journal keeps, or what is for the log. Returns whether there was anything.
     pub(super) fn record(&mut self) -> bool {
         match &self.journal {
             Some(journal) if self.engine.has_records() => {
                 journal.push(&mut self.engine);
                 true
             }
-            _ => false,
+            _ => self.log.take(&mut self.engine),
         }
     }
 }
@@ -55,11 +63,15 @@ impl<L: Lock> Broker<L> {
             // A journal that fails refuses publications, which then need not wait.
             let _ = timeout(SLOW, journal.room()).await;
         }
+        self.log.room().await;
     }
 
     pub(super) fn notify_journal(&self, recorded: bool) {
-        if recorded && let Some(journal) = &self.journal {
-            journal.notify();
+        if recorded {
+            match &self.journal {
+                Some(journal) => journal.notify(),
+                None => self.log.notify(),
+            }
         }
     }
 }

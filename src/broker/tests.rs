@@ -26,7 +26,11 @@ fn broker() -> Shared {
     let mut limits = Limits::default().with_cache(1 << 20);
     limits.topics = 8;
     let engine = Engine::new(limits, 1, [7; 32]);
-    Arc::new(Broker::of(Turns::new(Inner::new(engine, None)), None))
+    Arc::new(Broker::of(
+        Turns::new(Inner::new(engine, None, LogSeam::default())),
+        None,
+        LogSeam::default(),
+    ))
 }
 
 #[derive(Default)]
@@ -158,7 +162,11 @@ fn sweep(broker: &Shared) -> SubscriptionId {
 fn broker_of_many() -> Shared {
     let mut limits = Limits::default().with_cache(64 << 20);
     limits.topics = 6000;
-    Arc::new(Broker::of(Turns::new(Inner::new(Engine::new(limits, 1, [7; 32]), None)), None))
+    Arc::new(Broker::of(
+        Turns::new(Inner::new(Engine::new(limits, 1, [7; 32]), None, LogSeam::default())),
+        None,
+        LogSeam::default(),
+    ))
 }
 
 // Once, 512 sweeps took all turns, of 0.35 ms each, and well-behaved readers waited a fifth of a

@@ -7,6 +7,8 @@ use super::settings::SettingsError;
 #[cfg(feature = "otel")]
 use super::traces::Otlp;
 use super::{BindError, Daemon, IdentityError, JournalError, JournalOptions, TlsSettings};
+#[cfg(feature = "jetstream")]
+use super::{JetStreamOptions, LogError};
 use crate::access::AccessRules;
 use crate::access::limits::PeerLimits;
 use crate::engine::{Limits, TopicRule};
@@ -52,6 +54,8 @@ pub struct Builder {
     access: AccessRules,
     topic_rules: Vec<TopicRule>,
     journal: Option<JournalOptions>,
+    #[cfg(feature = "jetstream")]
+    log: Option<JetStreamOptions>,
     qlog: Option<IpAddr>,
     #[cfg(feature = "otel")]
     otlp: Option<Otlp>,
@@ -93,6 +97,10 @@ pub enum SpawnError {
     /// Its journal cannot be read or written.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// Its log in JetStream cannot be used.
+    #[cfg(feature = "jetstream")]
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// It has a journal, and no directory for it: see [`Builder::state`].
     #[error("a journal needs a directory: Builder::state")]
     NoState,
@@ -125,6 +133,8 @@ impl Builder {
             access: AccessRules::default(),
             topic_rules: Vec::new(),
             journal: None,
+            #[cfg(feature = "jetstream")]
+            log: None,
             qlog: None,
             #[cfg(feature = "otel")]
             otlp: None,
@@ -277,6 +287,17 @@ impl Builder {
     /// or a crash loses nothing that was acknowledged. The default is none.
     pub fn journal(mut self, options: impl Into<Option<JournalOptions>>) -> Self {
         self.journal = options.into();
+        self
+    }
+
+    /// Keeps the log in a stream of NATS JetStream, in place of a journal. All daemons that follow one
+    /// stream are one: a publication at any of them has the same sequence and count at all.
+    ///
+    /// [`spawn`](Self::spawn) waits until a server answers, and until everything is applied that the
+    /// stream has. `Daemon::publish` is refused, because it cannot wait for the log.
+    #[cfg(feature = "jetstream")]
+    pub fn jetstream(mut self, options: impl Into<Option<JetStreamOptions>>) -> Self {
+        self.log = options.into();
         self
     }
 

@@ -2,7 +2,7 @@
 
 use super::rights_end::{SubscriptionPlace, rights_ended};
 use super::subscription::LocalSubscription;
-use super::{get, publish, top};
+use super::{get, publish, publish_kept, top};
 use crate::access::Identity;
 use crate::access::identities::IdentityPlace;
 use crate::broker::Broker;
@@ -74,12 +74,26 @@ impl LocalPeer {
     /// refused with [`Code::RATE_LIMITED`].
     pub fn publish(&self, topic: &str, payload: impl Into<Bytes>) -> Result<Receipt, Refusal> {
         let payload = payload.into();
+        self.may_publish(topic, payload.len())?;
+        publish(&self.broker, topic, payload)
+    }
+
+    /// Publishes, as [`Daemon::publish_kept`](super::Daemon::publish_kept). The rate is as of
+    /// [`publish`](Self::publish).
+    pub async fn publish_kept(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<Receipt, Refusal> {
+        let payload = payload.into();
+        self.may_publish(topic, payload.len())?;
+        publish_kept(&self.broker, topic, payload).await
+    }
+
+    fn may_publish(&self, topic: &str, size: usize) -> Result<(), Refusal> {
         let decision = self.admission.access().publish(self.current()?, topic);
         decision.map_err(|why| Refusal::clone(why))?;
-        if !self.throttle.try_receive(1, payload.len()) {
-            return Err(self.throttle.refuse());
-        }
-        publish(&self.broker, topic, payload)
+        if self.throttle.try_receive(1, size) { Ok(()) } else { Err(self.throttle.refuse()) }
     }
 
     /// Returns one message of a topic, as [`Daemon::get`](super::Daemon::get).

@@ -3,6 +3,8 @@
 
 mod blocking;
 mod builder;
+#[cfg(feature = "jetstream")]
+mod cluster;
 pub(crate) mod fetch;
 #[cfg(feature = "cli")]
 mod figures;
@@ -59,6 +61,10 @@ pub use traces::Otlp;
 pub use crate::access::limit_counts::{Limit, LimitCounts};
 pub use crate::access::limits::{Network, NetworkError, PeerLimits};
 pub use crate::access::origin::{HostError, OriginError};
+#[cfg(feature = "jetstream")]
+pub use crate::journal::jetstream::settings::{JetStreamOptions, StreamStorage};
+#[cfg(feature = "jetstream")]
+pub use crate::journal::jetstream::stream::LogError;
 pub use crate::journal::settings::{JournalOptions, JournalSync, OnFailure};
 pub use crate::journal::threads::JournalError;
 pub use crate::net::bind::BindError;
@@ -243,6 +249,28 @@ impl Daemon {
         publish(&self.broker, topic, payload.into())
     }
 
+    /// Publishes as [`publish`](Self::publish), and waits until the publication is kept, as the journal's
+    /// setting says. A daemon that is one of several waits until all of them have it in one order.
+    ///
+    /// # Errors
+    ///
+    /// As of [`publish`](Self::publish). With [`Code::UNAVAILABLE`], a log that several daemons share may
+    /// still take the publication.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    /// let daemon = weir::Daemon::builder().listen("127.0.0.1:0".parse()?).spawn().await?;
+    /// assert_eq!(daemon.publish_kept("demo/a", "hello").await?.sequence, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(()) }).unwrap();
+    /// ```
+    pub async fn publish_kept(
+        &self,
+        topic: &str,
+        payload: impl Into<Bytes>,
+    ) -> Result<Receipt, Refusal> {
+        publish_kept(&self.broker, topic, payload.into()).await
+    }
+
     /// Returns one message of a topic: the newest, or by sequence, or by its payload's digest. The
     /// cache keeps a requested payload for longer.
     ///
@@ -381,9 +409,22 @@ fn publish(broker: &Broker, topic: &str, payload: Bytes) -> Result<Receipt, Refu
     let payload = Payload::from(payload);
     let stamp = now();
     let publication = Publication { topic, payload: &payload, digest, stamp, origin: None };
-    let receipt = broker.with(|engine| engine.publish(stamp, &publication))?;
+    broker.with(|engine| engine.publish(stamp, &publication)).map(receipt)
+}
+
+async fn publish_kept(broker: &Broker, topic: &str, payload: Bytes) -> Result<Receipt, Refusal> {
+    let digest = Digest::of(&payload);
+    let payload = Payload::from(payload);
+    let stamp = now();
+    let publication = Publication { topic, payload: &payload, digest, stamp, origin: None };
+    let accepted = broker.publish(stamp, &publication).await?;
+    broker.kept().await;
+    Ok(receipt(accepted))
+}
+
+fn receipt(receipt: engine::Receipt) -> Receipt {
     let engine::Receipt { sequence, count, since, digest, duplicate } = receipt;
-    Ok(Receipt { sequence, count, since: nonzero(since), digest, duplicate })
+    Receipt { sequence, count, since: nonzero(since), digest, duplicate }
 }
 
 fn top(broker: &Broker, topic: &str, k: usize) -> Result<Vec<Ranking>, Refusal> {

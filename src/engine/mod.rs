@@ -175,6 +175,7 @@ pub struct Engine {
     now: u64,
     runs: Runs,
     secret: [u8; 32],
+    keys_secret: Option<[u8; 32]>,
     // Position of the last message that was accepted, or began to arrive.
     position: u64,
     // Number of uploads that have become complete.
@@ -211,6 +212,8 @@ pub struct Engine {
     restoring: Option<Box<Restoring>>,
     // While an engine is restored: the position after which messages of this run are missing.
     missing_after: Option<u64>,
+    // A log decides what is accepted, and these are for it.
+    proposals: Option<Box<replica::Proposals>>,
     // Why new publications are refused.
     refusal: Option<Box<Refusal>>,
     // Units of work since `begin_work`.
@@ -257,6 +260,7 @@ impl Engine {
             now: 0,
             runs: Runs::new(run),
             secret,
+            keys_secret: None,
             position: 0,
             completed_uploads: 0,
             topics: Vec::new(),
@@ -282,6 +286,7 @@ impl Engine {
             records: Records::default(),
             restoring: None,
             missing_after: None,
+            proposals: None,
             refusal: None,
             work: 0,
             figures: EngineFigures::default(),
@@ -328,7 +333,13 @@ impl Engine {
     /// Beside its producers, a topic remembers as many keys as [producers](Limits::producers), each
     /// with its receipt.
     pub fn keys(&self) -> IdempotencyKeys {
-        IdempotencyKeys::new(self.secret)
+        IdempotencyKeys::new(self.keys_secret.unwrap_or(self.secret))
+    }
+
+    /// Sets a secret for [`keys`](Self::keys) that other engines have too, so that a key means the same
+    /// to all.
+    pub fn share_keys(&mut self, secret: [u8; 32]) {
+        self.keys_secret = Some(secret);
     }
 
     /// Begins to measure work.

@@ -76,7 +76,7 @@ pub(super) async fn publish(
         let digest = Digest::of(&payload);
         let payload = Payload::from(payload);
         let publication = Publication { topic: &topic, payload: &payload, digest, stamp, origin };
-        let receipt = state.broker.with(|engine| engine.publish(now(), &publication))?;
+        let receipt = state.broker.publish(now(), &publication).await?;
         (receipt, digest, payload.len() as u64)
     };
     if timeout(UNKEPT, state.broker.kept()).await.is_err() {

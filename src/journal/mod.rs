@@ -16,9 +16,13 @@ mod asides;
 mod findings;
 mod foreign;
 pub(crate) mod format;
+#[cfg(feature = "jetstream")]
+pub(crate) mod jetstream;
 pub(crate) mod keeper;
 pub(crate) mod log;
 pub(crate) mod names;
+#[cfg(feature = "jetstream")]
+pub(crate) mod proposals;
 #[cfg(feature = "daemon")]
 pub(crate) mod queue;
 mod reading;

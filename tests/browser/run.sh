@@ -38,9 +38,11 @@ if ! cmp -s package-lock.json node_modules/installed; then
 fi
 
 work=$(mktemp -d /tmp/weir-browser.XXXXXX)
+code=0 beside=''
 # Every process that the tests start stands in a list, with the time it began.
 cleanup() {
     local pid began now
+    [ -z "$beside" ] || kill "$beside" 2>/dev/null || true
     while read -r pid began; do
         now=$(sed 's/.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d ' ' -f 20) || true
         if [ "$now" = "$began" ]; then kill -KILL "$pid" 2>/dev/null || true; fi
@@ -59,7 +61,6 @@ run() {
         timeout --foreground --kill-after=15 "${WEIR_BROWSER_LIMIT:-900}" \
         node --test --test-concurrency=1 --test-reporter=spec "$@"
 }
-code=0 beside=''
 if [ $# -eq 0 ]; then
     set -- $(ls ./*.test.mjs | grep -v '^./proxies')
     # It waits for more than a minute for what proxies do to a silent side, and needs no core meanwhile.
@@ -69,6 +70,7 @@ fi
 run "$@" || code=$?
 if [ -n "$beside" ]; then
     wait "$beside" || code=$?
+    beside=''
     cat "$work/beside"
 fi
 [ "$code" -ne 124 ] && [ "$code" -ne 137 ] || echo "FAILED: not done in time" >&2

@@ -3,7 +3,11 @@
 use super::{Builder, SpawnError};
 use crate::broker::Broker;
 use crate::broker::admission::Admission;
+#[cfg(not(feature = "jetstream"))]
+use crate::broker::log_seam::LogSeam;
 use crate::daemon::blocking::blocking;
+#[cfg(feature = "jetstream")]
+use crate::daemon::cluster::Cluster;
 use crate::daemon::journal;
 use crate::daemon::run::{new_run, run};
 use crate::daemon::settings::{Settings, SettingsError};
@@ -100,7 +104,17 @@ impl Builder {
         let endpoint =
             endpoint::open(pair.udp, certificates.clone(), &reset_key, recorder.clone())?;
         let endpoint = endpoint.outlived(pair.udp_is_given);
-        let engine = Engine::new(self.limits, new_run(), rand::random());
+        #[cfg(feature = "jetstream")]
+        let cluster = match self.log {
+            Some(options) => Some(Cluster::open(options).await?),
+            None => None,
+        };
+        #[cfg(feature = "jetstream")]
+        let engine = cluster.as_ref().map(|cluster| cluster.engine(self.limits));
+        #[cfg(not(feature = "jetstream"))]
+        let engine = None;
+        let new = || Engine::new(self.limits, new_run(), rand::random());
+        let engine: Engine = engine.unwrap_or_else(new);
         let mut engine = engine.with_topic_rules(checked.topic_rules);
         let mut journal = None;
         if let Some(options) = self.journal {
@@ -111,7 +125,16 @@ impl Builder {
             engine = opened.1;
         }
         let queue = journal.as_ref().map(|journal| journal.queue.clone());
-        let broker = Arc::new(Broker::new(engine, queue));
+        #[cfg(feature = "jetstream")]
+        let seam = cluster.as_ref().map(Cluster::seam).unwrap_or_default();
+        #[cfg(not(feature = "jetstream"))]
+        let seam = LogSeam::default();
+        let broker = Arc::new(Broker::with_log(engine, queue, seam));
+        #[cfg(feature = "jetstream")]
+        let log = match cluster {
+            Some(cluster) => Some(cluster.start(&broker).await),
+            None => None,
+        };
         let admission = Admission::new(broker.clone(), self.peers, checked.origins, access);
         let tls = Listener::tls(pair.tcp, certificates.clone(), &admission)?;
         let mut listeners = vec![tls.outlived(pair.tcp_is_given)];
@@ -139,6 +162,12 @@ impl Builder {
         let addresses = Addresses { local, http, ops: ops_address };
         let ops = (ops, metrics.clone());
         let running = run(endpoint, serving, host, certificates.clone(), journal, ops);
+        #[cfg(feature = "jetstream")]
+        let running = async move {
+            running.await;
+            // Until now it was followed.
+            drop(log);
+        };
         #[cfg(feature = "otel")]
         let running = traced(running, exporter, admission.clone());
         let running = tokio::spawn(running);

@@ -31,11 +31,22 @@ impl Engine {
     pub fn publish(&mut self, now: u64, publication: &Publication<'_>) -> Result<Receipt, Refusal> {
         self.now = now;
         let Publication { topic, payload, .. } = *publication;
+        self.may_accept()?;
         if payload.len() > self.limits.payload {
             return Err(self.too_large(payload.len()));
         }
         let slot = self.topic_for_publish(topic)?;
         self.publish_to(slot, now, publication)
+    }
+
+    // Where a log decides, publications are proposed to it.
+    pub(super) fn may_accept(&self) -> Result<(), Refusal> {
+        if self.follows_log() {
+            let reason = "this daemon is one of several, which decide together: publish with \
+                          Daemon::publish_kept";
+            return Err(Refusal::new(Code::UNSUPPORTED, reason));
+        }
+        Ok(())
     }
 
     /// Publishes to one of the daemon's own topics, below `$weir`. It is a publication like any other.
@@ -51,6 +62,12 @@ impl Engine {
         self.now = now;
         let topic = publication.topic;
         check_readable_topic(topic).map_err(crate::wire::NameError::of_topic)?;
+        if !self.has_own_position() {
+            return Err(Refusal::new(
+                Code::UNAVAILABLE,
+                "the log that this daemon follows stands still",
+            ));
+        }
         let slot = match self.by_use.get(topic) {
             Some(slot) => *slot,
             None => self.create(topic),

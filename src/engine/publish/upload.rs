@@ -66,6 +66,7 @@ impl Engine {
     ) -> Result<BeginOutcome, Refusal> {
         self.now = now;
         let UploadRequest { topic, size, stamp, origin } = *request;
+        self.may_accept()?;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         if size > self.limits.payload {
             return Err(self.too_large(size));

@@ -72,6 +72,8 @@ pub enum LogChange {
         /// Its name in the log.
         upload: LogUpload,
     },
+    /// It means nothing, and moves the log on.
+    Nothing,
 }
 
 /// The place of a message, as all replicas give it.

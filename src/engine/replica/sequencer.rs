@@ -96,6 +96,7 @@ impl Sequencer {
                 self.abort(*upload, false);
                 Decision::Nothing
             }
+            LogChange::Nothing => Decision::Nothing,
         };
         Ordered { aborted: std::mem::take(&mut self.aborted), decision }
     }

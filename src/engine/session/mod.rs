@@ -46,6 +46,8 @@ pub struct Session {
     most_subscriptions: u32,
     // Publications that were accepted, and the bytes of their payloads.
     accepted: (u64, u64),
+    // Publications that were proposed to a log, and are not answered yet.
+    proposed: u32,
 }
 
 /// A topic that a client has declared.
@@ -74,6 +76,7 @@ impl Engine {
             knows: FIRST_DAEMON_FRAMES,
             most_subscriptions: u32::MAX,
             accepted: (0, 0),
+            proposed: 0,
         }
     }
 }
@@ -87,6 +90,11 @@ impl Session {
     /// Returns how many publications were accepted, and the bytes of their payloads.
     pub fn accepted(&self) -> (u64, u64) {
         self.accepted
+    }
+
+    /// Returns whether publications wait for the decision of a log.
+    pub fn has_proposed(&self) -> bool {
+        self.proposed > 0
     }
 
     /// Returns whether the hello has arrived.

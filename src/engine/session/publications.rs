@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::engine::ids::UploadId;
 use crate::engine::publication::{Publication, PublicationId, Receipt};
 use crate::engine::publish::upload::UploadError;
+use crate::engine::replica::ReplyTo;
 use crate::wire::{Code, DaemonFrame, ProducerId, Refusal};
 
 // Whether a number is among those that were accepted: see `Engine::accepted`.
@@ -57,23 +58,66 @@ impl Session {
             stamp: *stamp,
             origin: Some(PublicationId { producer, number }),
         };
-        let receipt =
-            if number == 0 { Err(unnumbered()) } else { engine.publish(now, &publication) };
+        let receipt = if number == 0 {
+            Err(unnumbered())
+        } else if engine.follows_log() {
+            let datagram = channel == Channel::Datagram;
+            let reply_to = ReplyTo::Session { session: self.id, alias, number, datagram };
+            match engine.propose(now, &publication, reply_to) {
+                // It is answered when the log has it.
+                Ok(None) => {
+                    self.proposed += 1;
+                    return Ok(None);
+                }
+                Ok(Some(receipt)) => Ok(receipt),
+                Err(refusal) => Err(refusal),
+            }
+        } else {
+            engine.publish(now, &publication)
+        };
         // An acknowledgement covers the numbers of its bits only.
         let covered = |(floor, _): (u64, _)| number <= floor.saturating_add(64);
         let acknowledged =
             channel == Channel::Datagram && engine.accepted(topic, producer).is_some_and(covered);
-        if let Ok(receipt) = &receipt {
-            self.count_accepted(receipt, payload.len() as u64);
-        }
-        Ok(match receipt {
-            Ok(_) if acknowledged => Some(Action::Acknowledge { alias }),
-            Ok(receipt) => {
+        let outcome = receipt.map(|receipt| (receipt, payload.len() as u64));
+        Ok(self.reply_to_publication((alias, number), acknowledged, outcome, out))
+    }
+
+    fn reply_to_publication(
+        &mut self,
+        (alias, number): (u32, u64),
+        acknowledged: bool,
+        outcome: Result<(Receipt, u64), Refusal>,
+        out: &mut Vec<u8>,
+    ) -> Option<Action> {
+        match outcome {
+            Ok((receipt, bytes)) => {
+                self.count_accepted(&receipt, bytes);
+                if acknowledged {
+                    return Some(Action::Acknowledge { alias });
+                }
                 receive(alias, number, &receipt, out);
                 None
             }
             Err(refusal) => Some(reject(alias, number, &refusal, out)),
-        })
+        }
+    }
+
+    /// Answers a publication that was proposed to a log, which has decided about it. Its payload has
+    /// so many bytes. The engine is needed for one that came in a datagram.
+    pub fn answer_proposal(
+        &mut self,
+        engine: Option<&Engine>,
+        (alias, number, datagram): (u32, u64, bool),
+        outcome: Result<(Receipt, u64), Refusal>,
+        out: &mut Vec<u8>,
+    ) -> Option<Action> {
+        self.proposed = self.proposed.saturating_sub(1);
+        let topic = self.aliases.get(&alias).map(|alias| &*alias.topic);
+        let of = engine.zip(self.producer.zip(topic));
+        let accepted = of.and_then(|(engine, (producer, topic))| engine.accepted(topic, producer));
+        let covered = accepted.is_some_and(|(floor, _)| number <= floor.saturating_add(64));
+        self.reply_to_publication((alias, number), datagram && covered, outcome, out)
     }
 
     /// Appends an acknowledgement of an alias' publications, for a datagram.

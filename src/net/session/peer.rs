@@ -94,6 +94,7 @@ impl Peer {
     // a delivery.
     pub(super) fn is_busy(&self) -> bool {
         !self.outbox.is_idle()
+            || self.session().has_proposed()
             || self.datagrams.has_acks()
             || self.context.has_in_flight()
             || self.context.broker.with(|engine| self.session().has_unread(engine))

@@ -1,0 +1,65 @@
+//! A daemon whose log is in NATS JetStream: it is one of several.
+
+use crate::broker::Broker;
+use crate::broker::log_seam::LogSeam;
+use crate::engine::replica::{Applied, LogEntry, Ordered};
+use crate::engine::{Engine, Limits};
+use crate::journal::jetstream::follow::{Apply, Log};
+use crate::journal::jetstream::settings::JetStreamOptions;
+use crate::journal::jetstream::stream::{self, LogError, OpenLog};
+use crate::journal::proposals::ProposalQueue;
+use std::sync::Arc;
+
+/// A log that is open, and not followed yet.
+pub(super) struct Cluster {
+    log: OpenLog,
+    queue: Arc<ProposalQueue>,
+}
+
+impl Cluster {
+    pub(super) async fn open(options: JetStreamOptions) -> Result<Self, LogError> {
+        Ok(Self { log: stream::open(options).await?, queue: Arc::default() })
+    }
+
+    /// Creates the engine, a replica of the log.
+    pub(super) fn engine(&self, limits: Limits) -> Engine {
+        let mut engine = Engine::new(limits, self.log.run(), rand::random());
+        engine.follow_log(rand::random());
+        engine.share_keys(self.log.secret());
+        engine
+    }
+
+    pub(super) fn seam(&self) -> LogSeam {
+        LogSeam::new(self.queue.clone())
+    }
+
+    /// Begins to follow the log, and waits until everything is applied that it has.
+    pub(super) async fn start(self, broker: &Arc<Broker>) -> Log {
+        let mut log = self.log.start(self.queue, apply_to(broker));
+        log.caught_up().await;
+        log
+    }
+}
+
+// Applies entries, in portions, so that others get the lock in between.
+fn apply_to(broker: &Arc<Broker>) -> Apply {
+    let broker = Arc::downgrade(broker);
+    Box::new(move |entries: &[(LogEntry, Ordered)]| {
+        let mut applied = Vec::with_capacity(entries.len());
+        // Without a broker, the daemon ends.
+        let Some(broker) = broker.upgrade().filter(|broker| !broker.has_failed()) else {
+            return vec![Applied::Nothing; entries.len()];
+        };
+        while applied.len() < entries.len() {
+            broker.with(|engine| {
+                while let Some((entry, ordered)) = entries.get(applied.len()) {
+                    applied.push(engine.apply(entry, ordered));
+                    if engine.is_work_spent() {
+                        break;
+                    }
+                }
+            });
+        }
+        applied
+    })
+}

@@ -1,0 +1,260 @@
+//! The tasks between a daemon and its stream: one proposes, one follows, one watches.
+
+use super::message::{LogMessage, read};
+use super::stream::{Identity, OpenLog};
+use crate::engine::replica::{Applied, LogChange, LogEntry, Ordered, Proposal, Sequencer};
+use crate::journal::proposals::ProposalQueue;
+use crate::wire::{Code, Refusal};
+use async_nats::header::HeaderMap;
+use async_nats::jetstream::Message;
+use async_nats::jetstream::consumer::DeliverPolicy;
+use async_nats::jetstream::consumer::push::OrderedConfig;
+use async_nats::jetstream::message::PublishMessage;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// How often the stream is looked at, 1 s.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Time without an answer after which the daemon counts as cut off, 2 s.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Entries that are applied together at most, 256.
+const BATCH: usize = 256;
+
+/// Applies entries of the log, and returns what became of each.
+pub(crate) type Apply = Box<dyn FnMut(&[(LogEntry, Ordered)]) -> Vec<Applied> + Send>;
+
+/// A log that is followed. The tasks end when it is dropped.
+pub(crate) struct Log {
+    _tasks: JoinSet<()>,
+    caught_up: watch::Receiver<bool>,
+}
+
+impl Log {
+    /// Waits until everything is applied that the stream had when the daemon came.
+    pub(crate) async fn caught_up(&mut self) {
+        // The sender ends with its task, which ends with this.
+        let _ = self.caught_up.wait_for(|caught_up| *caught_up).await;
+    }
+}
+
+impl OpenLog {
+    /// Begins to follow the stream, and to propose to it.
+    pub(crate) fn start(self, queue: Arc<ProposalQueue>, apply: Apply) -> Log {
+        let log = Arc::new(self);
+        let (sender, caught_up) = watch::channel(false);
+        // So that this daemon recognises its own proposals.
+        let daemon = format!("{:032x}", rand::random::<u128>());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(propose(log.clone(), queue.clone(), daemon.clone()));
+        let following = Following {
+            sequencer: Sequencer::new(log.limits),
+            log: log.clone(),
+            queue: queue.clone(),
+            apply,
+            daemon,
+            caught_up: sender,
+        };
+        tasks.spawn(following.run());
+        tasks.spawn(watch_stream(log, queue));
+        Log { _tasks: tasks, caught_up }
+    }
+}
+
+// Sends proposals, and all that are not decided once more if one may be lost. The stream recognises
+// those that it has.
+async fn propose(log: Arc<OpenLog>, queue: Arc<ProposalQueue>, daemon: String) {
+    let mut acks = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            proposals = queue.take() => for proposal in proposals {
+                match send(&log, &daemon, proposal).await {
+                    Ok(ack) => acks.push(ack.into_future().map(|ack| ack.err().map(|e| e.to_string()))),
+                    Err(error) => {
+                        tracing::debug!(error, "a proposal was not sent");
+                        sleep(Duration::from_millis(250)).await;
+                        queue.send_again();
+                        break;
+                    }
+                }
+            },
+            Some(failed) = acks.next() => if let Some(error) = failed {
+                tracing::debug!(error, "a proposal was not acknowledged");
+                sleep(Duration::from_millis(250)).await;
+                queue.send_again();
+            },
+        }
+    }
+}
+
+async fn send(
+    log: &OpenLog,
+    daemon: &str,
+    proposal: Proposal,
+) -> Result<async_nats::jetstream::context::PublishAckFuture, String> {
+    let Proposal { id, change, .. } = proposal;
+    let topic = match &change {
+        LogChange::Publish { topic, .. } | LogChange::Begin { topic, .. } => topic.clone(),
+        _ => "-".into(),
+    };
+    let LogMessage { subject, headers, payload } =
+        LogMessage::of(&log.options.stream, &topic, &change);
+    let mut map = HeaderMap::new();
+    map.insert(async_nats::header::NATS_MESSAGE_ID, format!("{daemon}-{id}"));
+    for (name, value) in headers {
+        map.insert(name, value);
+    }
+    let message = PublishMessage::build().headers(map).payload(payload);
+    let sent = log.context.send_publish(subject, message).await;
+    sent.map_err(|error| error.to_string())
+}
+
+struct Following {
+    sequencer: Sequencer,
+    log: Arc<OpenLog>,
+    queue: Arc<ProposalQueue>,
+    apply: Apply,
+    daemon: String,
+    caught_up: watch::Sender<bool>,
+}
+
+impl Following {
+    async fn run(mut self) {
+        let last = self.log.stream.cached_info().state.last_sequence;
+        self.queue.state.last.store(last, Ordering::Release);
+        self.note(last);
+        loop {
+            if let Err(error) = self.follow(last).await {
+                tracing::debug!(error, "the stream is followed anew");
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    async fn follow(&mut self, last: u64) -> Result<(), String> {
+        let from = self.sequencer.last() + 1;
+        let config = OrderedConfig {
+            deliver_subject: self.log.client.new_inbox(),
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
+            ..OrderedConfig::default()
+        };
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let consumer =
+            self.log.stream.create_consumer(config).await.map_err(|error| text(&error))?;
+        let messages = consumer.messages().await.map_err(|error| text(&error))?;
+        let mut batches = messages.ready_chunks(BATCH);
+        while let Some(batch) = batches.next().await {
+            let mut entries = Vec::with_capacity(batch.len());
+            let mut failed = None;
+            for message in batch {
+                match message {
+                    Ok(message) => entries.extend(self.entry(&message)?),
+                    Err(error) => failed = Some(error.to_string()),
+                }
+            }
+            self.apply(entries);
+            self.note(last);
+            if let Some(error) = failed {
+                return Err(error);
+            }
+        }
+        Err("the stream of messages has ended".into())
+    }
+
+    // Reads a message. The second part is the number of this daemon's proposal, if it is one.
+    fn entry(&self, message: &Message) -> Result<Option<(LogEntry, Option<u64>)>, String> {
+        let info = message.info().map_err(|error| error.to_string())?;
+        let number = info.stream_sequence;
+        let time = u64::try_from(info.published.unix_timestamp_nanos() / 1000).unwrap_or(0);
+        let headers = message.headers.as_ref();
+        let header = |name: &str| headers?.get(name).map(|value| value.as_str());
+        let own = header("Nats-Msg-Id").and_then(|id| {
+            let (daemon, id) = id.rsplit_once('-')?;
+            (daemon == self.daemon).then(|| id.parse().ok())?
+        });
+        let prefix = &self.log.options.stream;
+        let change = read(prefix, &message.subject, &header, message.payload.clone());
+        // What cannot be read takes its number too.
+        let change = change.unwrap_or(LogChange::Nothing);
+        Ok(Some((LogEntry { number, time, change }, own)))
+    }
+
+    fn apply(&mut self, entries: Vec<(LogEntry, Option<u64>)>) {
+        let (mut ordered, mut own) = (Vec::new(), Vec::new());
+        for (entry, id) in entries {
+            let decision = self.sequencer.order(&entry);
+            ordered.push((entry, decision));
+            own.push(id);
+        }
+        if ordered.is_empty() {
+            return;
+        }
+        let applied = (self.apply)(&ordered);
+        self.queue.state.applied.store(self.sequencer.last(), Ordering::Release);
+        for ((id, applied), (entry, _)) in own.into_iter().zip(applied).zip(&ordered) {
+            let Some(id) = id else { continue };
+            match applied {
+                Applied::Accepted(receipt) => {
+                    self.queue.decided(id, Ok((receipt, payload_size(&entry.change))));
+                }
+                Applied::Refused(refusal) => self.queue.decided(id, Err(refusal)),
+                Applied::Begun(_) | Applied::Nothing => {}
+            }
+        }
+    }
+
+    fn note(&self, last: u64) {
+        if self.sequencer.last() >= last {
+            self.caught_up.send_if_modified(|before| !std::mem::replace(before, true));
+        }
+    }
+}
+
+fn payload_size(change: &LogChange) -> u64 {
+    match change {
+        LogChange::Publish { payload, .. } => payload.len() as u64,
+        _ => 0,
+    }
+}
+
+// Looks at the stream, and says when the daemon is cut off from it.
+async fn watch_stream(log: Arc<OpenLog>, queue: Arc<ProposalQueue>) {
+    let state = &queue.state;
+    let mut answered = Instant::now();
+    loop {
+        let info = timeout(SILENCE, log.stream.get_info()).await;
+        let why = match info {
+            Ok(Ok(info)) if Identity::of(&info) != log.identity => {
+                Some("the stream was made anew, and this daemon has followed another one")
+            }
+            Ok(Ok(info)) => {
+                answered = Instant::now();
+                state.last.store(info.state.last_sequence, Ordering::Release);
+                None
+            }
+            _ if answered.elapsed() < SILENCE => None,
+            _ => Some("this daemon is cut off from NATS JetStream, which keeps its log"),
+        };
+        let before = state.cut_off.swap(why.is_some(), Ordering::AcqRel);
+        if before != why.is_some() {
+            match why {
+                Some(why) => {
+                    tracing::error!("{why}: its cache is served, and publications are refused");
+                }
+                None => tracing::info!("JetStream answers again: publications are accepted"),
+            }
+            queue.refuse(why.map(|why| {
+                Refusal::new(Code::UNAVAILABLE, format!("{why}: publish it again later"))
+            }));
+        }
+        queue.expire(Instant::now());
+        sleep(LOOK).await;
+    }
+}

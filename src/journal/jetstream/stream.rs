@@ -1,0 +1,236 @@
+//! The stream: how it is found or made, and what names it.
+
+use super::settings::{JetStreamOptions, StreamStorage};
+use crate::engine::replica::LogLimits;
+use crate::wire::Digest;
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, StorageType, Stream};
+use async_nats::jetstream::{Context, ContextBuilder};
+use async_nats::{Client, ConnectOptions, Event};
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+/// Key of the limits in the stream's metadata.
+const LIMITS: &str = "weir-limits";
+/// Key of the secret of idempotency keys in the stream's metadata.
+const SECRET: &str = "weir-secret";
+
+/// Time for which the stream recognises a message that is sent again, 2 minutes. The sequencer
+/// recognises it after that too.
+const DUPLICATES: Duration = Duration::from_secs(120);
+
+/// Time for which one request to the servers may take, 5 s.
+const REQUEST: Duration = Duration::from_secs(5);
+
+/// The log in JetStream was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// A file of credentials or certificates cannot be read.
+    #[error("{path}: {error}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// No server is named, or one is malformed.
+    #[error("{0:?} is not an address of a NATS server: write nats://host:4222")]
+    Address(String),
+    /// The name of the stream cannot be used.
+    #[error("{0:?} is not a name of a stream: use letters, digits, - and _")]
+    Name(String),
+    /// The stream was not made by Weir: it has other subjects, or discards what is new.
+    #[error(
+        "the stream {name} is there, and is not Weir's: {why}; choose another name (journal.stream)"
+    )]
+    Foreign {
+        /// Its name.
+        name: String,
+        /// Why it cannot be used.
+        why: String,
+    },
+}
+
+/// A log that is open.
+pub(crate) struct OpenLog {
+    pub(super) client: Client,
+    pub(super) context: Context,
+    pub(super) stream: Stream,
+    pub(super) options: JetStreamOptions,
+    /// What names the stream: another one of the same name has another identity.
+    pub(super) identity: Identity,
+    pub(super) limits: LogLimits,
+    secret: [u8; 32],
+}
+
+/// What names a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Identity {
+    // When it was made, ns since 1970.
+    created: i128,
+}
+
+impl Identity {
+    pub(super) fn of(info: &Info) -> Self {
+        Self { created: info.created.unix_timestamp_nanos() }
+    }
+
+    // The name of the run of every daemon that follows the stream. It has 52 bits, as a random one.
+    fn run(self, name: &str) -> u64 {
+        let digest = Digest::of(&[&self.created.to_le_bytes(), name.as_bytes()].concat());
+        let first = digest.0.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+        (first >> 12).max(1)
+    }
+}
+
+impl OpenLog {
+    /// Returns the name of the run of every daemon that follows the stream.
+    pub(crate) fn run(&self) -> u64 {
+        self.identity.run(&self.options.stream)
+    }
+
+    /// Returns the secret with which all daemons hash idempotency keys.
+    pub(crate) fn secret(&self) -> [u8; 32] {
+        self.secret
+    }
+}
+
+fn check(options: &JetStreamOptions) -> Result<(), LogError> {
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let name = &options.stream;
+    if name.is_empty() || name.len() > 64 || !name.chars().all(is_fine) {
+        return Err(LogError::Name(name.clone()));
+    }
+    for server in &options.servers {
+        server.parse::<async_nats::ServerAddr>().map_err(|_| LogError::Address(server.clone()))?;
+    }
+    if options.servers.is_empty() {
+        return Err(LogError::Address(String::new()));
+    }
+    Ok(())
+}
+
+async fn connect(options: &JetStreamOptions) -> Result<Client, LogError> {
+    check(options)?;
+    let mut connect = ConnectOptions::new();
+    if let Some(path) = &options.credentials {
+        let failed = |error| LogError::File { path: path.display().to_string(), error };
+        connect = connect.credentials_file(path).await.map_err(failed)?;
+    }
+    if let Some(path) = &options.authority {
+        connect = connect.add_root_certificates(path.clone()).require_tls(true);
+    }
+    let connect = connect
+        .name(concat!("weir ", env!("CARGO_PKG_VERSION")))
+        .retry_on_initial_connect()
+        .ping_interval(Duration::from_secs(2))
+        .connection_timeout(REQUEST)
+        .reconnect_delay_callback(|attempts| {
+            Duration::from_millis((50 * attempts.min(20) as u64).max(10))
+        })
+        .event_callback(|event| async move {
+            match event {
+                Event::Connected => tracing::info!("connected to NATS"),
+                Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
+                other => tracing::warn!("NATS: {other}"),
+            }
+        });
+    // With `retry_on_initial_connect` it goes on by itself.
+    connect
+        .connect(options.servers.as_slice())
+        .await
+        .map_err(|_| LogError::Address(options.servers.join(",")))
+}
+
+fn config(options: &JetStreamOptions, replicas: usize) -> Config {
+    let limits = LogLimits::default();
+    let secret: [u8; 32] = rand::random();
+    let secret = Digest(secret).to_string();
+    let metadata = HashMap::from([
+        (LIMITS.into(), serde_json::json!(limits).to_string()),
+        (SECRET.into(), secret),
+    ]);
+    Config {
+        name: options.stream.clone(),
+        description: Some("the log of the Weir daemons".into()),
+        subjects: vec![format!("{}.>", options.stream)],
+        storage: match options.storage {
+            StreamStorage::File => StorageType::File,
+            StreamStorage::Memory => StorageType::Memory,
+        },
+        discard: DiscardPolicy::Old,
+        max_bytes: i64::try_from(options.bytes).unwrap_or(i64::MAX),
+        max_age: options.age.unwrap_or_default(),
+        num_replicas: replicas,
+        duplicate_window: DUPLICATES,
+        allow_direct: true,
+        metadata,
+        ..Config::default()
+    }
+}
+
+/// Finds the stream, or makes it. It waits until a server answers.
+pub(crate) async fn open(options: JetStreamOptions) -> Result<OpenLog, LogError> {
+    let client = connect(&options).await?;
+    let builder = ContextBuilder::new().timeout(REQUEST).ack_timeout(REQUEST);
+    let context = builder.max_ack_inflight(16_384).build(client.clone());
+    let mut told = false;
+    let stream = loop {
+        match find(&context, &client, &options).await {
+            Ok(stream) => break stream,
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    let servers = options.servers.join(",");
+                    tracing::warn!(
+                        servers,
+                        "JetStream does not answer yet, and is tried again: {error}"
+                    );
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    };
+    let info = stream.cached_info();
+    let name = options.stream.clone();
+    let subjects = vec![format!("{name}.>")];
+    let foreign = |why: String| LogError::Foreign { name: name.clone(), why };
+    if info.config.subjects != subjects {
+        return Err(foreign(format!("its subjects are {}", info.config.subjects.join(", "))));
+    }
+    let metadata = &info.config.metadata;
+    let limits = match metadata.get(LIMITS) {
+        Some(text) => {
+            serde_json::from_str(text).map_err(|error| foreign(format!("its limits: {error}")))?
+        }
+        // Servers before 2.10 keep no metadata.
+        None => LogLimits::default(),
+    };
+    let identity = Identity::of(info);
+    let secret = match metadata.get(SECRET).map(|text| text.parse::<Digest>()) {
+        Some(Ok(secret)) => secret.0,
+        Some(Err(error)) => return Err(foreign(format!("its secret: {error}"))),
+        None => Digest::of(&identity.created.to_le_bytes()).0,
+    };
+    Ok(OpenLog { client, context, stream, options, identity, limits, secret })
+}
+
+async fn find(
+    context: &Context,
+    client: &Client,
+    options: &JetStreamOptions,
+) -> Result<Stream, String> {
+    // Asked first: a daemon may have no right to make a stream.
+    if let Ok(stream) = context.get_stream(&options.stream).await {
+        return Ok(stream);
+    }
+    let cluster = client.try_server_info().map_or(0, |info| info.connect_urls.len());
+    let replicas = options.replicas.unwrap_or(if cluster >= 3 { 3 } else { 1 });
+    let made = context.create_stream(config(options, replicas)).await;
+    match made {
+        Ok(stream) => Ok(stream),
+        // Another daemon may have made it meanwhile, with a secret of its own.
+        Err(error) => context.get_stream(&options.stream).await.map_err(|_| error.to_string()),
+    }
+}
