@@ -91,7 +91,7 @@ impl<L: super::Lock> super::Broker<L> {
             let known = self.with(|engine| engine.propose(now, publication, reply_to))?;
             return match known {
                 Some(receipt) => Ok(receipt),
-                None => caller.outcome().await.map(|(receipt, _)| receipt),
+                None => caller.outcome().await,
             };
         }
         self.with(|engine| engine.publish(now, publication))

@@ -53,7 +53,7 @@ pub(super) async fn publish(
     let digest = Digest(*hasher.finalize().as_bytes());
     let receipt = match (upload, before) {
         (_, Some(receipt)) => receipt,
-        (Some(upload), None) => upload.end(now(), digest).map_err(failed)?,
+        (Some(upload), None) => upload.end(now(), digest).await.map_err(failed)?,
         (None, None) => return Err(failed(UploadError::Superseded)),
     };
     Ok((receipt, digest))

@@ -24,13 +24,17 @@ const PROPOSAL: usize = 512;
 /// Maximum time that a publisher waits for the log, 10 s. After that it is told to publish again.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the log has decided about a publication: its receipt and the length of its payload.
-pub(crate) type Outcome = Result<(Receipt, u64), Refusal>;
+/// What the log has decided about a publication.
+pub(crate) type Outcome = Result<Receipt, Refusal>;
+
+/// A publication of a peer: its alias, its number, the length of its payload, and whether it came in a
+/// datagram.
+pub(crate) type OfPeer = (u32, u64, u64, bool);
 
 /// A session whose publications are proposed.
 pub(crate) trait Proposer: Send + Sync {
-    /// Tells the peer about its publication: its alias, its number, and whether it came in a datagram.
-    fn answer(&self, publication: (u32, u64, bool), outcome: Outcome);
+    /// Tells the peer about its publication.
+    fn answer(&self, publication: OfPeer, outcome: Outcome);
 }
 
 struct Pending {
@@ -247,7 +251,7 @@ impl ProposalQueue {
 }
 
 enum Waiting {
-    Session(Arc<dyn Proposer>, (u32, u64, bool)),
+    Session(Arc<dyn Proposer>, OfPeer),
     Caller(oneshot::Sender<Outcome>),
     Nobody,
 }
@@ -272,12 +276,13 @@ impl Inner {
 
     fn who_waits(&mut self, reply_to: ReplyTo) -> Waiting {
         match reply_to {
-            ReplyTo::Session { session, alias, number, datagram } => {
+            ReplyTo::Session { session, alias, number, size, datagram } => {
                 let session = self.sessions.get(&session).and_then(Weak::upgrade);
                 session.map_or(Waiting::Nobody, |session| {
-                    Waiting::Session(session, (alias, number, datagram))
+                    Waiting::Session(session, (alias, number, size, datagram))
                 })
             }
+            ReplyTo::Nobody => Waiting::Nobody,
             ReplyTo::Caller(number) => {
                 self.callers.remove(&number).map_or(Waiting::Nobody, Waiting::Caller)
             }

@@ -5,11 +5,15 @@
 mod common;
 mod server;
 
+use bytes::Bytes;
 use common::{TRANSPORTS, client, message, within};
+use futures_util::StreamExt as _;
 use server::Server;
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 use weir::daemon::JetStreamOptions;
-use weir::{Daemon, SubscribeOptions};
+use weir::wire::{Code, Which};
+use weir::{Daemon, Start, SubscribeOptions};
 
 async fn daemon(servers: &[Server]) -> Daemon {
     let listen = (Ipv4Addr::LOCALHOST, 0).into();
@@ -53,9 +57,152 @@ async fn a_publication_at_one_daemon_is_the_same_at_all() {
     // Who comes later has all of it too.
     let late = daemon(&servers).await;
     let client = client(&late, TRANSPORTS[0]).await;
-    let options = SubscribeOptions::from(weir::Start::All);
+    let options = SubscribeOptions::from(Start::All);
     let mut all = within(client.subscribe("demo/a", &options)).await.unwrap();
     for receipt in &receipts {
         assert_eq!(message(&mut all).await.sequence, receipt.sequence);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_resumes_at_another_daemon_and_misses_and_repeats_nothing() {
+    let servers = [Server::alone()];
+    let (one, two) = (daemon(&servers).await, daemon(&servers).await);
+    for transport in TRANSPORTS {
+        let topics = [format!("{transport}/a"), format!("{transport}/b")];
+        let here = client(&one, transport).await;
+        let there = client(&two, transport).await;
+        let filter = format!("{transport}/*");
+        let mut before =
+            within(here.subscribe(&filter, &SubscribeOptions::default())).await.unwrap();
+        for n in 0..10 {
+            within(here.publish(&topics[n % 2], format!("{n}"))).await.unwrap();
+        }
+        for n in 0..7 {
+            assert_eq!(message(&mut before).await.payload, format!("{n}"));
+        }
+        let from = SubscribeOptions::from(before.resume());
+        drop(before);
+        within(there.publish(&topics[0], "10")).await.unwrap();
+        let mut after = within(there.subscribe(&filter, &from)).await.unwrap();
+        for n in 7..11 {
+            assert_eq!(message(&mut after).await.payload, format!("{n}"), "{transport}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_knows_nats_only_publishes_and_reads() {
+    let servers = [Server::alone()];
+    let daemon = daemon(&servers).await;
+    let client = client(&daemon, TRANSPORTS[0]).await;
+    let mut all = within(client.subscribe("**", &SubscribeOptions::default())).await.unwrap();
+    let nats = async_nats::connect(servers[0].address()).await.unwrap();
+    let mut seen = nats.subscribe("weir.>").await.unwrap();
+    nats.flush().await.unwrap();
+    let jetstream = async_nats::jetstream::new(nats.clone());
+    for text in ["hello", "hello"] {
+        jetstream.publish("weir.v1%2E0.a", text.into()).await.unwrap().await.unwrap();
+        assert_eq!(within(seen.next()).await.unwrap().payload, text);
+    }
+    // What is no topic of Weir takes no sequence.
+    jetstream.publish("weir.a/b", "x".into()).await.unwrap().await.unwrap();
+    within(seen.next()).await.unwrap();
+    for sequence in [1, 2] {
+        let message = message(&mut all).await;
+        assert_eq!((&*message.topic, &message.payload[..]), ("v1.0/a", &b"hello"[..]));
+        assert_eq!((message.sequence, message.count), (sequence, sequence));
+    }
+    let receipt = within(client.publish("v1.0/a", "hello")).await.unwrap();
+    assert_eq!((receipt.sequence, receipt.count), (3, 3));
+    let message = within(seen.next()).await.unwrap();
+    assert_eq!((&*message.subject, &message.payload[..]), ("weir.v1%2E0.a", &b"hello"[..]));
+}
+
+/// Publishes until the daemon answers so.
+async fn until_published(daemon: &Daemon, wanted: Option<Code>) {
+    let begun = Instant::now();
+    loop {
+        let outcome = within(daemon.publish_kept("other", "x")).await;
+        let code = outcome.as_ref().err().map(|refusal| refusal.code);
+        if code == wanted {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(50), "{outcome:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_cut_off_serves_its_cache_and_comes_back_by_itself() {
+    let mut servers = [Server::alone()];
+    let daemons = [daemon(&servers).await, daemon(&servers).await];
+    let first = within(daemons[0].publish_kept("demo/a", "before")).await.unwrap();
+    assert_eq!((first.sequence, first.count), (1, 1));
+    servers[0].kill();
+    for daemon in &daemons {
+        until_published(daemon, Some(Code::UNAVAILABLE)).await;
+        assert_eq!(daemon.get("demo/a", Which::Latest).unwrap().payload, "before");
+    }
+    servers[0].again();
+    for daemon in &daemons {
+        until_published(daemon, None).await;
+    }
+    for (at, daemon) in daemons.iter().enumerate() {
+        let again = within(daemon.publish_kept("demo/a", "before")).await.unwrap();
+        assert_eq!((again.sequence, again.count), (2 + at as u64, 2 + at as u64));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_three_servers_may_stop() {
+    let mut servers = Server::cluster();
+    let daemons = [daemon(&servers).await, daemon(&servers[1..]).await];
+    let client = client(&daemons[0], TRANSPORTS[0]).await;
+    let mut there = daemons[1].subscribe("demo/a", &SubscribeOptions::default()).unwrap();
+    for n in 0..60_u64 {
+        if n % 20 == 10 {
+            let at = n as usize / 20;
+            servers[at].kill();
+        }
+        if n % 20 == 19 {
+            let at = n as usize / 20;
+            servers[at].again();
+        }
+        let text = Bytes::from(n.to_string());
+        // One that is refused is not known to be lost: it is sent again under its number.
+        let publication = async {
+            loop {
+                match daemons[0].publish_kept("other", "x").await {
+                    Ok(_) => break,
+                    Err(refusal) => assert_eq!(refusal.code, Code::UNAVAILABLE),
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            client.publish("demo/a", text.clone()).await
+        };
+        assert_eq!(within(publication).await.unwrap().sequence, n + 1);
+        let next = within(there.next()).await.unwrap().unwrap();
+        let weir::Event::Message(next) = next else { panic!("{next:?}") };
+        assert_eq!((next.sequence, next.payload), (n + 1, text));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_payloads_are_relayed_to_the_subscribers_of_all_daemons() {
+    let servers = [Server::alone()];
+    let daemons = [daemon(&servers).await, daemon(&servers).await];
+    let mut there = daemons[1].subscribe("**", &SubscribeOptions::default()).unwrap();
+    for (n, transport) in TRANSPORTS.into_iter().enumerate() {
+        let client = client(&daemons[0], transport).await;
+        for (m, size) in [65_537, 3_000_000].into_iter().enumerate() {
+            let payload = Bytes::from(vec![n as u8; size]);
+            let receipt = within(client.publish("large", payload.clone())).await.unwrap();
+            assert_eq!((receipt.sequence, receipt.count), (2 * n as u64 + m as u64 + 1, 1));
+            let weir::Event::Message(message) = within(there.next()).await.unwrap().unwrap() else {
+                panic!("no message");
+            };
+            assert_eq!((message.sequence, message.payload), (receipt.sequence, payload));
+        }
     }
 }

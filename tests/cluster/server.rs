@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A nats-server with JetStream. It ends with the test.
-pub struct Server {
+pub(crate) struct Server {
     name: String,
     program: PathBuf,
     home: TempDir,
@@ -26,13 +26,14 @@ fn program() -> PathBuf {
 
 impl Server {
     /// Starts a server that is alone.
-    pub fn alone() -> Self {
+    pub(crate) fn alone() -> Self {
         Self::start("alone", None, &[])
     }
 
     /// Starts three servers that are one cluster.
-    pub fn cluster() -> [Self; 3] {
-        let first = Self::start("n1", Some(None), &[]);
+    pub(crate) fn cluster() -> [Self; 3] {
+        // A server of a cluster needs a route. Nobody listens there.
+        let first = Self::start("n1", Some(None), &[1]);
         let route = [first.cluster.unwrap()];
         let second = Self::start("n2", Some(None), &route);
         let third = Self::start("n3", Some(None), &route);
@@ -67,24 +68,27 @@ impl Server {
             if let Ok(ports) = serde_json::from_str(&text) {
                 return ports;
             }
-            assert!(self.process.try_wait().unwrap().is_none(), "{} has ended", self.name);
+            if self.process.try_wait().unwrap().is_some() {
+                let log = std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default();
+                panic!("{} has ended: {log}", self.name);
+            }
             assert!(Instant::now() < until, "{} does not say where it listens", self.name);
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("nats://127.0.0.1:{}", self.client)
     }
 
     /// Kills the server.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
 
     /// Starts it again, at the same address and with the same files.
-    pub fn again(&mut self) {
+    pub(crate) fn again(&mut self) {
         let cluster = self.cluster.map(Some);
         let client = Some(self.client);
         self.process =

@@ -40,7 +40,7 @@ impl Engine {
     }
 
     // Where a log decides, publications are proposed to it.
-    pub(super) fn may_accept(&self) -> Result<(), Refusal> {
+    fn may_accept(&self) -> Result<(), Refusal> {
         if self.follows_log() {
             let reason = "this daemon is one of several, which decide together: publish with \
                           Daemon::publish_kept";

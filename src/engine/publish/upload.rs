@@ -64,9 +64,11 @@ impl Engine {
         now: u64,
         request: &UploadRequest<'_>,
     ) -> Result<BeginOutcome, Refusal> {
+        if self.follows_log() {
+            return self.propose_begin(now, request);
+        }
         self.now = now;
         let UploadRequest { topic, size, stamp, origin } = *request;
-        self.may_accept()?;
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         if size > self.limits.payload {
             return Err(self.too_large(size));
@@ -149,6 +151,9 @@ impl Engine {
     /// The upload was aborted: its bytes are more than it had announced, the cache had no room for
     /// them, or publications are [refused](Self::refuse_publications).
     pub fn append(&mut self, upload: UploadId, chunk: Bytes) -> Result<(), UploadError> {
+        if upload.is_proposed() {
+            return self.propose_chunk(upload, chunk);
+        }
         let slot = self.slot_of_upload(upload)?;
         if let Err(refusal) = self.may_publish() {
             // Its bytes would wait for the journal, beside those of all others that have begun.
@@ -199,7 +204,8 @@ impl Engine {
     /// # Errors
     ///
     /// The upload was aborted: its bytes are fewer than it had announced, or the cache had no room
-    /// for it.
+    /// for it. One that is [proposed](UploadId::is_proposed) ends with
+    /// [`propose_end`](Self::propose_end).
     pub fn end(
         &mut self,
         now: u64,
@@ -298,6 +304,9 @@ impl Engine {
 
     /// Aborts an upload. One that has ended is left alone.
     pub fn abort(&mut self, upload: UploadId) {
+        if upload.is_proposed() {
+            return self.propose_abort(upload);
+        }
         if let Ok(slot) = self.slot_of_upload(upload) {
             self.abort_entry(slot, upload.sequence, false);
         }

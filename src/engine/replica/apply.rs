@@ -78,19 +78,20 @@ impl Engine {
                 let (origin, digest) = match change {
                     LogChange::Publish { origin, digest, .. } => (*origin, *digest),
                     LogChange::Begin { origin, .. } => (*origin, Digest([0; 32])),
-                    LogChange::End { digest, .. } => (None, *digest),
+                    LogChange::End { origin, digest, .. } => (*origin, *digest),
                     _ => return Applied::Nothing,
                 };
                 Applied::Accepted(self.receipt_in_log((*topic, *sequence), origin, digest))
             }
             (
                 Decision::Stale,
-                LogChange::Publish { origin, .. } | LogChange::Begin { origin, .. },
+                LogChange::Publish { origin, .. }
+                | LogChange::Begin { origin, .. }
+                | LogChange::End { origin, .. },
             ) => {
                 let number = origin.map_or(0, |origin| origin.number);
                 Applied::Refused(stale(number, self.limits.window))
             }
-            (Decision::Stale, _) => Applied::Refused(stale(0, self.limits.window)),
             _ => Applied::Nothing,
         }
     }

@@ -55,6 +55,8 @@ pub enum LogChange {
     Chunk {
         /// Its name in the log.
         upload: LogUpload,
+        /// The topic.
+        topic: Arc<str>,
         /// Number of bytes before these.
         offset: u64,
         /// The bytes.
@@ -64,6 +66,10 @@ pub enum LogChange {
     End {
         /// Its name in the log.
         upload: LogUpload,
+        /// The topic.
+        topic: Arc<str>,
+        /// As in its beginning. So the end is answered also if the beginning was not taken.
+        origin: Option<PublicationId>,
         /// Digest of the payload.
         digest: Digest,
     },
@@ -71,6 +77,8 @@ pub enum LogChange {
     Abort {
         /// Its name in the log.
         upload: LogUpload,
+        /// The topic.
+        topic: Arc<str>,
     },
     /// It means nothing, and moves the log on.
     Nothing,

@@ -1,10 +1,14 @@
 //! Proposing publications to the log, in place of accepting them.
 
 use super::apply::{MAX_NUMBER, POSITIONS};
-use super::entry::LogChange;
+use super::entry::{LogChange, LogUpload};
 use crate::engine::Engine;
-use crate::engine::publication::{Publication, Receipt};
-use crate::wire::{Code, Refusal, check_topic, is_reserved};
+use crate::engine::ids::UploadId;
+use crate::engine::publication::{Publication, PublicationId, Receipt};
+use crate::engine::publish::upload::{BeginOutcome, UploadError, UploadRequest};
+use crate::wire::{Code, Digest, Refusal, check_topic, is_reserved};
+use bytes::Bytes;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The first id of the daemon's own topics, which are in no log. It is above the number of every
@@ -22,11 +26,15 @@ pub enum ReplyTo {
         alias: u32,
         /// The number of the publication.
         number: u64,
+        /// Length of the payload, bytes.
+        size: u64,
         /// Whether it came in a datagram, and is acknowledged in one.
         datagram: bool,
     },
     /// A caller within the process, by a number of its own.
     Caller(u64),
+    /// Nobody: it is a part of a publication.
+    Nobody,
 }
 
 /// A change that is proposed to the log.
@@ -45,7 +53,26 @@ pub struct Proposal {
 pub(in crate::engine) struct Proposals {
     list: Vec<Proposal>,
     made: u64,
+    // Large publications that arrive here, by the numbers in their ids.
+    uploads: HashMap<u64, ProposedUpload>,
+    last_upload: u64,
+    by_origin: HashMap<(Arc<str>, PublicationId), u64>,
 }
+
+#[derive(Debug)]
+struct ProposedUpload {
+    name: LogUpload,
+    topic: Arc<str>,
+    origin: Option<PublicationId>,
+    size: u64,
+    received: u64,
+}
+
+/// In place of the topic's id, in the id of an upload that is proposed.
+const PROPOSED: u64 = 0;
+
+/// Maximum number of large publications that arrive at one daemon at the same time, 16,384: 2.5 MiB.
+const MOST_UPLOADS: usize = 16_384;
 
 impl Engine {
     /// Lets a log decide from now on: publications are [proposed](Self::propose), and
@@ -121,6 +148,123 @@ impl Engine {
         Ok(())
     }
 
+    /// As [`begin`](Self::begin), where a log decides.
+    pub(in crate::engine) fn propose_begin(
+        &mut self,
+        now: u64,
+        request: &UploadRequest<'_>,
+    ) -> Result<BeginOutcome, Refusal> {
+        self.now = now;
+        let UploadRequest { topic, size, stamp, origin } = *request;
+        let length = usize::try_from(size).unwrap_or(usize::MAX);
+        if length > self.limits.payload {
+            return Err(self.too_large(length));
+        }
+        let slot = self.slot(topic).filter(|_| !is_reserved(topic));
+        if let Some((origin, slot)) = origin.zip(slot)
+            && let Some(receipt) = self.find_receipt(slot, origin, Digest([0; 32]))?
+        {
+            self.figures.duplicates += 1;
+            return Ok(BeginOutcome::Duplicate(receipt));
+        }
+        self.may_propose(now, topic, length)?;
+        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
+        let Some(proposals) = &mut self.proposals else {
+            return Err(overloaded());
+        };
+        if proposals.uploads.len() >= MOST_UPLOADS {
+            return Err(overloaded());
+        }
+        proposals.last_upload += 1;
+        let number = proposals.last_upload;
+        hasher.update(b"\0upload\0").update(&number.to_le_bytes());
+        let mut name = LogUpload([0; 16]);
+        name.0.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        let topic: Arc<str> = topic.into();
+        if let Some(origin) = origin.filter(|origin| !origin.is_key())
+            && let Some(before) = proposals.by_origin.insert((topic.clone(), origin), number)
+        {
+            // The producer has given its first attempt up. The log ends that one too.
+            proposals.uploads.remove(&before);
+        }
+        let upload = ProposedUpload { name, topic: topic.clone(), origin, size, received: 0 };
+        proposals.uploads.insert(number, upload);
+        let change = LogChange::Begin { upload: name, topic, origin, stamp, size };
+        self.add_proposal(ReplyTo::Nobody, change);
+        Ok(BeginOutcome::Arriving(UploadId { topic: PROPOSED, sequence: number }))
+    }
+
+    /// As [`append`](Self::append), for an upload that is proposed.
+    pub(in crate::engine) fn propose_chunk(
+        &mut self,
+        upload: UploadId,
+        bytes: Bytes,
+    ) -> Result<(), UploadError> {
+        if let Err(refusal) = self.may_publish() {
+            self.propose_abort(upload);
+            return Err(UploadError::Refused(refusal));
+        }
+        let uploads = self.proposals.as_mut().map(|proposals| &mut proposals.uploads);
+        let open = uploads.and_then(|uploads| uploads.get_mut(&upload.sequence));
+        let open = open.ok_or(UploadError::Superseded)?;
+        let offset = open.received;
+        open.received += bytes.len() as u64;
+        if bytes.is_empty() || open.received > open.size {
+            self.propose_abort(upload);
+            let reason = "more of a payload than its begin had announced";
+            return Err(UploadError::Refused(Refusal::new(Code::MALFORMED, reason)));
+        }
+        let (name, topic) = (open.name, open.topic.clone());
+        self.add_proposal(ReplyTo::Nobody, LogChange::Chunk { upload: name, topic, offset, bytes });
+        Ok(())
+    }
+
+    /// Proposes that an upload which was proposed has ended. The log's decision about that is the
+    /// receipt.
+    ///
+    /// # Errors
+    ///
+    /// As of [`end`](Self::end).
+    pub fn propose_end(
+        &mut self,
+        upload: UploadId,
+        digest: Digest,
+        reply_to: ReplyTo,
+    ) -> Result<(), UploadError> {
+        if let Err(refusal) = self.may_publish() {
+            self.propose_abort(upload);
+            return Err(UploadError::Refused(refusal));
+        }
+        let open = self.take_upload(upload).ok_or(UploadError::Superseded)?;
+        let ProposedUpload { name, topic, origin, size, received } = open;
+        if received != size {
+            self.add_proposal(ReplyTo::Nobody, LogChange::Abort { upload: name, topic });
+            let reason = "less of a payload than its begin had announced";
+            return Err(UploadError::Refused(Refusal::new(Code::MALFORMED, reason)));
+        }
+        self.add_proposal(reply_to, LogChange::End { upload: name, topic, origin, digest });
+        Ok(())
+    }
+
+    /// As [`abort`](Self::abort), for an upload that is proposed.
+    pub(in crate::engine) fn propose_abort(&mut self, upload: UploadId) {
+        if let Some(ProposedUpload { name, topic, .. }) = self.take_upload(upload) {
+            self.add_proposal(ReplyTo::Nobody, LogChange::Abort { upload: name, topic });
+        }
+    }
+
+    fn take_upload(&mut self, upload: UploadId) -> Option<ProposedUpload> {
+        let proposals = self.proposals.as_mut()?;
+        let open = proposals.uploads.remove(&upload.sequence)?;
+        if let Some(origin) = open.origin {
+            let key = (open.topic.clone(), origin);
+            if proposals.by_origin.get(&key) == Some(&upload.sequence) {
+                proposals.by_origin.remove(&key);
+            }
+        }
+        Some(open)
+    }
+
     fn add_proposal(&mut self, reply_to: ReplyTo, change: LogChange) {
         self.work += 1;
         if let Some(proposals) = &mut self.proposals {
@@ -140,4 +284,18 @@ impl Engine {
             out.append(&mut proposals.list);
         }
     }
+}
+
+impl UploadId {
+    /// Returns whether it is proposed to a log, which decides about it.
+    pub fn is_proposed(&self) -> bool {
+        self.topic == PROPOSED
+    }
+}
+
+fn overloaded() -> Refusal {
+    Refusal::new(
+        Code::OVERLOADED,
+        "too many large payloads arrive at the same time: publish it again later",
+    )
 }

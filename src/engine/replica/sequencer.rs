@@ -88,11 +88,13 @@ impl Sequencer {
             LogChange::Begin { upload, topic, origin, size, .. } => {
                 self.begin(*number, *upload, (topic, *origin, *size))
             }
-            LogChange::Chunk { upload, offset, bytes } => {
+            LogChange::Chunk { upload, offset, bytes, .. } => {
                 self.append(*upload, *offset, bytes.len() as u64)
             }
-            LogChange::End { upload, digest } => self.end(*upload, *digest),
-            LogChange::Abort { upload } => {
+            LogChange::End { upload, topic, origin, digest } => {
+                self.end(*upload, (topic, *origin), *digest)
+            }
+            LogChange::Abort { upload, .. } => {
                 self.abort(*upload, false);
                 Decision::Nothing
             }
@@ -233,9 +235,15 @@ impl Sequencer {
         }
     }
 
-    fn end(&mut self, upload: LogUpload, digest: Digest) -> Decision {
+    fn end(
+        &mut self,
+        upload: LogUpload,
+        (name, origin): (&Arc<str>, Option<PublicationId>),
+        digest: Digest,
+    ) -> Decision {
         let Some(open) = self.uploads.get(&upload) else {
-            return Decision::Nothing;
+            // It was accepted before, or its beginning was not taken because of that.
+            return self.known(name, origin).unwrap_or(Decision::Nothing);
         };
         let (name, origin, place) = (open.name.clone(), open.origin, open.place());
         let is_complete = open.received == open.size;

@@ -3,14 +3,14 @@
 use super::action::Action;
 use super::frames::{Channel, Publishing};
 use super::replies::{receive, reject, unnumbered};
-use super::upload::{IncomingUpload, UploadStep};
+use super::upload::{BeginFields, IncomingUpload, UploadStep};
 use super::{Alias, Session};
 use crate::engine::Engine;
 use crate::engine::ids::UploadId;
 use crate::engine::publication::{Publication, PublicationId, Receipt};
 use crate::engine::publish::upload::UploadError;
 use crate::engine::replica::ReplyTo;
-use crate::wire::{Code, DaemonFrame, ProducerId, Refusal};
+use crate::wire::{Code, DaemonFrame, Digest, ProducerId, Refusal};
 
 // Whether a number is among those that were accepted: see `Engine::accepted`.
 fn was_accepted(accepted: Option<(u64, u64)>, number: u64) -> bool {
@@ -62,7 +62,8 @@ impl Session {
             Err(unnumbered())
         } else if engine.follows_log() {
             let datagram = channel == Channel::Datagram;
-            let reply_to = ReplyTo::Session { session: self.id, alias, number, datagram };
+            let (session, size) = (self.id, payload.len() as u64);
+            let reply_to = ReplyTo::Session { session, alias, number, size, datagram };
             match engine.propose(now, &publication, reply_to) {
                 // It is answered when the log has it.
                 Ok(None) => {
@@ -103,13 +104,13 @@ impl Session {
         }
     }
 
-    /// Answers a publication that was proposed to a log, which has decided about it. Its payload has
-    /// so many bytes. The engine is needed for one that came in a datagram.
+    /// Answers a publication that was proposed to a log, which has decided about it. The engine is
+    /// needed for one that came in a datagram.
     pub fn answer_proposal(
         &mut self,
         engine: Option<&Engine>,
-        (alias, number, datagram): (u32, u64, bool),
-        outcome: Result<(Receipt, u64), Refusal>,
+        (alias, number, size, datagram): (u32, u64, u64, bool),
+        outcome: Result<Receipt, Refusal>,
         out: &mut Vec<u8>,
     ) -> Option<Action> {
         self.proposed = self.proposed.saturating_sub(1);
@@ -117,6 +118,7 @@ impl Session {
         let of = engine.zip(self.producer.zip(topic));
         let accepted = of.and_then(|(engine, (producer, topic))| engine.accepted(topic, producer));
         let covered = accepted.is_some_and(|(floor, _)| number <= floor.saturating_add(64));
+        let outcome = outcome.map(|receipt| (receipt, size));
         self.reply_to_publication((alias, number), datagram && covered, outcome, out)
     }
 
@@ -141,13 +143,43 @@ impl Session {
             UploadStep::Publish(publishing) => {
                 self.publish((engine, now), (channel, producer, None), &publishing, out)
             }
+            UploadStep::ProposeEnd { fields, upload, digest } => {
+                Ok(self.propose_end(engine, fields, upload, digest, out))
+            }
             step => Ok(self.upload_reply(step, out)),
+        }
+    }
+
+    fn propose_end(
+        &mut self,
+        engine: &mut Engine,
+        fields: BeginFields,
+        upload: UploadId,
+        digest: Digest,
+        out: &mut Vec<u8>,
+    ) -> Option<Action> {
+        let BeginFields { alias, number, size, .. } = fields;
+        let session = self.id;
+        let reply_to = ReplyTo::Session { session, alias, number, size, datagram: false };
+        match engine.propose_end(upload, digest, reply_to) {
+            Ok(()) => {
+                self.forget_upload(Some(upload));
+                self.proposed += 1;
+                None
+            }
+            Err(error) => {
+                let (upload, outcome) = (Some(upload), Err(error));
+                let step = UploadStep::Answer { fields, upload, outcome, at_end: true };
+                self.upload_reply(step, out)
+            }
         }
     }
 
     fn upload_reply(&mut self, step: UploadStep, out: &mut Vec<u8>) -> Option<Action> {
         let (fields, upload, outcome, at_end) = match step {
-            UploadStep::Continue | UploadStep::Publish(_) => return None,
+            UploadStep::Continue | UploadStep::Publish(_) | UploadStep::ProposeEnd { .. } => {
+                return None;
+            }
             UploadStep::Relaying(upload) => {
                 self.uploads.push(upload);
                 return None;

@@ -57,6 +57,8 @@ pub(super) enum UploadStep {
     Relaying(UploadId),
     /// Publish this: a small publication is complete.
     Publish(Publishing),
+    /// Propose to the log that the upload has ended. The log's decision is the answer.
+    ProposeEnd { fields: BeginFields, upload: UploadId, digest: Digest },
     /// Answer the publication, and forget its upload.
     Answer {
         fields: BeginFields,
@@ -225,6 +227,9 @@ impl IncomingUpload {
             return Ok(answer(target.abort(engine), Err(UploadError::Refused(refusal))));
         }
         Ok(match target {
+            UploadTarget::Relay(upload) if upload.is_proposed() => {
+                UploadStep::ProposeEnd { fields, upload, digest: claimed }
+            }
             UploadTarget::Relay(upload) => answer(Some(upload), engine.end(now, upload, claimed)),
             UploadTarget::Buffer(buffer) => {
                 let (payload, digest) = (Bytes::from(buffer.bytes).into(), claimed);

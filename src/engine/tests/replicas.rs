@@ -180,7 +180,9 @@ fn see(places: &mut HashMap<u64, u64>, item: &Item<'_>) {
 
 fn is_keyed(entry: &LogEntry) -> bool {
     match &entry.change {
-        LogChange::Publish { origin, .. } => origin.is_some_and(|origin| origin.is_key()),
+        LogChange::Publish { origin, .. }
+        | LogChange::Begin { origin, .. }
+        | LogChange::End { origin, .. } => origin.is_some_and(|origin| origin.is_key()),
         _ => false,
     }
 }
@@ -193,6 +195,8 @@ struct Upload {
     name: LogUpload,
     payload: Bytes,
     sent: usize,
+    topic: Arc<str>,
+    origin: Option<PublicationId>,
 }
 
 /// Makes the log: everything that several daemons may propose, copies and nonsense included.
@@ -242,24 +246,25 @@ impl Log {
                 let name = LogUpload([self.random.below(256) as u8; 16]);
                 let payload = Bytes::from(vec![self.random.below(5) as u8; 70_000]);
                 let (origin, size) = (self.origin(n), payload.len() as u64);
-                self.uploads.push(Upload { name, payload, sent: 0 });
+                self.uploads.push(Upload { name, payload, sent: 0, topic: topic.clone(), origin });
                 LogChange::Begin { upload: name, topic, origin, stamp: 1, size }
             }
             66..88 if !self.uploads.is_empty() => {
                 let at = self.random.below(self.uploads.len());
-                let Upload { name, payload, sent } = &mut self.uploads[at];
+                let Upload { name, payload, sent, topic, .. } = &mut self.uploads[at];
                 let to = payload.len().min(*sent + 30_000);
                 let (offset, bytes) = (*sent as u64, payload.slice(*sent..to));
                 *sent = to;
-                LogChange::Chunk { upload: *name, offset, bytes }
+                LogChange::Chunk { upload: *name, topic: topic.clone(), offset, bytes }
             }
             88..94 if !self.uploads.is_empty() => {
                 let at = self.random.below(self.uploads.len());
-                let Upload { name, payload, .. } = self.uploads.swap_remove(at);
+                let Upload { name, payload, topic, origin, .. } = self.uploads.swap_remove(at);
                 if self.random.below(4) == 0 {
-                    LogChange::Abort { upload: name }
+                    LogChange::Abort { upload: name, topic }
                 } else {
-                    LogChange::End { upload: name, digest: Digest::of(&payload) }
+                    let digest = Digest::of(&payload);
+                    LogChange::End { upload: name, topic, origin, digest }
                 }
             }
             // An entry that was proposed twice.
@@ -267,7 +272,7 @@ impl Log {
                 let back = self.random.below(self.before.len().min(30));
                 self.before[self.before.len() - 1 - back].clone()
             }
-            _ => LogChange::Abort { upload: LogUpload([0; 16]) },
+            _ => LogChange::Nothing,
         };
         self.before.push(change.clone());
         LogEntry { number: self.number, time: self.time, change }

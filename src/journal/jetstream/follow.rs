@@ -100,12 +100,7 @@ async fn send(
     proposal: Proposal,
 ) -> Result<async_nats::jetstream::context::PublishAckFuture, String> {
     let Proposal { id, change, .. } = proposal;
-    let topic = match &change {
-        LogChange::Publish { topic, .. } | LogChange::Begin { topic, .. } => topic.clone(),
-        _ => "-".into(),
-    };
-    let LogMessage { subject, headers, payload } =
-        LogMessage::of(&log.options.stream, &topic, &change);
+    let LogMessage { subject, headers, payload } = LogMessage::of(&log.options.stream, &change);
     let mut map = HeaderMap::new();
     map.insert(async_nats::header::NATS_MESSAGE_ID, format!("{daemon}-{id}"));
     for (name, value) in headers {
@@ -200,13 +195,14 @@ impl Following {
         self.queue.state.applied.store(self.sequencer.last(), Ordering::Release);
         for ((id, applied), (entry, _)) in own.into_iter().zip(applied).zip(&ordered) {
             let Some(id) = id else { continue };
-            match applied {
-                Applied::Accepted(receipt) => {
-                    self.queue.decided(id, Ok((receipt, payload_size(&entry.change))));
-                }
-                Applied::Refused(refusal) => self.queue.decided(id, Err(refusal)),
-                Applied::Begun(_) | Applied::Nothing => {}
-            }
+            let outcome = match (applied, &entry.change) {
+                (Applied::Accepted(receipt), _) => Ok(receipt),
+                (Applied::Refused(refusal), _) => Err(refusal),
+                (_, LogChange::End { .. }) => Err(displaced()),
+                // A part of a publication: nobody waits for it.
+                _ => Err(Refusal::new(Code::MALFORMED, "the log has no use for it")),
+            };
+            self.queue.decided(id, outcome);
         }
     }
 
@@ -217,11 +213,11 @@ impl Following {
     }
 }
 
-fn payload_size(change: &LogChange) -> u64 {
-    match change {
-        LogChange::Publish { payload, .. } => payload.len() as u64,
-        _ => 0,
-    }
+fn displaced() -> Refusal {
+    Refusal::new(
+        Code::OVERLOADED,
+        "too many large payloads arrive at the daemons at the same time: publish it again later",
+    )
 }
 
 // Looks at the stream, and says when the daemon is cut off from it.

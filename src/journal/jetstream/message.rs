@@ -3,9 +3,9 @@
 //!
 //! | header | of | value |
 //! |---|---|---|
-//! | `Weir-Producer`, `Weir-Number` | publications | producer (32 hexadecimal digits), and its number |
-//! | `Weir-Key` | publications | hash of the idempotency key (32 hexadecimal digits) |
-//! | `Weir-Stamp` | publications | the publisher's clock, µs since 1970 |
+//! | `Weir-Producer`, `Weir-Number` | publications, and the beginning and end of large ones | producer (32 hexadecimal digits), and its number |
+//! | `Weir-Key` | the same | hash of the idempotency key (32 hexadecimal digits) |
+//! | `Weir-Stamp` | publications, and the beginning of large ones | the publisher's clock, µs since 1970 |
 //! | `Weir-Upload` | parts of a large publication | its random name (32 hexadecimal digits) |
 //! | `Weir-Size` | its beginning | length of the payload, bytes |
 //! | `Weir-Offset` | its chunks | number of bytes before |
@@ -57,8 +57,16 @@ fn unhex(text: &str) -> Option<[u8; 16]> {
 }
 
 impl LogMessage {
-    /// Writes a change. `topic` is that of an upload's part, whose change does not name it.
-    pub(crate) fn of(prefix: &str, topic: &str, change: &LogChange) -> Self {
+    /// Writes a change.
+    pub(crate) fn of(prefix: &str, change: &LogChange) -> Self {
+        let topic = match change {
+            LogChange::Publish { topic, .. }
+            | LogChange::Begin { topic, .. }
+            | LogChange::Chunk { topic, .. }
+            | LogChange::End { topic, .. }
+            | LogChange::Abort { topic, .. } => topic,
+            LogChange::Nothing => "-",
+        };
         let subject = subject::of_topic(prefix, topic);
         let mut headers = Vec::with_capacity(4);
         let mut payload = Bytes::new();
@@ -75,16 +83,17 @@ impl LogMessage {
                 headers.push((UPLOAD, hex(&upload.0)));
                 headers.push((SIZE, size.to_string()));
             }
-            LogChange::Chunk { upload, offset, bytes } => {
+            LogChange::Chunk { upload, offset, bytes, .. } => {
                 headers.push((UPLOAD, hex(&upload.0)));
                 headers.push((OFFSET, offset.to_string()));
                 payload = bytes.clone();
             }
-            LogChange::End { upload, digest } => {
+            LogChange::End { upload, origin, digest, .. } => {
+                publication(&mut headers, *origin, 0);
                 headers.push((UPLOAD, hex(&upload.0)));
                 headers.push((DIGEST, digest.to_string()));
             }
-            LogChange::Abort { upload } => {
+            LogChange::Abort { upload, .. } => {
                 headers.push((UPLOAD, hex(&upload.0)));
                 headers.push((ABORT, "1".into()));
             }
@@ -132,17 +141,6 @@ pub(crate) fn read<'a>(
         Some(text) => Some(LogUpload(unhex(text)?)),
         None => None,
     };
-    if let Some(upload) = upload {
-        if header(ABORT).is_some() {
-            return Some(LogChange::Abort { upload });
-        }
-        if let Some(digest) = header(DIGEST) {
-            return Some(LogChange::End { upload, digest: digest.parse().ok()? });
-        }
-        if let Some(offset) = number(OFFSET)? {
-            return Some(LogChange::Chunk { upload, offset, bytes: payload });
-        }
-    }
     let origin = match (header(PRODUCER), header(KEY)) {
         (Some(producer), _) => Some(PublicationId {
             producer: ProducerId(unhex(producer)?),
@@ -151,6 +149,18 @@ pub(crate) fn read<'a>(
         (None, Some(key)) => Some(PublicationId { producer: ProducerId(unhex(key)?), number: 0 }),
         (None, None) => None,
     };
+    if let Some(upload) = upload {
+        if header(ABORT).is_some() {
+            return Some(LogChange::Abort { upload, topic });
+        }
+        if let Some(digest) = header(DIGEST) {
+            let digest = digest.parse().ok()?;
+            return Some(LogChange::End { upload, topic, origin, digest });
+        }
+        if let Some(offset) = number(OFFSET)? {
+            return Some(LogChange::Chunk { upload, topic, offset, bytes: payload });
+        }
+    }
     let stamp = number(STAMP)?.unwrap_or(0);
     Some(match upload {
         Some(upload) => LogChange::Begin { upload, topic, origin, stamp, size: number(SIZE)?? },
@@ -188,33 +198,55 @@ mod tests {
         let upload = LogUpload([3; 16]);
         let topic: Arc<str> = "demo/a".into();
         let hex = "ab".repeat(16);
-        let cases: [(LogChange, Vec<(&str, String)>); 8] = [
+        let name = || ("03".repeat(16), topic.clone());
+        let cases: [(LogChange, Vec<(&str, String)>); 9] = [
             (publish(None, 0, b"hello"), vec![]),
             (publish(None, 0, b""), vec![]),
             (
                 publish(numbered, 9, b"hello"),
                 vec![(PRODUCER, hex.clone()), (NUMBER, "7".into()), (STAMP, "9".into())],
             ),
-            (publish(keyed, 0, b"hello"), vec![(KEY, hex)]),
+            (publish(keyed, 0, b"hello"), vec![(KEY, hex.clone())]),
             (
-                LogChange::Begin { upload, topic, origin: None, stamp: 0, size: 70_000 },
-                vec![(UPLOAD, "03".repeat(16)), (SIZE, "70000".into())],
+                LogChange::Begin { upload, topic: name().1, origin: None, stamp: 0, size: 70_000 },
+                vec![(UPLOAD, name().0), (SIZE, "70000".into())],
             ),
             (
-                LogChange::Chunk { upload, offset: 0, bytes: Bytes::from_static(b"abc") },
-                vec![(UPLOAD, "03".repeat(16)), (OFFSET, "0".into())],
+                LogChange::Chunk {
+                    upload,
+                    topic: name().1,
+                    offset: 0,
+                    bytes: Bytes::from_static(b"abc"),
+                },
+                vec![(UPLOAD, name().0), (OFFSET, "0".into())],
             ),
-            (LogChange::Abort { upload }, vec![(UPLOAD, "03".repeat(16)), (ABORT, "1".into())]),
+            (
+                LogChange::End {
+                    upload,
+                    topic: name().1,
+                    origin: numbered,
+                    digest: Digest::of(b"abc"),
+                },
+                vec![
+                    (PRODUCER, hex),
+                    (NUMBER, "7".into()),
+                    (UPLOAD, name().0),
+                    (DIGEST, Digest::of(b"abc").to_string()),
+                ],
+            ),
+            (
+                LogChange::Abort { upload, topic: name().1 },
+                vec![(UPLOAD, name().0), (ABORT, "1".into())],
+            ),
             (LogChange::Nothing, vec![(NOTHING, "1".into())]),
         ];
         for (change, headers) in cases {
-            let message = LogMessage::of("weir", "demo/a", &change);
-            assert_eq!((&*message.subject, &message.headers), ("weir.demo.a", &headers));
+            let message = LogMessage::of("weir", &change);
+            let nothing = matches!(change, LogChange::Nothing);
+            assert_eq!(&*message.subject, if nothing { "weir.-" } else { "weir.demo.a" });
+            assert_eq!(message.headers, headers);
             assert_eq!(format!("{:?}", back(&message)), format!("{:?}", Some(change)));
         }
-        let end = LogChange::End { upload, digest: Digest::of(b"abc") };
-        let message = LogMessage::of("weir", "demo/a", &end);
-        assert_eq!(format!("{:?}", back(&message)), format!("{:?}", Some(end)));
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use super::peer::Peer;
 use crate::broker::throttle::count_refusal;
 use crate::engine::Action;
-use crate::journal::proposals::{Outcome, Proposer};
+use crate::journal::proposals::{OfPeer, Outcome, Proposer};
 use std::sync::{Arc, Weak};
 
 impl Proposer for Peer {
-    fn answer(&self, publication: (u32, u64, bool), outcome: Outcome) {
-        let (_, _, datagram) = publication;
+    fn answer(&self, publication: OfPeer, outcome: Outcome) {
+        let (.., datagram) = publication;
         let mut out = Vec::new();
         let action = if datagram {
             let broker = &self.context.broker;
