@@ -25,7 +25,7 @@ mod words;
 pub use access::{AccessConfig, RightsConfig};
 pub use changes::Differences;
 pub use error::ConfigError;
-pub use journal::{JournalConfig, JournalKind, OnFailureConfig, SyncConfig};
+pub use journal::{JournalConfig, JournalKind, OnFailureConfig, StorageConfig, SyncConfig};
 pub use limits::{LimitsConfig, NetworkText};
 pub use load::{Loaded, Places};
 pub use log::{LogConfig, LogFormat, Part};
@@ -35,7 +35,6 @@ pub use tls::{AcmeConfig, ChallengeConfig, DirectoryConfig, TlsConfig};
 pub use topics::{FilterText, KeepConfig, PublicConfig, TopicConfig};
 
 use crate::access::origin::Origins;
-use crate::daemon::JournalOptions;
 use crate::engine::Limits;
 use crate::units::duration;
 use bytesize::ByteSize;
@@ -202,13 +201,7 @@ impl Config {
         if self.cache.bytes < ByteSize::mib(1) {
             return wrong(&["cache.bytes"], format!("{} is below 1MiB", self.cache.bytes));
         }
-        let least = JournalOptions::least_bytes(self.cache.bytes.0);
-        if let Some(bytes) = self.journal.bytes.filter(|bytes| bytes.0 < least) {
-            // Not rounded, because the two may be close.
-            let (bytes, least) = (exact(bytes.0), exact(least));
-            let reason = format!("{bytes} is below four times cache.bytes and 32MiB, {least}");
-            return wrong(&["journal.bytes", "cache.bytes"], reason);
-        }
+        self.journal.check(self.cache.bytes)?;
         if let Err(error) = Origins::parse(&self.http.origins) {
             return wrong(&["http.origins"], error.to_string());
         }

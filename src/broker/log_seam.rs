@@ -1,7 +1,7 @@
 //! Where a log that others order decides about publications: the broker hands the engine's proposals
 //! over. Without the feature `jetstream` there is no such log.
 
-use crate::engine::{Engine, Publication, Receipt};
+use crate::engine::Engine;
 #[cfg(feature = "jetstream")]
 use crate::journal::proposals::ProposalQueue;
 use crate::wire::Refusal;
@@ -51,49 +51,26 @@ impl LogSeam {
         None
     }
 
-    /// Waits until a proposal has room.
+    /// Returns whether publications need not wait for room.
+    pub(super) fn has_room(&self) -> bool {
+        #[cfg(feature = "jetstream")]
+        if let Some(queue) = &self.queue {
+            return queue.has_room();
+        }
+        true
+    }
+
+    /// Waits until [`has_room`](Self::has_room).
     pub(super) async fn room(&self) {
         #[cfg(feature = "jetstream")]
-        if let Some(queue) = self.queue.as_ref().filter(|queue| !queue.has_room()) {
-            let _ = tokio::time::timeout(super::recording::SLOW, queue.room()).await;
+        if let Some(queue) = &self.queue {
+            queue.room().await;
         }
     }
-}
 
-#[cfg(feature = "jetstream")]
-impl<L: super::Lock> super::Broker<L> {
     /// Returns the proposals that are on their way, if a log decides.
-    pub(crate) fn proposals(&self) -> Option<&Arc<ProposalQueue>> {
-        self.log.queue.as_ref()
-    }
-}
-
-impl<L: super::Lock> super::Broker<L> {
-    /// Returns why the log takes no publications.
-    pub(crate) fn log_refusal(&self) -> Option<Refusal> {
-        self.log.refusal()
-    }
-
-    /// Publishes, or proposes the publication and waits for the log's decision.
-    ///
-    /// # Errors
-    ///
-    /// As of [`Engine::publish`]. A log may also give no answer.
-    pub(crate) async fn publish(
-        &self,
-        now: u64,
-        publication: &Publication<'_>,
-    ) -> Result<Receipt, Refusal> {
-        #[cfg(feature = "jetstream")]
-        if let Some(queue) = self.proposals() {
-            let mut caller = queue.caller();
-            let reply_to = caller.reply_to();
-            let known = self.with(|engine| engine.propose(now, publication, reply_to))?;
-            return match known {
-                Some(receipt) => Ok(receipt),
-                None => caller.outcome().await,
-            };
-        }
-        self.with(|engine| engine.publish(now, publication))
+    #[cfg(feature = "jetstream")]
+    pub(super) fn queue(&self) -> Option<&Arc<ProposalQueue>> {
+        self.queue.as_ref()
     }
 }

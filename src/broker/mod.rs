@@ -19,6 +19,7 @@ pub(crate) mod newcomers;
 pub(crate) mod owned_item;
 pub(crate) mod pace;
 pub(crate) mod places;
+mod proposing;
 mod recording;
 pub(crate) mod replaying;
 pub(crate) mod resting;

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 /// Maximum time that publications wait for a journal that is slow, 5 s. Then the engine refuses
 /// them, or the journal has room for those that were read.
-pub(super) const SLOW: Duration = Duration::from_secs(5);
+const SLOW: Duration = Duration::from_secs(5);
 
 impl Inner {
     // Tells the engine whether the journal takes publications.
@@ -63,7 +63,9 @@ impl<L: Lock> Broker<L> {
             // A journal that fails refuses publications, which then need not wait.
             let _ = timeout(SLOW, journal.room()).await;
         }
-        self.log.room().await;
+        if !self.log.has_room() {
+            let _ = timeout(SLOW, self.log.room()).await;
+        }
     }
 
     pub(super) fn notify_journal(&self, recorded: bool) {

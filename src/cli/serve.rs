@@ -108,6 +108,10 @@ async fn serve(
         .peers(config.limits.peers())
         .access(config.access.rules())
         .qlog(config.log.qlog);
+    #[cfg(feature = "jetstream")]
+    {
+        builder = builder.jetstream(config.journal.jetstream());
+    }
     #[cfg(feature = "otel")]
     {
         builder = builder.otlp(config.log.collector());

@@ -80,6 +80,13 @@ keys! {
         "journal.sync" journal.sync;
         "journal.bytes" journal.bytes;
         "journal.on_failure" journal.on_failure;
+        "journal.nats" journal.nats;
+        "journal.credentials" journal.credentials;
+        "journal.authority" journal.authority;
+        "journal.stream" journal.stream;
+        "journal.replicas" journal.replicas;
+        "journal.storage" journal.storage;
+        "journal.age" journal.age;
         "limits.payload" limits.payload;
         "limits.topics" limits.topics;
         "limits.subscriptions" limits.subscriptions;

@@ -1,9 +1,14 @@
 //! `[journal]`: what outlives the process.
 
+use super::{Span, WrongValue, exact};
+#[cfg(feature = "jetstream")]
+use crate::daemon::{JetStreamOptions, StreamStorage};
 use crate::daemon::{JournalOptions, JournalSync, OnFailure};
 use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::num::NonZeroU8;
+use std::path::PathBuf;
 
 /// `[journal]`: what outlives the process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -19,6 +24,32 @@ pub struct JournalConfig {
     pub bytes: Option<ByteSize>,
     /// The treatment of publications that it cannot keep. Default `refuse`.
     pub on_failure: OnFailureConfig,
+    /// Addresses of NATS servers, for the kind `jetstream`.
+    pub nats: Option<String>,
+    /// File of NATS credentials. Default none.
+    pub credentials: Option<PathBuf>,
+    /// File of certificates of the authority of the NATS servers. Default those of the system.
+    pub authority: Option<PathBuf>,
+    /// Name of the stream. Default `weir`.
+    pub stream: Option<String>,
+    /// Number of NATS servers that keep each message. Default 3, or 1 if there are fewer.
+    pub replicas: Option<NonZeroU8>,
+    /// Where the stream keeps its messages. Default `file`.
+    pub storage: StorageConfig,
+    /// For how long the stream keeps a message. Default without end.
+    #[schemars(with = "Option<String>")]
+    pub age: Option<Span>,
+}
+
+/// Where a stream keeps its messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageConfig {
+    /// In files.
+    #[default]
+    File,
+    /// In memory: they are lost when most servers stop.
+    Memory,
 }
 
 /// The place of a journal.
@@ -30,6 +61,8 @@ pub enum JournalKind {
     File,
     /// Nowhere: a restart begins empty.
     None,
+    /// In a stream of NATS JetStream: all daemons that follow it are one.
+    JetStream,
 }
 
 /// As [`Sync`].
@@ -59,10 +92,69 @@ pub enum OnFailureConfig {
 }
 
 impl JournalConfig {
+    pub(super) fn check(&self, cache: ByteSize) -> Result<(), WrongValue> {
+        let wrong = |keys, reason: String| Err(WrongValue { keys, reason });
+        if self.kind == JournalKind::JetStream {
+            if !cfg!(feature = "jetstream") {
+                let reason = "this weir was built without the feature jetstream: build it with --features \
+                              jetstream";
+                return wrong(&["journal.kind"], reason.into());
+            }
+            if self.servers().next().is_none() {
+                let reason = "the kind jetstream needs addresses of NATS servers: journal.nats = \
+                              \"nats://host:4222\"";
+                return wrong(&["journal.nats", "journal.kind"], reason.into());
+            }
+            return Ok(());
+        }
+        if self.nats.is_some() {
+            let reason = "it is only for journal.kind = \"jetstream\"";
+            return wrong(&["journal.nats"], reason.into());
+        }
+        let least = JournalOptions::least_bytes(cache.0);
+        if let Some(bytes) = self.bytes.filter(|bytes| bytes.0 < least) {
+            // Not rounded, because the two may be close.
+            let (bytes, least) = (exact(bytes.0), exact(least));
+            let reason = format!("{bytes} is below four times cache.bytes and 32MiB, {least}");
+            return wrong(&["journal.bytes", "cache.bytes"], reason);
+        }
+        Ok(())
+    }
+
+    fn servers(&self) -> impl Iterator<Item = &str> {
+        let servers = self.nats.as_deref().unwrap_or_default().split(',');
+        servers.map(str::trim).filter(|server| !server.is_empty())
+    }
+
+    /// Returns the options of the log in NATS JetStream, if the daemon is one of several.
+    #[cfg(feature = "jetstream")]
+    #[must_use]
+    pub fn jetstream(&self) -> Option<JetStreamOptions> {
+        if self.kind != JournalKind::JetStream {
+            return None;
+        }
+        let mut options = JetStreamOptions::new(self.servers());
+        options.credentials.clone_from(&self.credentials);
+        options.authority.clone_from(&self.authority);
+        options.replicas = self.replicas.map(|replicas| replicas.get().into());
+        options.age = self.age.map(|age| age.0);
+        options.storage = match self.storage {
+            StorageConfig::File => StreamStorage::File,
+            StorageConfig::Memory => StreamStorage::Memory,
+        };
+        if let Some(stream) = &self.stream {
+            options.stream.clone_from(stream);
+        }
+        if let Some(bytes) = self.bytes {
+            options.bytes = bytes.0;
+        }
+        Some(options)
+    }
+
     /// Returns the options of the daemon's journal, if it has one.
     #[must_use]
     pub fn options(&self) -> Option<JournalOptions> {
-        if self.kind == JournalKind::None {
+        if self.kind != JournalKind::File {
             return None;
         }
         let sync = match self.sync {

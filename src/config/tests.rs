@@ -22,7 +22,7 @@ fn the_shipped_file_says_the_defaults() {
     assert_eq!(load("", &[]), Ok(Config::default()));
     // The file has every key.
     let keys = DEFAULT.lines().filter(|line| line.contains(" = ")).count();
-    assert_eq!(keys, 59);
+    assert_eq!(keys, 66);
     let table: toml::Table = DEFAULT.parse().unwrap();
     // There are no rules for topics by default.
     let keys = table.keys().map(String::as_str).chain(["topics"]);
@@ -229,6 +229,7 @@ fn differences_name_each_key_and_what_needs_a_restart_stays_different() {
                 [access]\nkeys = \"https://a.example/\"\ntimeout = \"1s\"\nauthorities = \"/a\"\naudience = \"a\"\n\
                 issuer = \"a\"\nleeway = \"1s\"\npublic = {}\ncertificates = {}\n[cache]\nbytes = \"128MiB\"\n\
                 [journal]\nkind = \"none\"\nsync = \"exit\"\nbytes = \"9GiB\"\non_failure = \"continue\"\n\
+                credentials = \"/a\"\nauthority = \"/a\"\nstream = \"a\"\nreplicas = 1\nstorage = \"memory\"\nage = \"1s\"\n\
                 [limits]\npayload = 1\nsessions = 1\nsessions_per_address = 1\nsessions_per_identity = 1\n\
                 connections_per_address = 1\nhandshakes_per_address = 1\nfailures_per_address = 1\nmessages = 1\n\
                 bytes = 0\nreplay = 0\nbuffers = 1\nexempt = []\ntopics = 1\nsubscriptions = 1\nproducers = 1\n\
@@ -236,6 +237,7 @@ fn differences_name_each_key_and_what_needs_a_restart_stays_different() {
     let (old, mut new) = (Config::default(), load(text, &[]).unwrap());
     // Not every build takes it.
     new.log.otlp = Some("http://127.0.0.1:4318".into());
+    new.journal.nats = Some("nats://127.0.0.1:4222".into());
     let Differences { applied, restart } = new.differences(&old);
     let keys = |applies: bool| {
         let keys = changes::KEYS.iter().filter(move |(_, applied)| *applied == applies);
@@ -268,4 +270,31 @@ fn a_build_without_the_feature_refuses_a_collector() {
     let error = load("[log]\notlp = \"http://127.0.0.1:4318\"", &[]).unwrap_err();
     assert!(error.starts_with("weir.toml:2:8: log.otlp: "), "{error}");
     assert!(error.contains("built without the feature otel"), "{error}");
+}
+
+#[test]
+fn a_log_in_jetstream_needs_servers() {
+    let error = load("[journal]\nkind = \"jetstream\"", &[]).unwrap_err();
+    if cfg!(feature = "jetstream") {
+        assert!(error.starts_with("weir.toml:2:8: journal.kind: "), "{error}");
+        assert!(error.contains("journal.nats = \"nats://host:4222\""), "{error}");
+    } else {
+        assert!(error.contains("built without the feature jetstream"), "{error}");
+    }
+    let error = load("[journal]\nnats = \"nats://127.0.0.1\"", &[]).unwrap_err();
+    assert!(error.starts_with("weir.toml:2:8: journal.nats: "), "{error}");
+}
+
+#[cfg(feature = "jetstream")]
+#[test]
+fn the_environment_makes_a_daemon_one_of_several() {
+    let environment = [
+        ("WEIR_JOURNAL__KIND", "jetstream"),
+        ("WEIR_JOURNAL__NATS", "nats://a:4222, nats://b:4222"),
+    ];
+    let config = load("[journal]\nstream = \"eu\"\nbytes = \"64MiB\"", &environment).unwrap();
+    let options = config.journal.jetstream().unwrap();
+    assert_eq!(options.servers, ["nats://a:4222", "nats://b:4222"]);
+    assert_eq!((&*options.stream, options.bytes), ("eu", 64 << 20));
+    assert!(config.journal.options().is_none());
 }

@@ -24,7 +24,7 @@ impl Cluster {
     /// Creates the engine, a replica of the log.
     pub(super) fn engine(&self, limits: Limits) -> Engine {
         let mut engine = Engine::new(limits, self.log.run(), rand::random());
-        engine.follow_log(rand::random());
+        engine.follow_log(self.log.last(), rand::random());
         engine.share_keys(self.log.secret());
         engine
     }

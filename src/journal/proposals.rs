@@ -61,7 +61,8 @@ struct Inner {
 pub(crate) struct LogState {
     /// The number of the last entry that was applied.
     pub(crate) applied: AtomicU64,
-    /// The number of the last entry that the stream had when it was looked at.
+    /// The numbers of the first and the last entry that the stream had when it was looked at.
+    pub(crate) first: AtomicU64,
     pub(crate) last: AtomicU64,
     /// The stream does not answer, or is not the one that was followed.
     pub(crate) cut_off: AtomicBool,

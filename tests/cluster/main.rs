@@ -139,6 +139,9 @@ async fn a_daemon_that_is_cut_off_serves_its_cache_and_comes_back_by_itself() {
     let daemons = [daemon(&servers).await, daemon(&servers).await];
     let first = within(daemons[0].publish_kept("demo/a", "before")).await.unwrap();
     assert_eq!((first.sequence, first.count), (1, 1));
+    while daemons[1].get("demo/a", Which::Latest).is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     servers[0].kill();
     for daemon in &daemons {
         until_published(daemon, Some(Code::UNAVAILABLE)).await;
@@ -205,4 +208,45 @@ async fn large_payloads_are_relayed_to_the_subscribers_of_all_daemons() {
             assert_eq!((message.sequence, message.payload), (receipt.sequence, payload));
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_after_the_stream_has_forgotten_the_beginning_gives_the_same_sequences() {
+    let servers = [Server::alone()];
+    let one = daemon(&servers).await;
+    within(one.publish_kept("quiet", "x")).await.unwrap();
+    let text = |n: u64| format!("{}", n % 2);
+    for n in 1..=10 {
+        within(one.publish_kept("demo/a", text(n))).await.unwrap();
+    }
+    let nats = async_nats::connect(servers[0].address()).await.unwrap();
+    let jetstream = async_nats::jetstream::new(nats);
+    let store = jetstream.get_object_store("weir-order").await.unwrap();
+    // The daemon saves what it knows.
+    while store.list().await.unwrap().next().await.is_none() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for n in 11..=20 {
+        within(one.publish_kept("demo/a", text(n))).await.unwrap();
+    }
+    let stream = jetstream.get_stream("weir").await.unwrap();
+    stream.purge().sequence(9).await.unwrap();
+    let two = daemon(&servers).await;
+    // What the stream has is cached, and what it has forgotten is not.
+    let get = |sequence| two.get("demo/a", Which::Sequence(sequence));
+    assert_eq!(get(11).unwrap().payload, "1");
+    assert_eq!(get(10).unwrap_err().code, Code::EVICTED);
+    for (daemon, sequence) in [(&two, 21), (&one, 22)] {
+        let receipt = within(daemon.publish_kept("demo/a", "1")).await.unwrap();
+        assert_eq!(receipt.sequence, sequence);
+        let exact = std::ptr::eq(daemon, &raw const one);
+        // Who does not know the beginning says since when it counts.
+        assert_eq!(receipt.since.is_none(), exact, "{receipt:?}");
+        assert_eq!(receipt.count, if exact { 12 } else { 6 });
+    }
+    for daemon in [&one, &two] {
+        let epoch = daemon.get("demo/a", Which::Latest).unwrap().epoch;
+        assert_eq!(epoch, one.get("demo/a", Which::Latest).unwrap().epoch);
+    }
+    assert_eq!(within(two.publish_kept("quiet", "y")).await.unwrap().sequence, 2);
 }

@@ -10,13 +10,14 @@
 
 mod apply;
 mod entry;
+mod proposal;
 mod propose;
 mod sequencer;
 mod state;
 
 pub use apply::{Applied, MAX_NUMBER};
 pub use entry::{AbortedUpload, Decision, LogChange, LogEntry, LogPlace, LogUpload, Ordered};
-pub(super) use propose::Proposals;
-pub use propose::{Proposal, ReplyTo};
+pub(super) use proposal::Proposals;
+pub use proposal::{Proposal, ReplyTo};
 pub use sequencer::Sequencer;
 pub use state::{LogLimits, OpenUpload, SequencerState, TopicPlace};

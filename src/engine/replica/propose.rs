@@ -2,85 +2,35 @@
 
 use super::apply::{MAX_NUMBER, POSITIONS};
 use super::entry::{LogChange, LogUpload};
+use super::proposal::{Proposal, ProposedUpload, ReplyTo};
 use crate::engine::Engine;
 use crate::engine::ids::UploadId;
-use crate::engine::publication::{Publication, PublicationId, Receipt};
+use crate::engine::publication::{Publication, Receipt};
 use crate::engine::publish::upload::{BeginOutcome, UploadError, UploadRequest};
 use crate::wire::{Code, Digest, Refusal, check_topic, is_reserved};
 use bytes::Bytes;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The first id of the daemon's own topics, which are in no log. It is above the number of every
 /// entry, and so above the id of every topic in the log.
 const OWN_TOPICS: u64 = 2 * MAX_NUMBER;
 
-/// Who is to be told what became of a proposal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ReplyTo {
-    /// A session, for a publication of its peer.
-    Session {
-        /// Its [id](crate::engine::Session::id).
-        session: u64,
-        /// The alias of the topic.
-        alias: u32,
-        /// The number of the publication.
-        number: u64,
-        /// Length of the payload, bytes.
-        size: u64,
-        /// Whether it came in a datagram, and is acknowledged in one.
-        datagram: bool,
-    },
-    /// A caller within the process, by a number of its own.
-    Caller(u64),
-    /// Nobody: it is a part of a publication.
-    Nobody,
-}
-
-/// A change that is proposed to the log.
-#[derive(Debug, Clone)]
-pub struct Proposal {
-    /// Its number among those of this engine, from 1 on.
-    pub id: u64,
-    /// Who waits for it.
-    pub reply_to: ReplyTo,
-    /// The change.
-    pub change: LogChange,
-}
-
-/// The proposals that were not taken yet.
-#[derive(Debug, Default)]
-pub(in crate::engine) struct Proposals {
-    list: Vec<Proposal>,
-    made: u64,
-    // Large publications that arrive here, by the numbers in their ids.
-    uploads: HashMap<u64, ProposedUpload>,
-    last_upload: u64,
-    by_origin: HashMap<(Arc<str>, PublicationId), u64>,
-}
-
-#[derive(Debug)]
-struct ProposedUpload {
-    name: LogUpload,
-    topic: Arc<str>,
-    origin: Option<PublicationId>,
-    size: u64,
-    received: u64,
-}
-
 /// In place of the topic's id, in the id of an upload that is proposed.
 const PROPOSED: u64 = 0;
-
-/// Maximum number of large publications that arrive at one daemon at the same time, 16,384: 2.5 MiB.
-const MOST_UPLOADS: usize = 16_384;
 
 impl Engine {
     /// Lets a log decide from now on: publications are [proposed](Self::propose), and
     /// [entries](super::LogEntry) of the log are [applied](Self::apply). The engine has to be new.
+    /// Entries up to `last` are not applied: what they have counted is not known here.
+    ///
     /// `own` is a random number, by which the epochs of the daemon's own topics differ from those of
     /// other daemons.
-    pub fn follow_log(&mut self, own: u32) {
+    pub fn follow_log(&mut self, last: u64, own: u32) {
         self.proposals = Some(Box::default());
+        if last > 0 {
+            self.position = last.saturating_mul(POSITIONS);
+            self.evicted_counts.note_dropped(self.position);
+        }
         self.next_topic = OWN_TOPICS + (u64::from(own) << 8);
     }
 
@@ -172,23 +122,15 @@ impl Engine {
         let Some(proposals) = &mut self.proposals else {
             return Err(overloaded());
         };
-        if proposals.uploads.len() >= MOST_UPLOADS {
+        let Some(number) = proposals.next_upload() else {
             return Err(overloaded());
-        }
-        proposals.last_upload += 1;
-        let number = proposals.last_upload;
+        };
         hasher.update(b"\0upload\0").update(&number.to_le_bytes());
         let mut name = LogUpload([0; 16]);
         name.0.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         let topic: Arc<str> = topic.into();
-        if let Some(origin) = origin.filter(|origin| !origin.is_key())
-            && let Some(before) = proposals.by_origin.insert((topic.clone(), origin), number)
-        {
-            // The producer has given its first attempt up. The log ends that one too.
-            proposals.uploads.remove(&before);
-        }
         let upload = ProposedUpload { name, topic: topic.clone(), origin, size, received: 0 };
-        proposals.uploads.insert(number, upload);
+        proposals.begin(number, upload);
         let change = LogChange::Begin { upload: name, topic, origin, stamp, size };
         self.add_proposal(ReplyTo::Nobody, change);
         Ok(BeginOutcome::Arriving(UploadId { topic: PROPOSED, sequence: number }))
@@ -204,8 +146,8 @@ impl Engine {
             self.propose_abort(upload);
             return Err(UploadError::Refused(refusal));
         }
-        let uploads = self.proposals.as_mut().map(|proposals| &mut proposals.uploads);
-        let open = uploads.and_then(|uploads| uploads.get_mut(&upload.sequence));
+        let proposals = self.proposals.as_mut();
+        let open = proposals.and_then(|proposals| proposals.upload(upload.sequence));
         let open = open.ok_or(UploadError::Superseded)?;
         let offset = open.received;
         open.received += bytes.len() as u64;
@@ -254,34 +196,25 @@ impl Engine {
     }
 
     fn take_upload(&mut self, upload: UploadId) -> Option<ProposedUpload> {
-        let proposals = self.proposals.as_mut()?;
-        let open = proposals.uploads.remove(&upload.sequence)?;
-        if let Some(origin) = open.origin {
-            let key = (open.topic.clone(), origin);
-            if proposals.by_origin.get(&key) == Some(&upload.sequence) {
-                proposals.by_origin.remove(&key);
-            }
-        }
-        Some(open)
+        self.proposals.as_mut()?.take_upload(upload.sequence)
     }
 
     fn add_proposal(&mut self, reply_to: ReplyTo, change: LogChange) {
         self.work += 1;
         if let Some(proposals) = &mut self.proposals {
-            proposals.made += 1;
-            proposals.list.push(Proposal { id: proposals.made, reply_to, change });
+            proposals.push(reply_to, change);
         }
     }
 
     /// Returns whether there are proposals to take.
     pub fn has_proposals(&self) -> bool {
-        self.proposals.as_ref().is_some_and(|proposals| !proposals.list.is_empty())
+        self.proposals.as_ref().is_some_and(|proposals| !proposals.is_empty())
     }
 
     /// Moves the proposals that were made since the last call to `out`.
     pub fn take_proposals(&mut self, out: &mut Vec<Proposal>) {
         if let Some(proposals) = &mut self.proposals {
-            out.append(&mut proposals.list);
+            proposals.take(out);
         }
     }
 }

@@ -69,6 +69,11 @@ impl Sequencer {
         }
     }
 
+    /// Creates the sequencer of a log of which entries up to `last` are not known.
+    pub fn after(limits: LogLimits, last: u64) -> Self {
+        Self { last, ..Self::new(limits) }
+    }
+
     /// Returns the number of the last entry.
     pub fn last(&self) -> u64 {
         self.last

@@ -57,7 +57,7 @@ impl Replica {
         let mut limits = Limits::default().with_cache(cache);
         (limits.topics, limits.producers, limits.window) = (topics, 4, 64);
         let mut engine = Engine::new(limits, 1_000_000, [topics as u8; 32]);
-        engine.follow_log(seed as u32);
+        engine.follow_log(0, seed as u32);
         Self {
             random: Random(seed),
             sequencer: Sequencer::new(shared),

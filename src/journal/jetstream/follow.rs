@@ -17,13 +17,16 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{interval_at, sleep, timeout};
 
 /// How often the stream is looked at, 1 s.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Time without an answer after which the daemon counts as cut off, 2 s.
 const SILENCE: Duration = Duration::from_secs(2);
+
+/// How often a daemon looks whether what it knows is to be saved, 10 s.
+const SAVE: Duration = Duration::from_secs(10);
 
 /// Entries that are applied together at most, 256.
 const BATCH: usize = 256;
@@ -55,7 +58,8 @@ impl OpenLog {
         let mut tasks = JoinSet::new();
         tasks.spawn(propose(log.clone(), queue.clone(), daemon.clone()));
         let following = Following {
-            sequencer: Sequencer::new(log.limits),
+            sequencer: Sequencer::restore(&log.state),
+            saved: log.state.last,
             log: log.clone(),
             queue: queue.clone(),
             apply,
@@ -113,6 +117,8 @@ async fn send(
 
 struct Following {
     sequencer: Sequencer,
+    // The number of the entry after which its state was saved last.
+    saved: u64,
     log: Arc<OpenLog>,
     queue: Arc<ProposalQueue>,
     apply: Apply,
@@ -124,6 +130,8 @@ impl Following {
     async fn run(mut self) {
         let last = self.log.stream.cached_info().state.last_sequence;
         self.queue.state.last.store(last, Ordering::Release);
+        let first = self.log.stream.cached_info().state.first_sequence;
+        self.queue.state.first.store(first, Ordering::Release);
         self.note(last);
         loop {
             if let Err(error) = self.follow(last).await {
@@ -145,7 +153,16 @@ impl Following {
             self.log.stream.create_consumer(config).await.map_err(|error| text(&error))?;
         let messages = consumer.messages().await.map_err(|error| text(&error))?;
         let mut batches = messages.ready_chunks(BATCH);
-        while let Some(batch) = batches.next().await {
+        let mut save = interval_at(tokio::time::Instant::now() + SAVE, SAVE);
+        loop {
+            let batch = tokio::select! {
+                batch = batches.next() => batch,
+                _ = save.tick() => {
+                    self.save();
+                    continue;
+                }
+            };
+            let Some(batch) = batch else { break };
             let mut entries = Vec::with_capacity(batch.len());
             let mut failed = None;
             for message in batch {
@@ -161,6 +178,22 @@ impl Following {
             }
         }
         Err("the stream of messages has ended".into())
+    }
+
+    // Saves what the sequencer knows, for those who come later.
+    fn save(&mut self) {
+        let last = self.sequencer.last();
+        if last == self.saved {
+            return;
+        }
+        self.saved = last;
+        let (state, log, queue) = (self.sequencer.save(), self.log.clone(), self.queue.clone());
+        tokio::spawn(async move {
+            let first = queue.state.first.load(Ordering::Acquire);
+            if let Err(error) = log.snapshots.save(log.begun, &state, first).await {
+                tracing::warn!("the state of the order was not saved: {error}");
+            }
+        });
     }
 
     // Reads a message. The second part is the number of this daemon's proposal, if it is one.
@@ -233,6 +266,7 @@ async fn watch_stream(log: Arc<OpenLog>, queue: Arc<ProposalQueue>) {
             Ok(Ok(info)) => {
                 answered = Instant::now();
                 state.last.store(info.state.last_sequence, Ordering::Release);
+                state.first.store(info.state.first_sequence, Ordering::Release);
                 None
             }
             _ if answered.elapsed() < SILENCE => None,

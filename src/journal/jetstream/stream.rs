@@ -1,14 +1,15 @@
 //! The stream: how it is found or made, and what names it.
 
 use super::settings::{JetStreamOptions, StreamStorage};
-use crate::engine::replica::LogLimits;
+use super::snapshots::{Restored, Snapshots};
+use crate::engine::replica::{LogLimits, Sequencer, SequencerState};
 use crate::wire::Digest;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, StorageType, Stream};
 use async_nats::jetstream::{Context, ContextBuilder};
 use async_nats::{Client, ConnectOptions, Event};
 use std::collections::HashMap;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Key of the limits in the stream's metadata.
 const LIMITS: &str = "weir-limits";
@@ -18,6 +19,9 @@ const SECRET: &str = "weir-secret";
 /// Time for which the stream recognises a message that is sent again, 2 minutes. The sequencer
 /// recognises it after that too.
 const DUPLICATES: Duration = Duration::from_secs(120);
+
+/// Time for which a daemon that comes waits for others to tell what the stream has forgotten, 90 s.
+const NEIGHBOURS: Duration = Duration::from_secs(90);
 
 /// Time for which one request to the servers may take, 5 s.
 const REQUEST: Duration = Duration::from_secs(5);
@@ -61,7 +65,11 @@ pub(crate) struct OpenLog {
     pub(super) options: JetStreamOptions,
     /// What names the stream: another one of the same name has another identity.
     pub(super) identity: Identity,
-    pub(super) limits: LogLimits,
+    pub(super) snapshots: Snapshots,
+    /// What earlier entries have left, for whoever comes now.
+    pub(super) state: SequencerState,
+    /// The entry with which the daemons began to follow the stream; 1, if nothing was lost.
+    pub(super) begun: u64,
     secret: [u8; 32],
 }
 
@@ -77,18 +85,32 @@ impl Identity {
         Self { created: info.created.unix_timestamp_nanos() }
     }
 
-    // The name of the run of every daemon that follows the stream. It has 52 bits, as a random one.
-    fn run(self, name: &str) -> u64 {
-        let digest = Digest::of(&[&self.created.to_le_bytes(), name.as_bytes()].concat());
-        let first = digest.0.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
-        (first >> 12).max(1)
+    /// Returns a hash of it.
+    pub(super) fn hash(self) -> u64 {
+        first_bytes(&Digest::of(&self.created.to_le_bytes()))
     }
+
+    // The name of the run of every daemon that follows the stream. It has 52 bits, as a random one.
+    // Those that began with another entry give other sequences, and have another run.
+    fn run(self, name: &str, begun: u64) -> u64 {
+        let parts = [&self.created.to_le_bytes()[..], &begun.to_le_bytes(), name.as_bytes()];
+        (first_bytes(&Digest::of(&parts.concat())) >> 12).max(1)
+    }
+}
+
+fn first_bytes(digest: &Digest) -> u64 {
+    digest.0.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 impl OpenLog {
     /// Returns the name of the run of every daemon that follows the stream.
     pub(crate) fn run(&self) -> u64 {
-        self.identity.run(&self.options.stream)
+        self.identity.run(&self.options.stream, self.begun)
+    }
+
+    /// Returns the number of the last entry that is not replayed, because the stream has forgotten it.
+    pub(crate) fn last(&self) -> u64 {
+        self.state.last
     }
 
     /// Returns the secret with which all daemons hash idempotency keys.
@@ -213,7 +235,52 @@ pub(crate) async fn open(options: JetStreamOptions) -> Result<OpenLog, LogError>
         Some(Err(error)) => return Err(foreign(format!("its secret: {error}"))),
         None => Digest::of(&identity.created.to_le_bytes()).0,
     };
-    Ok(OpenLog { client, context, stream, options, identity, limits, secret })
+    let copies = (info.config.num_replicas, options.storage);
+    let (snapshots, begun, state) = loop {
+        match recall(&context, &stream, identity, limits, copies).await {
+            Ok(recalled) => break recalled,
+            Err(error) => {
+                tracing::warn!("the order is not known yet, and is asked for again: {error}")
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    Ok(OpenLog { client, context, stream, options, identity, snapshots, state, begun, secret })
+}
+
+// Finds out what the entries have left that the stream does not have any more.
+async fn recall(
+    context: &Context,
+    stream: &Stream,
+    identity: Identity,
+    limits: LogLimits,
+    copies: (usize, StreamStorage),
+) -> Result<(Snapshots, u64, SequencerState), String> {
+    let name = &stream.cached_info().config.name;
+    let snapshots = Snapshots::open(context, name, identity, copies).await?;
+    let until = Instant::now() + NEIGHBOURS;
+    loop {
+        let info = stream.get_info().await.map_err(|error| error.to_string())?;
+        let first = info.state.first_sequence.max(1);
+        if let Some(Restored { begun, state }) = snapshots.load(first).await? {
+            return Ok((snapshots, begun, state));
+        }
+        let anew = Sequencer::after(limits, first - 1).save();
+        if first == 1 {
+            return Ok((snapshots, 1, anew));
+        }
+        // A daemon that follows the stream writes what it knows within a minute.
+        if Instant::now() >= until {
+            tracing::error!(
+                stream = name,
+                first,
+                "nobody knows what the first entries were, which the stream has forgotten: topics have new epochs"
+            );
+            snapshots.save(first, &anew, first).await?;
+            return Ok((snapshots, first, anew));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 async fn find(
