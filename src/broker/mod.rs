@@ -14,7 +14,6 @@ pub(crate) mod clock;
 pub(crate) mod counters;
 mod expiring;
 pub(crate) mod failure;
-pub(crate) mod log_seam;
 pub(crate) mod newcomers;
 pub(crate) mod owned_item;
 pub(crate) mod pace;
@@ -34,10 +33,10 @@ pub(crate) mod upload;
 mod tests;
 
 use crate::engine::{Engine, EngineFigures, Item, ReadOptions, SubscriptionId};
+use crate::journal::proposals::ProposalQueue;
 use crate::journal::queue::JournalQueue;
 use crate::wire::{Code, Refusal};
 use counters::Counters;
-use log_seam::LogSeam;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ops::DerefMut;
@@ -70,7 +69,7 @@ pub(crate) struct Inner {
     // Kept for its memory.
     ids: Vec<SubscriptionId>,
     journal: Option<Arc<JournalQueue>>,
-    log: LogSeam,
+    log: Option<Arc<ProposalQueue>>,
     // The journal or the log has refused publications, and the engine knows it.
     refuses: bool,
 }
@@ -100,7 +99,8 @@ impl Lock for Mutex<Inner> {
 pub(crate) struct Broker<L = Mutex<Inner>> {
     inner: L,
     journal: Option<Arc<JournalQueue>>,
-    log: LogSeam,
+    // A log that others order. There is no journal beside it.
+    log: Option<Arc<ProposalQueue>>,
     failed: SetOnce<()>,
     counters: Counters,
     // Notified when the line or the engine has work left.
@@ -118,7 +118,11 @@ thread_local! {
 }
 
 impl Inner {
-    fn new(engine: Engine, journal: Option<Arc<JournalQueue>>, log: LogSeam) -> Self {
+    fn new(
+        engine: Engine,
+        journal: Option<Arc<JournalQueue>>,
+        log: Option<Arc<ProposalQueue>>,
+    ) -> Self {
         let (readers, line, ids) = (Vec::new(), VecDeque::new(), Vec::new());
         Self { engine, readers, line, closed: false, ids, journal, log, refuses: false }
     }
@@ -208,7 +212,7 @@ impl Broker {
     pub(crate) fn with_log(
         engine: Engine,
         journal: Option<Arc<JournalQueue>>,
-        log: LogSeam,
+        log: Option<Arc<ProposalQueue>>,
     ) -> Self {
         let inner = Inner::new(engine, journal.clone(), log.clone());
         Self::of(Mutex::new(inner), journal, log)
@@ -216,12 +220,12 @@ impl Broker {
 
     #[cfg(any(test, fuzzing))]
     pub(crate) fn new(engine: Engine, journal: Option<Arc<JournalQueue>>) -> Self {
-        Self::with_log(engine, journal, LogSeam::default())
+        Self::with_log(engine, journal, None)
     }
 }
 
 impl<L: Lock> Broker<L> {
-    fn of(inner: L, journal: Option<Arc<JournalQueue>>, log: LogSeam) -> Self {
+    fn of(inner: L, journal: Option<Arc<JournalQueue>>, log: Option<Arc<ProposalQueue>>) -> Self {
         #[cfg(test)]
         static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         Self {

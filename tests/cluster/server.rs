@@ -33,14 +33,14 @@ impl Server {
     /// Starts three servers that are one cluster.
     pub(crate) fn cluster() -> [Self; 3] {
         // A server of a cluster needs a route. Nobody listens there.
-        let first = Self::start("n1", Some(None), &[1]);
+        let first = Self::start("n1", Some(0), &[1]);
         let route = [first.cluster.unwrap()];
-        let second = Self::start("n2", Some(None), &route);
-        let third = Self::start("n3", Some(None), &route);
+        let second = Self::start("n2", Some(0), &route);
+        let third = Self::start("n3", Some(0), &route);
         [first, second, third]
     }
 
-    fn start(name: &str, cluster: Option<Option<u16>>, routes: &[u16]) -> Self {
+    fn start(name: &str, cluster: Option<u16>, routes: &[u16]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let program = program();
         let process = run(&program, name, home.path(), None, cluster, routes);
@@ -89,7 +89,7 @@ impl Server {
 
     /// Starts it again, at the same address and with the same files.
     pub(crate) fn again(&mut self) {
-        let cluster = self.cluster.map(Some);
+        let cluster = self.cluster;
         let client = Some(self.client);
         self.process =
             run(&self.program, &self.name, self.home.path(), client, cluster, &self.routes);
@@ -114,21 +114,21 @@ fn run(
     name: &str,
     home: &Path,
     client: Option<u16>,
-    cluster: Option<Option<u16>>,
+    cluster: Option<u16>,
     routes: &[u16],
 ) -> Child {
     let client = client.map_or(-1, i32::from);
     let mut text = format!(
-        "server_name: {name}\nlisten: \"127.0.0.1:{client}\"\nports_file_dir: {home:?}\n\
-         jetstream {{ store_dir: {home:?} }}\n"
+        "server_name: {name}\nlisten: \"127.0.0.1:{client}\"\nports_file_dir: \"{home}\"\n\
+         jetstream {{ store_dir: \"{home}\" }}\n",
+        home = home.display()
     );
     if let Some(listen) = cluster {
-        let listen = listen.map_or(-1, i32::from);
+        let listen = if listen == 0 { -1 } else { i32::from(listen) };
         let routes: Vec<_> = routes.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
-        text += &format!(
-            "cluster {{ name: weir\n listen: \"127.0.0.1:{listen}\"\n routes: [{}] }}\n",
-            routes.join(", ")
-        );
+        let routes = routes.join(", ");
+        let listen = format!("listen: \"127.0.0.1:{listen}\"");
+        text = format!("{text}cluster {{ name: weir\n {listen}\n routes: [{routes}] }}\n");
     }
     let file = home.join("conf");
     std::fs::write(&file, text).unwrap();

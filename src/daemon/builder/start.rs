@@ -1,21 +1,15 @@
 //! The start of a daemon: its settings are checked, its files and ports opened, and its tasks spawned.
 
+use super::state::{StateOf, StateOpened};
 use super::{Builder, SpawnError};
-use crate::broker::Broker;
 use crate::broker::admission::Admission;
-#[cfg(not(feature = "jetstream"))]
-use crate::broker::log_seam::LogSeam;
 use crate::daemon::blocking::blocking;
-#[cfg(feature = "jetstream")]
-use crate::daemon::cluster::Cluster;
-use crate::daemon::journal;
-use crate::daemon::run::{new_run, run};
+use crate::daemon::run::run;
 use crate::daemon::settings::{Settings, SettingsError};
 #[cfg(feature = "otel")]
 use crate::daemon::traces::{Exporter, Otlp, traced};
 use crate::daemon::watched_keys::{InForce, WatchedKeys, open_keys};
 use crate::daemon::{Addresses, BindError, Daemon, IdentityError};
-use crate::engine::Engine;
 use crate::http;
 use crate::http::listen::Listener;
 use crate::net::qlog::Recorder;
@@ -104,37 +98,15 @@ impl Builder {
         let endpoint =
             endpoint::open(pair.udp, certificates.clone(), &reset_key, recorder.clone())?;
         let endpoint = endpoint.outlived(pair.udp_is_given);
-        #[cfg(feature = "jetstream")]
-        let cluster = match self.log {
-            Some(options) => Some(Cluster::open(options).await?),
-            None => None,
+        let state_of = StateOf {
+            limits: self.limits,
+            topic_rules: checked.topic_rules,
+            directory: self.state,
+            journal: self.journal,
+            #[cfg(feature = "jetstream")]
+            log: self.log,
         };
-        #[cfg(feature = "jetstream")]
-        let engine = cluster.as_ref().map(|cluster| cluster.engine(self.limits));
-        #[cfg(not(feature = "jetstream"))]
-        let engine = None;
-        let new = || Engine::new(self.limits, new_run(), rand::random());
-        let engine: Engine = engine.unwrap_or_else(new);
-        let mut engine = engine.with_topic_rules(checked.topic_rules);
-        let mut journal = None;
-        if let Some(options) = self.journal {
-            let state = self.state.ok_or(SpawnError::NoState)?;
-            let open = move || journal::open(&state, options, engine, new_run());
-            let opened = blocking(open).await?;
-            journal = Some(opened.0);
-            engine = opened.1;
-        }
-        let queue = journal.as_ref().map(|journal| journal.queue.clone());
-        #[cfg(feature = "jetstream")]
-        let seam = cluster.as_ref().map(Cluster::seam).unwrap_or_default();
-        #[cfg(not(feature = "jetstream"))]
-        let seam = LogSeam::default();
-        let broker = Arc::new(Broker::with_log(engine, queue, seam));
-        #[cfg(feature = "jetstream")]
-        let log = match cluster {
-            Some(cluster) => Some(cluster.start(&broker).await),
-            None => None,
-        };
+        let StateOpened { broker, journal, following } = state_of.open().await?;
         let admission = Admission::new(broker.clone(), self.peers, checked.origins, access);
         let tls = Listener::tls(pair.tcp, certificates.clone(), &admission)?;
         let mut listeners = vec![tls.outlived(pair.tcp_is_given)];
@@ -143,7 +115,6 @@ impl Builder {
         if let Some(listener) = challenges {
             listeners.push(challenge_listener(listener, &certificates, &admission)?);
         }
-        let journal = journal.map(|journal| journal::start(journal, &broker));
         let certificate = certificates.clone();
         let mut state = http::AppState::new(&admission, move || certificate.facts(), local.port());
         state.routes = self.routes;
@@ -162,11 +133,10 @@ impl Builder {
         let addresses = Addresses { local, http, ops: ops_address };
         let ops = (ops, metrics.clone());
         let running = run(endpoint, serving, host, certificates.clone(), journal, ops);
-        #[cfg(feature = "jetstream")]
         let running = async move {
             running.await;
-            // Until now it was followed.
-            drop(log);
+            // Until now the log was followed.
+            drop(following);
         };
         #[cfg(feature = "otel")]
         let running = traced(running, exporter, admission.clone());

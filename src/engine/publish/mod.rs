@@ -39,7 +39,7 @@ impl Engine {
         self.publish_to(slot, now, publication)
     }
 
-    // Where a log decides, publications are proposed to it.
+    // If a log decides, publications are proposed to it.
     fn may_accept(&self) -> Result<(), Refusal> {
         if self.follows_log() {
             let reason = "this daemon is one of several, which decide together: publish with \

@@ -76,9 +76,9 @@ impl Engine {
             }
             (Decision::Duplicate { topic, sequence }, change) => {
                 let (origin, digest) = match change {
-                    LogChange::Publish { origin, digest, .. } => (*origin, *digest),
+                    LogChange::Publish { origin, digest, .. }
+                    | LogChange::End { origin, digest, .. } => (*origin, *digest),
                     LogChange::Begin { origin, .. } => (*origin, Digest([0; 32])),
-                    LogChange::End { origin, digest, .. } => (*origin, *digest),
                     _ => return Applied::Nothing,
                 };
                 Applied::Accepted(self.receipt_in_log((*topic, *sequence), origin, digest))

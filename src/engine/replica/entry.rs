@@ -97,12 +97,12 @@ pub struct LogPlace {
     pub before: u64,
 }
 
-/// What an entry means.
+/// The meaning of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ordered {
     /// Uploads that end now, and will never be complete.
     pub aborted: Vec<AbortedUpload>,
-    /// What happens after that.
+    /// The decision, which is applied after that.
     pub decision: Decision,
 }
 
@@ -117,7 +117,7 @@ pub struct AbortedUpload {
     pub superseded: bool,
 }
 
-/// What an entry means, beside the uploads that it ends.
+/// The meaning of an entry, beside the uploads that it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// A publication is accepted.

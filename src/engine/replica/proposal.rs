@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// Maximum number of large publications that arrive at one daemon at the same time, 16,384: 2.5 MiB.
 const MOST_UPLOADS: usize = 16_384;
 
-/// Who is to be told what became of a proposal.
+/// The one who is told the outcome of a proposal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyTo {
     /// A session, for a publication of its peer.
@@ -36,7 +36,7 @@ pub enum ReplyTo {
 pub struct Proposal {
     /// Its number among those of this engine, from 1 on.
     pub id: u64,
-    /// Who waits for it.
+    /// The one who waits for it.
     pub reply_to: ReplyTo,
     /// The change.
     pub change: LogChange,

@@ -1,7 +1,7 @@
 //! Deciding what the entries of a log mean. Every replica of the log decides the same.
 //!
-//! Nothing here depends on a clock, a cache, or the order of a hash table. What a table forgets
-//! follows from its limit and from the entries before.
+//! Nothing here depends on a clock, a cache, or the order of a hash table. Its tables
+//! forget by their limits, and by the entries before.
 
 use super::apply::MAX_NUMBER;
 use super::entry::{AbortedUpload, Decision, LogChange, LogEntry, LogPlace, LogUpload, Ordered};
@@ -77,6 +77,11 @@ impl Sequencer {
     /// Returns the number of the last entry.
     pub fn last(&self) -> u64 {
         self.last
+    }
+
+    /// Returns the large publications that arrive.
+    pub fn uploads(&self) -> impl Iterator<Item = &OpenUpload> {
+        self.uploads.values()
     }
 
     /// Decides what the next entry means. One that was applied before means nothing.

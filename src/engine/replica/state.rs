@@ -83,8 +83,8 @@ pub struct OpenUpload {
     pub origin: Option<PublicationId>,
 }
 
-/// Everything that a sequencer knows. Whoever [restores](super::Sequencer::restore) it, and orders the
-/// entries after it, decides as the one that was saved.
+/// Everything that a sequencer knows. A sequencer that is [restored](super::Sequencer::restore) from it
+/// decides as the one that was saved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SequencerState {
     /// The limits.

@@ -40,7 +40,7 @@ struct Replica {
     outcomes: Vec<Outcome>,
 }
 
-/// What all replicas have to agree on, for each entry.
+/// The part of an outcome that is the same at all replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
     Accepted { id: u64, epoch: u64, sequence: u64, duplicate: bool },

@@ -1,11 +1,13 @@
 //! The tasks between a daemon and its stream: one proposes, one follows, one watches.
 
+use super::abandoned::Abandoned;
+use super::identity::Identity;
 use super::message::{LogMessage, read};
-use super::stream::{Identity, OpenLog};
+use super::stream::OpenLog;
 use crate::engine::replica::{Applied, LogChange, LogEntry, Ordered, Proposal, Sequencer};
 use crate::journal::proposals::ProposalQueue;
 use crate::wire::{Code, Refusal};
-use async_nats::header::HeaderMap;
+use async_nats::header::{HeaderMap, HeaderValue};
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::push::OrderedConfig;
@@ -34,9 +36,12 @@ const BATCH: usize = 256;
 /// Applies entries of the log, and returns what became of each.
 pub(crate) type Apply = Box<dyn FnMut(&[(LogEntry, Ordered)]) -> Vec<Applied> + Send>;
 
-/// A log that is followed. The tasks end when it is dropped.
+/// Returns whether the engine [needs an entry](crate::engine::Engine::needs_entry).
+pub(crate) type NeedsEntry = Box<dyn Fn() -> bool + Send>;
+
+/// A log that is followed, until its tasks are dropped.
 pub(crate) struct Log {
-    _tasks: JoinSet<()>,
+    pub(crate) tasks: JoinSet<()>,
     caught_up: watch::Receiver<bool>,
 }
 
@@ -50,7 +55,12 @@ impl Log {
 
 impl OpenLog {
     /// Begins to follow the stream, and to propose to it.
-    pub(crate) fn start(self, queue: Arc<ProposalQueue>, apply: Apply) -> Log {
+    pub(crate) fn start(
+        self,
+        queue: Arc<ProposalQueue>,
+        apply: Apply,
+        needs_entry: NeedsEntry,
+    ) -> Log {
         let log = Arc::new(self);
         let (sender, caught_up) = watch::channel(false);
         // So that this daemon recognises its own proposals.
@@ -63,12 +73,14 @@ impl OpenLog {
             log: log.clone(),
             queue: queue.clone(),
             apply,
+            needs_entry,
+            abandoned: Abandoned::default(),
             daemon,
             caught_up: sender,
         };
         tasks.spawn(following.run());
         tasks.spawn(watch_stream(log, queue));
-        Log { _tasks: tasks, caught_up }
+        Log { tasks, caught_up }
     }
 }
 
@@ -104,15 +116,19 @@ async fn send(
     proposal: Proposal,
 ) -> Result<async_nats::jetstream::context::PublishAckFuture, String> {
     let Proposal { id, change, .. } = proposal;
-    let LogMessage { subject, headers, payload } = LogMessage::of(&log.options.stream, &change);
+    let (subject, message) = message(log, &change);
+    let message = message.message_id(format!("{daemon}-{id}"));
+    let sent = log.context.send_publish(subject, message).await;
+    sent.map_err(|error| error.to_string())
+}
+
+fn message(log: &OpenLog, change: &LogChange) -> (String, PublishMessage) {
+    let LogMessage { subject, headers, payload } = LogMessage::of(&log.options.stream, change);
     let mut map = HeaderMap::new();
-    map.insert(async_nats::header::NATS_MESSAGE_ID, format!("{daemon}-{id}"));
     for (name, value) in headers {
         map.insert(name, value);
     }
-    let message = PublishMessage::build().headers(map).payload(payload);
-    let sent = log.context.send_publish(subject, message).await;
-    sent.map_err(|error| error.to_string())
+    (subject, PublishMessage::build().headers(map).payload(payload))
 }
 
 struct Following {
@@ -122,6 +138,8 @@ struct Following {
     log: Arc<OpenLog>,
     queue: Arc<ProposalQueue>,
     apply: Apply,
+    needs_entry: NeedsEntry,
+    abandoned: Abandoned,
     daemon: String,
     caught_up: watch::Sender<bool>,
 }
@@ -159,6 +177,7 @@ impl Following {
                 batch = batches.next() => batch,
                 _ = save.tick() => {
                     self.save();
+                    self.tidy().await;
                     continue;
                 }
             };
@@ -196,20 +215,33 @@ impl Following {
         });
     }
 
+    // Proposes what nobody else does. If it is lost, the next look proposes it again.
+    async fn tidy(&mut self) {
+        let abandoned = self.abandoned.look(self.sequencer.uploads());
+        let changes =
+            abandoned.into_iter().map(|(upload, topic)| LogChange::Abort { upload, topic });
+        let nothing = (self.needs_entry)().then_some(LogChange::Nothing);
+        for change in changes.chain(nothing) {
+            let (subject, message) = message(&self.log, &change);
+            // Its acknowledgement is not needed.
+            let _ = self.log.context.send_publish(subject, message).await;
+        }
+    }
+
     // Reads a message. The second part is the number of this daemon's proposal, if it is one.
     fn entry(&self, message: &Message) -> Result<Option<(LogEntry, Option<u64>)>, String> {
         let info = message.info().map_err(|error| error.to_string())?;
         let number = info.stream_sequence;
         let time = u64::try_from(info.published.unix_timestamp_nanos() / 1000).unwrap_or(0);
         let headers = message.headers.as_ref();
-        let header = |name: &str| headers?.get(name).map(|value| value.as_str());
+        let header = |name: &str| headers?.get(name).map(HeaderValue::as_str);
         let own = header("Nats-Msg-Id").and_then(|id| {
             let (daemon, id) = id.rsplit_once('-')?;
             (daemon == self.daemon).then(|| id.parse().ok())?
         });
         let prefix = &self.log.options.stream;
         let change = read(prefix, &message.subject, &header, message.payload.clone());
-        // What cannot be read takes its number too.
+        // One that cannot be read takes its number too.
         let change = change.unwrap_or(LogChange::Nothing);
         Ok(Some((LogEntry { number, time, change }, own)))
     }

@@ -121,8 +121,8 @@ fn publication(
     }
 }
 
-/// Reads a message. None if it is no entry: its subject is none of a topic, or a header is malformed.
-/// Each replica reads the same.
+/// Reads a message. None if its subject is not that of a topic, or a header is malformed. Each replica
+/// reads the same.
 pub(crate) fn read<'a>(
     prefix: &str,
     subject: &str,

@@ -1,12 +1,12 @@
-//! What the sequencers know, kept beside the stream in an object store. The stream forgets its oldest
-//! messages, and whoever comes later needs to know what those were.
+//! The states of sequencers, kept beside the stream in an object store. The stream forgets its oldest
+//! messages, and a daemon that comes later needs to know their sequences.
 //!
 //! Each object is the state after one entry, and any daemon writes it: they all have the same. Those
 //! whose next entry the stream still has are kept, and the last one before. A daemon that comes takes
 //! the oldest of them, so that it replays, and caches, as much as the stream has.
 
+use super::identity::Identity;
 use super::settings::StreamStorage;
-use super::stream::Identity;
 use crate::engine::replica::SequencerState;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::object_store::{Config, ObjectInfo, ObjectStore};
@@ -45,7 +45,7 @@ pub(super) struct Restored {
 /// The states of one stream.
 pub(super) struct Snapshots {
     store: ObjectStore,
-    // What the names of its objects begin with.
+    // The beginning of the names of its objects.
     prefix: String,
 }
 
@@ -131,7 +131,7 @@ impl Snapshots {
     ) -> Result<(), String> {
         let known = self.list().await?;
         if let Some((number, object)) = known.last() {
-            let age = object.modified.map(|at| at.unix_timestamp());
+            let age = object.modified.map(time::OffsetDateTime::unix_timestamp);
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             let now = now.map_or(0, |now| now.as_secs());
             let is_old =

@@ -1,10 +1,11 @@
 //! The stream: how it is found or made, and what names it.
 
+use super::identity::Identity;
 use super::settings::{JetStreamOptions, StreamStorage};
 use super::snapshots::{Restored, Snapshots};
 use crate::engine::replica::{LogLimits, Sequencer, SequencerState};
 use crate::wire::Digest;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, StorageType, Stream};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType, Stream};
 use async_nats::jetstream::{Context, ContextBuilder};
 use async_nats::{Client, ConnectOptions, Event};
 use std::collections::HashMap;
@@ -63,43 +64,14 @@ pub(crate) struct OpenLog {
     pub(super) context: Context,
     pub(super) stream: Stream,
     pub(super) options: JetStreamOptions,
-    /// What names the stream: another one of the same name has another identity.
+    /// The stream's identity. Another stream of the same name has another one.
     pub(super) identity: Identity,
     pub(super) snapshots: Snapshots,
-    /// What earlier entries have left, for whoever comes now.
+    /// The state after the entries that the stream has forgotten.
     pub(super) state: SequencerState,
     /// The entry with which the daemons began to follow the stream; 1, if nothing was lost.
     pub(super) begun: u64,
     secret: [u8; 32],
-}
-
-/// What names a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Identity {
-    // When it was made, ns since 1970.
-    created: i128,
-}
-
-impl Identity {
-    pub(super) fn of(info: &Info) -> Self {
-        Self { created: info.created.unix_timestamp_nanos() }
-    }
-
-    /// Returns a hash of it.
-    pub(super) fn hash(self) -> u64 {
-        first_bytes(&Digest::of(&self.created.to_le_bytes()))
-    }
-
-    // The name of the run of every daemon that follows the stream. It has 52 bits, as a random one.
-    // Those that began with another entry give other sequences, and have another run.
-    fn run(self, name: &str, begun: u64) -> u64 {
-        let parts = [&self.created.to_le_bytes()[..], &begun.to_le_bytes(), name.as_bytes()];
-        (first_bytes(&Digest::of(&parts.concat())) >> 12).max(1)
-    }
-}
-
-fn first_bytes(digest: &Digest) -> u64 {
-    digest.0.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 impl OpenLog {
@@ -233,14 +205,14 @@ pub(crate) async fn open(options: JetStreamOptions) -> Result<OpenLog, LogError>
     let secret = match metadata.get(SECRET).map(|text| text.parse::<Digest>()) {
         Some(Ok(secret)) => secret.0,
         Some(Err(error)) => return Err(foreign(format!("its secret: {error}"))),
-        None => Digest::of(&identity.created.to_le_bytes()).0,
+        None => identity.digest().0,
     };
     let copies = (info.config.num_replicas, options.storage);
     let (snapshots, begun, state) = loop {
         match recall(&context, &stream, identity, limits, copies).await {
             Ok(recalled) => break recalled,
             Err(error) => {
-                tracing::warn!("the order is not known yet, and is asked for again: {error}")
+                tracing::warn!("the order is not known yet, and is asked for again: {error}");
             }
         }
         tokio::time::sleep(Duration::from_millis(500)).await;

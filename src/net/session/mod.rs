@@ -16,7 +16,6 @@ mod notice;
 mod notices;
 mod peer;
 mod peer_identity;
-#[cfg(feature = "jetstream")]
 mod proposing;
 mod publish_streams;
 mod sampling;
@@ -67,7 +66,6 @@ pub(crate) async fn serve(host: &Host, connection: Connection, mut permit: Sessi
     let shared = (admission.clone(), host.sessions.notices.clone());
     let peer = host.sessions.add(|place| Peer::new(context, session, limits, shared, place));
     let hello_timeout = hello_timeout(&peer, permit.newcomer.take());
-    #[cfg(feature = "jetstream")]
     let _registered = proposing::Registered::new(&peer);
     let leaving = async {
         draining(&mut stage).await;

@@ -1,4 +1,4 @@
-//! What a log has decided about the publications of a peer.
+//! The answers to a peer whose publications a log has decided about.
 
 use super::peer::Peer;
 use crate::broker::throttle::count_refusal;
