@@ -99,7 +99,7 @@ impl Lock for Mutex<Inner> {
 pub(crate) struct Broker<L = Mutex<Inner>> {
     inner: L,
     journal: Option<Arc<JournalQueue>>,
-    // A log that others order. There is no journal beside it.
+    // A log that others order. A daemon has this or a journal.
     log: Option<Arc<ProposalQueue>>,
     failed: SetOnce<()>,
     counters: Counters,

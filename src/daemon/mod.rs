@@ -250,12 +250,12 @@ impl Daemon {
     }
 
     /// Publishes as [`publish`](Self::publish), and waits until the publication is kept, as the journal's
-    /// setting says. A daemon that is one of several waits until all of them have it in one order.
+    /// setting says. A daemon that is one of several waits until their log has it, and it was applied here.
     ///
     /// # Errors
     ///
-    /// As of [`publish`](Self::publish). With [`Code::UNAVAILABLE`], a log that several daemons share may
-    /// still take the publication.
+    /// As of [`publish`](Self::publish). With [`Code::UNAVAILABLE`](crate::wire::Code::UNAVAILABLE), a
+    /// log that several daemons share may still take the publication.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
