@@ -7,7 +7,7 @@ use crate::daemon::{JournalOptions, JournalSync, OnFailure};
 use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use std::num::NonZeroU8;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 /// `[journal]`: what outlives the process.
@@ -33,7 +33,7 @@ pub struct JournalConfig {
     /// Name of the stream. Default `weir`.
     pub stream: Option<String>,
     /// Number of NATS servers that keep each message. Default 3, or 1 if there are fewer.
-    pub replicas: Option<NonZeroU8>,
+    pub replicas: Option<NonZeroU32>,
     /// The place of the stream's messages. Default `file`.
     pub storage: StorageConfig,
     /// For how long the stream keeps a message. Default without end.
@@ -108,7 +108,7 @@ impl JournalConfig {
             return Ok(());
         }
         if self.nats.is_some() {
-            let reason = "it is only for journal.kind = \"jetstream\"";
+            let reason = "it is only for a journal in \"jetstream\"";
             return wrong(&["journal.nats"], reason.into());
         }
         let least = JournalOptions::least_bytes(cache.0);
@@ -136,7 +136,7 @@ impl JournalConfig {
         let mut options = JetStreamOptions::new(self.servers());
         options.credentials.clone_from(&self.credentials);
         options.authority.clone_from(&self.authority);
-        options.replicas = self.replicas.map(|replicas| replicas.get().into());
+        options.replicas = self.replicas.map(|replicas| replicas.get() as usize);
         options.age = self.age.map(|age| age.0);
         options.storage = match self.storage {
             StorageConfig::File => StreamStorage::File,

@@ -1,6 +1,7 @@
 //! Several daemons that are one, over NATS JetStream.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod checker;
 #[path = "../common/mod.rs"]
 mod common;
 mod server;
@@ -158,40 +159,6 @@ async fn a_daemon_that_is_cut_off_serves_its_cache_and_comes_back_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_of_three_servers_may_stop() {
-    let mut servers = Server::cluster();
-    let daemons = [daemon(&servers).await, daemon(&servers[1..]).await];
-    let client = client(&daemons[0], TRANSPORTS[0]).await;
-    let mut there = daemons[1].subscribe("demo/a", &SubscribeOptions::default()).unwrap();
-    for n in 0..60_u64 {
-        if n % 20 == 10 {
-            let at = n as usize / 20;
-            servers[at].kill();
-        }
-        if n % 20 == 19 {
-            let at = n as usize / 20;
-            servers[at].again();
-        }
-        let text = Bytes::from(n.to_string());
-        // One that is refused is not known to be lost: it is sent again under its number.
-        let publication = async {
-            loop {
-                match daemons[0].publish_kept("other", "x").await {
-                    Ok(_) => break,
-                    Err(refusal) => assert_eq!(refusal.code, Code::UNAVAILABLE),
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            client.publish("demo/a", text.clone()).await
-        };
-        assert_eq!(within(publication).await.unwrap().sequence, n + 1);
-        let next = within(there.next()).await.unwrap().unwrap();
-        let weir::Event::Message(next) = next else { panic!("{next:?}") };
-        assert_eq!((next.sequence, next.payload), (n + 1, text));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn large_payloads_are_relayed_to_the_subscribers_of_all_daemons() {
     let servers = [Server::alone()];
     let daemons = [daemon(&servers).await, daemon(&servers).await];
@@ -229,6 +196,10 @@ async fn who_comes_after_the_stream_has_forgotten_the_beginning_gives_the_same_s
     for n in 11..=20 {
         within(one.publish_kept("demo/a", text(n))).await.unwrap();
     }
+    // As long as the stream has everything, who comes has it too.
+    let early = daemon(&servers).await;
+    assert_eq!(early.get("demo/a", Which::Sequence(1)).unwrap().payload, "1");
+    early.shutdown().await;
     let stream = jetstream.get_stream("weir").await.unwrap();
     stream.purge().sequence(9).await.unwrap();
     let two = daemon(&servers).await;

@@ -12,14 +12,14 @@ use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::push::OrderedConfig;
 use async_nats::jetstream::message::PublishMessage;
+use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt as _, StreamExt as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{interval_at, sleep, timeout};
+use tokio::time::{interval_at, sleep, sleep_until, timeout};
 
 /// How often the stream is looked at, 1 s.
 const LOOK: Duration = Duration::from_secs(1);
@@ -29,6 +29,9 @@ const SILENCE: Duration = Duration::from_secs(2);
 
 /// How often a daemon looks whether what it knows is to be saved, 10 s.
 const SAVE: Duration = Duration::from_secs(10);
+
+/// Pause before proposals are sent again, 250 ms.
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// Entries that are applied together at most, 256.
 const BATCH: usize = 256;
@@ -88,25 +91,42 @@ impl OpenLog {
 // those that it has.
 async fn propose(log: Arc<OpenLog>, queue: Arc<ProposalQueue>, daemon: String) {
     let mut acks = FuturesUnordered::new();
+    // Set once for all that fail together.
+    let mut again = None;
     loop {
-        tokio::select! {
-            proposals = queue.take() => for proposal in proposals {
-                match send(&log, &daemon, proposal).await {
-                    Ok(ack) => acks.push(ack.into_future().map(|ack| ack.err().map(|e| e.to_string()))),
-                    Err(error) => {
-                        tracing::debug!(error, "a proposal was not sent");
-                        sleep(Duration::from_millis(250)).await;
-                        queue.send_again();
-                        break;
+        let failed = tokio::select! {
+            proposals = queue.take(), if again.is_none() => {
+                let mut failed = None;
+                for proposal in proposals {
+                    match send(&log, &daemon, proposal).await {
+                        Ok(ack) => acks.push(ack.into_future()),
+                        Err(error) => {
+                            failed = Some(error);
+                            break;
+                        }
                     }
                 }
-            },
-            Some(failed) = acks.next() => if let Some(error) = failed {
-                tracing::debug!(error, "a proposal was not acknowledged");
-                sleep(Duration::from_millis(250)).await;
+                failed
+            }
+            Some(ack) = acks.next() => ack.err().map(|error| error.to_string()),
+            () = wait_until(again), if again.is_some() => {
+                again = None;
+                // Their answers would be those of the first attempt.
+                acks.clear();
                 queue.send_again();
-            },
+                None
+            }
+        };
+        if let Some(error) = failed {
+            tracing::debug!(error, "a proposal was not acknowledged");
+            again.get_or_insert_with(|| tokio::time::Instant::now() + AGAIN);
         }
+    }
+}
+
+async fn wait_until(time: Option<tokio::time::Instant>) {
+    if let Some(time) = time {
+        sleep_until(time).await;
     }
 }
 
@@ -289,11 +309,21 @@ fn displaced() -> Refusal {
 async fn watch_stream(log: Arc<OpenLog>, queue: Arc<ProposalQueue>) {
     let state = &queue.state;
     let mut answered = Instant::now();
+    // The daemon has shown messages that are not in the stream. That does not end by itself.
+    let mut lost = None;
     loop {
+        // Read before the stream is asked, which goes on meanwhile.
+        let applied = state.applied.load(Ordering::Acquire);
         let info = timeout(SILENCE, log.stream.get_info()).await;
-        let why = match info {
+        let why = lost.or(match info {
             Ok(Ok(info)) if Identity::of(&info) != log.identity => {
-                Some("the stream was made anew, and this daemon has followed another one")
+                lost =
+                    Some("the stream was made anew, and this daemon has followed the one before");
+                lost
+            }
+            Ok(Ok(info)) if info.state.last_sequence < applied => {
+                lost = Some("the stream has lost its newest messages, which this daemon has shown");
+                lost
             }
             Ok(Ok(info)) => {
                 answered = Instant::now();
@@ -303,7 +333,7 @@ async fn watch_stream(log: Arc<OpenLog>, queue: Arc<ProposalQueue>) {
             }
             _ if answered.elapsed() < SILENCE => None,
             _ => Some("this daemon is cut off from NATS JetStream, which keeps its log"),
-        };
+        });
         let before = state.cut_off.swap(why.is_some(), Ordering::AcqRel);
         if before != why.is_some() {
             match why {

@@ -234,12 +234,13 @@ async fn recall(
     loop {
         let info = stream.get_info().await.map_err(|error| error.to_string())?;
         let first = info.state.first_sequence.max(1);
-        if let Some(Restored { begun, state }) = snapshots.load(first).await? {
-            return Ok((snapshots, begun, state));
-        }
         let anew = Sequencer::after(limits, first - 1).save();
+        // The stream has everything, and so will the cache.
         if first == 1 {
             return Ok((snapshots, 1, anew));
+        }
+        if let Some(Restored { begun, state }) = snapshots.load(first).await? {
+            return Ok((snapshots, begun, state));
         }
         // A daemon that follows the stream writes what it knows within a minute.
         if Instant::now() >= until {
