@@ -1,10 +1,10 @@
 //! Keeping to the byte budget: evicting messages, and forgetting topics.
 
 use crate::engine::Engine;
+use crate::engine::accounts::set_share;
 use crate::engine::ids::Slot;
 use crate::engine::record::Change;
 use crate::engine::restoring::most_topics;
-use crate::engine::set_share;
 use crate::engine::topic::{Evicted, Topic};
 
 // Number of topics, the least recently used, from which one is chosen to be forgotten. Subscriptions

@@ -74,13 +74,14 @@ impl Engine {
             (Decision::End { at, head }, LogChange::End { digest, .. }) => {
                 Applied::Accepted(self.end_in_log(at, head, *time, *digest))
             }
-            (Decision::Duplicate { topic, sequence }, change) => {
+            (Decision::Duplicate { topic, sequence, digest: first }, change) => {
                 let (origin, digest) = match change {
                     LogChange::Publish { origin, digest, .. }
                     | LogChange::End { origin, digest, .. } => (*origin, *digest),
                     LogChange::Begin { origin, .. } => (*origin, Digest([0; 32])),
                     _ => return Applied::Nothing,
                 };
+                let digest = first.unwrap_or(digest);
                 Applied::Accepted(self.receipt_in_log((*topic, *sequence), origin, digest))
             }
             (

@@ -144,6 +144,8 @@ pub enum Decision {
         topic: u64,
         /// The message's sequence; 0 if it is not known.
         sequence: u64,
+        /// The digest of its payload, if it had a key: that may have been another payload.
+        digest: Option<Digest>,
     },
     /// It is not known whether a publication was accepted before: it is refused.
     Stale,

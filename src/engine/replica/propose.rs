@@ -5,7 +5,7 @@ use super::entry::{LogChange, LogUpload};
 use super::proposal::{Proposal, ProposedUpload, ReplyTo};
 use crate::engine::Engine;
 use crate::engine::ids::UploadId;
-use crate::engine::publication::{Publication, Receipt};
+use crate::engine::publication::{Publication, PublicationId, Receipt};
 use crate::engine::publish::upload::{BeginOutcome, UploadError, UploadRequest};
 use crate::wire::{Code, Digest, Refusal, check_topic, is_reserved};
 use bytes::Bytes;
@@ -67,17 +67,27 @@ impl Engine {
         if payload.len() > self.limits.payload {
             return Err(self.too_large(payload.len()));
         }
-        if let Some(origin) = origin
-            && let Some(slot) = self.slot(topic).filter(|_| !is_reserved(topic))
-            && let Some(receipt) = self.find_receipt(slot, origin, digest)?
-        {
-            self.figures.duplicates += 1;
+        if let Some(receipt) = self.known_receipt(topic, origin, digest)? {
             return Ok(Some(receipt));
         }
         self.may_propose(now, topic, payload.len())?;
         let (topic, payload): (Arc<str>, _) = (topic.into(), payload.clone());
         self.add_proposal(reply_to, LogChange::Publish { topic, origin, stamp, digest, payload });
         Ok(None)
+    }
+
+    // Returns the receipt of a publication that this engine knows to be accepted.
+    fn known_receipt(
+        &mut self,
+        topic: &str,
+        origin: Option<PublicationId>,
+        digest: Digest,
+    ) -> Result<Option<Receipt>, Refusal> {
+        let slot = self.slot(topic).filter(|_| !is_reserved(topic));
+        let Some((slot, origin)) = slot.zip(origin) else { return Ok(None) };
+        let receipt = self.find_receipt(slot, origin, digest)?;
+        self.figures.duplicates += u64::from(receipt.is_some());
+        Ok(receipt)
     }
 
     // Checks what this engine can judge without the log.
@@ -110,11 +120,7 @@ impl Engine {
         if length > self.limits.payload {
             return Err(self.too_large(length));
         }
-        let slot = self.slot(topic).filter(|_| !is_reserved(topic));
-        if let Some((origin, slot)) = origin.zip(slot)
-            && let Some(receipt) = self.find_receipt(slot, origin, Digest([0; 32]))?
-        {
-            self.figures.duplicates += 1;
+        if let Some(receipt) = self.known_receipt(topic, origin, Digest([0; 32]))? {
             return Ok(BeginOutcome::Duplicate(receipt));
         }
         self.may_propose(now, topic, length)?;

@@ -6,6 +6,7 @@
 use super::apply::MAX_NUMBER;
 use super::entry::{AbortedUpload, Decision, LogChange, LogEntry, LogPlace, LogUpload, Ordered};
 use super::state::{LogLimits, OpenUpload, SequencerState, TopicPlace};
+use crate::engine::limits::MAX_PAYLOAD;
 use crate::engine::publication::PublicationId;
 use crate::engine::topic::window::{Verdict, Window};
 use crate::wire::{Digest, ProducerId, check_topic};
@@ -136,12 +137,12 @@ impl Sequencer {
         let origin = origin?;
         let topic = self.topics.peek(name)?.id;
         if origin.is_key() {
-            let (sequence, _) = self.keys.get(&(topic, origin.producer))?;
-            return Some(Decision::Duplicate { topic, sequence: *sequence });
+            let (sequence, digest) = *self.keys.get(&(topic, origin.producer))?;
+            return Some(Decision::Duplicate { topic, sequence, digest: Some(digest) });
         }
         match self.windows.get(&(topic, origin.producer))?.judge(origin.number) {
             Verdict::Fresh => None,
-            Verdict::Duplicate => Some(Decision::Duplicate { topic, sequence: 0 }),
+            Verdict::Duplicate => Some(Decision::Duplicate { topic, sequence: 0, digest: None }),
             Verdict::Stale => Some(Decision::Stale),
         }
     }
@@ -189,8 +190,9 @@ impl Sequencer {
         upload: LogUpload,
         (name, origin, size): (&Arc<str>, Option<PublicationId>, u64),
     ) -> Decision {
-        // A copy of an entry. Its bytes are those of the first.
-        if check_topic(name).is_err() || self.uploads.contains_key(&upload) {
+        // A copy of an entry: its bytes are those of the first. Or it is more than any daemon takes.
+        let is_known = self.uploads.contains_key(&upload);
+        if check_topic(name).is_err() || is_known || size > MAX_PAYLOAD as u64 {
             return Decision::Nothing;
         }
         if let Some(known) = self.known(name, origin) {

@@ -43,7 +43,7 @@ struct Replica {
 /// The part of an outcome that is the same at all replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
-    Accepted { id: u64, epoch: u64, sequence: u64, duplicate: bool },
+    Accepted { id: u64, epoch: u64, sequence: u64, duplicate: bool, digest: Option<Digest> },
     Refused(Code),
     Begun { id: u64, sequence: u64 },
     Nothing,
@@ -94,7 +94,8 @@ impl Replica {
                     let known = !duplicate || is_key;
                     let (epoch, sequence) = if known { (epoch, receipt.sequence) } else { (0, 0) };
                     let epoch = if duplicate { 0 } else { epoch };
-                    Outcome::Accepted { id, epoch, sequence, duplicate }
+                    let digest = known.then_some(receipt.digest);
+                    Outcome::Accepted { id, epoch, sequence, duplicate, digest }
                 }
                 Applied::Refused(why) => Outcome::Refused(why.code),
                 Applied::Begun(upload) => Outcome::Begun { id, sequence: upload.sequence },
