@@ -128,6 +128,8 @@ async fn connect(options: &JetStreamOptions) -> Result<Client, LogError> {
             match event {
                 Event::Connected => tracing::info!("connected to NATS"),
                 Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
+                // One for each attempt to connect, which go on.
+                Event::ClientError(error) => tracing::debug!("NATS: {error}"),
                 other => tracing::warn!("NATS: {other}"),
             }
         });
@@ -170,13 +172,14 @@ pub(crate) async fn open(options: JetStreamOptions) -> Result<OpenLog, LogError>
     let client = connect(&options).await?;
     let builder = ContextBuilder::new().timeout(REQUEST).ack_timeout(REQUEST);
     let context = builder.max_ack_inflight(16_384).build(client.clone());
+    let servers = options.servers.join(",");
+    tracing::info!(servers, stream = options.stream, "waiting for NATS JetStream (journal.nats)");
     let mut told = false;
     let stream = loop {
         match find(&context, &client, &options).await {
             Ok(stream) => break stream,
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
-                    let servers = options.servers.join(",");
                     tracing::warn!(
                         servers,
                         "JetStream does not answer yet, and is tried again: {error}"
